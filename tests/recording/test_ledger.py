@@ -1,0 +1,108 @@
+"""The ledger: round trip through model.json, lookups, hash, and what a damaged file says."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from spikeattn.errors import SpikeattnError
+from spikeattn.recording.ledger import Ledger, Product, Synapse, Tensor, Uncounted
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    return Ledger(
+        time_steps=4,
+        static_input=True,
+        tensors=(
+            Tensor("input", (1, 8, 8), 64, maker="input", kind="real", static=True),
+            Tensor("lif", (2, 8, 8), 128, role="Conv1", part="SPS", hook="conv1_lif"),
+            Tensor("block.0.attn.kv", (4, 16), 64, maker="mask", part="SDSA", block=0),
+        ),
+        synapses=(
+            Synapse("conv", "conv2d", "input", 64 * 18, None, 128, "Conv1", "SPS"),
+            Synapse("head", "linear", "lif", 1280, 10, 10, "FC", "head"),
+        ),
+        products=(Product("block.0.attn.sum", "token_sum", ("block.0.attn.kv",), 64, part="SDSA", block=0),),
+        uncounted=(Uncounted("x", "fft", "no rule for this operation"),),
+        warnings=("silent: lif",),
+        model={"name": "tiny", "parameters": 12},
+        provenance={"torch": "2.11"},
+    )
+
+
+def test_round_trip_through_a_file(ledger, tmp_path):
+    path = ledger.save(tmp_path / "model.json")
+    assert Ledger.load(path) == ledger
+    assert [file.name for file in tmp_path.iterdir()] == ["model.json"]
+    record = json.loads(path.read_text())
+    assert record["format"] == 1
+    assert record["synapses"][0]["fan_out"] is None
+    assert record["tensors"][0]["shape"] == [1, 8, 8]
+
+
+def test_lookups_name_the_closest(ledger):
+    assert ledger.tensor("lif").elements == 128
+    assert ledger.synapse("head").fan_out == 10
+    assert ledger.product("block.0.attn.sum").op == "token_sum"
+    assert ledger.dense_macs() == 64 * 18 + 1280
+    assert ledger.tensor("lif").spikes and not ledger.tensor("input").spikes
+    with pytest.raises(SpikeattnError, match="unknown synapse 'heads': did you mean 'head'"):
+        ledger.synapse("heads")
+
+
+def test_hash_sees_structure_and_nothing_else(ledger):
+    same = dataclasses.replace(ledger, provenance={"torch": "3"}, warnings=(), uncounted=(), model={})
+    assert same.hash() == ledger.hash()
+    kinds = tuple(dataclasses.replace(tensor, kind="integer", role="other") for tensor in ledger.tensors)
+    assert dataclasses.replace(ledger, tensors=kinds).hash() == ledger.hash()
+    for change in (
+        {"time_steps": 5},
+        {"tensors": tuple(dataclasses.replace(tensor, elements=tensor.elements + 1) for tensor in ledger.tensors)},
+        {"synapses": ledger.synapses[:1]},
+        {"synapses": (ledger.synapses[0], dataclasses.replace(ledger.synapses[1], input="input"))},
+        {"products": ()},
+    ):
+        assert dataclasses.replace(ledger, **change).hash() != ledger.hash(), change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"time_steps": 0}, "time_steps is 0"),
+        ({"tensors": (Tensor("lif", (1,), 1), Tensor("lif", (1,), 1))}, "'lif' is listed twice"),
+        ({"tensors": (Tensor("lif", (1,), 0),)}, "has 0 elements"),
+        ({"tensors": (Tensor("lif", (1,), 1, kind="binray"),)}, "did you mean 'binary'"),
+        ({"synapses": (Synapse("fc", "linear", "lfi", 1),)}, "unknown tensor 'lfi': did you mean 'lif'"),
+        ({"synapses": (Synapse("fc", "linear", "lif", -1),)}, "must be >= 0"),
+        ({"products": (Product("p", "masks", ("lif",), 1),)}, "did you mean 'mask'"),
+        ({"products": (Product("p", "mask", ("lif",), -1),)}, "must be >= 0"),
+    ],
+)
+def test_an_inconsistent_ledger_is_refused(ledger, change, message):
+    with pytest.raises(SpikeattnError, match=message):
+        dataclasses.replace(ledger, **change)
+
+
+def test_files_that_are_no_ledger(ledger, tmp_path):
+    path = tmp_path / "model.json"
+    with pytest.raises(SpikeattnError, match="no such file"):
+        Ledger.load(path)
+    path.write_text("{")
+    with pytest.raises(SpikeattnError, match="not valid JSON"):
+        Ledger.load(path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SpikeattnError, match="not a text file"):
+        Ledger.load(path)
+    for record, message in (
+        ([], "not a spikeattn ledger"),
+        (ledger.to_dict() | {"format": 9}, "ledger format 9"),
+        ({"format": 1}, "lacks time_steps, static_input, tensors, synapses"),
+        (ledger.to_dict() | {"uncounted": [{"name": "x"}]}, "uncounted 'x' lacks op, reason"),
+        (ledger.to_dict() | {"uncounted": [{"name": "x", "op": "y", "reason": "", "z": 1}]}, "unknown entries z"),
+    ):
+        path.write_text(json.dumps(record))
+        with pytest.raises(SpikeattnError, match=message):
+            Ledger.load(path)
