@@ -33,6 +33,8 @@ class Tensor:
         maker: "input", "neuron", "pool", "mask" or "op".
         kind: "binary", "ternary", "integer" (spikes, counted by value) or "real".
         static: the same values at every time step (a still image).
+        sources: the counted tensors it was pooled or masked from, e.g. the LIF before a max-pool; a convention that
+            pairs a layer with the rate before the pool, and a published table without pooled rates, need it.
         role, part, block, hook: the paper's names where the model has them; None elsewhere.
     """
 
@@ -42,6 +44,7 @@ class Tensor:
     maker: str = "neuron"
     kind: str = "binary"
     static: bool = False
+    sources: tuple[str, ...] = ()
     role: str | None = None
     part: str | None = None
     block: int | None = None
@@ -58,7 +61,8 @@ class Synapse:
     """A layer with weights: `input` is the tensor it receives.
 
     Attributes:
-        dense_macs: multiply-accumulates with every input non-zero; borders of a padded convolution are excluded.
+        dense_macs: multiply-accumulates as usually quoted, k^2*h*w*c_in*c_out for a convolution: padding included, so
+            the operations of a fully spiking input are a little fewer.
         fan_out: weights each input element meets, or None where it depends on the position (padding, stride).
     """
 
@@ -129,6 +133,8 @@ class Ledger:
                 raise unknown(f"kind of tensor {tensor.name}", tensor.kind, KINDS)
             if tensor.elements < 1:
                 raise SpikeattnError(f"ledger: tensor {tensor.name!r} has {tensor.elements} elements, at least 1 is needed")
+            for source in tensor.sources:
+                self.tensor(source)
         for synapse in self.synapses:
             self.tensor(synapse.input)
             if synapse.dense_macs < 0 or (synapse.fan_out is not None and synapse.fan_out < 0):

@@ -19,7 +19,7 @@ def ledger() -> Ledger:
         tensors=(
             Tensor("input", (1, 8, 8), 64, maker="input", kind="real", static=True),
             Tensor("lif", (2, 8, 8), 128, role="Conv1", part="SPS", hook="conv1_lif"),
-            Tensor("block.0.attn.kv", (4, 16), 64, maker="mask", part="SDSA", block=0),
+            Tensor("block.0.attn.kv", (4, 16), 64, maker="mask", sources=("lif",), part="SDSA", block=0),
         ),
         synapses=(
             Synapse("conv", "conv2d", "input", 64 * 18, None, 128, "Conv1", "SPS"),
@@ -75,6 +75,7 @@ def test_hash_sees_structure_and_nothing_else(ledger):
         ({"tensors": (Tensor("lif", (1,), 1), Tensor("lif", (1,), 1))}, "'lif' is listed twice"),
         ({"tensors": (Tensor("lif", (1,), 0),)}, "has 0 elements"),
         ({"tensors": (Tensor("lif", (1,), 1, kind="binray"),)}, "did you mean 'binary'"),
+        ({"tensors": (Tensor("pool", (1,), 1, sources=("lif",)),)}, "unknown tensor 'lif'"),
         ({"synapses": (Synapse("fc", "linear", "lfi", 1),)}, "unknown tensor 'lfi': did you mean 'lif'"),
         ({"synapses": (Synapse("fc", "linear", "lif", -1),)}, "must be >= 0"),
         ({"products": (Product("p", "masks", ("lif",), 1),)}, "did you mean 'mask'"),
