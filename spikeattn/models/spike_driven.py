@@ -1,0 +1,385 @@
+"""Spike-driven Transformer (SDT) on SpikingJelly neurons.
+
+Yao, Hu, Zhou, Yuan, Tian, Xu, Li: Spike-driven Transformer. NeurIPS 2023, https://arxiv.org/abs/2307.01694
+Published code and checkpoints: https://github.com/BICLab/Spike-Driven-Transformer
+
+Modules and parameters carry the names of the published checkpoints. Every step that makes a spike tensor is a module,
+so an ordinary forward hook sees it: `attn.kv_mask`, `attn.sdsa_out`, and the pools where there are any. Inside,
+tensors are [T, B, C, H, W]; D is `embed_dim`, d = D / heads, N = H * W tokens.
+
+Neurons keep their membrane potential between calls: call `spikingjelly.activation_based.functional.reset_net(model)`
+before each batch.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from spikingjelly.activation_based import layer, neuron
+from timm.layers import trunc_normal_
+from timm.models import register_model
+from torch import Tensor, nn
+
+from ..errors import SpikeattnError, unknown
+from .checkpoints import load_shipped
+from .configs import check_arguments, data_config
+from .names import PaperName, paper_names
+
+GATE_THRESHOLD = 0.5  # of the neuron that binarises the token sum; every other neuron fires at 1
+
+
+def spiking_neuron(spike_mode: str, v_threshold: float = 1.0) -> nn.Module:
+    """A LIF neuron with time constant 2 and hard reset to 0; "plif" learns the time constant from 2 on."""
+    if spike_mode == "plif":
+        return neuron.ParametricLIFNode(init_tau=2.0, v_threshold=v_threshold, detach_reset=True, step_mode="m")
+    return neuron.LIFNode(tau=2.0, v_threshold=v_threshold, detach_reset=True, step_mode="m")
+
+
+def conv(in_chans: int, out_chans: int, kernel: int, bias: bool = False) -> nn.Module:
+    return layer.Conv2d(in_chans, out_chans, kernel, padding=kernel // 2, bias=bias, step_mode="m")
+
+
+def batch_norm(chans: int) -> nn.Module:
+    return layer.BatchNorm2d(chans, step_mode="m")
+
+
+def max_pool(stride: int) -> nn.Module:
+    return layer.MaxPool2d(3, stride=stride, padding=1, step_mode="m")
+
+
+class Unused(nn.Module):
+    """Parameters that published checkpoints hold and the published forward pass never reads."""
+
+    def __init__(self, **shapes: tuple[int, ...]) -> None:
+        super().__init__()
+        for name, shape in shapes.items():
+            self.register_parameter(name, nn.Parameter(torch.zeros(shape), requires_grad=False))
+
+
+class Erode(nn.Module):
+    """3x3 max-pool over the tokens (in raster order) and the channels of each head: [T, B, D, H, W] -> same."""
+
+    def __init__(self, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.pool = nn.MaxPool3d((1, 3, 3), stride=1, padding=(0, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        heads = x.flatten(3).unflatten(2, (self.num_heads, -1))  # [T, B, heads, d, N]
+        return self.pool(heads.flatten(0, 1)).view_as(x)
+
+
+class Mask(nn.Module):
+    """Element-wise product of two spike tensors, an AND gate; `erode` acts on the result."""
+
+    def __init__(self, erode: nn.Module | None = None) -> None:
+        super().__init__()
+        self.erode = erode
+
+    def forward(self, spikes: Tensor, mask: Tensor) -> Tensor:
+        masked = spikes * mask
+        return masked if self.erode is None else self.erode(masked)
+
+
+class SpikingPatchSplitting(nn.Module):
+    """SPS: four convolutions, each with BN and LIF, then a relative position embedding by one more convolution.
+
+    [T, B, in_chans, H, W] -> [T, B, D, H', W']: each "1" in `pooling_stat` halves H and W (rounded up). The fourth
+    max-pool acts before its LIF, the others after theirs. The output is real: the sum of both pre-LIF maps.
+    """
+
+    def __init__(self, in_chans: int, embed_dim: int, pooling_stat: str, spike_mode: str) -> None:
+        super().__init__()
+        D, pooled = embed_dim, [stage == "1" for stage in pooling_stat]
+        self.proj_conv, self.proj_bn = conv(in_chans, D // 8, 3), batch_norm(D // 8)
+        self.proj_lif = spiking_neuron(spike_mode)
+        self.maxpool = max_pool(stride=2) if pooled[0] else None
+        self.proj_conv1, self.proj_bn1 = conv(D // 8, D // 4, 3), batch_norm(D // 4)
+        self.proj_lif1 = spiking_neuron(spike_mode)
+        self.maxpool1 = max_pool(stride=2) if pooled[1] else None
+        self.proj_conv2, self.proj_bn2 = conv(D // 4, D // 2, 3), batch_norm(D // 2)
+        self.proj_lif2 = spiking_neuron(spike_mode)
+        self.maxpool2 = max_pool(stride=2) if pooled[2] else None
+        self.proj_conv3, self.proj_bn3 = conv(D // 2, D, 3), batch_norm(D)
+        self.maxpool3 = max_pool(stride=2) if pooled[3] else None
+        self.proj_lif3 = spiking_neuron(spike_mode)
+        self.rpe_conv, self.rpe_bn = conv(D, D, 3), batch_norm(D)
+        if spike_mode == "plif":
+            self.rpe_lif = Unused(w=())
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.proj_lif(self.proj_bn(self.proj_conv(x)))  # [T, B, D/8, H, W]
+        x = x if self.maxpool is None else self.maxpool(x)
+        x = self.proj_lif1(self.proj_bn1(self.proj_conv1(x)))  # [T, B, D/4, ...]
+        x = x if self.maxpool1 is None else self.maxpool1(x)
+        x = self.proj_lif2(self.proj_bn2(self.proj_conv2(x)))  # [T, B, D/2, ...]
+        x = x if self.maxpool2 is None else self.maxpool2(x)
+        x = self.proj_bn3(self.proj_conv3(x))  # [T, B, D, ...], real
+        x = x if self.maxpool3 is None else self.maxpool3(x)
+        return x + self.rpe_bn(self.rpe_conv(self.proj_lif3(x)))
+
+
+class SpikeDrivenSelfAttention(nn.Module):
+    """SDSA: the tokens vote per channel, and the channels that win let q through. Additions only.
+
+    g = LIF(sum over tokens of k * v), out = q * g (paper, eq. 13). All of it is element-wise per channel, so heads
+    matter only to `dvs`, where Erode pools within a head.
+    """
+
+    def __init__(self, dim: int, num_heads: int, dvs: bool, spike_mode: str) -> None:
+        super().__init__()
+        self.shortcut_lif = spiking_neuron(spike_mode)
+        self.q_conv, self.q_bn, self.q_lif = conv(dim, dim, 1), batch_norm(dim), spiking_neuron(spike_mode)
+        self.k_conv, self.k_bn, self.k_lif = conv(dim, dim, 1), batch_norm(dim), spiking_neuron(spike_mode)
+        self.v_conv, self.v_bn, self.v_lif = conv(dim, dim, 1), batch_norm(dim), spiking_neuron(spike_mode)
+        self.k_pool = max_pool(stride=1) if dvs else None
+        self.v_pool = max_pool(stride=1) if dvs else None
+        self.kv_mask = Mask()
+        self.kv_pool = Erode(num_heads) if dvs else None
+        self.talking_heads = Unused(weight=(num_heads, num_heads, 1))
+        self.talking_heads_lif = spiking_neuron(spike_mode, v_threshold=GATE_THRESHOLD)
+        self.sdsa_out = Mask(Erode(num_heads) if dvs else None)
+        self.proj_conv, self.proj_bn = conv(dim, dim, 1, bias=True), batch_norm(dim)
+        if spike_mode == "plif":
+            self.attn_lif = Unused(w=())
+
+    def forward(self, x: Tensor) -> Tensor:
+        spikes = self.shortcut_lif(x)  # [T, B, D, H, W], as everything below but the gate
+        q = self.q_lif(self.q_bn(self.q_conv(spikes)))
+        k = self.k_lif(self.k_bn(self.k_conv(spikes)))
+        v = self.v_lif(self.v_bn(self.v_conv(spikes)))
+        if self.k_pool is not None:
+            k, v = self.k_pool(k), self.v_pool(v)
+        kv = self.kv_mask(k, v)
+        if self.kv_pool is not None:
+            kv = self.kv_pool(kv)
+        votes = kv.sum(dim=(3, 4), keepdim=True)  # [T, B, D, 1, 1], integers up to N
+        gate = self.talking_heads_lif(votes)
+        out = self.sdsa_out(q, gate)
+        return x + self.proj_bn(self.proj_conv(out))
+
+
+class SpikingMLP(nn.Module):
+    """Two 1x1 convolutions, each behind a LIF: D -> hidden -> D, with a membrane shortcut.
+
+    With hidden == D a second shortcut spans the first convolution alone.
+    """
+
+    def __init__(self, dim: int, hidden: int, spike_mode: str) -> None:
+        super().__init__()
+        self.inner_shortcut = hidden == dim
+        self.fc1_lif = spiking_neuron(spike_mode)
+        self.fc1_conv, self.fc1_bn = conv(dim, hidden, 1, bias=True), batch_norm(hidden)
+        self.fc2_lif = spiking_neuron(spike_mode)
+        self.fc2_conv, self.fc2_bn = conv(hidden, dim, 1, bias=True), batch_norm(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.fc1_bn(self.fc1_conv(self.fc1_lif(x)))  # [T, B, hidden, H, W]
+        if self.inner_shortcut:
+            x = hidden = x + hidden
+        return x + self.fc2_bn(self.fc2_conv(self.fc2_lif(hidden)))
+
+
+class Block(nn.Module):
+    """Spike-driven self-attention, then the MLP; both add to the membrane potential x."""
+
+    def __init__(self, dim: int, num_heads: int, hidden: int, dvs: bool, spike_mode: str) -> None:
+        super().__init__()
+        self.attn = SpikeDrivenSelfAttention(dim, num_heads, dvs, spike_mode)
+        self.mlp = SpikingMLP(dim, hidden, spike_mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mlp(self.attn(x))
+
+
+class SpikeDrivenTransformer(nn.Module):
+    """The Spike-driven Transformer: images or event frames in, class logits out.
+
+    Args:
+        img_size: height and width of the input in pixels.
+        in_chans: channels of the input (2 polarities for events).
+        num_classes: number of classes.
+        embed_dim: channels D of a token; a multiple of 8 and of `num_heads`.
+        depth: number of transformer blocks.
+        num_heads: heads of the attention; they change the result with `dvs` only.
+        mlp_ratio: hidden channels of the MLP over D.
+        time_steps: T; a static image is shown T times.
+        pooling_stat: four characters; "1" puts a 3x3 max-pool with stride 2 into that stage of the patch splitting.
+        dvs: erode (max-pool) k, v, k*v and the attention's output, as published for CIFAR10-DVS.
+        tet: return the logits of every time step, for temporal efficient training.
+        spike_mode: "lif", or "plif" for a learned time constant.
+
+    Input is [B, C, H, W], or [B, T, C, H, W] for frames. Output is [B, num_classes], the mean over time steps, or
+    [T, B, num_classes] with `tet`. Arguments and inputs that do not fit raise `SpikeattnError`.
+    """
+
+    def __init__(
+        self,
+        img_size: int | tuple[int, int] = 224,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        embed_dim: int = 512,
+        depth: int = 8,
+        num_heads: int = 8,
+        mlp_ratio: float = 4.0,
+        time_steps: int = 4,
+        pooling_stat: str = "1111",
+        dvs: bool = False,
+        tet: bool = False,
+        spike_mode: str = "lif",
+    ) -> None:
+        super().__init__()
+        self.config = {
+            "img_size": img_size,
+            "in_chans": in_chans,
+            "num_classes": num_classes,
+            "embed_dim": embed_dim,
+            "depth": depth,
+            "num_heads": num_heads,
+            "mlp_ratio": mlp_ratio,
+            "time_steps": time_steps,
+            "pooling_stat": pooling_stat,
+            "dvs": dvs,
+            "tet": tet,
+            "spike_mode": spike_mode,
+        }
+        check_arguments(self.config)
+        self.img_size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+        self.in_chans, self.num_classes, self.time_steps, self.tet = in_chans, num_classes, time_steps, tet
+        hidden = int(embed_dim * mlp_ratio)
+        self.patch_embed = SpikingPatchSplitting(in_chans, embed_dim, pooling_stat, spike_mode)
+        self.block = nn.ModuleList([Block(embed_dim, num_heads, hidden, dvs, spike_mode) for _ in range(depth)])
+        self.head_lif = spiking_neuron(spike_mode)
+        self.head = nn.Linear(embed_dim, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Membrane potential averaged over tokens: [T, B, D]."""
+        x = self.patch_embed(self._over_time(x))
+        for block in self.block:
+            x = block(x)
+        return x.flatten(3).mean(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.head(self.head_lif(self.forward_features(x)))  # [T, B, num_classes]
+        return x if self.tet else x.mean(0)
+
+    def paper_names(self) -> dict[str, PaperName]:
+        """Name in the paper and published hook of every spike tensor and synapse, by dotted module path."""
+        return paper_names(*(self.config[key] for key in ("depth", "pooling_stat", "dvs")))
+
+    def _over_time(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] shown T times, or frames [B, T, C, H, W], as [T, B, C, H, W]."""
+        T, image = self.time_steps, (self.in_chans, *self.img_size)
+        if x.dim() == 4 and x.shape[1:] == image and x.is_floating_point():
+            return x.expand(T, *x.shape)
+        if x.dim() == 5 and x.shape[1:] == (T, *image) and x.is_floating_point():
+            return x.transpose(0, 1)
+        raise SpikeattnError(
+            f"the model's input has shape {tuple(x.shape)} and type {x.dtype}; it takes floating-point images "
+            f"[B, {', '.join(map(str, image))}] or frames [B, {T}, {', '.join(map(str, image))}] "
+            f"(batch, {T} time steps, channels, height, width). Another size, channel count or number of time steps "
+            "is set with img_size, in_chans and time_steps when the model is created"
+        )
+
+
+def _build(
+    name: str, data: str, published: dict[str, Any], pretrained: bool, given: dict[str, Any]
+) -> SpikeDrivenTransformer:
+    """Entry point `name`: the published arguments, those given over them, and timm's `default_cfg` beside."""
+    overlays = [given.pop(key, None) for key in ("pretrained_cfg", "pretrained_cfg_overlay")]
+    given.pop("cache_dir", None)  # timm hands it to every entry point; nothing is downloaded here
+    valid = inspect.signature(SpikeDrivenTransformer).parameters
+    for argument in given:
+        if argument not in valid:
+            raise unknown("model argument", argument, valid)
+    model = SpikeDrivenTransformer(**(published | given))
+    if data == "cifar":
+        data = "cifar100" if model.num_classes == 100 else "cifar10"
+    cfg = data_config(data, model.img_size, model.in_chans, model.num_classes) | {"architecture": name}
+    for overlay in overlays:
+        cfg |= {key: value for key, value in dict(overlay or {}).items() if value is not None}
+    model.default_cfg = model.pretrained_cfg = cfg
+    if pretrained:
+        load_shipped(model, name)
+    return model
+
+
+@register_model
+def sdt_8_384(pretrained: bool = False, **kwargs: Any) -> SpikeDrivenTransformer:
+    """SDT-8-384 for ImageNet: 16.81 M parameters."""
+    return _build("sdt_8_384", "imagenet", {"depth": 8, "embed_dim": 384}, pretrained, kwargs)
+
+
+@register_model
+def sdt_6_512(pretrained: bool = False, **kwargs: Any) -> SpikeDrivenTransformer:
+    """SDT-6-512 for ImageNet: 23.37 M parameters."""
+    return _build("sdt_6_512", "imagenet", {"depth": 6, "embed_dim": 512}, pretrained, kwargs)
+
+
+@register_model
+def sdt_8_512(pretrained: bool = False, **kwargs: Any) -> SpikeDrivenTransformer:
+    """SDT-8-512 for ImageNet: 29.68 M parameters."""
+    return _build("sdt_8_512", "imagenet", {"depth": 8, "embed_dim": 512}, pretrained, kwargs)
+
+
+@register_model
+def sdt_10_512(pretrained: bool = False, **kwargs: Any) -> SpikeDrivenTransformer:
+    """SDT-10-512 for ImageNet: 36.01 M parameters."""
+    return _build("sdt_10_512", "imagenet", {"depth": 10, "embed_dim": 512}, pretrained, kwargs)
+
+
+@register_model
+def sdt_8_768(pretrained: bool = False, **kwargs: Any) -> SpikeDrivenTransformer:
+    """SDT-8-768 for ImageNet: 66.34 M parameters."""
+    return _build("sdt_8_768", "imagenet", {"depth": 8, "embed_dim": 768}, pretrained, kwargs)
+
+
+@register_model
+def sdt_2_256(pretrained: bool = False, **kwargs: Any) -> SpikeDrivenTransformer:
+    """SDT-2-256 for CIFAR-10; with num_classes=100 for CIFAR-100."""
+    args = {"depth": 2, "embed_dim": 256, "img_size": 32, "num_classes": 10, "pooling_stat": "0011"}
+    return _build("sdt_2_256", "cifar", args, pretrained, kwargs)
+
+
+@register_model
+def sdt_2_512(pretrained: bool = False, **kwargs: Any) -> SpikeDrivenTransformer:
+    """SDT-2-512 for CIFAR-10; with num_classes=100 for CIFAR-100."""
+    args = {"depth": 2, "embed_dim": 512, "img_size": 32, "num_classes": 10, "pooling_stat": "0011"}
+    return _build("sdt_2_512", "cifar", args, pretrained, kwargs)
+
+
+@register_model
+def sdt_2_256_cifar10dvs(pretrained: bool = False, **kwargs: Any) -> SpikeDrivenTransformer:
+    """SDT-2-256 for CIFAR10-DVS frames of 64x64 pixels, T=10, with Erode and TET."""
+    args = {"depth": 2, "embed_dim": 256, "img_size": 64, "in_chans": 2, "num_classes": 10, "pooling_stat": "0011"}
+    args |= {"time_steps": 10, "dvs": True, "tet": True}
+    return _build("sdt_2_256_cifar10dvs", "events", args, pretrained, kwargs)
+
+
+@register_model
+def sdt_2_256_gesture(pretrained: bool = False, **kwargs: Any) -> SpikeDrivenTransformer:
+    """SDT-2-256 for DVS128 Gesture frames of 128x128 pixels; published at T=16 (here) and T=10."""
+    args = {
+        "depth": 2,
+        "embed_dim": 256,
+        "img_size": 128,
+        "in_chans": 2,
+        "num_classes": 11,
+        "pooling_stat": "0111",
+        "time_steps": 16,
+    }
+    return _build("sdt_2_256_gesture", "events", args, pretrained, kwargs)
+
+
+@register_model
+def sdt_digits(pretrained: bool = False, **kwargs: Any) -> SpikeDrivenTransformer:
+    """SDT-2-64 for scikit-learn's digits at 16x16 pixels; its weights are shipped with the package (pretrained=True)."""
+    args = {"depth": 2, "embed_dim": 64, "img_size": 16, "in_chans": 1, "num_classes": 10, "pooling_stat": "1000"}
+    return _build("sdt_digits", "digits", args, pretrained, kwargs)
