@@ -1,0 +1,51 @@
+# make report   set up .venv and run the embedded default end to end: reports/demo/
+# make test     set up .venv, ruff, then all tests
+#
+# .venv belongs to this file. Its stamp holds the path of this checkout and is written after a complete installation:
+# an interrupted one is taken up again by the next call, a moved or copied checkout is installed anew.
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup report test lint clean FORCE
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make report   run the embedded default end to end, into reports/demo/"
+	@echo "make test     ruff and all tests"
+	@echo "make lint     ruff alone"
+	@echo "make setup    only set up .venv (PYTHON=python3.12 chooses the interpreter of a new one)"
+	@echo "make clean    remove .venv, caches and reports/demo/"
+
+setup: $(STAMP)
+
+report: $(STAMP)
+	@$(VENV)/bin/spikeattn report --out reports/demo
+
+test: lint
+	@$(PY) -m pytest
+
+lint: $(STAMP)
+	@$(PY) -m ruff check --quiet
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis reports/demo
+	find spikeattn tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+
+ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
+$(STAMP): FORCE
+endif
+
+$(STAMP): pyproject.toml constraints.txt
+	@rm -f $@
+	@if ! $(PY) -m pip --version >/dev/null 2>&1; then \
+	  command -v "$(PYTHON)" >/dev/null || { echo "error: $(PYTHON) is not on the PATH; install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3.12" >&2; exit 1; }; \
+	  "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is $$("$(PYTHON)" --version 2>&1), spikeattn needs Python 3.11 or newer; name one: make PYTHON=python3.12" >&2; exit 1; }; \
+	  "$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { echo "error: $(PYTHON) cannot make virtual environments with pip (module ensurepip or venv is missing); on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }; \
+	  "$(PYTHON)" -m venv --clear $(VENV); \
+	fi
+	@echo "installing spikeattn and its pinned dependencies into $(VENV) (torch with CUDA: about 6 GB on disk)" >&2
+	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@echo "$(CURDIR)" > $@
