@@ -64,6 +64,7 @@ class Synapse:
         dense_macs: multiply-accumulates as usually quoted, k^2*h*w*c_in*c_out for a convolution: padding included, so
             the operations of a fully spiking input are a little fewer.
         fan_out: weights each input element meets, or None where it depends on the position (padding, stride).
+        every_step: False where the layer runs once per image, because the model repeats its output over time.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Synapse:
     dense_macs: int
     fan_out: int | None = None
     output_elements: int = 0
+    every_step: bool = True
     role: str | None = None
     part: str | None = None
     block: int | None = None
@@ -132,7 +134,7 @@ class Ledger:
             if tensor.kind not in KINDS:
                 raise unknown(f"kind of tensor {tensor.name}", tensor.kind, KINDS)
             if tensor.elements < 1:
-                raise SpikeattnError(f"ledger: tensor {tensor.name!r} has {tensor.elements} elements, at least 1 is needed")
+                raise SpikeattnError(f"ledger: tensor {tensor.name!r} has {tensor.elements} elements, it needs one")
             for source in tensor.sources:
                 self.tensor(source)
         for synapse in self.synapses:
@@ -187,7 +189,9 @@ class Ledger:
             "time_steps": self.time_steps,
             "static_input": self.static_input,
             "tensors": [[t.name, list(t.shape), t.elements] for t in self.tensors],
-            "synapses": [[s.name, s.op, s.input, s.dense_macs, s.fan_out, s.output_elements] for s in self.synapses],
+            "synapses": [
+                [s.name, s.op, s.input, s.dense_macs, s.fan_out, s.output_elements, s.every_step] for s in self.synapses
+            ],
             "products": [[p.name, p.op, list(p.operands), p.elements] for p in self.products],
         }
         return hashlib.sha256(json.dumps(structure, separators=(",", ":")).encode()).hexdigest()
@@ -220,14 +224,14 @@ class Ledger:
     def from_dict(cls, record: Mapping[str, Any], source: str = "ledger") -> Ledger:
         """The ledger of a `to_dict` record; `source` names its origin in errors."""
         if not isinstance(record, Mapping) or "format" not in record:
-            raise SpikeattnError(f"{source}: not a spikeattn ledger (no 'format' entry); expected the model.json of a run")
+            raise SpikeattnError(f"{source}: not a spikeattn ledger (no 'format'); expected the model.json of a run")
         if record["format"] != FORMAT:
             raise SpikeattnError(
-                f"{source}: ledger format {record['format']!r}, this version reads format {FORMAT}; profile the model again"
+                f"{source}: ledger format {record['format']!r}, this version reads format {FORMAT}; profile again"
             )
         missing = [key for key in ("time_steps", "static_input", "tensors", "synapses") if key not in record]
         if missing:
-            raise SpikeattnError(f"{source}: the ledger lacks {', '.join(missing)}; the file is damaged or not a model.json")
+            raise SpikeattnError(f"{source}: the ledger lacks {', '.join(missing)}; it is damaged or no model.json")
         return cls(
             time_steps=record["time_steps"],
             static_input=record["static_input"],

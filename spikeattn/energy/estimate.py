@@ -1,0 +1,286 @@
+"""Operations and energy: ledger x counts x cost table, under a named convention.
+
+Everything here is a pure function of the ledger and the count table. The energies are arithmetic estimates (operations
+x pJ per operation), not measured joules: memory traffic, leakage and control are not in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from spikeattn.energy import statistics
+from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
+from spikeattn.energy.conventions import Convention, get_convention
+from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
+from spikeattn.energy.costs import CostTable, get_costs
+from spikeattn.energy.statistics import Floats, Interval, Intervals
+from spikeattn.energy.terms import OPS, OTHER, PARTS, PRICED_AS, Constant, Count, Rate, notes_of, terms_of
+from spikeattn.errors import SpikeattnError
+from spikeattn.recording.ledger import Ledger
+
+PJ_TO_MJ = 1e-9
+AMOUNTS = {"mac": "macs", "sop": "sops", "ac": "acs", "mask": "mask_ops"}
+
+
+class CountTable(Protocol):
+    """What is needed of `recording.counts.Counts`: columns [N, T] per tensor, synapse and product."""
+
+    @property
+    def n_images(self) -> int: ...
+    @property
+    def time_steps(self) -> int: ...
+    def column(self, measure: str, name: str) -> NDArray[Any]: ...
+    def fan(self, synapse: str, by: str = "abs") -> NDArray[Any]: ...
+
+
+class Activity(Protocol):
+    """Anything terms can be evaluated on: `total` is the sum of a source over the time steps, [n_images]."""
+
+    @property
+    def n_images(self) -> int: ...
+    def total(self, source: Constant | Rate | Count) -> NDArray[Any]: ...
+
+
+@dataclass(frozen=True)
+class CountedActivity:
+    """The per-image count table of a run; totals of exact counts are integers.
+
+    Raises:
+        SpikeattnError: zero images, another number of time steps than the ledger, NaN, or more spikes than elements.
+    """
+
+    ledger: Ledger
+    counts: CountTable
+
+    def __post_init__(self) -> None:
+        if self.counts.n_images < 1:
+            raise SpikeattnError("the count table holds zero images; profile at least one")
+        if self.counts.time_steps != self.ledger.time_steps:
+            raise SpikeattnError(
+                f"the count table has {self.counts.time_steps} time steps, the ledger {self.ledger.time_steps}: "
+                "they come from different runs"
+            )
+
+    @property
+    def n_images(self) -> int:
+        """Images in the count table."""
+        return self.counts.n_images
+
+    def total(self, source: Constant | Rate | Count) -> NDArray[Any]:
+        """Sum of a source over the time steps, [N]."""
+        if isinstance(source, Constant):
+            return np.full(self.n_images, source.times, dtype=np.int64)
+        if isinstance(source, Rate):
+            shares = (self._tensor(source.by, name) / self.ledger.tensor(name).elements for name in source.tensors)
+            return np.sum(list(shares), axis=0)
+        if source.measure.startswith("fan_"):
+            return _checked(self.counts.fan(source.name, by=source.measure.removeprefix("fan_")), source.name)
+        if source.measure == "pairs":
+            return _checked(self.counts.column("pairs", source.name), source.name)
+        return self._tensor(source.measure, source.name)
+
+    def _tensor(self, measure: str, name: str) -> NDArray[Any]:
+        total = _checked(self.counts.column(measure, name), name)
+        most = self.ledger.tensor(name).elements * self.ledger.time_steps
+        if measure == "nnz" and (total > most).any():
+            raise SpikeattnError(
+                f"tensor {name!r}: {total.max()} non-zero elements counted, but the ledger lists only {most} over "
+                f"{self.ledger.time_steps} time steps: the count table does not belong to this ledger"
+            )
+        return total
+
+
+def _checked(column: NDArray[Any], name: str) -> NDArray[Any]:
+    total = np.asarray(column).sum(axis=1)
+    if not np.isfinite(total).all() or (total < 0).any():
+        raise SpikeattnError(f"the counts of {name!r} hold NaN or negative numbers; the run is not usable")
+    return total
+
+
+def operations(ledger: Ledger, counts: CountTable, first_conv: str = "once") -> pd.DataFrame:
+    """Operations that took place, one row per synapse and product (convention `exact`).
+
+    Args:
+        first_conv: "once" or "every-step", how often the MACs of a still image count; kept in `attrs`.
+
+    Returns:
+        Columns synapse, input_tensor, part, block, dense_macs (per image and time step, padding included), sops
+        (additions at weights and in products of spikes), sops_per_image, acs (token sums), macs, mask_ops (all four
+        totals over the run, integers), rate_x_flops (mean input rate x T x dense_macs per image: the literature's
+        product; NaN where the input has no firing rate) and counted. What could not be counted has its own row with
+        counted = False and no numbers.
+    """
+    activity = CountedActivity(ledger, counts)
+    convention = get_convention("exact", first_conv=first_conv)
+    totals: dict[str, dict[str, int]] = {}
+    for term in terms_of(ledger, convention):
+        amount = activity.total(term.source) * term.factor
+        entry = totals.setdefault(term.name, dict.fromkeys(AMOUNTS.values(), 0))
+        entry[AMOUNTS[term.op]] += round(amount.sum().item())
+    rows = []
+    for synapse in ledger.synapses:
+        tensor, rate_x_flops = ledger.tensor(synapse.input), np.nan
+        if tensor.spikes:
+            rate = activity.total(Rate((tensor.name,), "abs")).mean()
+            rate_x_flops = float(rate * synapse.dense_macs)
+        rows.append((synapse, synapse.input, synapse.dense_macs, rate_x_flops))
+    for product in ledger.products:
+        dense = product.elements if product.op == "matmul" else 0
+        rows.append((product, ", ".join(product.operands), dense, np.nan))
+    records: list[dict[str, Any]] = [
+        {
+            "synapse": entry.name,
+            "input_tensor": received,
+            "part": entry.part or OTHER,
+            "block": entry.block,
+            "dense_macs": dense,
+            **totals[entry.name],
+            "sops_per_image": totals[entry.name]["sops"] / activity.n_images,
+            "rate_x_flops": rate_x_flops,
+            "counted": True,
+        }
+        for entry, received, dense, rate_x_flops in rows
+    ]
+    records += [{"synapse": entry.name, "part": OTHER, "counted": False} for entry in ledger.uncounted]
+    columns = ["synapse", "input_tensor", "part", "block", "dense_macs", "sops", "sops_per_image"]
+    columns += ["acs", "macs", "mask_ops", "rate_x_flops", "counted"]
+    frame = pd.DataFrame(records, columns=columns)
+    whole = ["block", "dense_macs", "sops", "acs", "macs", "mask_ops"]
+    frame = frame.astype({column: "Int64" for column in whole} | {"counted": bool})
+    frame.attrs = {"first_conv": first_conv, "n_images": activity.n_images, "time_steps": ledger.time_steps}
+    return frame
+
+
+class EnergyTable(pd.DataFrame):
+    """Energy per part, a DataFrame that carries its total, its per-image energies and how it came about.
+
+    Rows: the parts in the order of the network, then "total". Columns: part, macs, sops, acs, mask_ops (per image),
+    energy_mj, ci_low, ci_high, share of the total, interval (the method, see `statistics.Interval`).
+    It is a real DataFrame (to_csv, to_latex, concat, display); anything derived from it (a slice, a copy) is a plain
+    one, so that a total never travels with rows it does not belong to.
+
+    Attributes:
+        total: mJ per image with its interval.
+        total_t: the same with Student's interval, the check beside the bootstrap.
+        per_image: [N] mJ of every image.
+        costs, convention: the cost table and the convention with all their entries.
+        notes: choices and limits a reader must know, one sentence each.
+        provenance: costs, convention and switches, n_images, time_steps, replicates, seed, confidence, ledger hash.
+    """
+
+    _metadata: ClassVar[list[str]] = ["total", "total_t", "per_image", "costs", "convention", "notes", "provenance"]
+    total: Interval
+    total_t: Interval
+    per_image: Floats
+    costs: CostTable
+    convention: Convention
+    notes: list[str]
+    provenance: dict[str, Any]
+
+    @property
+    def _constructor(self) -> type[pd.DataFrame]:
+        return pd.DataFrame
+
+
+def energy(
+    ledger: Ledger,
+    counts: CountTable,
+    costs: str | Path | CostTable = DEFAULT_COSTS,
+    convention: str | Convention = DEFAULT_CONVENTION,
+    replicates: int = statistics.REPLICATES,
+    seed: int = 0,
+    confidence: float = statistics.CONFIDENCE,
+) -> EnergyTable:
+    """Energy per image and part in mJ, with a bootstrap interval over images.
+
+    Raises:
+        SpikeattnError: unknown convention or cost table, zero images, counts that do not belong to the ledger.
+    """
+    return price(ledger, CountedActivity(ledger, counts), costs, convention, replicates, seed, confidence)
+
+
+def price(
+    ledger: Ledger,
+    activity: Activity,
+    costs: str | Path | CostTable,
+    convention: str | Convention,
+    replicates: int = statistics.REPLICATES,
+    seed: int = 0,
+    confidence: float = statistics.CONFIDENCE,
+) -> EnergyTable:
+    """Price any activity, counted or published: the terms of the convention x the costs, added up per part."""
+    costs, convention = get_costs(costs), get_convention(convention)
+    terms = terms_of(ledger, convention)
+    parts = sorted({term.part for term in terms}, key=lambda part: (part not in PARTS, _position(part), part))
+    amounts = np.zeros((activity.n_images, len(parts), len(OPS)))
+    ceiling = np.zeros((len(parts), len(OPS)))
+    for term in terms:
+        place = parts.index(term.part), OPS.index(term.op)
+        amounts[:, *place] += activity.total(term.source) * term.factor
+        ceiling[place] += term.ceiling
+    prices = np.array([costs.price(PRICED_AS[op]) for op in OPS])
+    energies = _with_total(amounts @ prices * PJ_TO_MJ)
+    most = _with_total((np.where(prices > 0, ceiling, 0) @ prices * PJ_TO_MJ)[None])[0]
+    intervals = statistics.mean_intervals(energies, replicates, seed, confidence, ceiling=most)
+    table = EnergyTable(_rows(parts, amounts.mean(axis=0), intervals))
+    table.total, table.total_t = intervals[-1], statistics.t_interval(energies[:, -1], confidence)
+    table.per_image = energies[:, -1].copy()
+    table.costs, table.convention = costs, convention
+    table.notes = notes_of(ledger, convention) + _interval_notes(parts, intervals)
+    table.provenance = {
+        "costs": costs.name,
+        "cost_source": costs.source,
+        "convention": convention.name,
+        "convention_source": convention.source,
+        "switches": convention.switches(),
+        "n_images": activity.n_images,
+        "time_steps": ledger.time_steps,
+        "replicates": replicates,
+        "seed": seed,
+        "confidence": confidence,
+        "ledger": ledger.hash(),
+    }
+    return table
+
+
+def _position(part: str) -> int:
+    return PARTS.index(part) if part in PARTS else len(PARTS)
+
+
+def _with_total(columns: Floats) -> Floats:
+    return np.concatenate([columns, columns.sum(axis=1, keepdims=True)], axis=1)
+
+
+def _rows(parts: Sequence[str], amounts: Floats, intervals: Intervals) -> pd.DataFrame:
+    amounts = _with_total(amounts.T).T
+    total = intervals.value[-1]
+    return pd.DataFrame(
+        {
+            "part": [*parts, "total"],
+            **{AMOUNTS[op]: amounts[:, column] for column, op in enumerate(OPS)},
+            "energy_mj": intervals.value,
+            "ci_low": intervals.low,
+            "ci_high": intervals.high,
+            "share": intervals.value / total if total > 0 else np.full(len(amounts), np.nan),
+            "interval": intervals.method,
+        }
+    )
+
+
+def _interval_notes(parts: Sequence[str], intervals: Intervals) -> list[str]:
+    if intervals.n_images == 1:
+        return ["single-image: one image has no interval, ci_low and ci_high are NaN"]
+    rows = zip([*parts, "total"], intervals.method, intervals.nonzero_images, strict=True)
+    return [
+        f"few-spiking-images: {part} spends energy on {nonzero} of {intervals.n_images} images, fewer than "
+        f"{statistics.FEW_IMAGES}: " + ("no bound is known" if method == "none" else "ci_high is a one-sided bound")
+        for part, method, nonzero in rows
+        if method in ("upper bound", "none")
+    ]

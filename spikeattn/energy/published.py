@@ -1,0 +1,179 @@
+"""Energy from a published table of firing rates: no images, no forward pass, no interval.
+
+The layout is that of Table S1 of the Spike-driven Transformer paper (arXiv 2307.01694): columns part ("SPS", "Block1"
+... or "Head"), module, tensor (the paper's name), T1..Tn and average; every rate is a share in [0, 1].
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from spikeattn.energy.conventions import Convention, get_convention
+from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
+from spikeattn.energy.costs import CostTable
+from spikeattn.energy.estimate import EnergyTable, price
+from spikeattn.energy.statistics import Floats
+from spikeattn.energy.terms import Constant, Count, Rate, roles_of
+from spikeattn.errors import SpikeattnError
+from spikeattn.recording.ledger import Ledger
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass
+class PublishedActivity:
+    """Rates of a published table as the activity of one nameless average image.
+
+    A tensor that the table lacks gets the rate of what it was made from, where that is a bound: a max-pooled tensor
+    that of the neurons before the pool (never higher), a mask the smaller rate of its two operands (never lower). Every
+    such stand-in is kept in `stand_ins`, by its reason.
+    """
+
+    ledger: Ledger
+    rates: Mapping[str, Floats]
+    stand_ins: dict[str, list[str]] = field(default_factory=dict)
+    n_images: int = 1
+
+    def total(self, source: Constant | Rate | Count) -> NDArray[Any]:
+        """Sum of a source over the time steps, [1]."""
+        if isinstance(source, Constant):
+            return np.array([float(source.times)])
+        if isinstance(source, Count):
+            raise SpikeattnError(
+                f"a table of rates does not hold the exact count ({source.measure}) of {source.name!r}; price it with "
+                "convention 'sdt-paper' or 'input-rate', or profile the model for 'exact'"
+            )
+        return np.array([sum(self.rate(name).sum() for name in source.tensors)])
+
+    def rate(self, name: str) -> Floats:
+        """Rate of a tensor at each time step, [T]."""
+        if name in self.rates:
+            return self.rates[name]
+        tensor = self.ledger.tensor(name)
+        if tensor.maker == "pool" and len(tensor.sources) == 1:
+            self._note("the rate before the pool", name)
+            return self.rate(tensor.sources[0])
+        if tensor.maker == "mask" and tensor.sources:
+            self._note("the smaller rate of the two masked tensors, an upper bound", name)
+            return np.min([self.rate(operand) for operand in tensor.sources], axis=0)
+        label = f" ({tensor.role}, block {tensor.block})" if tensor.role else ""
+        raise SpikeattnError(f"the rate table has no row for tensor {name!r}{label}, which the convention needs")
+
+    def _note(self, reason: str, name: str) -> None:
+        names = self.stand_ins.setdefault(reason, [])
+        if name not in names:
+            names.append(name)
+
+
+def energy_from_rates(
+    rates: pd.DataFrame | str | Path,
+    model: Ledger | nn.Module | str,
+    convention: str | Convention = "sdt-paper",
+    costs: str | Path | CostTable = DEFAULT_COSTS,
+    first_conv: str | None = None,
+) -> EnergyTable:
+    """Energy per image in mJ from a table of firing rates in the layout of Table S1.
+
+    Args:
+        rates: the table or the path of its csv file; T1..Tn as many as the model has time steps, or `average` alone.
+        model: a ledger, a model, or the name of an entry point ("sdt_8_512").
+        first_conv: "once" or "every-step" in place of the convention's own choice.
+
+    Returns:
+        As `energy`, with limits NaN: a published table has no images to resample.
+
+    Raises:
+        SpikeattnError: a row that is no tensor of the model, a tensor without a row, a rate outside [0, 1] or NaN.
+    """
+    ledger = _ledger(model)
+    overrides = {} if first_conv is None else {"first_conv": first_conv}
+    convention = get_convention(convention, **overrides)
+    activity = PublishedActivity(ledger, read_rates(rates, ledger))
+    table = price(ledger, activity, costs, convention)
+    notes = [note for note in table.notes if not note.startswith("single-image")]
+    notes += [f"not in the rate table, {why} used: {', '.join(names)}" for why, names in activity.stand_ins.items()]
+    table.notes = [*notes, "rates-only: a table of rates has no images, so no interval"]
+    table.provenance |= {"n_images": None, "replicates": None, "seed": None}
+    return table
+
+
+def read_rates(rates: pd.DataFrame | str | Path, ledger: Ledger) -> dict[str, Floats]:
+    """Rates [T] by tensor name from a table in the layout of Table S1, checked row by row against the ledger."""
+    where, frame = _frame(rates)
+    steps = sorted((column for column in frame.columns if re.fullmatch(r"T\d+", column)), key=lambda c: int(c[1:]))
+    T = ledger.time_steps
+    if steps and steps != [f"T{t}" for t in range(1, T + 1)]:
+        raise SpikeattnError(f"{where} has time steps {', '.join(steps)}, the model has {T} (T1..T{T})")
+    roles = roles_of(ledger)
+    found: dict[str, Floats] = {}
+    unfit = []
+    for row in frame.to_dict("records"):
+        label = f"{row['part']} {row['tensor']}"
+        tensor = roles.get((_block(row["part"]), str(row["tensor"])))
+        if tensor is None:
+            unfit.append(label)
+            continue
+        if tensor.name in found:
+            raise SpikeattnError(f"{where}: the row {label!r} stands twice")
+        values = pd.to_numeric(pd.Series([row[step] for step in steps or ["average"] * T]), errors="coerce").to_numpy()
+        if not ((values >= 0) & (values <= 1)).all():
+            given = ", ".join(str(row[step]) for step in steps or ["average"])
+            raise SpikeattnError(f"{where}: the rates of {label!r} are {given}; a rate is a number from 0 to 1")
+        found[tensor.name] = values.astype(np.float64)
+    if unfit:
+        known = ", ".join(f"{_part(block)} {role}" for block, role in list(roles)[:6])
+        raise SpikeattnError(
+            f"{where}: {len(unfit)} of {len(frame)} rows are no tensor of this model, the first is {unfit[0]!r}; "
+            + (f"its tensors are {known}, ..." if roles else "the tensors of this model carry no paper names")
+        )
+    return found
+
+
+def _frame(rates: pd.DataFrame | str | Path) -> tuple[str, pd.DataFrame]:
+    where = "the rate table"
+    if not isinstance(rates, pd.DataFrame):
+        where = f"rate table {rates}"
+        if not Path(rates).is_file():
+            raise SpikeattnError(f"{where}: no such file; expected a csv with columns part, tensor, T1..Tn, average")
+        try:
+            rates = pd.read_csv(rates)
+        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+            raise SpikeattnError(f"{where}: not a csv file ({error})") from error
+    missing = [column for column in ("part", "tensor") if column not in rates.columns]
+    if not missing and "average" not in rates.columns and "T1" not in rates.columns:
+        missing = ["T1..Tn or average"]
+    if missing:
+        raise SpikeattnError(f"{where} lacks {', '.join(missing)}; it has {', '.join(map(str, rates.columns))}")
+    if rates.empty:
+        raise SpikeattnError(f"{where} has no rows")
+    return where, rates
+
+
+def _block(part: Any) -> int | None:
+    match = re.fullmatch(r"[Bb]lock\s*(\d+)", str(part))
+    return int(match.group(1)) - 1 if match else None
+
+
+def _part(block: int | None) -> str:
+    return "SPS/Head" if block is None else f"Block{block + 1}"
+
+
+def _ledger(model: Ledger | nn.Module | str) -> Ledger:
+    if isinstance(model, Ledger):
+        return model
+    from spikeattn.recording.taps import ledger_of  # a ledger needs no torch; only a model does
+
+    if isinstance(model, str):
+        from spikeattn.models import create_model
+
+        model = create_model(model)
+    return ledger_of(model)

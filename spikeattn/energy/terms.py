@@ -1,0 +1,214 @@
+"""Terms: a ledger read under a convention, as the list of what is counted.
+
+One term is `factor x sum over the time steps of a source`; a source is a constant, a firing rate or an exact count. The
+same terms are evaluated on the per-image count table and on a published table of rates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from spikeattn.energy.conventions import Convention
+from spikeattn.errors import SpikeattnError
+from spikeattn.recording.ledger import Ledger, Product, Synapse, Tensor
+
+PARTS = ("SPS", "QKV", "SDSA", "projection", "MLP1", "MLP2", "head")
+OTHER = "other"
+OPS = ("mac", "sop", "ac", "mask")
+PRICED_AS = {"mac": "mac", "sop": "ac", "ac": "ac", "mask": "mask"}
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same for every image: `times` is the number of time steps at which it is charged."""
+
+    times: int
+
+
+@dataclass(frozen=True)
+class Rate:
+    """The firing rates of these tensors, added up; by "nnz" (share of non-zero elements) or "abs" (mean |value|)."""
+
+    tensors: tuple[str, ...]
+    by: str
+
+
+@dataclass(frozen=True)
+class Count:
+    """A column of the count table: "nnz" or "abs" of a tensor, "fan_nnz" or "fan_abs" of a synapse, "pairs"."""
+
+    measure: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Term:
+    """Operations of one synapse or product: `factor` x the sum of `source` over the time steps, per image.
+
+    Attributes:
+        op: "mac", "sop" (addition at a weight or in a product of spikes), "ac" (any other addition) or "mask".
+        ceiling: the largest amount one image can reach; infinite for integer spikes, which have no largest value.
+    """
+
+    name: str
+    part: str
+    block: int | None
+    op: str
+    factor: float
+    source: Constant | Rate | Count
+    ceiling: float
+
+
+def terms_of(ledger: Ledger, convention: Convention) -> tuple[Term, ...]:
+    """What this convention counts in this ledger, synapses first, then products.
+
+    Raises:
+        SpikeattnError: the convention has no formula for something in the ledger, or needs a label it does not carry.
+    """
+    rules = _Rules(ledger, convention)
+    terms = [term for synapse in ledger.synapses for term in rules.synapse(synapse)]
+    return (*terms, *(term for product in ledger.products for term in rules.product(product)))
+
+
+def notes_of(ledger: Ledger, convention: Convention) -> list[str]:
+    """The choices a reader must know to compare the figure: first layer, missing labels, what is not counted."""
+    notes = []
+    for synapse in ledger.synapses:
+        tensor = ledger.tensor(synapse.input)
+        if tensor.maker == "input" and not _multiplies(tensor, convention):
+            notes.append(f"first layer {synapse.name} ({tensor.kind} input): charged as additions at every time step")
+        elif tensor.maker == "input":
+            times = _times(ledger, synapse, convention)
+            why = "static input" if tensor.static else "input that changes with the time step"
+            how = "once per image" if times == 1 else f"at each of the {times} time steps"
+            notes.append(f"first layer {synapse.name} ({why}): charged as MACs {how}")
+    if convention.qkv_rate == "mean-output" and not any(synapse.part == "QKV" for synapse in ledger.synapses):
+        notes.append(f"no layer of this model is labelled QKV: {convention.name} charges every layer by its own input")
+    if ledger.uncounted:
+        names = ", ".join(f"{entry.name} ({entry.op})" for entry in ledger.uncounted)
+        notes.append(f"not counted: {names}")
+    return notes
+
+
+def roles_of(ledger: Ledger) -> dict[tuple[int | None, str], Tensor]:
+    """Tensors by (block, role in the paper); where two share a role, the one with a published hook is kept."""
+    found: dict[tuple[int | None, str], Tensor] = {}
+    for tensor in ledger.tensors:
+        if tensor.role is None:
+            continue
+        key = (tensor.block, tensor.role)
+        if key not in found or (tensor.hook is not None and found[key].hook is None):
+            found[key] = tensor
+    return found
+
+
+def _multiplies(tensor: Tensor, convention: Convention) -> bool:
+    return not tensor.spikes or (tensor.maker == "input" and convention.first_layer == "mac")
+
+
+def _times(ledger: Ledger, synapse: Synapse, convention: Convention) -> int:
+    """How often the MACs of a real input are charged: a layer that repeats itself, or runs once, is charged once."""
+    tensor = ledger.tensor(synapse.input)
+    once = tensor.static or not synapse.every_step
+    if tensor.maker == "input" and convention.first_conv == "every-step":
+        once = False
+    return 1 if once else ledger.time_steps
+
+
+class _Rules:
+    """One method per kind of ledger entry; each returns the terms of that entry."""
+
+    def __init__(self, ledger: Ledger, convention: Convention) -> None:
+        self.ledger = ledger
+        self.convention = convention
+        self.by = "abs" if convention.spikes == "value" else "nnz"
+        self.roles: Mapping[tuple[int | None, str], Tensor] = roles_of(ledger)
+
+    def synapse(self, synapse: Synapse) -> list[Term]:
+        """MACs of a real input; additions of spikes by fan-out or by rate."""
+        tensor = self.ledger.tensor(synapse.input)
+        if _multiplies(tensor, self.convention):
+            times = Constant(_times(self.ledger, synapse, self.convention))
+            return [self._term(synapse, "mac", synapse.dense_macs, times, synapse.dense_macs * times.times)]
+        ceiling = self._ceiling(synapse.dense_macs, tensor)
+        if self.convention.sop == "fan-out":
+            return [self._term(synapse, "sop", 1, Count(f"fan_{self.by}", synapse.name), ceiling)]
+        if self.convention.qkv_rate == "mean-output" and synapse.part == "QKV":
+            outputs = tuple(self._role(synapse, role).name for role in ("Q_S", "K_S", "V_S"))
+            return [self._term(synapse, "sop", synapse.dense_macs / 3, Rate(outputs, self.by), ceiling)]
+        if self.convention.layer_rate == "before-pool":
+            tensor = self._before_pool(tensor)
+        return [self._term(synapse, "sop", synapse.dense_macs, Rate((tensor.name,), self.by), ceiling)]
+
+    def product(self, product: Product) -> list[Term]:
+        """Additions of a token sum or matrix product, and masks; or the paper's (R_Q + R_K) N D for all of them."""
+        if self.convention.attention == "rate-sum":
+            return self._rate_sum(product)
+        if product.op == "mask":
+            times = Constant(self.ledger.time_steps)
+            return [self._term(product, "mask", product.elements, times, product.elements * times.times)]
+        operands = [self.ledger.tensor(name) for name in product.operands]
+        spiking = [tensor for tensor in operands if tensor.spikes]
+        if product.op == "token_sum":
+            return [self._additions(product, "ac", operands[0])]
+        if not spiking:
+            times = Constant(self.ledger.time_steps)
+            return [self._term(product, "mac", product.elements, times, product.elements * times.times)]
+        if len(spiking) == len(operands) > 1:
+            ceiling = self._ceiling(product.elements, *operands)
+            return [self._term(product, "sop", 1, Count("pairs", product.name), ceiling)]
+        return [self._additions(product, "sop", spiking[0])]
+
+    def _additions(self, product: Product, op: str, tensor: Tensor) -> Term:
+        """One addition per non-zero element of the operand and per place where the product uses it."""
+        if not tensor.spikes:
+            times = Constant(self.ledger.time_steps)
+            return self._term(product, op, product.elements, times, product.elements * times.times)
+        by = "nnz" if op == "ac" else self.by
+        ceiling = self._ceiling(product.elements, tensor)
+        if self.convention.sop == "rate":
+            return self._term(product, op, product.elements, Rate((tensor.name,), by), ceiling)
+        uses = product.elements / tensor.elements
+        return self._term(product, op, int(uses) if uses.is_integer() else uses, Count(by, tensor.name), ceiling)
+
+    def _rate_sum(self, product: Product) -> list[Term]:
+        if product.op == "mask":
+            return []
+        if product.op != "token_sum":
+            raise SpikeattnError(
+                f"convention {self.convention.name!r} prices attention as (R_Q + R_K) x N x D and has no formula for "
+                f"{product.name!r} ({product.op}); use 'exact' or 'input-rate'"
+            )
+        pair = tuple(self._role(product, role).name for role in ("Q_S", "K_S"))
+        ceiling = 2 * product.elements * self.ledger.time_steps
+        return [self._term(product, "ac", product.elements, Rate(pair, self.by), ceiling)]
+
+    def _role(self, entry: Synapse | Product, role: str) -> Tensor:
+        tensor = self.roles.get((entry.block, role))
+        if tensor is None:
+            raise SpikeattnError(
+                f"convention {self.convention.name!r} prices {entry.name!r} by the rate of {role}, which no tensor of "
+                f"block {entry.block} in this model is labelled; use 'exact' or 'input-rate'"
+            )
+        return tensor
+
+    def _before_pool(self, tensor: Tensor) -> Tensor:
+        while tensor.maker == "pool":
+            if not tensor.sources:
+                raise SpikeattnError(
+                    f"convention {self.convention.name!r} needs the rate before the pool {tensor.name!r}, but the "
+                    "ledger does not say what it pools; use layer_rate='input'"
+                )
+            tensor = self.ledger.tensor(tensor.sources[0])
+        return tensor
+
+    def _ceiling(self, elements: int, *tensors: Tensor) -> float:
+        bounded = all(tensor.kind in ("binary", "ternary") for tensor in tensors)
+        return float(elements * self.ledger.time_steps) if bounded else float("inf")
+
+    @staticmethod
+    def _term(
+        entry: Synapse | Product, op: str, factor: float, source: Constant | Rate | Count, ceiling: float
+    ) -> Term:
+        return Term(entry.name, entry.part or OTHER, entry.block, op, factor, source, float(ceiling))
