@@ -1,0 +1,20 @@
+"""Spiking transformers: the models themselves, their names in the papers, their checkpoints, their neurons."""
+
+from .checkpoints import Checkpoint, load_checkpoint
+from .create import create_model, model_names
+from .loading import load_into
+from .names import PaperName
+from .neurons import implementation_in_use, select_implementation
+from .spike_driven import SpikeDrivenTransformer
+
+__all__ = [
+    "Checkpoint",
+    "PaperName",
+    "SpikeDrivenTransformer",
+    "create_model",
+    "implementation_in_use",
+    "load_checkpoint",
+    "load_into",
+    "model_names",
+    "select_implementation",
+]

@@ -57,6 +57,9 @@ def check_arguments(config: Mapping[str, Any]) -> None:
     for name in ("in_chans", "num_classes", "embed_dim", "depth", "num_heads", "time_steps"):
         if not whole(config[name]):
             fail(name, "give a whole number of at least 1")
+    for name in ("dvs", "tet"):
+        if not isinstance(config[name], bool):
+            fail(name, "give True or False")
     size = config["img_size"]
     if not whole(size) and not (isinstance(size, tuple | list) and len(size) == 2 and all(map(whole, size))):
         fail("img_size", "give a number of pixels, or (height, width)")

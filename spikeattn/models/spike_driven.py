@@ -13,18 +13,13 @@ before each batch.
 
 from __future__ import annotations
 
-import inspect
-from typing import Any
-
 import torch
 from spikingjelly.activation_based import layer, neuron
 from timm.layers import trunc_normal_
-from timm.models import register_model
 from torch import Tensor, nn
 
-from ..errors import SpikeattnError, unknown
-from .checkpoints import load_shipped
-from .configs import check_arguments, data_config
+from ..errors import SpikeattnError
+from .configs import check_arguments
 from .names import PaperName, paper_names
 
 GATE_THRESHOLD = 0.5  # of the neuron that binarises the token sum; every other neuron fires at 1
@@ -276,110 +271,16 @@ class SpikeDrivenTransformer(nn.Module):
 
     def _over_time(self, x: Tensor) -> Tensor:
         """[B, C, H, W] shown T times, or frames [B, T, C, H, W], as [T, B, C, H, W]."""
-        T, image = self.time_steps, (self.in_chans, *self.img_size)
-        if x.dim() == 4 and x.shape[1:] == image and x.is_floating_point():
+        T, image, dtype = self.time_steps, (self.in_chans, *self.img_size), self.head.weight.dtype
+        fits = isinstance(x, Tensor) and (x.dtype == dtype or torch.is_autocast_enabled(x.device.type))
+        if fits and x.shape[1:] == image:
             return x.expand(T, *x.shape)
-        if x.dim() == 5 and x.shape[1:] == (T, *image) and x.is_floating_point():
+        if fits and x.shape[1:] == (T, *image):
             return x.transpose(0, 1)
+        given = f"shape {tuple(x.shape)} and type {x.dtype}" if isinstance(x, Tensor) else f"type {type(x).__name__}"
+        size = ", ".join(map(str, image))
         raise SpikeattnError(
-            f"the model's input has shape {tuple(x.shape)} and type {x.dtype}; it takes floating-point images "
-            f"[B, {', '.join(map(str, image))}] or frames [B, {T}, {', '.join(map(str, image))}] "
+            f"the model's input has {given}; it takes images [B, {size}] or frames [B, {T}, {size}] of type {dtype} "
             f"(batch, {T} time steps, channels, height, width). Another size, channel count or number of time steps "
             "is set with img_size, in_chans and time_steps when the model is created"
         )
-
-
-def _build(
-    name: str, data: str, published: dict[str, Any], pretrained: bool, given: dict[str, Any]
-) -> SpikeDrivenTransformer:
-    """Entry point `name`: the published arguments, those given over them, and timm's `default_cfg` beside."""
-    overlays = [given.pop(key, None) for key in ("pretrained_cfg", "pretrained_cfg_overlay")]
-    given.pop("cache_dir", None)  # timm hands it to every entry point; nothing is downloaded here
-    valid = inspect.signature(SpikeDrivenTransformer).parameters
-    for argument in given:
-        if argument not in valid:
-            raise unknown("model argument", argument, valid)
-    model = SpikeDrivenTransformer(**(published | given))
-    if data == "cifar":
-        data = "cifar100" if model.num_classes == 100 else "cifar10"
-    cfg = data_config(data, model.img_size, model.in_chans, model.num_classes) | {"architecture": name}
-    for overlay in overlays:
-        cfg |= {key: value for key, value in dict(overlay or {}).items() if value is not None}
-    model.default_cfg = model.pretrained_cfg = cfg
-    if pretrained:
-        load_shipped(model, name)
-    return model
-
-
-@register_model
-def sdt_8_384(pretrained: bool = False, **kwargs: Any) -> SpikeDrivenTransformer:
-    """SDT-8-384 for ImageNet: 16.81 M parameters."""
-    return _build("sdt_8_384", "imagenet", {"depth": 8, "embed_dim": 384}, pretrained, kwargs)
-
-
-@register_model
-def sdt_6_512(pretrained: bool = False, **kwargs: Any) -> SpikeDrivenTransformer:
-    """SDT-6-512 for ImageNet: 23.37 M parameters."""
-    return _build("sdt_6_512", "imagenet", {"depth": 6, "embed_dim": 512}, pretrained, kwargs)
-
-
-@register_model
-def sdt_8_512(pretrained: bool = False, **kwargs: Any) -> SpikeDrivenTransformer:
-    """SDT-8-512 for ImageNet: 29.68 M parameters."""
-    return _build("sdt_8_512", "imagenet", {"depth": 8, "embed_dim": 512}, pretrained, kwargs)
-
-
-@register_model
-def sdt_10_512(pretrained: bool = False, **kwargs: Any) -> SpikeDrivenTransformer:
-    """SDT-10-512 for ImageNet: 36.01 M parameters."""
-    return _build("sdt_10_512", "imagenet", {"depth": 10, "embed_dim": 512}, pretrained, kwargs)
-
-
-@register_model
-def sdt_8_768(pretrained: bool = False, **kwargs: Any) -> SpikeDrivenTransformer:
-    """SDT-8-768 for ImageNet: 66.34 M parameters."""
-    return _build("sdt_8_768", "imagenet", {"depth": 8, "embed_dim": 768}, pretrained, kwargs)
-
-
-@register_model
-def sdt_2_256(pretrained: bool = False, **kwargs: Any) -> SpikeDrivenTransformer:
-    """SDT-2-256 for CIFAR-10; with num_classes=100 for CIFAR-100."""
-    args = {"depth": 2, "embed_dim": 256, "img_size": 32, "num_classes": 10, "pooling_stat": "0011"}
-    return _build("sdt_2_256", "cifar", args, pretrained, kwargs)
-
-
-@register_model
-def sdt_2_512(pretrained: bool = False, **kwargs: Any) -> SpikeDrivenTransformer:
-    """SDT-2-512 for CIFAR-10; with num_classes=100 for CIFAR-100."""
-    args = {"depth": 2, "embed_dim": 512, "img_size": 32, "num_classes": 10, "pooling_stat": "0011"}
-    return _build("sdt_2_512", "cifar", args, pretrained, kwargs)
-
-
-@register_model
-def sdt_2_256_cifar10dvs(pretrained: bool = False, **kwargs: Any) -> SpikeDrivenTransformer:
-    """SDT-2-256 for CIFAR10-DVS frames of 64x64 pixels, T=10, with Erode and TET."""
-    args = {"depth": 2, "embed_dim": 256, "img_size": 64, "in_chans": 2, "num_classes": 10, "pooling_stat": "0011"}
-    args |= {"time_steps": 10, "dvs": True, "tet": True}
-    return _build("sdt_2_256_cifar10dvs", "events", args, pretrained, kwargs)
-
-
-@register_model
-def sdt_2_256_gesture(pretrained: bool = False, **kwargs: Any) -> SpikeDrivenTransformer:
-    """SDT-2-256 for DVS128 Gesture frames of 128x128 pixels; published at T=16 (here) and T=10."""
-    args = {
-        "depth": 2,
-        "embed_dim": 256,
-        "img_size": 128,
-        "in_chans": 2,
-        "num_classes": 11,
-        "pooling_stat": "0111",
-        "time_steps": 16,
-    }
-    return _build("sdt_2_256_gesture", "events", args, pretrained, kwargs)
-
-
-@register_model
-def sdt_digits(pretrained: bool = False, **kwargs: Any) -> SpikeDrivenTransformer:
-    """SDT-2-64 for scikit-learn's digits at 16x16 pixels; its weights are shipped with the package (pretrained=True)."""
-    args = {"depth": 2, "embed_dim": 64, "img_size": 16, "in_chans": 1, "num_classes": 10, "pooling_stat": "1000"}
-    return _build("sdt_digits", "digits", args, pretrained, kwargs)
