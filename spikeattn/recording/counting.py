@@ -1,0 +1,118 @@
+"""Exact counts of one tensor per time step and image: non-zero elements, sums of |value|, fan-out-weighted sums.
+
+Floating-point sums are exact here because their terms are small integers: every partial sum over one row of a tensor
+stays below 2**24, which float32 holds exactly; rows are then added in float64. Real tensors (an image) have no exact
+sum of |value|; theirs is a float64 sum.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_EXACT = 1 << 24  # float32 holds every integer up to here
+_CHUNK = 1 << 23
+
+
+def _rows(x: Tensor) -> Tensor:
+    """[T, B, ...] -> [T, B, R, K] with K below 2**24, without a copy where the memory layout allows."""
+    x = x.reshape(*x.shape[:2], 1) if x.dim() == 2 else x
+    inner = x[0, 0].numel()
+    if x.dim() > 3 and inner >= _EXACT:
+        return x.flatten(3) if x.is_contiguous() else x.contiguous().flatten(3)
+    return x.flatten(2).unsqueeze(2)
+
+
+def count_binary(x: Tensor) -> Tensor:
+    """Ones of a 0/1 tensor [T, B, ...] -> [T, B] float64."""
+    if x.dtype == torch.bool:
+        return torch.count_nonzero(x.flatten(2), dim=2).double()
+    rows = _rows(x)
+    return rows.sum(dim=-1, dtype=_accumulator(x)).sum(dim=-1, dtype=torch.float64)
+
+
+def count_nonzero(x: Tensor) -> Tensor:
+    """Non-zero elements of [T, B, ...] -> [T, B] float64."""
+    if not x.is_floating_point():
+        return torch.count_nonzero(x.flatten(2), dim=2).double()
+    rows = _rows(x)
+    return torch.linalg.vector_norm(rows, 0, dim=-1, dtype=_accumulator(x)).sum(dim=-1, dtype=torch.float64)
+
+
+def sum_abs(x: Tensor) -> Tensor:
+    """Sum of |value| of [T, B, ...] -> [T, B] float64; exact for integer values."""
+    return x.double().abs().flatten(2).sum(dim=2)
+
+
+def sum_channels(x: Tensor, spatial: int) -> Tensor:
+    """[T, B, C, *space] -> [T, B, *space] float64: the part of a fan-out-weighted count that every weighting shares."""
+    space = tuple(range(x.dim() - spatial, x.dim()))
+    others = tuple(d for d in range(2, x.dim()) if d not in space)
+    return x.sum(dim=others, dtype=_accumulator(x)).double() if others else x.double()
+
+
+def weigh(per_position: Tensor, fan_out: Tensor) -> Tensor:
+    """[T, B, *space] times the fan-out of each position [*space] -> [T, B] float64."""
+    return per_position.flatten(2) @ fan_out.flatten().to(per_position.device)
+
+
+def not_binary(x: Tensor, ones: Tensor) -> Tensor:
+    """A scalar that is True where `x` holds anything but 0 and 1; `ones` is the sum of x.
+
+    For values in [0, 1], sum(x * x) equals sum(x) only if all are 0 or 1. Two passes at memory speed.
+    """
+    if x.dtype == torch.bool:
+        return torch.zeros((), dtype=torch.bool, device=x.device)
+    if x.numel() == 0:
+        return torch.zeros((), dtype=torch.bool, device=x.device)
+    flat = _memory_order(x)
+    flat = flat if flat.dtype in (torch.float32, torch.float64) else flat.float()
+    low, high = torch.aminmax(flat)
+    squares = torch.stack([torch.dot(chunk, chunk) for chunk in flat.split(_CHUNK)]).double().sum()
+    return ~((low >= 0) & (high <= 1) & (squares == ones.sum()))
+
+
+def value_flags(x: Tensor) -> Tensor:
+    """[3] bool: some value is no integer, some value is negative, some |value| is above 1 (NaN counts as no integer)."""
+    if x.dtype == torch.bool:
+        return torch.zeros(3, dtype=torch.bool, device=x.device)
+    if not x.is_floating_point():
+        return torch.stack([torch.zeros((), dtype=torch.bool, device=x.device), (x < 0).any(), (x.abs() > 1).any()])
+    low, high = torch.aminmax(x)
+    return torch.stack([(x != x.round()).any() | low.isnan(), low < 0, (low < -1) | (high > 1)])
+
+
+def kind_of(no_integer: bool, negative: bool, above_one: bool) -> str:
+    """The kind of a tensor from its three value flags, gathered over a whole run."""
+    if no_integer:
+        return "real"
+    if above_one:
+        return "integer"
+    return "ternary" if negative else "binary"
+
+
+def spike_pairs(a: Tensor, b: Tensor) -> Tensor:
+    """Pairs of spikes that meet in a @ b: [T, B, ..., N, K] x [T, B, ..., K, M] -> [T, B] float64.
+
+    The sum over k of (non-zero a[:, k]) times (non-zero b[k, :]): what the sum of the product of 0/1 matrices is.
+    """
+    left = (a != 0).sum(dim=-2).double()
+    right = (b != 0).sum(dim=-1).double()
+    return (left * right).flatten(2).sum(dim=2)
+
+
+def _accumulator(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def _memory_order(x: Tensor) -> Tensor:
+    """All elements of x as one flat tensor, in memory order where x is dense (no copy), else in index order."""
+    if x.is_contiguous():
+        return x.view(-1)
+    strides = sorted((stride, size) for size, stride in zip(x.shape, x.stride(), strict=True) if size > 1)
+    expected = 1
+    for stride, size in strides:
+        if stride != expected:
+            return x.flatten()
+        expected *= size
+    return x.as_strided((x.numel(),), (1,), x.storage_offset())

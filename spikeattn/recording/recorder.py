@@ -1,0 +1,280 @@
+"""Hooks that count during ordinary forward passes: every tensor of a plan, per image and time step.
+
+The model is exactly as before when the recorder is left, also after an exception.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from spikeattn.errors import SpikeattnError
+from spikeattn.recording import neurons as nodes
+from spikeattn.recording.tally import BatchCounts, Tally
+from spikeattn.recording.taps import Pairs, Plan, Tap, plan
+from spikeattn.recording.trace import ModuleStack, tensors_in
+
+
+class Recorder:
+    """Counts the forward passes that run inside `with recorder.watching(batch):`, under a plan.
+
+    Open the recorder itself with `with`: that registers the hooks and, at the end, removes them.
+    """
+
+    def __init__(self, model: nn.Module, plan: Plan) -> None:
+        self.model, self.plan = model, plan
+        self.tally: Tally | None = None
+        self._calls: dict[str, int] = defaultdict(int)
+        self._handles: list[Any] = []
+        self._operations: _Operations | None = None
+
+    def __enter__(self) -> Recorder:
+        modules = dict(self.model.named_modules())
+        arguments: dict[str, list[Tap]] = defaultdict(list)
+        outputs: dict[str, list[Tap]] = defaultdict(list)
+        operations = [tap for tap in self.plan.taps if tap.where == "operation"]
+        for tap in self.plan.taps:
+            if tap.where != "operation":
+                (outputs if tap.where == "output" else arguments)[tap.module].append(tap)
+        for path in dict.fromkeys((*arguments, *outputs)):
+            before, after = self._hooks(path, arguments[path], outputs[path])
+            self._handles.append(modules[path].register_forward_pre_hook(before, with_kwargs=True))
+            self._handles.append(modules[path].register_forward_hook(after))
+        if self.plan.logits_from is not None:
+            self._handles.append(modules[self.plan.logits_from].register_forward_hook(self._keep_logits))
+        if operations or self.plan.pairs:
+            self._operations = _Operations(self, operations)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._operations = self.tally = None
+
+    @contextmanager
+    def watching(self, batch: int) -> Iterator[Tally]:
+        """Count what runs inside as one forward pass of `batch` images; `tally.collect(output)` gives the counts.
+
+        Raises:
+            SpikeattnError: a neuron still holds the membrane potential of an earlier pass.
+        """
+        left = nodes.leftover_state(self.plan.neurons)
+        if left is not None:
+            raise SpikeattnError(
+                f"neuron {left} still holds the membrane potential of an earlier forward pass, so these spikes would not "
+                "belong to this batch alone; call spikingjelly.activation_based.functional.reset_net(model) before each batch"
+            )
+        self._calls.clear()
+        self.tally = Tally(self.plan, batch)
+        try:
+            if self._operations is None:
+                yield self.tally
+            else:
+                with self._operations.stack, self._operations:
+                    yield self.tally
+        finally:
+            self.tally = None
+
+    def step(self, module: str, slot: int) -> tuple[bool, int | None]:
+        """Whether this call of a module is the tapped one, and the time step of a single-step network."""
+        call, slots = self._calls[module], self.plan.slots[module]
+        return call % slots == slot, call // slots if self.plan.single_step else None
+
+    def _hooks(self, path: str, arguments: list[Tap], outputs: list[Tap]) -> tuple[Callable, Callable]:
+        def count(taps: list[Tap], values: Any) -> None:
+            for tap in taps:
+                wanted, t = self.step(path, tap.slot)
+                if wanted:
+                    self.tally.count(tap, next(tensors_in(values)), t)
+
+        def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if self.tally is not None:
+                count(arguments, (args, kwargs))
+
+        def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            if self.tally is not None:
+                count(outputs, output)
+                self._calls[path] += 1
+
+        return before, after
+
+    def _keep_logits(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if self.tally is not None:
+            self.tally.logits = output.detach()
+
+
+class _Operations(TorchDispatchMode):
+    """Counts operands and pairs of functional operations; entered only for models that have some to count."""
+
+    def __init__(self, recorder: Recorder, taps: list[Tap]) -> None:
+        super().__init__()
+        self.stack = ModuleStack(recorder.model, dict(recorder.plan.neurons))
+        self._recorder = recorder
+        self._taps: dict[tuple[str, str, int], list[Tap]] = defaultdict(list)
+        self._pairs: dict[tuple[str, str, int], list[Pairs]] = defaultdict(list)
+        for tap in taps:
+            self._taps[tap.module, tap.op, tap.ordinal].append(tap)
+        for entry in recorder.plan.pairs:
+            self._pairs[entry.module, entry.op, entry.ordinal].append(entry)
+        self._names = {key[1] for key in (*self._taps, *self._pairs)}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = func._schema.name.split("::")[1].rstrip("_")
+        if name in self._names and self.stack.frames and not self.stack.in_neuron:
+            frame = self.stack.frames[-1]
+            site = (frame.path, name, frame.ordinals[name])
+            frame.ordinals[name] += 1
+            operands = [a for a in args if isinstance(a, Tensor)]
+            data = operands[-2:] if name in ("addmm", "baddbmm") else operands
+            for tap in self._taps.get(site, ()):
+                wanted, t = self._step(frame.path, frame.call, tap.slot)
+                if wanted:
+                    self._recorder.tally.count(tap, out if tap.operand < 0 else data[tap.operand], t)
+            for entry in self._pairs.get(site, ()):
+                wanted, t = self._step(frame.path, frame.call, entry.slot)
+                if wanted:
+                    self._recorder.tally.count_pairs(entry, data[0], data[1], t)
+        return out
+
+    def _step(self, path: str, call: int, slot: int) -> tuple[bool, int | None]:
+        plan = self._recorder.plan
+        return call % plan.slots[path] == slot, call // plan.slots[path] if plan.single_step else None
+
+
+class Recording:
+    """The context of `record`: follows the model's own calls; see there."""
+
+    def __init__(self, model: nn.Module, neurons: nodes.NeuronPredicate, time_steps: int | None, layout: str) -> None:
+        self.model = model
+        self.passes: list[BatchCounts] = []
+        self._options = {"neurons": neurons, "time_steps": time_steps, "layout": layout}
+        self._recorder: Recorder | None = None
+        self._handles: list[Any] = []
+        self._open: Any = None
+        self._tracing = False
+        nodes.find_neurons(model, neurons)
+
+    def __enter__(self) -> Recording:
+        self._handles = [
+            self.model.register_forward_pre_hook(self._begin, with_kwargs=True, prepend=True),
+            self.model.register_forward_hook(self._end),
+        ]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._abandon()
+        if self._recorder is not None:
+            self._recorder.__exit__()
+
+    def _begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._tracing:
+            return
+        self._abandon()
+        tensors = list(tensors_in((args, kwargs)))
+        if len(tensors) != 1 or len(args) != 1 or kwargs:
+            raise SpikeattnError(
+                f"{type(model).__name__} was called with {len(args)} arguments and {len(kwargs)} keywords; record() follows "
+                "calls with one tensor. For other calls use profile(model, loader, forward=lambda model, images: ...)"
+            )
+        x = tensors[0].detach()
+        first = self._recorder is None
+        if first:
+            self._recorder = Recorder(model, self._trace(x)).__enter__()
+        axes, T = self._recorder.plan.input_axes, self._recorder.plan.ledger.time_steps
+        batch = x.shape[1] if axes.layout == "TB" else x.shape[0] // (T if axes.layout in ("T*B", "B*T") else 1)
+        self._open = self._recorder.watching(batch)
+        tally = self._open.__enter__()
+        if first:  # the hooks just registered on the model itself act from its next call on
+            tally.count(next(tap for tap in self._recorder.plan.taps if tap.name == "input"), x, None)
+
+    def _trace(self, x: Tensor) -> Plan:
+        """Trace the first batch (in eval mode, without gradients); [T, B, C, H, W] input is cut along its images."""
+        axis = 1 if x.dim() == 5 and not hasattr(self.model, "paper_names") else 0
+        self._tracing = True
+        try:
+            return plan(
+                self.model,
+                x.transpose(0, axis),
+                forward=lambda m, images: m(images.transpose(0, axis)),
+                **self._options,
+            )
+        finally:
+            self._tracing = False
+
+    def _end(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if self._open is None or self._tracing:
+            return
+        tally = self._recorder.tally
+        opened, self._open = self._open, None
+        opened.__exit__(None, None, None)
+        self.passes.append(tally.collect(next(tensors_in(output), None)))
+
+    def _abandon(self) -> None:
+        """Close a pass that an exception cut short."""
+        if self._open is not None:
+            opened, self._open = self._open, None
+            opened.__exit__(None, None, None)
+
+    def counts(self) -> pd.DataFrame:
+        """Counts of every forward pass so far, one row per image, tensor and time step.
+
+        Columns: forward (number of the pass), image (position in its batch), tensor, t (1..T), nonzero, abs_sum,
+        elements. Rates are nonzero / elements.
+        """
+        if not self.passes:
+            raise SpikeattnError("nothing recorded yet: call the model inside `with record(model) as rec:` first")
+        frames = []
+        for number, done in enumerate(self.passes):
+            for tensor in self._recorder.plan.ledger.tensors:
+                nonzero = done.counts["nnz", tensor.name]
+                T, B = nonzero.shape
+                columns = {
+                    "forward": number,
+                    "image": np.tile(np.arange(B), T),
+                    "tensor": tensor.name,
+                    "t": np.repeat(np.arange(1, T + 1), B),
+                    "nonzero": nonzero.ravel().astype(np.int64),
+                    "abs_sum": done.counts.get(("abs", tensor.name), nonzero).ravel(),
+                    "elements": tensor.elements,
+                }
+                frames.append(pd.DataFrame(columns))
+        return pd.concat(frames, ignore_index=True)
+
+
+def record(
+    model: nn.Module,
+    *,
+    neurons: nodes.NeuronPredicate = nodes.is_spiking_neuron,
+    time_steps: int | None = None,
+    layout: str = "TB",
+) -> Recording:
+    """Count the spikes of every forward pass inside a `with` block; the model itself is not changed.
+
+    >>> with sa.record(model) as rec:
+    ...     model(images)
+    >>> rec.counts()
+
+    The first batch is traced first: the model runs on one and on two of its images, in eval mode.
+
+    Args:
+        model: any module with SpikingJelly neurons, called with one tensor.
+        neurons: which modules are spiking neurons.
+        time_steps: T, where the neurons' calls do not tell.
+        layout: order of time and batch inside the model, "TB" or "BT".
+
+    Raises:
+        SpikeattnError: no neurons; a forward pass without `reset_net` before it; NaN; batches of another shape.
+    """
+    return Recording(model, neurons, time_steps, layout)
