@@ -1,0 +1,167 @@
+"""Batches whose composition depends on the data set, the choice of samples and the batch size, and on nothing else.
+
+The batch is the unit of work: another batch sums in another order, and in a deep spiking net one flipped rounding
+flips thousands of spikes. So workers, ranks and resumed runs all take whole batches of one fixed plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.utils.data
+from torch import Tensor
+
+from spikeattn.data.dataset import Dataset, Skipped
+from spikeattn.errors import SpikeattnError
+
+
+class Batch(NamedTuple):
+    """Samples that go through the model together.
+
+    images: float32 [B,C,H,W], or [B,T,C,H,W] for events; shape [0] when every sample was skipped.
+    labels: int64 [B], -1 where unknown. index: int64 [B], ascending. ids: one per image.
+    skipped: samples of this batch that could not be read; they are in none of the above.
+    number: position in the plan of `batch_indices`, the same in every run.
+    """
+
+    images: Tensor
+    labels: Tensor
+    index: Tensor
+    ids: list[str]
+    skipped: list[Skipped]
+    number: int
+
+
+def batch_indices(
+    n: int, batch_size: int = 32, limit: int | None = None, sample: int | None = None, seed: int = 0
+) -> list[np.ndarray]:
+    """Indices of every batch, ascending: batch `number` is element `number` of the list.
+
+    Args:
+        n: samples in the data set.
+        batch_size: samples per batch (the last one may be smaller).
+        limit: only the first `limit` samples.
+        sample: only `sample` samples drawn without replacement by `seed`; a smaller one is a subset of a larger one.
+        seed: 0 to 2**32 - 1, used with `sample` only.
+
+    Raises:
+        SpikeattnError: a number that is not positive, or `limit` and `sample` together.
+    """
+    for name, value in (("batch_size", batch_size), ("limit", limit), ("sample", sample)):
+        if value is not None and value < 1:
+            raise SpikeattnError(f"{name}={value}: give a number of images of 1 or more")
+    if limit is not None and sample is not None:
+        raise SpikeattnError(f"limit={limit} and sample={sample}: give one of them (first images, or random images)")
+    if not 0 <= seed < 2**32:
+        raise SpikeattnError(f"seed={seed}: give a number from 0 to {2**32 - 1}")
+    if n < 1:
+        raise SpikeattnError("the data set holds no samples")
+    if sample is not None:
+        # RandomState's stream is frozen by numpy, so the choice is the same under every numpy version.
+        chosen = np.sort(np.random.RandomState(seed).permutation(n)[:sample])
+    else:
+        chosen = np.arange(min(n, limit) if limit is not None else n)
+    return [chosen[start : start + batch_size] for start in range(0, len(chosen), batch_size)]
+
+
+def collate(dataset: Dataset, indices: Collection[int], number: int) -> Batch:
+    """Read the samples `indices` of a data set into batch `number`.
+
+    Raises:
+        SpikeattnError: samples of different shapes.
+    """
+    images, labels, index, ids, skipped = [], [], [], [], []
+    for i in map(int, indices):
+        sample = dataset[i]
+        if isinstance(sample, Skipped):
+            skipped.append(sample)
+            continue
+        image, label = sample
+        if images and image.shape != images[0].shape:
+            raise SpikeattnError(
+                f"{dataset.id(i)} has shape {list(image.shape)} and {ids[0]} has {list(images[0].shape)}: "
+                "a batch needs one shape, so the data set must resize its samples"
+            )
+        images.append(image)
+        labels.append(label)
+        index.append(i)
+        ids.append(dataset.id(i))
+    return Batch(
+        images=torch.stack(images) if images else torch.empty(0),
+        labels=torch.tensor(labels, dtype=torch.int64),
+        index=torch.tensor(index, dtype=torch.int64),
+        ids=ids,
+        skipped=skipped,
+        number=number,
+    )
+
+
+class Batches(torch.utils.data.Dataset):
+    """The planned batches that are still to be done, as a map-style data set of whole `Batch`es.
+
+    `total` counts the batches of the whole plan, `n_samples` their samples.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch_size: int = 32,
+        *,
+        limit: int | None = None,
+        sample: int | None = None,
+        seed: int = 0,
+        skip_batches: Collection[int] = (),
+    ) -> None:
+        plan = batch_indices(len(dataset), batch_size, limit, sample, seed)
+        self.dataset = dataset
+        self.choice = {"batch_size": batch_size, "limit": limit, "sample": sample, "seed": seed}
+        self.total = len(plan)
+        self.n_samples = sum(len(indices) for indices in plan)
+        done = set(skip_batches)
+        self.todo = [(number, indices) for number, indices in enumerate(plan) if number not in done]
+
+    def __len__(self) -> int:
+        return len(self.todo)
+
+    def __getitem__(self, i: int) -> Batch:
+        number, indices = self.todo[i]
+        return collate(self.dataset, indices, number)
+
+    def provenance(self) -> dict[str, Any]:
+        """The data set's provenance and the choice of samples: two runs may share batches only if these are equal."""
+        return {**self.dataset.provenance(), "chosen": self.n_samples, **self.choice}
+
+
+def _unchanged(batch: Batch) -> Batch:
+    return batch
+
+
+def make_loader(
+    dataset: Dataset,
+    batch_size: int = 32,
+    workers: int = 0,
+    limit: int | None = None,
+    sample: int | None = None,
+    seed: int = 0,
+    *,
+    skip_batches: Collection[int] = (),
+    pin_memory: bool = False,
+) -> torch.utils.data.DataLoader:
+    """A torch DataLoader that yields `Batch`es in the order of their number; its `.dataset` is a `Batches`.
+
+    Args:
+        dataset: any `Dataset`.
+        batch_size, limit, sample, seed: the composition, see `batch_indices`.
+        workers: processes that read ahead, one whole batch each; they change the speed only.
+        skip_batches: numbers of batches not to read (already done, or another rank's).
+        pin_memory: page-locked images for asynchronous copies to a GPU.
+    """
+    if workers < 0:
+        raise SpikeattnError(f"workers={workers}: give 0 (read in this process) or more")
+    batches = Batches(dataset, batch_size, limit=limit, sample=sample, seed=seed, skip_batches=skip_batches)
+    return torch.utils.data.DataLoader(
+        batches, batch_size=None, collate_fn=_unchanged, num_workers=workers, pin_memory=pin_memory
+    )

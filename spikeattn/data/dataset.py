@@ -1,0 +1,143 @@
+"""What every data set of spikeattn is: indexed samples with stable ids, and samples that could not be read."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.utils.data
+from torch import Tensor
+
+from spikeattn.errors import SpikeattnError
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A sample that could not be read: it is named and counted, never replaced by another one."""
+
+    id: str
+    reason: str
+    index: int
+
+
+class Dataset(torch.utils.data.Dataset):
+    """Map-style data: sample `i` is (image float32 [C,H,W] or [T,C,H,W], label int; -1 = unknown) or a `Skipped`.
+
+    Attributes:
+        name: short name ("imagenet").
+        spec: what the user asked for ("imagenet:PATH").
+        split: "train", "test", "val" or None.
+        classes: name of each label, or None where there are no labels.
+        notes: what a reader of the results must know about the input (also logged once, when opened).
+    """
+
+    name: str
+    spec: str
+    split: str | None = None
+    classes: list[str] | None = None
+    notes: tuple[str, ...] = ()
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of samples, unreadable ones included."""
+
+    @abstractmethod
+    def __getitem__(self, i: int) -> tuple[Tensor, int] | Skipped:
+        """Sample `i`, or why it could not be read."""
+
+    @abstractmethod
+    def id(self, i: int) -> str:
+        """Name of sample `i`, the same on every machine ("n01440764/n01440764_0.JPEG")."""
+
+    def preparation(self) -> dict[str, Any]:
+        """How a stored sample becomes the model's input; JSON types only."""
+        return {}
+
+    def provenance(self) -> dict[str, Any]:
+        """Where the samples come from and how they were prepared; JSON types only.
+
+        `ids_sha256` (over the ids, one per line) tells two copies of a data set apart without their paths.
+        """
+        digest = hashlib.sha256()
+        for i in range(len(self)):
+            digest.update(self.id(i).encode() + b"\n")
+        return {
+            "name": self.name,
+            "spec": self.spec,
+            "split": self.split,
+            "number": len(self),
+            "ids_sha256": digest.hexdigest(),
+            **self.preparation(),
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class ModelInput:
+    """What a model says about its input; None where it says nothing (then nothing is checked).
+
+    `size` is (height, width) in pixels; `config` is timm's `pretrained_cfg`.
+    """
+
+    channels: int | None = None
+    size: tuple[int, int] | None = None
+    time_steps: int | None = None
+    num_classes: int | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, model: Any) -> ModelInput:
+        """Read `in_chans`, `img_size`, `time_steps`, `num_classes` and `pretrained_cfg`; a model None says nothing."""
+        config = dict(getattr(model, "pretrained_cfg", None) or {})
+        stated = config.get("input_size") or (None, None, None)
+        channels = getattr(model, "in_chans", None) or stated[0]
+        size = getattr(model, "img_size", None) or stated[1:]
+        if isinstance(size, int):
+            size = (size, size)
+        return cls(
+            channels=channels,
+            size=None if size[0] is None else (int(size[0]), int(size[1])),
+            time_steps=getattr(model, "time_steps", None),
+            num_classes=getattr(model, "num_classes", None) or config.get("num_classes"),
+            config=config,
+        )
+
+    def require(self, what: str, channels: int, size: tuple[int, int], advice: str) -> None:
+        """Raise unless the model takes `channels` x `size`; `what` names the data, `advice` says what to do."""
+        if self.channels not in (None, channels) or self.size not in (None, size):
+            wants = "x".join("?" if n is None else str(n) for n in (self.channels, *(self.size or (None, None))))
+            raise SpikeattnError(f"{what} is {channels}x{size[0]}x{size[1]} but the model takes {wants}: {advice}")
+
+
+def printable(name: str) -> str:
+    """A file name as valid UTF-8 (file systems may hold any bytes; tables may not)."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def reason_of(error: BaseException) -> str:
+    """One line on why a file could not be read, without the machine's paths."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = " ".join(str(error).split())
+    return text if type(error) in (ValueError, OSError) and text else f"{type(error).__name__}: {text}"
+
+
+def skip(name: str, error: Exception, i: int) -> Skipped:
+    """Turn what went wrong while reading sample `i` into a `Skipped`; what is the machine's fault is raised again."""
+    machine = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in machine):
+        raise error
+    return Skipped(name, reason_of(error), i)
+
+
+def unreadable_kind(head: bytes) -> str | None:
+    """Name what a file is when its first bytes already tell that it holds no data; None otherwise."""
+    if not head:
+        return "empty file"
+    if head.startswith(b"version https://git-lfs"):
+        return "a git-LFS pointer instead of the file itself (run `git lfs pull`)"
+    return None

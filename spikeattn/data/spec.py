@@ -1,0 +1,62 @@
+"""What `--data` takes: a name, and for all but the embedded digits a path after a colon."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from spikeattn.data.dataset import Dataset
+from spikeattn.errors import SpikeattnError, unknown
+
+DATA = {
+    "digits": "scikit-learn's digits, held-out split, 1x16x16 (shipped with a dependency)",
+    "imagenet:PATH": "ImageNet-1k: folder with val/<wnid>/*.JPEG, or a tar of <wnid> folders",
+    "folder:PATH": "any folder of images; its sub-folders are the classes",
+    "nmnist:PATH": "N-MNIST prepared by SpikingJelly (PATH/events_np), 34x34",
+    "dvs128-gesture:PATH": "DVS128 Gesture prepared by SpikingJelly (PATH/events_np), 128x128",
+    "cifar10-dvs:PATH": "CIFAR10-DVS prepared by SpikingJelly (PATH/events_np), 128x128",
+}
+
+
+def open_dataset(spec: str, model: Any = None, *, time_steps: int | None = None, split: str | None = None) -> Dataset:
+    """Open the data a user named, prepared as the model wants it.
+
+    Args:
+        spec: one of `DATA`, such as "digits" or "imagenet:/data/imagenet".
+        model: any object that states its input by `in_chans`, `img_size`, `time_steps`, `num_classes` or timm's
+            `pretrained_cfg`; None where nothing is known.
+        time_steps: frames per recording of event data (the model's own number unless given); images have none.
+        split: "train", "val" or "test" where the data set has it.
+
+    Raises:
+        SpikeattnError: an unknown name, nothing usable at the path, or data that the model does not take.
+    """
+    try:
+        return _open(spec, model, time_steps, split)
+    except PermissionError as error:
+        raise SpikeattnError(f"{spec}: no permission to read {error.filename}") from error
+
+
+def _open(spec: str, model: Any, time_steps: int | None, split: str | None) -> Dataset:
+    name, colon, path = spec.partition(":")
+    names = {entry.partition(":")[0]: entry for entry in DATA}
+    if name not in names:
+        if spec and Path(spec).expanduser().exists():
+            raise SpikeattnError(f"{spec!r} is a path without a name before it: folder:{spec} or imagenet:{spec}?")
+        raise unknown("data", f"{name}:PATH" if colon else name, DATA)
+    if name == "digits":
+        if colon:
+            raise SpikeattnError(f"{spec!r}: digits takes no path")
+        from spikeattn.data.digits import open_digits
+
+        return open_digits(model, split=split)
+    if not path:
+        raise SpikeattnError(f"{spec!r} lacks the path: {names[name]}")
+    if name in ("imagenet", "folder"):
+        from spikeattn.data.images import open_folder, open_imagenet
+
+        open_images = open_imagenet if name == "imagenet" else open_folder
+        return open_images(path, model, split=split, spec=spec)
+    from spikeattn.data.events import open_events
+
+    return open_events(name, path, model, time_steps=time_steps, split=split, spec=spec)
