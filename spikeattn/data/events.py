@@ -1,0 +1,267 @@
+"""Event-camera recordings through SpikingJelly's data sets, as count frames.
+
+SpikingJelly finds and reads the recordings (`events_np`) and cuts each into T frames of equally many events; the
+frames equal those of its `data_type="frame", frames_number=T, split_by="number"`, bit for bit. They are made when a
+sample is asked for (milliseconds) instead of being written beside the recordings for all splits first: so a read-only
+folder works, ranks cannot collide in it, and one corrupt recording is skipped instead of stopping everything.
+"""
+
+from __future__ import annotations
+
+import logging
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spikeattn.data.dataset import Dataset, ModelInput, Skipped, printable, reason_of, skip, unreadable_kind
+from spikeattn.errors import SpikeattnError, unknown
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One of SpikingJelly's event data sets.
+
+    `folders` are all class folders in the order of SpikingJelly's labels, which sort the names as text: gesture "10"
+    has label 2. `classes` names them in the same order. `splits` is empty where the data set has none.
+    """
+
+    title: str
+    module: str
+    cls: str
+    folders: tuple[str, ...]
+    classes: tuple[str, ...]
+    splits: tuple[str, ...] = ("train", "test")
+
+
+DIGITS = tuple(str(digit) for digit in range(10))
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+GESTURES = (  # numbered 1 to 11 in the data set's own gesture_mapping.csv, 0 to 10 as SpikingJelly's folders
+    "hand clapping",
+    "right hand wave",
+    "left hand wave",
+    "right arm clockwise",
+    "right arm counter clockwise",
+    "left arm clockwise",
+    "left arm counter clockwise",
+    "arm roll",
+    "air drums",
+    "air guitar",
+    "other gestures",
+)
+GESTURE_FOLDERS = tuple(sorted(str(i) for i in range(11)))
+SOURCES = {
+    "nmnist": Source("N-MNIST", "n_mnist", "NMNIST", DIGITS, DIGITS),
+    "dvs128-gesture": Source(
+        "DVS128 Gesture",
+        "dvs128_gesture",
+        "DVS128Gesture",
+        GESTURE_FOLDERS,
+        tuple(GESTURES[int(folder)] for folder in GESTURE_FOLDERS),
+    ),
+    "cifar10-dvs": Source("CIFAR10-DVS", "cifar10_dvs", "CIFAR10DVS", CIFAR10, CIFAR10, splits=()),
+}
+
+
+class EventDataset(Dataset):
+    """Recordings as float32 [T,2,H,W] frames that count events per pixel and polarity; built by `open_events`.
+
+    `block` > 1 sums the counts over squares of `block` x `block` pixels (no event is lost or weighted).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        spec: str,
+        split: str | None,
+        source: Source,
+        files: list[tuple[str, str, int]],
+        load: Callable[[str], dict[str, np.ndarray]],
+        sensor: tuple[int, int],
+        time_steps: int,
+        block: int = 1,
+    ) -> None:
+        self.name, self.spec, self.split = name, spec, split
+        self.classes = list(source.classes)
+        self.sensor, self.time_steps, self.block = sensor, time_steps, block
+        self._files, self._load, self._title = files, load, source.title
+        if block > 1:
+            h, w = sensor
+            self.notes = (f"counts are summed over {block}x{block} pixels, from {h}x{w} to {h // block}x{w // block}",)
+            logger.info("%s: %s", spec, self.notes[0])
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def id(self, i: int) -> str:
+        return self._files[i][0]
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int] | Skipped:
+        from spikingjelly.datasets.utils import integrate_events_by_fixed_frames_number
+
+        name, path, label = self._files[i]
+        try:
+            events = self._events(path)
+        except Exception as error:  # numpy and zipfile raise many types on arbitrary bytes
+            return skip(name, error, i)
+        h, w = self.sensor
+        frames = integrate_events_by_fixed_frames_number(events, "number", self.time_steps, h, w)
+        if self.block > 1:
+            k = self.block
+            frames = frames.reshape(self.time_steps, 2, h // k, k, w // k, k).sum((3, 5))
+        return torch.from_numpy(frames.astype(np.float32)), label
+
+    def _events(self, path: str) -> dict[str, np.ndarray]:
+        with open(path, "rb") as file:
+            kind = unreadable_kind(file.read(64))
+        if kind:
+            raise ValueError(kind)
+        if path.endswith(".npz") and not zipfile.is_zipfile(path):
+            raise ValueError("not an .npz archive, or a truncated one")
+        events = self._load(path)
+        stored = events.dtype.names or () if isinstance(events, np.ndarray) else events
+        missing = [key for key in "txyp" if key not in stored]
+        if missing:
+            raise ValueError(f"no array {', '.join(missing)} among its events (t, x, y, p are needed)")
+        sizes = {key: events[key].shape for key in "txyp"}
+        if len(set(sizes.values())) > 1 or len(sizes["t"]) != 1:
+            raise ValueError(f"arrays of different shapes {sizes}")
+        if not events["t"].size:
+            raise ValueError("no events")
+        for key, size in (("x", self.sensor[1]), ("y", self.sensor[0])):
+            low, high = int(events[key].min()), int(events[key].max())
+            # SpikingJelly counts a coordinate beyond the sensor in the neighbouring row.
+            if low < 0 or high >= size:
+                raise ValueError(f"{key} runs from {low} to {high}, but {self._title}'s sensor has {size} pixels")
+        return events
+
+    def preparation(self) -> dict[str, Any]:
+        h, w = self.sensor
+        return {
+            "transform": f"{self.time_steps} count frames of equally many events per recording",
+            "time_steps": self.time_steps,
+            "split_by": "number",
+            "block": self.block,
+            "input_size": [2, h // self.block, w // self.block],
+            "class_index": "all class folders of the data set, sorted as text (SpikingJelly)",
+            "versions": {"spikingjelly": version("spikingjelly"), "numpy": np.__version__},
+        }
+
+
+def open_events(
+    kind: str,
+    path: str | Path,
+    model: Any = None,
+    *,
+    time_steps: int | None = None,
+    split: str | None = None,
+    spec: str = "",
+) -> EventDataset:
+    """Event recordings that SpikingJelly has prepared under `path`/events_np; nothing is downloaded or written.
+
+    Args:
+        kind: "nmnist", "dvs128-gesture" or "cifar10-dvs".
+        path: the folder given to SpikingJelly as root (or its `events_np`). A partial copy is enough.
+        model: checked for 2 channels and its size; where its size divides the sensor's (128 by 64), counts are summed
+            over blocks of pixels.
+        time_steps: frames per recording; the model's own number unless given.
+        split: "train" or "test" (default); CIFAR10-DVS has no split.
+        spec: what the user typed, for the provenance.
+
+    Raises:
+        SpikeattnError: nothing prepared there, an unknown split, or a model that takes another input.
+    """
+    if kind not in SOURCES:
+        raise unknown("event data set", kind, SOURCES)
+    source = SOURCES[kind]
+    wants = ModelInput.of(model)
+    steps = time_steps if time_steps is not None else wants.time_steps
+    if steps is None:
+        raise SpikeattnError(f"{source.title}: the model states no number of time steps; give time_steps=T")
+    if steps < 1:
+        raise SpikeattnError(f"{source.title}: time_steps={steps}; give 1 or more")
+    if source.splits and split not in (None, *source.splits):
+        raise unknown(f"split of {source.title}", split, source.splits)
+    if split and not source.splits:
+        raise SpikeattnError(f"{source.title} has no train/test split; leave out split={split!r}")
+
+    raw = _recordings(Path(path).expanduser(), source)
+    taken = (split or "test") if source.splits else None
+    folder = raw / taken if taken else raw
+    present = sorted(entry.name for entry in raw.iterdir() if entry.is_dir())
+    if not folder.is_dir():
+        raise SpikeattnError(f"{raw} has no folder {taken!r}; it holds {', '.join(present) or 'no folders'}")
+    strangers = sorted({entry.name for entry in folder.iterdir() if entry.is_dir()} - set(source.folders))
+    if strangers:
+        raise SpikeattnError(
+            f"{folder}: {', '.join(strangers[:5])} is no class folder of {source.title}; "
+            f"valid are {', '.join(sorted(source.folders, key=lambda name: (len(name), name)))}"
+        )
+
+    datasets, cls = _spikingjelly(source)
+    index = {name: i for i, name in enumerate(source.folders)}
+    samples = cls.make_dataset(str(folder), index, extensions=cls.get_extensions(), allow_empty=True)
+    if not samples:
+        raise SpikeattnError(f"{folder} holds no recordings ({' or '.join(cls.get_extensions())} in class folders)")
+    files = [(printable(Path(name).relative_to(raw).as_posix()), name, label) for name, label in samples]
+    config = datasets.NeuromorphicDatasetConfig(root=raw.parent, train=None, data_type="event")
+    sensor = cls.get_H_W()
+    block = _block(wants, sensor)
+    advice = f"create it with in_chans=2, img_size={sensor[0]} (or a divisor of it: counts are then summed)"
+    wants.require(f"a frame of {source.title}", 2, (sensor[0] // block, sensor[1] // block), advice)
+    load = datasets.EventBuilder(config, raw).get_loader()
+    return EventDataset(kind, spec or f"{kind}:{path}", taken, source, sorted(files), load, sensor, steps, block)
+
+
+def _block(wants: ModelInput, sensor: tuple[int, int]) -> int:
+    """How many sensor pixels make one of the model's along each side, 1 where that is no whole number."""
+    if wants.size is None:
+        return 1
+    factors = {divmod(pixels, size) for pixels, size in zip(sensor, wants.size, strict=True)}
+    (factor, rest), *others = sorted(factors)
+    return factor if factor >= 1 and rest == 0 and not others else 1
+
+
+def _recordings(root: Path, source: Source) -> Path:
+    """The folder `events_np`, or an error that says how SpikingJelly makes it."""
+    raw = root if root.name == "events_np" else root / "events_np"
+    how = (
+        f"SpikingJelly makes it once: put the files of {source.title} into {raw.parent / 'download'} and run "
+        f"spikingjelly.datasets.{source.module}.{source.cls}({str(raw.parent)!r}"
+        f"{', train=False' if source.splits else ''})"
+    )
+    layout = f"expected PATH/events_np/{'test/' if source.splits else ''}<class>/*.npz"
+    if root.is_file():
+        raise SpikeattnError(f"{root} is a file; {layout}")
+    if not root.is_dir():
+        raise SpikeattnError(f"{root} does not exist; {layout}; {how}")
+    unfinished = raw.with_name("events_np.building")
+    if unfinished.exists():
+        raise SpikeattnError(
+            f"{unfinished} says that SpikingJelly did not finish {raw}: remove both, then prepare it again; {how}"
+        )
+    if not raw.is_dir():
+        content = ", ".join(sorted(entry.name for entry in root.iterdir())[:5]) or "nothing"
+        raise SpikeattnError(f"{root} has no folder events_np (it holds {content}); {layout}; {how}")
+    return raw
+
+
+def _spikingjelly(source: Source) -> tuple[Any, Any]:
+    """SpikingJelly's module of data sets and the class of this one; slow to import, so only when asked for."""
+    try:
+        datasets = import_module("spikingjelly.datasets.base")
+        return datasets, getattr(import_module(f"spikingjelly.datasets.{source.module}"), source.cls)
+    except (ImportError, OSError, RuntimeError) as error:  # torchaudio refuses a torch of another CUDA version
+        raise SpikeattnError(
+            f"spikingjelly.datasets cannot be imported ({reason_of(error)}): "
+            "torch, torchvision and torchaudio must belong to the same release"
+        ) from error
