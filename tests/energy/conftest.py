@@ -63,9 +63,9 @@ def ledger() -> Ledger:
             Tensor("soft", kind="real", **token),
         ),
         synapses=(
-            Synapse("conv", "conv2d", "input", 36 * 2 * 9, None, 72, "Conv1", "SPS"),
-            Synapse("conv1", "conv2d", "lif", 27 * 2 * 9, None, 27, "Conv2", "SPS"),
-            Synapse("head", "linear", "lif1", 27 * 4, 4, 4, "FC", "head"),
+            Synapse("conv", "conv2d", "input", 36 * 2 * 9, None, 72, role="Conv1", part="SPS"),
+            Synapse("conv1", "conv2d", "lif", 27 * 2 * 9, None, 27, role="Conv2", part="SPS"),
+            Synapse("head", "linear", "lif1", 27 * 4, 4, 4, role="FC", part="head"),
         ),
         products=(
             Product("kv", "mask", ("k", "v"), TOKENS * D, part="SDSA", block=0),

@@ -22,8 +22,8 @@ def ledger() -> Ledger:
             Tensor("block.0.attn.kv", (4, 16), 64, maker="mask", sources=("lif",), part="SDSA", block=0),
         ),
         synapses=(
-            Synapse("conv", "conv2d", "input", 64 * 18, None, 128, "Conv1", "SPS"),
-            Synapse("head", "linear", "lif", 1280, 10, 10, "FC", "head"),
+            Synapse("conv", "conv2d", "input", 64 * 18, None, 128, role="Conv1", part="SPS"),
+            Synapse("head", "linear", "lif", 1280, 10, 10, role="FC", part="head"),
         ),
         products=(Product("block.0.attn.sum", "token_sum", ("block.0.attn.kv",), 64, part="SDSA", block=0),),
         uncounted=(Uncounted("x", "fft", "no rule for this operation"),),
