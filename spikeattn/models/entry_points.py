@@ -110,6 +110,6 @@ def sdt_2_256_gesture(pretrained: bool = False, **kwargs: Any) -> SpikeDrivenTra
 
 @register_model
 def sdt_digits(pretrained: bool = False, **kwargs: Any) -> SpikeDrivenTransformer:
-    """SDT-2-64 for scikit-learn's digits at 16x16 pixels; pretrained=True takes the weights that come with the package."""
+    """SDT-2-64 for scikit-learn's digits at 16x16 pixels; pretrained=True loads the package's own weights."""
     args = {"depth": 2, "embed_dim": 64, "img_size": 16, "in_chans": 1, "num_classes": 10, "pooling_stat": "1000"}
     return _build("sdt_digits", "digits", args, pretrained, kwargs)

@@ -69,8 +69,8 @@ def _block_names(i: int, dvs: bool) -> dict[str, PaperName]:
     for letter, role in (("k", "Q_S"), ("v", "K_S")):
         names[f"attn.{letter}_conv"] = attn(letter.upper(), part="QKV")
         names[f"attn.{letter}_lif"] = attn(f"{role} before Erode") if dvs else attn(role, f"{letter}_lif")
-        if dvs:
-            names[f"attn.{letter}_pool"] = attn(role, f"{letter}_lif")
+    if dvs:
+        names |= {"attn.k_pool": attn("Q_S", "k_lif"), "attn.v_pool": attn("K_S", "v_lif")}
     names["attn.kv_mask"] = attn("Q_S*K_S", "kv_before")
     if dvs:
         names["attn.kv_pool"] = attn("Q_S*K_S eroded")

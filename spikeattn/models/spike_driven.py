@@ -267,7 +267,7 @@ class SpikeDrivenTransformer(nn.Module):
 
     def paper_names(self) -> dict[str, PaperName]:
         """Name in the paper and published hook of every spike tensor and synapse, by dotted module path."""
-        return paper_names(*(self.config[key] for key in ("depth", "pooling_stat", "dvs")))
+        return paper_names(self.config["depth"], self.config["pooling_stat"], self.config["dvs"])
 
     def _over_time(self, x: Tensor) -> Tensor:
         """[B, C, H, W] shown T times, or frames [B, T, C, H, W], as [T, B, C, H, W]."""
