@@ -77,31 +77,29 @@ class CountedActivity:
         """Sum of a source over the time steps, [N]."""
         if isinstance(source, Constant):
             return np.full(self.n_images, source.times, dtype=np.int64)
-        if isinstance(source, Rate):
-            shares = (self._tensor(source.by, name) / self.ledger.tensor(name).elements for name in source.tensors)
-            return np.sum(list(shares), axis=0)
-        if source.measure.startswith("fan_"):
-            return _checked(self.counts.fan(source.name, by=source.measure.removeprefix("fan_")), source.name)
-        if source.measure == "pairs":
-            return _checked(self.counts.column("pairs", source.name), source.name)
-        return self._tensor(source.measure, source.name)
+        steps = slice(1 if source.once else None)
+        if isinstance(source, Count):
+            return self._column(source.measure, source.name, steps)
+        tensors = [self.ledger.tensor(name) for name in source.tensors]
+        return np.sum([self._column(source.by, t.name, steps) / t.elements for t in tensors], axis=0)
 
-    def _tensor(self, measure: str, name: str) -> NDArray[Any]:
-        total = _checked(self.counts.column(measure, name), name)
+    def _column(self, measure: str, name: str, steps: slice) -> NDArray[Any]:
+        if measure.startswith("fan_"):
+            column = self.counts.fan(name, by=measure.removeprefix("fan_"))
+        else:
+            column = self.counts.column(measure, name)
+        total = np.asarray(column)[:, steps].sum(axis=1)
+        if not np.isfinite(total).all() or (total < 0).any():
+            raise SpikeattnError(f"the counts of {name!r} hold NaN or negative numbers; the run is not usable")
+        if measure != "nnz":
+            return total
         most = self.ledger.tensor(name).elements * self.ledger.time_steps
-        if measure == "nnz" and (total > most).any():
+        if (total > most).any():
             raise SpikeattnError(
                 f"tensor {name!r}: {total.max()} non-zero elements counted, but the ledger lists only {most} over "
                 f"{self.ledger.time_steps} time steps: the count table does not belong to this ledger"
             )
         return total
-
-
-def _checked(column: NDArray[Any], name: str) -> NDArray[Any]:
-    total = np.asarray(column).sum(axis=1)
-    if not np.isfinite(total).all() or (total < 0).any():
-        raise SpikeattnError(f"the counts of {name!r} hold NaN or negative numbers; the run is not usable")
-    return total
 
 
 def operations(ledger: Ledger, counts: CountTable, first_conv: str = "once") -> pd.DataFrame:
@@ -128,7 +126,7 @@ def operations(ledger: Ledger, counts: CountTable, first_conv: str = "once") -> 
     for synapse in ledger.synapses:
         tensor, rate_x_flops = ledger.tensor(synapse.input), np.nan
         if tensor.spikes:
-            rate = activity.total(Rate((tensor.name,), "abs")).mean()
+            rate = activity.total(Rate((tensor.name,), "abs", not synapse.every_step)).mean()
             rate_x_flops = float(rate * synapse.dense_macs)
         rows.append((synapse, synapse.input, synapse.dense_macs, rate_x_flops))
     for product in ledger.products:

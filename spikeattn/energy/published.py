@@ -52,7 +52,8 @@ class PublishedActivity:
                 f"a table of rates does not hold the exact count ({source.measure}) of {source.name!r}; price it with "
                 "convention 'sdt-paper' or 'input-rate', or profile the model for 'exact'"
             )
-        return np.array([sum(self.rate(name).sum() for name in source.tensors)])
+        steps = slice(1 if source.once else None)
+        return np.array([sum(self.rate(name)[steps].sum() for name in source.tensors)])
 
     def rate(self, name: str) -> Floats:
         """Rate of a tensor at each time step, [T]."""
@@ -170,6 +171,8 @@ def _part(block: int | None) -> str:
 def _ledger(model: Ledger | nn.Module | str) -> Ledger:
     if isinstance(model, Ledger):
         return model
+    if not isinstance(model, str) and not hasattr(model, "forward"):
+        raise SpikeattnError(f"model is a {type(model).__name__}; give a model, the name of one, or a Ledger")
     from spikeattn.recording.taps import ledger_of  # a ledger needs no torch; only a model does
 
     if isinstance(model, str):

@@ -28,18 +28,26 @@ class Constant:
 
 @dataclass(frozen=True)
 class Rate:
-    """The firing rates of these tensors, added up; by "nnz" (share of non-zero elements) or "abs" (mean |value|)."""
+    """The firing rates of these tensors, added up; by "nnz" (share of non-zero elements) or "abs" (mean |value|).
+
+    `once` takes the first time step alone: the layer runs once per image, and its input is the same at every step.
+    """
 
     tensors: tuple[str, ...]
     by: str
+    once: bool = False
 
 
 @dataclass(frozen=True)
 class Count:
-    """A column of the count table: "nnz" or "abs" of a tensor, "fan_nnz" or "fan_abs" of a synapse, "pairs"."""
+    """A column of the count table: "nnz" or "abs" of a tensor, "fan_nnz" or "fan_abs" of a synapse, "pairs".
+
+    `once` as in `Rate`.
+    """
 
     measure: str
     name: str
+    once: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,8 @@ def notes_of(ledger: Ledger, convention: Convention) -> list[str]:
     for synapse in ledger.synapses:
         tensor = ledger.tensor(synapse.input)
         if tensor.maker == "input" and not _multiplies(tensor, convention):
-            notes.append(f"first layer {synapse.name} ({tensor.kind} input): charged as additions at every time step")
+            times = "at every time step" if synapse.every_step else "once per image"
+            notes.append(f"first layer {synapse.name} ({tensor.kind} input): charged as additions {times}")
         elif tensor.maker == "input":
             times = _times(ledger, synapse, convention)
             why = "static input" if tensor.static else "input that changes with the time step"
@@ -131,15 +140,16 @@ class _Rules:
         if _multiplies(tensor, self.convention):
             times = Constant(_times(self.ledger, synapse, self.convention))
             return [self._term(synapse, "mac", synapse.dense_macs, times, synapse.dense_macs * times.times)]
-        ceiling = self._ceiling(synapse.dense_macs, tensor)
+        once = not synapse.every_step
+        ceiling = self._ceiling(synapse.dense_macs, tensor) / (self.ledger.time_steps if once else 1)
         if self.convention.sop == "fan-out":
-            return [self._term(synapse, "sop", 1, Count(f"fan_{self.by}", synapse.name), ceiling)]
+            return [self._term(synapse, "sop", 1, Count(f"fan_{self.by}", synapse.name, once), ceiling)]
         if self.convention.qkv_rate == "mean-output" and synapse.part == "QKV":
             outputs = tuple(self._role(synapse, role).name for role in ("Q_S", "K_S", "V_S"))
             return [self._term(synapse, "sop", synapse.dense_macs / 3, Rate(outputs, self.by), ceiling)]
         if self.convention.layer_rate == "before-pool":
             tensor = self._before_pool(tensor)
-        return [self._term(synapse, "sop", synapse.dense_macs, Rate((tensor.name,), self.by), ceiling)]
+        return [self._term(synapse, "sop", synapse.dense_macs, Rate((tensor.name,), self.by, once), ceiling)]
 
     def product(self, product: Product) -> list[Term]:
         """Additions of a token sum or matrix product, and masks; or the paper's (R_Q + R_K) N D for all of them."""

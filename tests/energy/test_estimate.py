@@ -153,6 +153,11 @@ def test_a_layer_that_runs_once_per_image_is_charged_once(only, counts):
     tensors = tuple(dataclasses.replace(t, static=False, maker="op") for t in ledger.tensors)
     after_mean = Synapse("conv", "linear", "input", 648, every_step=False)
     assert operations(dataclasses.replace(ledger, tensors=tensors, synapses=(after_mean,)), counts).macs[0] == N * 648
+    spiking = dataclasses.replace(ledger.synapses[0], name="head", input="lif1", fan_out=4, every_step=False)
+    spiking = dataclasses.replace(ledger, synapses=(spiking,))
+    for convention in ("exact", "input-rate"):  # the count table repeats a tensor without a time axis T times
+        found = energy(spiking, counts, convention=convention).sops.iloc[-1]
+        assert found == pytest.approx(counts.fan("head")[:, 0].mean() * (1 if convention == "exact" else 648 / 108))
     every = dataclasses.replace(after_mean, every_step=True)
     assert operations(dataclasses.replace(ledger, tensors=tensors, synapses=(every,)), counts).macs[0] == N * T * 648
 

@@ -124,6 +124,10 @@ def test_wrong_arguments(sdt_8_512, rates, tmp_path):
         energy_from_rates(rates, sdt_8_512, convention="exact")
     with pytest.raises(SpikeattnError, match="did you mean 'sdt-paper'"):
         energy_from_rates(rates, sdt_8_512, convention="sdt_paper")
+    with pytest.raises(SpikeattnError, match="model is a int"):
+        energy_from_rates(rates, 5)
+    with pytest.raises(SpikeattnError, match="did you mean 'sdt_8_512'"):
+        energy_from_rates(rates, "sdt_8_51")
     nameless = dataclasses.replace(
         sdt_8_512, tensors=tuple(dataclasses.replace(t, role=None) for t in sdt_8_512.tensors)
     )
