@@ -20,6 +20,7 @@ help:
 	@echo "make clean    remove .venv, caches and reports/demo/"
 
 setup: $(STAMP)
+	@:
 
 report: $(STAMP)
 	@$(VENV)/bin/spikeattn report --out reports/demo
