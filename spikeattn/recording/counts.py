@@ -1,0 +1,164 @@
+"""The per-image count table: one row per image, one column per count and time step, in Arrow and Parquet.
+
+Columns are `index`, `id`, `label`, `pred:1..T`, and `measure:name:t` for the measures nnz (non-zero elements of a
+tensor), abs (sum of |value|, where that is another number), fan_nnz and fan_abs (fan-out-weighted, for synapses whose
+fan-out depends on the position) and pairs (spike pairs of a matrix product). Rows are sorted by index.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from spikeattn.errors import SpikeattnError
+from spikeattn.recording.ledger import Ledger
+from spikeattn.recording.tally import BatchCounts
+
+FILE = "counts.parquet"
+_META = b"spikeattn"
+_ROW_GROUP = 1 << 16  # small row groups multiply size and reading time of a table with a thousand columns
+
+
+class Counts:
+    """The count table of a run, read column by column; `ledger` says what the columns mean.
+
+    Attributes:
+        ledger: structure the counts belong to.
+        n_images: rows of the table.
+        time_steps: T.
+    """
+
+    def __init__(self, table: pa.Table | Path, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self._table = table
+        self.columns: tuple[str, ...] = tuple(
+            pq.read_schema(table).names if isinstance(table, Path) else table.column_names
+        )
+        self.n_images: int = pq.read_metadata(table).num_rows if isinstance(table, Path) else table.num_rows
+        self.time_steps: int = ledger.time_steps
+
+    @classmethod
+    def load(cls, path: str | Path, ledger: Ledger) -> Counts:
+        """The table of a `counts.parquet`; a damaged file, or one of another model, is an error."""
+        path = Path(path)
+        if not path.is_file():
+            raise SpikeattnError(f"{path}: no such file; expected the {FILE} that a finished profile run writes")
+        try:
+            meta = (pq.read_schema(path).metadata or {}).get(_META)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise SpikeattnError(
+                f"{path}: not a readable Parquet file ({error}); profile again or restore it"
+            ) from error
+        if meta is None:
+            raise SpikeattnError(f"{path}: a Parquet file, but no count table of spikeattn")
+        if json.loads(meta)["ledger"] != ledger.hash():
+            raise SpikeattnError(
+                f"{path}: the counts belong to another model or input size than the model.json beside them; take both "
+                "files from the same run"
+            )
+        return cls(path, ledger)
+
+    def _read(self, names: Sequence[str]) -> pa.Table:
+        return (
+            pq.read_table(self._table, columns=list(names))
+            if isinstance(self._table, Path)
+            else self._table.select(names)
+        )
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        """What identifies the images: index, id, label (-1 unknown) and the predictions pred_1..pred_T there are."""
+        names = ["index", "id", "label", *(c for c in self.columns if c.startswith("pred:"))]
+        return self._read(names).to_pandas().rename(columns=lambda name: name.replace("pred:", "pred_"))
+
+    def has(self, measure: str, name: str) -> bool:
+        """Whether the table holds a measure of a tensor, synapse or product."""
+        return f"{measure}:{name}:1" in self.columns
+
+    def column(self, measure: str, name: str) -> NDArray[Any]:
+        """Counts [N, T]: int64, or float64 for the sum of |value| of a real tensor."""
+        if measure == "abs" and not self.has("abs", name):
+            measure = "nnz"  # binary: the two are the same number
+        elif measure == "fan_abs" and not self.has("fan_abs", name):
+            measure = "fan_nnz"
+        if not self.has(measure, name):
+            raise SpikeattnError(f"the count table has no {measure!r} of {name!r}; it was not counted in this run")
+        table = self._read([f"{measure}:{name}:{t}" for t in range(1, self.time_steps + 1)])
+        return np.stack([column.to_numpy() for column in table.columns], axis=1)
+
+    def fan(self, synapse: str, by: str = "abs") -> NDArray[Any]:
+        """Additions [N, T] at the weights of a synapse: each spike times the weights it meets.
+
+        Args:
+            by: "abs" counts an integer spike by its value, "nnz" as one.
+        """
+        entry = self.ledger.synapse(synapse)
+        if entry.fan_out is None:
+            return self.column(f"fan_{by}", synapse)
+        return self.column(by, entry.input) * entry.fan_out
+
+    def save(self, path: str | Path) -> Path:
+        """Write the table as Parquet; the file appears whole or not at all."""
+        path = Path(path)
+        table = self._table if isinstance(self._table, pa.Table) else pq.read_table(self._table)
+        meta = {_META: json.dumps({"ledger": self.ledger.hash(), "time_steps": self.time_steps})}
+        part = path.with_name(path.name + ".part")
+        pq.write_table(table.replace_schema_metadata(meta), part, row_group_size=_ROW_GROUP, compression="zstd")
+        _sync(part)
+        part.replace(path)
+        return path
+
+
+def batch_table(counts: BatchCounts, index: Sequence[int], ids: Sequence[str], labels: Sequence[int]) -> pa.Table:
+    """The rows of one batch; counts are float64 until the whole run decides which tensors are real."""
+    columns: dict[str, Any] = {
+        "index": pa.array(index, pa.int64()),
+        "id": pa.array(ids, pa.string()),
+        "label": pa.array(labels, pa.int64()),
+    }
+    T = next(iter(counts.counts.values())).shape[0]
+    first = T - len(counts.predictions) + 1
+    for t, row in enumerate(counts.predictions, start=first):
+        columns[f"pred:{t}"] = pa.array(row, pa.int64())
+    for (measure, name), values in counts.counts.items():
+        for t, row in enumerate(values, start=1):
+            columns[f"{measure}:{name}:{t}"] = pa.array(row, pa.float64())
+    return pa.table(columns)
+
+
+def merge(tables: Iterable[pa.Table], ledger: Ledger) -> pa.Table:
+    """All rows, sorted by index, in their final types: int64, but float64 for sums of |value| of real tensors.
+
+    Raises:
+        SpikeattnError: an index stands twice.
+    """
+    table = pa.concat_tables(list(tables)).sort_by("index")
+    index = table["index"]
+    if len(pc.unique(index)) != len(index):
+        values, repeats = np.unique(index.to_numpy(), return_counts=True)
+        raise SpikeattnError(
+            f"image number {values[repeats > 1][0]} stands twice in the counts; batches must not overlap"
+        )
+    real = {f"abs:{t.name}" for t in ledger.tensors if t.kind == "real"}
+    real |= {f"fan_abs:{s.name}" for s in ledger.synapses if ledger.tensor(s.input).kind == "real"}
+    columns = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        whole = pa.types.is_floating(column.type) and name.rsplit(":", 1)[0] not in real
+        columns[name] = column.cast(pa.int64()) if whole else column
+    return pa.table(columns).combine_chunks()
+
+
+def _sync(path: Path) -> None:
+    """Have the file on the disk before its name appears."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

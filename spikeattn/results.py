@@ -1,0 +1,205 @@
+"""The result of a profile run: rates, accuracy, operations and energy, all computed from its two files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from spikeattn.energy import EnergyTable, energy, operations
+from spikeattn.energy.compare import dense_twin
+from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
+from spikeattn.energy.conventions import Convention
+from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
+from spikeattn.energy.costs import CostTable
+from spikeattn.energy.statistics import CONFIDENCE, REPLICATES, mean_intervals, wilson_interval
+from spikeattn.errors import SpikeattnError
+from spikeattn.recording.counts import FILE, Counts
+from spikeattn.recording.folder import LEDGER
+from spikeattn.recording.ledger import Ledger
+
+
+class Profile:
+    """Counts of one run and the structure they belong to; every table below is a pure function of the two.
+
+    Attributes:
+        ledger: what was counted, warnings and provenance (`model.json`).
+        counts: one row per image (`counts.parquet`).
+        path: the run's folder, None for a run kept in memory.
+    """
+
+    def __init__(self, ledger: Ledger, counts: Counts, path: Path | None = None) -> None:
+        self.ledger, self.counts, self.path = ledger, counts, path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Profile:
+        """Read the folder of a finished run.
+
+        Raises:
+            SpikeattnError: not the folder of a finished run, damaged files, or files of different runs.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            raise SpikeattnError(f"{path}: no such folder; expected the folder that `spikeattn profile --out` wrote")
+        if (path / LEDGER).is_file() and not (path / FILE).is_file():
+            raise SpikeattnError(f"{path}: an interrupted run without {FILE}; finish it with --resume")
+        ledger = Ledger.load(path / LEDGER)
+        return cls(ledger, Counts.load(path / FILE, ledger), path)
+
+    def save(self, path: str | Path) -> Path:
+        """Write `model.json` and `counts.parquet` into a folder; each appears whole or not at all."""
+        path = Path(path)
+        if (path / FILE).exists():
+            raise SpikeattnError(f"{path}: holds a run already; give another folder, or delete it first")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self.ledger.save(path / LEDGER)
+            self.counts.save(path / FILE)
+        except OSError as error:
+            raise SpikeattnError(
+                f"{path}: cannot write the run there ({error.strerror}); give another folder"
+            ) from error
+        return path
+
+    def __repr__(self) -> str:
+        name = self.ledger.model.get("name", "model")
+        untrained = ", UNTRAINED" if self.untrained else ""
+        return f"<Profile of {name}{untrained}: {self.n_images} images, T={self.time_steps}, {len(self.ledger.tensors)} tensors>"
+
+    @property
+    def n_images(self) -> int:
+        """Images counted."""
+        return self.counts.n_images
+
+    @property
+    def time_steps(self) -> int:
+        """T."""
+        return self.ledger.time_steps
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the model says that its weights are random."""
+        return self.ledger.model.get("trained") is False
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader must know, one sentence each, named by its first word."""
+        return self.ledger.warnings
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Model, data, settings and versions of the run."""
+        return dict(self.ledger.provenance)
+
+    def rates(self, replicates: int = REPLICATES, seed: int = 0, confidence: float = CONFIDENCE) -> pd.DataFrame:
+        """Firing rate of every tensor at every time step, with a bootstrap interval over images.
+
+        Returns:
+            One row per tensor and time step, in the order of the network. Columns: tensor (dotted path), role (its name
+            in the paper, if it has one), part, block, kind, t (1..T and "mean"), nonzero_rate (share of non-zero
+            elements), mean_rate (mean |value|: the same for binary spikes, larger for integer ones; NaN for real
+            tensors), ci_low and ci_high of nonzero_rate, interval (its method), n_images.
+        """
+        T, tensors = self.time_steps, self.ledger.tensors
+        steps: list[int | str] = [*range(1, T + 1), "mean"]
+        shares, means = [], []
+        for tensor in tensors:
+            share = self.counts.column("nnz", tensor.name) / tensor.elements
+            shares.append(np.concatenate([share, share.mean(axis=1, keepdims=True)], axis=1))
+            value = self.counts.column("abs", tensor.name).mean(axis=0) / tensor.elements
+            value = np.full(T, np.nan) if tensor.kind == "real" else value
+            means.append(np.append(value, value.mean()))
+        limits = mean_intervals(np.concatenate(shares, axis=1), replicates, seed, confidence, ceiling=1.0)
+        n = T + 1
+        frame = pd.DataFrame(
+            {
+                "tensor": np.repeat([t.name for t in tensors], n),
+                "role": np.repeat(np.array([t.role for t in tensors], dtype=object), n),
+                "part": np.repeat(np.array([t.part for t in tensors], dtype=object), n),
+                "block": pd.array([t.block for t in tensors for _ in range(n)], dtype="Int64"),
+                "kind": np.repeat([t.kind for t in tensors], n),
+                "t": pd.Series(steps * len(tensors), dtype=object),
+                "nonzero_rate": limits.value,
+                "mean_rate": np.concatenate(means),
+                "ci_low": limits.low,
+                "ci_high": limits.high,
+                "interval": limits.method,
+                "n_images": self.n_images,
+            }
+        )
+        frame.attrs = {"confidence": confidence, "replicates": replicates, "seed": seed, "time_steps": T}
+        return frame
+
+    def operations(self, first_conv: str = "once") -> pd.DataFrame:
+        """Operations that took place, one row per synapse and product; see `spikeattn.energy.operations`."""
+        return operations(self.ledger, self.counts, first_conv)
+
+    def energy(
+        self,
+        costs: str | Path | CostTable = DEFAULT_COSTS,
+        convention: str | Convention = DEFAULT_CONVENTION,
+        replicates: int = REPLICATES,
+        seed: int = 0,
+        confidence: float = CONFIDENCE,
+    ) -> EnergyTable:
+        """Energy per image and part in mJ, with intervals; see `spikeattn.energy.energy`."""
+        return energy(self.ledger, self.counts, costs, convention, replicates, seed, confidence)
+
+    def over_time(self) -> pd.DataFrame:
+        """Accuracy and mean firing rate if the run had stopped after t steps, one row per t.
+
+        Columns: t, accuracy (with Wilson limits accuracy_low and accuracy_high; NaN without labels or without logits
+        per step), n_labelled, mean_rate (non-zero share over all neurons and steps 1..t).
+        """
+        rows = self.counts.rows
+        labelled = rows["label"] >= 0
+        neurons = [t for t in self.ledger.tensors if t.maker == "neuron"]
+        spikes = sum(self.counts.column("nnz", t.name).sum(axis=0) for t in neurons)
+        per_step = spikes / (self.n_images * sum(t.elements for t in neurons))
+        records = []
+        for t in range(1, self.time_steps + 1):
+            record: dict[str, Any] = {"t": t, "accuracy": np.nan, "accuracy_low": np.nan, "accuracy_high": np.nan}
+            if f"pred_{t}" in rows and labelled.any():
+                right = int((rows[f"pred_{t}"] == rows["label"])[labelled].sum())
+                share = wilson_interval(right, int(labelled.sum()))
+                record |= {"accuracy": share.value, "accuracy_low": share.low, "accuracy_high": share.high}
+            records.append(record | {"n_labelled": int(labelled.sum()), "mean_rate": float(per_step[:t].mean())})
+        return pd.DataFrame(records)
+
+    def summary(
+        self, costs: str | Path | CostTable = DEFAULT_COSTS, convention: str | Convention = DEFAULT_CONVENTION
+    ) -> dict[str, Any]:
+        """The five numbers of a results table, with intervals, units and what they rest on; JSON types only."""
+        last = self.over_time().iloc[-1]
+        table = self.energy(costs, convention)
+        twin = dense_twin(self.ledger)
+        ann = twin.macs * table.costs.price("mac") * 1e-9
+        ratio = ann / table.total.value if table.total.value > 0 else float("nan")
+        return {
+            "model": self.ledger.model.get("name"),
+            "untrained": self.untrained,
+            "images": self.n_images,
+            "time_steps": self.time_steps,
+            "accuracy": _number(last["accuracy"]),
+            "accuracy_interval": [_number(last["accuracy_low"]), _number(last["accuracy_high"])],
+            "mean_rate": float(last["mean_rate"]),
+            "sops_per_image": float(table.iloc[-1]["sops"]),
+            "macs_per_image": float(table.iloc[-1]["macs"]),
+            "energy_mj": table.total.value,
+            "energy_interval_mj": [_number(table.total.low), _number(table.total.high)],
+            "ann_macs": twin.macs,
+            "ann_energy_mj": ann,
+            "ann_over_snn": _number(ratio),
+            "ann": twin.note,
+            "costs": table.costs.name,
+            "convention": table.convention.name,
+            "first_conv": table.convention.first_conv,
+            "warnings": list(self.warnings),
+            "notes": list(table.notes),
+        }
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

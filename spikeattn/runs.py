@@ -1,0 +1,326 @@
+"""One profile run: batches through the model, counts into a table, a `Profile` out."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import spikingjelly
+import timm
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from spikeattn.data.batches import Batch, Batches, make_loader
+from spikeattn.errors import SpikeattnError
+from spikeattn.models.neurons import implementation_in_use
+from spikeattn.recording import neurons as nodes
+from spikeattn.recording.counting import kind_of
+from spikeattn.recording.counts import Counts, batch_table, merge
+from spikeattn.recording.folder import Part, PartWriter, RunFolder, join
+from spikeattn.recording.ledger import Ledger
+from spikeattn.recording.probe import probe
+from spikeattn.recording.recorder import Recorder
+from spikeattn.recording.taps import Forward, Plan, call_model, plan
+from spikeattn.results import Profile
+from spikeattn.version import __version__
+
+
+def profile(
+    model: nn.Module,
+    loader: Iterable[Any],
+    out: str | Path | None = None,
+    *,
+    forward: Forward = call_model,
+    neurons: nodes.NeuronPredicate = nodes.is_spiking_neuron,
+    time_steps: int | None = None,
+    layout: str = "TB",
+    plain: bool = True,
+    resume: bool = False,
+    strict: bool = False,
+    progress: bool = False,
+    provenance: dict[str, Any] | None = None,
+) -> Profile:
+    """Count every spike of `model` on every image of `loader`.
+
+    The model runs in eval mode, without gradients, on the device it is on, and is reset before every batch; afterwards
+    it is as it was. A network that is not spikeattn's own is probed first: an image may change only its own counts.
+
+    Args:
+        model: any module with SpikingJelly neurons.
+        loader: batches: of `spikeattn.data.make_loader`, or (images, labels), or images. Images are [B, C, H, W] or
+            [B, T, C, H, W]. Without indices of their own, images are numbered in the order they come.
+        out: folder for `counts.parquet` and `model.json`; without it the counts stay in memory.
+        forward: calls the model on a batch; default `model(images)`.
+        neurons: which modules are spiking neurons; default SpikingJelly's.
+        time_steps: T, where the neurons' calls do not tell.
+        layout: order of time and batch inside the model, "TB" or "BT".
+        plain: run the model as it is. There is no other path yet; False is an error.
+        resume: continue an interrupted run in `out`; its finished batches are not run again.
+        strict: an operation on spikes that cannot be counted is an error instead of an entry in the result.
+        progress: a bar on standard error.
+        provenance: further entries to keep with the result.
+
+    Raises:
+        SpikeattnError: no neurons, no images, NaN, batches of different shape, an unusable folder, a network whose
+            images influence each other.
+    """
+    if not plain:
+        raise SpikeattnError("plain=False: this version has one path, the model as it is; leave plain out")
+    if resume and out is None:
+        raise SpikeattnError("resume needs the folder of the interrupted run: give out=")
+    run = _Run(model, forward, {"neurons": neurons, "time_steps": time_steps, "layout": layout}, strict, provenance)
+    if out is None:
+        return run.execute(loader, None, progress)
+    with RunFolder(out, resume) as folder:
+        if folder.finished():
+            return Profile.load(folder.path)
+        return run.execute(loader, folder, progress)
+
+
+class _Run:
+    """The state of one call of `profile`."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        forward: Forward,
+        options: dict[str, Any],
+        strict: bool,
+        provenance: dict[str, Any] | None,
+    ) -> None:
+        self.model, self.forward, self.options, self.strict = model, forward, options, strict
+        self.extra = provenance or {}
+        self.device = next((p.device for p in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+        nodes.find_neurons(model, options["neurons"])
+        _check_weights(model)
+
+    def execute(self, loader: Iterable[Any], folder: RunFolder | None, progress: bool) -> Profile:
+        earlier = folder.parts() if folder is not None else []
+        done = {number for part in earlier for number in part.batches}
+        writer = PartWriter(folder)
+        modes = {module: module.training for module in self.model.modules()}
+        self.model.eval()
+        try:
+            ledger = self._pass(loader, done, folder, writer, progress)
+        finally:
+            for module, training in modes.items():
+                module.training = training
+            nodes.reset(self.model)
+            writer.flush()
+        everything = join([*earlier, *writer.done])
+        if ledger is None:
+            ledger = folder.ledger() if folder is not None else None
+        if everything.table is None or ledger is None:
+            raise SpikeattnError(
+                "the loader gave no image that could be read"
+                + (
+                    f"; {len(everything.skipped)} were skipped, the first: {everything.skipped[0]}"
+                    if everything.skipped
+                    else ""
+                )
+            )
+        ledger = _settle(ledger, everything)
+        counts = Counts(merge([everything.table], ledger), ledger)
+        ledger = replace(ledger, warnings=_warnings(ledger, counts, everything))
+        counts.ledger = ledger
+        if folder is None:
+            return Profile(ledger, counts)
+        folder.finish(counts, ledger)
+        return Profile.load(folder.path)
+
+    def _pass(
+        self, loader: Iterable[Any], done: set[int], folder: RunFolder | None, writer: PartWriter, progress: bool
+    ) -> Ledger | None:
+        """Run every batch that is not done; the ledger, or None where nothing was left to run."""
+        made: Plan | None = None
+        recorder: Recorder | None = None
+        total = _n_samples(loader)
+        bar = tqdm(total=total, unit="image", disable=not progress, smoothing=0.1)
+        try:
+            for batch in _remaining(loader, done):
+                skipped = tuple((item.id, item.reason) for item in batch.skipped)
+                if len(batch.images) == 0:
+                    writer.add(Part((batch.number,), {}, skipped, None))
+                    continue
+                _check_images(batch)
+                images = batch.images.to(self.device, non_blocking=True)
+                if made is None or recorder is None:
+                    made = self._plan(images, loader, folder)
+                    recorder = Recorder(self.model, made).__enter__()
+                nodes.reset(self.model)
+                with torch.no_grad(), recorder.watching(len(images)) as tally:
+                    output = self.forward(self.model, images)
+                    counts = tally.collect(output[0] if isinstance(output, (tuple, list)) else output)
+                table = batch_table(counts, batch.index.tolist(), batch.ids, batch.labels.tolist())
+                writer.add(Part((batch.number,), counts.flags, skipped, table))
+                bar.update(len(images))
+        finally:
+            bar.close()
+            if recorder is not None:
+                recorder.__exit__()
+        return made.ledger if made is not None else None
+
+    def _plan(self, images: Tensor, loader: Iterable[Any], folder: RunFolder | None) -> Plan:
+        made = plan(self.model, images, forward=self.forward, **self.options)
+        if not hasattr(self.model, "paper_names"):
+            probe(self.model, made, images, self.forward)
+        if self.strict and made.ledger.uncounted:
+            listed = ", ".join(f"{u.name} ({u.op})" for u in made.ledger.uncounted[:5])
+            raise SpikeattnError(
+                f"strict: {len(made.ledger.uncounted)} operations on spikes cannot be counted: {listed}; run without strict "
+                "to have them listed in the result"
+            )
+        ledger = replace(made.ledger, model=_describe(self.model), provenance=self._provenance(images, loader))
+        if folder is not None:
+            _check_same(folder.ledger(), ledger)
+            folder.save_ledger(ledger)
+        return replace(made, ledger=ledger)
+
+    def _provenance(self, images: Tensor, loader: Iterable[Any]) -> dict[str, Any]:
+        """Everything a rerun needs; `settings` must be the same for counts to be joined."""
+        data = loader.dataset.provenance() if hasattr(getattr(loader, "dataset", None), "provenance") else None
+        cuda = self.device.type == "cuda"
+        return {
+            "settings": {
+                "model": getattr(self.model, "provenance", {}),
+                "data": data,
+                "device": self.device.type,
+                "device_name": torch.cuda.get_device_name(self.device)
+                if cuda
+                else platform.processor() or platform.machine(),
+                "neurons": implementation_in_use(self.device),
+                "threads": torch.get_num_threads(),
+                "dtype": str(next(self.model.parameters()).dtype).removeprefix("torch."),
+                "input": list(images.shape[1:]),
+                "path": "plain",
+                "tf32": bool(cuda and torch.backends.cudnn.allow_tf32),
+                "cudnn_benchmark": bool(cuda and torch.backends.cudnn.benchmark),
+                "spikeattn": __version__,
+                "torch": torch.__version__,
+                "spikingjelly": getattr(spikingjelly, "__version__", "unknown"),
+                "timm": timm.__version__,
+            },
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            **self.extra,
+        }
+
+
+def _describe(model: nn.Module) -> dict[str, Any]:
+    known = getattr(model, "provenance", {})
+    return {
+        "name": known.get("name", type(model).__name__),
+        "class": f"{type(model).__module__}.{type(model).__qualname__}",
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "trained": known.get("trained"),
+        "config": dict(known.get("config", getattr(model, "config", {}))),
+    }
+
+
+def _remaining(loader: Iterable[Any], done: set[int]) -> Iterator[Batch]:
+    """The batches that are not done yet, in one form."""
+    batches = getattr(loader, "dataset", None)
+    if isinstance(batches, Batches):
+        if done:
+            workers = getattr(loader, "num_workers", 0)
+            loader = make_loader(batches.dataset, **batches.choice, workers=workers, skip_batches=done)
+        yield from loader
+        return
+    start = 0
+    for number, item in enumerate(loader):
+        batch = _as_batch(item, number, start)
+        start += len(batch.images)
+        if number not in done:
+            yield batch
+
+
+def _as_batch(item: Any, number: int, start: int) -> Batch:
+    if isinstance(item, Batch):
+        return item
+    images, labels = (item[0], item[1]) if isinstance(item, (tuple, list)) and len(item) >= 2 else (item, None)
+    if isinstance(images, (tuple, list)) and len(images) == 1:
+        images = images[0]
+    if not isinstance(images, Tensor) or images.dim() < 2:
+        raise SpikeattnError(
+            f"batch {number} of the loader is {type(item).__name__}; expected (images, labels) or images, with images a "
+            "tensor [B, C, H, W] or [B, T, C, H, W]"
+        )
+    n = len(images)
+    known = torch.as_tensor(labels).reshape(-1) if labels is not None else torch.full((n,), -1)
+    if len(known) != n:
+        raise SpikeattnError(f"batch {number} of the loader has {n} images and {len(known)} labels")
+    index = torch.arange(start, start + n)
+    return Batch(images, known.long(), index, [str(i) for i in index.tolist()], [], number)
+
+
+def _n_samples(loader: Iterable[Any]) -> int | None:
+    batches = getattr(loader, "dataset", None)
+    if isinstance(batches, Batches):
+        return batches.n_samples
+    return len(batches) if hasattr(batches, "__len__") else None
+
+
+def _check_images(batch: Batch) -> None:
+    good = torch.isfinite(batch.images).flatten(1).all(1)
+    if not bool(good.all()):
+        bad = batch.ids[int((~good).nonzero()[0])]
+        raise SpikeattnError(f"image {bad} holds NaN or infinite values after its transform; repair or remove it")
+
+
+def _check_weights(model: nn.Module) -> None:
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise SpikeattnError(f"weight {name} of the model holds NaN or infinite values; load an intact checkpoint")
+
+
+def _check_same(earlier: Ledger | None, now: Ledger) -> None:
+    """A resumed run must be the same run."""
+    if earlier is None:
+        return
+    if earlier.hash() != now.hash():
+        raise SpikeattnError("resume: the folder holds counts of another model or input size; give another folder")
+    old, new = earlier.provenance["settings"], now.to_dict()["provenance"]["settings"]
+    different = [key for key in new if old.get(key) != new[key]]
+    if different:
+        key = different[0]
+        raise SpikeattnError(
+            f"resume: {key} is {new[key]!r} now and was {old.get(key)!r}; the counts would not belong together. Repeat the "
+            "run's settings, or give another folder"
+        )
+
+
+def _settle(ledger: Ledger, everything: Part) -> Ledger:
+    """Decide the kind of every tensor once, from what the whole run has seen."""
+    flags = everything.flags
+    if ledger.static_input and flags["input"][3]:
+        raise SpikeattnError(
+            "the model's input is the same at every time step in the first batch and varies in a later one; give frames "
+            "[B, T, C, H, W] throughout, or images [B, C, H, W] throughout"
+        )
+    tensors = tuple(replace(t, kind=kind_of(*flags[t.name][:3])) if t.name in flags else t for t in ledger.tensors)
+    return replace(ledger, tensors=tensors)
+
+
+def _warnings(ledger: Ledger, counts: Counts, everything: Part) -> tuple[str, ...]:
+    found = list(ledger.warnings)
+    if ledger.model.get("trained") is False:
+        found.append("untrained: the weights are random, so these rates and energies describe nothing")
+    neurons = [t.name for t in ledger.tensors if t.maker == "neuron"]
+    silent = [name for name in neurons if not counts.column("nnz", name).any()]
+    if silent and len(silent) == len(neurons):
+        found.append(
+            f"all-silent: no neuron fired on any of the {counts.n_images} images; check the input's scale and the weights"
+        )
+    elif silent:
+        found.append(f"silent: {len(silent)} of {len(neurons)} neuron tensors never fired, the first is {silent[0]}")
+    if everything.skipped:
+        names = ", ".join(f"{name} ({reason})" for name, reason in everything.skipped[:3])
+        found.append(f"skipped: {len(everything.skipped)} images could not be read: {names}")
+    if ledger.uncounted:
+        names = ", ".join(dict.fromkeys(u.op for u in ledger.uncounted))
+        found.append(f"uncounted: {len(ledger.uncounted)} operations on spikes have no counting rule ({names})")
+    return tuple(found)
