@@ -33,7 +33,7 @@ lint: $(STAMP)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis reports/demo
-	find spikeattn tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+	find $(wildcard spikeattn tests scripts) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
 $(STAMP): FORCE
