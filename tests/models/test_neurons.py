@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -31,7 +32,8 @@ def test_the_choice_reaches_spikingjelly() -> None:
         "S(img_size=8, embed_dim=8, depth=1)(torch.zeros(1, 3, 8, 8))\n"
         "import spikingjelly._ops.lif as lif; print(lif._selection._requested, neurons.requested_implementation())"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["torch", "torch"]
 
 
