@@ -298,6 +298,8 @@ class _Planner:
                 f"the model's input has shape {tuple(one.shape)} for one image and {tuple(two.shape)} for two; expected "
                 "one axis that holds the images"
             )
+        if axes.layout == "B" and one.dim() >= 5 and one.shape[1] == self.T:  # frames, turned by the model itself
+            axes = Axes("BT")
         steps = axes.split(two, self.T, 2)
         static = bool((steps == steps[:1]).all()) and all(torch.equal(x, two) for x in self.two.inputs)
         shape = self.shape_of(tuple(one.shape), axes)

@@ -1,0 +1,34 @@
+"""Make an untrained spiking network fire: batch-norm statistics from data instead of their initial (0, 1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+@torch.no_grad()
+def calibrate_batch_norm(model: nn.Module, images: Tensor) -> None:
+    """Set the running statistics of every batch norm to those of one batch [B, ...], in place.
+
+    With random weights and the initial statistics (mean 0, variance 1) convolutions give values far below the
+    threshold: a published SDT is all-silent before training. Neurons are reset before and after; the model's modes stay
+    as they were.
+    """
+    from spikingjelly.activation_based import functional
+
+    modes = {module: module.training for module in model.modules()}
+    momenta = {module: module.momentum for module in model.modules() if isinstance(module, _BatchNorm)}
+    functional.reset_net(model)
+    try:
+        model.eval()
+        for module in momenta:
+            module.train()
+            module.momentum = 1.0
+        model(images)
+    finally:
+        for module, training in modes.items():
+            module.training = training
+        for module, momentum in momenta.items():
+            module.momentum = momentum
+        functional.reset_net(model)
