@@ -66,7 +66,8 @@ class Profile:
     def __repr__(self) -> str:
         name = self.ledger.model.get("name", "model")
         untrained = ", UNTRAINED" if self.untrained else ""
-        return f"<Profile of {name}{untrained}: {self.n_images} images, T={self.time_steps}, {len(self.ledger.tensors)} tensors>"
+        size = f"{self.n_images} images, T={self.time_steps}, {len(self.ledger.tensors)} tensors"
+        return f"<Profile of {name}{untrained}: {size}>"
 
     @property
     def n_images(self) -> int:

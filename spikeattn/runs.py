@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import spikingjelly
-import timm
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from spikeattn.data.batches import Batch, Batches, make_loader
+from spikeattn.data.loaders import batches_of, check_finite, n_samples
 from spikeattn.errors import SpikeattnError
-from spikeattn.models.neurons import implementation_in_use
+from spikeattn.provenance import describe, device_of, provenance_of
 from spikeattn.recording import neurons as nodes
 from spikeattn.recording.counting import kind_of
 from spikeattn.recording.counts import Counts, batch_table, merge
@@ -26,7 +23,6 @@ from spikeattn.recording.probe import probe
 from spikeattn.recording.recorder import Recorder
 from spikeattn.recording.taps import Forward, Plan, call_model, plan
 from spikeattn.results import Profile
-from spikeattn.version import __version__
 
 
 def profile(
@@ -94,13 +90,12 @@ class _Run:
     ) -> None:
         self.model, self.forward, self.options, self.strict = model, forward, options, strict
         self.extra = provenance or {}
-        self.device = next((p.device for p in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+        self.device = device_of(model)
         nodes.find_neurons(model, options["neurons"])
         _check_weights(model)
 
     def execute(self, loader: Iterable[Any], folder: RunFolder | None, progress: bool) -> Profile:
-        earlier = folder.parts() if folder is not None else []
-        done = {number for part in earlier for number in part.batches}
+        done = {number for part in folder.parts() for number in part.batches} if folder is not None else set()
         writer = PartWriter(folder)
         modes = {module: module.training for module in self.model.modules()}
         self.model.eval()
@@ -111,17 +106,13 @@ class _Run:
                 module.training = training
             nodes.reset(self.model)
             writer.flush()
-        everything = join([*earlier, *writer.done])
-        if ledger is None:
-            ledger = folder.ledger() if folder is not None else None
+        everything = join(folder.parts() if folder is not None else writer.done)
+        if ledger is None and folder is not None:
+            ledger = folder.ledger()
         if everything.table is None or ledger is None:
+            names = "; ".join(f"{name}: {reason}" for name, reason in everything.skipped[:3])
             raise SpikeattnError(
-                "the loader gave no image that could be read"
-                + (
-                    f"; {len(everything.skipped)} were skipped, the first: {everything.skipped[0]}"
-                    if everything.skipped
-                    else ""
-                )
+                f"the loader gave no image to profile ({len(everything.skipped)} could not be read{': ' * bool(names)}{names})"
             )
         ledger = _settle(ledger, everything)
         counts = Counts(merge([everything.table], ledger), ledger)
@@ -138,15 +129,15 @@ class _Run:
         """Run every batch that is not done; the ledger, or None where nothing was left to run."""
         made: Plan | None = None
         recorder: Recorder | None = None
-        total = _n_samples(loader)
+        total = n_samples(loader)
         bar = tqdm(total=total, unit="image", disable=not progress, smoothing=0.1)
         try:
-            for batch in _remaining(loader, done):
+            for batch in batches_of(loader, done):
                 skipped = tuple((item.id, item.reason) for item in batch.skipped)
                 if len(batch.images) == 0:
                     writer.add(Part((batch.number,), {}, skipped, None))
                     continue
-                _check_images(batch)
+                check_finite(batch)
                 images = batch.images.to(self.device, non_blocking=True)
                 if made is None or recorder is None:
                     made = self._plan(images, loader, folder)
@@ -171,104 +162,15 @@ class _Run:
         if self.strict and made.ledger.uncounted:
             listed = ", ".join(f"{u.name} ({u.op})" for u in made.ledger.uncounted[:5])
             raise SpikeattnError(
-                f"strict: {len(made.ledger.uncounted)} operations on spikes cannot be counted: {listed}; run without strict "
-                "to have them listed in the result"
+                f"strict: {len(made.ledger.uncounted)} operations on spikes cannot be counted: {listed}; run without "
+                "strict to have them listed in the result"
             )
-        ledger = replace(made.ledger, model=_describe(self.model), provenance=self._provenance(images, loader))
+        provenance = provenance_of(self.model, loader, images) | self.extra
+        ledger = replace(made.ledger, model=describe(self.model), provenance=provenance)
         if folder is not None:
             _check_same(folder.ledger(), ledger)
             folder.save_ledger(ledger)
         return replace(made, ledger=ledger)
-
-    def _provenance(self, images: Tensor, loader: Iterable[Any]) -> dict[str, Any]:
-        """Everything a rerun needs; `settings` must be the same for counts to be joined."""
-        data = loader.dataset.provenance() if hasattr(getattr(loader, "dataset", None), "provenance") else None
-        cuda = self.device.type == "cuda"
-        return {
-            "settings": {
-                "model": getattr(self.model, "provenance", {}),
-                "data": data,
-                "device": self.device.type,
-                "device_name": torch.cuda.get_device_name(self.device)
-                if cuda
-                else platform.processor() or platform.machine(),
-                "neurons": implementation_in_use(self.device),
-                "threads": torch.get_num_threads(),
-                "dtype": str(next(self.model.parameters()).dtype).removeprefix("torch."),
-                "input": list(images.shape[1:]),
-                "path": "plain",
-                "tf32": bool(cuda and torch.backends.cudnn.allow_tf32),
-                "cudnn_benchmark": bool(cuda and torch.backends.cudnn.benchmark),
-                "spikeattn": __version__,
-                "torch": torch.__version__,
-                "spikingjelly": getattr(spikingjelly, "__version__", "unknown"),
-                "timm": timm.__version__,
-            },
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            **self.extra,
-        }
-
-
-def _describe(model: nn.Module) -> dict[str, Any]:
-    known = getattr(model, "provenance", {})
-    return {
-        "name": known.get("name", type(model).__name__),
-        "class": f"{type(model).__module__}.{type(model).__qualname__}",
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "trained": known.get("trained"),
-        "config": dict(known.get("config", getattr(model, "config", {}))),
-    }
-
-
-def _remaining(loader: Iterable[Any], done: set[int]) -> Iterator[Batch]:
-    """The batches that are not done yet, in one form."""
-    batches = getattr(loader, "dataset", None)
-    if isinstance(batches, Batches):
-        if done:
-            workers = getattr(loader, "num_workers", 0)
-            loader = make_loader(batches.dataset, **batches.choice, workers=workers, skip_batches=done)
-        yield from loader
-        return
-    start = 0
-    for number, item in enumerate(loader):
-        batch = _as_batch(item, number, start)
-        start += len(batch.images)
-        if number not in done:
-            yield batch
-
-
-def _as_batch(item: Any, number: int, start: int) -> Batch:
-    if isinstance(item, Batch):
-        return item
-    images, labels = (item[0], item[1]) if isinstance(item, (tuple, list)) and len(item) >= 2 else (item, None)
-    if isinstance(images, (tuple, list)) and len(images) == 1:
-        images = images[0]
-    if not isinstance(images, Tensor) or images.dim() < 2:
-        raise SpikeattnError(
-            f"batch {number} of the loader is {type(item).__name__}; expected (images, labels) or images, with images a "
-            "tensor [B, C, H, W] or [B, T, C, H, W]"
-        )
-    n = len(images)
-    known = torch.as_tensor(labels).reshape(-1) if labels is not None else torch.full((n,), -1)
-    if len(known) != n:
-        raise SpikeattnError(f"batch {number} of the loader has {n} images and {len(known)} labels")
-    index = torch.arange(start, start + n)
-    return Batch(images, known.long(), index, [str(i) for i in index.tolist()], [], number)
-
-
-def _n_samples(loader: Iterable[Any]) -> int | None:
-    batches = getattr(loader, "dataset", None)
-    if isinstance(batches, Batches):
-        return batches.n_samples
-    return len(batches) if hasattr(batches, "__len__") else None
-
-
-def _check_images(batch: Batch) -> None:
-    good = torch.isfinite(batch.images).flatten(1).all(1)
-    if not bool(good.all()):
-        bad = batch.ids[int((~good).nonzero()[0])]
-        raise SpikeattnError(f"image {bad} holds NaN or infinite values after its transform; repair or remove it")
 
 
 def _check_weights(model: nn.Module) -> None:
@@ -288,8 +190,8 @@ def _check_same(earlier: Ledger | None, now: Ledger) -> None:
     if different:
         key = different[0]
         raise SpikeattnError(
-            f"resume: {key} is {new[key]!r} now and was {old.get(key)!r}; the counts would not belong together. Repeat the "
-            "run's settings, or give another folder"
+            f"resume: {key} is {new[key]!r} now and was {old.get(key)!r}; the counts would not belong together. Repeat "
+            "the run's settings, or give another folder"
         )
 
 
@@ -298,8 +200,8 @@ def _settle(ledger: Ledger, everything: Part) -> Ledger:
     flags = everything.flags
     if ledger.static_input and flags["input"][3]:
         raise SpikeattnError(
-            "the model's input is the same at every time step in the first batch and varies in a later one; give frames "
-            "[B, T, C, H, W] throughout, or images [B, C, H, W] throughout"
+            "the model's input is the same at every time step in the first batch and varies in a later one; give "
+            "frames [B, T, C, H, W] throughout, or images [B, C, H, W] throughout"
         )
     tensors = tuple(replace(t, kind=kind_of(*flags[t.name][:3])) if t.name in flags else t for t in ledger.tensors)
     return replace(ledger, tensors=tensors)
@@ -313,7 +215,8 @@ def _warnings(ledger: Ledger, counts: Counts, everything: Part) -> tuple[str, ..
     silent = [name for name in neurons if not counts.column("nnz", name).any()]
     if silent and len(silent) == len(neurons):
         found.append(
-            f"all-silent: no neuron fired on any of the {counts.n_images} images; check the input's scale and the weights"
+            f"all-silent: no neuron fired on any of the {counts.n_images} images; check the input's scale and the "
+            "weights"
         )
     elif silent:
         found.append(f"silent: {len(silent)} of {len(neurons)} neuron tensors never fired, the first is {silent[0]}")

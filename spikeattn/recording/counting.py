@@ -73,7 +73,7 @@ def not_binary(x: Tensor, ones: Tensor) -> Tensor:
 
 
 def value_flags(x: Tensor) -> Tensor:
-    """[3] bool: some value is no integer, some value is negative, some |value| is above 1 (NaN counts as no integer)."""
+    """[3] bool: some value is no integer (NaN is none), some value is negative, some |value| is above 1."""
     if x.dtype == torch.bool:
         return torch.zeros(3, dtype=torch.bool, device=x.device)
     if not x.is_floating_point():

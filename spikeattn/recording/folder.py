@@ -131,7 +131,7 @@ class RunFolder:
 
 
 class PartWriter:
-    """Collects batches and hands them on as parts, at most one per `seconds`."""
+    """Collects batches into parts, at most one per `seconds`: files of a folder, or `done` in memory without one."""
 
     def __init__(self, folder: RunFolder | None, seconds: float = 30.0) -> None:
         self._folder, self._seconds = folder, seconds
@@ -151,7 +151,8 @@ class PartWriter:
             joined = join(self._waiting)
             if self._folder is not None:
                 self._folder.write(joined)
-            self.done.append(joined)
+            else:
+                self.done.append(joined)
         self._waiting, self._last = [], time.monotonic()
 
 

@@ -44,9 +44,9 @@ def find_neurons(model: nn.Module, predicate: NeuronPredicate = is_spiking_neuro
     visit(model, "")
     if not found:
         raise SpikeattnError(
-            f"{type(model).__name__} has no spiking neurons: none of its {sum(1 for _ in model.modules())} modules comes "
-            "from SpikingJelly's neuron package. For neurons of your own pass neurons=lambda module: isinstance(module, "
-            "YourNeuron); a network without spikes has no firing rates to record"
+            f"{type(model).__name__} has no spiking neurons: none of its {sum(1 for _ in model.modules())} modules "
+            "comes from SpikingJelly's neuron package. For neurons of your own pass neurons=lambda module: "
+            "isinstance(module, YourNeuron); a network without spikes has no firing rates to record"
         )
     return found
 

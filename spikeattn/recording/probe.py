@@ -27,14 +27,14 @@ def probe(model: nn.Module, plan: Plan, images: Tensor, forward: Forward) -> Non
     moved = _first_difference(first, again, slice(None))
     if moved is not None:
         raise SpikeattnError(
-            f"two passes over the same images after a reset give different counts at {moved}: the model keeps state that "
-            "spikingjelly's reset does not clear, or draws random numbers in eval mode; reset it in forward="
+            f"two passes over the same images after a reset give different counts at {moved}: the model keeps state "
+            "that spikingjelly's reset does not clear, or draws random numbers in eval mode; reset it in forward="
         )
     moved = _first_difference(first, beside, slice(0, 1))
     if moved is not None:
         raise SpikeattnError(
-            f"replacing one image of a batch changes the counts of another one at {moved}: either the order of time and "
-            "batch is not the assumed one (try layout='BT'), or the network mixes the images of a batch"
+            f"replacing one image of a batch changes the counts of another one at {moved}: either the order of time "
+            "and batch is not the assumed one (try layout='BT'), or the network mixes the images of a batch"
         )
 
 

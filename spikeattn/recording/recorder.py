@@ -69,8 +69,9 @@ class Recorder:
         left = nodes.leftover_state(self.plan.neurons)
         if left is not None:
             raise SpikeattnError(
-                f"neuron {left} still holds the membrane potential of an earlier forward pass, so these spikes would not "
-                "belong to this batch alone; call spikingjelly.activation_based.functional.reset_net(model) before each batch"
+                f"neuron {left} still holds the membrane potential of an earlier forward pass, so these spikes would "
+                "not belong to this batch alone; call spikingjelly.activation_based.functional.reset_net(model) before "
+                "each batch"
             )
         self._calls.clear()
         self.tally = Tally(self.plan, batch)
@@ -185,8 +186,9 @@ class Recording:
         tensors = list(tensors_in((args, kwargs)))
         if len(tensors) != 1 or len(args) != 1 or kwargs:
             raise SpikeattnError(
-                f"{type(model).__name__} was called with {len(args)} arguments and {len(kwargs)} keywords; record() follows "
-                "calls with one tensor. For other calls use profile(model, loader, forward=lambda model, images: ...)"
+                f"{type(model).__name__} was called with {len(args)} arguments and {len(kwargs)} keywords; record() "
+                "follows calls with one tensor. For other calls use profile(model, loader, forward=lambda model, "
+                "images: ...)"
             )
         x = tensors[0].detach()
         first = self._recorder is None

@@ -110,8 +110,8 @@ class Tally:
         for tap in self.plan.taps:
             if tap.tensor and ("nnz", tap.name) not in self._sums:
                 raise SpikeattnError(
-                    f"tensor {tap.name} did not appear in this forward pass, although it did in the first; a model whose "
-                    "path depends on its input cannot be profiled as one network"
+                    f"tensor {tap.name} did not appear in this forward pass, although it did in the first; a model "
+                    "whose path depends on its input cannot be profiled as one network"
                 )
         columns = {key: self._over_time(parts) for key, parts in self._sums.items()}
         packed = torch.stack(list(columns.values())).cpu().numpy()
@@ -137,8 +137,8 @@ class Tally:
         for name, bad in zip(self._broken, broken, strict=True):
             if bad:
                 raise SpikeattnError(
-                    f"tensor {name} should hold only 0 and 1 but holds other values in this batch; a hook, or a surrogate "
-                    "function with spiking=False, changes the spikes"
+                    f"tensor {name} should hold only 0 and 1 but holds other values in this batch; a hook, or a "
+                    "surrogate function with spiking=False, changes the spikes"
                 )
 
     def _check_finite(self, columns: dict[Key, Tensor], packed: np.ndarray, output: Any) -> None:
@@ -150,8 +150,8 @@ class Tally:
             sick.append("the model's output")
         if sick:
             raise SpikeattnError(
-                f"NaN or infinite values reached {sick[0]} in this batch: check the input images and the weights for NaN, "
-                "and the precision for overflow; a NaN never reaches a threshold and would be counted as silence"
+                f"NaN or infinite values reached {sick[0]} in this batch: check the input images and the weights for "
+                "NaN, and the precision for overflow; a NaN never reaches a threshold and would be counted as silence"
             )
 
     def _predictions(self, output: Any) -> np.ndarray:

@@ -295,8 +295,8 @@ class _Planner:
         axes = self.axes(tuple(one.shape), tuple(two.shape))
         if axes is None:
             raise SpikeattnError(
-                f"the model's input has shape {tuple(one.shape)} for one image and {tuple(two.shape)} for two; expected "
-                "one axis that holds the images"
+                f"the model's input has shape {tuple(one.shape)} for one image and {tuple(two.shape)} for two; "
+                "expected one axis that holds the images"
             )
         if axes.layout == "B" and one.dim() >= 5 and one.shape[1] == self.T:  # frames, turned by the model itself
             axes = Axes("BT")

@@ -1,7 +1,7 @@
 """Watch one forward pass operation by operation: which module made each tensor, and what every synapse receives.
 
 A `Trace` is a dispatch mode: it sees the tensor operations that a model really executes, so functional calls
-(`F.conv2d`, `q @ k`, `k * v`) are found like modules. What happens inside a neuron is the neuron's own and is passed over.
+(`F.conv2d`, `q @ k`, `k * v`) are found like modules. What happens inside a neuron is passed over.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from spikeattn.recording.fanout import ConvGeometry
 
 # The same elements, seen or stored another way (expand and repeat: the same elements more often).
 _ALIAS = {
-    "view", "reshape", "_unsafe_view", "_reshape_alias", "permute", "transpose", "t", "squeeze", "unsqueeze", "expand",
-    "repeat", "clone", "contiguous", "_to_copy", "to", "detach", "alias", "lift_fresh", "view_as_real", "flatten", "copy",
+    "view", "reshape", "_unsafe_view", "_reshape_alias", "permute", "transpose", "t", "squeeze", "unsqueeze", "flatten",
+    "expand", "repeat", "clone", "contiguous", "_to_copy", "to", "detach", "alias", "lift_fresh", "copy",
 }  # fmt: skip
 # Some of the elements, or several tensors side by side: values stay what they are.
 _PARTS = {
-    "select", "slice", "split", "split_with_sizes", "chunk", "unbind", "narrow", "index", "index_select", "cat", "stack",
-    "unfold", "im2col", "constant_pad_nd", "roll", "flip", "gather", "pad", "where",
+    "select", "slice", "split", "split_with_sizes", "chunk", "unbind", "narrow", "index", "index_select", "cat",
+    "stack", "unfold", "im2col", "constant_pad_nd", "roll", "flip", "gather", "pad", "where",
 }  # fmt: skip
 _POOLS = ("max_pool", "adaptive_max_pool", "amax", "max")
 _MATMULS = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1, "dot": 0, "mv": 0}
@@ -46,7 +46,7 @@ _SILENT = {
     "all",
 }
 
-NEURON, USE = "neuron", "use"
+NEURON = "neuron"
 
 
 @dataclass(eq=False)
@@ -130,11 +130,11 @@ class ModuleStack:
         self._paths = {path: module for path, module in model.named_modules() if not _inside(path, neurons)}
         self._handles: list[Any] = []
 
-    def begin(self) -> None:
-        """Forget calls of an earlier forward pass."""
-        self.frames.clear()
-        self.calls.clear()
-        self.in_neuron = 0
+    def _entering(self, path: str) -> Callable[..., None]:
+        return lambda module, args, kwargs: self.enter(path, (*args, *kwargs.values()))
+
+    def _leaving(self, path: str) -> Callable[..., None]:
+        return lambda module, args, output: self.leave(path, output)
 
     def enter(self, path: str, args: tuple[Any, ...]) -> None:
         argument = next((a for a in args if isinstance(a, Tensor)), None)
@@ -150,11 +150,11 @@ class ModuleStack:
                 return
 
     def __enter__(self) -> ModuleStack:
+        self.calls.clear()
+        self.in_neuron = 0
         for path, module in self._paths.items():
-            before: Callable = lambda m, args, kwargs, p=path: self.enter(p, (*args, *kwargs.values()))
-            after: Callable = lambda m, args, output, p=path: self.leave(p, output)
-            self._handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
-            self._handles.append(module.register_forward_hook(after))
+            self._handles.append(module.register_forward_pre_hook(self._entering(path), with_kwargs=True))
+            self._handles.append(module.register_forward_hook(self._leaving(path)))
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -351,7 +351,7 @@ class _TracingStack(ModuleStack):
 
 
 def _is_operation(module: nn.Module, what: str) -> bool:
-    """Whether a module is nothing but the operation found in it (a conv layer, a module that multiplies two tensors)."""
+    """Whether a module is a layer with weights of its own and nothing else, so that its name names the operation."""
     if what in ("conv", "linear"):
         return any(True for _ in module.parameters(recurse=False)) and not any(True for _ in module.children())
     return False

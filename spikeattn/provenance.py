@@ -1,0 +1,57 @@
+"""What a run rests on: model, data, device, neurons, precision and versions."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable
+from typing import Any
+
+import spikingjelly
+import timm
+import torch
+from torch import Tensor, nn
+
+from spikeattn.models.neurons import implementation_in_use
+from spikeattn.version import __version__
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """The device a model's parameters are on; the CPU for a model without any."""
+    return next((p.device for p in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+
+
+def describe(model: nn.Module) -> dict[str, Any]:
+    """Name, class, parameters and configuration of a model, and whether its weights are trained (None: not known)."""
+    known = getattr(model, "provenance", {})
+    return {
+        "name": known.get("name", type(model).__name__),
+        "class": f"{type(model).__module__}.{type(model).__qualname__}",
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "trained": known.get("trained"),
+        "config": dict(known.get("config", getattr(model, "config", {}))),
+    }
+
+
+def provenance_of(model: nn.Module, loader: Iterable[Any], images: Tensor) -> dict[str, Any]:
+    """Everything a rerun needs; JSON types only. Counts may be joined only where `settings` are equal."""
+    data = getattr(loader, "dataset", None)
+    device = device_of(model)
+    cuda = device.type == "cuda"
+    settings = {
+        "model": getattr(model, "provenance", {}),
+        "data": data.provenance() if hasattr(data, "provenance") else None,
+        "device": device.type,
+        "device_name": torch.cuda.get_device_name(device) if cuda else platform.processor() or platform.machine(),
+        "neurons": implementation_in_use(device),
+        "threads": torch.get_num_threads(),
+        "dtype": str(next((p.dtype for p in model.parameters()), torch.float32)).removeprefix("torch."),
+        "input": list(images.shape[1:]),
+        "path": "plain",
+        "tf32": bool(cuda and torch.backends.cudnn.allow_tf32),
+        "cudnn_benchmark": bool(cuda and torch.backends.cudnn.benchmark),
+        "spikeattn": __version__,
+        "torch": torch.__version__,
+        "spikingjelly": getattr(spikingjelly, "__version__", "unknown"),
+        "timm": timm.__version__,
+    }
+    return {"settings": settings, "python": platform.python_version(), "platform": platform.platform()}
