@@ -1,16 +1,34 @@
 """Firing rates, operations and energy of spiking transformers: counted per image, priced with their source.
 
-Importing the package registers its models with timm.
+Importing the package registers its models with timm. Names are loaded on first use, so that the command line answers
+`--help` without loading torch.
 """
 
-from spikeattn.data import make_loader, open_dataset
-from spikeattn.energy import energy_from_rates
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from spikeattn.errors import SpikeattnError
-from spikeattn.models import create_model
-from spikeattn.recording import record
-from spikeattn.results import Profile
-from spikeattn.runs import profile
+from spikeattn.timm_hook import register_with_timm
 from spikeattn.version import __version__
+
+if TYPE_CHECKING:
+    from spikeattn.data import make_loader, open_dataset
+    from spikeattn.energy import energy_from_rates
+    from spikeattn.models import create_model
+    from spikeattn.recording import record
+    from spikeattn.results import Profile
+    from spikeattn.runs import profile
+
+_HOME = {
+    "Profile": "results",
+    "create_model": "models",
+    "energy_from_rates": "energy",
+    "make_loader": "data",
+    "open_dataset": "data",
+    "profile": "runs",
+    "record": "recording",
+}
+_ROOMS = ("data", "energy", "models", "recording", "report", "results", "runs")
 
 __all__ = [
     "Profile",
@@ -23,3 +41,20 @@ __all__ = [
     "profile",
     "record",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+    if name in _ROOMS:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME, *_ROOMS})
+
+
+register_with_timm()
