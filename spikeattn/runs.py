@@ -112,7 +112,7 @@ class _Run:
         if everything.table is None or ledger is None:
             names = "; ".join(f"{name}: {reason}" for name, reason in everything.skipped[:3])
             raise SpikeattnError(
-                f"the loader gave no image to profile ({len(everything.skipped)} could not be read{': ' * bool(names)}{names})"
+                f"the loader gave no image to profile; {len(everything.skipped)} could not be read. {names}".strip()
             )
         ledger = _settle(ledger, everything)
         counts = Counts(merge([everything.table], ledger), ledger)

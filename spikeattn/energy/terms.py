@@ -16,7 +16,7 @@ from spikeattn.recording.ledger import Ledger, Product, Synapse, Tensor
 PARTS = ("SPS", "QKV", "SDSA", "projection", "MLP1", "MLP2", "head")
 OTHER = "other"
 OPS = ("mac", "sop", "ac", "mask")
-PRICED_AS = {"mac": "mac", "sop": "ac", "ac": "ac", "mask": "mask"}
+PRICED_AS = {"mac": "mac", "sop": "sop", "ac": "ac", "mask": "mask"}
 
 
 @dataclass(frozen=True)
@@ -165,6 +165,9 @@ class _Rules:
         if not spiking:
             times = Constant(self.ledger.time_steps)
             return [self._term(product, "mac", product.elements, times, product.elements * times.times)]
+        binary = [tensor for tensor in operands if tensor.kind == "binary"]
+        if len(spiking) == len(operands) and len(binary) == 1:
+            return [self._additions(product, "sop", binary[0])]  # each spike adds a row of integers
         if len(spiking) == len(operands) > 1:
             ceiling = self._ceiling(product.elements, *operands)
             return [self._term(product, "sop", 1, Count("pairs", product.name), ceiling)]

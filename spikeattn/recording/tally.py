@@ -86,7 +86,7 @@ class Tally:
     def _count_tensor(self, tap: Tap, x: Tensor, t: int | None) -> None:
         if tap.binary:
             ones = counting.count_binary(x)
-            broken = counting.not_binary(x, ones)
+            broken = counting.not_binary(x)
             self._broken[tap.name] = broken | self._broken[tap.name] if tap.name in self._broken else broken
             self._add("nnz", tap.name, t, ones)
             return

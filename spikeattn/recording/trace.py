@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -262,8 +262,9 @@ class Trace(TorchDispatchMode):
             pass  # a residual added to membrane potentials, a constant that folds into the next threshold
         elif any(o.spiky for o in origins) and not result.spiky:
             self._event("unknown", name, ordinal, given, result, made[0])
-        for tensor in made:
-            self._origins[tensor] = result
+        self._origins[made[0]] = result
+        for tensor in made[1:]:  # each part of a split is a tensor of its own
+            self._origins[tensor] = replace(result)
 
     def _multiply(self, name: str, args: Any, result: Origin, out: Tensor, ordinal: int) -> None:
         if name == "convolution":

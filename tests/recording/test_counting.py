@@ -1,0 +1,85 @@
+"""Exact counts against plain numpy, on every kind of tensor and memory layout."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from spikeattn.recording import counting
+from spikeattn.recording.fanout import ConvGeometry, fan_out_map
+
+
+def spikes(kind: str, *shape: int, seed: int = 0) -> torch.Tensor:
+    rng = np.random.default_rng(seed)
+    values = {"binary": [0, 1], "ternary": [-1, 0, 1], "integer": [0, 1, 2, 5], "real": [0.0, 0.25, -1.5]}[kind]
+    return torch.from_numpy(rng.choice(values, shape).astype(np.float32))
+
+
+@pytest.mark.parametrize("kind", ["binary", "ternary", "integer", "real"])
+@pytest.mark.parametrize("shape", [(4, 3, 5), (2, 3, 8, 7, 6), (1, 2, 4, 9)])
+@pytest.mark.parametrize("layout", ["plain", "transposed", "channels_last"])
+def test_counts_equal_numpy(kind: str, shape: tuple[int, ...], layout: str) -> None:
+    x = spikes(kind, *shape)
+    if layout == "transposed":
+        x = x.transpose(0, 1).contiguous().transpose(0, 1)
+    elif layout == "channels_last" and len(shape) == 5:
+        x = x.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, shape[:2])
+    values = x.numpy().astype(np.float64).reshape(*shape[:2], -1)
+    assert np.array_equal(counting.count_nonzero(x).numpy(), (values != 0).sum(-1))
+    assert np.array_equal(counting.sum_abs(x).numpy(), np.abs(values).sum(-1))
+    ones = counting.count_binary(x)
+    if kind == "binary":
+        assert np.array_equal(ones.numpy(), (values != 0).sum(-1))
+    assert bool(counting.not_binary(x)) == (kind != "binary")
+    assert counting.kind_of(*counting.value_flags(x).tolist()) == kind
+
+
+def test_one_odd_value_among_millions_is_seen() -> None:
+    x = torch.ones(1, 2, 9_000_000)
+    assert not counting.not_binary(x)
+    for odd in (0.5, 0.999, 2.0, -1.0, float("nan")):
+        x[0, 1, 4_321_000] = odd
+        assert counting.not_binary(x), odd
+
+
+def test_rows_longer_than_float32_can_count() -> None:
+    x = torch.ones(1, 1, 9, (1 << 21) + 1)
+    assert counting.count_binary(x).item() == counting.count_nonzero(x).item() == x.numel()
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.float16, torch.bfloat16, torch.float64])
+def test_other_types_count_the_same(dtype: torch.dtype) -> None:
+    x = spikes("binary", 2, 3, 40, 50)
+    y = x.to(dtype)
+    assert torch.equal(counting.count_nonzero(y), counting.count_nonzero(x))
+    assert torch.equal(counting.count_binary(y), counting.count_nonzero(x))
+    assert not counting.not_binary(y)
+
+
+def test_spike_pairs_are_the_sum_of_the_product() -> None:
+    a, b = spikes("binary", 3, 2, 4, 6, 5), spikes("binary", 3, 2, 4, 5, 7, seed=1)
+    assert torch.equal(counting.spike_pairs(a, b), (a @ b).flatten(2).sum(2).double())
+
+
+@pytest.mark.parametrize(
+    ("dims", "stride", "padding", "dilation", "groups", "transposed"),
+    [
+        (2, 1, 1, 1, 1, False), (2, 2, 0, 1, 1, False), (2, 2, 1, 2, 2, False), (1, 3, 2, 1, 1, False),
+        (3, 1, 1, 1, 1, False), (2, 2, 1, 1, 1, True), (1, 1, 0, 1, 3, True), (2, 1, 0, 1, 6, False),
+    ],
+)  # fmt: skip
+def test_fan_out_weighted_counts_equal_a_convolution_of_ones(dims, stride, padding, dilation, groups, transposed) -> None:
+    cin, cout, kernel, size = 6, 12, 3, 9
+    geometry = ConvGeometry(
+        cin, cout, (kernel,) * dims, (stride,) * dims, (padding,) * dims, (dilation,) * dims, transposed, (0,) * dims, groups
+    )
+    x = spikes("integer", 2, 3, cin, *(size,) * dims)
+    shape = (cin, cout // groups) if transposed else (cout, cin // groups)
+    name = f"conv{'_transpose' * transposed}{dims}d"
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    y = getattr(F, name)(x.flatten(0, 1), torch.ones(*shape, *(kernel,) * dims), **options)
+    expected = y.unflatten(0, (2, 3)).flatten(2).sum(2).double()
+    weights = fan_out_map(geometry, x.shape[3:])
+    assert torch.equal(counting.weigh(counting.sum_channels(x, dims), weights), expected)
