@@ -1,5 +1,6 @@
 """Spiking transformers: the models themselves, their names in the papers, their checkpoints, their neurons."""
 
+from .ann import AnnTransformer, twin_names, twin_of
 from .checkpoints import Checkpoint, load_checkpoint
 from .create import create_model, model_names
 from .loading import load_into
@@ -8,6 +9,7 @@ from .neurons import implementation_in_use, select_implementation
 from .spike_driven import SpikeDrivenTransformer
 
 __all__ = [
+    "AnnTransformer",
     "Checkpoint",
     "PaperName",
     "SpikeDrivenTransformer",
@@ -17,4 +19,6 @@ __all__ = [
     "load_into",
     "model_names",
     "select_implementation",
+    "twin_names",
+    "twin_of",
 ]
