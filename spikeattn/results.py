@@ -176,7 +176,7 @@ class Profile:
         last = self.over_time().iloc[-1]
         table = self.energy(costs, convention)
         twin = dense_twin(self.ledger)
-        ann = twin.macs * table.costs.price("mac") * 1e-9
+        ann = twin.macs * table.costs.price("mac") * 1e-9 if table.costs.has("mac") else float("nan")
         ratio = ann / table.total.value if table.total.value > 0 else float("nan")
         return {
             "model": self.ledger.model.get("name"),
@@ -191,7 +191,7 @@ class Profile:
             "energy_mj": table.total.value,
             "energy_interval_mj": [_number(table.total.low), _number(table.total.high)],
             "ann_macs": twin.macs,
-            "ann_energy_mj": ann,
+            "ann_energy_mj": _number(ann),
             "ann_over_snn": _number(ratio),
             "ann": twin.note,
             "costs": table.costs.name,

@@ -1,18 +1,37 @@
 """Cost tables: the energy of one operation in pJ, as data files in which every entry names its source and status.
 
-A table is a TOML file with `name`, `title`, `source` and one `[entries.<operation>]` section per operation (`pj`,
-`source`, `status`). The package's own stand in `tables/`; a path to a file of the same layout is accepted everywhere.
+The package's own stand in `tables/`; a path to a user's `.toml` file is accepted everywhere. Its layout:
+
+    name = "mine"                    # printed with every figure
+    title = "our chip, 22 nm"
+    source = "data sheet, table 3"
+    bits = 16                        # optional: bits of a weight, an activation, a membrane potential (memory models)
+
+    [entries.mac]                    # the operations of OPERATIONS; mac, ac and mask are needed, or sop alone
+    pj = 1.5
+    source = "data sheet, table 3"
+    status = "confirmed"             # one of STATUSES
+
+    [memory.sram-8kb]                # optional: one section per memory, for the models of `memory.py`
+    pj = 10                          # one access
+    bytes = 8192                     # size of the memory; left out for the memory off the chip, which has any size
+    access_bits = 64                 # what one access can bring
+    source = "data sheet, table 4"
+    status = "confirmed"
 """
 
 from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from spikeattn.errors import SpikeattnError, unknown
 
@@ -21,8 +40,17 @@ OPERATIONS = {
     "mac": "multiply-accumulate of a real-valued input",
     "ac": "addition that a spike triggers",
     "mask": "AND of two spikes",
+    "sop": "synaptic operation, where that has a price of its own (chips); elsewhere it is an ac",
+    "add": "one addition alone",
+    "mult": "one multiplication alone",
 }
-STATUSES = ("confirmed", "unverified", "choice")
+ARITHMETIC = ("mac", "ac", "mask")
+STATUSES = {
+    "confirmed": "read in the source or in a peer-reviewed copy of it",
+    "choice": "ours, explained in its source",
+    "secondary": "seen in one secondary source",
+    "unverified": "not checked; never in a table of the package",
+}
 
 
 @dataclass(frozen=True)
@@ -35,8 +63,25 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class MemoryCost:
+    """Energy of one access in pJ to a memory of `bytes` bytes (None: off the chip), bringing `access_bits` bits."""
+
+    pj: float
+    bytes: int | None
+    access_bits: int
+    source: str
+    status: str
+
+
+@dataclass(frozen=True)
 class CostTable:
-    """Prices of all operations.
+    """Prices of operations, and of memory accesses where the table has them.
+
+    A table prices either all of `ARITHMETIC` or, as for a chip, `sop`; what it does not price is reported, never 0.
+
+    Attributes:
+        memory: accesses by name of the memory; empty where the table has no prices of memories.
+        bits: bits of one word in memory (a weight, an activation, a membrane potential), None where not given.
 
     Raises:
         SpikeattnError: an operation is missing or unknown, or a price is negative or no number.
@@ -46,49 +91,109 @@ class CostTable:
     title: str
     source: str
     entries: Mapping[str, Cost]
+    memory: Mapping[str, MemoryCost] = field(default_factory=dict)
+    bits: int | None = None
 
     def __post_init__(self) -> None:
+        where = f"cost table {self.name!r}"
         for operation in self.entries:
             if operation not in OPERATIONS:
-                raise unknown(f"operation in cost table {self.name!r}", operation, OPERATIONS)
-        missing = [operation for operation in OPERATIONS if operation not in self.entries]
-        if missing:
+                raise unknown(f"operation in {where}", operation, OPERATIONS)
+        missing = [operation for operation in ARITHMETIC if operation not in self.entries]
+        if missing and "sop" not in self.entries:
             raise SpikeattnError(
-                f"cost table {self.name!r} has no price for {', '.join(missing)}: "
-                f"add an [entries.{missing[0]}] section with pj, source and status"
+                f"{where} has no price for {', '.join(missing)}: add an [entries.{missing[0]}] section with pj, source "
+                "and status (a chip that has nothing but a price per synaptic operation needs [entries.sop] alone)"
             )
-        for operation, cost in self.entries.items():
-            number = isinstance(cost.pj, int | float) and not isinstance(cost.pj, bool)
-            if not number or not math.isfinite(cost.pj) or cost.pj < 0:
+        if self.bits is not None and not _whole(self.bits):
+            raise SpikeattnError(f"{where}: bits is {self.bits!r}, it must be a whole number >= 1")
+        for entry, cost in (*self.entries.items(), *self.memory.items()):
+            if not _is_price(cost.pj):
                 raise SpikeattnError(
-                    f"cost table {self.name!r}: the price of {operation} is {cost.pj!r}, it must be a finite number of "
-                    "pJ >= 0"
+                    f"{where}: the price of {entry} is {cost.pj!r}, it must be a finite number of pJ >= 0"
                 )
             if cost.status not in STATUSES:
-                raise unknown(f"status of {operation} in cost table {self.name!r}", str(cost.status), STATUSES)
+                raise unknown(f"status of {entry} in {where}", str(cost.status), STATUSES)
+        for entry, memory in self.memory.items():
+            sizes = {"access_bits": memory.access_bits} | ({} if memory.bytes is None else {"bytes": memory.bytes})
+            for key, value in sizes.items():
+                if not _whole(value):
+                    raise SpikeattnError(f"{where}: {key} of {entry} is {value!r}, it must be a whole number >= 1")
+        given = [memory.bytes for memory in self.memory.values()]
+        if len(set(given)) < len(given):
+            raise SpikeattnError(f"{where}: two memories have the same size; each needs another number of bytes")
+
+    def has(self, operation: str) -> bool:
+        """Whether the table has a price for this operation of `OPERATIONS`; a "sop" may be priced as an "ac"."""
+        return self._entry(operation) in self.entries
 
     def price(self, operation: str) -> float:
-        """pJ of one "mac", "ac" or "mask"."""
-        if operation not in self.entries:
-            raise unknown("operation", operation, self.entries)
-        return float(self.entries[operation].pj)
+        """pJ of one operation of `OPERATIONS`; a "sop" without a price of its own costs an "ac".
+
+        Raises:
+            SpikeattnError: unknown operation, or one that this table does not price.
+        """
+        entry = self._entry(operation)
+        if entry not in self.entries:
+            raise SpikeattnError(
+                f"cost table {self.name!r} has no price for {operation} ({OPERATIONS[operation]}), only for "
+                f"{', '.join(self.entries)}; take a table that has one, or write your own"
+            )
+        return float(self.entries[entry].pj)
+
+    def _entry(self, operation: str) -> str:
+        if operation not in OPERATIONS:
+            raise unknown("operation", operation, OPERATIONS)
+        return "ac" if operation == "sop" and "sop" not in self.entries else operation
+
+    @property
+    def status(self) -> str:
+        """The weakest status of any entry."""
+        costs = (*self.entries.values(), *self.memory.values())
+        return max((cost.status for cost in costs), key=list(STATUSES).index)
+
+    def notes(self) -> list[str]:
+        """What a reader must know about these prices: every entry that is not confirmed (choices aside)."""
+        costs = {**self.entries, **self.memory}
+        found = []
+        for status in ("secondary", "unverified"):
+            weak = [entry for entry, cost in costs.items() if cost.status == status]
+            if weak:
+                found.append(f"cost-status: {self.name}: {', '.join(weak)}: {status}, {STATUSES[status]}")
+        return found
+
+    def frame(self) -> pd.DataFrame:
+        """All entries: entry, pj, per ("operation" or "64-bit access"), bytes (size of a memory), source, status."""
+        rows = [(entry, cost.pj, "operation", None, cost.source, cost.status) for entry, cost in self.entries.items()]
+        rows += [
+            (entry, cost.pj, f"{cost.access_bits}-bit access", cost.bytes, cost.source, cost.status)
+            for entry, cost in self.memory.items()
+        ]
+        frame = pd.DataFrame(rows, columns=["entry", "pj", "per", "bytes", "source", "status"])
+        return frame.astype({"pj": float, "bytes": "Int64"})
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any], where: str) -> CostTable:
         """The table of a parsed TOML file; `where` names the file in errors."""
+        _only(record, ("name", "title", "source", "entries", "memory", "bits"), f"key of {where}")
         for key, kind in (("name", str), ("title", str), ("source", str), ("entries", dict)):
             if not isinstance(record.get(key), kind):
                 raise SpikeattnError(
                     f"{where}: {key!r} is missing or no {kind.__name__}; a cost table needs name, title, source and "
                     "[entries.<operation>] sections"
                 )
-        entries = {}
-        for operation, entry in record["entries"].items():
-            missing = [key for key in ("pj", "source", "status") if not isinstance(entry, dict) or key not in entry]
-            if missing:
-                raise SpikeattnError(f"{where}: [entries.{operation}] lacks {', '.join(missing)}")
-            entries[operation] = Cost(entry["pj"], entry["source"], entry["status"])
-        return cls(record["name"], record["title"], record["source"], entries)
+        entries = {
+            name: Cost(**_section(entry, f"{where}: [entries.{name}]", ("pj", "source", "status")))
+            for name, entry in record["entries"].items()
+        }
+        if not isinstance(memories := record.get("memory", {}), dict):
+            raise SpikeattnError(f"{where}: 'memory' must be [memory.<name>] sections")
+        keys = ("pj", "access_bits", "source", "status")
+        memory = {
+            name: MemoryCost(**{"bytes": None} | _section(entry, f"{where}: [memory.{name}]", keys, ("bytes",)))
+            for name, entry in memories.items()
+        }
+        return cls(record["name"], record["title"], record["source"], entries, memory, record.get("bits"))
 
     @classmethod
     def load(cls, path: str | Path) -> CostTable:
@@ -96,13 +201,12 @@ class CostTable:
         path = Path(path)
         if not path.is_file():
             raise SpikeattnError(f"{path}: no such cost table; give a .toml file or one of {', '.join(list_costs())}")
-        return _parse(path.read_bytes(), str(path))
+        return cls.from_dict(_parse(path.read_bytes(), str(path)), str(path))
 
 
 def list_costs() -> tuple[str, ...]:
-    """Names of the cost tables that come with the package."""
-    folder = resources.files("spikeattn.energy") / "tables"
-    return tuple(sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml")))
+    """Names of the cost tables that come with the package: the default, other arithmetic, then chips."""
+    return tuple(_shipped())
 
 
 def get_costs(costs: str | Path | CostTable = DEFAULT) -> CostTable:
@@ -115,15 +219,51 @@ def get_costs(costs: str | Path | CostTable = DEFAULT) -> CostTable:
         return costs
     if isinstance(costs, Path) or costs.endswith(".toml"):
         return CostTable.load(costs)
-    if costs not in list_costs():
-        raise unknown("cost table", costs, list_costs())
-    file = resources.files("spikeattn.energy") / "tables" / f"{costs}.toml"
-    return _parse(file.read_bytes(), file.name)
+    if costs not in _shipped():
+        raise unknown("cost table", costs, _shipped())
+    return _shipped()[costs]
 
 
-def _parse(content: bytes, where: str) -> CostTable:
+@cache
+def _shipped() -> dict[str, CostTable]:
+    """The package's tables by name; `chips.toml` holds one table per chip."""
+    folder = resources.files("spikeattn.energy") / "tables"
+    records = {
+        file.name: _parse(file.read_bytes(), file.name) for file in folder.iterdir() if file.name[-5:] == ".toml"
+    }
+    chips = records.pop("chips.toml")["chips"]
+    tables = [CostTable.from_dict(record, where) for where, record in sorted(records.items())]
+    tables.sort(key=lambda table: table.name != DEFAULT)
+    for name, chip in chips.items():
+        title = chip.pop("title")
+        tables.append(CostTable(name, title, chip["source"], {"sop": Cost(**chip)}))
+    return {table.name: table for table in tables}
+
+
+def _parse(content: bytes, where: str) -> dict[str, Any]:
     try:
-        record = tomllib.loads(content.decode())
+        return tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SpikeattnError(f"{where}: not valid TOML ({error})") from error
-    return CostTable.from_dict(record, where)
+
+
+def _only(record: Mapping[str, Any], valid: Iterable[str], what: str) -> None:
+    for key in record:
+        if key not in valid:
+            raise unknown(what, key, valid)
+
+
+def _section(entry: Any, where: str, needed: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, Any]:
+    missing = [key for key in needed if not isinstance(entry, dict) or key not in entry]
+    if missing:
+        raise SpikeattnError(f"{where} lacks {', '.join(missing)}")
+    _only(entry, (*needed, *optional), f"key of {where}")
+    return dict(entry)
+
+
+def _is_price(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

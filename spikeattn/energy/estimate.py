@@ -169,16 +169,21 @@ class EnergyTable(pd.DataFrame):
         total_t: the same with Student's interval, the check beside the bootstrap.
         per_image: [N] mJ of every image.
         costs, convention: the cost table and the convention with all their entries.
+        unpriced: operations per image, by column, that the cost table has no price for; the energies leave them out,
+            and a part that has no others has energy NaN.
         notes: choices and limits a reader must know, one sentence each.
         provenance: costs, convention and switches, n_images, time_steps, replicates, seed, confidence, ledger hash.
     """
 
-    _metadata: ClassVar[list[str]] = ["total", "total_t", "per_image", "costs", "convention", "notes", "provenance"]
+    _metadata: ClassVar[list[str]] = [
+        "total", "total_t", "per_image", "costs", "convention", "unpriced", "notes", "provenance",
+    ]  # fmt: skip
     total: Interval
     total_t: Interval
     per_image: Floats
     costs: CostTable
     convention: Convention
+    unpriced: dict[str, float]
     notes: list[str]
     provenance: dict[str, Any]
 
@@ -223,15 +228,18 @@ def price(
         place = parts.index(term.part), OPS.index(term.op)
         amounts[:, *place] += activity.total(term.source) * term.factor
         ceiling[place] += term.ceiling
-    prices = np.array([costs.price(PRICED_AS[op]) for op in OPS])
+    priced = np.array([costs.has(PRICED_AS[op]) for op in OPS])
+    prices = np.array([costs.price(PRICED_AS[op]) if known else 0.0 for op, known in zip(OPS, priced, strict=True)])
     energies = _with_total(amounts @ prices * PJ_TO_MJ)
     most = _with_total((np.where(prices > 0, ceiling, 0) @ prices * PJ_TO_MJ)[None])[0]
     intervals = statistics.mean_intervals(energies, replicates, seed, confidence, ceiling=most)
     table = EnergyTable(_rows(parts, amounts.mean(axis=0), intervals))
+    table.unpriced = _leave_unpriced(table, priced)
     table.total, table.total_t = intervals[-1], statistics.t_interval(energies[:, -1], confidence)
     table.per_image = energies[:, -1].copy()
     table.costs, table.convention = costs, convention
-    table.notes = notes_of(ledger, convention) + _interval_notes(parts, intervals)
+    table.notes = notes_of(ledger, convention) + _interval_notes(parts, intervals) + costs.notes()
+    table.notes += _unpriced_notes(costs, table.unpriced)
     table.provenance = {
         "costs": costs.name,
         "cost_source": costs.source,
@@ -270,6 +278,24 @@ def _rows(parts: Sequence[str], amounts: Floats, intervals: Intervals) -> pd.Dat
             "interval": intervals.method,
         }
     )
+
+
+def _leave_unpriced(table: pd.DataFrame, priced: NDArray[np.bool_]) -> dict[str, float]:
+    """Operations per image without a price, by column; the energy of a part that has no others becomes NaN."""
+    columns = np.array([AMOUNTS[op] for op in OPS])
+    amounts = table[columns].to_numpy()
+    bare = (amounts[:, ~priced] > 0).any(axis=1) & ~(amounts[:, priced] > 0).any(axis=1)
+    table.loc[bare, ["energy_mj", "ci_low", "ci_high", "share"]] = np.nan
+    table.loc[bare, "interval"] = "none"
+    left = zip(columns[~priced], amounts[-1, ~priced], strict=True)
+    return {str(column): float(amount) for column, amount in left if amount > 0}
+
+
+def _unpriced_notes(costs: CostTable, unpriced: dict[str, float]) -> list[str]:
+    if not unpriced:
+        return []
+    listed = ", ".join(f"{amount:,.0f} {column}" for column, amount in unpriced.items())
+    return [f"unpriced: {costs.name} has no price for {listed} per image; the energies leave them out"]
 
 
 def _interval_notes(parts: Sequence[str], intervals: Intervals) -> list[str]:

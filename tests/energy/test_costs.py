@@ -70,7 +70,7 @@ def test_missing_prices_and_names():
     with pytest.raises(SpikeattnError, match="no price for ac, mask"):
         CostTable("half", "", "", {"mac": Cost(1.0, "", "choice")})
     with pytest.raises(SpikeattnError, match="did you mean 'horowitz-45nm-fp32'"):
-        get_costs("horowitz-45nm")
+        get_costs("horowitz-45nm-fp23")
     with pytest.raises(SpikeattnError, match="no such cost table"):
         get_costs("nowhere.toml")
     with pytest.raises(SpikeattnError, match="unknown operation 'macs': did you mean 'mac'"):
