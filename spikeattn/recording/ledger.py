@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ class Tensor:
         static: the same values at every time step (a still image).
         sources: the counted tensors it was pooled or masked from, e.g. the LIF before a max-pool; a convention that
             pairs a layer with the rate before the pool, and a published table without pooled rates, need it.
+        neuron: SpikingJelly's class of the neurons that made it (or the user's own), None for other makers.
         role, part, block, hook: the paper's names where the model has them; None elsewhere.
     """
 
@@ -49,6 +51,7 @@ class Tensor:
     part: str | None = None
     block: int | None = None
     hook: str | None = None
+    neuron: str | None = None
 
     @property
     def spikes(self) -> bool:
@@ -65,6 +68,9 @@ class Synapse:
             the operations of a fully spiking input are a little fewer.
         fan_out: weights each input element meets, or None where it depends on the position (padding, stride).
         every_step: False where the layer runs once per image, because the model repeats its output over time.
+        weights, biases: how many parameters; 0 weights in ledgers of versions that did not record them.
+        out_channels, groups, kernel, stride: of a convolution; a linear layer has its output features as channels, and
+            no kernel. A transposed convolution has stride 1 here: each of its inputs meets the whole kernel.
     """
 
     name: str
@@ -77,6 +83,17 @@ class Synapse:
     role: str | None = None
     part: str | None = None
     block: int | None = None
+    weights: int = 0
+    biases: int = 0
+    out_channels: int = 0
+    groups: int = 1
+    kernel: tuple[int, ...] = ()
+    stride: tuple[int, ...] = ()
+
+    @property
+    def kernel_fan_out(self) -> int:
+        """Weights that an input element meets where the whole kernel passes over it: C_out / groups x kernel size."""
+        return self.out_channels // self.groups * prod(self.kernel)
 
 
 @dataclass(frozen=True)
@@ -182,8 +199,8 @@ class Ledger:
     def hash(self) -> str:
         """Sha256 of what a count table depends on: time steps, names, shapes, dense operations, fan-outs.
 
-        Labels (role, part), kinds (settled only when a run ends), warnings and provenance do not enter: two runs of
-        one model at one input size have the same hash.
+        Labels (role, part), kinds (settled only when a run ends), numbers of parameters, warnings and provenance do not
+        enter: two runs of one model at one input size have the same hash.
         """
         structure = {
             "time_steps": self.time_steps,

@@ -51,6 +51,12 @@ def find_neurons(model: nn.Module, predicate: NeuronPredicate = is_spiking_neuro
     return found
 
 
+def neuron_class(neuron: nn.Module) -> str:
+    """Name of SpikingJelly's class that a neuron is or derives from; its own class where that is none of theirs."""
+    names = (c.__name__ for c in type(neuron).__mro__ if c.__module__.startswith(_PACKAGE))
+    return next(names, type(neuron).__name__)
+
+
 def emits_binary(neuron: nn.Module) -> bool:
     """Whether a neuron emits nothing but 0 and 1 by construction (a Heaviside step in the forward pass)."""
     from spikingjelly.activation_based import neuron as sj

@@ -320,6 +320,7 @@ class _Planner:
         tensor = entries.Tensor(
             name, shape, prod(shape), origin.maker, kind_of(*flags.tolist()), static, sources,
             *((known.role, known.part, known.block, known.hook) if known else (None, None, None, None)),
+            nodes.neuron_class(neuron) if neuron is not None else None,
         )  # fmt: skip
         self.tensors[name] = tensor
         self.tensor_names[id(origin)] = name
@@ -406,6 +407,9 @@ class _Planner:
             fan_out=fan_out,
             output_elements=prod(self.shape_of(a.out_shape, out_axes)) if out_axes else 0,
             every_step=every_step,
+            weights=a.weights,
+            biases=a.biases,
+            **_shape_of_weights(a),
             **({"role": known.role, "part": known.part, "block": known.block} if known else {}),
         )
 
@@ -474,3 +478,16 @@ class _Planner:
         if steps.shape == (self.T, *two.shape) and torch.allclose(steps.mean(0), two, rtol=1e-4, atol=1e-5):
             return axes, path
         return axes, None
+
+
+def _shape_of_weights(event: Event) -> dict[str, Any]:
+    geometry = event.geometry
+    if geometry is None:
+        return {"out_channels": event.fan_out}
+    stride = (1,) * len(geometry.kernel) if geometry.transposed else geometry.stride
+    return {
+        "out_channels": geometry.out_channels,
+        "groups": geometry.groups,
+        "kernel": geometry.kernel,
+        "stride": stride,
+    }

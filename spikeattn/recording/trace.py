@@ -87,6 +87,7 @@ class Event:
         op, ordinal: aten operation and its position among those of that name in this call of the module.
         origins, shapes: of the data operands (for a synapse its input alone, for a neuron its output).
         argument: shape of the module's first argument if that holds exactly the elements the operation receives.
+        weights, biases: parameters of a synapse; a bias that is added in an operation of its own is not seen.
     """
 
     what: str
@@ -103,6 +104,8 @@ class Event:
     fan_out: int | None = None
     argument: tuple[int, ...] | None = None
     alone: bool = False
+    weights: int = 0
+    biases: int = 0
 
     def site(self) -> str:
         """Name of the operation: the module's path where the module is the operation, else path.op_ordinal."""
@@ -283,14 +286,18 @@ class Trace(TorchDispatchMode):
             positions = x if geometry.transposed else out
             macs = geometry.macs_per_position * positions[:, :1].numel()
             what = "conv" if self.origin(w).weight else "unknown"
-            self._event(what, name, ordinal, [x], result, out, macs=macs, geometry=geometry)
+            facts = {"macs": macs, "weights": w.numel(), "biases": 0 if args[2] is None else args[2].numel()}
+            self._event(what, name, ordinal, [x], result, out, geometry=geometry, **facts)
             return
         a, b = args[_MATMULS[name]], args[_MATMULS[name] + 1]
         macs = a.numel() * (b.shape[-1] if b.dim() > 1 else 1)
+        biases = args[0].numel() if _MATMULS[name] and self.origin(args[0]).weight else 0
         if self.origin(b).weight and not self.origin(a).weight:
-            self._event("linear", name, ordinal, [a], result, out, macs=macs, fan_out=int(b.shape[-1]))
+            facts = {"macs": macs, "fan_out": int(b.shape[-1]), "weights": b.numel(), "biases": biases}
+            self._event("linear", name, ordinal, [a], result, out, **facts)
         elif self.origin(a).weight and not self.origin(b).weight:
-            self._event("linear", name, ordinal, [b], result, out, macs=macs, fan_out=int(a.shape[-2]))
+            facts = {"macs": macs, "fan_out": int(a.shape[-2]), "weights": a.numel(), "biases": biases}
+            self._event("linear", name, ordinal, [b], result, out, **facts)
         elif not result.weight:
             result.spiky = self.origin(a).spiky and self.origin(b).spiky
             self._event("matmul", name, ordinal, [a, b], result, out, macs=macs)
@@ -304,9 +311,13 @@ class Trace(TorchDispatchMode):
         if len(data) == 1 and frame.argument is not None:
             same = self.origin(frame.argument) is origins[0] and frame.argument.numel() == data[0].numel()
             argument = tuple(frame.argument.shape) if same else None
+        module = self._stack.module(frame.path)
+        alone = _is_operation(module, what)
+        if alone and isinstance(bias := getattr(module, "bias", None), Tensor):
+            facts["biases"] = bias.numel()
         event = Event(
             what, frame.path, frame.call, op, ordinal, origins, tuple(tuple(t.shape) for t in data), result,
-            tuple(out.shape), argument=argument, alone=_is_operation(self._stack.module(frame.path), what), **facts,
+            tuple(out.shape), argument=argument, alone=alone, **facts,
         )  # fmt: skip
         result.site, result.shape = event.site(), tuple(out.shape)
         self.events.append(event)
