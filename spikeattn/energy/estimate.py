@@ -53,13 +53,20 @@ class CountedActivity:
     """The per-image count table of a run; totals of exact counts are integers.
 
     Raises:
-        SpikeattnError: zero images, another number of time steps than the ledger, NaN, or more spikes than elements.
+        SpikeattnError: the counts are of another ledger, zero images, another number of time steps than the ledger,
+            NaN, or more spikes than elements.
     """
 
     ledger: Ledger
     counts: CountTable
 
     def __post_init__(self) -> None:
+        owner = getattr(self.counts, "ledger", None)
+        if owner is not None and owner is not self.ledger and owner.hash() != self.ledger.hash():
+            raise SpikeattnError(
+                "the count table belongs to another model or input size than this ledger (their hashes differ): take "
+                "both from the same run"
+            )
         if self.counts.n_images < 1:
             raise SpikeattnError("the count table holds zero images; profile at least one")
         if self.counts.time_steps != self.ledger.time_steps:
@@ -81,7 +88,8 @@ class CountedActivity:
         if isinstance(source, Count):
             return self._column(source.measure, source.name, steps)
         tensors = [self.ledger.tensor(name) for name in source.tensors]
-        return np.sum([self._column(source.by, t.name, steps) / t.elements for t in tensors], axis=0)
+        rates = np.stack([self._column(source.by, t.name, steps) / t.elements for t in tensors])
+        return rates[rates.mean(axis=1).argmin()] if source.least else rates.sum(axis=0)
 
     def _column(self, measure: str, name: str, steps: slice) -> NDArray[Any]:
         if measure.startswith("fan_"):
@@ -220,16 +228,9 @@ def price(
 ) -> EnergyTable:
     """Price any activity, counted or published: the terms of the convention x the costs, added up per part."""
     costs, convention = get_costs(costs), get_convention(convention)
-    terms = terms_of(ledger, convention)
-    parts = sorted({term.part for term in terms}, key=lambda part: (part not in PARTS, _position(part), part))
-    amounts = np.zeros((activity.n_images, len(parts), len(OPS)))
-    ceiling = np.zeros((len(parts), len(OPS)))
-    for term in terms:
-        place = parts.index(term.part), OPS.index(term.op)
-        amounts[:, *place] += activity.total(term.source) * term.factor
-        ceiling[place] += term.ceiling
+    parts, amounts, ceiling = amounts_of(ledger, activity, convention)
     priced = np.array([costs.has(PRICED_AS[op]) for op in OPS])
-    prices = np.array([costs.price(PRICED_AS[op]) if known else 0.0 for op, known in zip(OPS, priced, strict=True)])
+    prices = prices_of(costs)
     energies = _with_total(amounts @ prices * PJ_TO_MJ)
     most = _with_total((np.where(prices > 0, ceiling, 0) @ prices * PJ_TO_MJ)[None])[0]
     intervals = statistics.mean_intervals(energies, replicates, seed, confidence, ceiling=most)
@@ -245,6 +246,7 @@ def price(
         "cost_source": costs.source,
         "convention": convention.name,
         "convention_source": convention.source,
+        "evidence": convention.evidence,
         "switches": convention.switches(),
         "n_images": activity.n_images,
         "time_steps": ledger.time_steps,
@@ -254,6 +256,31 @@ def price(
         "ledger": ledger.hash(),
     }
     return table
+
+
+def amounts_of(ledger: Ledger, activity: Activity, convention: Convention) -> tuple[list[str], Floats, Floats]:
+    """Parts in the order of the network, operations per image [N, parts, OPS], and the most of them [parts, OPS]."""
+    terms = terms_of(ledger, convention)
+    parts = sorted({term.part for term in terms}, key=lambda part: (part not in PARTS, _position(part), part))
+    amounts = np.zeros((activity.n_images, len(parts), len(OPS)))
+    ceiling = np.zeros((len(parts), len(OPS)))
+    for term in terms:
+        place = parts.index(term.part), OPS.index(term.op)
+        amounts[:, *place] += activity.total(term.source) * term.factor
+        ceiling[place] += term.ceiling
+    return parts, amounts, ceiling
+
+
+def prices_of(costs: CostTable) -> Floats:
+    """pJ per operation in the order of OPS; 0 where the table has no price, which `price` says in its notes."""
+    return np.array([costs.price(PRICED_AS[op]) if costs.has(PRICED_AS[op]) else 0.0 for op in OPS])
+
+
+def part_energies(ledger: Ledger, activity: Activity, costs: CostTable, convention: Convention) -> dict[str, float]:
+    """Mean mJ per image of every part and of the "total": the numbers of `price`, without its intervals."""
+    parts, amounts, _ = amounts_of(ledger, activity, convention)
+    energies = _with_total(amounts @ prices_of(costs) * PJ_TO_MJ).mean(axis=0)
+    return dict(zip([*parts, "total"], energies.tolist(), strict=True))
 
 
 def _position(part: str) -> int:

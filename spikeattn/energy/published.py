@@ -53,7 +53,8 @@ class PublishedActivity:
                 "convention 'sdt-paper' or 'input-rate', or profile the model for 'exact'"
             )
         steps = slice(1 if source.once else None)
-        return np.array([sum(self.rate(name)[steps].sum() for name in source.tensors)])
+        rates = [self.rate(name)[steps].sum() for name in source.tensors]
+        return np.array([min(rates) if source.least else sum(rates)])
 
     def rate(self, name: str) -> Floats:
         """Rate of a tensor at each time step, [T]."""

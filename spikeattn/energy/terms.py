@@ -31,11 +31,13 @@ class Rate:
     """The firing rates of these tensors, added up; by "nnz" (share of non-zero elements) or "abs" (mean |value|).
 
     `once` takes the first time step alone: the layer runs once per image, and its input is the same at every step.
+    `least` takes one of the tensors instead of all: the one with the smallest mean over images and time steps.
     """
 
     tensors: tuple[str, ...]
     by: str
     once: bool = False
+    least: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,14 +71,19 @@ class Term:
 
 
 def terms_of(ledger: Ledger, convention: Convention) -> tuple[Term, ...]:
-    """What this convention counts in this ledger, synapses first, then products.
+    """What this convention counts in this ledger: synapses, then products, then batch norms and neurons.
 
     Raises:
         SpikeattnError: the convention has no formula for something in the ledger, or needs a label it does not carry.
     """
     rules = _Rules(ledger, convention)
     terms = [term for synapse in ledger.synapses for term in rules.synapse(synapse)]
-    return (*terms, *(term for product in ledger.products for term in rules.product(product)))
+    terms += [term for product in ledger.products for term in rules.product(product)]
+    if convention.batch_norm == "counted":
+        terms += [rules.batch_norm(synapse) for synapse in rules.normed()]
+    if convention.neurons == "counted":
+        terms += [term for tensor in ledger.tensors if tensor.maker == "neuron" for term in rules.neuron(tensor)]
+    return tuple(terms)
 
 
 def notes_of(ledger: Ledger, convention: Convention) -> list[str]:
@@ -85,15 +92,25 @@ def notes_of(ledger: Ledger, convention: Convention) -> list[str]:
     for synapse in ledger.synapses:
         tensor = ledger.tensor(synapse.input)
         if tensor.maker == "input" and not _multiplies(tensor, convention):
-            times = "at every time step" if synapse.every_step else "once per image"
+            again = synapse.every_step if tensor.spikes else _times(ledger, synapse, convention) > 1
+            times = "at every time step" if again else "once per image"
             notes.append(f"first layer {synapse.name} ({tensor.kind} input): charged as additions {times}")
         elif tensor.maker == "input":
             times = _times(ledger, synapse, convention)
             why = "static input" if tensor.static else "input that changes with the time step"
             how = "once per image" if times == 1 else f"at each of the {times} time steps"
-            notes.append(f"first layer {synapse.name} ({why}): charged as MACs {how}")
+            rates = {"mac-output-rate": " x the rate after it"}
+            if not tensor.static:
+                rates["mac-input-rate"] = " x the share of non-zero inputs"
+            rate = rates.get(convention.first_layer, "")
+            notes.append(f"first layer {synapse.name} ({why}): charged as MACs{rate} {how}")
     if convention.qkv_rate == "mean-output" and not any(synapse.part == "QKV" for synapse in ledger.synapses):
         notes.append(f"no layer of this model is labelled QKV: {convention.name} charges every layer by its own input")
+    own_row = convention.layer_rate == "own-output"
+    if own_row and not any(_own_output(synapse, roles_of(ledger)) for synapse in ledger.synapses):
+        notes.append(f"no layer bears the name of its output: {convention.name} charges every layer by its input")
+    if convention.batch_norm == "counted":
+        notes.append("batch norms: one assumed after every layer but the classifier, two MACs per output element")
     if ledger.uncounted:
         names = ", ".join(f"{entry.name} ({entry.op})" for entry in ledger.uncounted)
         notes.append(f"not counted: {names}")
@@ -113,7 +130,15 @@ def roles_of(ledger: Ledger) -> dict[tuple[int | None, str], Tensor]:
 
 
 def _multiplies(tensor: Tensor, convention: Convention) -> bool:
-    return not tensor.spikes or (tensor.maker == "input" and convention.first_layer == "mac")
+    if tensor.maker == "input" and convention.first_layer != "by-kind":
+        return convention.first_layer != "ac"
+    return not tensor.spikes or (convention.spikes == "mac" and tensor.kind != "binary")
+
+
+def _own_output(synapse: Synapse, roles: Mapping[tuple[int | None, str], Tensor]) -> Tensor | None:
+    """The neurons that bear the layer's name, if they are not what it receives."""
+    found = roles.get((synapse.block, synapse.role)) if synapse.role else None
+    return found if found is not None and found.name != synapse.input else None
 
 
 def _times(ledger: Ledger, synapse: Synapse, convention: Convention) -> int:
@@ -137,23 +162,69 @@ class _Rules:
     def synapse(self, synapse: Synapse) -> list[Term]:
         """MACs of a real input; additions of spikes by fan-out or by rate."""
         tensor = self.ledger.tensor(synapse.input)
+        if self.convention.head == "mac" and synapse.part == "head":
+            return [self._term(synapse, "mac", synapse.dense_macs, Constant(1), synapse.dense_macs)]
         if _multiplies(tensor, self.convention):
+            return [self._macs(synapse, tensor)]
+        if not tensor.spikes:  # only first_layer="ac" brings a real input here
             times = Constant(_times(self.ledger, synapse, self.convention))
-            return [self._term(synapse, "mac", synapse.dense_macs, times, synapse.dense_macs * times.times)]
+            return [self._term(synapse, "sop", synapse.dense_macs, times, synapse.dense_macs * times.times)]
         once = not synapse.every_step
         ceiling = self._ceiling(synapse.dense_macs, tensor) / (self.ledger.time_steps if once else 1)
         if self.convention.sop == "fan-out":
             return [self._term(synapse, "sop", 1, Count(f"fan_{self.by}", synapse.name, once), ceiling)]
-        if self.convention.qkv_rate == "mean-output" and synapse.part == "QKV":
+        dense: float = synapse.dense_macs
+        if synapse.part == "QKV" and self.convention.qkv_size == "N^2D":
+            dense *= tensor.elements / tensor.shape[0] ** 2  # N / D, for D channels of N tokens
+            ceiling *= tensor.elements / tensor.shape[0] ** 2
+        if synapse.part == "QKV" and self.convention.qkv_rate == "mean-output":
             outputs = tuple(self._role(synapse, role).name for role in ("Q_S", "K_S", "V_S"))
-            return [self._term(synapse, "sop", synapse.dense_macs / 3, Rate(outputs, self.by), ceiling)]
+            return [self._term(synapse, "sop", dense / 3, Rate(outputs, self.by), ceiling)]
         if self.convention.layer_rate == "before-pool":
             tensor = self._before_pool(tensor)
-        return [self._term(synapse, "sop", synapse.dense_macs, Rate((tensor.name,), self.by, once), ceiling)]
+        elif self.convention.layer_rate == "own-output":
+            tensor = _own_output(synapse, self.roles) or tensor
+        return [self._term(synapse, "sop", dense, Rate((tensor.name,), self.by, once), ceiling)]
+
+    def _macs(self, synapse: Synapse, tensor: Tensor) -> Term:
+        """Dense MACs, of the first layer also x the rate of what goes in or comes out."""
+        times = _times(self.ledger, synapse, self.convention)
+        rule = self.convention.first_layer if tensor.maker == "input" else "mac"
+        source: Constant | Rate = Constant(times)
+        if rule == "mac-input-rate" and not tensor.static:
+            source = Rate((tensor.name,), "nnz", times == 1)
+        elif rule == "mac-output-rate":
+            output = _own_output(synapse, self.roles)
+            if output is None:
+                raise SpikeattnError(
+                    f"convention {self.convention.name!r} prices the first layer {synapse.name!r} by the rate of the "
+                    "neurons that bear its name, and there are none in this model; use 'exact' or 'input-rate'"
+                )
+            source = Rate((output.name,), "nnz", times == 1)
+        return self._term(synapse, "mac", synapse.dense_macs, source, synapse.dense_macs * times)
+
+    def normed(self) -> list[Synapse]:
+        """Layers that a batch norm is taken to follow: all but the classifier."""
+        named = [synapse for synapse in self.ledger.synapses if synapse.part == "head"]
+        classifiers = named or self.ledger.synapses[-1:]
+        return [synapse for synapse in self.ledger.synapses if synapse not in classifiers]
+
+    def batch_norm(self, synapse: Synapse) -> Term:
+        """A multiplication and an addition with one parameter each, for every output element."""
+        times = Constant(_times(self.ledger, synapse, self.convention))
+        return self._term(synapse, "mac", 2 * synapse.output_elements, times, 2 * synapse.output_elements * times.times)
+
+    def neuron(self, tensor: Tensor) -> list[Term]:
+        """The update of a leaky neuron at every time step."""
+        times = Constant(self.ledger.time_steps)
+        return [self._term(tensor, op, tensor.elements, times, tensor.elements * times.times) for op in ("ac", "mac")]
 
     def product(self, product: Product) -> list[Term]:
-        """Additions of a token sum or matrix product, and masks; or the paper's (R_Q + R_K) N D for all of them."""
-        if self.convention.attention == "rate-sum":
+        """Additions of a token sum or matrix product, and masks; or a paper's formula for all of them."""
+        rule = self.convention.attention
+        if rule == "none" or (rule != "operations" and product.op == "mask"):
+            return []
+        if rule.startswith("rate-sum") and (product.op == "token_sum" or rule == "rate-sum"):
             return self._rate_sum(product)
         if product.op == "mask":
             times = Constant(self.ledger.time_steps)
@@ -166,6 +237,10 @@ class _Rules:
             times = Constant(self.ledger.time_steps)
             return [self._term(product, "mac", product.elements, times, product.elements * times.times)]
         binary = [tensor for tensor in operands if tensor.kind == "binary"]
+        if rule != "operations" and binary:
+            names = tuple(tensor.name for tensor in binary)
+            rate = Rate(names, "nnz", least=True) if rule == "least-rate" else Rate(names[:1], "nnz")
+            return [self._term(product, "sop", product.elements, rate, product.elements * self.ledger.time_steps)]
         if len(spiking) == len(operands) and len(binary) == 1:
             return [self._additions(product, "sop", binary[0])]  # each spike adds a row of integers
         if len(spiking) == len(operands) > 1:
@@ -186,8 +261,6 @@ class _Rules:
         return self._term(product, op, int(uses) if uses.is_integer() else uses, Count(by, tensor.name), ceiling)
 
     def _rate_sum(self, product: Product) -> list[Term]:
-        if product.op == "mask":
-            return []
         if product.op != "token_sum":
             raise SpikeattnError(
                 f"convention {self.convention.name!r} prices attention as (R_Q + R_K) x N x D and has no formula for "
@@ -222,6 +295,6 @@ class _Rules:
 
     @staticmethod
     def _term(
-        entry: Synapse | Product, op: str, factor: float, source: Constant | Rate | Count, ceiling: float
+        entry: Synapse | Product | Tensor, op: str, factor: float, source: Constant | Rate | Count, ceiling: float
     ) -> Term:
         return Term(entry.name, entry.part or OTHER, entry.block, op, factor, source, float(ceiling))

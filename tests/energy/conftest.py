@@ -16,18 +16,18 @@ class BruteCounts:
     """The interface of recording.counts.Counts, computed from whole spike tensors [N, T, ...] by plain loops."""
 
     def __init__(self, ledger: Ledger, spikes: dict[str, np.ndarray], time_steps: int = T) -> None:
-        self.ledger, self.spikes, self.time_steps = ledger, spikes, time_steps
+        self._ledger, self.spikes, self.time_steps = ledger, spikes, time_steps
         self.n_images = len(next(iter(spikes.values())))
 
     def column(self, measure: str, name: str) -> np.ndarray:
         if measure == "pairs":
-            q, k = (self.spikes[operand] for operand in self.ledger.product(name).operands)  # [N, T, tokens, D]
+            q, k = (self.spikes[operand] for operand in self._ledger.product(name).operands)  # [N, T, tokens, D]
             return np.einsum("nthd,ntjd->nt", q, k)
         values = self.spikes[name].reshape(self.n_images, self.time_steps, -1)
         return (np.count_nonzero(values, axis=2) if measure == "nnz" else np.abs(values).sum(axis=2)).astype(np.int64)
 
     def fan(self, synapse: str, by: str = "abs") -> np.ndarray:
-        entry = self.ledger.synapse(synapse)
+        entry = self._ledger.synapse(synapse)
         values = self.spikes[entry.input]
         weighed = (values != 0).astype(np.int64) if by == "nnz" else np.abs(values)
         if entry.fan_out is not None:
