@@ -67,9 +67,14 @@ def emits_binary(neuron: nn.Module) -> bool:
     return bool(getattr(getattr(neuron, "surrogate_function", None), "spiking", False))
 
 
-def is_multi_step(neuron: nn.Module) -> bool:
-    """Whether one call of the neuron covers all time steps ([T, B, ...] in and out)."""
-    return getattr(neuron, "step_mode", "m") == "m"
+def is_multi_step(neuron: nn.Module, over_time: bool) -> bool:
+    """Whether one call of the neuron covers all time steps ([T, B, ...] in and out).
+
+    Args:
+        over_time: what the shapes of its output suggest, for a neuron that does not say its step mode.
+    """
+    mode = getattr(neuron, "step_mode", None)
+    return over_time if mode is None else mode == "m"
 
 
 def reset(model: nn.Module) -> None:

@@ -1,7 +1,7 @@
 """Find what to count in a model: the tensor each synapse really receives, the neurons' spikes, and the products.
 
-The model runs once with one image and once with two. Operations that appear in both are compared: the axis that grew
-is the batch. The result is a `Plan`: the ledger (what exists) and the taps (where and how to count it).
+The model runs once with one image and once with two. The operations of both passes are compared: the axis that grew is
+the batch. The result is a `Plan`: the ledger (what exists) and the taps (where and how to count it).
 """
 
 from __future__ import annotations
@@ -134,13 +134,14 @@ def plan(
         raise SpikeattnError(f"layout is {layout!r}; valid are 'TB' ([T, B, ...] or [T*B, ...]) and 'BT' ([B, T, ...])")
     found = nodes.find_neurons(model, neurons)
     names = model.paper_names() if hasattr(model, "paper_names") else {}
-    one, two = (_run(model, found, forward, images, n, names) for n in (1, 2))
-    if [_key(e) for e in one.events] != [_key(e) for e in two.events]:
-        raise SpikeattnError(
-            f"{type(model).__name__} runs other operations on one image than on two, so what belongs to which image "
-            "cannot be told apart"
-        )
-    return _Planner(model, found, one, two, names, time_steps, layout).build()
+    for sizes in ((1, 2), (2, 3)):  # a batch of one may take another kernel; then two and three are compared
+        one, two = (_run(model, found, forward, images, n, names) for n in sizes)
+        if [_key(e) for e in one.events] == [_key(e) for e in two.events]:
+            return _Planner(model, found, one, two, sizes, names, time_steps, layout).build()
+    raise SpikeattnError(
+        f"{type(model).__name__} runs other operations on two images than on three, so what belongs to which image "
+        "cannot be told apart"
+    )
 
 
 def ledger_of(model: nn.Module, seed: int = 0) -> entries.Ledger:
@@ -186,15 +187,23 @@ class _Planner:
     """Builds a Plan from the traces of one image and of two."""
 
     def __init__(
-        self, model: nn.Module, found: dict[str, nn.Module], one: Trace, two: Trace,
+        self, model: nn.Module, found: dict[str, nn.Module], one: Trace, two: Trace, sizes: tuple[int, int],
         names: Mapping[str, Any], time_steps: int | None, layout: str,
     ) -> None:  # fmt: skip
         self.model, self.found, self.one, self.two, self.names, self.layout = model, found, one, two, names, layout
+        self.sizes = sizes
         self.calls: dict[str, int] = defaultdict(int)
         for event in one.events:
             self.calls[event.module] = max(self.calls[event.module], event.call + 1)
         self.calls[""] = len(one.inputs)
-        self.single_step = not any(nodes.is_multi_step(found[e.module]) for e in one.events if e.what == NEURON)
+        axis = 0 if layout == "TB" else 1
+        self.multi_step = {
+            a.module
+            for a, b in zip(one.events, two.events, strict=True)
+            if a.what == NEURON and len(a.out_shape) > axis
+            and nodes.is_multi_step(found[a.module], a.out_shape[axis] == b.out_shape[axis])
+        }  # fmt: skip
+        self.single_step = not self.multi_step
         self.T = self._time_steps(time_steps)
         self.slots = {m: n // self.T if self.single_step and n % self.T == 0 else n for m, n in self.calls.items()}
         self.tensors: dict[str, entries.Tensor] = {}
@@ -213,11 +222,16 @@ class _Planner:
             found = given or min(counts.values())
             odd = {name: n for name, n in counts.items() if n % found}
         else:
-            counts = {
-                e.module: e.out_shape[axis]
-                for e in self.one.events
-                if e.what == NEURON and nodes.is_multi_step(self.found[e.module]) and len(e.out_shape) > axis
-            }
+            counts = {}
+            for a, b in zip(self.one.events, self.two.events, strict=True):
+                if a.what == NEURON and a.module in self.multi_step:
+                    counts[a.module] = a.out_shape[axis]
+                    if a.out_shape[axis] != b.out_shape[axis]:
+                        raise SpikeattnError(
+                            f"axis {axis} of neuron {a.module} grows with the batch, so it is no time axis: "
+                            f"{a.out_shape} and {b.out_shape} for {self.sizes[0]} and {self.sizes[1]} images; "
+                            f"try layout={'BT' if self.layout == 'TB' else 'TB'!r}"
+                        )
             found = given or min(counts.values())
             odd = {name: n for name, n in counts.items() if n != found}
         if odd:
@@ -231,30 +245,31 @@ class _Planner:
 
     # ---------------------------------------------------------------- axes
     def axes(self, one: tuple[int, ...], two: tuple[int, ...]) -> Axes | None:
-        """Layout of a tensor from its shapes with one image and with two; None where it cannot be told."""
+        """Layout of a tensor from its shapes in the smaller and the larger batch; None where it cannot be told."""
         if len(one) != len(two):
             return None
+        small, large = self.sizes
         grown = [d for d, (a, b) in enumerate(zip(one, two, strict=True)) if a != b]
-        if len(grown) != 1 or two[grown[0]] != 2 * one[grown[0]]:
+        if len(grown) != 1 or one[grown[0]] * large != two[grown[0]] * small or one[grown[0]] % small:
             return None
-        d = grown[0]
-        if d == 1 and one[1] == 1 and one[0] == self.T and not self.single_step:
+        d, per_image = grown[0], one[grown[0]] // small
+        if d == 1 and per_image == 1 and one[0] == self.T and not self.single_step:
             return Axes("TB")
         if d != 0:
             return None
         if self.single_step:
             return Axes("B")
-        if self.layout == "BT" and one[0] == 1 and len(one) > 1 and one[1] == self.T:
+        if self.layout == "BT" and per_image == 1 and len(one) > 1 and one[1] == self.T:
             return Axes("BT")
-        if one[0] % self.T == 0 and (self.T > 1 or one[0] == 1):
+        if per_image % self.T == 0:
             return Axes("T*B" if self.layout == "TB" else "B*T")
         return Axes("B")
 
     def shape_of(self, shape: tuple[int, ...], axes: Axes) -> tuple[int, ...]:
-        """Axes of one image at one time step, from the shape with one image."""
+        """Axes of one image at one time step, from the shape in the smaller batch."""
         if axes.layout in ("TB", "BT"):
             return shape[2:]
-        extra = shape[0] // (self.T if axes.layout in ("T*B", "B*T") else 1)
+        extra = shape[0] // self.sizes[0] // (self.T if axes.layout in ("T*B", "B*T") else 1)
         return (*((extra,) if extra > 1 else ()), *shape[1:])
 
     # ---------------------------------------------------------------- build
@@ -300,7 +315,7 @@ class _Planner:
             )
         if axes.layout == "B" and one.dim() >= 5 and one.shape[1] == self.T:  # frames, turned by the model itself
             axes = Axes("BT")
-        steps = axes.split(two, self.T, 2)
+        steps = axes.split(two, self.T, self.sizes[1])
         static = bool((steps == steps[:1]).all()) and all(torch.equal(x, two) for x in self.two.inputs)
         shape = self.shape_of(tuple(one.shape), axes)
         self._add(origin, "input", shape, static, origin.flags | twin.flags, Tap("input", "argument", "", 0, axes))
@@ -403,7 +418,7 @@ class _Planner:
             name=name,
             op=op if a.geometry is not None else "linear",
             input=tensor.name,
-            dense_macs=a.macs // per_call,
+            dense_macs=a.macs // self.sizes[0] // per_call,
             fan_out=fan_out,
             output_elements=prod(self.shape_of(a.out_shape, out_axes)) if out_axes else 0,
             every_step=every_step,
@@ -436,7 +451,7 @@ class _Planner:
         if a.what == "matmul":
             axes = self.axes(a.shapes[0], b.shapes[0])
             per_call = 1 if self.single_step or axes.layout == "B" else self.T
-            elements = a.macs // per_call
+            elements = a.macs // self.sizes[0] // per_call
             self.pairs.append(Pairs(name, a.module, a.call, a.op, a.ordinal, axes))
         elif a.what == "mask":
             elements = prod(self.shape_of(a.out_shape, out_axes))

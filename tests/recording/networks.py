@@ -7,7 +7,6 @@ from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from spikingjelly.activation_based.model import sew_resnet, spike_driven_transformer, spikformer
 from torch import Tensor, nn
 
-import spikeattn as sa
 from spikeattn.models.calibrate import calibrate_batch_norm
 from spikeattn.models.spike_driven import SpikeDrivenTransformer
 from tests.models.sdt_oracle import exact_input, exact_weights
@@ -107,6 +106,3 @@ def batches(images: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
     """(images, labels) in batches of `size`; labels 0, 1, 2 ..."""
     labels = torch.arange(len(images)) % 10
     return list(zip(images.split(size), labels.split(size), strict=True))
-
-
-__all__ = ["Levels", "Signs", "Steps", "batches", "foreign", "loop_over_time", "observe", "repeat_input", "sa", "tiny_sdt"]

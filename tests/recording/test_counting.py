@@ -70,11 +70,10 @@ def test_spike_pairs_are_the_sum_of_the_product() -> None:
         (3, 1, 1, 1, 1, False), (2, 2, 1, 1, 1, True), (1, 1, 0, 1, 3, True), (2, 1, 0, 1, 6, False),
     ],
 )  # fmt: skip
-def test_fan_out_weighted_counts_equal_a_convolution_of_ones(dims, stride, padding, dilation, groups, transposed) -> None:
+def test_fan_out_equals_a_convolution_of_ones(dims, stride, padding, dilation, groups, transposed) -> None:
     cin, cout, kernel, size = 6, 12, 3, 9
-    geometry = ConvGeometry(
-        cin, cout, (kernel,) * dims, (stride,) * dims, (padding,) * dims, (dilation,) * dims, transposed, (0,) * dims, groups
-    )
+    each = [(value,) * dims for value in (kernel, stride, padding, dilation)]
+    geometry = ConvGeometry(cin, cout, *each, transposed, (0,) * dims, groups)
     x = spikes("integer", 2, 3, cin, *(size,) * dims)
     shape = (cin, cout // groups) if transposed else (cout, cin // groups)
     name = f"conv{'_transpose' * transposed}{dims}d"

@@ -123,7 +123,7 @@ def test_spikes_changed_by_a_hook_are_an_error() -> None:
 
 def test_all_silent_and_untrained_are_named_in_the_result() -> None:
     model = sa.create_model("sdt_digits")
-    profile = sa.profile(model, [exact_input(2, 1, 16, 16) * 0])
+    profile = sa.profile(model, [exact_input(2, 1, 16, 16)])
     assert any(w.startswith("all-silent") for w in profile.warnings)
     assert any(w.startswith("untrained") for w in profile.warnings)
     assert "UNTRAINED" in repr(profile)
@@ -134,7 +134,7 @@ def test_all_silent_and_untrained_are_named_in_the_result() -> None:
 def test_layout_bt_is_counted_when_named_and_refused_when_not() -> None:
     torch.manual_seed(0)
     model = HalfBT()
-    with pytest.raises(SpikeattnError):
+    with pytest.raises(SpikeattnError, match="try layout='BT'"):
         sa.profile(model, [data()])
     profile = sa.profile(model, [data()], layout="BT")
     functional.reset_net(model)
