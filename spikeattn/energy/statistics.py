@@ -1,26 +1,54 @@
-"""Intervals over images: bootstrap, t and Wilson intervals, and one-sided bounds where hardly any image spikes.
+"""Intervals over images: studentised and percentile bootstrap, t and Wilson intervals, and one-sided bounds.
 
 Tokens, channels and time steps of one image are correlated, so images are what is resampled, jointly over all columns.
 The intervals cover the choice of images; they do not cover another training seed or another data set.
+
+Which interval: below 200 images the studentised bootstrap (bootstrap-t; Efron and Tibshirani, An Introduction to the
+Bootstrap, 1993, chapter 12), because the percentile interval of few and skewed images is too short; above, the
+percentile interval; where fewer than 10 images spike, a one-sided bound. scripts/simulate_coverage.py measures them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from spikeattn.energy.bootstrap import (
+    CONFIDENCE,
+    REPLICATES,
+    Floats,
+    as_table,
+    bootstrap_means,
+    percentile_limits,
+    studentised_limits,
+    tail_of,
+)
 from spikeattn.errors import SpikeattnError
 
-REPLICATES = 2000
-CONFIDENCE = 0.95
-FEW_IMAGES = 10
-_CHUNK_BYTES = 64 * 2**20
+__all__ = [
+    "CONFIDENCE",
+    "FEW_IMAGES",
+    "REPLICATES",
+    "STUDENTISED_BELOW",
+    "Floats",
+    "Interval",
+    "Intervals",
+    "bootstrap_means",
+    "mean_intervals",
+    "mean_intervals_by",
+    "percentile_limits",
+    "studentised_limits",
+    "t_interval",
+    "t_limits",
+    "wilson_interval",
+]
 
-Floats = NDArray[np.float64]
+FEW_IMAGES = 10
+STUDENTISED_BELOW = 200
+ALIKE = 1e-13  # of the largest value: what rounding leaves between equal energies
 
 
 @dataclass(frozen=True)
@@ -28,8 +56,12 @@ class Interval:
     """A value with its confidence limits.
 
     Attributes:
-        method: "percentile", "t", "wilson", "upper bound" (one-sided: too few images are non-zero) or "none" (one
-            image, or a published table without images: low and high are NaN).
+        method: how the limits came about.
+            "studentised" (bootstrap-t, below 200 images) and "percentile" (bootstrap, from 200 images on);
+            "t" (Student's: so few images, or so few unlike the others, that a studentised interval has no end);
+            "upper bound" (one-sided: fewer than 10 images are non-zero) and "lower bound" (of a ratio over such a
+            column); "constant" (the same on every image); "wilson" (a share of successes);
+            "none" (one image, a published table, or nothing to bound it with: low and high are NaN).
     """
 
     value: float
@@ -61,27 +93,12 @@ class Intervals:
         return Interval(value, low, high, str(self.method[column]), self.confidence)
 
 
-def bootstrap_means(table: ArrayLike, replicates: int = REPLICATES, seed: int = 0) -> Floats:
-    """Column means of resampled images: [replicates, C] from a table [N, C].
-
-    Every replicate draws N images with replacement and weights all columns by the same multinomial counts / N, so
-    ratios and differences of columns may be formed replicate by replicate (a paired comparison is two column groups
-    of one table). The draw depends on N, `replicates` and `seed` only; memory stays below some 64 MiB of weights.
-    """
-    table = _table(table)
-    if replicates < 100:
-        raise SpikeattnError(f"replicates is {replicates}; a percentile interval needs at least 100, 2000 is usual")
-    origin = table[0]
-    centred = table - origin  # a constant column stays exactly constant
-    blocks = [weights @ centred for weights in _weights(len(table), replicates, seed)]
-    return np.concatenate(blocks) / len(table) + origin
-
-
-def percentile_limits(replicates: ArrayLike, confidence: float = CONFIDENCE) -> tuple[Floats, Floats]:
-    """Lower and upper percentile limits along the first axis of a replicate array."""
-    tail = _tail(confidence)
-    low, high = np.quantile(np.asarray(replicates, dtype=np.float64), [tail, 1 - tail], axis=0)
-    return low, high
+def t_limits(table: ArrayLike, confidence: float = CONFIDENCE) -> tuple[Floats, Floats]:
+    """Student's limits [C] of the column means of a table [N, C], N > 1."""
+    table = as_table(table)
+    n, mean = len(table), table.mean(axis=0)
+    half = special.stdtrit(n - 1, 1 - tail_of(confidence)) * table.std(axis=0, ddof=1) / np.sqrt(n)
+    return mean - half, mean + half
 
 
 def mean_intervals(
@@ -91,84 +108,103 @@ def mean_intervals(
     confidence: float = CONFIDENCE,
     ceiling: ArrayLike | None = None,
 ) -> Intervals:
-    """Mean and bootstrap percentile interval of every column of a table [N, C].
+    """Mean and interval of every column of a table [N, C]; `Interval` lists the methods.
 
-    A column with fewer than 10 non-zero images has no usable percentile interval ([0, 0] where no image spikes): it
-    gets the one-sided bound mean <= P(image is non-zero) x ceiling, with the Clopper-Pearson limit of that probability.
-    One image has no interval: NaN, method "none".
+    A column with fewer than 10 non-zero images has no usable bootstrap ([0, 0] where no image spikes): it gets the
+    one-sided bound mean <= P(image is non-zero) x ceiling, with the Clopper-Pearson limit of that probability. The
+    limits of a column without negative values are cut at 0 and at the ceiling. One image has no interval.
 
     Args:
         ceiling: [C] largest possible value of one image; infinite or absent where unknown, then the largest value
             seen takes its place, and a column without any non-zero image has no bound (NaN).
+
+    Raises:
+        SpikeattnError: no images, NaN or infinity, fewer than 100 replicates, confidence not between 0 and 1.
     """
-    table = _table(table)
+    table = as_table(table)
     n, columns = table.shape
-    value = table.mean(axis=0)
+    value, least, largest = table.mean(axis=0), table.min(axis=0), table.max(axis=0)
     nonzero = np.count_nonzero(table, axis=0)
+    ceiling = np.broadcast_to(np.asarray(np.inf if ceiling is None else ceiling, dtype=np.float64), (columns,))
     if n == 1:
         nan = np.full(columns, np.nan)
         return Intervals(value, nan, nan.copy(), np.full(columns, "none"), nonzero, n, confidence)
-    low, high = percentile_limits(bootstrap_means(table, replicates, seed), confidence)
-    largest = table.max(axis=0)
-    limit = np.full(columns, np.inf) if ceiling is None else np.broadcast_to(np.asarray(ceiling, float), (columns,))
-    seen = np.where(nonzero > 0, largest, np.nan)
-    limit = np.where(np.isfinite(limit), limit, seen)
-    varies = largest > table.min(axis=0)
-    few = (nonzero < min(FEW_IMAGES, n)) & (varies | (limit != 0))
-    share = special.betaincinv(nonzero + 1, np.maximum(n - nonzero, 1), confidence)
-    low, high = np.where(few, 0.0, low), np.where(few, share * limit, high)
-    method = np.where(few, np.where(np.isnan(high), "none", "upper bound"), "percentile")
+    if n < STUDENTISED_BELOW:
+        (low, high), method = studentised_limits(table, replicates, seed, confidence), np.full(columns, "studentised")
+        endless, student = ~(np.isfinite(low) & np.isfinite(high)), t_limits(table, confidence)
+        low, high = np.where(endless, student[0], low), np.where(endless, student[1], high)
+        method = np.where(endless, "t", method)
+    else:
+        low, high = percentile_limits(bootstrap_means(table, replicates, seed), confidence)
+        method = np.full(columns, "percentile")
+    alike = largest - least <= ALIKE * np.maximum(np.abs(largest), np.abs(least))
+    low, high, method = np.where(alike, value, low), np.where(alike, value, high), np.where(alike, "constant", method)
+    counts = least >= 0
+    low = np.where(counts, np.maximum(low, 0), low)
+    high = np.where(counts, np.minimum(high, np.maximum(ceiling, value)), high)
+    few = counts & (nonzero < min(FEW_IMAGES, n)) & ~(alike & (ceiling == 0))
+    most = np.where(np.isfinite(ceiling), ceiling, np.where(nonzero > 0, largest, np.nan))
+    bound = special.betaincinv(nonzero + 1, np.maximum(n - nonzero, 1), confidence) * most
+    low, high = np.where(few, 0, low), np.where(few, bound, high)
+    method = np.where(few, np.where(np.isnan(high), "none", "upper bound"), method)
     return Intervals(value, np.where(method == "none", np.nan, low), high, method, nonzero, n, confidence)
+
+
+def mean_intervals_by(
+    labels: ArrayLike,
+    table: ArrayLike,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
+    ceiling: ArrayLike | None = None,
+) -> dict[int, Intervals]:
+    """`mean_intervals` of the images of every label [N], by label in rising order.
+
+    A class is treated as a data set of its own: its interval is the one that a table of its images alone would give.
+    The intervals hold one class each; they are not simultaneous over classes.
+    """
+    table = as_table(table)
+    return {
+        label: mean_intervals(table[rows], replicates, seed, confidence, ceiling)
+        for label, rows in images_by_label(labels, len(table)).items()
+    }
+
+
+def images_by_label(labels: ArrayLike, n_images: int) -> dict[int, NDArray[np.intp]]:
+    """Row numbers of the images of every label, by label in rising order.
+
+    Raises:
+        SpikeattnError: not one whole number per image.
+    """
+    labels = np.asarray(labels)
+    if labels.shape != (n_images,) or not np.issubdtype(labels.dtype, np.integer):
+        raise SpikeattnError(
+            f"labels are an array of shape {labels.shape} and type {labels.dtype}; one whole number for each of the "
+            f"{n_images} images is needed"
+        )
+    order = np.argsort(labels, kind="stable")
+    found, starts = np.unique(labels[order], return_index=True)
+    return dict(zip(found.tolist(), np.split(order, starts[1:]), strict=True))
 
 
 def t_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     """Mean of N values with Student's interval, the check beside the bootstrap; NaN limits for one value."""
-    values = _table(values)[:, 0]
-    tail = _tail(confidence)
-    n, mean = len(values), float(values.mean())
-    if n == 1:
+    values = as_table(values)[:, :1]
+    mean = float(values.mean())
+    if len(values) == 1:
         return Interval(mean, np.nan, np.nan, "none", confidence)
-    half = float(special.stdtrit(n - 1, 1 - tail) * values.std(ddof=1) / np.sqrt(n))
-    return Interval(mean, mean - half, mean + half, "t", confidence)
+    low, high = t_limits(values, confidence)
+    return Interval(mean, float(low[0]), float(high[0]), "t", confidence)
 
 
 def wilson_interval(successes: int, n: int, confidence: float = CONFIDENCE) -> Interval:
     """Share of successes among n images with Wilson's score interval (E. B. Wilson, JASA 1927)."""
     if n < 1 or not 0 <= successes <= n:
         raise SpikeattnError(f"{successes} successes among {n} images: 0 <= successes <= n and n >= 1 are needed")
-    z = float(special.ndtri(1 - _tail(confidence)))
+    z = float(special.ndtri(1 - tail_of(confidence)))
     share = successes / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     low = 0.0 if successes == 0 else float(centre - half)
     high = 1.0 if successes == n else float(centre + half)
     return Interval(share, low, high, "wilson", confidence)
-
-
-def _weights(n: int, replicates: int, seed: int) -> Iterator[Floats]:
-    generator = np.random.default_rng(seed)
-    rows = max(1, min(replicates, _CHUNK_BYTES // (8 * n)))
-    for start in range(0, replicates, rows):
-        weights = np.empty((min(rows, replicates - start), n))
-        for row in weights:  # one draw per replicate: the stream does not depend on the chunk
-            row[:] = np.bincount(generator.integers(0, n, size=n), minlength=n)
-        yield weights
-
-
-def _table(table: ArrayLike) -> Floats:
-    array = np.asarray(table, dtype=np.float64)
-    array = array[:, None] if array.ndim == 1 else array
-    if array.ndim != 2:
-        raise SpikeattnError(f"a table of [images, columns] is needed, got an array of shape {array.shape}")
-    if len(array) == 0:
-        raise SpikeattnError("no images: a mean over zero images does not exist")
-    if not np.isfinite(array).all():
-        column = int(np.flatnonzero(~np.isfinite(array).all(axis=0))[0])
-        raise SpikeattnError(f"column {column} of the per-image table holds NaN or infinity; the run is not usable")
-    return array
-
-
-def _tail(confidence: float) -> float:
-    if not 0 < confidence < 1:
-        raise SpikeattnError(f"confidence is {confidence}; a number between 0 and 1 is needed, e.g. 0.95")
-    return (1 - confidence) / 2

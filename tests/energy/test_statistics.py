@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from spikeattn.energy import statistics
 from spikeattn.energy.statistics import (
     bootstrap_means,
     mean_intervals,
@@ -24,34 +23,27 @@ def table() -> np.ndarray:
     return np.concatenate([x, 3 * x + 1, np.full_like(x, 0.1)], axis=1)
 
 
-def test_replicates_are_resampled_means(table):
-    rng = np.random.default_rng(11)
-    expected = np.array([table[rng.integers(0, 400, 400)].mean(axis=0) for _ in range(150)])
-    assert np.allclose(bootstrap_means(table, replicates=150, seed=11), expected, rtol=1e-12)
+@pytest.mark.parametrize(("n", "method"), [(60, "studentised"), (400, "percentile"), (1500, "percentile")])
+def test_bootstrap_agrees_with_t(n, method):
+    table = np.random.default_rng(3).gamma(16.0, 1.0, (n, 3))
+    found = mean_intervals(table, replicates=4000)
+    for c in range(3):
+        check = t_interval(table[:, c])
+        assert found[c].method == method and check.method == "t"
+        assert found.value[c] == pytest.approx(check.value)
+        width = check.high - check.low
+        assert abs(found.low[c] - check.low) < 0.05 * width and abs(found.high[c] - check.high) < 0.05 * width
+        low, high = stats.t.interval(0.95, n - 1, loc=table[:, c].mean(), scale=stats.sem(table[:, c]))
+        assert (check.low, check.high) == pytest.approx((low, high))
 
 
-def test_columns_are_resampled_jointly_and_constants_stay_constant(table):
-    means = bootstrap_means(table, seed=5)
-    assert means.shape == (2000, 3)
-    assert np.allclose(means[:, 1], 3 * means[:, 0] + 1)
-    assert (means[:, 2] == 0.1).all()
+def test_total_energy_agrees_with_t(ledger, counts):
+    from spikeattn.energy import energy
 
-
-def test_seed_and_chunk(table, monkeypatch):
-    means = bootstrap_means(table, seed=5)
-    assert not np.allclose(means, bootstrap_means(table, seed=6))
-    monkeypatch.setattr(statistics, "_CHUNK_BYTES", 8 * 400 * 7)
-    assert np.allclose(bootstrap_means(table, seed=5), means, rtol=1e-12)
-
-
-def test_bootstrap_agrees_with_t(table):
-    found, check = mean_intervals(table)[0], t_interval(table[:, 0])
-    assert found.method == "percentile" and check.method == "t"
-    assert found.value == pytest.approx(check.value)
+    total, check = (found := energy(ledger, counts)).total, found.total_t
+    assert total.method == "studentised" and check.method == "t"
     width = check.high - check.low
-    assert abs(found.low - check.low) < 0.05 * width and abs(found.high - check.high) < 0.05 * width
-    low, high = stats.t.interval(0.95, 399, loc=table[:, 0].mean(), scale=stats.sem(table[:, 0]))
-    assert (check.low, check.high) == pytest.approx((low, high))
+    assert abs(total.low - check.low) < 0.15 * width and abs(total.high - check.high) < 0.15 * width  # 12 images
 
 
 def test_a_lower_confidence_is_narrower(table):
@@ -78,7 +70,7 @@ def test_few_spiking_images_get_a_bound_and_never_zero_to_zero():
     table[:10, 2] = 2.0  # ten: enough
     table[:9, 3] = 2.0
     found = mean_intervals(table, ceiling=[8.0, 8.0, 8.0, np.inf, 0.0])
-    assert list(found.method) == ["upper bound", "upper bound", "percentile", "upper bound", "percentile"]
+    assert list(found.method) == ["upper bound", "upper bound", "studentised", "upper bound", "constant"]
     none = 1 - 0.05 ** (1 / 100)  # exact: (1 - p)^100 = 0.05
     nine = stats.binomtest(9, 100, alternative="less").proportion_ci(0.95).high
     assert found[0].high == pytest.approx(8 * none)
@@ -92,8 +84,60 @@ def test_few_spiking_images_get_a_bound_and_never_zero_to_zero():
     assert silent.method == "none" and np.isnan(silent.low) and np.isnan(silent.high)
 
 
-def test_few_images_that_all_spike_are_not_flagged():
-    assert mean_intervals([[1.0], [2.0], [3.0]])[0].method == "percentile"
+def test_limits_stay_in_the_possible_range():
+    rng = np.random.default_rng(0)
+    rare = np.where(np.arange(40) < 10, rng.gamma(0.2, 1, 40).clip(0, 1), 0)
+    full = 1 - rare
+    found = mean_intervals(np.stack([rare, full, rare - 1], axis=1), ceiling=[1.0, 1.0, np.inf])
+    assert found.low[0] > 0 and found.high[1] <= 1
+    assert list(found.method) == ["studentised"] * 3
+    pair = mean_intervals([[0.1], [0.8]], ceiling=1.0)[0]  # Student with one degree of freedom: 0.45 +- 4.4
+    assert (pair.low, pair.high, pair.method) == (0, 1, "t")
+    below = mean_intervals(rare - 1)  # a column with negative values is no count: no flag, no cut
+    assert below.low[0] == pytest.approx(found.low[2])
+
+
+@pytest.mark.parametrize(
+    ("column", "method"),
+    [
+        ([2.0, 3.0], "t"),  # half of all replicates draw one image only
+        ([1.0, 2.0, 3.0], "t"),
+        ([1.0, 2.0, 3.0, 7.0], "studentised"),
+        ([5.0] * 49 + [6.0], "t"),  # a third of the replicates miss the one image that differs
+        ([5.0] * 30 + [6.0] * 20, "studentised"),
+        ([0.1] * 50, "constant"),
+        ([0.1 * (1 + 2e-16 * (i % 2)) for i in range(50)], "constant"),  # rounding is no variance
+        ([0.0] * 50, "none"),
+    ],
+)
+def test_degenerate_columns(column, method):
+    found = mean_intervals(column)[0]
+    assert found.method == method
+    if method == "none":
+        assert np.isnan([found.low, found.high]).all()
+    elif method == "constant":
+        assert found.low == found.high == found.value
+    else:
+        assert 0 <= found.low < found.value < found.high < np.inf
+    if method == "t":
+        check = t_interval(column)
+        assert (found.low, found.high) == pytest.approx((max(check.low, 0), check.high))
+
+
+def test_neighbours_do_not_change_a_column():
+    rng = np.random.default_rng(1)
+    x = rng.gamma(2, 1, (60, 3)) * [1, 1e-12, 1e12]
+    alone = [mean_intervals(x[:, c])[0] for c in range(3)]
+    joint = mean_intervals(np.concatenate([x, np.zeros((60, 1)), np.ones((60, 1))], axis=1))
+    for c in range(3):
+        assert joint[c].method == "studentised"
+        assert (joint.low[c], joint.high[c]) == pytest.approx((alone[c].low, alone[c].high), rel=1e-9)
+
+
+def test_method_changes_at_200_images():
+    x = np.random.default_rng(2).gamma(1, 1, 200)
+    assert mean_intervals(x)[0].method == "percentile"
+    assert mean_intervals(x[:199])[0].method == "studentised"
 
 
 def test_one_image_has_no_interval():
