@@ -233,7 +233,8 @@ def price(
     prices = prices_of(costs)
     energies = _with_total(amounts @ prices * PJ_TO_MJ)
     most = _with_total((np.where(prices > 0, ceiling, 0) @ prices * PJ_TO_MJ)[None])[0]
-    intervals = statistics.mean_intervals(energies, replicates, seed, confidence, ceiling=most)
+    least = _with_total((_fixed(ledger, convention, parts) @ prices * PJ_TO_MJ)[None])[0]
+    intervals = statistics.mean_intervals(energies, replicates, seed, confidence, ceiling=most, floor=least)
     table = EnergyTable(_rows(parts, amounts.mean(axis=0), intervals))
     table.unpriced = _leave_unpriced(table, priced)
     table.total, table.total_t = intervals[-1], statistics.t_interval(energies[:, -1], confidence)
@@ -269,6 +270,15 @@ def amounts_of(ledger: Ledger, activity: Activity, convention: Convention) -> tu
         amounts[:, *place] += activity.total(term.source) * term.factor
         ceiling[place] += term.ceiling
     return parts, amounts, ceiling
+
+
+def _fixed(ledger: Ledger, convention: Convention, parts: Sequence[str]) -> Floats:
+    """Operations that every image costs, whatever spikes: [parts, OPS]."""
+    amounts = np.zeros((len(parts), len(OPS)))
+    for term in terms_of(ledger, convention):
+        if isinstance(term.source, Constant):
+            amounts[parts.index(term.part), OPS.index(term.op)] += term.source.times * term.factor
+    return amounts
 
 
 def prices_of(costs: CostTable) -> Floats:
@@ -330,7 +340,7 @@ def _interval_notes(parts: Sequence[str], intervals: Intervals) -> list[str]:
         return ["single-image: one image has no interval, ci_low and ci_high are NaN"]
     rows = zip([*parts, "total"], intervals.method, intervals.nonzero_images, strict=True)
     return [
-        f"few-spiking-images: {part} spends energy on {nonzero} of {intervals.n_images} images, fewer than "
+        f"few-spiking-images: {part} spends energy on spikes in {nonzero} of {intervals.n_images} images, fewer than "
         f"{statistics.FEW_IMAGES}: " + ("no bound is known" if method == "none" else "ci_high is a one-sided bound")
         for part, method, nonzero in rows
         if method in ("upper bound", "none")

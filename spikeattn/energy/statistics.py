@@ -6,11 +6,12 @@ The intervals cover the choice of images; they do not cover another training see
 Which interval: below 200 images the studentised bootstrap (bootstrap-t; Efron and Tibshirani, An Introduction to the
 Bootstrap, 1993, chapter 12), because the percentile interval of few and skewed images is too short; above, the
 percentile interval; where fewer than 10 images spike, a one-sided bound. scripts/simulate_coverage.py measures them.
+Paired ratios are in `ratios.py`, the resampling itself is in `bootstrap.py`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -77,7 +78,7 @@ class Intervals:
 
     Attributes:
         method: as in `Interval`, per column.
-        nonzero_images: images in which the column is not zero.
+        nonzero_images: images in which the column is not zero, or above its floor.
     """
 
     value: Floats
@@ -107,6 +108,7 @@ def mean_intervals(
     seed: int = 0,
     confidence: float = CONFIDENCE,
     ceiling: ArrayLike | None = None,
+    floor: ArrayLike | None = None,
 ) -> Intervals:
     """Mean and interval of every column of a table [N, C]; `Interval` lists the methods.
 
@@ -117,12 +119,19 @@ def mean_intervals(
     Args:
         ceiling: [C] largest possible value of one image; infinite or absent where unknown, then the largest value
             seen takes its place, and a column without any non-zero image has no bound (NaN).
+        floor: [C] what every image has whether or not it spikes, 0 where absent (the multiply-accumulates of a first
+            layer); an image is non-zero where it has more.
 
     Raises:
         SpikeattnError: no images, NaN or infinity, fewer than 100 replicates, confidence not between 0 and 1.
     """
     table = as_table(table)
     n, columns = table.shape
+    if floor is not None:
+        floor = np.broadcast_to(np.asarray(floor, dtype=np.float64), (columns,))
+        above = None if ceiling is None else _less(np.broadcast_to(ceiling, (columns,)), floor)
+        found = mean_intervals(_less(table, floor), replicates, seed, confidence, above)
+        return replace(found, value=found.value + floor, low=found.low + floor, high=found.high + floor)
     value, least, largest = table.mean(axis=0), table.min(axis=0), table.max(axis=0)
     nonzero = np.count_nonzero(table, axis=0)
     ceiling = np.broadcast_to(np.asarray(np.inf if ceiling is None else ceiling, dtype=np.float64), (columns,))
@@ -208,3 +217,11 @@ def wilson_interval(successes: int, n: int, confidence: float = CONFIDENCE) -> I
     low = 0.0 if successes == 0 else float(centre - half)
     high = 1.0 if successes == n else float(centre + half)
     return Interval(share, low, high, "wilson", confidence)
+
+
+def _less(table: Floats, floor: Floats) -> Floats:
+    """table - floor, 0 where the two differ by rounding alone."""
+    with np.errstate(invalid="ignore"):
+        rest = table - floor
+    rest[np.abs(rest) <= ALIKE * np.abs(floor)] = 0
+    return rest

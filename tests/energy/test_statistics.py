@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from spikeattn.energy import energy
 from spikeattn.energy.statistics import (
     bootstrap_means,
     mean_intervals,
+    mean_intervals_by,
     percentile_limits,
     t_interval,
     wilson_interval,
 )
 from spikeattn.errors import SpikeattnError
+from tests.energy.conftest import BruteCounts
 
 
 @pytest.fixture
@@ -38,8 +41,6 @@ def test_bootstrap_agrees_with_t(n, method):
 
 
 def test_total_energy_agrees_with_t(ledger, counts):
-    from spikeattn.energy import energy
-
     total, check = (found := energy(ledger, counts)).total, found.total_t
     assert total.method == "studentised" and check.method == "t"
     width = check.high - check.low
@@ -138,6 +139,43 @@ def test_method_changes_at_200_images():
     x = np.random.default_rng(2).gamma(1, 1, 200)
     assert mean_intervals(x)[0].method == "percentile"
     assert mean_intervals(x[:199])[0].method == "studentised"
+
+
+def test_what_every_image_costs_is_no_spike():
+    spikes = np.zeros((50, 3))
+    spikes[:4, 1] = 0.25
+    spikes[:, 2] = np.random.default_rng(0).gamma(2, 0.1, 50)
+    fixed = np.array([0.1, 0.7, 3.0])
+    alone = mean_intervals(spikes, ceiling=[2.0, 2.0, 2.0])
+    found = mean_intervals(spikes + fixed, ceiling=fixed + 2, floor=fixed)
+    assert list(found.method) == list(alone.method) == ["upper bound", "upper bound", "studentised"]
+    assert list(found.nonzero_images) == [0, 4, 50]
+    for limit in ("value", "low", "high"):
+        assert np.allclose(getattr(found, limit), getattr(alone, limit) + fixed)
+    assert mean_intervals(spikes[:, 0] + 0.1, ceiling=0.1, floor=0.1)[0].method == "constant"
+
+
+def test_energy_of_silent_neurons_behind_a_first_layer_is_a_bound(ledger, spikes):
+    spikes["lif"][:] = 0  # what is left of SPS are the multiply-accumulates of its first layer
+    table = energy(ledger, BruteCounts(ledger, spikes)).set_index("part")
+    part = table.loc["SPS"]
+    assert part["interval"] == "upper bound" and part["ci_low"] == part["energy_mj"] < part["ci_high"]
+
+
+def test_by_label():
+    rng = np.random.default_rng(5)
+    table = rng.gamma(2, 1, (90, 2))
+    labels = rng.permutation(np.repeat([7, -1, 3], [60, 1, 29]))
+    found = mean_intervals_by(labels, table, ceiling=[99.0, 99.0])
+    assert list(found) == [-1, 3, 7]
+    assert list(found[-1].method) == ["none", "none"]
+    for label in (3, 7):
+        alone = mean_intervals(table[labels == label], ceiling=[99.0, 99.0])
+        assert (found[label].low == alone.low).all() and (found[label].high == alone.high).all()
+        assert found[label].n_images == (labels == label).sum()
+    for wrong in (labels[1:], labels / 2):
+        with pytest.raises(SpikeattnError, match="one whole number for each of the 90 images"):
+            mean_intervals_by(wrong, table)
 
 
 def test_one_image_has_no_interval():
