@@ -117,8 +117,9 @@ def mean_intervals(
     limits of a column without negative values are cut at 0 and at the ceiling. One image has no interval.
 
     Args:
-        ceiling: [C] largest possible value of one image; infinite or absent where unknown, then the largest value
-            seen takes its place, and a column without any non-zero image has no bound (NaN).
+        ceiling: [C] largest possible value of one image; infinite or absent where unknown, then Student's upper limit
+            of the non-zero images takes its place, each limit at half the error, and a column with fewer than two
+            non-zero images has no bound (NaN).
         floor: [C] what every image has whether or not it spikes, 0 where absent (the multiply-accumulates of a first
             layer); an image is non-zero where it has more.
 
@@ -152,9 +153,7 @@ def mean_intervals(
     low = np.where(counts, np.maximum(low, 0), low)
     high = np.where(counts, np.minimum(high, np.maximum(ceiling, value)), high)
     few = counts & (nonzero < min(FEW_IMAGES, n)) & ~(alike & (ceiling == 0))
-    most = np.where(np.isfinite(ceiling), ceiling, np.where(nonzero > 0, largest, np.nan))
-    bound = special.betaincinv(nonzero + 1, np.maximum(n - nonzero, 1), confidence) * most
-    low, high = np.where(few, 0, low), np.where(few, bound, high)
+    low[few], high[few] = 0, _bounds(table[:, few], nonzero[few], ceiling[few], confidence)
     method = np.where(few, np.where(np.isnan(high), "none", "upper bound"), method)
     return Intervals(value, np.where(method == "none", np.nan, low), high, method, nonzero, n, confidence)
 
@@ -217,6 +216,18 @@ def wilson_interval(successes: int, n: int, confidence: float = CONFIDENCE) -> I
     low = 0.0 if successes == 0 else float(centre - half)
     high = 1.0 if successes == n else float(centre + half)
     return Interval(share, low, high, "wilson", confidence)
+
+
+def _bounds(table: Floats, nonzero: NDArray[np.int64], ceiling: Floats, confidence: float) -> Floats:
+    """Upper limits of the means of columns with few non-zero images; NaN where nothing bounds them."""
+    n, known = len(table), np.isfinite(ceiling)
+    level = np.where(known, confidence, 1 - tail_of(confidence))
+    share = special.betaincinv(nonzero + 1, n - nonzero, level)
+    some = np.maximum(nonzero, 2)
+    mean = table.sum(axis=0) / some
+    spread = np.sqrt((np.where(table > 0, table - mean, 0) ** 2).sum(axis=0) / (some - 1) / some)
+    student = np.where(nonzero > 1, mean + special.stdtrit(some - 1, level) * spread, np.nan)
+    return share * np.where(known, ceiling, student)
 
 
 def _less(table: Floats, floor: Floats) -> Floats:

@@ -76,13 +76,23 @@ def test_few_spiking_images_get_a_bound_and_never_zero_to_zero():
     nine = stats.binomtest(9, 100, alternative="less").proportion_ci(0.95).high
     assert found[0].high == pytest.approx(8 * none)
     assert found[1].high == pytest.approx(8 * nine)
-    assert found[3].high == pytest.approx(2 * nine)  # no ceiling: the largest value seen
+    half = stats.binomtest(9, 100, alternative="less").proportion_ci(0.975).high
+    assert found[3].high == pytest.approx(2 * half)  # no ceiling: the images seen, which are all alike
     assert (found.low[[0, 1, 3]] == 0).all()
     assert (found.low[2], found.high[2]) != (0, 0)
     assert (found.low[4], found.high[4]) == (0, 0)  # nothing can happen here
     assert list(found.nonzero_images) == [0, 9, 10, 9, 0]
-    silent = mean_intervals(table[:, 0])[0]
-    assert silent.method == "none" and np.isnan(silent.low) and np.isnan(silent.high)
+    for unbounded in (table[:, 0], table[:, 1] * (np.arange(100) < 1)):
+        silent = mean_intervals(unbounded)[0]
+        assert silent.method == "none" and np.isnan(silent.low) and np.isnan(silent.high)
+
+
+def test_bound_without_a_ceiling():
+    x = np.array([0.0] * 40 + [1.0, 2.0, 6.0])
+    share = stats.binomtest(3, 43, alternative="less").proportion_ci(0.975).high
+    student = 3 + stats.t.ppf(0.975, 2) * stats.sem(x[-3:])
+    found = mean_intervals(x)[0]
+    assert (found.low, found.high, found.method) == (0, pytest.approx(share * student), "upper bound")
 
 
 def test_limits_stay_in_the_possible_range():
