@@ -1,14 +1,17 @@
 """Energy from a published table of firing rates: no images, no forward pass, no interval.
 
 The layout is that of Table S1 of the Spike-driven Transformer paper (arXiv 2307.01694): columns part ("SPS", "Block1"
-... or "Head"), module, tensor (the paper's name), T1..Tn and average; every rate is a share in [0, 1].
+... or "Head"), module, tensor (the paper's name), T1..Tn and average; every rate is a share in [0, 1]. Table S1 itself
+comes with the package, as `table_s1_sdt_8_512`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +25,7 @@ from spikeattn.energy.costs import CostTable
 from spikeattn.energy.estimate import EnergyTable, price
 from spikeattn.energy.statistics import Floats
 from spikeattn.energy.terms import Constant, Count, Rate, roles_of
-from spikeattn.errors import SpikeattnError
+from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.recording.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -86,7 +89,8 @@ def energy_from_rates(
     """Energy per image in mJ from a table of firing rates in the layout of Table S1.
 
     Args:
-        rates: the table or the path of its csv file; T1..Tn as many as the model has time steps, or `average` alone.
+        rates: the table, the path of its csv file, or the name of one in the package (`list_rate_tables`); T1..Tn as
+            many as the model has time steps, or `average` alone.
         model: a ledger, a model, or the name of an entry point ("sdt_8_512").
         first_conv: "once" or "every-step" in place of the convention's own choice.
 
@@ -140,12 +144,35 @@ def read_rates(rates: pd.DataFrame | str | Path, ledger: Ledger) -> dict[str, Fl
     return found
 
 
+def list_rate_tables() -> tuple[str, ...]:
+    """Names of the published rate tables that come with the package."""
+    return tuple(sorted(name for name in _csv_files() if name.startswith("table_")))
+
+
+def packaged_table(name: str) -> pd.DataFrame:
+    """A csv file of the package as text columns, digits as printed; `name` is without its suffix."""
+    if name not in _csv_files():
+        raise unknown("published table", name, _csv_files())
+    with (resources.files("spikeattn.energy") / "tables" / f"{name}.csv").open() as file:
+        return pd.read_csv(file, dtype=str, keep_default_na=False)
+
+
+def _csv_files() -> list[str]:
+    folder = resources.files("spikeattn.energy") / "tables"
+    return [file.name.removesuffix(".csv") for file in folder.iterdir() if file.name.endswith(".csv")]
+
+
 def _frame(rates: pd.DataFrame | str | Path) -> tuple[str, pd.DataFrame]:
     where = "the rate table"
     if not isinstance(rates, pd.DataFrame):
         where = f"rate table {rates}"
+        if not Path(rates).is_file() and str(rates).removesuffix(".csv") in list_rate_tables():
+            return where, packaged_table(str(rates).removesuffix(".csv"))
         if not Path(rates).is_file():
-            raise SpikeattnError(f"{where}: no such file; expected a csv with columns part, tensor, T1..Tn, average")
+            raise SpikeattnError(
+                f"{where}: no such file; expected a csv with columns part, tensor, T1..Tn, average, or the name of a "
+                f"table of the package: {', '.join(list_rate_tables())}"
+            )
         try:
             rates = pd.read_csv(rates)
         except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
@@ -169,15 +196,30 @@ def _part(block: int | None) -> str:
     return "SPS/Head" if block is None else f"Block{block + 1}"
 
 
+@lru_cache(maxsize=8)
+def entry_ledger(name: str) -> Ledger:
+    """The ledger of an entry point ("sdt_8_512") with its published arguments, from its geometry.
+
+    A still image is the same at every step and the ledger counts per step, so one step is traced.
+    """
+    from spikeattn.models import create_model
+    from spikeattn.recording.taps import ledger_of  # a ledger needs no torch; only a model does
+
+    model = create_model(name)
+    steps = model.time_steps
+    if model.in_chans == 2:  # event frames differ from step to step
+        return ledger_of(model)
+    model.time_steps = 1
+    return replace(ledger_of(model), time_steps=steps)
+
+
 def _ledger(model: Ledger | nn.Module | str) -> Ledger:
     if isinstance(model, Ledger):
         return model
-    if not isinstance(model, str) and not hasattr(model, "forward"):
-        raise SpikeattnError(f"model is a {type(model).__name__}; give a model, the name of one, or a Ledger")
-    from spikeattn.recording.taps import ledger_of  # a ledger needs no torch; only a model does
-
     if isinstance(model, str):
-        from spikeattn.models import create_model
+        return entry_ledger(model)
+    if not hasattr(model, "forward"):
+        raise SpikeattnError(f"model is a {type(model).__name__}; give a model, the name of one, or a Ledger")
+    from spikeattn.recording.taps import ledger_of
 
-        model = create_model(model)
     return ledger_of(model)
