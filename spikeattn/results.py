@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import pandas as pd
@@ -14,8 +14,10 @@ from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import CostTable
-from spikeattn.energy.statistics import CONFIDENCE, REPLICATES, mean_intervals, wilson_interval
-from spikeattn.errors import SpikeattnError
+from spikeattn.energy.estimate import CountedActivity
+from spikeattn.energy.groups import energy_by_label
+from spikeattn.energy.statistics import CONFIDENCE, REPLICATES, images_by_label, mean_intervals, wilson_interval
+from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.recording.counts import FILE, Counts
 from spikeattn.recording.folder import LEDGER
 from spikeattn.recording.ledger import Ledger
@@ -94,48 +96,93 @@ class Profile:
         """Model, data, settings and versions of the run."""
         return dict(self.ledger.provenance)
 
-    def rates(self, replicates: int = REPLICATES, seed: int = 0, confidence: float = CONFIDENCE) -> pd.DataFrame:
-        """Firing rate of every tensor at every time step, with a bootstrap interval over images.
+    def rates(
+        self,
+        replicates: int = REPLICATES,
+        seed: int = 0,
+        confidence: float = CONFIDENCE,
+        by: Literal["label"] | None = None,
+    ) -> pd.DataFrame:
+        """Firing rate of every tensor at every time step, with an interval over images.
+
+        Args:
+            replicates, seed, confidence: of the bootstrap over images.
+            by: "label" for one such table per label, each from its own images alone.
 
         Returns:
-            One row per tensor and time step, in the order of the network. Columns: tensor (dotted path), role (its name
-            in the paper, if it has one), part, block, kind, t (1..T and "mean"), nonzero_rate (share of non-zero
-            elements), mean_rate (mean |value|: the same for binary spikes, larger for integer ones; NaN for real
-            tensors), ci_low and ci_high of nonzero_rate, interval (its method), n_images.
+            One row per tensor and time step, in the order of the network. Columns: label (only with by="label"; -1 is
+            unknown), tensor (dotted path), role (its name in the paper, if it has one), part, block, kind, t (1..T and
+            "mean"), nonzero_rate (share of non-zero elements), mean_rate (mean |value|: the same for binary spikes,
+            larger for integer ones; NaN for real tensors), ci_low and ci_high of nonzero_rate, interval (its method,
+            see `spikeattn.energy.statistics.Interval`; "upper bound" flags tensors that spike in fewer than 10
+            images), n_images.
         """
         T, tensors = self.time_steps, self.ledger.tensors
-        steps: list[int | str] = [*range(1, T + 1), "mean"]
+        groups = [(None, slice(None))] if by is None else list(images_by_label(self._labels(by), self.n_images).items())
         shares, means = [], []
         for tensor in tensors:
             share = self.counts.column("nnz", tensor.name) / tensor.elements
             shares.append(np.concatenate([share, share.mean(axis=1, keepdims=True)], axis=1))
-            value = self.counts.column("abs", tensor.name).mean(axis=0) / tensor.elements
-            value = np.full(T, np.nan) if tensor.kind == "real" else value
-            means.append(np.append(value, value.mean()))
-        limits = mean_intervals(np.concatenate(shares, axis=1), replicates, seed, confidence, ceiling=1.0)
-        n = T + 1
-        frame = pd.DataFrame(
-            {
-                "tensor": np.repeat([t.name for t in tensors], n),
-                "role": np.repeat(np.array([t.role for t in tensors], dtype=object), n),
-                "part": np.repeat(np.array([t.part for t in tensors], dtype=object), n),
-                "block": pd.array([t.block for t in tensors for _ in range(n)], dtype="Int64"),
-                "kind": np.repeat([t.kind for t in tensors], n),
-                "t": pd.Series(steps * len(tensors), dtype=object),
-                "nonzero_rate": limits.value,
-                "mean_rate": np.concatenate(means),
-                "ci_low": limits.low,
-                "ci_high": limits.high,
-                "interval": limits.method,
-                "n_images": self.n_images,
-            }
-        )
+            values = self.counts.column("abs", tensor.name)
+            mean = np.stack([values[images].mean(axis=0) / tensor.elements for _, images in groups])
+            mean = np.full_like(mean, np.nan) if tensor.kind == "real" else mean
+            means.append(np.concatenate([mean, mean.mean(axis=1, keepdims=True)], axis=1))
+        table, steps = np.concatenate(shares, axis=1), [*range(1, T + 1), "mean"]
+        columns = {
+            "tensor": np.repeat([t.name for t in tensors], T + 1),
+            "role": np.repeat(np.array([t.role for t in tensors], dtype=object), T + 1),
+            "part": np.repeat(np.array([t.part for t in tensors], dtype=object), T + 1),
+            "block": pd.array([t.block for t in tensors for _ in steps], dtype="Int64"),
+            "kind": np.repeat([t.kind for t in tensors], T + 1),
+            "t": pd.Series(steps * len(tensors), dtype=object),
+        }
+        frames = []
+        for (label, images), mean in zip(groups, np.concatenate(means, axis=1), strict=True):
+            limits = mean_intervals(table[images], replicates, seed, confidence, ceiling=1.0)
+            frame = pd.DataFrame(
+                columns
+                | {
+                    "nonzero_rate": limits.value,
+                    "mean_rate": mean,
+                    "ci_low": limits.low,
+                    "ci_high": limits.high,
+                    "interval": limits.method,
+                    "n_images": limits.n_images,
+                }
+            )
+            if by is not None:
+                frame.insert(0, "label", label)
+            frames.append(frame)
+        frame = pd.concat(frames, ignore_index=True) if by is not None else frames[0]
         frame.attrs = {"confidence": confidence, "replicates": replicates, "seed": seed, "time_steps": T}
         return frame
 
     def operations(self, first_conv: str = "once") -> pd.DataFrame:
         """Operations that took place, one row per synapse and product; see `spikeattn.energy.operations`."""
         return operations(self.ledger, self.counts, first_conv)
+
+    @overload
+    def energy(
+        self,
+        costs: str | Path | CostTable = ...,
+        convention: str | Convention = ...,
+        replicates: int = ...,
+        seed: int = ...,
+        confidence: float = ...,
+        by: None = None,
+    ) -> EnergyTable: ...
+
+    @overload
+    def energy(
+        self,
+        costs: str | Path | CostTable = ...,
+        convention: str | Convention = ...,
+        replicates: int = ...,
+        seed: int = ...,
+        confidence: float = ...,
+        *,
+        by: Literal["label"],
+    ) -> pd.DataFrame: ...
 
     def energy(
         self,
@@ -144,9 +191,17 @@ class Profile:
         replicates: int = REPLICATES,
         seed: int = 0,
         confidence: float = CONFIDENCE,
-    ) -> EnergyTable:
-        """Energy per image and part in mJ, with intervals; see `spikeattn.energy.energy`."""
-        return energy(self.ledger, self.counts, costs, convention, replicates, seed, confidence)
+        by: Literal["label"] | None = None,
+    ) -> EnergyTable | pd.DataFrame:
+        """Energy per image and part in mJ, with intervals; see `spikeattn.energy.energy`.
+
+        With by="label" a plain table with the rows of every label (-1 is unknown), each from its own images alone, and
+        the columns label and n_images in front.
+        """
+        if by is None:
+            return energy(self.ledger, self.counts, costs, convention, replicates, seed, confidence)
+        activity, labels = CountedActivity(self.ledger, self.counts), self._labels(by)
+        return energy_by_label(self.ledger, activity, labels, costs, convention, replicates, seed, confidence)
 
     def over_time(self) -> pd.DataFrame:
         """Accuracy and mean firing rate if the run had stopped after t steps, one row per t.
@@ -200,6 +255,14 @@ class Profile:
             "warnings": list(self.warnings),
             "notes": list(table.notes),
         }
+
+    def _labels(self, by: str) -> np.ndarray:
+        if by != "label":
+            raise unknown("grouping", str(by), ["label"])
+        labels = self.counts.rows["label"].to_numpy()
+        if (labels < 0).all():
+            raise SpikeattnError("by='label' needs labels; none of the images of this run has one")
+        return labels
 
 
 def _number(value: float) -> float | None:

@@ -1,0 +1,79 @@
+"""Rates and energy per class: each class as if it were a run of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from spikeattn.errors import SpikeattnError
+from spikeattn.recording.counts import Counts
+from spikeattn.recording.ledger import Ledger
+from spikeattn.results import Profile
+from tests.energy.conftest import BruteCounts, T
+
+LABELS = np.array([3, 1, 1, 3, 1, -1, 3, 1, 1, 3, 1, 1])
+
+
+def profile_of(ledger: Ledger, brute: BruteCounts, labels: np.ndarray) -> Profile:
+    n = len(labels)
+    columns = {"index": np.arange(n), "id": [str(i) for i in range(n)], "label": labels}
+    measured = {
+        (measure, t.name): brute.column(measure, t.name) for t in ledger.tensors[1:-1] for measure in ("nnz", "abs")
+    }
+    measured |= {("nnz", name): np.full((n, T), 7) for name in ("input", "soft")}
+    measured |= {("abs", name): np.full((n, T), 0.5) for name in ("input", "soft")}
+    measured |= {(f"fan_{by}", "conv1"): brute.fan("conv1", by) for by in ("nnz", "abs")}
+    measured[("pairs", "qk")] = brute.column("pairs", "qk")
+    for (measure, name), values in measured.items():
+        columns |= {f"{measure}:{name}:{t + 1}": values[:, t] for t in range(T)}
+    return Profile(ledger, Counts(pa.table(columns), ledger))
+
+
+@pytest.fixture
+def whole(ledger, spikes) -> Profile:
+    return profile_of(ledger, BruteCounts(ledger, spikes), LABELS)
+
+
+@pytest.fixture
+def alone(ledger, spikes) -> dict[int, Profile]:
+    return {
+        label: profile_of(
+            ledger,
+            BruteCounts(ledger, {name: x[LABELS == label] for name, x in spikes.items()}),
+            LABELS[LABELS == label],
+        )
+        for label in (-1, 1, 3)
+    }
+
+
+def test_rates(whole, alone):
+    rates = whole.rates(by="label")
+    assert list(rates.columns) == ["label", *whole.rates().columns]
+    assert list(rates["label"].unique()) == [-1, 1, 3]
+    for label, profile in alone.items():
+        part = rates[rates["label"] == label].drop(columns="label").reset_index(drop=True)
+        pd.testing.assert_frame_equal(part, profile.rates(), check_exact=False, rtol=1e-12)
+    assert set(rates.loc[rates["label"] == 1, "n_images"]) == {7}
+    assert rates.attrs == whole.rates().attrs
+
+
+def test_energy(whole, alone):
+    energy = whole.energy(by="label")
+    for label, profile in alone.items():
+        part = energy[energy["label"] == label].drop(columns=["label", "n_images"]).reset_index(drop=True)
+        pd.testing.assert_frame_equal(part, pd.DataFrame(profile.energy()), check_exact=False, rtol=1e-12)
+        assert (energy.loc[energy["label"] == label, "n_images"] == profile.n_images).all()
+    totals = energy[energy["part"] == "total"]
+    mean = np.average(totals["energy_mj"], weights=totals["n_images"])
+    assert mean == pytest.approx(whole.energy().total.value)
+
+
+def test_without_labels(ledger, spikes):
+    profile = profile_of(ledger, BruteCounts(ledger, spikes), np.full(12, -1))
+    for table in (profile.rates, profile.energy):
+        with pytest.raises(SpikeattnError, match="needs labels"):
+            table(by="label")
+        with pytest.raises(SpikeattnError, match="unknown grouping 'labels': did you mean 'label'"):
+            table(by="labels")
