@@ -13,20 +13,23 @@ from spikeattn.version import __version__
 
 if TYPE_CHECKING:
     from spikeattn.data import make_loader, open_dataset
-    from spikeattn.energy import energy_from_rates
-    from spikeattn.models import create_model
+    from spikeattn.energy import compare, energy_from_rates, measure_gamma
+    from spikeattn.models import create_model, twin_of
     from spikeattn.recording import record
     from spikeattn.results import Profile
     from spikeattn.runs import profile
 
 _HOME = {
     "Profile": "results",
+    "compare": "energy",
     "create_model": "models",
     "energy_from_rates": "energy",
     "make_loader": "data",
+    "measure_gamma": "energy",
     "open_dataset": "data",
     "profile": "runs",
     "record": "recording",
+    "twin_of": "models",
 }
 _ROOMS = ("data", "energy", "models", "recording", "report", "results", "runs")
 
@@ -34,12 +37,15 @@ __all__ = [
     "Profile",
     "SpikeattnError",
     "__version__",
+    "compare",
     "create_model",
     "energy_from_rates",
     "make_loader",
+    "measure_gamma",
     "open_dataset",
     "profile",
     "record",
+    "twin_of",
 ]
 
 

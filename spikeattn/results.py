@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from spikeattn.energy import EnergyTable, energy, operations
-from spikeattn.energy.compare import dense_twin
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
@@ -17,6 +16,7 @@ from spikeattn.energy.costs import CostTable
 from spikeattn.energy.estimate import CountedActivity
 from spikeattn.energy.groups import energy_by_label
 from spikeattn.energy.statistics import CONFIDENCE, REPLICATES, images_by_label, mean_intervals, wilson_interval
+from spikeattn.energy.twins import dense_twin
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.recording.counts import FILE, Counts
 from spikeattn.recording.folder import LEDGER

@@ -1,19 +1,25 @@
 """Energy of a count table or of a published table of rates, under named conventions and cost tables."""
 
+from spikeattn.energy.compare import compare
+from spikeattn.energy.comparison import Comparison
 from spikeattn.energy.conventions import Convention, get_convention, list_conventions
 from spikeattn.energy.costs import CostTable, get_costs, list_costs
 from spikeattn.energy.estimate import EnergyTable, energy, operations
 from spikeattn.energy.published import energy_from_rates
+from spikeattn.energy.twins import measure_gamma
 
 __all__ = [
+    "Comparison",
     "Convention",
     "CostTable",
     "EnergyTable",
+    "compare",
     "energy",
     "energy_from_rates",
     "get_convention",
     "get_costs",
     "list_conventions",
     "list_costs",
+    "measure_gamma",
     "operations",
 ]

@@ -73,9 +73,10 @@ class SoftmaxProducts(nn.Module):
         self.num_heads = num_heads
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        q, k, v = (x.flatten(2).unflatten(1, (self.num_heads, -1)).transpose(2, 3) for x in (q, k, v))
-        mixed = F.scaled_dot_product_attention(q, k, v)  # [B, heads, N, d]
-        return mixed.transpose(2, 3).flatten(1, 2)  # [B, D, N]
+        q, k, v = (x.flatten(2).unflatten(1, (self.num_heads, -1)).mT for x in (q, k, v))  # [B, heads, N, d]
+        # Fused kernels want the channels of a token side by side.
+        mixed = F.scaled_dot_product_attention(q.contiguous(), k.contiguous(), v.contiguous())
+        return mixed.mT.flatten(1, 2)  # [B, D, N]
 
 
 class SelfAttention(nn.Module):

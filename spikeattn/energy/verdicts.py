@@ -1,0 +1,82 @@
+"""The outcome of a comparison in plain sentences: who is cheaper, by how much, and whether it could be otherwise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+
+def beside_ann(
+    name: str, ann: str, time_steps: int, parts: pd.DataFrame, attention: pd.DataFrame, prices: pd.DataFrame
+) -> tuple[str, ...]:
+    """Sentences on a spiking network beside an ANN; the arguments are tables of a `Comparison`."""
+    found = []
+    for price in prices.to_dict("records"):
+        rows = _rows(parts, price)
+        total = rows[-1]
+        found.append(_outcome(name, price, total))
+        found.append(_break_even(name, time_steps, price, total, rows[:-1]))
+        losing = [
+            f"{row['part']} (rate {row['rate']:.3g}, break-even {row['break_even']:.3g})"
+            for row in rows[:-1]
+            if row["verdict"] == "loses"
+        ]
+        if losing:
+            found.append(f"{price['costs']}: {name} loses to {price['against']} in {', '.join(losing)}.")
+    alone = _rows(attention, prices.iloc[0].to_dict()) if len(attention) else []
+    ratios = [f"{row['ratio']:.4g} times for {row['part']}" for row in alone if pd.notna(row["ratio"])]
+    if ratios:
+        found.append(
+            f"{prices['costs'].iloc[0]}: softmax attention costs, against the spiking one, {' and '.join(ratios)}."
+        )
+    return tuple(found)
+
+
+def beside_profile(name: str, against: str, parts: pd.DataFrame) -> tuple[str, ...]:
+    """Sentences on two spiking networks."""
+    totals = parts[parts["part"] == "total"].to_dict("records")
+    return tuple(_outcome(name, row, row) for row in totals)
+
+
+def _outcome(name: str, price: dict[str, Any], total: dict[str, Any]) -> str:
+    theirs, ratio = price["against"], total["ratio"]
+    start = f"{price['costs']}: {theirs} costs {total['against_mj']:.4g} mJ per image, {name} {total['energy_mj']:.4g}"
+    start += f" mJ, a ratio of {ratio:.4g}{_limits(total)}"
+    if total["verdict"] == "wins":
+        return f"{start}: {name} is cheaper."
+    if total["verdict"] == "loses":
+        return f"{start}: {name} loses, it costs {1 / ratio:.4g} times as much as {theirs}."
+    if total["verdict"] == "undecided":
+        return f"{start}: the interval holds 1, so these images do not tell which is cheaper."
+    return f"{start}; without an interval that is no verdict."
+
+
+def _break_even(
+    name: str, time_steps: int, price: dict[str, Any], total: dict[str, Any], parts: list[dict[str, Any]]
+) -> str:
+    layer, whole, rate = price["break_even"], total["break_even"], total["rate"]
+    text = (
+        f"{price['costs']}: a multiply-accumulate of {price['against']} costs {price['mac_pj']:.4g} pJ, an addition at "
+        f"a spike {price['sop_pj']:.4g} pJ; at T = {time_steps} a layer breaks even at a firing rate of {layer:.3g}, "
+        f"the whole network at {whole:.3g}. "
+    )
+    if total["cannot_lose"]:
+        which = "Both are" if layer > 1 else "That of the whole network is"
+        return f"{text}{which} above 1: this metric cannot make {name} lose, whatever its spikes."
+    text += f"The rate of {name} is {rate:.3g}; above {whole:.3g} this metric makes it lose"
+    safe = [row["part"] for row in parts if pd.notna(row["cannot_lose"]) and row["cannot_lose"]]
+    return f"{text}, but never in {', '.join(safe)}." if safe else f"{text}."
+
+
+def _limits(row: dict[str, Any]) -> str:
+    if row["interval"] == "lower bound":
+        return f" (at least {row['ratio_low']:.4g})"
+    if pd.isna(row["ratio_low"]):
+        return ""
+    return f" [{row['ratio_low']:.4g}, {row['ratio_high']:.4g}]"
+
+
+def _rows(frame: pd.DataFrame, price: dict[str, Any]) -> list[dict[str, Any]]:
+    chosen = (frame["costs"] == price["costs"]) & (frame["against"] == price["against"])
+    return frame[chosen].to_dict("records")
