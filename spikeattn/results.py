@@ -9,10 +9,13 @@ import numpy as np
 import pandas as pd
 
 from spikeattn.energy import EnergyTable, energy, operations
+from spikeattn.energy.components import ComponentTable, components
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import CostTable
+from spikeattn.energy.memory import DEFAULT as DEFAULT_MODEL
+from spikeattn.energy.memory import EnergyModel
 from spikeattn.energy.estimate import CountedActivity
 from spikeattn.energy.groups import energy_by_label
 from spikeattn.energy.statistics import CONFIDENCE, REPLICATES, images_by_label, mean_intervals, wilson_interval
@@ -202,6 +205,18 @@ class Profile:
             return energy(self.ledger, self.counts, costs, convention, replicates, seed, confidence)
         activity, labels = CountedActivity(self.ledger, self.counts), self._labels(by)
         return energy_by_label(self.ledger, activity, labels, costs, convention, replicates, seed, confidence)
+
+    def components(
+        self,
+        costs: str | Path | CostTable = DEFAULT_COSTS,
+        model: str | EnergyModel = DEFAULT_MODEL,
+        first_conv: str = "once",
+        replicates: int = REPLICATES,
+        seed: int = 0,
+        confidence: float = CONFIDENCE,
+    ) -> ComponentTable:
+        """Arithmetic, neurons, addressing and memory apart, in mJ; see `spikeattn.energy.components`."""
+        return components(self.ledger, self.counts, costs, model, first_conv, replicates, seed, confidence)
 
     def over_time(self) -> pd.DataFrame:
         """Accuracy and mean firing rate if the run had stopped after t steps, one row per t.

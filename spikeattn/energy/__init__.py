@@ -2,24 +2,31 @@
 
 from spikeattn.energy.compare import compare
 from spikeattn.energy.comparison import Comparison
+from spikeattn.energy.components import ComponentTable, components
 from spikeattn.energy.conventions import Convention, get_convention, list_conventions
 from spikeattn.energy.costs import CostTable, get_costs, list_costs
 from spikeattn.energy.estimate import EnergyTable, energy, operations
+from spikeattn.energy.memory import EnergyModel, get_model, list_models
 from spikeattn.energy.published import energy_from_rates
 from spikeattn.energy.twins import measure_gamma
 
 __all__ = [
+    "ComponentTable",
     "Comparison",
     "Convention",
     "CostTable",
+    "EnergyModel",
     "EnergyTable",
+    "components",
     "compare",
     "energy",
     "energy_from_rates",
     "get_convention",
     "get_costs",
+    "get_model",
     "list_conventions",
     "list_costs",
+    "list_models",
     "measure_gamma",
     "operations",
 ]

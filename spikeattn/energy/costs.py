@@ -43,6 +43,8 @@ OPERATIONS = {
     "sop": "synaptic operation, where that has a price of its own (chips); elsewhere it is an ac",
     "add": "one addition alone",
     "mult": "one multiplication alone",
+    "address_add": "addition of two addresses",
+    "address_mult": "multiplication of two addresses",
 }
 ARITHMETIC = ("mac", "ac", "mask")
 STATUSES = {

@@ -324,7 +324,7 @@ class _Planner:
     def _add(
         self, origin: Origin, name: str, shape: tuple[int, ...], static: bool, flags: Tensor, tap: Tap
     ) -> entries.Tensor:
-        neuron = self.found.get(name) if origin.maker == "neuron" else None
+        neuron = self.found.get(origin.name or "") if origin.maker == "neuron" else None
         sources = self._sources(origin)
         binary = neuron is not None and nodes.emits_binary(neuron)
         if sources and None not in sources:
