@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -96,7 +96,7 @@ def components(
     convention = get_convention("exact", first_conv=first_conv)
     check_prices(costs, model)
     activity = CountedActivity(ledger, counts)
-    total = cache(activity.total)
+    total = lru_cache(maxsize=8)(activity.total)  # the lines of a layer stand together
     lines = lines_of(ledger, convention, model)
     rows = sorted({(line.part, line.component) for line in lines}, key=_order)
     energies = np.zeros((activity.n_images, len(rows)))

@@ -150,9 +150,9 @@ class CostTable:
 
     @property
     def status(self) -> str:
-        """The weakest status of any entry."""
+        """The weakest status of any price above 0, in the order of `STATUSES`."""
         costs = (*self.entries.values(), *self.memory.values())
-        return max((cost.status for cost in costs), key=list(STATUSES).index)
+        return max((cost.status for cost in costs if cost.pj > 0), key=list(STATUSES).index, default="choice")
 
     def notes(self) -> list[str]:
         """What a reader must know about these prices: every entry that is not confirmed (choices aside)."""

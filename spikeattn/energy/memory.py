@@ -21,6 +21,16 @@ A word costs one access of a memory as large as what it comes from (all weights 
 potentials), interpolated linearly between 0, the memories of the cost table, and constant beyond the largest: a larger
 buffer is several of them. The memories are Horowitz's; SpikingJelly takes the same prices.
 
+`lemaire-2022` equals LemaireEnergyProfiler to the last operation, word and pJ where both can count: single-step binary
+networks with the first layer at every step, images one by one. The differences: there, a layer that receives anything
+but 0 and 1 is dense (here integer spikes count by value), buffers hold the whole batch and, of real inputs and of plain
+torch layers, all time steps (here one step of one image), other neurons than IF and LIF are refused, and a first layer
+runs at every step also on a still image. `compute+memory` charges the weights that spikes really meet, which the nominal
+k^2 per spike overstates: in a padded 3x3 convolution of stride 2 by 4.3 (reads, addresses, potentials) and 1.9
+(additions), in one of stride 1 by the border. Its weight reads, bias reads and neuron states equal those of
+SpikingJelly's SimpleEnergyProfiler, which prices every byte at 24.96 pJ whatever memory it is in; that price, and the
+models NeuroMC and SpikeSim, are not offered here.
+
 Left out, here as there: pools, batch norms (they fold into the weights), memory and addresses of products of spikes
 (token sums, q k^T: their additions are in `compute`), keeping the output of a first layer that runs once for a still
 image, control and leakage currents.

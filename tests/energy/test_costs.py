@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from spikeattn.energy.costs import Cost, CostTable, get_costs, list_costs
+from spikeattn.energy import energy
+from spikeattn.energy.costs import DEFAULT, Cost, CostTable, MemoryCost, get_costs, list_costs
 from spikeattn.errors import SpikeattnError
 
 FULL = """
@@ -24,6 +25,19 @@ pj = 0.01
 source = "ours"
 status = "choice"
 """
+MEMORY = """
+[memory.near]
+pj = 3
+bytes = 1024
+access_bits = 32
+source = "page 4"
+status = "confirmed"
+[memory.far]
+pj = 70
+access_bits = 64
+source = "page 4"
+status = "confirmed"
+"""
 
 
 def test_the_tables_of_the_package():
@@ -38,9 +52,65 @@ def test_the_tables_of_the_package():
     assert get_costs(table) is table
 
 
+def test_the_tables_hold_what_the_sources_say():
+    macs = {
+        "horowitz-45nm-fp32": 4.6,
+        "horowitz-45nm-fp16": 1.5,
+        "horowitz-45nm-int8": 0.23,
+        "horowitz-45nm-int32": 3.2,
+    }
+    for name, mac in (macs | {"7nm-fp16": 0.5, "7nm-int8": 0.077}).items():
+        table = get_costs(name)
+        assert table.price("mac") == mac == pytest.approx(table.price("mult") + table.price("add"))
+        assert table.price("sop") == table.price("ac") == table.price("add")
+        assert table.status == ("secondary" if name.startswith("7nm") else "confirmed")
+        assert bool(table.notes()) == bool(table.memory == {})  # 7 nm: seen in one secondary source
+    assert list_costs()[0] == DEFAULT == "horowitz-45nm-fp32"
+    memory = get_costs().memory
+    assert {(m.bytes, m.pj) for m in memory.values()} == {(8192, 10), (32768, 20), (2**20, 100), (None, 1300)}
+
+
+def test_chips_price_synaptic_operations_alone():
+    assert get_costs("loihi").price("sop") == 23.6 and get_costs("seneca").price("sop") == 2.8
+    chips = [name for name in list_costs() if "mac" not in get_costs(name).entries]
+    assert len(chips) == 10 and "speck" not in list_costs()
+    assert get_costs("truenorth").notes() == ["cost-status: truenorth: sop: secondary, seen in one secondary source"]
+    assert not get_costs("loihi").has("mac")
+    with pytest.raises(SpikeattnError, match="'loihi' has no price for mac"):
+        get_costs("loihi").price("mac")
+
+
+def test_nothing_unverified_is_shipped():
+    for name in list_costs():
+        assert get_costs(name).status != "unverified"
+        assert set(get_costs(name).frame()["status"]) <= {"confirmed", "choice", "secondary"}
+
+
+def test_unpriced_operations_are_listed_never_zero(ledger, counts):
+    table = energy(ledger, counts, "loihi")
+    rows = table.set_index("part")
+    assert rows.energy_mj["SPS"] == pytest.approx(rows.sops["SPS"] * 23.6e-9)  # the first convolution left out
+    assert rows[["energy_mj", "ci_low", "ci_high", "share"]].loc["SDSA"].isna().all()
+    assert table.unpriced == {c: pytest.approx(rows[c]["total"]) for c in ("macs", "acs", "mask_ops")}
+    (note,) = [note for note in table.notes if note.startswith("unpriced")]
+    assert "loihi has no price for 1,377 macs" in note
+    assert table.total.value == pytest.approx(rows.sops["total"] * 23.6e-9)
+    assert energy(ledger, counts).unpriced == {}
+
+
+def test_frame_lists_entries_and_memories():
+    frame = get_costs().frame()
+    assert frame.columns.tolist() == ["entry", "pj", "per", "bytes", "source", "status"]
+    rows = frame.set_index("entry")
+    assert rows.per["sram-8kb"] == "64-bit access" and rows.bytes["sram-8kb"] == 8192
+    assert rows.per["mac"] == "operation" and rows["bytes"].isna()[["mac", "dram"]].all()
+
+
 def test_a_users_own_file(tmp_path):
     path = tmp_path / "mine.toml"
-    path.write_text(FULL)
+    path.write_text(FULL.replace("[entries.mac]", "bits = 16\n[entries.mac]", 1) + MEMORY)
+    assert get_costs(path).memory["far"] == MemoryCost(70, None, 64, "page 4", "confirmed")
+    assert get_costs(path).bits == 16 and get_costs(path).status == "unverified"
     for given in (path, str(path)):
         assert get_costs(given).entries["ac"] == Cost(0.5, "page 3", "unverified")
 
@@ -57,11 +127,22 @@ def test_a_users_own_file(tmp_path):
         ('"choice"', '"guessed"', "unknown status of mask"),
         ('title = "a chip"', "", "'title' is missing"),
         ('title = "a chip"', "title =", "not valid TOML"),
+        ('title = "a chip"', 'title = "a chip"\nbit = 8', "unknown key of .*mine.toml 'bit': did you mean 'bits'"),
+        ('title = "a chip"', 'title = "a chip"\nbits = 0', "bits is 0, it must be a whole number"),
+        ("pj = 0.5", "pj = 0.5\nPJ = 1", "unknown key of .*entries.ac. 'PJ'"),
+        ("pj = 3", "pj = -3", "price of near is -3"),
+        ("bytes = 1024", "bytes = 1.5", "bytes of near is 1.5"),
+        ("bytes = 1024", "byte = 1024", "unknown key of .*memory.near. 'byte': did you mean 'bytes'"),
+        ("bytes = 1024", "", "two memories have the same size"),
+        ("access_bits = 32", "access_bits = 0", "access_bits of near is 0"),
+        ("access_bits = 32", "", r"\[memory.near\] lacks access_bits"),
+        ("pj = 70", 'pj = 70\nstatus = "seen"', "not valid TOML"),
     ],
 )
 def test_a_bad_file_is_one_clear_error(tmp_path, old, new, message):
     path = tmp_path / "mine.toml"
-    path.write_text(FULL.replace(old, new))
+    assert old in FULL + MEMORY
+    path.write_text((FULL + MEMORY).replace(old, new))
     with pytest.raises(SpikeattnError, match=message):
         get_costs(path)
 
