@@ -20,7 +20,7 @@ _CHUNK_BYTES = 32 * 2**20
 _DRAWS = 2**15  # at a time, so that they and their counts stay in the cache
 _NO_SPREAD = 1e-10  # of the second moment: a replicate that drew equal images only
 _ENDLESS = 1e30
-_DOUBLE_BELOW = 1000  # images; above, single precision halves time and memory and costs some 1e-6 of a standard error
+DOUBLE_BELOW = 1000  # images; above, single precision halves time and memory and costs some 1e-6 of a standard error
 
 Floats = NDArray[np.float64]
 
@@ -41,7 +41,7 @@ def bootstrap_means(table: ArrayLike, replicates: int = REPLICATES, seed: int = 
     origin = np.where(low == high, low, table.mean(axis=0))  # a constant column stays exactly constant
     scale = np.maximum(high - origin, origin - low)
     scale[scale == 0] = 1
-    centred = np.empty(table.shape, np.float64 if len(table) < _DOUBLE_BELOW else np.float32)
+    centred = np.empty(table.shape, np.float64 if len(table) < DOUBLE_BELOW else np.float32)
     for start in range(0, len(table), 1024):  # blocks of rows: no second copy in double precision
         rows = slice(start, start + 1024)
         centred[rows] = (table[rows] - origin) / scale

@@ -54,7 +54,7 @@ def test_single_precision_moves_the_limits_by_less_than_a_thousandth_of_their_wi
         [rng.lognormal(0, 2, (4000, 4)), 1e9 + rng.normal(size=(4000, 4)), rng.random((4000, 4)) < 0.01], 1
     )
     single = np.array(percentile_limits(bootstrap_means(x)))
-    monkeypatch.setattr(bootstrap, "_DOUBLE_BELOW", 10**9)
+    monkeypatch.setattr(bootstrap, "DOUBLE_BELOW", 10**9)
     double = np.array(percentile_limits(bootstrap_means(x)))
     assert (single != double).any()
     assert (np.abs(single - double) < 1e-5 * (double[1] - double[0])).all()
@@ -83,3 +83,17 @@ def test_studentised_limits_shift_and_scale():
 def test_limits_without_an_end_are_infinite():
     low, high = studentised_limits(np.array([[1.0, 4.0], [2.0, 4.0], [3.0, 5.0]]))
     assert np.isneginf(low[0]) and np.isposinf(high[0])
+
+
+def test_studentised_limits_cover_where_percentiles_do_not():
+    rng = np.random.default_rng(12)
+    found = {"studentised": [], "percentile": []}
+    for seed in range(20):
+        x = rng.exponential(1.0, (25, 50))
+        for name, (low, high) in {
+            "studentised": studentised_limits(x, 1000, seed),
+            "percentile": percentile_limits(bootstrap_means(x, 1000, seed)),
+        }.items():
+            found[name].append((low <= 1) & (high >= 1))
+    assert 0.93 < np.mean(found["studentised"]) < 0.97
+    assert np.mean(found["percentile"]) < 0.92
