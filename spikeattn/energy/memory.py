@@ -25,8 +25,8 @@ buffer is several of them. The memories are Horowitz's; SpikingJelly takes the s
 networks with the first layer at every step, images one by one. The differences: there, a layer that receives anything
 but 0 and 1 is dense (here integer spikes count by value), buffers hold the whole batch and, of real inputs and of plain
 torch layers, all time steps (here one step of one image), other neurons than IF and LIF are refused, and a first layer
-runs at every step also on a still image. `compute+memory` charges the weights that spikes really meet, which the nominal
-k^2 per spike overstates: in a padded 3x3 convolution of stride 2 by 4.3 (reads, addresses, potentials) and 1.9
+runs at every step also on a still image. `compute+memory` charges the weights that spikes really meet, which the
+nominal k^2 per spike overstates: in a padded 3x3 convolution of stride 2 by 4.3 (reads, addresses, potentials) and 1.9
 (additions), in one of stride 1 by the border. Its weight reads, bias reads and neuron states equal those of
 SpikingJelly's SimpleEnergyProfiler, which prices every byte at 24.96 pJ whatever memory it is in; that price, and the
 models NeuroMC and SpikeSim, are not offered here.
