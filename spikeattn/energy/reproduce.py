@@ -162,7 +162,7 @@ def _parameters(entry: str) -> int:
 
 
 def _attention() -> Iterator[Row]:
-    """Q, K, V and attention of one block: the ANN (E1) over the SNN (E2), as printed and with the layers' dimensions."""
+    """Q, K, V and attention of one block: the ANN (E1) over the SNN (E2), as printed and with the layers' sizes."""
     ledger, activity = _reference()
     blocks = tokens_and_channels(ledger)[0]
     mac, ac = _prices()
