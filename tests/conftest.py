@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+
+# Tiny networks wait on each other's threads longer than they compute, most of all on a busy machine.
+torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parents[1]
 
