@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import spikingjelly
@@ -32,8 +33,11 @@ def describe(model: nn.Module) -> dict[str, Any]:
     }
 
 
-def provenance_of(model: nn.Module, loader: Iterable[Any], images: Tensor) -> dict[str, Any]:
-    """Everything a rerun needs; JSON types only. Counts may be joined only where `settings` are equal."""
+def provenance_of(model: nn.Module, loader: Iterable[Any], images: Tensor | None = None) -> dict[str, Any]:
+    """Everything a rerun needs; JSON types only. Counts may be joined only where `settings` are equal.
+
+    `images` is the first batch, whose shape without the batch is kept; before it is read there is none to keep.
+    """
     data = getattr(loader, "dataset", None)
     device = device_of(model)
     cuda = device.type == "cuda"
@@ -45,7 +49,7 @@ def provenance_of(model: nn.Module, loader: Iterable[Any], images: Tensor) -> di
         "neurons": implementation_in_use(device),
         "threads": torch.get_num_threads(),
         "dtype": str(next((p.dtype for p in model.parameters()), torch.float32)).removeprefix("torch."),
-        "input": list(images.shape[1:]),
+        "input": None if images is None else list(images.shape[1:]),
         "path": "plain",
         "tf32": bool(cuda and torch.backends.cudnn.allow_tf32),
         "cudnn_benchmark": bool(cuda and torch.backends.cudnn.benchmark),
@@ -54,4 +58,16 @@ def provenance_of(model: nn.Module, loader: Iterable[Any], images: Tensor) -> di
         "spikingjelly": getattr(spikingjelly, "__version__", "unknown"),
         "timm": timm.__version__,
     }
-    return {"settings": settings, "python": platform.python_version(), "platform": platform.platform()}
+    plain = json.loads(json.dumps(settings))  # as it is read back: tuples are lists
+    return {"settings": plain, "python": platform.python_version(), "platform": platform.platform()}
+
+
+def first_difference(old: Any, new: Any, name: str = "") -> tuple[str, Any, Any] | None:
+    """Dotted name, old and new value of the first entry in which two records differ; None if they are equal."""
+    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+        return None if old == new else (name, old, new)
+    for key in {**old, **new}:
+        found = first_difference(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+        if found is not None:
+            return found
+    return None

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from spikeattn.data.loaders import batches_of, check_finite, n_samples
 from spikeattn.errors import SpikeattnError
-from spikeattn.provenance import describe, device_of, provenance_of
+from spikeattn.provenance import describe, device_of, first_difference, provenance_of
 from spikeattn.recording import neurons as nodes
 from spikeattn.recording.counting import kind_of
 from spikeattn.recording.counts import Counts, batch_table, merge
@@ -72,6 +72,8 @@ def profile(
     if out is None:
         return run.execute(loader, None, progress)
     with RunFolder(out, resume) as folder:
+        if resume:
+            _check_settings(folder.ledger(), provenance_of(model, loader)["settings"])
         if folder.finished():
             return Profile.load(folder.path)
         return run.execute(loader, folder, progress)
@@ -95,12 +97,12 @@ class _Run:
         _check_weights(model)
 
     def execute(self, loader: Iterable[Any], folder: RunFolder | None, progress: bool) -> Profile:
-        done = {number for part in folder.parts() for number in part.batches} if folder is not None else set()
+        earlier = folder.parts() if folder is not None else []
         writer = PartWriter(folder)
         modes = {module: module.training for module in self.model.modules()}
         self.model.eval()
         try:
-            ledger = self._pass(loader, done, folder, writer, progress)
+            ledger = self._pass(loader, earlier, folder, writer, progress)
         finally:
             for module, training in modes.items():
                 module.training = training
@@ -124,18 +126,20 @@ class _Run:
         return Profile.load(folder.path)
 
     def _pass(
-        self, loader: Iterable[Any], done: set[int], folder: RunFolder | None, writer: PartWriter, progress: bool
+        self, loader: Iterable[Any], earlier: list[Part], folder: RunFolder | None, writer: PartWriter, progress: bool
     ) -> Ledger | None:
-        """Run every batch that is not done; the ledger, or None where nothing was left to run."""
+        """Run every batch that is in no earlier part; the ledger, or None where nothing was left to run."""
+        done = {number for part in earlier for number in part.batches}
+        seen = sum(len(part.skipped) + (0 if part.table is None else part.table.num_rows) for part in earlier)
         made: Plan | None = None
         recorder: Recorder | None = None
-        total = n_samples(loader)
-        bar = tqdm(total=total, unit="image", disable=not progress, smoothing=0.1)
+        bar = tqdm(total=n_samples(loader), initial=seen, unit="image", disable=not progress, smoothing=0.1)
         try:
             for batch in batches_of(loader, done):
                 skipped = tuple((item.id, item.reason) for item in batch.skipped)
                 if len(batch.images) == 0:
                     writer.add(Part((batch.number,), {}, skipped, None))
+                    bar.update(len(skipped))
                     continue
                 check_finite(batch)
                 images = batch.images.to(self.device, non_blocking=True)
@@ -148,7 +152,7 @@ class _Run:
                     counts = tally.collect(output[0] if isinstance(output, (tuple, list)) else output)
                 table = batch_table(counts, batch.index.tolist(), batch.ids, batch.labels.tolist())
                 writer.add(Part((batch.number,), counts.flags, skipped, table))
-                bar.update(len(images))
+                bar.update(len(images) + len(skipped))
         finally:
             bar.close()
             if recorder is not None:
@@ -180,18 +184,21 @@ def _check_weights(model: nn.Module) -> None:
 
 
 def _check_same(earlier: Ledger | None, now: Ledger) -> None:
-    """A resumed run must be the same run."""
+    """A resumed run must be the same run, seen from its first batch."""
+    if earlier is not None and earlier.hash() != now.hash():
+        raise SpikeattnError("resume: the folder holds counts of another model or input size; give another folder")
+
+
+def _check_settings(earlier: Ledger | None, now: dict[str, Any]) -> None:
+    """A resumed run must have the settings it was started with; the ledger's hash covers the input's shape."""
     if earlier is None:
         return
-    if earlier.hash() != now.hash():
-        raise SpikeattnError("resume: the folder holds counts of another model or input size; give another folder")
-    old, new = earlier.provenance["settings"], now.to_dict()["provenance"]["settings"]
-    different = [key for key in new if old.get(key) != new[key]]
-    if different:
-        key = different[0]
+    old = dict(earlier.provenance.get("settings", {}))
+    if difference := first_difference({**old, "input": None}, {**now, "input": None}):
+        name, was, given = difference
         raise SpikeattnError(
-            f"resume: {key} is {new[key]!r} now and was {old.get(key)!r}; the counts would not belong together. Repeat "
-            "the run's settings, or give another folder"
+            f"resume: {name} is {given!r} now and was {was!r}; the counts would not belong together. Repeat the run's "
+            "settings, or give another folder"
         )
 
 

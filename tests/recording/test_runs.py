@@ -235,10 +235,12 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(tmp_path) -> None:
     with pytest.raises(SpikeattnError, match="interrupted run without counts.parquet"):
         sa.Profile.load(tmp_path / "run")
     other = sa.make_loader(dataset, batch_size=3, limit=18)
-    with pytest.raises(SpikeattnError, match="resume: data is"):
+    with pytest.raises(SpikeattnError, match="resume: data.batch_size is 3 now and was 4"):
         sa.profile(model, other, out=tmp_path / "run", resume=True)
     resumed = sa.profile(model, loader, out=tmp_path / "run", resume=True)
     assert resumed.n_images == 18
+    with pytest.raises(SpikeattnError, match="resume: data.chosen is 2 now and was 18"):  # a finished one as well
+        sa.profile(model, sa.make_loader(dataset, batch_size=4, limit=2), out=tmp_path / "run", resume=True)
     for name in ("counts.parquet", "model.json"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert whole.rates().equals(resumed.rates())
