@@ -226,7 +226,7 @@ def _built(name: str, image: tuple[int, ...]) -> nn.Module:
 
     if name in model_names():
         raise SpikeattnError(f"{name} is a spiking network: profile it on the same images and compare the two profiles")
-    if name not in timm.list_models():
+    if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=5)
         raise unknown("ANN", name, {*twin_names(), *close})
     size = {"in_chans": image[0], "img_size": image[1:]} if name in twin_names() else {}

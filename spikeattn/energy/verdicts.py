@@ -25,7 +25,7 @@ def beside_ann(
         if losing:
             found.append(f"{price['costs']}: {name} loses to {price['against']} in {', '.join(losing)}.")
     alone = _rows(attention, prices.iloc[0].to_dict()) if len(attention) else []
-    ratios = [f"{row['ratio']:.4g} times for {row['part']}" for row in alone if pd.notna(row["ratio"])]
+    ratios = [f"{_number(row['ratio'])} times for {row['part']}" for row in alone if pd.notna(row["ratio"])]
     if ratios:
         found.append(
             f"{prices['costs'].iloc[0]}: softmax attention costs, against the spiking one, {' and '.join(ratios)}."
@@ -42,11 +42,11 @@ def beside_profile(name: str, against: str, parts: pd.DataFrame) -> tuple[str, .
 def _outcome(name: str, price: dict[str, Any], total: dict[str, Any]) -> str:
     theirs, ratio = price["against"], total["ratio"]
     start = f"{price['costs']}: {theirs} costs {total['against_mj']:.4g} mJ per image, {name} {total['energy_mj']:.4g}"
-    start += f" mJ, a ratio of {ratio:.4g}{_limits(total)}"
+    start += f" mJ, a ratio of {_number(ratio)}{_limits(total)}"
     if total["verdict"] == "wins":
         return f"{start}: {name} is cheaper."
     if total["verdict"] == "loses":
-        return f"{start}: {name} loses, it costs {1 / ratio:.4g} times as much as {theirs}."
+        return f"{start}: {name} loses, it costs {_number(1 / ratio)} times as much as {theirs}."
     if total["verdict"] == "undecided":
         return f"{start}: the interval holds 1, so these images do not tell which is cheaper."
     return f"{start}; without an interval that is no verdict."
@@ -71,10 +71,15 @@ def _break_even(
 
 def _limits(row: dict[str, Any]) -> str:
     if row["interval"] == "lower bound":
-        return f" (at least {row['ratio_low']:.4g})"
+        return f" (at least {_number(row['ratio_low'])})"
     if pd.isna(row["ratio_low"]):
         return ""
-    return f" [{row['ratio_low']:.4g}, {row['ratio_high']:.4g}]"
+    return f" [{_number(row['ratio_low'])}, {_number(row['ratio_high'])}]"
+
+
+def _number(value: float) -> str:
+    """Four digits, without an exponent for a large ratio."""
+    return f"{value:,.0f}" if 1000 <= value < float("inf") else f"{value:.4g}"
 
 
 def _rows(frame: pd.DataFrame, price: dict[str, Any]) -> list[dict[str, Any]]:
