@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +15,8 @@ import torch.utils.data
 from torch import Tensor
 
 from spikeattn.errors import SpikeattnError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,12 @@ class Dataset(torch.utils.data.Dataset):
     @abstractmethod
     def id(self, i: int) -> str:
         """Name of sample `i`, the same on every machine ("n01440764/n01440764_0.JPEG")."""
+
+    def remark(self, *notes: str) -> None:
+        """Add notes, each logged as a warning."""
+        self.notes = (*self.notes, *notes)
+        for note in notes:
+            logger.warning("%s: %s", self.spec, note)
 
     def preparation(self) -> dict[str, Any]:
         """How a stored sample becomes the model's input; JSON types only."""
@@ -104,6 +114,15 @@ class ModelInput:
             time_steps=getattr(model, "time_steps", None),
             num_classes=getattr(model, "num_classes", None) or config.get("num_classes"),
             config=config,
+        )
+
+    def class_notes(self, classes: Sequence[str] | None) -> tuple[str, ...]:
+        """What to say where the model has another number of outputs than the data has classes."""
+        if classes is None or self.num_classes in (None, len(classes)):
+            return ()
+        return (
+            f"the model has {self.num_classes} outputs and the data {len(classes)} "
+            f"{'class' if len(classes) == 1 else 'classes'}: accuracy has no meaning unless their numbering agrees",
         )
 
     def require(self, what: str, channels: int, size: tuple[int, int], advice: str) -> None:

@@ -64,5 +64,8 @@ class Digits(Dataset):
 def open_digits(model: Any = None, *, split: str | None = None) -> Digits:
     """The held-out digits (or `split="train"`), checked against what the model takes."""
     advice = "create the model with in_chans=1, img_size=16"
-    ModelInput.of(model).require("a digit", 1, (16, 16), advice)
-    return Digits(split or "test")
+    wants = ModelInput.of(model)
+    wants.require("a digit", 1, (16, 16), advice)
+    digits = Digits(split or "test")
+    digits.remark(*wants.class_notes(digits.classes))
+    return digits

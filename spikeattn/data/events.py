@@ -219,7 +219,9 @@ def open_events(
     advice = f"create it with in_chans=2, img_size={sensor[0]} (or a divisor of it: counts are then summed)"
     wants.require(f"a frame of {source.title}", 2, (sensor[0] // block, sensor[1] // block), advice)
     load = datasets.EventBuilder(config, raw).get_loader()
-    return EventDataset(kind, spec or f"{kind}:{path}", taken, source, sorted(files), load, sensor, steps, block)
+    dataset = EventDataset(kind, spec or f"{kind}:{path}", taken, source, sorted(files), load, sensor, steps, block)
+    dataset.remark(*wants.class_notes(dataset.classes))
+    return dataset
 
 
 def _block(wants: ModelInput, sensor: tuple[int, int]) -> int:

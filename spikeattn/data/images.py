@@ -8,7 +8,6 @@ folders that happen to be present. Here a corrupt image is a `Skipped`, ImageNet
 from __future__ import annotations
 
 import io
-import logging
 import math
 import tarfile
 from collections.abc import Sequence
@@ -26,8 +25,6 @@ from torch import Tensor
 
 from spikeattn.data.dataset import Dataset, ModelInput, Skipped, printable, skip, unreadable_kind
 from spikeattn.errors import SpikeattnError
-
-logger = logging.getLogger(__name__)
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 SPLITS = {"train", "val", "valid", "validation", "test"}
@@ -75,18 +72,10 @@ class ImageDataset(Dataset):
         self._config = _data_config(wants, spec)
         self._mode = "L" if self._config["input_size"][0] == 1 else "RGB"
         self.transform = create_transform(**self._config)
-        notes = []
         if wants.size is None:
             h, w = self._config["input_size"][1:]
-            notes.append(f"the model states no input size: timm's default transform to {h}x{w} pixels is used")
-        if classes is not None and wants.num_classes not in (None, len(classes)):
-            notes.append(
-                f"the model has {wants.num_classes} outputs and the data {len(classes)} classes: "
-                "accuracy has no meaning unless their numbering agrees"
-            )
-        self.notes = tuple(notes)
-        for note in notes:
-            logger.warning("%s: %s", spec, note)
+            self.remark(f"the model states no input size: timm's default transform to {h}x{w} pixels is used")
+        self.remark(*wants.class_notes(classes))
 
     def __len__(self) -> int:
         return len(self._files)
