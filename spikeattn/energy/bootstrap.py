@@ -82,6 +82,8 @@ def reweighted(columns: NDArray[np.floating], replicates: int = REPLICATES, seed
     """Means of resampled rows in the precision of the columns: [replicates, C] from [N, C]; centre them before."""
     if replicates < 100:
         raise SpikeattnError(f"replicates is {replicates}; a percentile interval needs at least 100, 2000 is usual")
+    if seed < 0:
+        raise SpikeattnError(f"seed is {seed}; a whole number of 0 or more is needed")
     n = len(columns)
     means = np.empty((replicates, columns.shape[1]))
     start = 0
