@@ -1,7 +1,7 @@
 """Registration with timm at the price of timm's import only where timm is imported anyway.
 
-`timm.create_model("sdt_8_512")` must work after `import spikeattn`, whichever of the two is imported first; but importing
-timm (and torch with it) takes seconds, which a program that only asks for `--help` should not wait for.
+`timm.create_model("sdt_8_512")` must work after `import spikeattn`, whichever of the two is imported first; but
+importing timm (and torch with it) takes seconds, which a program that only asks for `--help` should not wait for.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def shipped_weights(name: str) -> Path:
         shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.safetensors"))) or "none"
         raise SpikeattnError(
             f"no trained weights of {name!r} come with the package (there are: {shipped}); "
-            "give a file with checkpoint=, or leave out pretrained for random weights"
+            "give a checkpoint file, or leave out pretrained for random weights"
         )
     return path
 

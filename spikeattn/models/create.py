@@ -46,7 +46,7 @@ def create_model(
     if name not in model_names():
         raise unknown("model", name, model_names())
     if pretrained and checkpoint is not None:
-        raise SpikeattnError("give checkpoint= for a file of your own or pretrained=True for the shipped one, not both")
+        raise SpikeattnError("give either a checkpoint of your own or pretrained for the shipped weights, not both")
     model = model_entrypoint(name)(**kwargs).eval()
     model.provenance = {
         "name": name,
