@@ -289,8 +289,10 @@ def prices_of(costs: CostTable) -> Floats:
 def part_energies(ledger: Ledger, activity: Activity, costs: CostTable, convention: Convention) -> dict[str, float]:
     """Mean mJ per image of every part and of the "total": the numbers of `price`, without its intervals."""
     parts, amounts, _ = amounts_of(ledger, activity, convention)
-    energies = _with_total(amounts @ prices_of(costs) * PJ_TO_MJ).mean(axis=0)
-    return dict(zip([*parts, "total"], energies.tolist(), strict=True))
+    prices = prices_of(costs)
+    energies = _with_total(amounts @ prices * PJ_TO_MJ)
+    least = _with_total((_fixed(ledger, convention, parts) @ prices * PJ_TO_MJ)[None])[0]
+    return dict(zip([*parts, "total"], statistics.means_above(energies, least).tolist(), strict=True))
 
 
 def _position(part: str) -> int:

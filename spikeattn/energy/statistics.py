@@ -40,6 +40,7 @@ __all__ = [
     "bootstrap_means",
     "mean_intervals",
     "mean_intervals_by",
+    "means_above",
     "percentile_limits",
     "studentised_limits",
     "t_interval",
@@ -228,6 +229,11 @@ def _bounds(table: Floats, nonzero: NDArray[np.int64], ceiling: Floats, confiden
     spread = np.sqrt((np.where(table > 0, table - mean, 0) ** 2).sum(axis=0) / (some - 1) / some)
     student = np.where(nonzero > 1, mean + special.stdtrit(some - 1, level) * spread, np.nan)
     return share * np.where(known, ceiling, student)
+
+
+def means_above(table: Floats, floor: Floats) -> Floats:
+    """The values of `mean_intervals` with this floor, to the last digit, without their limits: [C] from [N, C]."""
+    return _less(table, floor).mean(axis=0) + floor
 
 
 def _less(table: Floats, floor: Floats) -> Floats:

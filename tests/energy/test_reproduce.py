@@ -1,0 +1,163 @@
+"""Every printed figure beside ours; the bars of the project recomputed from the geometry alone."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+from spikeattn.energy.dense import DENSE, DenseFormula, dense_macs, tokens_and_channels
+from spikeattn.energy.published import entry_ledger, packaged_table
+from spikeattn.energy.reproduce import ENTRY_POINTS, reproduce, table
+from spikeattn.errors import SpikeattnError
+from tests.conftest import ROOT
+
+N = 196
+E_MAC, E_AC = 4.6, 0.9
+FIRST = 9 * 3 * 64 * 224**2
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return reproduce()
+
+
+@pytest.fixture
+def find(rows):
+    """The one row of this model, quantity and convention."""
+
+    def one(model, quantity, convention=None):
+        fitting = [r for r in rows if (r.model, r.quantity) == (model, quantity)]
+        fitting = [r for r in fitting if convention in (None, r.convention)]
+        assert len(fitting) == 1, fitting
+        return fitting[0]
+
+    return one
+
+
+def test_the_ann(find):
+    name, D = "Transformer-8-512 (ANN)", 512
+    stem = FIRST + 3.5 * 9 * 64 * 128 * 112**2
+    linear = 8 * 12 * N * D**2
+    printed = (stem + linear + 8 * (2 * N * D**2 + 3 * N**2) + 512_000) * E_MAC * 1e-9
+    row = find(name, "energy, mJ", "sdt-ann-printed")
+    assert row.computed == pytest.approx(printed, rel=1e-12) and row.evidence == "reconstruction, fairly strong"
+    assert abs(row.computed - 41.77) < 0.02 and row.printed == 41.77 and row.same_digits
+    quarter = (stem + linear + 8 * N**2 * D / 2) * E_MAC * 1e-9
+    row = find(name, "energy, mJ", "spikformer-ann-printed")
+    assert row.computed == pytest.approx(quarter, rel=1e-12)
+    assert (round(row.computed, 2), row.as_printed, row.same_digits) == (38.34, "38.340", True)
+    own = (stem + linear + 8 * 2 * N**2 * D + 512_000) * E_MAC * 1e-9
+    assert dense_macs(entry_ledger("sdt_8_512"), DENSE["dense"]) * E_MAC * 1e-9 == pytest.approx(own) == 39.4283278336
+
+
+@pytest.mark.parametrize(("D", "exact", "printed"), [(384, 6.65e8, 6.7e8), (512, 1.18e9, 1.2e9), (768, 2.66e9, 2.7e9)])
+def test_attention_of_the_ann(find, D, exact, printed):
+    row = find(f"SDT-8-{D}", "attention of the ANN (E1), pJ")
+    assert row.computed == pytest.approx(E_MAC * (3 * N * D**2 + 2 * N * D**2 + 3 * N**2), rel=1e-12)
+    assert float(f"{row.computed:.3g}") == exact or abs(row.computed - exact) < 0.005 * exact
+    assert row.printed == printed and row.same_digits
+
+
+def test_energy_of_the_spiking_network(find):
+    name = "SDT-8-512"
+    assert round(find(name, "energy, mJ", "sdt-printed").computed, 2) == 4.50
+    assert find(name, "energy, mJ", "sdt-printed").evidence == "reconstruction, weak"
+    assert round(find(name, "energy, mJ", "sdt-paper").computed, 2) == 5.35
+    assert find(name, "energy, mJ", "sdt-paper").evidence == "as written"
+    for other in ("8-384", "6-512", "10-512", "8-768"):
+        row = find(f"SDT-{other}", "energy, mJ")
+        assert row.computed is None and row.residual is None and "not published" in row.note
+
+
+def test_attention_ratios(find):
+    rates = packaged_table("table_s1_sdt_8_512")
+    inputs = rates[rates.tensor == "Input"][["T1", "T2", "T3", "T4"]].astype(float).to_numpy()
+    qk = rates[rates.tensor.isin(["Q_S", "K_S"])][["T1", "T2", "T3", "T4"]].astype(float).to_numpy()
+    outputs = rates[rates.tensor.isin(["Q_S", "K_S", "V_S"])][["T1", "T2", "T3", "T4"]].astype(float).to_numpy()
+    D = 512
+    row = find("SDT-8-512", "attention ratio ANN/SNN")
+    e1 = E_MAC * (5 * N * D**2 + 3 * N**2)
+    assert row.computed == pytest.approx(e1 / (E_AC * inputs.mean() * 3 * N**2 * D), rel=1e-9)
+    assert (round(row.computed, 1), row.printed, row.evidence) == (57.2, 57.2, "reconstruction, weak")
+    dense = E_MAC * (3 * N * D**2 + 2 * N**2 * D)
+    products = E_AC * qk.sum() / 8 * N * D
+    own = "attention ratio ANN/SNN, layers' own dimensions"
+    stated = find("SDT-8-512", own, "sdt-paper")
+    assert stated.computed == pytest.approx(dense / (E_AC * outputs.sum() / 8 * N * D**2 + products), rel=1e-9)
+    received = find("SDT-8-512", own, "input-rate[attention=rate-sum]")
+    assert received.computed == pytest.approx(dense / (E_AC * inputs.sum() / 8 * 3 * N * D**2 + products), rel=1e-9)
+    assert (round(stated.computed, 1), round(received.computed, 1)) == (26.3, 4.1)
+    for D, ratio in ((384, 42.6), (768, 87.2)):
+        model = f"SDT-8-{D}"
+        printed = find(model, "attention ratio ANN/SNN")
+        assert (printed.computed, printed.printed) == (None, ratio)
+        implied = find(model, "mean Input rate that the printed ratio implies").computed
+        assert implied == pytest.approx(E_MAC * (5 * N * D**2 + 3 * N**2) / (ratio * E_AC * 3 * N**2 * D))
+        assert f"{implied:.4f}" in printed.note
+        dense = E_MAC * (3 * N * D**2 + 2 * N**2 * D)
+        assert find(model, own).computed == pytest.approx(dense / (E_AC * 4 * implied * 3 * N * D**2))
+
+
+def test_spikformer_and_spikingformer(find, rows):
+    for size, sops, energy in (("8-384", 6.82, 7.734), ("8-512", 11.09, 11.577), ("8-768", 22.09, 21.477)):
+        row = find(f"Spikformer-{size}", "energy, mJ")
+        assert row.computed == pytest.approx(E_AC * sops + E_MAC * round(4 * FIRST / 1e9, 3))
+        assert row.printed == energy and row.same_digits
+    macs = find("Spikingformer-8-512", "MACs, G")
+    assert macs.computed == pytest.approx((4 * FIRST + 512_000) / 1e9) and round(macs.computed, 4) == 0.3473
+    assert macs.printed == 0.3473 and macs.same_digits
+    for size, D, acs in (("8-384", 384, 3.88), ("8-768", 768, 12.54)):
+        row = find(f"Spikingformer-{size}", "energy, mJ")
+        assert row.computed == pytest.approx(E_AC * acs + E_MAC * (4 * FIRST * D / 512 + 1000 * D) / 1e9)
+        assert row.same_digits
+
+
+def test_every_published_row_is_there_once(rows):
+    energies = packaged_table("published_energies")
+    printed = [float(value) for value in energies.power_mJ if value != "not found"]
+    for value in printed:
+        assert any(row.printed == value for row in rows)
+    sources = {row.source.partition(" (arXiv")[0].partition(",")[0] for row in rows}
+    assert {paper.partition(" (")[0] for paper in energies.paper} <= sources | {"ViT", "RSB-CNN-152"}
+    for row in rows:
+        assert (row.computed is None) == bool(row.note and row.convention == "" and "parameters" not in row.quantity)
+        if row.computed is not None and row.printed is not None:
+            assert row.residual == pytest.approx(row.computed - row.printed)
+
+
+def test_rows_are_json_and_blame_nobody(rows):
+    text = json.dumps([row.to_dict() for row in rows], allow_nan=False).lower()
+    for word in ("wrong", "error", "mistake", "incorrect", "false claim"):
+        assert word not in text
+
+
+def test_the_committed_report_is_what_the_code_gives(rows):
+    with (ROOT / "reports" / "published" / "published.csv").open() as file:
+        committed = list(csv.DictReader(file))
+    assert [row["model"] for row in committed] == [row.model for row in rows]
+    for line, row in zip(committed, rows, strict=True):
+        for key in ("quantity", "convention", "as_printed", "evidence", "source", "note"):
+            assert line[key] == getattr(row, key)
+        if row.computed is not None:
+            assert float(line["computed"]) == pytest.approx(row.computed, rel=1e-9)
+    assert list(table(rows).columns) == list(committed[0])
+
+
+def test_geometry_from_one_step_is_that_of_all(sdt_8_512):
+    """Traced at T = 1 and read at T = 4: the ledger of the hand-made geometry."""
+    traced = entry_ledger(ENTRY_POINTS["8-512"])
+    assert traced.time_steps == 4 and traced.dense_macs() == sdt_8_512.dense_macs()
+    assert {s.name: s.dense_macs for s in traced.synapses} == {s.name: s.dense_macs for s in sdt_8_512.synapses}
+    assert tokens_and_channels(traced) == tokens_and_channels(sdt_8_512) == (8, 196, 512)
+    assert entry_ledger("sdt_8_512") is traced
+
+
+def test_formulas_that_do_not_fit(only):
+    with pytest.raises(SpikeattnError, match="0 sizes of attention blocks"):
+        tokens_and_channels(only("conv"))
+    with pytest.raises(SpikeattnError, match="unknown attention of formula 'mine' '2N2D': did you mean '2N"):
+        DenseFormula("mine", "me", "own definition", attention="2N2D")
+    with pytest.raises(SpikeattnError, match="unknown evidence of formula 'mine'"):
+        DenseFormula("mine", "me", "sure")

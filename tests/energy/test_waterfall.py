@@ -1,0 +1,93 @@
+"""The way from one convention to another, and conventions side by side."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from spikeattn.energy.conventions import PRESETS, SWITCHES, get_convention
+from spikeattn.energy.estimate import energy
+from spikeattn.energy.published import PublishedActivity, packaged_table, read_rates
+from spikeattn.energy.waterfall import side_by_side, waterfall
+from spikeattn.errors import SpikeattnError
+
+SPIKE_DRIVEN = ("conv", "conv1", "head", "kv", "sum")
+
+
+@pytest.fixture
+def named(only):
+    """The tiny network with the names that presets ask for."""
+    ledger = only(*SPIKE_DRIVEN)
+    tensors = tuple(dataclasses.replace(t, role="Conv1") if t.name == "lif" else t for t in ledger.tensors)
+    return dataclasses.replace(ledger, tensors=tensors)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_one_switch_at_a_time_ends_at_the_presets_own_total(named, counts, name):
+    steps = waterfall(named, counts, name)
+    assert list(steps.columns) == ["switch", "from", "to", "energy_mj", "difference_mj"]
+    assert steps.energy_mj.iloc[0] == energy(named, counts).total.value
+    assert steps.energy_mj.iloc[-1] == energy(named, counts, convention=name).total.value  # not approximately
+    assert steps.switch[0] == "start" and steps.difference_mj[0] == 0
+    assert np.allclose(steps.difference_mj[1:], np.diff(steps.energy_mj))
+    changed = [s for s in SWITCHES if getattr(PRESETS[name], s) != getattr(PRESETS["exact"], s)]
+    assert list(steps.switch[1:]) == changed
+    for row in steps[1:].itertuples():
+        assert row[2] == getattr(PRESETS["exact"], row.switch) and row.to == getattr(PRESETS[name], row.switch)
+    assert steps.attrs == {"start": "exact", "to": name, "costs": "horowitz-45nm-fp32"}
+
+
+def test_every_step_is_a_convention_of_its_own(named, counts):
+    steps = waterfall(named, counts, "sdt-paper")
+    switches = {}
+    for row in steps[1:].itertuples():
+        switches[row.switch] = row.to
+        assert row.energy_mj == energy(named, counts, convention=get_convention("exact", **switches)).total.value
+
+
+def test_the_way_back_is_walked_backwards(named, counts):
+    there, back = waterfall(named, counts, "sdt-paper"), waterfall(named, counts, "exact", start="sdt-paper")
+    assert list(back.switch[1:]) == list(there.switch[1:])[::-1]
+    assert np.allclose(back.energy_mj[::-1], there.energy_mj)
+    assert len(waterfall(named, counts, "exact")) == 1
+
+
+def test_from_published_rates(sdt_8_512):
+    activity = PublishedActivity(sdt_8_512, read_rates(packaged_table("table_s1_sdt_8_512"), sdt_8_512))
+    steps = waterfall(sdt_8_512, activity, "sdt-printed", start="input-rate").set_index("switch")
+    assert round(steps.energy_mj["start"], 2) == 5.61
+    assert round(steps.energy_mj.iloc[-1], 2) == 4.50
+    qkv = 0.9e-9 * 4 * 3 * 196 * 512 * (196 - 512)  # per unit of rate and block
+    rates = activity.rates
+    inputs = sum(rates[f"block.{b}.attn.shortcut_lif"].mean() for b in range(8))
+    assert steps.difference_mj["qkv_size"] == pytest.approx(qkv * inputs)
+    with pytest.raises(SpikeattnError, match="does not hold the exact count"):
+        waterfall(sdt_8_512, activity, "sdt-printed")
+
+
+def test_a_convention_without_a_formula_for_the_model(ledger, counts):
+    with pytest.raises(SpikeattnError, match="no formula for 'qk'"):
+        waterfall(ledger, counts, "sdt-paper")
+    with pytest.raises(SpikeattnError, match="did you mean 'sdt-printed'"):
+        waterfall(ledger, counts, "sdt_printed")
+    with pytest.raises(SpikeattnError, match="did you mean 'horowitz"):
+        waterfall(ledger, counts, "input-rate", costs="horowitz-45")
+
+
+def test_side_by_side(named, counts):
+    names = ["exact", "sdt-paper", "syops"]
+    frame = side_by_side(named, counts, names)
+    assert list(frame.columns) == ["part", *names]
+    assert frame.part.tolist() == ["SPS", "SDSA", "head", "other", "total"][: len(frame) - 1] + ["total"]
+    for name in names:
+        table = energy(named, counts, convention=name).set_index("part").energy_mj
+        found = frame.set_index("part")[name].dropna()
+        assert found.to_dict() == pytest.approx(table.to_dict(), rel=1e-12)
+
+
+def test_side_by_side_leaves_out_what_a_convention_does_not_count(only, counts):
+    no_neurons = get_convention("syops", neurons="free")
+    frame = side_by_side(only("conv", "sum"), counts, ["exact", no_neurons]).set_index("part")
+    assert np.isnan(frame[no_neurons.name]["SDSA"]) and frame["exact"]["SDSA"] > 0
