@@ -1,0 +1,113 @@
+"""The commands put together, and what their failures look like: one line on standard error and an exit code.
+
+Only typer is imported when the program starts; a command imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from spikeattn.cli.lists import conventions, costs, models
+from spikeattn.cli.options import WrongCommandLine
+from spikeattn.cli.profiling import profile
+from spikeattn.cli.reporting import report
+from spikeattn.cli.results import energy, rates
+from spikeattn.errors import SpikeattnError
+from spikeattn.version import __version__
+
+FAILED, USAGE, BUG, INTERRUPTED, PIPE_CLOSED = 1, 2, 70, 130, 141
+EPILOG = f"""\b
+Exit codes: 0 done; {FAILED} it failed (a file, the data, the model or the machine; standard error says what to do);
+{USAGE} the command line is wrong; {BUG} an error in spikeattn itself, with its traceback; {INTERRUPTED} interrupted.
+Results go to standard output, progress and errors to standard error."""
+
+# What click calls ClickException; where it lives depends on the version of typer.
+_CommandLineError = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
+
+app = typer.Typer(
+    name="spikeattn",
+    help="Firing rates, operations and energy of spiking vision transformers, counted per image and with intervals.",
+    epilog=EPILOG,
+    rich_markup_mode=None,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+for command in (profile, energy, rates, report, models, costs, conventions):
+    app.command()(command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"spikeattn {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _start(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; nothing a user can do wrong shows a traceback.
+
+    Args:
+        arguments: the command line without the program's name; the process's own unless given.
+    """
+    try:
+        command = typer.main.get_command(app)
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        with command.make_context("spikeattn", given, obj=given) as context:
+            command.invoke(context)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except typer.Exit as request:
+        return request.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        _say("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    except _CommandLineError as error:
+        where = getattr(getattr(error, "ctx", None), "command_path", "spikeattn")
+        _say(f"error: {error.format_message()}\nsee {where} --help")
+        return USAGE
+    except SpikeattnError as error:
+        _say(f"error: {error}")
+        return USAGE if isinstance(error, WrongCommandLine) else FAILED
+    except Exception as error:
+        if explained := _machine_error(error):
+            _say(f"error: {explained}")
+            return FAILED
+        traceback.print_exc()
+        _say("error: this is an error in spikeattn itself; please report it with the lines above")
+        return BUG
+    return 0
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _machine_error(error: Exception) -> str | None:
+    """What happened, where the machine is the cause and not the program; None otherwise."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    text = str(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
+        return "out of memory; give a smaller --batch-size"
+    if isinstance(error, RuntimeError) and text.startswith("DataLoader worker"):
+        return f"a process that reads images was ended by the system, mostly for memory ({text}); give fewer --workers"
+    return None

@@ -1,0 +1,157 @@
+"""`spikeattn compare`: a run beside an ANN, or beside another run of the same images; no forward pass of either run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spikeattn.cli.options import CONVENTION, ConventionName, First, Json, Run, Verbose
+from spikeattn.cli.output import print_json, text, write_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from spikeattn.energy import Comparison
+    from spikeattn.results import Profile
+
+COSTS = "horowitz-45nm-fp32,horowitz-45nm-int8"
+FORMATS = {".csv": "csv", ".parquet": "parquet", ".json": "json"}
+
+
+def compare(
+    run: Run,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="RUN|MODEL",
+            help="Folder of another run over the same images, or the name of an ANN that timm builds (ann_8_512, "
+            "vit_small_patch16_224). Default: the ANN twin of the run's model, or its own layers as dense ones.",
+        ),
+    ] = None,
+    costs: Annotated[
+        str, typer.Option("--costs", metavar="NAME|FILE,...", help="Cost tables, separated by commas.")
+    ] = COSTS,
+    convention: ConventionName = CONVENTION,
+    first_conv: First = None,
+    gamma: Annotated[
+        float,
+        typer.Option(metavar="SHARE", help="Share of the quantised ANN's MACs that hardware skips for zero inputs."),
+    ] = 0.0,
+    confidence: Annotated[float, typer.Option(metavar="SHARE", help="Level of the intervals.")] = 0.95,
+    replicates: Annotated[int, typer.Option(metavar="N", help="Bootstrap replicates.")] = 2000,
+    seed: Annotated[int, typer.Option(metavar="S", help="Seed of the bootstrap.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write all rows there instead of printing; .csv, .parquet, or .json for everything."
+        ),
+    ] = None,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+) -> None:
+    """A spiking network beside an ANN or another run: who is cheaper.
+
+    Per part, per block and for attention alone: the ratio of the energies with its interval, the firing rate at which
+    both cost the same, and in words where the spiking network loses, or cannot. Beside an ANN there is a second one,
+    quantised to the bits that T time steps are worth. Arithmetic only, no memory traffic.
+
+    \b
+    Examples:
+      spikeattn compare runs/8_512
+      spikeattn compare runs/8_512 --against vit_small_patch16_224 --costs horowitz-45nm-fp16
+      spikeattn compare runs/T4 --against runs/T2 --out compare.csv
+    """
+    from spikeattn.cli.profiling import title
+    from spikeattn.energy import compare as compare_networks
+    from spikeattn.energy import get_convention
+    from spikeattn.results import Profile
+
+    chosen = get_convention(convention) if first_conv is None else get_convention(convention, first_conv=first_conv)
+    tables = [name.strip() for name in costs.split(",") if name.strip()]
+    profile = Profile.load(run)
+    found = compare_networks(profile, _other(against), tables, chosen, gamma, replicates, seed, confidence)
+    record = found.to_dict()
+    if out is not None:
+        write_table(_all_rows(found), out, record, FORMATS)
+    if as_json:
+        print_json(record)
+    elif out is None:
+        typer.echo(_compare_text(found, title(profile)))
+
+
+def _other(against: str | None) -> Profile | str | None:
+    """A run where there is a folder of that name, or a path was meant; otherwise the name of an ANN."""
+    from spikeattn.results import Profile
+
+    if against is not None and (Path(against).is_dir() or os.sep in against):
+        return Profile.load(against)
+    return against
+
+
+def _all_rows(found: Comparison) -> pd.DataFrame:
+    """The three tables in one, told apart by the first column."""
+    import pandas as pd
+
+    tables = {"parts": found.parts, "blocks": found.blocks, "attention": found.attention}
+    joined = pd.concat([frame.assign(table=name) for name, frame in tables.items()], ignore_index=True)
+    first = ["table", "costs", "against", "block", "part"]
+    return joined[[*first, *(column for column in joined.columns if column not in first)]]
+
+
+def _compare_text(found: Comparison, heading: str) -> str:
+    lines = [f"{found.name} beside {found.against}: energy per image, {heading}", ""]
+    lines += [f"  {sentence}" for sentence in found.sentences]
+    for price in found.prices.to_dict("records"):
+        chosen = (found.parts["costs"] == price["costs"]) & (found.parts["against"] == price["against"])
+        lines += ["", f"{price['costs']}, beside {price['against']}", "", _rows(found.parts[chosen])]
+    alone = found.attention[found.attention["ratio"].notna()]
+    if len(alone):
+        lines += ["", "attention alone, all blocks", "", _rows(alone, costs=True)]
+    level = f"{found.total.confidence:.0%}"
+    lines += [
+        "",
+        f"interval: {level} over images, of the ratio; rate: share of the dense operations that take place",
+        "",
+    ]
+    lines += [f"note        {line}" for line in found.notes]
+    return "\n".join(lines)
+
+
+def _rows(frame: pd.DataFrame, costs: bool = False) -> str:
+    from spikeattn.report.numbers import energy_unit, rate, significant, with_limits
+
+    unit, factor = energy_unit([*frame["energy_mj"], *frame["against_mj"]])
+
+    def ratio(row: dict[str, Any]) -> tuple[str, str]:
+        if row["interval"] == "lower bound":
+            return significant(row["ratio"]), f"≥ {significant(row['ratio_low'], 3)}"
+        return with_limits(row["ratio"], row["ratio_low"], row["ratio_high"])
+
+    columns = {"own": f"this run ({unit})", "other": f"other ({unit})"}
+    rows = []
+    for row in frame.to_dict("records"):
+        value, interval = ratio(row)
+        rows.append(
+            ({"costs": row["costs"], "beside": row["against"]} if costs else {})
+            | {
+                "part": row["part"],
+                columns["own"]: significant(row["energy_mj"] / factor),
+                columns["other"]: significant(row["against_mj"] / factor),
+                "ratio": value,
+                "interval": interval,
+                "rate": rate(row["rate"]),
+                "break-even": significant(row["break_even"], 3),
+                "verdict": row["verdict"],
+            }
+        )
+    import pandas as pd
+
+    shown = pd.DataFrame(rows)
+    if frame["break_even"].isna().all():
+        shown = shown.drop(columns="break-even")
+    right = [*columns.values(), "ratio", "interval", "rate", "break-even"]
+    return text(shown, {column: str for column in right if column in shown})

@@ -1,0 +1,122 @@
+"""Options that several commands share, and what their values mean."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+from ast import literal_eval
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from spikeattn.errors import SpikeattnError, unknown
+
+
+class WrongCommandLine(SpikeattnError):
+    """Options that do not go together; the exit code is that of an option that does not exist."""
+
+
+class FirstConv(StrEnum):
+    """How often the MACs of a still image's first layer are charged."""
+
+    once = "once"
+    every_step = "every-step"
+
+
+def _set_logging(verbose: int) -> None:
+    """Send the package's log to standard error: warnings, with -v its progress, with -vv everything."""
+    logger = logging.getLogger("spikeattn")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_LowerCase("%(levelname)s: %(message)s"))
+    logger.handlers = [handler]
+    logger.setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)])
+
+
+class _LowerCase(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        record.levelname = record.levelname.lower()
+        return super().format(record)
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text, and nothing else.")]
+OutFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="FILE",
+        help="Write the table there instead of printing it; .csv, .parquet, .tex, .md or .json.",
+    ),
+]
+ListOut = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="FILE", help="Write the list there instead of printing it; .csv, .parquet or .json."),
+]
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "--verbose",
+        "-v",
+        count=True,
+        callback=_set_logging,
+        show_default=False,
+        help="Say more on standard error; -vv: everything.",
+    ),
+]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `spikeattn profile --out` wrote.")]
+Costs = Annotated[
+    str, typer.Option("--costs", metavar="NAME|FILE", help="Cost table (see `spikeattn costs`) or a .toml file.")
+]
+ConventionName = Annotated[str, typer.Option("--convention", metavar="NAME", help="See `spikeattn conventions`.")]
+First = Annotated[
+    FirstConv | None,
+    typer.Option("--first-conv", help="Charge the first layer of a still image once or at every step."),
+]
+ModelArgs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model-arg", metavar="KEY=VALUE", help="Argument of the model in place of the published one; repeatable."
+    ),
+]
+TimeSteps = Annotated[int | None, typer.Option("--time-steps", metavar="T", help="T in place of the model's own.")]
+
+COSTS, CONVENTION = "horowitz-45nm-fp32", "exact"  # the defaults of spikeattn.energy, here without importing it
+
+
+def model_arguments(pairs: Iterable[str] | None, time_steps: int | None) -> dict[str, Any]:
+    """Keyword arguments for `create_model` from KEY=VALUE pairs and --time-steps.
+
+    A value is read as Python would read it (64, 0.5, True, (128, 96)), unless the argument is a text such as
+    pooling_stat, where 0011 is no number.
+    """
+    from spikeattn.models import SpikeDrivenTransformer
+
+    valid = inspect.signature(SpikeDrivenTransformer).parameters
+    arguments: dict[str, Any] = {}
+    for pair in pairs or ():
+        key, equals, text = pair.partition("=")
+        if not equals:
+            raise WrongCommandLine(f"--model-arg {pair!r} is no KEY=VALUE pair, such as num_classes=100")
+        if key not in valid:
+            raise unknown("model argument", key, valid)
+        arguments[key] = text if isinstance(valid[key].default, str) else _value(text)
+    if time_steps is not None:
+        if arguments.get("time_steps", time_steps) != time_steps:
+            raise WrongCommandLine(
+                f"--time-steps {time_steps} and --model-arg time_steps={arguments['time_steps']}: give one of them"
+            )
+        arguments["time_steps"] = time_steps
+    return arguments
+
+
+def _value(text: str) -> Any:
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

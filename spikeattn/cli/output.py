@@ -1,0 +1,174 @@
+"""What commands print and write: aligned text for people, JSON for programs, tables as files."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from spikeattn.cli.options import WrongCommandLine
+from spikeattn.errors import SpikeattnError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMATS = {".csv": "csv", ".parquet": "parquet", ".json": "json", ".tex": "latex", ".md": "markdown"}
+LIST_FORMATS = {suffix: FORMATS[suffix] for suffix in (".csv", ".parquet", ".json")}
+
+
+def note(text: str) -> None:
+    """A line for the reader at the terminal, on standard error."""
+    typer.echo(text, err=True)
+
+
+def print_json(record: Any) -> None:
+    """A record as JSON; NaN, for which JSON has no word, becomes null."""
+    typer.echo(to_json(record), nl=False)
+
+
+def to_json(record: Any) -> str:
+    """The text of `print_json`."""
+    return json.dumps(_plain(record), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table as dictionaries of plain values."""
+    return [_plain(row) for row in frame.astype(object).to_dict("records")]
+
+
+def text(frame: pd.DataFrame, formats: Mapping[str, Callable[[Any], str]] | None = None) -> str:
+    """A list as aligned text; columns with a format are numbers and stand to the right."""
+    formats = formats or {}
+    rows = [
+        ["–" if _missing(value) else formats.get(name, _cell)(value) for name, value in row.items()]
+        for row in frame.astype(object).to_dict("records")
+    ]
+    return _aligned([list(frame.columns), *rows], [name in formats for name in frame.columns])
+
+
+def sheet_text(frame: pd.DataFrame) -> str:
+    """A table of a run as aligned text, in the layout that the report prints."""
+    from spikeattn.report.sheets import sheet_of
+
+    sheet = sheet_of(frame)
+    rows = [[cell.text for cell in row] for row in sheet.rows]
+    return _aligned([[c.title for c in sheet.columns], *rows], [c.kind == "number" for c in sheet.columns])
+
+
+def write_table(frame: pd.DataFrame, path: Path, record: Any = None, formats: Mapping[str, str] = FORMATS) -> None:
+    """Write a table in the format of the file's suffix; the file appears whole or not at all.
+
+    Args:
+        record: what a .json file holds; the rows unless given.
+        formats: suffixes and formats that this table can be written in.
+    """
+    if path.suffix not in formats:
+        raise WrongCommandLine(f"--out {path}: a table is written as {', '.join(formats)}")
+    write_file(path, render(frame, formats[path.suffix], records(frame) if record is None else record))
+    note(f"wrote {path}")
+
+
+def render(frame: pd.DataFrame, form: str, record: Any) -> bytes:
+    """A table in one of `FORMATS` as the content of a file; `record` is what JSON holds."""
+    if form == "parquet":
+        return frame.to_parquet(index=False)
+    if form == "csv":
+        return frame.to_csv(index=False).encode()
+    if form == "json":
+        return to_json(record).encode()
+    from spikeattn.report import to_latex, to_markdown
+
+    return (to_latex if form == "latex" else to_markdown)(frame).encode()
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Replace a file by new content in one step."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            try:
+                file.write(content)
+                file.flush()
+                os.chmod(file.name, 0o666 & ~_umask())
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+    except OSError as error:
+        raise SpikeattnError(f"{path}: cannot write ({error.strerror}); give another --out") from error
+
+
+def number(value: float) -> str:
+    """A whole number with a thousands separator."""
+    return f"{value:,.0f}"
+
+
+def headline(summary: Mapping[str, Any]) -> str:
+    """The five numbers of a results table, one line each, from `Profile.summary`."""
+    from spikeattn.report.numbers import amount, energy_unit, percent, rate, with_limits
+
+    def shares(pair: Sequence[float | None]) -> str:
+        return "" if None in pair else f" [{', '.join(percent(limit).removesuffix(' %') for limit in pair)}]"
+
+    def energy(mj: float, limits: Sequence[float | None] = (None, None)) -> str:
+        unit, factor = energy_unit([mj])
+        value, interval = with_limits(mj / factor, *(None if limit is None else limit / factor for limit in limits))
+        return f"{value} {unit}{' ' if interval else ''}{interval}"
+
+    accuracy = "not known: the images have no labels"
+    if summary["accuracy"] is not None:
+        accuracy = f"{percent(summary['accuracy'])}{shares(summary['accuracy_interval'])}"
+        accuracy += f"  (Wilson interval, {summary['images']} images, T={summary['time_steps']})"
+    ratio = "no energy was spent" if summary["ann_over_snn"] is None else f"{summary['ann_over_snn']:.3g} : 1"
+    dense = f"{amount(summary['ann_macs'])} MACs, {energy(summary['ann_energy_mj'])}"
+    spent = energy(summary["energy_mj"], summary["energy_interval_mj"])
+    return "\n".join(
+        [
+            f"accuracy   {accuracy}",
+            f"mean rate  {rate(summary['mean_rate'])}  (share of neurons that fire, per time step)",
+            f"SOPs       {amount(summary['sops_per_image'])} per image, and {amount(summary['macs_per_image'])} MACs",
+            f"energy     {spent} per image  (95 %; {summary['convention']}, {summary['costs']}; arithmetic only)",
+            f"ANN : SNN  {ratio}  (the same network without spikes: {dense})",
+        ]
+    )
+
+
+def _aligned(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(right))]
+    lines = [
+        "  ".join(cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right, strict=True))
+        for row in rows
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value)) or type(value).__name__ == "NAType"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "item"):  # a number of numpy
+        value = value.item()
+    if _missing(value) or (isinstance(value, float) and math.isinf(value)):
+        return None
+    return value

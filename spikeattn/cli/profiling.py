@@ -1,0 +1,187 @@
+"""`spikeattn profile`: a model and data in, the folder of a run and the firing rates out."""
+
+from __future__ import annotations
+
+import shlex
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spikeattn.cli.options import Json, ModelArgs, TimeSteps, Verbose, WrongCommandLine, model_arguments
+from spikeattn.cli.output import headline, note, print_json, records, sheet_text
+from spikeattn.errors import SpikeattnError
+
+if TYPE_CHECKING:
+    import torch
+
+    from spikeattn.results import Profile
+
+
+class Weights(StrEnum):
+    """Which weights of a training checkpoint."""
+
+    auto = "auto"
+    model = "model"
+    ema = "ema"
+
+
+class Neurons(StrEnum):
+    """SpikingJelly's implementation of the neurons on CUDA."""
+
+    auto = "auto"
+    triton = "triton"
+    native = "native"
+    torch = "torch"
+
+
+def profile(
+    context: typer.Context,
+    model: Annotated[str, typer.Option(metavar="NAME", help="Model, see `spikeattn models`.")],
+    data: Annotated[str, typer.Option(metavar="SPEC", help="digits, or NAME:PATH with a NAME listed above.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the run: counts.parquet and model.json.")],
+    checkpoint: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Trained weights: .pth.tar, state dict or safetensors.")
+    ] = None,
+    weights: Annotated[Weights, typer.Option(help="Trained weights or their EMA, where the file has both.")] = (
+        Weights.auto
+    ),
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="Weights that come with the package.")] = False,
+    split: Annotated[
+        str | None, typer.Option(metavar="NAME", help="train, val or test, where the data has it.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(metavar="N", help="Images per forward pass.")] = 32,
+    limit: Annotated[int | None, typer.Option(metavar="N", help="Only the first N images.")] = None,
+    sample: Annotated[int | None, typer.Option(metavar="N", help="Only N images drawn at random by --seed.")] = None,
+    seed: Annotated[int, typer.Option(metavar="S", help="Seed of --sample.")] = 0,
+    workers: Annotated[int, typer.Option(metavar="N", help="Processes that read images ahead.")] = 0,
+    threads: Annotated[int | None, typer.Option(metavar="N", help="CPU threads; torch's own choice unless given.")] = (
+        None
+    ),
+    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:N or auto (a GPU if there is one).")] = (
+        "auto"
+    ),
+    neurons: Annotated[Neurons, typer.Option(help="Implementation of the neurons on CUDA.")] = Neurons.auto,
+    time_steps: TimeSteps = None,
+    model_arg: ModelArgs = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Finish the interrupted run in --out.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail where an operation cannot be counted.")] = False,
+    plain: Annotated[
+        bool, typer.Option("--plain", show_default=False, help="Run the model as it is; the only way in this version.")
+    ] = True,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Count every spike of a model on every image.
+
+    Prints the firing rates in the layout of the Spike-driven Transformer paper (its Table S1), the accuracy and mean
+    rate after each time step, and five numbers: accuracy, mean rate, SOPs, energy, ratio to the network without spikes.
+    Without --checkpoint or --pretrained the weights are random, and every output says UNTRAINED.
+
+    \b
+    Data:
+      digits                scikit-learn's digits, 1x16x16 (installed with spikeattn)
+      imagenet:PATH         PATH/val/<wnid>/*.JPEG, PATH/<wnid>/*.JPEG, or a tar of such folders
+      folder:PATH           any images; the folders in PATH are the classes
+      nmnist:PATH, dvs128-gesture:PATH, cifar10-dvs:PATH
+                            event recordings prepared by SpikingJelly (PATH/events_np)
+
+    \b
+    Examples:
+      spikeattn profile --model sdt_digits --pretrained --data digits --out runs/digits
+      spikeattn profile --model sdt_8_512 --checkpoint 8_512.pth.tar --data imagenet:/data/imagenet \\
+          --sample 1000 --out runs/8_512
+    """
+    from spikeattn.data import make_loader, open_dataset
+    from spikeattn.models import create_model, select_implementation
+    from spikeattn.runs import profile as run
+
+    if checkpoint is None and weights is not Weights.auto:
+        raise WrongCommandLine(f"--weights {weights} chooses from a file: give --checkpoint FILE too")
+    _check_out(out, resume)
+    select_implementation(neurons.value)
+    _set_threads(threads)
+    place = _device(device)
+    arguments = model_arguments(model_arg, time_steps)
+    net = create_model(model, checkpoint=checkpoint, weights=weights.value, pretrained=pretrained, **arguments)
+    dataset = open_dataset(data, net, time_steps=time_steps, split=split)
+    loader = make_loader(
+        dataset, batch_size, workers, limit=limit, sample=sample, seed=seed, pin_memory=place.type == "cuda"
+    )
+    command = {"command": shlex.join(["spikeattn", *(word for word in context.obj if word != "--resume")])}
+    try:
+        done = run(
+            net.to(place), loader, out, resume=resume, strict=strict, plain=plain, progress=True, provenance=command
+        )
+    except KeyboardInterrupt:
+        note(f"stopped; the same command with --resume finishes the run in {out}")
+        raise
+    if as_json:
+        print_json({"run": str(out), **describe(done)})
+    else:
+        typer.echo(summary_text(done))
+        typer.echo(f"run        {out}  (next: spikeattn energy {out}, spikeattn report {out})")
+
+
+def describe(profile: Profile) -> dict[str, Any]:
+    """Everything `spikeattn profile` prints, for programs."""
+    from spikeattn.report.tables import rate_table
+
+    return {
+        "summary": profile.summary(),
+        "over_time": records(profile.over_time()),
+        "rates": records(rate_table(profile)),
+        "provenance": profile.provenance,
+    }
+
+
+def title(profile: Profile) -> str:
+    """What a table belongs to, in one line."""
+    untrained = "UNTRAINED " if profile.untrained else ""
+    return f"{untrained}{profile.ledger.model.get('name')}, T={profile.time_steps}, {profile.n_images} images"
+
+
+def summary_text(profile: Profile) -> str:
+    """Firing rates, accuracy and rate after each time step, and the five numbers, as text."""
+    from spikeattn.report.tables import rate_table
+
+    tables = [sheet_text(rate_table(profile)), sheet_text(profile.over_time()), headline(profile.summary())]
+    warnings = "".join(f"\nwarning    {line}" for line in profile.warnings)
+    return "\n\n".join([title(profile), *tables]) + warnings
+
+
+def _check_out(out: Path, resume: bool) -> None:
+    """Say that a folder holds a run before the model and the data are loaded; the run itself looks again."""
+    from spikeattn.recording.folder import RunFolder
+
+    if out.exists():
+        with RunFolder(out, resume):
+            pass
+
+
+def _set_threads(threads: int | None) -> None:
+    import torch
+
+    if threads is None:
+        return
+    if threads < 1:
+        raise WrongCommandLine(f"--threads {threads}: give 1 or more")
+    torch.set_num_threads(threads)
+
+
+def _device(name: str) -> torch.device:
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not (kind == "cuda" and number.isdecimal())):
+        raise WrongCommandLine(f"--device {name!r}: valid are cpu, cuda, cuda:N (N from 0) and auto")
+    if kind == "cuda":
+        if not torch.cuda.is_available():
+            raise SpikeattnError(f"--device {name}: torch sees no CUDA device here; use --device cpu")
+        if number and int(number) >= torch.cuda.device_count():
+            last = torch.cuda.device_count() - 1
+            raise SpikeattnError(f"--device {name}: there are cuda:0 to cuda:{last} here")
+    return torch.device(name)

@@ -1,0 +1,211 @@
+"""`spikeattn energy` and `spikeattn rates`: tables of a finished run, or of published rates; no forward pass."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spikeattn.cli.options import (
+    CONVENTION,
+    COSTS,
+    Costs,
+    First,
+    Json,
+    ModelArgs,
+    OutFile,
+    Run,
+    TimeSteps,
+    Verbose,
+    WrongCommandLine,
+    model_arguments,
+)
+from spikeattn.cli.output import (
+    FORMATS,
+    note,
+    print_json,
+    records,
+    render,
+    sheet_text,
+    text,
+    write_file,
+    write_table,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from spikeattn.energy import EnergyTable
+    from spikeattn.results import Profile
+
+
+class Format(StrEnum):
+    """What `spikeattn rates` writes."""
+
+    text = "text"
+    csv = "csv"
+    parquet = "parquet"
+    latex = "latex"
+    markdown = "markdown"
+    json = "json"
+
+
+def energy(
+    run: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="Folder that `spikeattn profile --out` wrote.")
+    ] = None,
+    rates: Annotated[
+        Path | None,
+        typer.Option(metavar="CSV", help="A published table of rates (layout of Table S1) in place of RUN."),
+    ] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="Model that --rates belongs to.")] = None,
+    costs: Costs = COSTS,
+    convention: Annotated[
+        str | None,
+        typer.Option(
+            "--convention", metavar="NAME", help="See `spikeattn conventions`; exact for RUN, sdt-paper for --rates."
+        ),
+    ] = None,
+    first_conv: First = None,
+    confidence: Annotated[float, typer.Option(metavar="SHARE", help="Level of the intervals.")] = 0.95,
+    replicates: Annotated[int, typer.Option(metavar="N", help="Bootstrap replicates.")] = 2000,
+    seed: Annotated[int, typer.Option(metavar="S", help="Seed of the bootstrap.")] = 0,
+    time_steps: TimeSteps = None,
+    model_arg: ModelArgs = None,
+    out: OutFile = None,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Energy per image and part of the network, in mJ.
+
+    Operations of a run x a cost table, under a named convention, with bootstrap intervals over the images: an
+    arithmetic estimate, no measurement of a chip.
+
+    \b
+    Examples:
+      spikeattn energy runs/8_512
+      spikeattn energy runs/8_512 --convention sdt-paper --out energy.csv
+      spikeattn energy --rates table_s1.csv --model sdt_8_512 --convention input-rate --first-conv once
+    """
+    if (run is None) == (rates is None):
+        raise WrongCommandLine("give either the folder of a run, or --rates CSV with --model NAME")
+    if rates is not None and model is None:
+        raise WrongCommandLine("--rates needs the model that the rates belong to, such as --model sdt_8_512")
+    if run is not None and (model is not None or time_steps is not None or model_arg):
+        raise WrongCommandLine("--model, --time-steps and --model-arg go with --rates; a run knows its model")
+
+    from spikeattn.energy import energy_from_rates, get_convention, get_costs
+
+    chosen = get_convention(convention or (CONVENTION if rates is None else "sdt-paper"))
+    if first_conv is not None:
+        chosen = get_convention(chosen, first_conv=first_conv.value)
+    prices = get_costs(costs)
+    if rates is not None:
+        from spikeattn.models import create_model
+
+        assert model is not None
+        table = energy_from_rates(rates, create_model(model, **model_arguments(model_arg, time_steps)), chosen, prices)
+        heading, warnings = f"{model} with the rates of {rates}", ()
+    else:
+        from spikeattn.cli.profiling import title
+        from spikeattn.results import Profile
+
+        assert run is not None
+        profile = Profile.load(run)
+        table = profile.energy(prices, chosen, replicates, seed, confidence)
+        heading, warnings = title(profile), profile.warnings
+    record = _energy_record(table, heading, warnings)
+    if out is not None:
+        write_table(table, out, record)
+    if as_json:
+        print_json(record)
+    elif out is None:
+        typer.echo(_energy_text(table, heading, warnings))
+
+
+def rates(
+    run: Run,
+    form: Annotated[
+        Format | None, typer.Option("--format", help="Default: the suffix of --out, or text without --out.")
+    ] = None,
+    tidy: Annotated[
+        bool, typer.Option("--tidy", help="One row per tensor and time step, with intervals, instead of Table S1.")
+    ] = False,
+    out: OutFile = None,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Firing rates of a run, in the layout of Table S1.
+
+    The name in the Spike-driven Transformer paper and the one in the code stand side by side; T=1..T and the average.
+
+    \b
+    Examples:
+      spikeattn rates runs/8_512
+      spikeattn rates runs/8_512 --format latex > table.tex
+      spikeattn rates runs/8_512 --tidy --out rates.parquet
+    """
+    if as_json:
+        form = Format.json
+    if form is None:
+        if out is not None and out.suffix not in (*FORMATS, ".txt"):
+            raise WrongCommandLine(f"--out {out}: give --format, or one of the suffixes {', '.join(FORMATS)}, .txt")
+        form = Format(FORMATS.get(out.suffix, "text")) if out is not None else Format.text
+    if tidy and form in (Format.latex, Format.markdown):
+        raise WrongCommandLine("--tidy is written as text, csv, parquet or json")
+    if form is Format.parquet and out is None:
+        raise WrongCommandLine("--format parquet is no text: give --out FILE")
+
+    from spikeattn.cli.profiling import title
+    from spikeattn.report.tables import rate_table
+    from spikeattn.results import Profile
+
+    profile = Profile.load(run)
+    frame = _tidy(profile) if tidy else rate_table(profile)
+    if form is Format.text:
+        warnings = "".join(f"warning  {line}\n" for line in profile.warnings)
+        table = text(frame) if tidy else sheet_text(frame)
+        content = f"{title(profile)}\n\n{table}\n{warnings}".encode()
+    else:
+        record = {"model": profile.ledger.model.get("name"), "untrained": profile.untrained, "rates": records(frame)}
+        content = render(frame, form.value, record)
+    if out is None:
+        typer.echo(content, nl=False)
+    else:
+        write_file(out, content)
+        note(f"wrote {out}")
+
+
+def _tidy(profile: Profile) -> pd.DataFrame:
+    """`Profile.rates` with the time step as text, as Parquet and JSON want one type per column."""
+    frame = profile.rates()
+    return frame.assign(t=[str(t) for t in frame["t"]])
+
+
+def _energy_record(table: EnergyTable, heading: str, warnings: tuple[str, ...]) -> dict[str, Any]:
+    total = table.total
+    return {
+        "title": heading,
+        "total_mj": total.value,
+        "interval_mj": [total.low, total.high],
+        "interval": total.method,
+        "parts": records(table),
+        "provenance": table.provenance,
+        "notes": table.notes,
+        "warnings": list(warnings),
+    }
+
+
+def _energy_text(table: EnergyTable, heading: str, warnings: tuple[str, ...]) -> str:
+    lines = [
+        f"energy per image, {heading}",
+        f"convention  {table.convention.name}: {table.convention.source}",
+        f"costs       {table.costs.name}: {table.costs.source}",
+        f"\n{sheet_text(table)}\n",
+    ]
+    if table.total.method != "none":
+        lines.append(f"interval    {table.total.confidence:.0%} over images ({table.total.method})")
+    lines += [f"note        {line}" for line in table.notes] + [f"warning     {line}" for line in warnings]
+    return "\n".join(lines)
