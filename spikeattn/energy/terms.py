@@ -82,7 +82,7 @@ def terms_of(ledger: Ledger, convention: Convention) -> tuple[Term, ...]:
     if convention.batch_norm == "counted":
         terms += [rules.batch_norm(synapse) for synapse in rules.normed()]
     if convention.neurons == "counted":
-        terms += [term for tensor in ledger.tensors if tensor.maker == "neuron" for term in rules.neuron(tensor)]
+        terms += [rules.neuron(tensor) for tensor in ledger.tensors if tensor.maker == "neuron"]
     return tuple(terms)
 
 
@@ -214,10 +214,10 @@ class _Rules:
         times = Constant(_times(self.ledger, synapse, self.convention))
         return self._term(synapse, "mac", 2 * synapse.output_elements, times, 2 * synapse.output_elements * times.times)
 
-    def neuron(self, tensor: Tensor) -> list[Term]:
-        """The update of a leaky neuron at every time step."""
+    def neuron(self, tensor: Tensor) -> Term:
+        """The update of every neuron at every time step."""
         times = Constant(self.ledger.time_steps)
-        return [self._term(tensor, op, tensor.elements, times, tensor.elements * times.times) for op in ("ac", "mac")]
+        return self._term(tensor, "ac", tensor.elements, times, tensor.elements * times.times)
 
     def product(self, product: Product) -> list[Term]:
         """Additions of a token sum or matrix product, and masks; or a paper's formula for all of them."""

@@ -8,6 +8,7 @@ import pytest
 
 from spikeattn.energy.conventions import EVIDENCE, PRESETS, SWITCHES, Convention, get_convention, list_conventions
 from spikeattn.errors import SpikeattnError
+from tests.conftest import ROOT
 
 
 def test_every_switch_is_described_and_every_preset_has_a_source():
@@ -63,3 +64,12 @@ def test_wrong_names_are_errors(given, message):
 def test_a_convention_says_how_sure_it_is():
     with pytest.raises(SpikeattnError, match="unknown evidence of convention 'mine' 'certain'"):
         Convention("mine", "me", evidence="certain")
+
+
+def test_the_page_on_energy_names_every_switch_value_and_preset():
+    page = (ROOT / "docs" / "energy.md").read_text()
+    rows = {line.split("|")[1].strip(" `"): line for line in page.splitlines() if line.startswith("| `")}
+    for switch, values in SWITCHES.items():
+        assert [value.strip() for value in rows[switch].split("|")[3].split(",")] == list(values)
+    for name, preset in PRESETS.items():
+        assert f"| {preset.evidence} |" in rows[name]
