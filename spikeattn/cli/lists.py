@@ -72,19 +72,10 @@ def costs(
     from spikeattn.energy.costs import DEFAULT, OPERATIONS
 
     tables = [get_costs(each) for each in ([name] if name else list_costs())]
-    rows = [
-        {
-            "table": table.name,
-            "operation": operation,
-            "pj": cost.pj,
-            "status": cost.status,
-            "meaning": OPERATIONS[operation],
-            "source": cost.source,
-        }
-        for table in tables
-        for operation, cost in table.entries.items()
-    ]
-    frame = pd.DataFrame(rows)
+    frame = pd.concat([table.frame().assign(table=table.name) for table in tables], ignore_index=True)
+    frame["meaning"] = [OPERATIONS.get(entry, "access of a memory") for entry in frame["entry"]]
+    frame = frame.rename(columns={"entry": "operation"})
+    frame = frame[["table", "operation", "pj", "per", "bytes", "status", "meaning", "source"]]
     if out is not None:
         write_table(frame, out, formats=LIST_FORMATS)
     if as_json:
@@ -96,8 +87,11 @@ def costs(
         short = [
             {
                 "name": table.name,
-                "pJ per operation": ", ".join(f"{op} {cost.pj:g}" for op, cost in table.entries.items()),
-                "status": ", ".join(dict.fromkeys(cost.status for cost in table.entries.values())),
+                "pJ per operation": ", ".join(
+                    f"{op} {table.entries[op].pj:g}" for op in ("mac", "ac", "mask", "sop") if op in table.entries
+                ),
+                "memories": "yes" if table.memory else "–",
+                "status": table.status,
                 "title": table.title,
             }
             for table in tables

@@ -60,7 +60,17 @@ def energy(
         Path | None,
         typer.Option(metavar="CSV", help="A published table of rates (layout of Table S1) in place of RUN."),
     ] = None,
-    model: Annotated[str | None, typer.Option(metavar="NAME", help="Model that --rates belongs to.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="With RUN the energy model: compute, compute+memory or lemaire-2022 (components apart). With --rates "
+            "the network they belong to.",
+        ),
+    ] = None,
+    off_chip: Annotated[
+        bool, typer.Option("--off-chip", help="Energy model: buffers beyond the largest memory lie off the chip.")
+    ] = False,
     costs: Costs = COSTS,
     convention: Annotated[
         str | None,
@@ -87,17 +97,32 @@ def energy(
     Examples:
       spikeattn energy runs/8_512
       spikeattn energy runs/8_512 --convention sdt-paper --out energy.csv
+      spikeattn energy runs/8_512 --model compute+memory --costs horowitz-45nm-int32
       spikeattn energy --rates table_s1.csv --model sdt_8_512 --convention input-rate --first-conv once
     """
     if (run is None) == (rates is None):
         raise WrongCommandLine("give either the folder of a run, or --rates CSV with --model NAME")
     if rates is not None and model is None:
         raise WrongCommandLine("--rates needs the model that the rates belong to, such as --model sdt_8_512")
-    if run is not None and (model is not None or time_steps is not None or model_arg):
-        raise WrongCommandLine("--model, --time-steps and --model-arg go with --rates; a run knows its model")
+    if run is not None and (time_steps is not None or model_arg):
+        raise WrongCommandLine("--time-steps and --model-arg go with --rates; a run knows its network")
+    if off_chip and (run is None or model is None):
+        raise WrongCommandLine("--off-chip belongs to an energy model with memory: give RUN --model compute+memory")
+    if run is not None and model is not None and convention not in (None, CONVENTION):
+        raise WrongCommandLine(f"--model {model} counts what takes place, like --convention exact; leave that out")
 
     from spikeattn.energy import energy_from_rates, get_convention, get_costs
 
+    if run is not None and model is not None:
+        from spikeattn.cli.components import show_components
+        from spikeattn.cli.profiling import title
+        from spikeattn.energy import get_model
+        from spikeattn.results import Profile
+
+        profile, times = Profile.load(run), "once" if first_conv is None else first_conv.value
+        parts = profile.components(costs, get_model(model, off_chip=off_chip), times, replicates, seed, confidence)
+        show_components(parts, title(profile), profile.warnings, out, as_json)
+        return
     chosen = get_convention(convention or (CONVENTION if rates is None else "sdt-paper"))
     if first_conv is not None:
         chosen = get_convention(chosen, first_conv=first_conv.value)

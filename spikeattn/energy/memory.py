@@ -122,6 +122,10 @@ def get_model(model: str | EnergyModel = DEFAULT, **overrides: str | int | bool)
     changed = {key: value for key, value in overrides.items() if getattr(model, key) != value}
     if not changed:
         return model
+    if not model.memory:
+        raise SpikeattnError(
+            f"energy model {model.name!r} has no memory, so {', '.join(changed)} cannot be set; take {DEFAULT!r}"
+        )
     listed = ", ".join(f"{key}={value}" for key, value in sorted(changed.items()))
     return replace(model, name=f"{model.name}[{listed}]", **changed)
 

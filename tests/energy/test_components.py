@@ -194,6 +194,8 @@ def test_what_is_refused(ledger, full, counts):
         components(full, counts, model="compute_memory")
     with pytest.raises(SpikeattnError, match="did you mean 'off_chip'"):
         get_model("compute+memory", offchip=True)
+    with pytest.raises(SpikeattnError, match="'compute' has no memory, so off_chip cannot be set"):
+        get_model("compute", off_chip=True)
     with pytest.raises(SpikeattnError, match="unknown fan_out"):
         get_model(fan_out="ceil")
     with pytest.raises(SpikeattnError, match="queue_words is 0"):
