@@ -14,10 +14,10 @@ from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import CostTable
-from spikeattn.energy.memory import DEFAULT as DEFAULT_MODEL
-from spikeattn.energy.memory import EnergyModel
 from spikeattn.energy.estimate import CountedActivity
 from spikeattn.energy.groups import energy_by_label
+from spikeattn.energy.memory import DEFAULT as DEFAULT_MODEL
+from spikeattn.energy.memory import EnergyModel
 from spikeattn.energy.statistics import CONFIDENCE, REPLICATES, images_by_label, mean_intervals, wilson_interval
 from spikeattn.energy.twins import dense_twin
 from spikeattn.errors import SpikeattnError, unknown

@@ -11,8 +11,8 @@ from spikeattn.energy.published import energy_from_rates
 from spikeattn.energy.twins import measure_gamma
 
 __all__ = [
-    "ComponentTable",
     "Comparison",
+    "ComponentTable",
     "Convention",
     "CostTable",
     "EnergyModel",
