@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,8 @@ from spikeattn.errors import SpikeattnError
 if TYPE_CHECKING:
     import torch
 
+    from spikeattn.data import Dataset
+    from spikeattn.models import SpikeDrivenTransformer
     from spikeattn.results import Profile
 
 
@@ -67,6 +70,10 @@ def profile(
     model_arg: ModelArgs = None,
     resume: Annotated[bool, typer.Option("--resume", help="Finish the interrupted run in --out.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail where an operation cannot be counted.")] = False,
+    calibrate: Annotated[
+        bool,
+        typer.Option("--calibrate", help="Untrained model: batch-norm statistics from the first images, so it fires."),
+    ] = False,
     plain: Annotated[
         bool, typer.Option("--plain", show_default=False, help="Run the model as it is; the only way in this version.")
     ] = True,
@@ -93,6 +100,8 @@ def profile(
       spikeattn profile --model sdt_8_512 --checkpoint 8_512.pth.tar --data imagenet:/data/imagenet \\
           --sample 1000 --out runs/8_512
     """
+    import torch
+
     from spikeattn.data import make_loader, open_dataset
     from spikeattn.models import create_model, select_implementation
     from spikeattn.runs import profile as run
@@ -104,15 +113,19 @@ def profile(
     _set_threads(threads)
     place = _device(device)
     arguments = model_arguments(model_arg, time_steps)
+    torch.manual_seed(0)  # untrained weights, too, must be the same in a resumed run
     net = create_model(model, checkpoint=checkpoint, weights=weights.value, pretrained=pretrained, **arguments)
     dataset = open_dataset(data, net, time_steps=time_steps, split=split)
     loader = make_loader(
         dataset, batch_size, workers, limit=limit, sample=sample, seed=seed, pin_memory=place.type == "cuda"
     )
+    net = net.to(place)
+    if calibrate:
+        _calibrate(net, dataset, loader.dataset.first)
     command = {"command": shlex.join(["spikeattn", *(word for word in context.obj if word != "--resume")])}
     try:
         done = run(
-            net.to(place), loader, out, resume=resume, strict=strict, plain=plain, progress=True, provenance=command
+            net, loader, out, resume=resume, strict=strict, plain=plain, progress=True, provenance=command
         )
     except KeyboardInterrupt:
         note(f"stopped; the same command with --resume finishes the run in {out}")
@@ -158,6 +171,19 @@ def _check_out(out: Path, resume: bool) -> None:
     if out.exists():
         with RunFolder(out, resume):
             pass
+
+
+def _calibrate(net: SpikeDrivenTransformer, dataset: Dataset, indices: Sequence[int]) -> None:
+    """Calibrate an untrained model on up to 8 of its first images, and say so in its provenance."""
+    from spikeattn.data.batches import collate
+    from spikeattn.models.calibrate import calibrate_batch_norm
+
+    if net.provenance["trained"]:
+        raise WrongCommandLine("--calibrate would overwrite trained batch norms; it is for models without weights")
+    batch = collate(dataset, indices[:8], 0)
+    if batch.index.numel():
+        calibrate_batch_norm(net, batch.images.to(next(net.parameters()).device))
+        net.provenance["notes"].append(f"batch norms calibrated on images {', '.join(batch.ids)}")
 
 
 def _set_threads(threads: int | None) -> None:

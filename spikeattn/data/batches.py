@@ -102,7 +102,7 @@ def collate(dataset: Dataset, indices: Collection[int], number: int) -> Batch:
 class Batches(torch.utils.data.Dataset):
     """The planned batches that are still to be done, as a map-style data set of whole `Batch`es.
 
-    `total` counts the batches of the whole plan, `n_samples` their samples.
+    `total` counts the batches of the whole plan, `n_samples` their samples; `first` holds the indices of its first one.
     """
 
     def __init__(
@@ -118,6 +118,7 @@ class Batches(torch.utils.data.Dataset):
         plan = batch_indices(len(dataset), batch_size, limit, sample, seed)
         self.dataset = dataset
         self.choice = {"batch_size": batch_size, "limit": limit, "sample": sample, "seed": seed}
+        self.first = plan[0]
         self.total = len(plan)
         self.n_samples = sum(len(indices) for indices in plan)
         done = set(skip_batches)
