@@ -1,0 +1,211 @@
+"""What the page says: the numbers of its first screen, its warnings, its limits and where everything comes from."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from spikeattn.energy.conventions import SWITCHES
+from spikeattn.energy.estimate import EnergyTable
+from spikeattn.report.figures import colour_of
+from spikeattn.report.numbers import MISSING, amount, energy_unit, known, percent, rate, significant, with_limits
+from spikeattn.report.sheets import sheet_of
+from spikeattn.report.tables import METHODS, data_name
+
+if TYPE_CHECKING:
+    from spikeattn.results import Profile
+
+FIGURES = {
+    "firing_rates": "Heat map of the firing rate of every tensor at every time step; the numbers are in the table of "
+    "firing rates.",
+    "energy_by_part": "Bars of the energy per image of every part with its interval; the numbers are in the table of "
+    "energies.",
+    "energy_by_block": "Stacked bars of the energy per image of every block, by part.",
+    "over_time": "Accuracy and mean firing rate if the network had stopped after each time step; the numbers are in "
+    "the table beside it.",
+}
+_WEIGHTS = {True: "trained", False: "UNTRAINED", None: "not stated"}
+
+
+def page(profile: Profile, summary: dict[str, Any], tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
+    """Everything the template prints except figures and downloads.
+
+    Args:
+        summary: `profile.summary()` under the report's costs and convention.
+        tables: "rates" (of `rate_table`), "energy", "operations", "time".
+    """
+    energy = tables["energy"]
+    assert isinstance(energy, EnergyTable)
+    return {
+        "title": str(summary["model"] or "model"),
+        "untrained": profile.untrained,
+        "facts": _facts(profile),
+        "cards": _cards(profile, summary, energy),
+        "warnings": _warnings(profile, energy),
+        "strip": _strip(energy),
+        "sheets": {name: sheet_of(table) for name, table in tables.items()},
+        "limits": _limits(profile, summary, energy),
+        "uncounted": profile.ledger.uncounted,
+        "notes": list(energy.notes),
+        "prices": list(energy.costs.entries.items()),
+        "costs": energy.costs,
+        "convention": energy.convention,
+        "switches": [(name, value, _meaning(name, value)) for name, value in energy.convention.switches().items()],
+        "provenance": _provenance(profile, energy),
+        "command": profile.provenance.get("command"),
+    }
+
+
+def weights(profile: Profile) -> str:
+    """ "trained", "UNTRAINED", or "not stated" where the model does not say."""
+    return _WEIGHTS.get(profile.ledger.model.get("trained"), "not stated")
+
+
+def finite(value: Any) -> Any:
+    """The record with None in place of NaN and infinity, which JSON does not know."""
+    if isinstance(value, Mapping):
+        return {str(key): finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _warnings(profile: Profile, energy: EnergyTable) -> list[tuple[str, str]]:
+    """Name and sentence of what a reader must see first; untrained weights have a banner of their own."""
+    found = [_split(text) for text in profile.warnings]
+    found += [_split(text) for text in energy.notes if text.startswith("unpriced: ")]
+    return [(name, text) for name, text in found if name != "untrained"]
+
+
+def _facts(profile: Profile) -> list[tuple[str, str]]:
+    model, settings = profile.ledger.model, profile.provenance.get("settings") or {}
+    shape = settings.get("input")
+    facts = [
+        ("Data", data_name(profile) or "not stated"),
+        ("Images", f"{profile.n_images:,}"),
+        ("Time steps", f"T = {profile.time_steps}"),
+        ("Parameters", amount(model.get("parameters"))),
+        ("Input", " × ".join(map(str, shape)) if shape else MISSING),
+        ("Weights", weights(profile)),
+    ]
+    return facts
+
+
+def _cards(profile: Profile, summary: dict[str, Any], energy: EnergyTable) -> list[dict[str, str]]:
+    """The five numbers: each with value, interval, and what it is."""
+    n = profile.n_images
+    low, high = summary["accuracy_interval"]
+    limits = "" if low is None else f"[{low * 100:.1f}, {high * 100:.1f}] %"
+    accuracy = {"value": percent(summary["accuracy"]), "interval": limits, "note": "Wilson interval"}
+    if summary["accuracy"] is None:
+        accuracy = {"value": MISSING, "interval": "", "note": "no labels, or no class scores"}
+    unit, factor = energy_unit([summary["energy_mj"]])
+    low, high = (None if limit is None else limit / factor for limit in summary["energy_interval_mj"])
+    value, limits = with_limits((summary["energy_mj"] or 0.0) / factor, low, high)
+    method = energy.total.method
+    confidence = f"{energy.total.confidence * 100:g} %"
+    how = f"{confidence}, {METHODS.get(method, method)} over images" if limits else ""
+    if not limits and n == 1:
+        how = "one image has no interval"
+    if method == "upper bound":
+        limits, how = f"≤ {significant(high or 0.0, 3)}", f"{confidence} one-sided bound"
+    elif method == "constant":
+        limits, how = "", "the same on every image"
+    ratio, ann = summary["ann_over_snn"], summary["ann_energy_mj"]
+    ann_unit, ann_factor = energy_unit([ann] if ann is not None else [])
+    as_ann = f"its {amount(summary['ann_macs'])} MACs cost {significant((ann or 0) / ann_factor, 3)} {ann_unit}"
+    return [
+        {"label": "Accuracy"} | accuracy,
+        {
+            "label": "Mean firing rate",
+            "value": rate(summary["mean_rate"]),
+            "interval": "",
+            "note": "non-zero share, all neurons and steps",
+        },
+        {
+            "label": "SOPs per image",
+            "value": amount(summary["sops_per_image"]),
+            "interval": f"+ {amount(summary['macs_per_image'])} MACs" if summary["macs_per_image"] else "",
+            "note": "additions that spikes cause",
+        },
+        {"label": "Energy per image", "value": f"{value} {unit}", "interval": limits, "note": how},
+        {
+            "label": "ANN / SNN",
+            "value": MISSING if ratio is None else f"× {significant(ratio, 3)}",
+            "interval": "" if ratio is None else "arithmetic only",
+            "note": as_ann if ann is not None else "the cost table has no price for a MAC",
+        },
+    ]
+
+
+def _strip(energy: EnergyTable) -> list[dict[str, Any]]:
+    """Shares of the total, part by part, for the bar of the first screen."""
+    found = []
+    for i, row in enumerate(energy[energy["part"] != "total"].to_dict("records")):
+        if known(row["share"]):
+            part, share = row["part"], float(row["share"])
+            found.append({"part": part, "share": share, "text": percent(share), "colour": colour_of(part, i)})
+    return found
+
+
+def _limits(profile: Profile, summary: dict[str, Any], energy: EnergyTable) -> list[str]:
+    """What the numbers are not."""
+    limits = [
+        "The energies are no measurement of a chip: operations × a price per operation. Memory, data movement, "
+        "membrane updates, control and idle power are not in them, and on real hardware these can dominate.",
+        "An interval says how much a mean would move with another sample of images from the same source. It does not "
+        "cover another training run, another data set or the cost table.",
+        f"The ANN beside it is {summary['ann']}, priced with the same cost table. The ratio compares two counts; it is "
+        "not a speed-up, and that ANN has not been trained.",
+        "Rates are shares of non-zero elements. A layer's operations depend on the tensor it receives, after pooling, "
+        "and on the border of the image, so rate × FLOPs is not the number of operations.",
+    ]
+    costs, T = energy.costs, profile.time_steps
+    if costs.has("mac") and costs.has("ac") and costs.price("ac") > 0:
+        rate_needed = costs.price("mac") / (costs.price("ac") * T)
+        if rate_needed >= 1:
+            limits.append(
+                f"Under these prices a layer of binary spikes costs as much as its ANN counterpart at a rate of "
+                f"{rate_needed:.2f} (T = {T}). No rate exceeds 1: this comparison cannot come out against the spiking "
+                "network."
+            )
+    if profile.untrained:
+        limits.insert(0, "The weights are random. Nothing on this page describes a network that solves a task.")
+    return limits
+
+
+def _provenance(profile: Profile, energy: EnergyTable) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Groups of (setting, value): model, data, run, energy."""
+    record = profile.provenance
+    settings = dict(record.get("settings") or {})
+    model = dict(profile.ledger.model) | dict(settings.pop("model", None) or {})
+    data = settings.pop("data", None) or {}
+    rest = {key: value for key, value in record.items() if key not in ("settings", "command")}
+    groups = {"Model": model, "Data": data, "Run": settings | rest, "Energy": energy.provenance}
+    return [(name, list(_flat(group))) for name, group in groups.items() if group]
+
+
+def _flat(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in record.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{name}.")
+        elif value is None or value == [] or value == {}:
+            yield name, MISSING
+        else:
+            plain = isinstance(value, str | int | float)
+            yield name, str(value) if plain else json.dumps(finite(value), ensure_ascii=False, default=str)
+
+
+def _meaning(switch: str, value: str) -> str:
+    return SWITCHES.get(switch, {}).get(value, "")
+
+
+def _split(warning: str) -> tuple[str, str]:
+    """Name and sentence of a warning, "silent: 1 of 19 ..."; a warning without a name keeps its whole text."""
+    name, colon, text = warning.partition(": ")
+    return (name, text) if colon and " " not in name else ("warning", warning)

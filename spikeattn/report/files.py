@@ -1,0 +1,43 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from spikeattn.errors import SpikeattnError
+
+
+def folder(path: str | Path) -> Path:
+    """The folder, made with its parents where it is missing.
+
+    Raises:
+        SpikeattnError: something else stands there, or it cannot be made.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    return path
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    """Write a file under a temporary name in the same folder, then rename it.
+
+    Raises:
+        SpikeattnError: the folder cannot be written to.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise _unwritable(path, error) from error
+    return path
+
+
+def _unwritable(path: Path, error: OSError) -> SpikeattnError:
+    reason = error.strerror or str(error)
+    return SpikeattnError(f"{path}: cannot write the report there ({reason}); give another folder with --out")

@@ -1,0 +1,143 @@
+"""The report of a run: every table as csv, LaTeX, figures, and one self-contained HTML page.
+
+All of it is computed from the run's two files; `content.py` collects what the page says, `templates/` how it looks.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup, escape
+
+from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
+from spikeattn.energy.conventions import Convention
+from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
+from spikeattn.energy.costs import CostTable
+from spikeattn.report import content, figures, files
+from spikeattn.report.tables import block_energy, caption, rate_table
+from spikeattn.report.typeset import paper_html, standalone, to_latex
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from spikeattn.results import Profile
+
+PAGE = "report.html"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `write_report` wrote.
+
+    Attributes:
+        files: by what they are called in the folder: "report.html", "rates.csv", "figures/firing_rates.svg", ...
+        summary: `profile.summary()` under the report's costs and convention.
+    """
+
+    files: dict[str, Path]
+    summary: dict[str, Any]
+
+    @property
+    def page(self) -> Path:
+        """The HTML page."""
+        return self.files[PAGE]
+
+
+def write_report(
+    profile: Profile,
+    out: str | Path,
+    costs: str | Path | CostTable = DEFAULT_COSTS,
+    convention: str | Convention = DEFAULT_CONVENTION,
+) -> Report:
+    """Write tables, figures and the page of a finished run into a folder; the page comes last.
+
+    Everything is computed before the first file is written, and each file appears whole or not at all. Files of an
+    earlier report are replaced; nothing else in the folder is touched.
+
+    Args:
+        profile: the run.
+        out: folder, made where it is missing; the run's own folder is fine.
+        costs: name of a cost table, a `.toml` file, or a `CostTable`.
+        convention: name of a convention, or a `Convention`.
+
+    Raises:
+        SpikeattnError: unknown costs or convention, or a folder that cannot be written to.
+    """
+    rates, energy = profile.rates(), profile.energy(costs, convention)
+    blocks, steps = block_energy(profile, costs, convention), profile.over_time()
+    operations, summary = profile.operations(), profile.summary(costs, convention)
+    table = rate_table(rates)
+    table.attrs["caption"] = caption(profile, "Firing rates (share of non-zero elements)", rates)
+    said = {"energy": caption(profile, "Energy per image", energy), "rates": table.attrs["caption"]}
+
+    tables = {
+        "rates.csv": rates,
+        "rate_table.csv": table[table["part"] != "Input"],
+        "operations.csv": operations,
+        "energy.csv": pd.DataFrame(energy).assign(costs=energy.costs.name, convention=energy.convention.name),
+        "over_time.csv": steps,
+    }
+    written: dict[str, str | bytes] = {name: _csv(frame, profile) for name, frame in tables.items()}
+    latex = {
+        "rates": to_latex(table, said["rates"], "tab:rates"),
+        "energy": to_latex(energy, said["energy"], "tab:energy"),
+    }
+    written["table.tex"] = standalone(latex.values())
+    written["summary.json"] = _json(summary | {"provenance": _provenance(profile, energy)})
+
+    note = "UNTRAINED model: the weights are random" if profile.untrained else ""
+    drawn = {
+        "firing_rates": figures.rate_heatmap(table, note),
+        "energy_by_part": figures.energy_bars(energy, note),
+        "energy_by_block": figures.block_bars(blocks, note),
+        "over_time": figures.time_lines(steps, note),
+    }
+    vectors = {name: figures.to_svg(figure) for name, figure in drawn.items()}
+    written |= {f"figures/{name}.svg": svg for name, svg in vectors.items()}
+    written |= {f"figures/{name}.png": figures.to_png(figure) for name, figure in drawn.items()}
+
+    page = content.page(profile, summary, {"rates": table, "energy": energy, "operations": operations, "time": steps})
+    downloads = {name: written[name] for name in tables} | {f"{name}.tex": text for name, text in latex.items()}
+    written[PAGE] = render(page | {"figures": _inline(vectors, drawn), "downloads": downloads, "captions": said})
+
+    folder = files.folder(out)
+    files.folder(folder / "figures")
+    return Report({name: files.write(folder / name, text) for name, text in written.items()}, summary)
+
+
+def render(page: dict[str, Any]) -> str:
+    """The HTML page; everything in it but the package's own templates and figures is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("spikeattn.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["paper"] = lambda role: Markup(paper_html(str(escape(role))))
+    environment.filters["listed"] = lambda names: Markup(str(escape(names)).replace(", ", ", <wbr>"))
+    environment.filters["breakable"] = lambda name: Markup(str(escape(name)).replace(".", ".<wbr>"))
+    return environment.get_template("report.html.j2").render(page)
+
+
+def _inline(vectors: dict[str, str], drawn: dict[str, Figure]) -> dict[str, Markup]:
+    texts = content.FIGURES
+    return {name: Markup(figures.inline(svg, name, texts[name])) for name, svg in vectors.items()}
+
+
+def _csv(frame: pd.DataFrame, profile: Profile) -> str:
+    """Full precision; the last column says whether the weights are trained, so that no csv travels without it."""
+    return frame.assign(weights=content.weights(profile)).to_csv(index=False, lineterminator="\n")
+
+
+def _provenance(profile: Profile, energy: Any) -> dict[str, Any]:
+    return {"model": dict(profile.ledger.model), "run": profile.provenance, "energy": energy.provenance}
+
+
+def _json(record: dict[str, Any]) -> str:
+    return json.dumps(content.finite(record), indent=2, ensure_ascii=False, default=str, allow_nan=False) + "\n"
