@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from spikeattn.cli.comparing import compare
 from spikeattn.cli.lists import conventions, costs, models
 from spikeattn.cli.options import WrongCommandLine
 from spikeattn.cli.profiling import profile
@@ -38,7 +39,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-for command in (profile, energy, rates, report, models, costs, conventions):
+for command in (profile, energy, rates, compare, report, models, costs, conventions):
     app.command()(command)
 
 

@@ -1,0 +1,100 @@
+"""`spikeattn compare`: what is printed and written, and one line for everything that can be wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import timm
+import torch
+
+import spikeattn as sa
+from spikeattn.cli import main
+from spikeattn.models.calibrate import calibrate_batch_norm
+
+TINY = {"img_size": 16, "in_chans": 1, "num_classes": 4, "embed_dim": 32, "depth": 2, "num_heads": 4}
+
+
+def _run(folder: Path, time_steps: int, n: int = 12) -> Path:
+    torch.manual_seed(time_steps)
+    model = timm.create_model("sdt_digits", time_steps=time_steps, **TINY).eval()
+    images = torch.rand(12, 1, 16, 16, generator=torch.Generator().manual_seed(1)) * 2
+    calibrate_batch_norm(model, images)
+    model.provenance = {"name": "sdt_digits", "config": dict(model.config), "trained": None}
+    sa.profile(model, [(images[:n], torch.arange(n) % 4)], folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    _run(folder / "T4", 4)
+    _run(folder / "T2", 2)
+    _run(folder / "few", 2, n=5)
+    return folder
+
+
+def test_beside_the_twin(runs, capsys):
+    assert main(["compare", str(runs / "T4")]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("sdt_digits beside ann_digits: energy per image, sdt_digits, T=4, 12 images")
+    for text in (
+        "a layer breaks even at a firing rate of 1.28",
+        "this metric cannot make sdt_digits lose",
+        "horowitz-45nm-int8, beside ann_digits, 3 bits",
+        "QKV + attention",
+        "note        gamma: 0 of the quantised ANN's multiply-accumulates",
+        "note        arithmetic: operations x pJ on both sides",
+    ):
+        assert text in printed
+    table = printed[printed.index("part ") :].splitlines()
+    assert table[0].split()[-4:] == ["interval", "rate", "break-even", "verdict"] and table[8].startswith("total")
+
+
+def test_json_and_files_hold_all_rows(runs, tmp_path, capsys):
+    arguments = ["compare", str(runs / "T4"), "--costs", "horowitz-45nm-fp32, horowitz-45nm-fp16", "--gamma", "0.5"]
+    assert main([*arguments, "--json", "--out", str(tmp_path / "all.csv")]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert [price["costs"][-4:] for price in record["prices"]] == ["fp32", "fp16", "int8"]
+    assert record["prices"][2]["gamma"] == 0.5 and record["provenance"]["convention"] == "exact"
+    rows = pd.read_csv(tmp_path / "all.csv")
+    assert rows["table"].value_counts().to_dict() == {"blocks": 36, "parts": 24, "attention": 6}
+    expected = sa.compare(sa.Profile.load(runs / "T4")).total
+    assert record["ratio"]["value"] == pytest.approx(expected.value)
+    assert main([*arguments, "--out", str(tmp_path / "all.json")]) == 0
+    assert json.loads((tmp_path / "all.json").read_text()) == record
+
+
+def test_beside_another_run_and_another_ann(runs, capsys):
+    assert main(["compare", str(runs / "T4"), "--against", str(runs / "T2"), "--first-conv", "every-step"]) == 0
+    printed = capsys.readouterr().out
+    assert "sdt_digits, T=4 loses, it costs" in printed and "break-even" not in printed
+    assert "paired: both networks saw the same 12 images" in printed
+    assert "charged as MACs at each of the 2 time steps" in printed
+    assert main(["compare", str(runs / "T4"), "--against", "resnet18"]) == 1
+    assert "ResNet does not run on an input (1, 1, 16, 16)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--against", "few"], 1, "different images: 12 and 5, of which 5 are the same by number and name"),
+        (["--against", "runs/none"], 1, "runs/none: no such folder"),
+        (["--against", "ann_digit"], 1, "did you mean 'ann_digits'"),
+        (["--costs", "horowitz-45nm-fp3"], 1, "did you mean 'horowitz-45nm-fp32'"),
+        (["--costs", ","], 1, "costs is empty"),
+        (["--costs", "loihi"], 1, "has no price for mac"),
+        (["--gamma", "2"], 1, "gamma is 2; it is a share, from 0 to 1"),
+        (["--gamma", "much"], 2, "--gamma"),
+        (["--convention", "exac"], 1, "did you mean 'exact'"),
+        (["--out", "table.md"], 2, "a table is written as .csv, .parquet, .json"),
+        (["--replicates", "3"], 1, "replicates is 3"),
+    ],
+)
+def test_one_line_for_what_is_wrong(runs, capsys, options, code, message):
+    options = [str(runs / "few") if option == "few" else option for option in options]
+    assert main(["compare", str(runs / "T4"), *options]) == code
+    streams = capsys.readouterr()
+    assert message in streams.err and "Traceback" not in streams.err and not streams.out
