@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from spikeattn.energy.conventions import PRESETS
-from spikeattn.energy.published import PublishedActivity, entry_ledger, packaged_table, read_rates
+from spikeattn.energy.published import activity_from_rates
 from spikeattn.energy.reproduce import RATES, reproduce, table
 from spikeattn.energy.waterfall import side_by_side, waterfall
 
@@ -77,10 +77,9 @@ def reasons(rows: pd.DataFrame) -> str:
 
 def switches() -> list[str]:
     """SDT-8-512 from its published rates: the conventions side by side, and the way from one to another."""
-    ledger = entry_ledger("sdt_8_512")
-    activity = PublishedActivity(ledger, read_rates(packaged_table(RATES), ledger))
+    activity = activity_from_rates(RATES, "sdt_8_512")
     names = [name for name in PRESETS if name != "exact"]
-    columns = side_by_side(ledger, activity, names)
+    columns = side_by_side(activity.ledger, activity, names)
     lines = [(row[0], *(number(value, ".4f") for value in row[1:])) for row in columns.itertuples(index=False)]
     text = [
         "## SDT-8-512 from Table S1 under every convention (mJ per image)\n\n"
@@ -88,7 +87,7 @@ def switches() -> list[str]:
         f"lower bound.\n\n{markdown(('part', *names), lines, 'l' + 'r' * len(names))}\n"
     ]
     for name in ("sdt-paper", "sdt-printed"):
-        steps = waterfall(ledger, activity, name, start="input-rate")
+        steps = waterfall(activity.ledger, activity, name, start="input-rate")
         lines = [(s, a, b, f"{e:.4f}", f"{d:+.4f}") for s, a, b, e, d in steps.itertuples(index=False)]
         head = ("switch", "from", "to", "mJ after it", "difference")
         text.append(f"### From `input-rate` to `{name}`, one switch at a time\n\n{markdown(head, lines, 'lllrr')}\n")

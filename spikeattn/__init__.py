@@ -13,7 +13,7 @@ from spikeattn.version import __version__
 
 if TYPE_CHECKING:
     from spikeattn.data import make_loader, open_dataset
-    from spikeattn.energy import compare, energy_from_rates, measure_gamma
+    from spikeattn.energy import compare, energy_from_rates, measure_gamma, reproduce, sweep, waterfall
     from spikeattn.models import create_model, twin_of
     from spikeattn.recording import record
     from spikeattn.results import Profile
@@ -29,7 +29,10 @@ _HOME = {
     "open_dataset": "data",
     "profile": "runs",
     "record": "recording",
+    "reproduce": "energy",
+    "sweep": "energy",
     "twin_of": "models",
+    "waterfall": "energy",
 }
 _ROOMS = ("data", "energy", "models", "recording", "report", "results", "runs")
 
@@ -45,7 +48,10 @@ __all__ = [
     "open_dataset",
     "profile",
     "record",
+    "reproduce",
+    "sweep",
     "twin_of",
+    "waterfall",
 ]
 
 

@@ -19,6 +19,7 @@ from spikeattn.cli.options import WrongCommandLine
 from spikeattn.cli.profiling import profile
 from spikeattn.cli.reporting import report
 from spikeattn.cli.results import energy, rates
+from spikeattn.cli.whatif import reproduce, sweep
 from spikeattn.errors import SpikeattnError
 from spikeattn.version import __version__
 
@@ -39,7 +40,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-for command in (profile, energy, rates, compare, report, models, costs, conventions):
+for command in (profile, energy, rates, compare, sweep, report, reproduce, models, costs, conventions):
     app.command()(command)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import textwrap
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from spikeattn.cli.options import Json, ListOut, Verbose
 from spikeattn.cli.output import LIST_FORMATS, number, print_json, records, text, write_table
+
+if TYPE_CHECKING:
+    from spikeattn.energy import Convention
 
 
 def models(out: ListOut = None, as_json: Json = False, verbose: Verbose = 0) -> None:
@@ -117,29 +121,41 @@ def conventions(
     import pandas as pd
 
     from spikeattn.energy import get_convention, list_conventions
-    from spikeattn.energy.conventions import DEFAULT, SWITCHES
+    from spikeattn.energy.conventions import DEFAULT, EVIDENCE, SWITCHES
 
     presets = [get_convention(each) for each in ([name] if name else list_conventions())]
     if out is not None:
         write_table(
-            pd.DataFrame([{"name": p.name, **p.switches(), "source": p.source} for p in presets]),
+            pd.DataFrame([_about(p) | p.switches() for p in presets]),
             out,
             formats=LIST_FORMATS,
         )
     if as_json:
-        listed = [
-            {"name": p.name, "source": p.source, "switches": p.switches(), "default": p.name == DEFAULT}
-            for p in presets
-        ]
-        print_json({"conventions": listed, "switches": SWITCHES})
+        listed = [_about(p) | {"switches": p.switches(), "default": p.name == DEFAULT} for p in presets]
+        print_json({"conventions": listed, "switches": SWITCHES, "evidence": EVIDENCE})
     elif out is None and name:
         rows = [
             {"switch": switch, "value": value, "meaning": SWITCHES[switch][value]}
             for switch, value in presets[0].switches().items()
         ]
-        typer.echo(f"{presets[0].source}\n\n{text(pd.DataFrame(rows))}")
+        about = [presets[0].source, f"evidence    {presets[0].evidence}: {EVIDENCE[presets[0].evidence]}"]
+        typer.echo("\n".join([*about, f"checked on  {presets[0].checked_on}", "", text(pd.DataFrame(rows))]))
     elif out is None:
-        switches = pd.DataFrame({"switch": list(SWITCHES), **{p.name: list(p.switches().values()) for p in presets}})
-        sources = pd.DataFrame({"name": [p.name for p in presets], "source": [p.source for p in presets]})
-        typer.echo(f"{text(sources)}\n\n{text(switches)}")
-        typer.echo(f"\nDefault: {DEFAULT}. What the values mean: spikeattn conventions NAME")
+        for preset in presets:
+            typer.echo(_brief(preset, get_convention(DEFAULT)))
+        typer.echo(f"\nDefault: {DEFAULT}. Sources and what the values mean: spikeattn conventions NAME")
+
+
+def _about(convention: Convention) -> dict[str, str]:
+    keys = ("name", "source", "evidence", "checked_on")
+    return {key: getattr(convention, key) for key in keys}
+
+
+def _brief(convention: Convention, default: Convention) -> str:
+    """A convention in a few lines: all switches of the default, what differs from it for any other."""
+    changed = {k: v for k, v in convention.switches().items() if v != default.switches()[k]} or convention.switches()
+    switches = textwrap.fill(
+        ", ".join(f"{switch}={value}" for switch, value in changed.items()), 110, initial_indent=" " * 20,
+        subsequent_indent=" " * 20, break_on_hyphens=False,
+    )  # fmt: skip
+    return f"{convention.name:18}  {convention.evidence}\n{switches}"

@@ -75,7 +75,10 @@ def energy(
     convention: Annotated[
         str | None,
         typer.Option(
-            "--convention", metavar="NAME", help="See `spikeattn conventions`; exact for RUN, sdt-paper for --rates."
+            "--convention",
+            metavar="NAME,...",
+            help="See `spikeattn conventions`; exact for RUN, sdt-paper for --rates. Several by commas: side by side, "
+            "and what every switch makes.",
         ),
     ] = None,
     first_conv: First = None,
@@ -97,6 +100,7 @@ def energy(
     Examples:
       spikeattn energy runs/8_512
       spikeattn energy runs/8_512 --convention sdt-paper --out energy.csv
+      spikeattn energy runs/8_512 --convention exact,sdt-paper,spikformer
       spikeattn energy runs/8_512 --model compute+memory --costs horowitz-45nm-int32
       spikeattn energy --rates table_s1.csv --model sdt_8_512 --convention input-rate --first-conv once
     """
@@ -123,24 +127,40 @@ def energy(
         parts = profile.components(costs, get_model(model, off_chip=off_chip), times, replicates, seed, confidence)
         show_components(parts, title(profile), profile.warnings, out, as_json)
         return
-    chosen = get_convention(convention or (CONVENTION if rates is None else "sdt-paper"))
-    if first_conv is not None:
-        chosen = get_convention(chosen, first_conv=first_conv.value)
-    prices = get_costs(costs)
+    overrides = {} if first_conv is None else {"first_conv": first_conv.value}
+    names = (convention or (CONVENTION if rates is None else "sdt-paper")).split(",")
+    several = [get_convention(name.strip(), **overrides) for name in names]
+    chosen, prices = several[0], get_costs(costs)
     if rates is not None:
         from spikeattn.models import create_model
 
         assert model is not None
-        table = energy_from_rates(rates, create_model(model, **model_arguments(model_arg, time_steps)), chosen, prices)
+        given = model_arguments(model_arg, time_steps)
+        network = create_model(model, **given) if given else model
         heading, warnings = f"{model} with the rates of {rates}", ()
+        if len(several) > 1:
+            from spikeattn.cli.switching import show_conventions
+            from spikeattn.energy.published import activity_from_rates
+
+            activity = activity_from_rates(rates, network)
+            show_conventions(activity.ledger, activity, several, "input-rate", prices, heading, warnings, out, as_json)
+            return
+        table = energy_from_rates(rates, network, chosen, prices)
     else:
         from spikeattn.cli.profiling import title
         from spikeattn.results import Profile
 
         assert run is not None
         profile = Profile.load(run)
-        table = profile.energy(prices, chosen, replicates, seed, confidence)
         heading, warnings = title(profile), profile.warnings
+        if len(several) > 1:
+            from spikeattn.cli.switching import show_conventions
+            from spikeattn.energy.estimate import CountedActivity
+
+            counted = CountedActivity(profile.ledger, profile.counts)
+            show_conventions(profile.ledger, counted, several, CONVENTION, prices, heading, warnings, out, as_json)
+            return
+        table = profile.energy(prices, chosen, replicates, seed, confidence)
     record = _energy_record(table, heading, warnings)
     if out is not None:
         write_table(table, out, record)

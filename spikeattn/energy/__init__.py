@@ -8,7 +8,10 @@ from spikeattn.energy.costs import CostTable, get_costs, list_costs
 from spikeattn.energy.estimate import EnergyTable, energy, operations
 from spikeattn.energy.memory import EnergyModel, get_model, list_models
 from spikeattn.energy.published import energy_from_rates
+from spikeattn.energy.reproduce import reproduce
+from spikeattn.energy.sweep import sweep
 from spikeattn.energy.twins import measure_gamma
+from spikeattn.energy.waterfall import side_by_side, waterfall
 
 __all__ = [
     "Comparison",
@@ -29,4 +32,8 @@ __all__ = [
     "list_models",
     "measure_gamma",
     "operations",
+    "reproduce",
+    "side_by_side",
+    "sweep",
+    "waterfall",
 ]

@@ -100,16 +100,21 @@ def energy_from_rates(
     Raises:
         SpikeattnError: a row that is no tensor of the model, a tensor without a row, a rate outside [0, 1] or NaN.
     """
-    ledger = _ledger(model)
     overrides = {} if first_conv is None else {"first_conv": first_conv}
     convention = get_convention(convention, **overrides)
-    activity = PublishedActivity(ledger, read_rates(rates, ledger))
-    table = price(ledger, activity, costs, convention)
+    activity = activity_from_rates(rates, model)
+    table = price(activity.ledger, activity, costs, convention)
     notes = [note for note in table.notes if not note.startswith("single-image")]
     notes += [f"not in the rate table, {why} used: {', '.join(names)}" for why, names in activity.stand_ins.items()]
     table.notes = [*notes, "rates-only: a table of rates has no images, so no interval"]
     table.provenance |= {"n_images": None, "replicates": None, "seed": None}
     return table
+
+
+def activity_from_rates(rates: pd.DataFrame | str | Path, model: Ledger | nn.Module | str) -> PublishedActivity:
+    """A table of rates as an activity, for `price`, `waterfall` and `sweep`; arguments as in `energy_from_rates`."""
+    ledger = _ledger(model)
+    return PublishedActivity(ledger, read_rates(rates, ledger))
 
 
 def read_rates(rates: pd.DataFrame | str | Path, ledger: Ledger) -> dict[str, Floats]:

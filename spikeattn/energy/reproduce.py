@@ -19,7 +19,7 @@ from spikeattn.energy.conventions import get_convention
 from spikeattn.energy.costs import get_costs
 from spikeattn.energy.dense import DENSE, dense_macs, tokens_and_channels
 from spikeattn.energy.estimate import PJ_TO_MJ, part_energies
-from spikeattn.energy.published import PublishedActivity, entry_ledger, packaged_table, read_rates
+from spikeattn.energy.published import PublishedActivity, activity_from_rates, entry_ledger, packaged_table
 from spikeattn.recording.ledger import Ledger
 
 RATES = "table_s1_sdt_8_512"
@@ -108,8 +108,8 @@ def _prices() -> tuple[float, float]:
 
 
 def _reference() -> tuple[Ledger, PublishedActivity]:
-    ledger = entry_ledger(ENTRY_POINTS[REFERENCE])
-    return ledger, PublishedActivity(ledger, read_rates(packaged_table(RATES), ledger))
+    activity = activity_from_rates(packaged_table(RATES), ENTRY_POINTS[REFERENCE])
+    return activity.ledger, activity
 
 
 def _parts(convention: str, **overrides: str) -> dict[str, float]:

@@ -151,7 +151,7 @@ def test_counts_that_do_not_belong(run, only, counts, spikes):
 
 
 def test_figure(run, published, spikes):
-    from spikeattn.report.figures import to_svg
+    from spikeattn.report.drawing import to_svg
     from spikeattn.report.sweep_figure import sweep_figure
 
     frame = sweep(published, convention="input-rate")

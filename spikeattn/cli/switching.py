@@ -1,0 +1,87 @@
+"""`spikeattn energy --convention A,B,...`: conventions side by side, and what every switch between them makes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from spikeattn.cli.output import LIST_FORMATS, print_json, records, text, write_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from spikeattn.energy import Convention, CostTable
+    from spikeattn.energy.estimate import Activity
+    from spikeattn.recording.ledger import Ledger
+
+
+def show_conventions(
+    ledger: Ledger,
+    activity: Activity,
+    conventions: Sequence[Convention],
+    start: str,
+    costs: CostTable,
+    heading: str,
+    warnings: tuple[str, ...],
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Print both tables, or write the first; JSON holds all."""
+    from spikeattn.energy.terms import notes_of
+    from spikeattn.energy.waterfall import side_by_side, waterfall
+
+    table = side_by_side(ledger, activity, conventions, costs)
+    ways = {each.name: waterfall(ledger, activity, each, costs, start) for each in conventions}
+    notes = list(dict.fromkeys(f"{each.name}: {line}" for each in conventions for line in notes_of(ledger, each)))
+    record = {
+        "title": heading,
+        "costs": costs.name,
+        "parts": records(table),
+        "conventions": {
+            each.name: {
+                "source": each.source,
+                "evidence": each.evidence,
+                "checked_on": each.checked_on,
+                "switches": each.switches(),
+                "waterfall": records(ways[each.name]),
+            }
+            for each in conventions
+        },
+        "notes": notes,
+        "warnings": list(warnings),
+    }
+    if out is not None:
+        write_table(table, out, record, LIST_FORMATS)
+    if as_json:
+        print_json(record)
+    elif out is None:
+        lines = [f"energy per image under {len(conventions)} conventions, {heading}", f"costs  {costs.name}", ""]
+        lines += _as_text(table, ways, start)
+        lines += [f"evidence  {each.name}: {each.evidence}; checked on: {each.checked_on}" for each in conventions]
+        lines += [f"note      {line}" for line in notes] + [f"warning   {line}" for line in warnings]
+        typer.echo("\n".join(lines))
+
+
+def _as_text(table: pd.DataFrame, ways: dict[str, pd.DataFrame], start: str) -> list[str]:
+    from spikeattn.report.numbers import energy_unit
+
+    unit, factor = energy_unit(table.drop(columns="part").to_numpy().ravel())
+
+    def energy(mj: float) -> str:
+        return f"{mj / factor:.4f}"
+
+    def change(mj: float) -> str:
+        return f"{mj / factor:+.4f}"
+
+    lines = [text(table.rename(columns={"part": unit}), dict.fromkeys(table.columns[1:], energy)), ""]
+    for name, way in ways.items():
+        if len(way) == 1:
+            continue
+        shown = way[1:].rename(columns={"energy_mj": f"{unit} after it", "difference_mj": "difference"})
+        formats = {f"{unit} after it": energy, "difference": change}
+        lines += [f"from {start}, {energy(way['energy_mj'].iloc[0])} {unit}, to {name}, one switch at a time"]
+        lines += [text(shown, formats), ""]
+    return lines

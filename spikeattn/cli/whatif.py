@@ -1,0 +1,167 @@
+"""`spikeattn sweep` and `spikeattn reproduce`: energies computed again, without a forward pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spikeattn.cli.options import Json, ListOut, Verbose, WrongCommandLine
+from spikeattn.cli.output import LIST_FORMATS, note, print_json, records, text, write_file, write_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from spikeattn.energy.published import PublishedActivity
+    from spikeattn.results import Profile
+
+
+def sweep(
+    run: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="Folder that `spikeattn profile --out` wrote.")
+    ] = None,
+    rates: Annotated[
+        Path | None,
+        typer.Option(metavar="CSV", help="A published table of rates (layout of Table S1) in place of RUN."),
+    ] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="Model that --rates belongs to.")] = None,
+    costs: Annotated[
+        str, typer.Option(metavar="NAME,...", help="Cost tables (see `spikeattn costs`) or .toml files, by commas.")
+    ] = "horowitz-45nm-fp32,horowitz-45nm-fp16,horowitz-45nm-int8",
+    rate_scale: Annotated[
+        str, typer.Option(metavar="S,...", help="Factors of the firing rates, by commas; 1 is as they are.")
+    ] = "0.25,0.5,1,2,4",
+    convention: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="See `spikeattn conventions`; exact for RUN, input-rate for --rates."),
+    ] = None,
+    figure: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the figure there too; .svg, .pdf or .png.")
+    ] = None,
+    out: ListOut = None,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+) -> None:
+    """What if: energy against time steps, firing rates and cost table, beside the ANN.
+
+    The energy at t steps uses the counts of steps 1..t of the run: exact where no step looks ahead. No image is run.
+
+    \b
+    Examples:
+      spikeattn sweep runs/8_512
+      spikeattn sweep runs/8_512 --rate-scale 0.5,1,2 --figure sweep.svg --out sweep.csv
+      spikeattn sweep --rates table_s1_sdt_8_512 --model sdt_8_512 --convention input-rate
+    """
+    if (run is None) == (rates is None):
+        raise WrongCommandLine("give either the folder of a run, or --rates CSV with --model NAME")
+    if (rates is None) != (model is None):
+        raise WrongCommandLine("--rates and --model go together, such as --model sdt_8_512; a run knows its model")
+    if figure is not None and figure.suffix not in (".svg", ".pdf", ".png"):
+        raise WrongCommandLine(f"--figure {figure}: a figure is written as .svg, .pdf or .png")
+    scales = _numbers("--rate-scale", rate_scale)
+
+    from spikeattn.energy.sweep import sweep as compute
+
+    source, heading, warnings = _source(run, rates, model)
+    frame = compute(source, costs.split(","), scales, convention or ("exact" if rates is None else "input-rate"))
+    if figure is not None:
+        _draw(frame, figure, warnings)
+    record = {"title": heading, **frame.attrs, "rows": records(frame), "warnings": list(warnings)}
+    if out is not None:
+        write_table(frame, out, record, LIST_FORMATS)
+    if as_json:
+        print_json(record)
+    elif out is None:
+        typer.echo(_as_text(frame, heading, warnings))
+
+
+def reproduce(out: ListOut = None, as_json: Json = False, verbose: Verbose = 0) -> None:
+    """Published energy figures beside ours, row by row.
+
+    Every row names its convention, its residual (computed - printed) and how sure the convention is. Rows without a
+    figure of ours say why.
+
+    \b
+    Examples:
+      spikeattn reproduce
+      spikeattn reproduce --json
+    """
+    from spikeattn.energy.reproduce import reproduce as compute
+    from spikeattn.energy.reproduce import table
+
+    note("computing from the geometry of the models and Table S1 ...")
+    rows = compute()
+    frame = table(rows)
+    if out is not None:
+        write_table(frame, out, formats=LIST_FORMATS)
+    if as_json:
+        print_json([row.to_dict() for row in rows])
+    elif out is None:
+        shown = frame[frame["computed"].notna()]
+        columns = ["model", "quantity", "convention", "computed", "as_printed", "residual", "evidence"]
+        formats = {"computed": "{:.5g}".format, "residual": "{:+.2g}".format}
+        typer.echo(text(shown[columns].rename(columns={"as_printed": "printed"}), formats))
+        missing = frame[frame["computed"].isna()]
+        typer.echo(
+            f"\n{len(missing)} printed figures without one of ours, mostly for want of firing rates: --json says why."
+        )
+        typer.echo("A residual says how far two ways of counting lie apart, not which one is right.")
+
+
+def _source(
+    run: Path | None, rates: Path | None, model: str | None
+) -> tuple[Profile | PublishedActivity, str, tuple[str, ...]]:
+    if run is not None:
+        from spikeattn.cli.profiling import title
+        from spikeattn.results import Profile
+
+        profile = Profile.load(run)
+        return profile, title(profile), profile.warnings
+    from spikeattn.energy.published import activity_from_rates
+
+    assert rates is not None and model is not None
+    return activity_from_rates(rates, model), f"{model} with the rates of {rates}", ()
+
+
+def _numbers(option: str, given: str) -> list[float]:
+    try:
+        return [float(word) for word in given.split(",")]
+    except ValueError as error:
+        raise WrongCommandLine(f"{option} {given}: numbers separated by commas are needed, such as 0.5,1,2") from error
+
+
+def _draw(frame: pd.DataFrame, path: Path, warnings: tuple[str, ...]) -> None:
+    from spikeattn.report.drawing import style, to_png, to_svg
+    from spikeattn.report.sweep_figure import sweep_figure
+
+    untrained = next((line for line in warnings if line.startswith("untrained")), "")
+    drawn = sweep_figure(frame, untrained and "UNTRAINED: these numbers describe nothing")
+    if path.suffix == ".pdf":
+        import io
+
+        buffer = io.BytesIO()
+        with style():
+            drawn.savefig(buffer, format="pdf", facecolor="white", metadata={"CreationDate": None})
+        content = buffer.getvalue()
+    else:
+        content = to_png(drawn) if path.suffix == ".png" else to_svg(drawn).encode()
+    write_file(path, content)
+    note(f"wrote {path}")
+
+
+def _as_text(frame: pd.DataFrame, heading: str, warnings: tuple[str, ...]) -> str:
+    from spikeattn.report.numbers import joules
+
+    columns = ["costs", "t", "rate_scale", "rate", "snn_mj", "ann_mj", "ratio", "break_even_rate", "cannot_lose"]
+    shown = frame[columns].assign(cannot_lose=["yes" if each else "no" for each in frame["cannot_lose"]])
+    shown.columns = ["costs", "t", "x rate", "rate", "SNN", "ANN", "ANN : SNN", "break-even rate", "cannot lose"]
+    formats = {"t": str, "x rate": "{:g}".format, "rate": "{:.4f}".format, "SNN": joules, "ANN": joules}
+    formats |= {"ANN : SNN": "{:.3g}".format, "break-even rate": "{:.3g}".format}
+    lines = [
+        f"energy per image, {heading}, had it stopped after t steps and fired x times as much",
+        f"convention {frame.attrs['convention']}; ANN of {frame.attrs['ann_macs']:,} MACs; arithmetic only",
+        f"\n{text(shown, formats)}\n",
+    ]
+    lines += [f"note      {line}" for line in frame.attrs["notes"]] + [f"warning   {line}" for line in warnings]
+    return "\n".join(lines)
