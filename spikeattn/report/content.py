@@ -11,7 +11,7 @@ import pandas as pd
 
 from spikeattn.energy.conventions import SWITCHES
 from spikeattn.energy.estimate import EnergyTable
-from spikeattn.report.figures import colour_of
+from spikeattn.report.drawing import colour_of
 from spikeattn.report.numbers import MISSING, amount, energy_unit, known, percent, rate, significant, with_limits
 from spikeattn.report.sheets import sheet_of
 from spikeattn.report.tables import METHODS, data_name
@@ -170,8 +170,7 @@ def _limits(profile: Profile, summary: dict[str, Any], energy: EnergyTable) -> l
         if rate_needed >= 1:
             limits.append(
                 f"Under these prices a layer of binary spikes costs as much as its ANN counterpart at a rate of "
-                f"{rate_needed:.2f} (T = {T}). No rate exceeds 1: this comparison cannot come out against the spiking "
-                "network."
+                f"{rate_needed:.2f} (T = {T}). No rate exceeds 1, so such a layer cannot lose this comparison."
             )
     if profile.untrained:
         limits.insert(0, "The weights are random. Nothing on this page describes a network that solves a task.")

@@ -18,7 +18,10 @@ from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import CostTable
-from spikeattn.report import content, figures, files
+from spikeattn.report import content, files
+from spikeattn.report.drawing import inline, to_png, to_svg
+from spikeattn.report.figures import block_bars, energy_bars, time_lines
+from spikeattn.report.heatmap import rate_heatmap
 from spikeattn.report.tables import block_energy, caption, rate_table
 from spikeattn.report.typeset import paper_html, standalone, to_latex
 
@@ -92,14 +95,14 @@ def write_report(
 
     note = "UNTRAINED model: the weights are random" if profile.untrained else ""
     drawn = {
-        "firing_rates": figures.rate_heatmap(table, note),
-        "energy_by_part": figures.energy_bars(energy, note),
-        "energy_by_block": figures.block_bars(blocks, note),
-        "over_time": figures.time_lines(steps, note),
+        "firing_rates": rate_heatmap(table, note),
+        "energy_by_part": energy_bars(energy, note),
+        "energy_by_block": block_bars(blocks, note),
+        "over_time": time_lines(steps, note),
     }
-    vectors = {name: figures.to_svg(figure) for name, figure in drawn.items()}
+    vectors = {name: to_svg(figure) for name, figure in drawn.items()}
     written |= {f"figures/{name}.svg": svg for name, svg in vectors.items()}
-    written |= {f"figures/{name}.png": figures.to_png(figure) for name, figure in drawn.items()}
+    written |= {f"figures/{name}.png": to_png(figure) for name, figure in drawn.items()}
 
     page = content.page(profile, summary, {"rates": table, "energy": energy, "operations": operations, "time": steps})
     downloads = {name: written[name] for name in tables} | {f"{name}.tex": text for name, text in latex.items()}
@@ -127,7 +130,7 @@ def render(page: dict[str, Any]) -> str:
 
 def _inline(vectors: dict[str, str], drawn: dict[str, Figure]) -> dict[str, Markup]:
     texts = content.FIGURES
-    return {name: Markup(figures.inline(svg, name, texts[name])) for name, svg in vectors.items()}
+    return {name: Markup(inline(svg, name, texts[name])) for name, svg in vectors.items()}
 
 
 def _csv(frame: pd.DataFrame, profile: Profile) -> str:

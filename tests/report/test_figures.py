@@ -10,7 +10,11 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from spikeattn.report import block_energy, figures, rate_table
+from spikeattn.energy.terms import PARTS
+from spikeattn.report import block_energy, drawing, rate_table
+from spikeattn.report.drawing import to_png, to_svg
+from spikeattn.report.figures import block_bars, energy_bars, time_lines
+from spikeattn.report.heatmap import rate_heatmap
 
 HOSTILE = "--><script>alert(1)</script> $x_1^2$ \\frac"
 
@@ -31,10 +35,10 @@ def over_time(steps: int, labelled: bool, n: float = 0.9) -> pd.DataFrame:
 
 def drawn(profile) -> dict[str, matplotlib.figure.Figure]:
     return {
-        "rates": figures.rate_heatmap(rate_table(profile), "UNTRAINED"),
-        "parts": figures.energy_bars(profile.energy(), "UNTRAINED"),
-        "blocks": figures.block_bars(block_energy(profile), "UNTRAINED"),
-        "time": figures.time_lines(profile.over_time(), "UNTRAINED"),
+        "rates": rate_heatmap(rate_table(profile), "UNTRAINED"),
+        "parts": energy_bars(profile.energy(), "UNTRAINED"),
+        "blocks": block_bars(block_energy(profile), "UNTRAINED"),
+        "time": time_lines(profile.over_time(), "UNTRAINED"),
     }
 
 
@@ -48,7 +52,7 @@ def everything_visible(figure) -> bool:
 @pytest.mark.parametrize("case", ["profile", "single", "silent", "foreign"])
 def test_figures_are_valid_and_whole(case, request):
     for figure in drawn(request.getfixturevalue(case)).values():
-        svg = figures.to_svg(figure)
+        svg = to_svg(figure)
         ET.fromstring(svg)
         assert "<dc:date>" not in svg and "<script" not in svg and ">UNTRAINED<" in svg
         assert everything_visible(figure)
@@ -56,15 +60,15 @@ def test_figures_are_valid_and_whole(case, request):
 
 def test_the_same_numbers_give_the_same_bytes(profile):
     for figure, again in zip(drawn(profile).values(), drawn(profile).values(), strict=True):
-        assert figures.to_png(figure, 50).startswith(b"\x89PNG")
-        assert figures.to_png(figure, 50) == figures.to_png(again, 50)
-        assert figures.to_svg(figure) == figures.to_svg(again)
+        assert to_png(figure, 50).startswith(b"\x89PNG")
+        assert to_png(figure, 50) == to_png(again, 50)
+        assert to_svg(figure) == to_svg(again)
 
 
 @pytest.mark.parametrize(("tensors", "steps"), [(1, 1), (45, 10), (100, 16)])
 def test_heat_map_of_any_size(rates, tensors, steps):
-    figure = figures.rate_heatmap(rate_table(rates(tensors, steps)))
-    svg = figures.to_svg(figure)
+    figure = rate_heatmap(rate_table(rates(tensors, steps)))
+    svg = to_svg(figure)
     assert svg.count("neuron") == tensors
     assert figure.get_figwidth() <= 14 and everything_visible(figure)
     assert len(svg) < 600_000
@@ -76,7 +80,7 @@ def test_many_blocks_stand_side_by_side():
     table = pd.DataFrame({"part": parts, "module": "", "tensor": tensors, "code": range(len(parts))})
     for t in range(1, 17):
         table[f"T{t}"] = 0.1
-    figure = figures.rate_heatmap(table.assign(average=0.1))
+    figure = rate_heatmap(table.assign(average=0.1))
     assert len(figure.axes) == 4 and everything_visible(figure)
 
 
@@ -88,8 +92,8 @@ def test_energy_bars_of_any_parts(values, method):
     table = energies(values, method)
     if method == "none":
         table[["ci_low", "ci_high"]] = np.nan
-    figure = figures.energy_bars(table)
-    svg = figures.to_svg(figure)
+    figure = energy_bars(table)
+    svg = to_svg(figure)
     ET.fromstring(svg)
     assert "<script" not in svg and everything_visible(figure)
     if method == "upper bound":
@@ -99,39 +103,39 @@ def test_energy_bars_of_any_parts(values, method):
 def test_a_part_without_a_price_says_so():
     table = energies([1.0, 1.0])
     table.loc[0, ["energy_mj", "ci_low", "ci_high", "share"]] = np.nan
-    assert "no price" in figures.to_svg(figures.energy_bars(table))
+    assert "no price" in to_svg(energy_bars(table))
 
 
 @pytest.mark.parametrize(("steps", "labelled"), [(1, True), (1, False), (16, True)])
 def test_lines_over_time(steps, labelled):
-    figure = figures.time_lines(over_time(steps, labelled))
+    figure = time_lines(over_time(steps, labelled))
     assert len(figure.axes) == (2 if labelled else 1) and everything_visible(figure)
-    figures.to_svg(figures.time_lines(over_time(steps, labelled, n=0.0)))
+    to_svg(time_lines(over_time(steps, labelled, n=0.0)))
 
 
 def test_silent_cells_have_a_colour_of_their_own(silent):
-    svg = figures.to_svg(figures.rate_heatmap(rate_table(silent)))
-    assert figures.SILENT in svg and "all silent" in svg
+    svg = to_svg(rate_heatmap(rate_table(silent)))
+    assert drawing.SILENT in svg and "all silent" in svg
 
 
 def test_colours_are_those_of_the_part_everywhere():
-    assert len({figures.colour_of(part) for part in figures.PARTS}) == len(figures.PARTS)
-    assert figures.colour_of("QKV", 5) == figures.colour_of("QKV", 0)
+    assert len({drawing.colour_of(part) for part in PARTS}) == len(PARTS)
+    assert drawing.colour_of("QKV", 5) == drawing.colour_of("QKV", 0)
 
 
 def test_inline_svg_takes_the_colours_of_the_page(profile):
-    svg = figures.to_svg(drawn(profile)["rates"])
-    inline = figures.inline(svg, "rates", 'a "map" <of> rates')
+    svg = to_svg(drawn(profile)["rates"])
+    inline = drawing.inline(svg, "rates", 'a "map" <of> rates')
     root = ET.fromstring(inline)
     ids = [element.get("id") for element in root.iter() if element.get("id")]
     assert len(ids) == len(set(ids)) and all(i.startswith("rates-") for i in ids)
     assert root.get("role") == "img" and root.get("aria-label") == 'a "map" <of> rates'
     assert "<metadata" not in inline and "var(--ink)" in inline
-    for ink in (*figures.PAGE_COLOURS, "#10294f"):
+    for ink in (*drawing.PAGE_COLOURS, "#10294f"):
         assert ink not in inline
 
 
 def test_settings_of_matplotlib_stay_as_they_were(profile):
     before = dict(matplotlib.rcParams)
-    figures.to_svg(drawn(profile)["time"])
+    to_svg(drawn(profile)["time"])
     assert dict(matplotlib.rcParams) == before
