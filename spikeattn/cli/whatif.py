@@ -132,7 +132,7 @@ def _numbers(option: str, given: str) -> list[float]:
 
 
 def _draw(frame: pd.DataFrame, path: Path, warnings: tuple[str, ...]) -> None:
-    from spikeattn.report.drawing import style, to_png, to_svg
+    from spikeattn.report.drawing import figure_style, to_png, to_svg
     from spikeattn.report.sweep_figure import sweep_figure
 
     untrained = next((line for line in warnings if line.startswith("untrained")), "")
@@ -141,7 +141,7 @@ def _draw(frame: pd.DataFrame, path: Path, warnings: tuple[str, ...]) -> None:
         import io
 
         buffer = io.BytesIO()
-        with style():
+        with figure_style():
             drawn.savefig(buffer, format="pdf", facecolor="white", metadata={"CreationDate": None})
         content = buffer.getvalue()
     else:
