@@ -128,6 +128,8 @@ def read_rates(rates: pd.DataFrame | str | Path, ledger: Ledger) -> dict[str, Fl
     found: dict[str, Floats] = {}
     unfit = []
     for row in frame.to_dict("records"):
+        if row["part"] == "Input":  # the images, which our own export of rates lists too
+            continue
         label = f"{row['part']} {row['tensor']}"
         tensor = roles.get((_block(row["part"]), str(row["tensor"])))
         if tensor is None:
