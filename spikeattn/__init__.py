@@ -13,7 +13,8 @@ from spikeattn.version import __version__
 
 if TYPE_CHECKING:
     from spikeattn.data import make_loader, open_dataset
-    from spikeattn.energy import compare, energy_from_rates, measure_gamma, reproduce, sweep, waterfall
+    from spikeattn.energy import energy_from_rates, measure_gamma, reproduce, sweep, waterfall
+    from spikeattn.energy.compare import compare
     from spikeattn.models import create_model, twin_of
     from spikeattn.recording import record
     from spikeattn.results import Profile
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Profile": "results",
-    "compare": "energy",
+    "compare": "energy.compare",
     "create_model": "models",
     "energy_from_rates": "energy",
     "make_loader": "data",

@@ -66,8 +66,8 @@ def compare(
       spikeattn compare runs/T4 --against runs/T2 --out compare.csv
     """
     from spikeattn.cli.profiling import title
-    from spikeattn.energy import compare as compare_networks
     from spikeattn.energy import get_convention
+    from spikeattn.energy.compare import compare as compare_networks
     from spikeattn.results import Profile
 
     chosen = get_convention(convention) if first_conv is None else get_convention(convention, first_conv=first_conv)

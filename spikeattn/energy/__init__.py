@@ -1,6 +1,5 @@
 """Energy of a count table or of a published table of rates, under named conventions and cost tables."""
 
-from spikeattn.energy.compare import compare
 from spikeattn.energy.comparison import Comparison
 from spikeattn.energy.components import ComponentTable, components
 from spikeattn.energy.conventions import Convention, get_convention, list_conventions
@@ -21,7 +20,6 @@ __all__ = [
     "EnergyModel",
     "EnergyTable",
     "components",
-    "compare",
     "energy",
     "energy_from_rates",
     "get_convention",

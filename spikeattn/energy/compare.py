@@ -36,11 +36,10 @@ from spikeattn.energy.terms import notes_of
 from spikeattn.energy.twins import DenseTwin, twin_for
 from spikeattn.errors import SpikeattnError
 from spikeattn.recording.ledger import Ledger
+from spikeattn.results import Profile
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from spikeattn.results import Profile
 
 COSTS = ("horowitz-45nm-fp32", "horowitz-45nm-int8")
 QUANTISED = "horowitz-45nm-int8"  # what the ANN of few bits, and the spiking network beside it, are priced in
@@ -76,8 +75,6 @@ def compare(
         SpikeattnError: profiles of different images, a spiking network given as ANN, one that does not take the images,
             gamma outside 0..1, unknown costs or convention, a cost table without multiply-accumulates.
     """
-    from spikeattn.results import Profile
-
     convention, resampling = get_convention(convention), Resampling(replicates, seed, confidence)
     listed = [costs] if isinstance(costs, str | Path | CostTable) else list(costs)
     tables = list({table.name: table for table in map(get_costs, listed)}.values())
