@@ -55,7 +55,7 @@ def waterfall(
     rows = [("start", first.name, first.name, energy, 0.0)]
     for step, switch in enumerate(changed, start=1):
         old, new = getattr(here, switch), getattr(last, switch)
-        here = last if step == len(changed) else replace(here, name=f"towards {last.name}", **{switch: new})
+        here = last if step == len(changed) else replace(here, name=last.name, **{switch: new})
         before, energy = energy, total(here)
         rows.append((switch, old, new, energy, energy - before))
     frame = pd.DataFrame(rows, columns=["switch", "from", "to", "energy_mj", "difference_mj"])

@@ -68,7 +68,7 @@ def test_from_published_rates(sdt_8_512):
 
 
 def test_a_convention_without_a_formula_for_the_model(ledger, counts):
-    with pytest.raises(SpikeattnError, match="no formula for 'qk'"):
+    with pytest.raises(SpikeattnError, match="convention 'sdt-paper' prices attention .* no formula for 'qk'"):
         waterfall(ledger, counts, "sdt-paper")
     with pytest.raises(SpikeattnError, match="did you mean 'sdt-printed'"):
         waterfall(ledger, counts, "sdt_printed")
