@@ -16,7 +16,6 @@ import spikeattn as sa
 from spikeattn.energy.conventions import DEFAULT as EXACT
 from spikeattn.energy.costs import DEFAULT as HOROWITZ
 
-
 COLUMNS = ("model", "untrained", "images", "time_steps", "accuracy", "mean_rate", "sops_per_image", "macs_per_image")
 COLUMNS += ("convention", "costs", "first_conv", "energy_mj", "ann_energy_mj", "ann_over_snn")
 

@@ -48,7 +48,11 @@ class Profile:
         path = Path(path)
         if not path.is_dir():
             raise SpikeattnError(f"{path}: no such folder; expected the folder that `spikeattn profile --out` wrote")
-        if (path / LEDGER).is_file() and not (path / FILE).is_file():
+        if not (path / LEDGER).is_file():
+            raise SpikeattnError(
+                f"{path}: no run there (it has no {LEDGER}); expected the folder that `spikeattn profile --out` wrote"
+            )
+        if not (path / FILE).is_file():
             raise SpikeattnError(f"{path}: an interrupted run without {FILE}; finish it with --resume")
         ledger = Ledger.load(path / LEDGER)
         return cls(ledger, Counts.load(path / FILE, ledger), path)

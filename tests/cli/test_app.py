@@ -1,0 +1,107 @@
+"""Help, exit codes, and failures that are one line on standard error."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+import typer
+
+from spikeattn.cli import app, reporting
+from spikeattn.version import __version__
+
+COMMANDS = sorted(typer.main.get_command(app.app).commands)
+PYTHON = [sys.executable, "-m", "spikeattn"]
+
+
+def test_the_commands() -> None:
+    expected = {"profile", "energy", "rates", "report", "models", "costs", "conventions"}
+    assert expected <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example_and_the_common_options(spikeattn, command) -> None:
+    done = spikeattn(command, "--help")
+    assert done.code == 0
+    assert f"  spikeattn {command}" in done.out.partition("Example")[2]
+    for option in ("--json", "--out", "--verbose"):
+        assert option in done.out
+
+
+def test_help_of_the_program_states_the_exit_codes(spikeattn) -> None:
+    for arguments in ([], ["--help"], ["-h"]):
+        done = spikeattn(*arguments)
+        assert done.code == 0
+        assert "Exit codes: 0 done" in done.out
+    assert spikeattn("--version").out == f"spikeattn {__version__}\n"
+
+
+def test_help_loads_nothing_slow() -> None:
+    code = "import sys; from spikeattn.cli import main; main(['profile', '--help'])\n"
+    code += "print([name for name in ('torch', 'timm', 'pandas', 'numpy', 'spikingjelly') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["profil"], "No such command 'profil'"),
+        (["--nope"], "No such option: --nope"),
+        (["profile"], "Missing option '--model'"),
+        (["profile", "--modell", "x"], "No such option: --modell"),
+        (["rates"], "Missing argument 'RUN'"),
+        (["energy"], "give either the folder of a run, or --rates CSV with --model NAME"),
+        (["energy", "--rates", "x.csv"], "--rates needs the model"),
+        (["rates", "x", "--format", "parquet"], "--format parquet is no text: give --out FILE"),
+        (["rates", "x", "--out", "x.xlsx"], "--out x.xlsx: give --format, or one of the suffixes .csv"),
+        (["rates", "x", "--tidy", "--format", "latex"], "--tidy is written as text, csv, parquet or json"),
+        (["costs", "--out", "x.tex"], "--out x.tex: a table is written as .csv, .parquet, .json"),
+    ],
+)
+def test_a_wrong_command_line(spikeattn, arguments, message) -> None:
+    done = spikeattn(*arguments)
+    assert done.code == app.USAGE
+    assert message in done.error
+    assert done.out == ""
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        (KeyboardInterrupt(), app.INTERRUPTED, "interrupted"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "x.csv"),
+            app.FAILED,
+            "error: x.csv: No space left on device",
+        ),
+        (PermissionError(errno.EACCES, "Permission denied", "x"), app.FAILED, "error: x: Permission denied"),
+        (MemoryError(), app.FAILED, "error: out of memory; give a smaller --batch-size"),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), app.FAILED, "give fewer --workers"),
+        (ZeroDivisionError("a bug"), app.BUG, "ZeroDivisionError: a bug\nerror: this is an error in spikeattn itself"),
+    ],
+)
+def test_what_goes_wrong_below(spikeattn, monkeypatch, raised, code, said) -> None:
+    def fails(out):
+        raise raised
+
+    monkeypatch.setattr(reporting, "_demo", fails)
+    done = spikeattn("report")
+    assert done.code == code
+    assert said in done.err
+    assert ("Traceback" in done.err) == (code == app.BUG)
+    assert done.out == ""
+
+
+def test_a_reader_that_has_seen_enough_and_a_full_disk() -> None:
+    with subprocess.Popen([*PYTHON, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as closed:
+        closed.stdout.close()
+        assert closed.stderr.read() == ""
+    assert closed.wait() == app.PIPE_CLOSED
+    if os.path.exists("/dev/full"):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([*PYTHON, "--help"], stdout=full, stderr=subprocess.PIPE, text=True)
+        assert (done.returncode, done.stderr) == (app.FAILED, "error: No space left on device\n")

@@ -1,0 +1,159 @@
+"""`spikeattn profile`: what it prints, and what it says when it is used wrongly."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import spikeattn as sa
+from spikeattn.cli import app
+from spikeattn.cli.options import WrongCommandLine, model_arguments
+
+from .conftest import IMAGES
+
+DIGITS = ("profile", "--model", "sdt_digits", "--data", "digits", "--out", "out", "--threads", 1)
+
+
+def test_it_prints_table_s1_and_the_five_numbers(spikeattn) -> None:
+    done = spikeattn(*DIGITS, "--pretrained", "--limit", 20)
+    assert done.code == 0
+    lines = done.out.splitlines()
+    assert lines[0] == "sdt_digits, T=4, 20 images"
+    assert lines[2].split() == [
+        "Part",
+        "Module",
+        "Tensor",
+        "Code",
+        "name",
+        "T1",
+        "T2",
+        "T3",
+        "T4",
+        "Average",
+        "Interval",
+    ]
+    paper_name, code_name = "K_S", "block.1.attn.v_lif"  # the paper's names are not the code's
+    assert any(f"Block2  SDSA    {paper_name} " in line and code_name in line for line in lines)
+    for start in ("accuracy   ", "mean rate  ", "SOPs       ", "energy     ", "ANN : SNN  ", "run        out"):
+        assert sum(line.startswith(start) for line in lines) == 1
+    assert "UNTRAINED" not in done.out
+    assert "image/s" in done.err  # progress
+    assert sorted(p.name for p in (sa.Profile.load("out").path).iterdir()) == ["counts.parquet", "model.json"]
+    assert sa.Profile.load("out").provenance["command"].startswith("spikeattn profile --model sdt_digits")
+
+
+def test_random_weights_are_named_and_json_is_all_there_is(spikeattn) -> None:
+    done = spikeattn(*DIGITS, "--sample", 10, "--seed", 3, "--time-steps", 2, "--batch-size", 4, "--json")
+    record = json.loads(done.out)
+    assert (done.code, record["run"], record["summary"]["untrained"]) == (0, "out", True)
+    assert record["summary"]["images"] == 10
+    assert [row["t"] for row in record["over_time"]] == [1, 2]
+    assert {"tensor", "code", "T1", "T2", "average"} <= set(record["rates"][0])
+    assert record["provenance"]["settings"]["data"]["sample"] == 10
+    assert record["provenance"]["settings"]["threads"] == 1
+    assert spikeattn("rates", "out").out.startswith("UNTRAINED sdt_digits, T=2, 10 images")
+
+
+def test_a_run_is_never_overwritten_and_resumes_only_as_itself(spikeattn) -> None:
+    once = spikeattn(*DIGITS, "--limit", 8)
+    assert once.code == 0
+    again = spikeattn(*DIGITS, "--limit", 8)
+    assert (again.code, again.error) == (
+        app.FAILED,
+        "error: out: holds a finished run; give another folder, or delete it first",
+    )
+    other = spikeattn(*DIGITS, "--limit", 9, "--resume")
+    assert other.code == app.FAILED
+    assert "resume: data.chosen is 9 now and was 8" in other.error
+    assert spikeattn(*DIGITS, "--limit", 8, "--resume").out == once.out
+
+
+def test_an_interrupted_run_says_how_to_go_on(spikeattn, monkeypatch) -> None:
+    def stops(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("spikeattn.runs.profile", stops)
+    done = spikeattn(*DIGITS)
+    assert done.code == app.INTERRUPTED
+    assert done.err.endswith("the same command with --resume finishes the run in out\ninterrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model", "sdt_digit"], "unknown model 'sdt_digit': did you mean 'sdt_digits'?"),
+        (["--data", "digts"], "unknown data 'digts': did you mean 'digits'?"),
+        (["--data", "."], "'.' is a path without a name before it: folder:. or imagenet:.?"),
+        (["--data", "imagenet:nowhere", "--model", "sdt_2_256"], "nowhere does not exist"),
+        (["--data", "nmnist:.", "--model", "sdt_2_256_gesture"], ". has no folder events_np"),
+        (["--data", "digits", "--model", "sdt_2_256_gesture"], "a digit is 1x16x16 but the model takes 2x128x128"),
+        (
+            ["--data", "folder:images", "--model", "sdt_2_256_gesture"],
+            "images have 1 or 3 channels but the model takes 2",
+        ),
+        (["--split", "val"], "unknown split of digits 'val': valid are test, train"),
+        (["--checkpoint", "notes.txt"], "checkpoint notes.txt: this is not a checkpoint"),
+        (["--checkpoint", "missing.pth"], "checkpoint missing.pth: there is no such file"),
+        (["--model", "sdt_2_256", "--pretrained"], "no trained weights of 'sdt_2_256' come with the package"),
+        (["--pretrained", "--model-arg", "num_classes=7"], "trained on 10 classes and the model has 7"),
+        (["--limit", 0], "limit=0: give a number of images of 1 or more"),
+        (["--limit", 3, "--sample", 3], "give one of them"),
+        (["--time-steps", 0], "time_steps=0: give a whole number of at least 1"),
+        (["--model-arg", "widht=3"], "unknown model argument 'widht': valid are depth"),
+        (["--device", "cuda:99"], "--device cuda:99: "),
+        (["--out", "notes.txt"], "notes.txt: cannot write the run there"),
+    ],
+)
+def test_wrong_use_says_what_to_do(spikeattn, tmp_path, options, message) -> None:
+    (tmp_path / "notes.txt").write_text("not a checkpoint")
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (40, 40)).save(tmp_path / "images" / "a.png")
+    done = spikeattn(*DIGITS, *options)
+    assert done.code == app.FAILED
+    assert message in done.error
+    assert done.out == ""
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--threads", 0], ["--device", "gpu"], ["--weights", "ema"], ["--model-arg", "depth"], ["--limit", "ten"]],
+)
+def test_options_that_cannot_be(spikeattn, options) -> None:
+    assert spikeattn(*DIGITS, *options).code == app.USAGE
+
+
+def test_unreadable_images_are_named(spikeattn, tmp_path) -> None:
+    folder = tmp_path / "images" / "cat"
+    folder.mkdir(parents=True)
+    for i in range(2):
+        noise = np.random.RandomState(i).randint(0, 256, (20, 20), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"{i}.png")
+    (folder / "broken.png").write_bytes(b"no image")
+    done = spikeattn(*DIGITS, "--data", "folder:images")
+    assert done.code == 0
+    assert "warning: folder:images: the model has 10 outputs and the data 1 class: accuracy has no meaning" in done.err
+    assert "skipped: 1 images could not be read: cat/broken.png (not an image that Pillow can read)" in done.out
+    assert "2 images" in done.out.splitlines()[0]
+
+
+def test_model_arguments_are_read_by_their_type() -> None:
+    pairs = ["pooling_stat=1111", "img_size=(128, 96)", "dvs=true", "mlp_ratio=0.5", "depth=2", "spike_mode=plif"]
+    assert model_arguments(pairs, 3) == {
+        "pooling_stat": "1111",
+        "img_size": (128, 96),
+        "dvs": True,
+        "mlp_ratio": 0.5,
+        "depth": 2,
+        "spike_mode": "plif",
+        "time_steps": 3,
+    }
+    with pytest.raises(WrongCommandLine, match="--time-steps 3 and --model-arg time_steps=2"):
+        model_arguments(["time_steps=2"], 3)
+
+
+def test_the_shared_run(run) -> None:
+    assert sa.Profile.load(run).n_images == IMAGES

@@ -1,0 +1,59 @@
+"""`spikeattn report`: the embedded default twice into one folder, and the report of a run."""
+
+from __future__ import annotations
+
+import json
+
+import spikeattn as sa
+from spikeattn.cli import app
+
+
+def test_the_embedded_default_twice_into_one_folder(spikeattn, tmp_path) -> None:
+    first = spikeattn("report")
+    assert first.code == 0
+    folder = tmp_path / "spikeattn-report"
+    names = ["accuracy", "mean rate", "SOPs", "energy", "ANN : SNN", "report", "tables", "figures", "run"]
+    assert [line.split("  ")[0] for line in first.out.splitlines()] == names
+    assert "Wilson interval, 360 images" in first.out
+    wanted = {"rates.csv", "operations.csv", "energy.csv", "table.tex", "summary.json", "report.html", "figures", "run"}
+    assert wanted <= {p.name for p in folder.iterdir()}
+    profile = sa.Profile.load(folder / "run")
+    assert (profile.n_images, profile.untrained) == (360, False)
+    assert profile.summary()["accuracy"] >= 0.96
+
+    (folder / "mine.txt").write_text("stays")
+    rates = (folder / "rates.csv").read_bytes()
+    second = spikeattn("report", "--json")
+    record = json.loads(second.out)
+    assert record["run"] == "spikeattn-report/run"
+    assert record["files"]["report.html"] == "spikeattn-report/report.html"
+    assert (folder / "rates.csv").read_bytes() == rates
+    assert (folder / "mine.txt").read_text() == "stays"
+    assert not [p.name for p in folder.iterdir() if p.name.startswith(".")]
+
+
+def test_the_report_of_a_run(spikeattn, run, tmp_path) -> None:
+    done = spikeattn("report", run, "--out", "there", "--convention", "sdt-paper", "--costs", "horowitz-45nm-fp16")
+    assert done.code == 0
+    assert "sdt-paper, horowitz-45nm-fp16" in done.out
+    assert (tmp_path / "there" / "report.html").is_file()
+    assert not (tmp_path / "there" / "run").exists()
+
+
+def test_a_folder_that_is_no_run_is_not_replaced(spikeattn, tmp_path, monkeypatch) -> None:
+    (tmp_path / "spikeattn-report" / "run").mkdir(parents=True)
+    (tmp_path / "spikeattn-report" / "run" / "thesis.tex").write_text("precious")
+    done = spikeattn("report")
+    assert done.code == app.FAILED
+    assert "spikeattn-report/run: not replaced, for it is not only a run (thesis.tex)" in done.error
+    assert (tmp_path / "spikeattn-report" / "run" / "thesis.tex").read_text() == "precious"
+
+
+def test_wrong_use_says_what_to_do(spikeattn, run, tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    for arguments in ((), (run,)):
+        done = spikeattn("report", *arguments, "--out", "file")
+        assert done.code == app.FAILED
+        assert "cannot write" in done.error
+    assert "nowhere: no such folder" in spikeattn("report", "nowhere").error
+    assert "unknown convention 'paper'" in spikeattn("report", run, "--convention", "paper").error
