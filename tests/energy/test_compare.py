@@ -83,9 +83,9 @@ def other() -> sa.Profile:
 # Bars: published dimensions and rates
 
 
-def test_table_s1_with_the_papers_own_dimensions(sdt_8_512, shared):
+def test_table_s1_with_the_papers_own_dimensions(sdt_8_512):
     """Attention (QKV + f) is 4.1 times cheaper by the rates that Q, K and V receive, 26.3 by the stated mean output."""
-    rates = read_rates(shared / "facts" / "table_s1_sdt_8_512.csv", sdt_8_512)
+    rates = read_rates("table_s1_sdt_8_512", sdt_8_512)
     activity, twin = PublishedActivity(sdt_8_512, rates), dense_twin(sdt_8_512)
     for convention, attention, total in (("input-rate", 4.1, 5.61), ("sdt-paper", 26.3, 5.35)):
         found = compare_activity(sdt_8_512, activity, twin, TABLES, get_convention(convention))

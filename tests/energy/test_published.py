@@ -11,11 +11,14 @@ from spikeattn.energy.published import energy_from_rates, read_rates
 from spikeattn.errors import SpikeattnError
 from spikeattn.models import create_model
 from spikeattn.recording.taps import ledger_of
+from tests.conftest import ROOT
+
+TABLE_S1 = ROOT / "spikeattn" / "energy" / "tables" / "table_s1_sdt_8_512.csv"
 
 
 @pytest.fixture
-def rates(shared) -> pd.DataFrame:
-    return pd.read_csv(shared / "facts" / "table_s1_sdt_8_512.csv")
+def rates() -> pd.DataFrame:
+    return pd.read_csv(TABLE_S1)
 
 
 def uniform(ledger, rate: float) -> pd.DataFrame:
@@ -60,8 +63,8 @@ def test_sdt_paper_as_a_formula(sdt_8_512, rates):
     assert energy_from_rates(rates, sdt_8_512).total.value == pytest.approx(pj * 1e-9, rel=1e-12)
 
 
-def test_a_csv_path_and_the_average_alone(sdt_8_512, rates, shared):
-    path = shared / "facts" / "table_s1_sdt_8_512.csv"
+def test_a_csv_path_and_the_average_alone(sdt_8_512, rates):
+    path = TABLE_S1
     expected = energy_from_rates(rates, sdt_8_512).total.value
     assert energy_from_rates(path, sdt_8_512).total.value == expected
     assert energy_from_rates(str(path), sdt_8_512).total.value == expected
