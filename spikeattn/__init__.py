@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from spikeattn.data import make_loader, open_dataset
     from spikeattn.energy import energy_from_rates, measure_gamma, reproduce, sweep, waterfall
     from spikeattn.energy.compare import compare
-    from spikeattn.models import create_model, twin_of
+    from spikeattn.models import create_model, svda, twin_of
     from spikeattn.recording import record
     from spikeattn.results import Profile
     from spikeattn.runs import profile
@@ -31,6 +31,7 @@ _HOME = {
     "profile": "runs",
     "record": "recording",
     "reproduce": "energy",
+    "svda": "models",
     "sweep": "energy",
     "twin_of": "models",
     "waterfall": "energy",
@@ -50,6 +51,7 @@ __all__ = [
     "profile",
     "record",
     "reproduce",
+    "svda",
     "sweep",
     "twin_of",
     "waterfall",

@@ -1,5 +1,6 @@
 """Spiking transformers: the models themselves, their names in the papers, their checkpoints, their neurons."""
 
+from . import svda
 from .ann import AnnTransformer, twin_names, twin_of
 from .checkpoints import Checkpoint, load_checkpoint
 from .create import create_model, model_names
@@ -19,6 +20,7 @@ __all__ = [
     "load_into",
     "model_names",
     "select_implementation",
+    "svda",
     "twin_names",
     "twin_of",
 ]
