@@ -160,7 +160,7 @@ class Tally:
         if steps is None and isinstance(output, Tensor) and axes is not None:
             if axes.layout in ("TB", "BT") and output.dim() == 3:
                 steps = axes.split(output.detach(), self.plan.ledger.time_steps, self.batch)
-            elif axes.layout == "B" and output.dim() == 2:
+            elif output.dim() == 2 and (axes.layout == "B" or self.plan.ledger.time_steps == 1):
                 steps = output.detach().unsqueeze(0)
         if steps is None:
             return np.zeros((0, self.batch), dtype=np.int64)
