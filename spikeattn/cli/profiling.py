@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 from collections.abc import Sequence
 from enum import StrEnum
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from spikeattn.data import Dataset
     from spikeattn.models import SpikeDrivenTransformer
     from spikeattn.results import Profile
+
+logger = logging.getLogger(__name__)
 
 
 class Weights(StrEnum):
@@ -122,11 +125,17 @@ def profile(
     net = net.to(place)
     if calibrate:
         _calibrate(net, dataset, loader.dataset.first)
+    logger.info(
+        "%s: %d images of %d; %s, %d threads",
+        data,
+        loader.dataset.n_samples,
+        len(dataset),
+        place,
+        torch.get_num_threads(),
+    )
     command = {"command": shlex.join(["spikeattn", *(word for word in context.obj if word != "--resume")])}
     try:
-        done = run(
-            net, loader, out, resume=resume, strict=strict, plain=plain, progress=True, provenance=command
-        )
+        done = run(net, loader, out, resume=resume, strict=strict, plain=plain, progress=True, provenance=command)
     except KeyboardInterrupt:
         note(f"stopped; the same command with --resume finishes the run in {out}")
         raise

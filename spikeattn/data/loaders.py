@@ -26,7 +26,10 @@ def batches_of(loader: Iterable[Any], done: set[int]) -> Iterator[Batch]:
         if done:
             workers = getattr(loader, "num_workers", 0)
             loader = make_loader(batches.dataset, **batches.choice, workers=workers, skip_batches=done)
-        yield from loader
+        try:
+            yield from loader
+        except SpikeattnError as error:  # of a worker process: torch puts its traceback before the message
+            raise SpikeattnError(str(error).rpartition("SpikeattnError: ")[2].strip()) from error
         return
     start = 0
     for number, item in enumerate(loader):

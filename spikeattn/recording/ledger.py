@@ -249,17 +249,22 @@ class Ledger:
         missing = [key for key in ("time_steps", "static_input", "tensors", "synapses") if key not in record]
         if missing:
             raise SpikeattnError(f"{source}: the ledger lacks {', '.join(missing)}; it is damaged or no model.json")
-        return cls(
-            time_steps=record["time_steps"],
-            static_input=record["static_input"],
-            tensors=_entries(Tensor, record["tensors"], source),
-            synapses=_entries(Synapse, record["synapses"], source),
-            products=_entries(Product, record.get("products", ()), source),
-            uncounted=_entries(Uncounted, record.get("uncounted", ()), source),
-            warnings=tuple(record.get("warnings", ())),
-            model=dict(record.get("model", {})),
-            provenance=dict(record.get("provenance", {})),
-        )
+        try:
+            return cls(
+                time_steps=record["time_steps"],
+                static_input=record["static_input"],
+                tensors=_entries(Tensor, record["tensors"], source),
+                synapses=_entries(Synapse, record["synapses"], source),
+                products=_entries(Product, record.get("products", ()), source),
+                uncounted=_entries(Uncounted, record.get("uncounted", ()), source),
+                warnings=tuple(record.get("warnings", ())),
+                model=dict(record.get("model", {})),
+                provenance=dict(record.get("provenance", {})),
+            )
+        except (TypeError, ValueError, AttributeError) as error:
+            raise SpikeattnError(
+                f"{source}: an entry of the ledger has the wrong type ({error}); it is damaged or was edited"
+            ) from error
 
     @classmethod
     def from_json(cls, text: str, source: str = "ledger") -> Ledger:

@@ -14,11 +14,11 @@ from spikeattn.cli.options import WrongCommandLine, model_arguments
 
 from .conftest import IMAGES
 
-DIGITS = ("profile", "--model", "sdt_digits", "--data", "digits", "--out", "out", "--threads", 1)
+DIGITS = ("profile", "--model", "sdt_digits", "--data", "digits", "--out", "out", "--threads", 1, "--device", "cpu")
 
 
 def test_it_prints_table_s1_and_the_five_numbers(spikeattn) -> None:
-    done = spikeattn(*DIGITS, "--pretrained", "--limit", 20)
+    done = spikeattn(*DIGITS, "--pretrained", "--limit", 20, "-v")
     assert done.code == 0
     lines = done.out.splitlines()
     assert lines[0] == "sdt_digits, T=4, 20 images"
@@ -41,6 +41,7 @@ def test_it_prints_table_s1_and_the_five_numbers(spikeattn) -> None:
         assert sum(line.startswith(start) for line in lines) == 1
     assert "UNTRAINED" not in done.out
     assert "image/s" in done.err  # progress
+    assert "info: digits: 20 images of 360; cpu, 1 threads" in done.err
     assert sorted(p.name for p in (sa.Profile.load("out").path).iterdir()) == ["counts.parquet", "model.json"]
     assert sa.Profile.load("out").provenance["command"].startswith("spikeattn profile --model sdt_digits")
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from spikeattn.data import Dataset, Skipped, batch_indices, make_loader, open_dataset
+from spikeattn.data.loaders import batches_of
 from spikeattn.errors import SpikeattnError
 
 
@@ -111,6 +112,9 @@ def test_resumed_runs_and_ranks_take_whole_batches_of_the_same_plan():
 def test_samples_of_different_shapes_are_named():
     with pytest.raises(SpikeattnError, match=r"n/2 has shape \[1, 3, 2\] and n/0 has \[1, 2, 2\]"):
         list(make_loader(Numbers(4, odd=2)))
+    with pytest.raises(SpikeattnError, match=r"^n/2 has shape") as caught:  # of a worker: without its traceback
+        list(batches_of(make_loader(Numbers(4, odd=2), workers=1), set()))
+    assert "Traceback" not in str(caught.value)
 
 
 def test_provenance_tells_data_and_choice_apart():

@@ -103,6 +103,9 @@ def test_files_that_are_no_ledger(ledger, tmp_path):
         ({"format": 1}, "lacks time_steps, static_input, tensors, synapses"),
         (ledger.to_dict() | {"uncounted": [{"name": "x"}]}, "uncounted 'x' lacks op, reason"),
         (ledger.to_dict() | {"uncounted": [{"name": "x", "op": "y", "reason": "", "z": 1}]}, "unknown entries z"),
+        (ledger.to_dict() | {"tensors": 5}, "an entry of the ledger has the wrong type"),
+        (ledger.to_dict() | {"time_steps": "4"}, "an entry of the ledger has the wrong type"),
+        (ledger.to_dict() | {"model": "x"}, "an entry of the ledger has the wrong type"),
     ):
         path.write_text(json.dumps(record))
         with pytest.raises(SpikeattnError, match=message):
