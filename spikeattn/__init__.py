@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from spikeattn.data import make_loader, open_dataset
     from spikeattn.energy import energy_from_rates, measure_gamma, reproduce, sweep, waterfall
     from spikeattn.energy.compare import compare
-    from spikeattn.models import create_model, svda, twin_of
+    from spikeattn.models import br_npa, create_model, svda, twin_of
     from spikeattn.recording import record
     from spikeattn.results import Profile
     from spikeattn.runs import profile
 
 _HOME = {
     "Profile": "results",
+    "br_npa": "models",
     "compare": "energy.compare",
     "create_model": "models",
     "energy_from_rates": "energy",
@@ -42,6 +43,7 @@ __all__ = [
     "Profile",
     "SpikeattnError",
     "__version__",
+    "br_npa",
     "compare",
     "create_model",
     "energy_from_rates",

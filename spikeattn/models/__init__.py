@@ -1,6 +1,6 @@
 """Spiking transformers: the models themselves, their names in the papers, their checkpoints, their neurons."""
 
-from . import svda
+from . import br_npa, svda
 from .ann import AnnTransformer, twin_names, twin_of
 from .checkpoints import Checkpoint, load_checkpoint
 from .create import create_model, model_names
@@ -14,6 +14,7 @@ __all__ = [
     "Checkpoint",
     "PaperName",
     "SpikeDrivenTransformer",
+    "br_npa",
     "create_model",
     "implementation_in_use",
     "load_checkpoint",
