@@ -155,6 +155,43 @@ def assess(
     return Significance(arrays[0], arrays[1], share, arrays[2], arrays[3], estimator, B)
 
 
+def assess_distribution(observed: ArrayLike, pmf: ArrayLike) -> Significance:
+    """`assess` for spike counts whose null distribution is known: no replicates, nothing random (ours).
+
+    z as for counts with the mean and deviation of log(s + 1/2) under the distribution; p = P(|Z| >= |z_i|); pi0 = 1;
+    lfdr at least q.
+
+    Args:
+        observed: counts [N] or [h, w].
+        pmf: probability of each count, [n + 1]; `nulls.poisson_binomial` gives one.
+
+    Raises:
+        SpikeattnError: counts that are no whole numbers from 0 to n, or probabilities that do not add up to 1.
+    """
+    s, chance = np.asarray(observed, dtype=np.float64), np.asarray(pmf, dtype=np.float64)
+    n = chance.size - 1
+    if s.size == 0 or not np.isfinite(s).all() or (s != np.round(s)).any() or s.min() < 0 or s.max() > n:
+        raise SpikeattnError(f"the observed counts are not whole numbers from 0 to the distribution's largest, {n}")
+    if chance.ndim != 1 or not (chance >= 0).all() or abs(chance.sum() - 1) > 1e-6:
+        raise SpikeattnError("the distribution is not a list of probabilities that add up to 1")
+    x = np.log(np.arange(n + 1) + 0.5)
+    mean = chance @ x
+    sd = np.sqrt(chance @ (x - mean) ** 2)
+    if np.ptp(s) == 0 or sd <= 1e-9:
+        warnings.warn("the map or its null is constant: no token is called", AttentionWarning, stacklevel=2)
+        ones = np.ones(s.shape)
+        return Significance(np.zeros(s.shape), ones, 1.0, ones.copy(), ones.copy(), "exact")
+    scores = (x - mean) / sd
+    z = scores[s.astype(np.int64)]
+    size = np.abs(scores)
+    order = np.argsort(size, kind="stable")
+    beyond = np.append(np.cumsum(chance[order][::-1])[::-1], 0.0)  # P(|Z| >= the k-th smallest)
+    p = np.clip(beyond[np.searchsorted(size[order], np.abs(z) - 1e-12)], 0.0, 1.0)
+    q = benjamini_hochberg(p.ravel()).reshape(s.shape)
+    lfdr = np.maximum(local_fdr(z.ravel()).reshape(s.shape), q)
+    return Significance(z, p, 1.0, q, lfdr, "exact")
+
+
 def standardise(x: Floats, x0: Floats, per_token: bool = False) -> tuple[Floats, Floats]:
     """z of the observed [m] and null [B, m] log scores, by the null's mean and standard deviation.
 
