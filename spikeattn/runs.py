@@ -113,12 +113,16 @@ class _Run:
             ledger = folder.ledger()
         if everything.table is None or ledger is None:
             names = "; ".join(f"{name}: {reason}" for name, reason in everything.skipped[:3])
+            if folder is not None:
+                folder.discard()
             raise SpikeattnError(
                 f"the loader gave no image to profile; {len(everything.skipped)} could not be read. {names}".strip()
             )
         ledger = _settle(ledger, everything)
         counts = Counts(merge([everything.table], ledger), ledger)
-        ledger = replace(ledger, warnings=_warnings(ledger, counts, everything))
+        skipped = [{"id": name, "reason": reason} for name, reason in everything.skipped]
+        provenance = {**ledger.provenance, "skipped": skipped}
+        ledger = replace(ledger, warnings=_warnings(ledger, counts, everything), provenance=provenance)
         counts.ledger = ledger
         if folder is None:
             return Profile(ledger, counts)
@@ -229,7 +233,8 @@ def _warnings(ledger: Ledger, counts: Counts, everything: Part) -> tuple[str, ..
         found.append(f"silent: {len(silent)} of {len(neurons)} neuron tensors never fired, the first is {silent[0]}")
     if everything.skipped:
         names = ", ".join(f"{name} ({reason})" for name, reason in everything.skipped[:3])
-        found.append(f"skipped: {len(everything.skipped)} images could not be read: {names}")
+        more = " and others, all named in model.json" if len(everything.skipped) > 3 else ""
+        found.append(f"skipped: {len(everything.skipped)} images could not be read: {names}{more}")
     if ledger.uncounted:
         names = ", ".join(dict.fromkeys(u.op for u in ledger.uncounted))
         found.append(f"uncounted: {len(ledger.uncounted)} operations on spikes have no counting rule ({names})")

@@ -122,6 +122,12 @@ class RunFolder:
         path = self.path / LEDGER
         return Ledger.load(path) if path.is_file() else None
 
+    def discard(self) -> None:
+        """Drop what an attempt without a single image has written, so that the folder can be used again."""
+        for path in (self.path / _PARTS).glob("*.arrow"):
+            path.unlink()
+        (self.path / LEDGER).unlink(missing_ok=True)
+
     def finish(self, counts: Counts, ledger: Ledger) -> None:
         """Write the final ledger and count table, then drop the parts."""
         self.save_ledger(ledger)

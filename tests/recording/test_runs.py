@@ -308,3 +308,22 @@ def test_strict_turns_uncounted_operations_into_an_error() -> None:
     assert any(w.startswith("uncounted") for w in profile.warnings)
     with pytest.raises(SpikeattnError, match="strict: .* cannot be counted"):
         sa.profile(model, [images], forward=call, strict=True)
+
+
+def test_unreadable_images_are_all_named_and_a_run_without_any_leaves_nothing(tmp_path) -> None:
+    from PIL import Image
+
+    model = sa.create_model("sdt_digits", depth=1)
+    data = tmp_path / "data"
+    data.mkdir()
+    for i in range(6):
+        (data / f"bad{i}.png").write_bytes(b"\x89PNG broken")
+    loader = sa.make_loader(sa.open_dataset(f"folder:{data}", model), batch_size=4)
+    with pytest.raises(SpikeattnError, match="no image to profile; 6 could not be read"):
+        sa.profile(model, loader, out=tmp_path / "run")
+    Image.new("L", (20, 20), 200).save(data / "good.png")
+    loader = sa.make_loader(sa.open_dataset(f"folder:{data}", model), batch_size=4)
+    profile = sa.profile(model, loader, out=tmp_path / "run")
+    assert profile.n_images == 1
+    assert [s["id"] for s in profile.provenance["skipped"]] == [f"bad{i}.png" for i in range(6)]
+    assert any(w.startswith("skipped: 6 images") and "others, all named" in w for w in profile.warnings)
