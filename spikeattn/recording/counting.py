@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 _EXACT = 1 << 24  # float32 holds every integer up to here
+_NEAR, _LEVELS = 1e-2, 256
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -55,6 +56,38 @@ def weigh(per_position: Tensor, fan_out: Tensor) -> Tensor:
     return per_position.flatten(2) @ fan_out.flatten().to(per_position.device)
 
 
+def whole(x: Tensor, unit: float) -> Tensor:
+    """Values in units of `unit`, rounded where they are multiples of it but for floating-point error.
+
+    Spikes of 1/3 or of a learned threshold are no exact multiples in floating point; a value that is further than a
+    hundredth of the unit from a multiple is none, and stays as it is.
+    """
+    if unit == 1.0 or not x.is_floating_point():
+        return x
+    multiples = (x if x.dtype == torch.float64 else x.float()) / unit
+    rounded = multiples.round()
+    near = (multiples - rounded).abs() <= (rounded.abs() * 4 * torch.finfo(x.dtype).eps).clamp(min=_NEAR)
+    return torch.where(near, rounded, multiples)
+
+
+def unit_of(x: Tensor) -> float | None:
+    """The largest number that all values are whole multiples of; None where it is below 1/256 of the largest value."""
+    levels = x.detach().abs().unique()
+    levels = levels[levels > 0].double().tolist()
+    if not levels or len(levels) > _LEVELS:
+        return None
+    error = levels[-1] * max(1e-5, 4 * torch.finfo(x.dtype).eps)
+    unit = levels[0]
+    for level in levels[1:]:  # Euclid's algorithm, up to floating-point error
+        while unit > error:
+            rest = level % unit
+            level, unit = unit, min(rest, unit - rest)
+        unit = level
+    multiples = torch.tensor(levels, dtype=torch.float64) / unit
+    near = bool(((multiples - multiples.round()).abs() <= _NEAR).all())
+    return unit if near and multiples[-1] <= _LEVELS else None
+
+
 def not_binary(x: Tensor) -> Tensor:
     """A scalar that is True where `x` holds anything but 0 and 1; one value among millions is seen."""
     if x.dtype == torch.bool or x.numel() == 0:
@@ -81,14 +114,14 @@ def kind_of(no_integer: bool, negative: bool, above_one: bool) -> str:
     return "ternary" if negative else "binary"
 
 
-def spike_pairs(a: Tensor, b: Tensor) -> Tensor:
+def spike_pairs(a: Tensor, b: Tensor, by_value: bool = False) -> Tensor:
     """Pairs of spikes that meet in a @ b: [T, B, ..., N, K] x [T, B, ..., K, M] -> [T, B] float64.
 
     The sum over k of (non-zero a[:, k]) times (non-zero b[k, :]): what the sum of the product of 0/1 matrices is.
+    `by_value` takes integer spikes for as many spikes as their value says: sums of |value| instead.
     """
-    left = (a != 0).sum(dim=-2).double()
-    right = (b != 0).sum(dim=-1).double()
-    return (left * right).flatten(2).sum(dim=2)
+    left, right = (x.double().abs() if by_value else (x != 0).double() for x in (a, b))
+    return (left.sum(dim=-2) * right.sum(dim=-1)).flatten(2).sum(dim=2)
 
 
 def _accumulator(x: Tensor) -> torch.dtype:

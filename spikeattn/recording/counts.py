@@ -2,7 +2,7 @@
 
 Columns are `index`, `id`, `label`, `pred:1..T`, and `measure:name:t` for the measures nnz (non-zero elements of a
 tensor), abs (sum of |value|, where that is another number), fan_nnz and fan_abs (fan-out-weighted, for synapses whose
-fan-out depends on the position) and pairs (spike pairs of a matrix product). Rows are sorted by index.
+fan-out depends on the position), pairs and pairs_abs (spike pairs of a matrix product). Rows are sorted by index.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ class Counts:
         """Counts [N, T]: int64, or float64 for the sum of |value| of a real tensor."""
         if measure == "abs" and not self.has("abs", name):
             measure = "nnz"  # binary: the two are the same number
-        elif measure == "fan_abs" and not self.has("fan_abs", name):
-            measure = "fan_nnz"
+        elif measure in ("fan_abs", "pairs_abs") and not self.has(measure, name):
+            measure = {"fan_abs": "fan_nnz", "pairs_abs": "pairs"}[measure]
         if not self.has(measure, name):
             raise SpikeattnError(f"the count table has no {measure!r} of {name!r}; it was not counted in this run")
         table = self._read([f"{measure}:{name}:{t}" for t in range(1, self.time_steps + 1)])

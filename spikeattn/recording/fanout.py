@@ -25,6 +25,11 @@ class ConvGeometry:
     groups: int
 
     @property
+    def op(self) -> str:
+        """Name of the layer, e.g. "conv2d" or "conv_transpose1d"."""
+        return f"conv{'_transpose' * self.transposed}{len(self.kernel)}d"
+
+    @property
     def macs_per_position(self) -> int:
         """Multiply-accumulates per position: of the output of a convolution, of the input of a transposed one."""
         size = int(torch.tensor(self.kernel).prod())

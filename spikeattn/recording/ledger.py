@@ -37,6 +37,8 @@ class Tensor:
         sources: the counted tensors it was pooled or masked from, e.g. the LIF before a max-pool; a convention that
             pairs a layer with the rate before the pool, and a published table without pooled rates, need it.
         neuron: SpikingJelly's class of the neurons that made it (or the user's own), None for other makers.
+        unit: the values are whole multiples of this number, which folds into the weights behind (1/4 for levels k/4);
+            counts, rates and `kind` are of value / unit.
         role, part, block, hook: the paper's names where the model has them; None elsewhere.
     """
 
@@ -52,6 +54,7 @@ class Tensor:
     block: int | None = None
     hook: str | None = None
     neuron: str | None = None
+    unit: float = 1.0
 
     @property
     def spikes(self) -> bool:
@@ -102,6 +105,7 @@ class Product:
 
     Attributes:
         elements: dense operations; an element of operand x takes part in `elements / x.elements` of them.
+        every_step: False where it runs once per image, as behind a mean over time.
     """
 
     name: str
@@ -111,6 +115,7 @@ class Product:
     role: str | None = None
     part: str | None = None
     block: int | None = None
+    every_step: bool = True
 
 
 @dataclass(frozen=True)
@@ -205,11 +210,15 @@ class Ledger:
         structure = {
             "time_steps": self.time_steps,
             "static_input": self.static_input,
-            "tensors": [[t.name, list(t.shape), t.elements] for t in self.tensors],
+            "tensors": [
+                [t.name, list(t.shape), t.elements, *([] if t.unit == 1 else [t.unit])] for t in self.tensors
+            ],
             "synapses": [
                 [s.name, s.op, s.input, s.dense_macs, s.fan_out, s.output_elements, s.every_step] for s in self.synapses
             ],
-            "products": [[p.name, p.op, list(p.operands), p.elements] for p in self.products],
+            "products": [
+                [p.name, p.op, list(p.operands), p.elements, *([] if p.every_step else [False])] for p in self.products
+            ],
         }
         return hashlib.sha256(json.dumps(structure, separators=(",", ":")).encode()).hexdigest()
 

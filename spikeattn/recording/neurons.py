@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 
 from spikeattn.errors import SpikeattnError
+from spikeattn.recording.counting import unit_of
+from spikeattn.recording.origins import tensors_in
 
 NeuronPredicate = Callable[[nn.Module], bool]
 
 _PACKAGE = "spikingjelly.activation_based.neuron"
-# Neurons of that package whose output is not 0/1 by construction: levels, signs or learned amplitudes.
-_NOT_BINARY = ("ILIF", "Ternary", "STBIF", "FewSpike", "FS", "DSR", "QANN", "IFNodeQ", "FlexSN")
+# Neurons of that package whose output is not 0/1 by construction: levels, signs, learned amplitudes, potentials.
+_NOT_BINARY = ("ILIF", "Ternary", "STBIF", "FewSpike", "FS", "DSR", "QANN", "IFNodeQ", "FlexSN", "LIAF", "Noisy")
 
 
 def is_spiking_neuron(module: nn.Module) -> bool:
@@ -23,7 +29,7 @@ def is_spiking_neuron(module: nn.Module) -> bool:
     membrane potentials; so the module a class is defined in decides, not a base class alone.
     """
     classes = [c for c in type(module).__mro__ if c.__module__.startswith(_PACKAGE)]
-    return bool(classes) and not any(c.__name__.startswith("NonSpiking") for c in classes)
+    return bool(classes) and not any("NonSpiking" in c.__name__ for c in classes)
 
 
 def find_neurons(model: nn.Module, predicate: NeuronPredicate = is_spiking_neuron) -> dict[str, nn.Module]:
@@ -33,8 +39,12 @@ def find_neurons(model: nn.Module, predicate: NeuronPredicate = is_spiking_neuro
         SpikeattnError: the model has none.
     """
     found: dict[str, nn.Module] = {}
+    seen: set[int] = set()
 
     def visit(module: nn.Module, path: str) -> None:
+        if id(module) in seen:
+            return
+        seen.add(id(module))
         if predicate(module):
             found[path] = module
             return
@@ -42,6 +52,17 @@ def find_neurons(model: nn.Module, predicate: NeuronPredicate = is_spiking_neuro
             visit(child, f"{path}.{name}" if path else name)
 
     visit(model, "")
+    if "" in found:
+        raise SpikeattnError(
+            f"the model is itself one spiking neuron, a {type(model).__name__}; profile the network around it, or wrap "
+            "it: torch.nn.Sequential(model)"
+        )
+    hidden = _unregistered(model, predicate)
+    if hidden is not None:
+        raise SpikeattnError(
+            f"module {hidden} keeps spiking neurons in a plain list, dict or tuple, where PyTorch does not see them: "
+            "they would be neither reset nor counted; use torch.nn.ModuleList or ModuleDict"
+        )
     if not found:
         raise SpikeattnError(
             f"{type(model).__name__} has no spiking neurons: none of its {sum(1 for _ in model.modules())} modules "
@@ -78,20 +99,88 @@ def is_multi_step(neuron: nn.Module, over_time: bool) -> bool:
 
 
 def reset(model: nn.Module) -> None:
-    """Put every stateful SpikingJelly module of the model back to its initial state."""
-    from spikingjelly.activation_based import base
-
+    """Put every module that has a `reset` back to its initial state, like SpikingJelly's `reset_net`."""
     for module in model.modules():
-        if isinstance(module, base.MemoryModule):
-            module.reset()
+        if callable(method := getattr(module, "reset", None)):
+            method()
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model reset and in eval mode; afterwards reset again and in the modes it was in."""
+    modes = {module: module.training for module in model.modules()}
+    reset(model)
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+        reset(model)
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """Whatever `torch.compile` has compiled runs as plain Python: hooks in compiled code would not see every call."""
+    if "torch._dynamo" not in sys.modules:
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The network inside DataParallel, DistributedDataParallel and `torch.compile`."""
+    while True:
+        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            model = model.module
+        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+            model = inner
+        else:
+            return model
+
+
+def units_of(
+    model: nn.Module, neurons: Mapping[str, nn.Module], run: Callable[[], Any]
+) -> dict[str, float | None]:
+    """What the spikes of each of these neurons are whole multiples of in the forward pass `run`; None if of nothing."""
+    levels: dict[str, list[torch.Tensor]] = {name: [] for name in neurons}
+
+    def note(name: str, module: nn.Module, args: Any, output: Any) -> None:
+        spikes = next(tensors_in(output))
+        levels[name].append(spikes.detach().abs().flatten().unique()[:4096])
+
+    handles = [neuron.register_forward_hook(partial(note, name)) for name, neuron in neurons.items()]
+    try:
+        with evaluating(model), torch.no_grad():
+            run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: unit_of(torch.cat(found)) if found else None for name, found in levels.items()}
 
 
 def leftover_state(neurons: Mapping[str, nn.Module]) -> str | None:
     """The first neuron that still holds a membrane potential of an earlier forward pass, or None."""
     for name, neuron in neurons.items():
-        if any(isinstance(value, torch.Tensor) for value in getattr(neuron, "_memories", {}).values()):
-            return name
+        initial = getattr(neuron, "_memories_rv", {})
+        for key, value in getattr(neuron, "_memories", {}).items():
+            if isinstance(value, torch.Tensor) and not isinstance(initial.get(key), torch.Tensor):
+                return name
     return None
+
+
+def state_of(model: nn.Module) -> dict[str, tuple[Any, ...]]:
+    """Size and sum of every tensor that a module keeps besides its parameters: "path.attribute" -> what it holds."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for path, module in model.named_modules():
+        own = {k: v for k, v in vars(module).items() if not k.startswith("_")}
+        for key, value in (own | module._buffers | vars(module).get("_memories", {})).items():
+            kept = list(_kept(value))
+            if kept:
+                sums = tuple((tuple(t.shape), float(torch.nan_to_num(t.detach().double()).sum())) for t in kept)
+                found[f"{path or type(model).__name__}.{key}"] = sums
+    return found
 
 
 def membrane_sums(neurons: Mapping[str, nn.Module]) -> dict[str, torch.Tensor]:
@@ -106,3 +195,34 @@ def membrane_sums(neurons: Mapping[str, nn.Module]) -> dict[str, torch.Tensor]:
         if isinstance(v, torch.Tensor) and v.is_floating_point():
             sums[name] = v.detach().sum(dtype=torch.float32)
     return sums
+
+
+def _kept(value: Any, depth: int = 3) -> Iterator[torch.Tensor]:
+    """Tensors in an attribute, its containers, and modules that hide in them."""
+    if isinstance(value, torch.Tensor):
+        if not value.is_complex():
+            yield value
+    elif depth and isinstance(value, (tuple, list, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _kept(item, depth - 1)
+    elif depth and isinstance(value, nn.Module):
+        for item in vars(value).values():
+            yield from _kept(item, depth - 1)
+
+
+def _unregistered(model: nn.Module, predicate: NeuronPredicate) -> str | None:
+    """Path of a module whose attributes hold neurons that are no part of the model for PyTorch, or None."""
+    known = {id(module) for module in model.modules()}
+
+    def hides(value: Any, depth: int) -> bool:
+        if isinstance(value, nn.Module):
+            return id(value) not in known and any(predicate(m) for m in value.modules())
+        if depth and isinstance(value, (tuple, list, dict)):
+            return any(hides(v, depth - 1) for v in (value.values() if isinstance(value, dict) else value))
+        return False
+
+    for path, module in model.named_modules():
+        for key, value in vars(module).items():
+            if not key.startswith("_") and isinstance(value, (tuple, list, dict)) and hides(value, 3):
+                return f"{path or type(model).__name__}.{key}"
+    return None

@@ -12,14 +12,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikeattn.errors import SpikeattnError
 from spikeattn.recording import neurons as nodes
+from spikeattn.recording.origins import tensors_in
+from spikeattn.recording.stack import ModuleStack
 from spikeattn.recording.tally import BatchCounts, Tally
 from spikeattn.recording.taps import Pairs, Plan, Tap, plan
-from spikeattn.recording.trace import ModuleStack, tensors_in
+
+_Taps = dict[int, list[tuple[Tap, int | None]]]  # by call: what to count there, and the time step that the call is
 
 
 class Recorder:
@@ -31,18 +35,21 @@ class Recorder:
     def __init__(self, model: nn.Module, plan: Plan) -> None:
         self.model, self.plan = model, plan
         self.tally: Tally | None = None
+        self.muted = False
         self._calls: dict[str, int] = defaultdict(int)
         self._handles: list[Any] = []
         self._operations: _Operations | None = None
 
     def __enter__(self) -> Recorder:
         modules = dict(self.model.named_modules())
-        arguments: dict[str, list[Tap]] = defaultdict(list)
-        outputs: dict[str, list[Tap]] = defaultdict(list)
+        arguments: dict[str, _Taps] = defaultdict(lambda: defaultdict(list))
+        outputs: dict[str, _Taps] = defaultdict(lambda: defaultdict(list))
         operations = [tap for tap in self.plan.taps if tap.where == "operation"]
         for tap in self.plan.taps:
             if tap.where != "operation":
-                (outputs if tap.where == "output" else arguments)[tap.module].append(tap)
+                for step, (call, _) in enumerate(tap.at):
+                    place = (outputs if tap.where == "output" else arguments)[tap.module][call]
+                    place.append((tap, step if tap.by_call else None))
         for path in dict.fromkeys((*arguments, *outputs)):
             before, after = self._hooks(path, arguments[path], outputs[path])
             self._handles.append(modules[path].register_forward_pre_hook(before, with_kwargs=True))
@@ -74,27 +81,26 @@ class Recorder:
                 "each batch"
             )
         self._calls.clear()
-        self.tally = Tally(self.plan, batch)
+        self.tally = Tally(self.plan, batch, self._calls)
         try:
             if self._operations is None:
                 yield self.tally
             else:
+                self._operations.ran.clear()
+                self.tally.ran = self._operations.ran
                 with self._operations.stack, self._operations:
                     yield self.tally
         finally:
             self.tally = None
 
-    def step(self, module: str, slot: int) -> tuple[bool, int | None]:
-        """Whether this call of a module is the tapped one, and the time step of a single-step network."""
-        call, slots = self._calls[module], self.plan.slots[module]
-        return call % slots == slot, call // slots if self.plan.single_step else None
-
-    def _hooks(self, path: str, arguments: list[Tap], outputs: list[Tap]) -> tuple[Callable, Callable]:
-        def count(taps: list[Tap], values: Any) -> None:
-            for tap in taps:
-                wanted, t = self.step(path, tap.slot)
-                if wanted:
-                    self.tally.count(tap, next(tensors_in(values)), t)
+    def _hooks(self, path: str, arguments: _Taps, outputs: _Taps) -> tuple[Callable, Callable]:
+        def count(taps: _Taps, values: Any) -> None:
+            self.muted = True  # counting is no operation of the model
+            try:
+                for tap, step in taps.get(self._calls[path], ()):
+                    self.tally.count(tap, next(tensors_in(values)), step)
+            finally:
+                self.muted = False
 
         def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if self.tally is not None:
@@ -109,46 +115,52 @@ class Recorder:
 
     def _keep_logits(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if self.tally is not None:
-            self.tally.logits = output.detach()
+            self.tally.logits.append(next(tensors_in(output)).detach())
 
 
 class _Operations(TorchDispatchMode):
-    """Counts operands and pairs of functional operations; entered only for models that have some to count."""
+    """Counts operands and pairs of functional operations; entered only for models that have some to count.
+
+    Attributes:
+        ran: how often each watched operation ran, by (module, call, operation).
+    """
 
     def __init__(self, recorder: Recorder, taps: list[Tap]) -> None:
         super().__init__()
-        self.stack = ModuleStack(recorder.model, dict(recorder.plan.neurons))
+        self.stack = ModuleStack(recorder.model, recorder.plan.neurons)
+        self.ran: dict[tuple[str, int, str], int] = defaultdict(int)
         self._recorder = recorder
-        self._taps: dict[tuple[str, str, int], list[Tap]] = defaultdict(list)
-        self._pairs: dict[tuple[str, str, int], list[Pairs]] = defaultdict(list)
-        for tap in taps:
-            self._taps[tap.module, tap.op, tap.ordinal].append(tap)
-        for entry in recorder.plan.pairs:
-            self._pairs[entry.module, entry.op, entry.ordinal].append(entry)
-        self._names = {key[1] for key in (*self._taps, *self._pairs)}
+        self._entries: dict[tuple[str, int, str, int], list[tuple[Tap | Pairs, int | None]]] = defaultdict(list)
+        for entry in (*taps, *recorder.plan.pairs):
+            for step, (call, ordinal) in enumerate(entry.at):
+                place = self._entries[entry.module, call, entry.op, ordinal]
+                place.append((entry, step if entry.by_call else None))
+        self._names = {op for _, _, op, _ in self._entries}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if torch.is_inference_mode_enabled() and self.stack.frames:  # composite operations arrive whole there
+            with self:
+                out = func.decompose(*args, **kwargs)
+            if out is not NotImplemented:
+                return out
         name = func._schema.name.split("::")[1].rstrip("_")
-        if name in self._names and self.stack.frames and not self.stack.in_neuron:
-            frame = self.stack.frames[-1]
-            site = (frame.path, name, frame.ordinals[name])
-            frame.ordinals[name] += 1
-            operands = [a for a in args if isinstance(a, Tensor)]
-            data = operands[-2:] if name in ("addmm", "baddbmm") else operands
-            for tap in self._taps.get(site, ()):
-                wanted, t = self._step(frame.path, frame.call, tap.slot)
-                if wanted:
-                    self._recorder.tally.count(tap, out if tap.operand < 0 else data[tap.operand], t)
-            for entry in self._pairs.get(site, ()):
-                wanted, t = self._step(frame.path, frame.call, entry.slot)
-                if wanted:
-                    self._recorder.tally.count_pairs(entry, data[0], data[1], t)
+        if name not in self._names or not self.stack.frames or self.stack.in_neuron or self._recorder.muted:
+            return func(*args, **kwargs)
+        frame = self.stack.frames[-1]
+        found = self._entries.get((frame.path, frame.call, name, frame.ordinal(name)), ())
+        self.ran[frame.path, frame.call, name] += 1
+        operands = list(tensors_in(args))
+        for entry, step in found:  # before the operation, which may work in place
+            if isinstance(entry, Pairs):
+                self._recorder.tally.count_pairs(entry, *(operands[i] for i in entry.operands), step)
+            elif entry.operand >= 0:
+                self._recorder.tally.count(entry, operands[entry.operand], step)
+        out = func(*args, **kwargs)
+        for entry, step in found:
+            if isinstance(entry, Tap) and entry.operand < 0:
+                self._recorder.tally.count(entry, next(tensors_in(out)), step)
         return out
-
-    def _step(self, path: str, call: int, slot: int) -> tuple[bool, int | None]:
-        plan = self._recorder.plan
-        return call % plan.slots[path] == slot, call // plan.slots[path] if plan.single_step else None
 
 
 class Recording:
@@ -194,8 +206,7 @@ class Recording:
         first = self._recorder is None
         if first:
             self._recorder = Recorder(model, self._trace(x)).__enter__()
-        axes, T = self._recorder.plan.input_axes, self._recorder.plan.ledger.time_steps
-        batch = x.shape[1] if axes.layout == "TB" else x.shape[0] // (T if axes.layout in ("T*B", "B*T") else 1)
+        batch = self._recorder.plan.input_axes.images_in(x.shape, self._recorder.plan.ledger.time_steps)
         self._open = self._recorder.watching(batch)
         tally = self._open.__enter__()
         if first:  # the hooks just registered on the model itself act from its next call on

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,11 +39,18 @@ class BatchCounts:
 
 
 class Tally:
-    """Accumulates one forward pass of a batch of `batch` images under `plan`."""
+    """Accumulates one forward pass of a batch of `batch` images under `plan`.
 
-    def __init__(self, plan: Plan, batch: int) -> None:
+    Attributes:
+        calls, ran: calls of modules and runs of operations so far, kept by the recorder.
+        logits: what the layer `plan.logits_from` gave, call by call.
+    """
+
+    def __init__(self, plan: Plan, batch: int, calls: Mapping[str, int]) -> None:
         self.plan, self.batch = plan, batch
-        self.logits: Tensor | None = None
+        self.calls = calls
+        self.ran: Mapping[tuple[str, int, str], int] = {}
+        self.logits: list[Tensor] = []
         self._sums: dict[Key, list[tuple[int | None, Tensor]]] = defaultdict(list)
         self._flags: dict[str, Tensor] = {}
         self._broken: dict[str, Tensor] = {}
@@ -50,8 +58,8 @@ class Tally:
     # ---------------------------------------------------------------- while the pass runs
     @torch.no_grad()
     def count(self, tap: Tap, x: Tensor, t: int | None) -> None:
-        """Count a tensor seen at `tap`; `t` is the time step of a single-step network."""
-        x = self._split(tap, x.detach())
+        """Count a tensor seen at `tap`; `t` is the time step where the calls are the steps."""
+        x = counting.whole(self._split(tap, x.detach()), tap.unit)
         if tap.tensor:
             self._count_tensor(tap, x, t)
         for fan in tap.fans:
@@ -65,8 +73,11 @@ class Tally:
     @torch.no_grad()
     def count_pairs(self, pairs: Pairs, a: Tensor, b: Tensor, t: int | None) -> None:
         """Count the spike pairs of the matrix product a @ b."""
-        left, right = (pairs.axes.split(x.detach(), self.plan.ledger.time_steps, self.batch) for x in (a, b))
+        T, operands = self.plan.ledger.time_steps, zip((a, b), pairs.axes, pairs.units, strict=True)
+        left, right = (counting.whole(axes.split(x.detach(), T, self.batch), unit) for x, axes, unit in operands)
         self._add("pairs", pairs.name, t, counting.spike_pairs(left, right))
+        if pairs.by_value:
+            self._add("pairs_abs", pairs.name, t, counting.spike_pairs(left, right, by_value=True).round())
 
     def _split(self, tap: Tap, x: Tensor) -> Tensor:
         """[T, B, ...] of a tapped tensor; a batch unlike the first one is an error."""
@@ -76,7 +87,8 @@ class Tally:
         except RuntimeError:
             x = x.new_empty(0)
         elements = self.plan.ledger.tensor(tap.name).elements
-        if x.dim() < 2 or x.shape[1] != self.batch or x[0, 0].numel() != elements:
+        steps = self.plan.ledger.time_steps if tap.axes.timed else 1
+        if x.dim() < 2 or x.shape[:2] != (steps, self.batch) or x[0, 0].numel() != elements:
             raise SpikeattnError(
                 f"tensor {tap.name} has shape {shape} in a batch of {self.batch}, where the first batch had {elements} "
                 f"elements per image and time step; {_SAME}"
@@ -107,18 +119,36 @@ class Tally:
         Raises:
             SpikeattnError: NaN or infinite values, spikes that are not 0/1, or a tensor that never appeared.
         """
-        for tap in self.plan.taps:
-            if tap.tensor and ("nnz", tap.name) not in self._sums:
-                raise SpikeattnError(
-                    f"tensor {tap.name} did not appear in this forward pass, although it did in the first; a model "
-                    "whose path depends on its input cannot be profiled as one network"
-                )
+        self._check_path()
         columns = {key: self._over_time(parts) for key, parts in self._sums.items()}
         packed = torch.stack(list(columns.values())).cpu().numpy()
         self._check_binary()
         self._check_finite(columns, packed, output)
         flags = {name: tuple(value.cpu().tolist()) for name, value in self._flags.items()}
         return BatchCounts(dict(zip(columns, packed, strict=True)), self._predictions(output), flags, self.batch)
+
+    def _check_path(self) -> None:
+        """Every tensor appeared as often as in the first batch, and nothing watched ran more or less often."""
+        rule = "a model whose path depends on its input cannot be profiled as one network"
+        for tap in self.plan.taps:
+            seen = len(self._sums.get(("nnz", tap.name) if tap.tensor else ("fan_nnz", tap.fans[0].synapse), ()))
+            if seen != len(tap.at):
+                raise SpikeattnError(
+                    f"tensor {tap.name} appeared {seen} times in this forward pass and {len(tap.at)} times in the "
+                    f"first; {rule}"
+                )
+        for path, expected in self.plan.calls.items():
+            if path in self.calls and self.calls[path] != expected:
+                raise SpikeattnError(
+                    f"module {path} was called {self.calls[path]} times in this forward pass and {expected} times in "
+                    f"the first; {rule}"
+                )
+        for place, expected in self.plan.ordinals.items():
+            if self.ran.get(place, 0) != expected:
+                raise SpikeattnError(
+                    f"operation {place[2]} of module {place[0] or 'itself, the whole model,'} ran "
+                    f"{self.ran.get(place, 0)} times in this forward pass and {expected} times in the first; {rule}"
+                )
 
     def _over_time(self, parts: list[tuple[int | None, Tensor]]) -> Tensor:
         T = self.plan.ledger.time_steps
@@ -156,13 +186,13 @@ class Tally:
 
     def _predictions(self, output: Any) -> np.ndarray:
         axes = self.plan.output_axes
-        steps: Tensor | None = self.logits
-        if steps is None and isinstance(output, Tensor) and axes is not None:
-            if axes.layout in ("TB", "BT") and output.dim() == 3:
-                steps = axes.split(output.detach(), self.plan.ledger.time_steps, self.batch)
-            elif output.dim() == 2 and (axes.layout == "B" or self.plan.ledger.time_steps == 1):
-                steps = output.detach().unsqueeze(0)
-        if steps is None:
+        steps: Tensor | None = None
+        if self.logits:
+            steps = torch.stack(self.logits) if len(self.logits) > 1 else self.logits[0]
+        elif isinstance(output, Tensor) and axes is not None and "X" not in axes.order and axes.at == 0:
+            steps = axes.split(output.detach(), self.plan.ledger.time_steps, self.batch)
+            steps = steps if steps.dim() == 3 else None
+        if steps is None or steps.shape[1] != self.batch:
             return np.zeros((0, self.batch), dtype=np.int64)
         count = torch.arange(1, len(steps) + 1, device=steps.device).view(-1, 1, 1)
         return (steps.float().cumsum(0) / count).argmax(-1).cpu().numpy()

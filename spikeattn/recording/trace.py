@@ -7,87 +7,49 @@ A `Trace` is a dispatch mode: it sees the tensor operations that a model really 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from spikeattn.recording.counting import value_flags
+from spikeattn.recording.counting import value_flags, whole
 from spikeattn.recording.fanout import ConvGeometry
+from spikeattn.recording.origins import ALIAS, MATMULS, Origin, derive, distinct_elements, overwritten, tensors_in
+from spikeattn.recording.stack import Frame, ModuleStack
 
-# The same elements, seen or stored another way (expand and repeat: the same elements more often).
-_ALIAS = {
-    "view", "reshape", "_unsafe_view", "_reshape_alias", "permute", "transpose", "t", "squeeze", "unsqueeze", "flatten",
-    "expand", "repeat", "clone", "contiguous", "_to_copy", "to", "detach", "alias", "lift_fresh", "copy",
-}  # fmt: skip
-# Some of the elements, or several tensors side by side: values stay what they are.
-_PARTS = {
-    "select", "slice", "split", "split_with_sizes", "chunk", "unbind", "narrow", "index", "index_select", "cat",
-    "stack", "unfold", "im2col", "constant_pad_nd", "roll", "flip", "gather", "pad", "where",
-}  # fmt: skip
-_POOLS = ("max_pool", "adaptive_max_pool", "amax", "max")
-_MATMULS = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1, "dot": 0, "mv": 0}
-# Read a tensor without computing on it, or do arithmetic on membrane potentials that convolutions have made.
-_SILENT = {
-    "empty_like",
-    "zeros_like",
-    "ones_like",
-    "full_like",
-    "new_zeros",
-    "new_empty",
-    "eq",
-    "ne",
-    "isnan",
-    "any",
-    "all",
-}
-
-NEURON = "neuron"
+INPUT, NEURON = "input", "neuron"
+_LOGITS = 1 << 20  # outputs of layers with more elements than this are no logits
 
 
-@dataclass(eq=False)
-class Origin:
-    """Where a tensor comes from; views of a tensor share its origin.
+@dataclass(frozen=True, eq=False)
+class View:
+    """What tells the axes of a tensor: its shape, and the sums of its rows where images may share the first axis."""
 
-    Attributes:
-        name: dotted path of the module that made it, or None.
-        site: the operation that made it, for products of spikes.
-        spiky: its values descend from spikes by operations that keep them integer.
-        weight: it descends from parameters alone.
-        stateless: it descends from the input and constants alone, through no neuron.
-        maker: "input", "neuron", "pool", "mask" or "op".
-        flags: value flags seen so far (see counting.value_flags), or None.
-        shape: of the tensor when it was made.
-        sources: what it was pooled or masked from.
-    """
-
-    name: str | None = None
-    site: str | None = None
-    spiky: bool = False
-    weight: bool = False
-    stateless: bool = False
-    maker: str = "op"
-    flags: Tensor | None = None
-    shape: tuple[int, ...] = ()
-    sources: tuple[Origin, ...] = ()
+    shape: tuple[int, ...]
+    rows: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Event:
-    """One neuron call, synapse or product, in the order of execution.
+    """One call of the model or of a neuron, one synapse or product, in the order of execution.
 
     Attributes:
-        what: "neuron", "conv", "linear", "matmul", "mask", "token_sum" or "unknown".
+        what: "input", "neuron", "conv", "linear", "matmul", "mask", "token_sum" or "unknown".
         module: dotted path of the innermost module at work.
         call: which call of that module it was, from 0.
         op, ordinal: aten operation and its position among those of that name in this call of the module.
-        origins, shapes: of the data operands (for a synapse its input alone, for a neuron its output).
-        argument: shape of the module's first argument if that holds exactly the elements the operation receives.
+        origins, views: of the data operands (for a synapse its input alone, for a neuron its output).
+        positions: of these operands among the tensors that the operation is given.
+        data: operands that no neuron has touched, kept to see whether they change over time; else None.
+        argument: the module's first argument if that holds exactly the elements the operation receives.
         weights, biases: parameters of a synapse; a bias that is added in an operation of its own is not seen.
+        weight_name: name of the parameter that the weights are.
+        reason: why an "unknown" one is not counted.
     """
 
     what: str
@@ -96,16 +58,20 @@ class Event:
     op: str
     ordinal: int
     origins: tuple[Origin, ...]
-    shapes: tuple[tuple[int, ...], ...]
+    views: tuple[View, ...]
     out: Origin
-    out_shape: tuple[int, ...]
+    out_view: View
+    positions: tuple[int, ...] = ()
+    data: tuple[Tensor | None, ...] = ()
     macs: int = 0
     geometry: ConvGeometry | None = None
     fan_out: int | None = None
-    argument: tuple[int, ...] | None = None
+    argument: View | None = None
     alone: bool = False
     weights: int = 0
     biases: int = 0
+    weight_name: str | None = None
+    reason: str = ""
 
     def site(self) -> str:
         """Name of the operation: the module's path where the module is the operation, else path.op_ordinal."""
@@ -114,82 +80,45 @@ class Event:
         return ".".join(filter(None, [self.module, f"{self.op}_{self.ordinal}"]))
 
 
-@dataclass
-class _Frame:
-    path: str
-    call: int
-    argument: Tensor | None
-    ordinals: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-
-
-class ModuleStack:
-    """Hooks that keep the stack of modules at work; neurons are opaque. Use as a context manager."""
-
-    def __init__(self, model: nn.Module, neurons: dict[str, nn.Module]) -> None:
-        self.frames: list[_Frame] = []
-        self.calls: dict[str, int] = defaultdict(int)
-        self.in_neuron = 0
-        self._neurons = neurons
-        self._paths = {path: module for path, module in model.named_modules() if not _inside(path, neurons)}
-        self._handles: list[Any] = []
-
-    def _entering(self, path: str) -> Callable[..., None]:
-        return lambda module, args, kwargs: self.enter(path, (*args, *kwargs.values()))
-
-    def _leaving(self, path: str) -> Callable[..., None]:
-        return lambda module, args, output: self.leave(path, output)
-
-    def enter(self, path: str, args: tuple[Any, ...]) -> None:
-        argument = next((a for a in args if isinstance(a, Tensor)), None)
-        self.frames.append(_Frame(path, self.calls[path], argument))
-        self.calls[path] += 1
-        self.in_neuron += path in self._neurons
-
-    def leave(self, path: str, output: Any) -> None:
-        while self.frames:
-            frame = self.frames.pop()
-            self.in_neuron -= frame.path in self._neurons
-            if frame.path == path:
-                return
-
-    def __enter__(self) -> ModuleStack:
-        self.calls.clear()
-        self.in_neuron = 0
-        for path, module in self._paths.items():
-            self._handles.append(module.register_forward_pre_hook(self._entering(path), with_kwargs=True))
-            self._handles.append(module.register_forward_hook(self._leaving(path)))
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-        self.frames.clear()
-
-
 class Trace(TorchDispatchMode):
     """Collect the events of one forward pass of `model`; see the module's docstring.
 
-    After `with Trace(model, neurons) as trace: model(x)`, `trace.events` holds the events, `trace.inputs` and
-    `trace.outputs` what went in (once per call of the model) and came out, `trace.last_synapse` the last layer with
-    weights and what it gave.
     A tensor bears the name of the innermost module that handed it out, unless a path in `names` hands it on.
+
+    Args:
+        batch: number of images that will be shown.
+        units: what the spikes of a neuron are multiples of, where that is not 1; None where they are real numbers.
+
+    Attributes:
+        events: what happened.
+        inputs: what went into the model, once per call of it.
+        layers: what small layers with weights gave, call by call, by path: candidates for logits.
+        calls: calls of each module.
+        ordinals: how often each operation ran in each call, by (path, call).
     """
 
-    def __init__(self, model: nn.Module, neurons: dict[str, nn.Module], names: Collection[str] = ()) -> None:
+    def __init__(
+        self, model: nn.Module, neurons: Mapping[str, nn.Module], batch: int, names: Collection[str] = (),
+        units: Mapping[str, float | None] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.events: list[Event] = []
         self.inputs: list[Tensor] = []
-        self.outputs: list[Tensor] = []
-        self.last_synapse: tuple[str, Tensor] | None = None
-        self.names = names
+        self.layers: dict[str, list[Tensor]] = defaultdict(list)
+        self.ordinals: dict[tuple[str, int], dict[str, int]] = {}
+        self.names, self.batch, self.units = names, batch, units or {}
         self._model = model
         self._origins: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self._stack = _TracingStack(self, model, neurons)
+        self._muted = 0
+
+    @property
+    def calls(self) -> Mapping[str, int]:
+        return self._stack.calls
 
     def __enter__(self) -> Trace:
-        for tensor in (*self._model.parameters(), *self._model.buffers()):
-            self._origins[tensor] = Origin(weight=True, stateless=True)
+        for name, tensor in (*self._model.named_parameters(), *self._model.named_buffers()):
+            self._origins[tensor] = Origin(site=name, weight=True, stateless=True)
         self._stack.__enter__()
         return super().__enter__()
 
@@ -198,191 +127,258 @@ class Trace(TorchDispatchMode):
         self._stack.__exit__(*error)
 
     def origin(self, tensor: Tensor) -> Origin:
-        """The origin of a tensor; one never seen is a constant made in the forward pass."""
+        """The origin of a tensor; one never seen was there before the pass, so it is a constant like a parameter."""
         found = self._origins.get(tensor)
         if found is None:
-            found = self._origins[tensor] = Origin(stateless=True)
+            found = self._origins[tensor] = Origin(stateless=True, weight=True)
         return found
 
     def observe_flags(self, tensor: Tensor) -> Origin:
         """The tensor's origin, with its value flags extended by what the tensor holds."""
         origin = self.origin(tensor)
-        with self.paused():
-            flags = value_flags(tensor).cpu()
+        with self.muted():
+            flags = value_flags(whole(tensor, origin.unit or 1.0)).cpu()
             origin.flags = flags if origin.flags is None else origin.flags | flags
         return origin
 
     @contextmanager
-    def paused(self) -> Iterator[None]:
+    def muted(self) -> Iterator[None]:
         """Operations of our own, which are no part of the model."""
-        self._stack.in_neuron += 1
+        self._muted += 1
         try:
             yield
         finally:
-            self._stack.in_neuron -= 1
+            self._muted -= 1
 
+    def view(self, tensor: Tensor) -> View:
+        """The shape of a tensor, and its row sums where several rows belong to one image."""
+        shape = tuple(tensor.shape)
+        if tensor.dim() < 2 or shape[0] <= self.batch or shape[0] % self.batch or tensor.is_complex():
+            return View(shape)
+        with self.muted(), torch.no_grad():
+            return View(shape, tensor.detach().flatten(1).double().abs().sum(1).cpu())
+
+    # ---------------------------------------------------------------- operations
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if self._muted or not self._stack.frames:
+            return func(*args, **kwargs)
+        if torch.is_inference_mode_enabled():  # composite operations arrive whole there
+            with self:
+                out = func.decompose(*args, **kwargs)
+            if out is not NotImplemented:
+                return out
+        name = func._schema.name.split("::")[1].rstrip("_")
+        if self._stack.in_neuron:
+            self._inside_neuron(name, args)
+            return func(*args, **kwargs)
+        written = _written(func, args, kwargs)
+        for tensor in written:
+            if self.origin(tensor).spiky:
+                self.observe_flags(tensor)
         out = func(*args, **kwargs)
-        if not self._stack.in_neuron and self._stack.frames:
-            self._observe(func._schema.name.split("::")[1].rstrip("_"), args, kwargs, out)
+        self._observe(name, args, kwargs, out, written)
         return out
 
-    def _observe(self, name: str, args: Any, kwargs: Any, out: Any) -> None:
+    def _observe(self, name: str, args: Any, kwargs: Any, out: Any, written: Sequence[Tensor]) -> None:
         given = list(tensors_in((args, tuple(kwargs.values()))))
         made = list(tensors_in(out))
         if not made:
             return
-        frame = self._stack.frames[-1]
-        ordinal = frame.ordinals[name]
-        frame.ordinals[name] += 1
-        if name in _ALIAS and given and made[0].numel() >= given[0].numel():
-            for tensor in made:
-                self._origins[tensor] = self.origin(given[0])
-            return
-        origins = [self.origin(t) for t in given]
-        spiky = bool(origins) and all(o.spiky for o in origins)
-        result = Origin(
-            stateless=all(o.stateless for o in origins),
-            weight=bool(origins) and all(o.weight for o in origins),
-            spiky=spiky and (name in _ALIAS or name in _PARTS),
-        )
-        if name == "convolution" or name in _MATMULS:
-            self._multiply(name, args, result, made[0], ordinal)
-        elif name == "mul" and len(given) == 2 and spiky and all(t.dim() for t in given):
-            result.spiky, result.maker, result.sources = True, "mask", tuple(origins)
-            self._event("mask", name, ordinal, given, result, made[0])
-        elif name == "sum" and spiky:
-            result.spiky = True
-            self._event("token_sum", name, ordinal, given[:1], result, made[0])
-        elif name.startswith(_POOLS):
-            result.spiky, result.maker, result.sources = spiky, "pool", tuple(origins[:1])
-        elif name in ("add", "sub", "rsub") and spiky:
-            result.spiky = True
-            if len(given) == 2:
-                self._event("unknown", name, ordinal, given, result, made[0])
-        elif name in ("add", "sub", *_SILENT) or _scaling(name, given):
-            pass  # a residual added to membrane potentials, a constant that folds into the next threshold
-        elif any(o.spiky for o in origins) and not result.spiky:
-            self._event("unknown", name, ordinal, given, result, made[0])
+        ordinal = self._stack.frames[-1].ordinal(name)
+        if written and name == "copy":
+            given = given[1:]
+        if name in ALIAS and given and made[0].numel() >= given[0].numel() and _keeps_values(given[0], made[0]):
+            result = self.origin(given[0])
+        elif name == "convolution":
+            result = self._convolve(name, args, given, made[0], ordinal)
+        elif name in MATMULS:
+            result = self._multiply(name, args, given, made[0], ordinal)
+        else:
+            origins = [self.origin(t) for t in given]
+            result, what = derive(name, args, kwargs, given, origins, made[0])
+            if what:
+                data = given[:1] if what == "token_sum" else given
+                self._event(what, name, ordinal, given, data, result, made[0])
+        for tensor in written:
+            self._overwrite(tensor, result)
         self._origins[made[0]] = result
         for tensor in made[1:]:  # each part of a split is a tensor of its own
             self._origins[tensor] = replace(result)
 
-    def _multiply(self, name: str, args: Any, result: Origin, out: Tensor, ordinal: int) -> None:
-        if name == "convolution":
-            x, w = args[0], args[1]
-            geometry = ConvGeometry(
-                in_channels=w.shape[0] if args[6] else w.shape[1] * args[8],
-                out_channels=out.shape[1],
-                kernel=tuple(w.shape[2:]),
-                stride=tuple(args[3]),
-                padding=tuple(args[4]),
-                dilation=tuple(args[5]),
-                transposed=bool(args[6]),
-                output_padding=tuple(args[7]),
-                groups=int(args[8]),
-            )
-            positions = x if geometry.transposed else out
-            macs = geometry.macs_per_position * positions[:, :1].numel()
-            what = "conv" if self.origin(w).weight else "unknown"
-            facts = {"macs": macs, "weights": w.numel(), "biases": 0 if args[2] is None else args[2].numel()}
-            self._event(what, name, ordinal, [x], result, out, geometry=geometry, **facts)
+    def _convolve(self, name: str, args: Any, given: Sequence[Tensor], out: Tensor, ordinal: int) -> Origin:
+        x, w = args[0], args[1]
+        result = self._product_of(x, w)
+        if result.weight:
+            return result
+        geometry = ConvGeometry(
+            in_channels=w.shape[0] if args[6] else w.shape[1] * args[8],
+            out_channels=out.shape[1],
+            kernel=tuple(w.shape[2:]),
+            stride=tuple(args[3]),
+            padding=tuple(args[4]),
+            dilation=tuple(args[5]),
+            transposed=bool(args[6]),
+            output_padding=tuple(args[7]),
+            groups=int(args[8]),
+        )
+        positions = x if geometry.transposed else out
+        facts = {
+            "macs": geometry.macs_per_position * positions[:, :1].numel(),
+            "weights": w.numel(),
+            "biases": 0 if args[2] is None else args[2].numel(),
+            "weight_name": self.origin(w).site,
+        }
+        if self.origin(w).weight:
+            self._event("conv", name, ordinal, given, [x], result, out, geometry=geometry, **facts)
+        else:
+            reason = "its kernel is computed from the input"
+            self._event("unknown", name, ordinal, given, [x, w], result, out, reason=reason)
+        return result
+
+    def _multiply(self, name: str, args: Any, given: Sequence[Tensor], out: Tensor, ordinal: int) -> Origin:
+        a, b = args[MATMULS[name]], args[MATMULS[name] + 1]
+        result = self._product_of(a, b)
+        if result.weight:
+            return result
+        columns = int(b.shape[-1]) if b.dim() > 1 else 1
+        macs = a.numel() * columns
+        biases = args[0].numel() if MATMULS[name] and self.origin(args[0]).weight else 0
+        for weight, data, fan_out in ((b, a, columns), (a, b, int(a.shape[-2]) if a.dim() > 1 else 1)):
+            if self.origin(weight).weight:
+                facts = {"weights": distinct_elements(weight), "weight_name": self.origin(weight).site}
+                facts |= {"macs": macs, "fan_out": fan_out, "biases": biases}
+                self._event("linear", name, ordinal, given, [data], result, out, **facts)
+                return result
+        if a.dim() < 2 or b.dim() < 2:
+            reason = "a product of vectors has no counting rule"
+            self._event("unknown", name, ordinal, given, [a, b], result, out, reason=reason)
+            return result
+        if self.origin(a).spiky and self.origin(b).spiky:
+            result.unit, result.summed = self.origin(a).unit * self.origin(b).unit, True
+        self._event("matmul", name, ordinal, given, [a, b], result, out, macs=macs)
+        return result
+
+    def _product_of(self, a: Tensor, b: Tensor) -> Origin:
+        a, b = self.origin(a), self.origin(b)
+        return Origin(weight=a.weight and b.weight, stateless=a.stateless and b.stateless, varies=a.varies or b.varies)
+
+    def _inside_neuron(self, name: str, args: Any) -> None:
+        """A layer with weights inside a neuron is not counted, so it is listed."""
+        if name != "convolution" and name not in MATMULS:
             return
-        a, b = args[_MATMULS[name]], args[_MATMULS[name] + 1]
-        macs = a.numel() * (b.shape[-1] if b.dim() > 1 else 1)
-        biases = args[0].numel() if _MATMULS[name] and self.origin(args[0]).weight else 0
-        if self.origin(b).weight and not self.origin(a).weight:
-            facts = {"macs": macs, "fan_out": int(b.shape[-1]), "weights": b.numel(), "biases": biases}
-            self._event("linear", name, ordinal, [a], result, out, **facts)
-        elif self.origin(a).weight and not self.origin(b).weight:
-            facts = {"macs": macs, "fan_out": int(a.shape[-2]), "weights": a.numel(), "biases": biases}
-            self._event("linear", name, ordinal, [b], result, out, **facts)
-        elif not result.weight:
-            result.spiky = self.origin(a).spiky and self.origin(b).spiky
-            self._event("matmul", name, ordinal, [a, b], result, out, macs=macs)
+        path = self._stack.frames[-1].path
+        reason = "weights inside a neuron are taken as part of its dynamics and are not counted"
+        nothing = Origin()
+        self.events.append(
+            Event("unknown", path, 0, name, 0, (), (), nothing, View(()), alone=True, reason=reason)
+        )
+
+    def _overwrite(self, tensor: Tensor, result: Origin) -> None:
+        """An operation in place also changes every other tensor that looks at the same memory."""
+        memory = tensor.untyped_storage()._cdata
+        for other, origin in list(self._origins.items()):
+            if other is not tensor and other.untyped_storage()._cdata == memory:
+                self._origins[other] = overwritten(origin, result, other.numel() == tensor.numel())
 
     def _event(
-        self, what: str, op: str, ordinal: int, data: list[Tensor], result: Origin, out: Tensor, **facts: Any
-    ) -> None:
+        self, what: str, op: str, ordinal: int, given: Sequence[Tensor], data: Sequence[Tensor], result: Origin,
+        out: Tensor, **facts: Any,
+    ) -> None:  # fmt: skip
         frame = self._stack.frames[-1]
-        origins = tuple(self.observe_flags(t) for t in data)
+        origins = tuple(self.observe_flags(t) if what != "unknown" else self.origin(t) for t in data)
+        positions = tuple(next(i for i, t in enumerate(given) if t is operand) for operand in data)
         argument = None
         if len(data) == 1 and frame.argument is not None:
             same = self.origin(frame.argument) is origins[0] and frame.argument.numel() == data[0].numel()
-            argument = tuple(frame.argument.shape) if same else None
+            argument = self.view(frame.argument) if same else None
         module = self._stack.module(frame.path)
-        alone = _is_operation(module, what)
+        alone = what in ("conv", "linear") and _is_operation(module)
         if alone and isinstance(bias := getattr(module, "bias", None), Tensor):
             facts["biases"] = bias.numel()
         event = Event(
-            what, frame.path, frame.call, op, ordinal, origins, tuple(tuple(t.shape) for t in data), result,
-            tuple(out.shape), argument=argument, alone=alone, **facts,
+            what, frame.path, frame.call, op, ordinal, origins, tuple(self.view(t) for t in data), result,
+            self.view(out), positions,
+            tuple(t.detach().clone() if o.stateless else None for t, o in zip(data, origins, strict=True)),
+            argument=argument, alone=alone, **facts,
         )  # fmt: skip
-        result.site, result.shape = event.site(), tuple(out.shape)
+        result.made, result.site = (frame.path, frame.call, op, ordinal), event.site()
+        result.shape = tuple(out.shape)
         self.events.append(event)
+
+    # ---------------------------------------------------------------- modules
+    def entered(self, frame: Frame) -> None:
+        """The model was called, with a tensor somewhere in its arguments."""
+        x = frame.argument
+        origin = self._origins[x] = Origin(
+            INPUT, frame.call, stateless=True, of_input=True, varies=True, maker=INPUT, shape=tuple(x.shape)
+        )
+        self.observe_flags(x)
+        self.inputs.append(x)
+        view, data = self.view(x), (x.detach().clone(),)
+        self.events.append(
+            Event(INPUT, "", frame.call, INPUT, 0, (origin,), (view,), origin, view, data=data, alone=True)
+        )
+
+    def left(self, path: str, frame: Frame, tensors: Sequence[Tensor], neuron: bool) -> None:
+        """A module has handed out tensors; the first one bears its name."""
+        self.ordinals[path, frame.call] = dict(frame.ordinals)
+        if not tensors:
+            return
+        first, shape = tensors[0], tuple(tensors[0].shape)
+        if neuron:
+            unit = self.units.get(path, 1.0)
+            origin = self._origins[first] = Origin(path, frame.call, unit=unit, maker=NEURON, varies=True, shape=shape)
+            self.observe_flags(first)
+            view = self.view(first)
+            self.events.append(Event(NEURON, path, frame.call, NEURON, 0, (origin,), (view,), origin, view, alone=True))
+            return
+        origin = self.origin(first)
+        if path and not origin.weight and (origin.name is None or path in self.names):
+            origin.name, origin.call, origin.shape = path, frame.call, shape
+        last = next((e for e in reversed(self.events) if e.what not in ("unknown", "token_sum", "mask")), None)
+        if last is not None and last.module == path and last.what == "linear" and first.numel() <= _LOGITS:
+            self.layers[path].append(first.detach())
 
 
 class _TracingStack(ModuleStack):
-    """The module stack of a trace: names the tensors that modules hand out."""
+    """The module stack of a trace: tells it what goes into the model, and what modules hand out."""
 
-    def __init__(self, trace: Trace, model: nn.Module, neurons: dict[str, nn.Module]) -> None:
+    def __init__(self, trace: Trace, model: nn.Module, neurons: Mapping[str, nn.Module]) -> None:
         super().__init__(model, neurons)
         self._trace = trace
 
-    def module(self, path: str) -> nn.Module:
-        return self._paths[path]
-
-    def enter(self, path: str, args: tuple[Any, ...]) -> None:
+    def enter(self, path: str, args: Any) -> None:
         super().enter(path, args)
         if path == "" and self.frames[-1].argument is not None:
-            x = self.frames[-1].argument
-            first = self._trace.inputs[0] if self._trace.inputs else None
-            origin = Origin("input", stateless=True, maker="input", shape=tuple(x.shape))
-            self._trace._origins[x] = origin if first is None else self._trace.origin(first)
-            self._trace.observe_flags(x)
-            self._trace.inputs.append(x)
+            for other in list(tensors_in(args))[1:]:  # further arguments are data too
+                self._trace._origins[other] = Origin(stateless=True, varies=True, of_input=True)
+            self._trace.entered(self.frames[-1])
 
-    def leave(self, path: str, output: Any) -> None:
-        trace = self._trace
-        call = self.frames[-1].call if self.frames else 0
-        super().leave(path, output)
-        tensors = list(tensors_in(output))
-        if path in self._neurons and tensors:
-            origin = trace._origins[tensors[0]] = Origin(name=path, spiky=True, maker="neuron")
-            trace.observe_flags(tensors[0])
-            shape = origin.shape = tuple(tensors[0].shape)
-            trace.events.append(Event(NEURON, path, call, NEURON, 0, (origin,), (shape,), origin, shape, alone=True))
-            return
-        for tensor in tensors[:1]:
-            origin = trace.origin(tensor)
-            if path and not origin.weight and (origin.name is None or path in trace.names):
-                origin.name, origin.shape = path, tuple(tensor.shape)
-            if trace.events and trace.events[-1].module == path and trace.events[-1].what == "linear":
-                trace.last_synapse = (path, tensor)
+    def leave(self, path: str, output: Any) -> Frame | None:
+        frame = super().leave(path, output)
+        if frame is not None:
+            self._trace.left(path, frame, list(tensors_in(output)), path in self._neurons)
+        return frame
 
 
-def _is_operation(module: nn.Module, what: str) -> bool:
-    """Whether a module is a layer with weights of its own and nothing else, so that its name names the operation."""
-    if what in ("conv", "linear"):
-        return any(True for _ in module.parameters(recurse=False)) and not any(True for _ in module.children())
-    return False
+def _is_operation(module: nn.Module) -> bool:
+    """Whether a module is a layer with weights and nothing else, so that its name names the operation."""
+    parts = {name for name, _ in module.named_children()}
+    return parts <= {"parametrizations"} and any(True for _ in module.parameters())
 
 
-def _scaling(name: str, given: list[Tensor]) -> bool:
-    return name in ("mul", "div", "neg") and sum(t.dim() > 0 for t in given) < 2
+def _written(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
+    """Tensors that an operation writes into: of `add_`, `copy_`, and `out=`."""
+    if not func._schema.is_mutable:
+        return []
+    found = []
+    for index, argument in enumerate(func._schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            found += tensors_in(args[index] if index < len(args) else kwargs.get(argument.name))
+    return found
 
 
-def _inside(path: str, neurons: dict[str, nn.Module]) -> bool:
-    return any(path.startswith(neuron + ".") for neuron in neurons)
-
-
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from tensors_in(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from tensors_in(item)
+def _keeps_values(before: Tensor, after: Tensor) -> bool:
+    """Whether a copy in another type has the same values: real numbers that become integers do not."""
+    return after.is_floating_point() or not before.is_floating_point()

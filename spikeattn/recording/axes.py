@@ -1,0 +1,121 @@
+"""Where time and images lie in a tensor, read from its shapes for a smaller and a larger batch.
+
+The axis that grows holds the images. Where time steps, images and something else (heads, windows) share one axis, the
+sums of its rows tell their order: the first images of both batches are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from spikeattn.recording.trace import View
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Order of time (T), images (B) and anything else (X) along the first axes of a tensor, or along one of them.
+
+    Attributes:
+        order: slowest first, e.g. "TB", "TBX" ([T*B*heads, ...]), "BT", or "B" where there is no time.
+        at: the axis that these share.
+        lead: 2 where time and images are axes 0 and 1 instead.
+    """
+
+    order: str
+    at: int = 0
+    lead: int = 1
+
+    @property
+    def timed(self) -> bool:
+        """Whether the tensor holds all time steps."""
+        return "T" in self.order
+
+    def split(self, x: Tensor, time_steps: int, batch: int) -> Tensor:
+        """The tensor as [T, B, ...], or [1, B, ...] without a time axis; anything that shares their axis comes next."""
+        if self.lead == 2 and "X" not in self.order:
+            return x if self.order == "TB" else x.transpose(0, 1)
+        x = x.flatten(0, 1) if self.lead == 2 else x.movedim(self.at, 0)
+        x = x.unflatten(0, self._sizes(x.shape[0], time_steps, batch))
+        x = x.movedim(self.order.index("B"), 0)
+        order = "B" + self.order.replace("B", "")
+        return x.movedim(order.index("T"), 0) if self.timed else x.unsqueeze(0)
+
+    def images_in(self, shape: Sequence[int], time_steps: int) -> int:
+        """Number of images in a tensor without anything else along their axis."""
+        rows = prod(shape[: self.lead]) if self.lead == 2 else shape[self.at]
+        return rows // time_steps if self.timed else rows
+
+    def of_image(self, shape: Sequence[int], time_steps: int, batch: int) -> tuple[int, ...]:
+        """Axes of one image at one time step."""
+        if self.lead == 2:
+            rows, rest = prod(shape[:2]), shape[2:]
+        else:
+            rows, rest = shape[self.at], (*shape[: self.at], *shape[self.at + 1 :])
+        extra = rows // (batch * (time_steps if self.timed else 1))
+        return (extra, *rest) if extra > 1 else tuple(rest)
+
+    def _sizes(self, rows: int, time_steps: int, batch: int) -> tuple[int, ...]:
+        rest = rows // (batch * (time_steps if self.timed else 1))
+        return tuple({"T": time_steps, "B": batch, "X": rest}[letter] for letter in self.order)
+
+
+@dataclass(frozen=True)
+class AxisReader:
+    """Reads axes under the number of time steps and the usual order of a model.
+
+    Attributes:
+        sizes: images in the smaller and in the larger batch.
+        time_steps: T.
+        layout: "TB" or "BT", tried first.
+    """
+
+    sizes: tuple[int, int]
+    time_steps: int
+    layout: str = "TB"
+
+    def read(self, one: View, two: View, timed: bool = True) -> Axes | None:
+        """The axes of a tensor, or None where they cannot be told; `timed` False: it holds no more than one step."""
+        if len(one.shape) != len(two.shape):
+            return None
+        small, large = self.sizes
+        grown = [d for d, (a, b) in enumerate(zip(one.shape, two.shape, strict=True)) if a != b]
+        if len(grown) != 1:
+            return None
+        (at,) = grown
+        if one.shape[at] * large != two.shape[at] * small or one.shape[at] % small:
+            return None
+        per_image = one.shape[at] // small
+        if timed and at == 1:
+            steps, odd = divmod(one.shape[0], self.time_steps)
+            if not odd and (per_image == 1 or steps == 1):
+                return Axes("T" + "X" * (steps > 1) + "B" + "X" * (per_image > 1), lead=2)
+        if timed and at == 0 and self.layout == "BT" and len(one.shape) > 1 and one.shape[1] == self.time_steps:
+            if per_image == 1:
+                return Axes("BT", lead=2)
+        return Axes(self._order(one, two, at, per_image, timed), at)
+
+    def _order(self, one: View, two: View, at: int, per_image: int, timed: bool) -> str:
+        orders = ["B"] if per_image == 1 else ["BX", "XB"]
+        steps, odd = divmod(per_image, self.time_steps)
+        if timed and not odd and (self.time_steps > 1 or steps == 1):
+            first, second = ("TB", "BT") if self.layout == "TB" else ("BT", "TB")
+            with_time = [first, second] if steps == 1 else [first + "X", second + "X", "TXB", "XTB"]
+            orders = with_time[:1] + orders + with_time[1:]
+        if len(orders) == 1 or at != 0 or one.rows is None or two.rows is None:
+            return orders[0]
+        misfits = [self._misfit(one.rows, two.rows, order) for order in orders]
+        tolerance = 1e-3 * float(one.rows.abs().sum())
+        return orders[0] if misfits[0] <= min(misfits) + tolerance else orders[misfits.index(min(misfits))]
+
+    def _misfit(self, one: Tensor, two: Tensor, order: str) -> float:
+        """How far the first images of the two batches are apart if the rows have this order."""
+        small, large = (
+            Axes(order).split(rows.unsqueeze(-1), self.time_steps, batch)
+            for rows, batch in zip((one, two), self.sizes, strict=True)
+        )
+        return float(torch.nan_to_num(large[:, : self.sizes[0]] - small).abs().sum())

@@ -1,0 +1,89 @@
+"""Which module is at work: the stack of calls of a forward pass, kept by hooks."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from spikeattn.recording.origins import tensors_in
+
+
+@dataclass
+class Frame:
+    """One call of a module: the number of the call, its first argument, and how often each operation ran in it."""
+
+    path: str
+    call: int
+    argument: Tensor | None
+    ordinals: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    def ordinal(self, op: str) -> int:
+        """The position of this run of an operation among those of its name in this call."""
+        number = self.ordinals[op]
+        self.ordinals[op] += 1
+        return number
+
+
+class ModuleStack:
+    """The modules at work, innermost last; neurons are opaque. Use as a context manager around forward passes.
+
+    Attributes:
+        frames: the open calls.
+        calls: calls of each module so far.
+        in_neuron: above 0 while a neuron is at work.
+    """
+
+    def __init__(self, model: nn.Module, neurons: Mapping[str, nn.Module]) -> None:
+        self.frames: list[Frame] = []
+        self.calls: dict[str, int] = defaultdict(int)
+        self.in_neuron = 0
+        self._neurons = neurons
+        inside = tuple(f"{path}." for path in neurons)
+        self._paths = {path: module for path, module in model.named_modules() if not path.startswith(inside)}
+        self._handles: list[Any] = []
+
+    def module(self, path: str) -> nn.Module:
+        """The module of a path; the model itself has the empty one."""
+        return self._paths[path]
+
+    def enter(self, path: str, args: Any) -> None:
+        """A call begins."""
+        self.frames.append(Frame(path, self.calls[path], next(tensors_in(args), None)))
+        self.calls[path] += 1
+        self.in_neuron += path in self._neurons
+
+    def leave(self, path: str, output: Any) -> Frame | None:
+        """A call ends; frames that an exception left open are dropped."""
+        while self.frames:
+            frame = self.frames.pop()
+            self.in_neuron -= frame.path in self._neurons
+            if frame.path == path:
+                return frame
+        return None
+
+    def _entering(self, path: str) -> Callable[..., None]:
+        return lambda module, args, kwargs: self.enter(path, (args, kwargs))
+
+    def _leaving(self, path: str) -> Callable[..., None]:
+        def leave(module: nn.Module, args: Any, output: Any) -> None:
+            self.leave(path, output)
+
+        return leave
+
+    def __enter__(self) -> ModuleStack:
+        self.calls.clear()
+        self.in_neuron = 0
+        for path, module in self._paths.items():
+            self._handles.append(module.register_forward_pre_hook(self._entering(path), with_kwargs=True))
+            self._handles.append(module.register_forward_hook(self._leaving(path)))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self.frames.clear()
