@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import combinations
 
 import pytest
 import timm
@@ -10,10 +11,13 @@ import torch
 from timm.layers import Attention
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 import spikeattn as sa
 from spikeattn.errors import SpikeattnError
 from spikeattn.models import svda
+from spikeattn.models.svda_pruning import kept_directions, prune
 
 SMALL = {"img_size": 8, "patch_size": 2, "in_chans": 1, "embed_dim": 16, "depth": 2, "num_heads": 2, "num_classes": 3}
 
@@ -163,3 +167,85 @@ def test_errors_name_what_to_do():
         svda.layers(small_vit())
     with pytest.raises(SpikeattnError, match="divisor"):
         svda.SvdaAttention(10, 3)
+
+
+# ---------------------------------------------------------------- pruning
+def test_kept_directions_in_closed_form():
+    sigma = torch.tensor([1.0, -3, 0, 2])  # squares 1, 9, 0, 4 of 14
+    for rho, expected in ((9 / 14, [1]), (0.65, [1, 3]), (13 / 14, [1, 3]), (0.95, [0, 1, 3]), (1.0, [0, 1, 3])):
+        assert kept_directions(sigma, rho).tolist() == expected, rho
+    assert kept_directions(torch.zeros(3), 0.9).tolist() == [0]
+    assert kept_directions(torch.ones(4), 0.5).tolist() == [0, 1]
+    for rho in (0, 1.1, float("nan")):
+        with pytest.raises(SpikeattnError, match="share of sigma"):
+            kept_directions(sigma, rho)
+
+
+def test_kept_directions_are_the_smallest_set():
+    generator = torch.Generator().manual_seed(0)
+    for rho in (0.3, 0.8, 0.99):
+        energy = torch.randn(7, generator=generator, dtype=torch.float64).square()
+        enough = [
+            set(s) for n in range(8) for s in combinations(range(7), n) if energy[list(s)].sum() >= rho * energy.sum()
+        ]
+        kept = kept_directions(energy.sqrt(), rho).tolist()
+        assert set(kept) in enough and len(kept) == min(map(len, enough))
+
+
+@pytest.mark.parametrize("per_head", [False, True])
+def test_removing_directions_without_rows_changes_nothing(per_head):
+    # Rows of W_q and W_k that are zero carry nothing: without them the layer must give the same map.
+    torch.manual_seed(0)
+    layer = svda.SvdaAttention(12, 3, qkv_bias=True, per_head=per_head).eval()
+    with torch.no_grad():
+        rows = [0, 5, 6, 9] if per_head else [1, 5, 9]  # per head: heads keep 3, 2 and 3 of their 4 directions
+        for row in rows:
+            for part in (0, 12):
+                layer.qkv.weight[part + row], layer.qkv.bias[part + row] = 0, 0
+        layer.sigma[rows if per_head else [1]] = 0
+    model, x = torch.nn.Sequential(layer), torch.randn(2, 5, 12)
+    pruned = prune(model, 1.0, tokens=5)
+    small = pruned.model[0]
+    assert small.directions == ([3, 2, 3] if per_head else [3, 3, 3]) and layer.directions == [4, 4, 4]
+    assert small.qkv.out_features == 2 * sum(small.directions) + 12
+    torch.testing.assert_close(small.attention(x), layer.attention(x))
+    torch.testing.assert_close(small(x), layer(x))
+    assert pruned.table["retained"][0] == 1 and pruned.table["kept"][0] == sum(small.directions)
+    again = prune(pruned.model, 1.0, tokens=5).model[0]
+    torch.testing.assert_close(again(x), layer(x))
+    small(x).sum().backward()
+    assert small.sigma.grad.isfinite().all()
+
+
+def test_pruned_layer_against_loops():
+    torch.manual_seed(0)
+    layer = lively(svda.SvdaAttention(12, 3, per_head=True))
+    small = prune(torch.nn.Sequential(layer), 0.7, tokens=5).model[0]
+    x = torch.randn(5, 12)
+    q, k = (x @ layer.qkv.weight[part : part + 12].T for part in (0, 12))
+    for head in range(3):
+        sigma = layer.sigma[4 * head : 4 * head + 4]
+        keep = kept_directions(sigma, 0.7)
+        mine = 4 * head + keep
+        a, b = (y[:, mine] / y[:, mine].norm(dim=1, keepdim=True) for y in (q, k))
+        expected = ((a * sigma[keep]) @ b.T / 2).softmax(1)
+        torch.testing.assert_close(small.attention(x[None])[0, head], expected)
+
+
+@pytest.mark.parametrize("per_head", [False, True])
+def test_macs_are_what_is_executed(per_head):
+    torch.manual_seed(0)
+    model = svda.convert(small_vit(), per_head=per_head)
+    for layer in svda.layers(model).values():
+        lively(layer)
+    pruned = prune(model, 0.8, tokens=17)
+    assert (pruned.table["macs_pruned"] < pruned.table["macs"]).all() and (pruned.table["retained"] >= 0.8).all()
+    x = torch.randn(1, 17, 16)
+    for module, column in ((model, "macs"), (pruned.model, "macs_pruned")):
+        for (path, layer), macs in zip(svda.layers(module).items(), pruned.table[column], strict=True):
+            with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+                layer(x)
+            assert counter.get_total_flops() // 2 + 17 * 2 * max(layer.directions) == macs, path
+    assert pruned.model(torch.randn(2, 1, 8, 8)).shape == (2, 3)
+    with pytest.raises(SpikeattnError, match="tokens=0"):
+        prune(model, 0.5, tokens=0)
