@@ -12,6 +12,7 @@ from spikeattn.timm_hook import register_with_timm
 from spikeattn.version import __version__
 
 if TYPE_CHECKING:
+    from spikeattn.attention.maps import attention_map
     from spikeattn.data import make_loader, open_dataset
     from spikeattn.energy import energy_from_rates, measure_gamma, reproduce, sweep, waterfall
     from spikeattn.energy.compare import compare
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Profile": "results",
+    "attention_map": "attention.maps",
     "br_npa": "models",
     "compare": "energy.compare",
     "create_model": "models",
@@ -37,12 +39,13 @@ _HOME = {
     "twin_of": "models",
     "waterfall": "energy",
 }
-_ROOMS = ("data", "energy", "models", "recording", "report", "results", "runs")
+_ROOMS = ("attention", "data", "energy", "models", "recording", "report", "results", "runs")
 
 __all__ = [
     "Profile",
     "SpikeattnError",
     "__version__",
+    "attention_map",
     "br_npa",
     "compare",
     "create_model",

@@ -1,0 +1,240 @@
+"""Where the attention of a model is: the modules to hook for every kind of map, and the grid of its tokens.
+
+Families: the Spike-driven Transformer (no N x N map: spike counts per token), SpikingJelly's Spikformer (SSA: Q K^T of
+spikes), and softmax attention: timm's ViTs, plain or with SVDA layers, and the Spike-driven Transformer's ANN twin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spikeattn.errors import SpikeattnError
+from spikeattn.models.ann import AnnTransformer
+from spikeattn.models.spike_driven import SpikeDrivenTransformer
+from spikeattn.recording.neurons import reset
+
+SPIKE_DRIVEN = ("Vhat_S", "V_S", "gate", "drive")
+SPIKFORMER = ("ssa", "rate")
+SOFTMAX = ("cls", "received", "rollout")
+
+
+@dataclass(frozen=True)
+class Family:
+    """What maps a model has.
+
+    Attributes:
+        kinds: names of its maps, the default first.
+        attentions: the attention module of every block.
+        heads: of each.
+        time: whether maps have time steps.
+    """
+
+    kinds: tuple[str, ...]
+    attentions: tuple[nn.Module, ...]
+    heads: int
+    time: bool
+
+
+@dataclass(frozen=True)
+class Tap:
+    """One tensor of a forward pass: a module's output, or what `read` makes of its inputs."""
+
+    module: nn.Module
+    read: Callable[..., Tensor] | None = None
+
+
+class _Enough(Exception):
+    """Everything wanted was seen: the rest of the forward pass is not needed."""
+
+
+def family_of(model: nn.Module) -> Family:
+    """The family of a model.
+
+    Raises:
+        SpikeattnError: none of those known here.
+    """
+    from spikingjelly.activation_based.model.spikformer import Spikformer
+
+    if isinstance(model, SpikeDrivenTransformer):
+        return Family(SPIKE_DRIVEN, tuple(b.attn for b in model.block), model.config["num_heads"], True)
+    if isinstance(model, Spikformer):
+        return Family(SPIKFORMER, tuple(b.attn for b in model.blocks), model.num_heads, True)
+    if isinstance(model, AnnTransformer):
+        return Family(("received", "rollout"), tuple(b.attn for b in model.block), model.config["num_heads"], False)
+    attentions = tuple(getattr(b, "attn", None) for b in getattr(model, "blocks", ()))
+    if attentions and all(_is_softmax(a) for a in attentions) and hasattr(model, "num_prefix_tokens"):
+        kinds = SOFTMAX if getattr(model, "has_class_token", False) else SOFTMAX[1:]
+        return Family(kinds, attentions, attentions[0].num_heads, False)
+    raise SpikeattnError(
+        f"{type(model).__name__} is no model whose attention is known here: a Spike-driven Transformer, its ANN twin, "
+        "SpikingJelly's Spikformer, or a timm vision transformer with blocks of timm's Attention. For any other give a "
+        "function (model, images) -> [B, h, w] as statistic=... to attend"
+    )
+
+
+def taps_of(family: Family, kind: str, layer: int) -> tuple[Tap, ...]:
+    """The tensors that one map needs, in the order in which `spike_counts` and `softmax_rows` take them."""
+    attention = family.attentions[layer]
+    if kind in SPIKE_DRIVEN:
+        drive = attention.kv_mask if attention.kv_pool is None else attention.kv_pool
+        found = {"V_S": (attention.q_lif,), "Vhat_S": (attention.sdsa_out,), "drive": (drive,)}
+        return tuple(Tap(module) for module in found.get(kind, (attention.q_lif, attention.sdsa_out)))
+    if kind in SPIKFORMER:
+        return (Tap(attention.qkv_lif if kind == "ssa" else attention.attn_lif),)
+    if hasattr(attention, "products"):
+        return (Tap(attention.products, lambda q, k, v: _softmax(q, k, attention.products.num_heads)),)
+    if hasattr(attention, "spectrum"):
+        return (Tap(attention, lambda x, *rest: attention.attention(x)),)
+    return (Tap(attention.attn_drop),)
+
+
+def spike_counts(kind: str, tensors: tuple[Tensor, ...], heads: int, grid: tuple[int, int]) -> tuple[Tensor, int]:
+    """Spikes per token [B, T, heads, h, w] of one map and how many there could be; of "gate" the spikes let through.
+
+    "ssa" counts, for key token i, the coincidences of k_i with q_j over all queries j and channels.
+    """
+    x = tensors[-1]
+    if kind in SPIKE_DRIVEN:
+        x = x.unflatten(2, (heads, -1))  # [T, B, heads, d, h, w]
+    elif kind == "ssa":
+        q, k, _ = x.unflatten(2, (3, heads, -1)).unbind(2)  # [T, B, heads, d, N]
+        x = q.sum(-1, keepdim=True) * k
+    counts = x.sum(3).transpose(0, 1)  # [B, T, heads, ...]
+    counts = counts.reshape(*counts.shape[:3], *grid)
+    return counts, x.shape[3] * (grid[0] * grid[1] if kind == "ssa" else 1)
+
+
+def grid_of(model: nn.Module, images: Tensor, embedded: Tensor) -> tuple[int, int]:
+    """Rows and columns of the tokens, from the output of the model's patch embedding."""
+    if embedded.dim() == 5 or isinstance(model, AnnTransformer):
+        return tuple(embedded.shape[-2:])
+    if embedded.dim() == 4:  # timm with a dynamic image size: [B, h, w, D]
+        return tuple(embedded.shape[1:3])
+    embed, tokens = model.patch_embed, embedded.shape[1]
+    sizes = [getattr(embed, "grid_size", None)]
+    if hasattr(embed, "dynamic_feat_size"):
+        sizes.insert(0, embed.dynamic_feat_size(tuple(images.shape[-2:])))
+    for size in sizes:
+        if size is not None and size[0] * size[1] == tokens:
+            return tuple(size)
+    raise SpikeattnError(
+        f"{tokens} tokens of images of {images.shape[-2]}x{images.shape[-1]} pixels do not fill the grid that the "
+        f"patch embedding names ({', '.join('x'.join(map(str, s)) for s in sizes if s) or 'none'})"
+    )
+
+
+def capture(
+    model: nn.Module, images: Tensor, taps: tuple[Tap, ...], whole: bool = False
+) -> tuple[list[Tensor], tuple[int, int], Tensor | None]:
+    """The tensors at the taps, the grid of tokens, and the output of one forward pass.
+
+    The pass ends at the last tap unless `whole`; then there is an output. Call it inside `ready(model)`.
+    """
+    seen: dict[int, Tensor] = {}
+    grid: list[tuple[int, int]] = []
+    handles = []
+
+    def keep(number: int, value: Tensor) -> None:
+        seen[number] = value
+        if len(seen) == len(taps) and not whole:
+            raise _Enough
+
+    def hook(number: int, tap: Tap) -> Any:
+        if tap.read is None:
+            return tap.module.register_forward_hook(lambda module, args, out: keep(number, out))
+        return tap.module.register_forward_pre_hook(lambda module, args: keep(number, tap.read(*args)))
+
+    def embedded(module: nn.Module, args: Any, out: Tensor) -> None:
+        grid.append(grid_of(model, images, out))
+
+    output = None
+    try:
+        handles.append(model.patch_embed.register_forward_hook(embedded))
+        handles.extend(hook(number, tap) for number, tap in enumerate(taps))
+        output = model(_as_input(model, images))
+    except _Enough:
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [seen[number] for number in range(len(taps))], grid[0], output
+
+
+@contextmanager
+def ready(model: nn.Module, attentions: tuple[nn.Module, ...] = ()) -> Iterator[None]:
+    """The model in eval mode with neurons reset and `attentions` without fused kernels, which show no map; undone."""
+    modes = {module: module.training for module in model.modules()}
+    fused = {module: module.fused_attn for module in attentions if hasattr(module, "fused_attn")}
+    try:
+        model.eval()
+        for module in fused:
+            module.fused_attn = False
+        reset(model)
+        yield
+    finally:
+        reset(model)
+        for module, training in modes.items():
+            module.training = training
+        for module, value in fused.items():
+            module.fused_attn = value
+
+
+@contextmanager
+def embedding_replaced(model: nn.Module, embedded: Tensor) -> Iterator[None]:
+    """The patch embedding gives `embedded` instead of looking at its input."""
+    model.patch_embed.forward = lambda *args, **kwargs: embedded
+    try:
+        yield
+    finally:
+        del model.patch_embed.forward
+
+
+def check_images(model: nn.Module, images: Any) -> Tensor:
+    """Images [B, C, H, W] or frames [B, T, C, H, W], on the model's device.
+
+    Raises:
+        SpikeattnError: no such tensor, none of them, NaN, or sides that the patch embedding cannot take.
+    """
+    if not isinstance(images, Tensor) or images.dim() not in (4, 5) or 0 in images.shape:
+        shape = list(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise SpikeattnError(
+            f"the images are {shape}; give a tensor [B, C, H, W], or frames [B, T, C, H, W], of 1 image or more "
+            "(one image: images[None])"
+        )
+    if not torch.isfinite(images).all():
+        raise SpikeattnError("the images hold NaN or infinite values")
+    embed, size = getattr(model, "patch_embed", None), tuple(images.shape[-2:])
+    patch = getattr(embed, "patch_size", None)
+    patch = (patch, patch) if isinstance(patch, int) else patch
+    wanted = getattr(embed, "img_size", None) if getattr(embed, "strict_img_size", False) else None
+    if wanted is not None and tuple(wanted) != size:
+        raise SpikeattnError(
+            f"the images have {size[0]}x{size[1]} pixels, the model takes {wanted[0]}x{wanted[1]}; resize them, or "
+            "create the model with img_size=... or dynamic_img_size=True"
+        )
+    if patch is not None and (size[0] < patch[0] or size[1] < patch[1]):
+        raise SpikeattnError(f"images of {size[0]}x{size[1]} pixels are smaller than a patch of {patch[0]}x{patch[1]}")
+    parameter = next(model.parameters(), None)
+    return images if parameter is None else images.to(parameter.device)
+
+
+def _as_input(model: nn.Module, images: Tensor) -> Tensor:
+    """Spikformer takes frames as [T, B, C, H, W]."""
+    foreign = images.dim() == 5 and hasattr(model, "depths") and not hasattr(model, "paper_names")
+    return images.transpose(0, 1) if foreign else images
+
+
+def _is_softmax(attention: nn.Module | None) -> bool:
+    shows = hasattr(attention, "fused_attn") and hasattr(attention, "attn_drop")
+    return hasattr(attention, "num_heads") and (shows or hasattr(attention, "spectrum"))
+
+
+def _softmax(q: Tensor, k: Tensor, heads: int) -> Tensor:
+    q, k = (x.flatten(2).unflatten(1, (heads, -1)).mT for x in (q, k))  # [B, heads, N, d]
+    return (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1)
