@@ -150,10 +150,13 @@ class SpikeDrivenSelfAttention(nn.Module):
         kv = self.kv_mask(k, v)
         if self.kv_pool is not None:
             kv = self.kv_pool(kv)
-        votes = kv.sum(dim=(3, 4), keepdim=True)  # [T, B, D, 1, 1], integers up to N
-        gate = self.talking_heads_lif(votes)
+        gate = self.talking_heads_lif(self.drive(kv))
         out = self.sdsa_out(q, gate)
         return x + self.proj_bn(self.proj_conv(out))
+
+    def drive(self, kv: Tensor) -> Tensor:
+        """What the gate's neurons receive: the votes of the tokens, integers up to N, [T, B, D, 1, 1]."""
+        return kv.sum(dim=(3, 4), keepdim=True)
 
 
 class SpikingMLP(nn.Module):
