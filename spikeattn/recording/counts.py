@@ -61,10 +61,16 @@ class Counts:
             ) from error
         if meta is None:
             raise SpikeattnError(f"{path}: a Parquet file, but no count table of spikeattn")
-        if json.loads(meta)["ledger"] != ledger.hash():
+        meta = json.loads(meta)
+        if meta["ledger"] != ledger.hash():
             raise SpikeattnError(
                 f"{path}: the counts belong to another model or input size than the model.json beside them; take both "
                 "files from the same run"
+            )
+        if meta["settings"] != ledger.settings_hash():
+            raise SpikeattnError(
+                f"{path}: the counts were made with other weights, data or settings than the model.json beside them "
+                "says; take both files from the same run"
             )
         return cls(path, ledger)
 
@@ -111,7 +117,8 @@ class Counts:
         """Write the table as Parquet; the file appears whole or not at all."""
         path = Path(path)
         table = self._table if isinstance(self._table, pa.Table) else pq.read_table(self._table)
-        meta = {_META: json.dumps({"ledger": self.ledger.hash(), "time_steps": self.time_steps})}
+        origin = {"ledger": self.ledger.hash(), "settings": self.ledger.settings_hash(), "time_steps": self.time_steps}
+        meta = {_META: json.dumps(origin)}
         part = path.with_name(path.name + ".part")
         pq.write_table(table.replace_schema_metadata(meta), part, row_group_size=_ROW_GROUP, compression="zstd")
         _sync(part)

@@ -222,6 +222,11 @@ class Ledger:
         }
         return hashlib.sha256(json.dumps(structure, separators=(",", ":")).encode()).hexdigest()
 
+    def settings_hash(self) -> str:
+        """Sha256 of the settings a run was made with (model, weights, data, device, versions)."""
+        settings = json.dumps(self.provenance.get("settings"), sort_keys=True, default=str)
+        return hashlib.sha256(settings.encode()).hexdigest()
+
     def to_dict(self) -> dict[str, Any]:
         """The content of `model.json` as plain Python values."""
         record: dict[str, Any] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -277,6 +278,12 @@ def test_two_runs_in_one_folder_and_damaged_results(tmp_path) -> None:
     other = sa.profile(tiny_sdt(depth=1), batches(exact_input(2, 3, 16, 16), 2), out=tmp_path / "other")
     with pytest.raises(SpikeattnError, match="another model or input size"):
         Counts.load(other.path / "counts.parquet", profile.ledger)
+    again = sa.profile(tiny_sdt(), batches(exact_input(4, 3, 16, 16), 4), out=tmp_path / "again", provenance={})
+    assert again.ledger.hash() == profile.ledger.hash()
+    settings = dict(again.ledger.provenance["settings"]) | {"threads": 99}
+    changed = replace(again.ledger, provenance={"settings": settings})
+    with pytest.raises(SpikeattnError, match="other weights, data or settings"):
+        Counts.load(again.path / "counts.parquet", changed)
     (tmp_path / "good" / "counts.parquet").write_bytes(b"PAR1 nonsense")
     with pytest.raises(SpikeattnError, match="not a readable Parquet file"):
         sa.Profile.load(tmp_path / "good")
