@@ -122,13 +122,22 @@ def test_create_model_tells_where_the_weights_came_from(published: Path) -> None
 
 def test_a_pickle_that_would_run_code_is_refused_by_name(tmp_path: Path, state: dict[str, Tensor]) -> None:
     marker = tmp_path / "ran"
-    for options in ({}, {"_use_new_zipfile_serialization": False}):
+    for options in (
+        {},
+        {"_use_new_zipfile_serialization": False},
+        {"pickle_protocol": 5},
+        {"_use_new_zipfile_serialization": False, "pickle_protocol": 4},
+    ):
         path = saved(tmp_path / "evil.pth", {"state_dict": state, "x": RunsCode(marker)}, **options)
         with pytest.raises(SpikeattnError, match=r"refused, because its pickle wants (posix|nt)\.system, which could"):
             load_checkpoint(path)
-    path.write_bytes(pickle.dumps(RunsCode(marker)))
-    with pytest.raises(SpikeattnError, match="torch cannot read it as weights"):
-        load_checkpoint(path)
+    for protocol in (2, 4, 5):
+        path.write_bytes(pickle.dumps([{"a": 1}, "a", RunsCode(marker)], protocol=protocol))
+        with pytest.raises(SpikeattnError, match=r"wants (posix|nt)\.system, which could"):
+            load_checkpoint(path)
+    newer = saved(tmp_path / "newer.pth", state, pickle_protocol=4)
+    with pytest.raises(SpikeattnError, match="written with a newer pickle protocol than torch reads safely"):
+        load_checkpoint(newer)
     assert not marker.exists()
     whole = saved(tmp_path / "whole.pth", create_model("sdt_digits", **SMALL))
     with pytest.raises(SpikeattnError, match="refused, because its pickle wants spikeattn.models"):
