@@ -12,6 +12,7 @@ from spikeattn.timm_hook import register_with_timm
 from spikeattn.version import __version__
 
 if TYPE_CHECKING:
+    from spikeattn.attention.attend import attend
     from spikeattn.attention.maps import attention_map
     from spikeattn.data import make_loader, open_dataset
     from spikeattn.energy import energy_from_rates, measure_gamma, reproduce, sweep, waterfall
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Profile": "results",
+    "attend": "attention.attend",
     "attention_map": "attention.maps",
     "br_npa": "models",
     "compare": "energy.compare",
@@ -45,6 +47,7 @@ __all__ = [
     "Profile",
     "SpikeattnError",
     "__version__",
+    "attend",
     "attention_map",
     "br_npa",
     "compare",

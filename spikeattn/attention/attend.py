@@ -1,0 +1,324 @@
+"""Which attention of an image is more than noise: its map, the same map on resampled input, and their significance.
+
+Chung, Laletin: Attention Regularization, AISTATS 2026, https://arxiv.org/abs/2604.01339, for ordinary and for spiking
+transformers. Replicates of all images are folded into batches; one forward pass of a batch stops at the map it is for.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from spikeattn.attention.families import (
+    SPIKE_DRIVEN,
+    Tap,
+    capture,
+    check_images,
+    embedding_replaced,
+    family_of,
+    ready,
+    spike_counts,
+    taps_of,
+)
+from spikeattn.attention.maps import attention_map
+from spikeattn.attention.nulls import NULLS, draw_inputs, draw_tokens, poisson_binomial
+from spikeattn.attention.regularize import regularize
+from spikeattn.attention.significance import Significance, assess, assess_distribution
+from spikeattn.errors import SpikeattnError, unknown
+from spikeattn.models.ann import AnnTransformer
+from spikeattn.provenance import describe
+from spikeattn.version import __version__
+
+Floats = NDArray[np.float64]
+Statistic = Callable[[nn.Module, Tensor], Tensor]
+
+CPU_BATCH = 32  # larger ones are no faster there
+LIVE = 3  # times the largest input and output of a module: what one image occupies at the peak of a forward pass
+EXACT = ("Vhat_S", "V_S", "drive")
+
+
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """Attention of a batch of images and what of it is distinguishable from noise.
+
+    Attributes:
+        maps: observed scores [image, h, w].
+        significance: of each image.
+        null_maps: scores on the replicates [image, replicate, h, w]; None with null="exact".
+        image_size: height and width in pixels.
+        provenance: model, null, statistic, replicates, seed and versions; JSON types.
+    """
+
+    maps: Floats
+    significance: tuple[Significance, ...]
+    null_maps: Floats | None
+    image_size: tuple[int, int]
+    provenance: dict[str, Any]
+
+    @property
+    def z(self) -> Floats:
+        return np.stack([found.z for found in self.significance])
+
+    @property
+    def p(self) -> Floats:
+        return np.stack([found.p for found in self.significance])
+
+    @property
+    def q(self) -> Floats:
+        return np.stack([found.q for found in self.significance])
+
+    @property
+    def lfdr(self) -> Floats:
+        return np.stack([found.lfdr for found in self.significance])
+
+    @property
+    def pi0(self) -> Floats:
+        return np.array([found.pi0 for found in self.significance])
+
+    def regularized(self, method: str = "p", threshold: float | None = None) -> Floats:
+        """The maps [image, h, w] without what is noise; methods and thresholds are those of `regularize`."""
+        pairs = zip(self.maps, self.significance, strict=True)
+        return np.stack([regularize(scores, found, method, threshold) for scores, found in pairs])
+
+    def frame(self) -> pd.DataFrame:
+        """One row per image and token: image, row, column, score, z, p, q (where the estimator gives one), lfdr."""
+        image, row, column = (index.ravel() for index in np.indices(self.maps.shape))
+        columns = {"image": image, "row": row, "column": column, "score": self.maps.ravel()}
+        columns |= {"z": self.z.ravel(), "p": self.p.ravel()}
+        if all("q" in vars(found) for found in self.significance):
+            columns["q"] = self.q.ravel()
+        return pd.DataFrame(columns | {"lfdr": self.lfdr.ravel()})
+
+
+def attend(
+    model: nn.Module,
+    images: Tensor,
+    null: str = "normal",
+    replicates: int = 200,
+    statistic: str | Statistic | None = None,
+    *,
+    estimator: str = "plus-one",
+    layer: int = -1,
+    seed: int = 0,
+    indices: Sequence[int] | None = None,
+    ties: str = "plain",
+    patch: tuple[int, int] | None = None,
+    std_factor: float = 1.0,
+    all_channels: bool = True,
+    memory: float = 1.0,
+    dtype: torch.dtype | None = None,
+) -> Attention:
+    """Attention maps of images, tested against the maps of the same network on resampled input.
+
+    Args:
+        model: a model of `attention_map`, or any module with a `statistic` of your own.
+        images: [B, C, H, W], or frames [B, T, C, H, W], prepared as the model takes them.
+        null: "normal", "uniform", "pixel", "patch" and "events" draw inputs (see `nulls.draw_inputs`) and run the
+            network on them; "token" draws embedded tokens with replacement and runs the blocks alone; "exact" needs no
+            forward pass and no replicates: the distribution of a token's spikes were every channel's spikes permuted
+            over the tokens (Vhat_S, V_S and drive of a Spike-driven Transformer; a screen: it takes channels as
+            independent).
+        replicates: B. 200 give per-token p-values their nominal size at .05; the null of all tokens together needs
+            fewer.
+        statistic: kind of `attention_map`, by default the model's first; or a function (model, images) -> [b, h, w]
+            that runs the model on a batch and resets what state it has.
+        estimator: "plus-one", "published" or "per-token"; see `assess`.
+        layer: block whose map is taken.
+        seed: of the replicates; the same bits for any batch, memory or device.
+        indices: of the images among all that share the seed, [B]; by default 0, 1, ...
+        ties: "random" breaks ties of spike counts at random; see `assess`.
+        patch: height and width of the patches of null="patch"; by default those of a token.
+        std_factor, all_channels: of null="normal".
+        memory: GiB that a batch of replicates may occupy, estimated from one image.
+        dtype: compute with a copy of the model in this type, such as torch.bfloat16; the maps are float64 anyhow.
+
+    Returns:
+        Attention.
+
+    Raises:
+        SpikeattnError: arguments that do not fit, NaN in images or maps, a statistic of another shape.
+
+    Warns:
+        AttentionWarning: constant and one-token maps (nothing is called), and what else `assess` warns of.
+    """
+    images = check_images(model, images)
+    _check(null, replicates, memory, statistic)
+    numbers = list(range(len(images)) if indices is None else indices)
+    if len(numbers) != len(images):
+        raise SpikeattnError(f"indices has {len(numbers)} entries for {len(images)} images")
+    if dtype is not None:
+        model, images = copy.deepcopy(model).to(dtype), images.to(dtype)
+    if null == "exact":
+        maps, found = _exact(model, images, statistic, layer)
+        null_maps = None
+    else:
+        run, unit = _runner(model, images, statistic, layer)
+        batch = _batch_size(model, images[:1], run, memory)
+        observed = torch.cat([run(part) for part in images.split(batch)])
+        if null == "patch" and patch is None:
+            patch = (images.shape[-2] // observed.shape[1], images.shape[-1] // observed.shape[2])
+        options = {"seed": seed, "patch": patch, "std_factor": std_factor, "all_channels": all_channels}
+        pairs = [(image, replicate) for image in range(len(images)) for replicate in range(replicates)]
+        drawn = []
+        for start in range(0, len(pairs), batch):
+            part = pairs[start : start + batch]
+            if null == "token":
+                drawn.append(_on_tokens(model, images, part, numbers, seed, run))
+            else:
+                drawn.append(run(_inputs(null, images, part, numbers, options)))
+        maps = observed.numpy()
+        null_maps = torch.cat(drawn).numpy().reshape(len(images), replicates, *maps.shape[1:])
+        found = tuple(
+            assess(one, replicated, estimator, unit=unit, ties=ties, seed=seed + number)
+            for number, one, replicated in zip(numbers, maps, null_maps, strict=True)
+        )
+    settings = {
+        "null": null,
+        "replicates": 0 if null == "exact" else replicates,
+        "statistic": getattr(statistic, "__name__", None) or statistic or family_of(model).kinds[0],
+        "estimator": "exact" if null == "exact" else estimator,
+        "layer": layer,
+        "seed": seed,
+        "indices": [int(number) for number in numbers],
+        "ties": ties,
+        "patch": list(patch) if null == "patch" else None,
+        "dtype": str(images.dtype).removeprefix("torch."),
+        "model": describe(model),
+        "spikeattn": __version__,
+        "torch": torch.__version__,
+    }
+    return Attention(maps, found, null_maps, tuple(images.shape[-2:]), settings)
+
+
+def _check(null: str, replicates: int, memory: float, statistic: Any) -> None:
+    if null not in NULLS:
+        raise unknown("null", null, NULLS)
+    if isinstance(replicates, bool) or not isinstance(replicates, int) or replicates < 1:
+        raise SpikeattnError(f"replicates={replicates!r}: give a whole number of at least 1, and 200 for a p of .05")
+    if not memory > 0:
+        raise SpikeattnError(f"memory={memory!r}: give the GiB that a batch of replicates may occupy")
+    if statistic is not None and not isinstance(statistic, str) and not callable(statistic):
+        raise SpikeattnError(
+            f"statistic is a {type(statistic).__name__}; give the name of an attention map, or a function "
+            "(model, images) -> [b, h, w]"
+        )
+
+
+def _runner(
+    model: nn.Module, images: Tensor, statistic: str | Statistic | None, layer: int
+) -> tuple[Callable[[Tensor], Tensor], float | None]:
+    """A function images -> scores [b, h, w] in float64 on the CPU, and the value of one spike."""
+    if statistic is None or isinstance(statistic, str):
+        unit = attention_map(model, images[:1], statistic, layer=layer).unit
+
+        def scores(batch: Tensor) -> Tensor:
+            return attention_map(model, batch, statistic, layer=layer).values
+    else:
+        unit = None
+
+        def scores(batch: Tensor) -> Tensor:
+            with torch.inference_mode():
+                return torch.as_tensor(statistic(model, batch))
+
+    def run(batch: Tensor) -> Tensor:
+        found = scores(batch)
+        if found.dim() != 3 or len(found) != len(batch):
+            raise SpikeattnError(
+                f"the statistic gave {list(found.shape)} for {len(batch)} images; a map is [b, h, w], one per image"
+            )
+        if not torch.isfinite(found).all():
+            raise SpikeattnError("the statistic gave NaN or infinite scores; look at the function that makes the maps")
+        return found.detach().to("cpu", torch.float64)
+
+    return run, unit
+
+
+def _batch_size(model: nn.Module, image: Tensor, run: Callable[[Tensor], Tensor], memory: float) -> int:
+    """Replicates of one batch, from the largest input and output of a module while one image passes."""
+    largest = image.nbytes
+
+    def measure(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        nonlocal largest
+        tensors = [x for x in (*args, output) if isinstance(x, Tensor)]
+        largest = max(largest, sum(x.nbytes for x in tensors))
+
+    handles = [m.register_forward_hook(measure) for m in model.modules() if not any(True for _ in m.children())]
+    try:
+        run(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    fits = max(1, int(memory * 2**30 / (LIVE * largest)))
+    return min(fits, CPU_BATCH) if image.device.type == "cpu" else fits
+
+
+def _inputs(
+    null: str, images: Tensor, pairs: list[tuple[int, int]], numbers: list[int], options: dict[str, Any]
+) -> Tensor:
+    wanted = {image: [r for i, r in pairs if i == image] for image in dict.fromkeys(i for i, _ in pairs)}
+    return torch.cat(
+        [draw_inputs(null, images[image], some, index=numbers[image], **options) for image, some in wanted.items()]
+    )
+
+
+def _on_tokens(
+    model: nn.Module,
+    images: Tensor,
+    pairs: list[tuple[int, int]],
+    numbers: list[int],
+    seed: int,
+    run: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Scores on embedded tokens drawn with replacement: each image is embedded once a batch, the blocks run on all."""
+    if not hasattr(model, "patch_embed"):
+        raise SpikeattnError(f'null="token" draws from the output of patch_embed, which {type(model).__name__} lacks')
+    drawn = []
+    for image in dict.fromkeys(i for i, _ in pairs):
+        with ready(model), torch.inference_mode():
+            (embedded,), grid, _ = capture(model, images[image : image + 1], (Tap(model.patch_embed),))
+            some = [r for i, r in pairs if i == image]
+            positions = draw_tokens(grid[0] * grid[1], some, seed=seed, index=numbers[image])
+            drawn.append(_resampled(embedded, positions.to(embedded.device), isinstance(model, AnnTransformer)))
+    axis = 1 if drawn[0].dim() == 5 else 0
+    batch = torch.cat(drawn, axis)
+    with embedding_replaced(model, batch):
+        return run(images[[i for i, _ in pairs]])
+
+
+def _resampled(embedded: Tensor, positions: Tensor, channels_first: bool) -> Tensor:
+    """Tokens of one image at `positions` [b, N]: [T, 1, D, h, w] -> [T, b, D, h, w], [1, D, h, w] or [1, ..., D]."""
+    if embedded.dim() == 5:
+        T, _, D, h, w = embedded.shape
+        return embedded.reshape(T, D, h * w)[:, :, positions].reshape(T, D, -1, h, w).transpose(1, 2).contiguous()
+    if channels_first:
+        _, D, h, w = embedded.shape
+        return embedded.reshape(D, h * w)[:, positions].reshape(D, -1, h, w).transpose(0, 1).contiguous()
+    return embedded.reshape(-1, embedded.shape[-1])[positions].reshape(-1, *embedded.shape[1:])
+
+
+def _exact(model: nn.Module, images: Tensor, statistic: Any, layer: int) -> tuple[Floats, tuple[Significance, ...]]:
+    family = family_of(model)
+    kind = family.kinds[0] if statistic is None else statistic
+    if kind not in EXACT or family.kinds is not SPIKE_DRIVEN:
+        raise SpikeattnError(
+            f'null="exact" counts the spikes of {", ".join(EXACT)} of a Spike-driven Transformer; for {kind!r} of '
+            f'{type(model).__name__} take null="token"'
+        )
+    maps, found = [], []
+    for image in images.split(1):
+        unit = attention_map(model, image, kind, layer=layer).unit
+        with ready(model), torch.inference_mode():
+            tensors, grid, _ = capture(model, image, taps_of(family, kind, layer))
+        counts = spike_counts(kind, tuple(tensors), family.heads, grid)[0].sum((0, 1, 2)).double().cpu().numpy()
+        spikes = tensors[-1].sum((3, 4)).double().cpu().numpy()
+        found.append(assess_distribution(counts.round(), poisson_binomial(spikes.round(), grid[0] * grid[1])))
+        maps.append(counts * unit)
+    return np.stack(maps), tuple(found)

@@ -1,0 +1,178 @@
+"""attend: replicates folded into batches of any size give the same bits; nulls, statistics, estimators and errors."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import timm
+import torch
+from torch import nn
+
+import spikeattn as sa
+from spikeattn.attention.nulls import draw_inputs, draw_tokens
+from spikeattn.attention.significance import AttentionWarning, assess
+from spikeattn.errors import SpikeattnError
+
+SMALL = 1e-6  # GiB: one replicate at a time
+
+
+@pytest.fixture(scope="module")
+def digits():
+    model = sa.create_model("sdt_digits", pretrained=True)
+    return model, sa.open_dataset("digits", model).images[:2]
+
+
+@pytest.fixture(scope="module")
+def vit():
+    torch.manual_seed(0)
+    model = timm.create_model("vit_tiny_patch16_224", img_size=(64, 48), num_classes=5, depth=2).eval()
+    return model, torch.rand(2, 3, 64, 48)
+
+
+@pytest.mark.parametrize("null", ["normal", "pixel", "uniform", "patch", "token"])
+def test_spikes_are_the_same_in_any_batch(digits, null):
+    model, images = digits
+    whole = sa.attend(model, images, null, replicates=9, seed=5)
+    parts = sa.attend(model, images, null, replicates=9, seed=5, memory=SMALL)
+    alone = sa.attend(model, images[1:], null, replicates=9, seed=5, indices=[1])
+    assert whole.maps.shape == (2, 8, 8) and whole.null_maps.shape == (2, 9, 8, 8)
+    # one flipped rounding flips spikes: other batch sizes may sum in another order, so the counts may differ by a few
+    for other, mine in ((parts, slice(None)), (alone, slice(1, None))):
+        assert (whole.null_maps[mine] == other.null_maps).mean() > 0.98
+        np.testing.assert_allclose(whole.null_maps[mine], other.null_maps, atol=5 / 256)
+    assert not np.array_equal(whole.null_maps, sa.attend(model, images, null, replicates=9, seed=6).null_maps)
+
+
+def test_the_null_is_the_map_of_the_drawn_inputs(digits, vit):
+    model, images = digits
+    found = sa.attend(model, images, "pixel", replicates=3, seed=1)
+    by_hand = sa.attention_map(model, draw_inputs("pixel", images[1], range(3), seed=1, index=1)).values
+    np.testing.assert_allclose(found.null_maps[1], by_hand, atol=1e-6)
+    np.testing.assert_allclose(found.maps, sa.attention_map(model, images).values, atol=1e-6)
+    expected = assess(found.maps[1], found.null_maps[1], "plus-one", unit=1 / 256)
+    np.testing.assert_array_equal(found.p[1], expected.p)
+    np.testing.assert_array_equal(found.q[1], expected.q)
+    model, images = vit
+    found = sa.attend(model, images, "normal", replicates=2, statistic="rollout", layer=0, memory=SMALL)
+    drawn = draw_inputs("normal", images[0], range(2))
+    np.testing.assert_allclose(found.null_maps[0], sa.attention_map(model, drawn, "rollout", layer=0).values, atol=1e-5)
+
+
+def test_token_null_resamples_the_embedding(vit, digits):
+    model, images = vit
+    found = sa.attend(model, images, "token", replicates=2, seed=3)
+    positions = draw_tokens(12, [1], seed=3, index=0)[0]
+    original = model.patch_embed.forward
+    with torch.no_grad():
+        embedded = original(images[:1])[:, positions]
+    model.patch_embed.forward = lambda x: embedded
+    expected = sa.attention_map(model, images[:1]).values[0]
+    del model.patch_embed.forward
+    np.testing.assert_allclose(found.null_maps[0, 1], expected, atol=1e-6)
+    model, images = digits
+    assert "forward" not in vars(model.patch_embed)
+    one = sa.attend(model, images, "token", replicates=4).null_maps
+    assert len(np.unique(one[0].sum((1, 2)))) > 1
+
+
+def test_frames_and_events():
+    torch.manual_seed(2)
+    options = {"embed_dim": 32, "depth": 1, "num_heads": 4, "time_steps": 3, "num_classes": 3}
+    model = sa.models.spike_driven.SpikeDrivenTransformer(img_size=64, in_chans=2, **options).eval()
+    frames = torch.poisson(torch.rand(2, 3, 2, 64, 64))
+    sa.models.calibrate.calibrate_batch_norm(model, frames)
+    for null in ("events", "pixel", "token"):
+        found = sa.attend(model, frames, null, 5, "V_S")
+        assert found.null_maps.shape == (2, 5, 4, 4) and np.isfinite(found.z).all()
+
+
+def test_exact_null_runs_no_replicates(digits):
+    model, images = digits
+    calls = []
+    handle = model.register_forward_pre_hook(lambda module, args: calls.append(len(args[0])))
+    found = sa.attend(model, images, "exact")
+    handle.remove()
+    assert sum(calls) <= 2 * len(images) and found.null_maps is None and found.provenance["replicates"] == 0
+    np.testing.assert_allclose(found.maps, sa.attention_map(model, images).values, atol=1e-6)
+    assert ((found.p > 0) & (found.p <= 1)).all() and (found.q >= found.p - 1e-12).all()
+    with pytest.raises(SpikeattnError, match="counts the spikes"):
+        sa.attend(model, images, "exact", statistic="gate")
+
+
+def test_a_statistic_of_ones_own():
+    network = nn.Sequential(nn.AvgPool2d(4), nn.ReLU())
+
+    def brightness(model, images):
+        return model(images).sum(1)
+
+    image = torch.rand(1, 1, 32, 32) * 0.1
+    image[..., 4:8, 4:12] = 3
+    found = sa.attend(network, image, "pixel", replicates=100, statistic=brightness)
+    assert found.maps.shape == (1, 8, 8) and found.provenance["statistic"] == "brightness"
+    kept = found.regularized("q", 0.1)[0] > 0
+    assert kept[1, 1] and kept[1, 2] and kept.sum() == 2
+    for wrong, message in (
+        (lambda model, images: model(images) * torch.nan, "a map is"),
+        (lambda model, images: brightness(model, images) * torch.nan, "NaN"),
+        (lambda model, images: brightness(model, images)[:1].expand(7, -1, -1), "one per image"),
+    ):
+        with pytest.raises(SpikeattnError, match=message):
+            sa.attend(network, image, "pixel", replicates=2, statistic=wrong)
+
+
+def test_results_are_tidy_and_carry_their_provenance(digits, vit):
+    model, images = digits
+    found = sa.attend(model, images, "token", replicates=19)
+    frame = found.frame()
+    assert list(frame) == ["image", "row", "column", "score", "z", "p", "q", "lfdr"] and len(frame) == 128
+    assert json.loads(json.dumps(found.provenance))["model"]["name"] == "sdt_digits"
+    assert found.pi0.tolist() == [1, 1] and found.regularized("soft").shape == (2, 8, 8)
+    per_token = sa.attend(model, images, "token", replicates=19, estimator="per-token", ties="random")
+    assert "q" not in per_token.frame() and per_token.p.min() > 0
+    with pytest.raises(SpikeattnError, match="at least 640 replicates"):
+        _ = per_token.q
+    with pytest.warns(AttentionWarning, match="published pi0 of 12 tokens"):
+        sa.attend(*vit, "token", replicates=5, estimator="published")
+
+
+def test_lower_precision_leaves_the_model_alone(vit):
+    model, images = vit
+    plain = sa.attend(model, images, replicates=4)
+    low = sa.attend(model, images, replicates=4, dtype=torch.bfloat16)
+    assert low.maps.dtype == np.float64 and low.provenance["dtype"] == "bfloat16"
+    np.testing.assert_allclose(low.maps, plain.maps, rtol=0.05)
+    assert next(model.parameters()).dtype == torch.float32
+
+
+def test_silent_and_one_token_models_call_nothing(digits):
+    silent = sa.create_model("sdt_digits")
+    with pytest.warns(AttentionWarning, match="the map is constant"):
+        found = sa.attend(silent, digits[1], replicates=3)
+    assert (found.q == 1).all() and (found.lfdr == 1).all() and not found.regularized("pi0").any()
+    single = timm.create_model("vit_tiny_patch16_224", img_size=16, num_classes=2, depth=1)
+    with pytest.warns(AttentionWarning, match="one token"):
+        assert (sa.attend(single, torch.rand(1, 3, 16, 16), replicates=3).p == 1).all()
+
+
+def test_bad_input(digits):
+    model, images = digits
+    for options, message in (
+        ({"null": "pixels"}, "did you mean 'pixel'"),
+        ({"replicates": 0}, "at least 1"),
+        ({"replicates": 2.5}, "at least 1"),
+        ({"statistic": "Vhat"}, "did you mean 'Vhat_S'"),
+        ({"statistic": 3}, "statistic is a int"),
+        ({"memory": 0}, "GiB"),
+        ({"indices": [1]}, "1 entries for 2 images"),
+        ({"seed": -1, "replicates": 1}, "from 0 on"),
+        ({"null": "events", "replicates": 1}, "event counts"),
+        ({"null": "patch", "patch": (3, 3), "replicates": 1}, "divide them"),
+    ):
+        with pytest.raises(SpikeattnError, match=message):
+            sa.attend(model, images, **options)
+    with pytest.raises(SpikeattnError, match="NaN"):
+        sa.attend(model, images * torch.nan)
+    with pytest.raises(SpikeattnError, match="lacks"):
+        sa.attend(nn.ReLU(), images, "token", replicates=1, statistic=lambda model, x: model(x)[:, 0])
