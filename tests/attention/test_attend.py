@@ -14,6 +14,8 @@ import spikeattn as sa
 from spikeattn.attention.nulls import draw_inputs, draw_tokens
 from spikeattn.attention.significance import AttentionWarning, assess
 from spikeattn.errors import SpikeattnError
+from spikeattn.models.calibrate import calibrate_batch_norm
+from spikeattn.models.spike_driven import SpikeDrivenTransformer
 
 SMALL = 1e-6  # GiB: one replicate at a time
 
@@ -80,9 +82,9 @@ def test_token_null_resamples_the_embedding(vit, digits):
 def test_frames_and_events():
     torch.manual_seed(2)
     options = {"embed_dim": 32, "depth": 1, "num_heads": 4, "time_steps": 3, "num_classes": 3}
-    model = sa.models.spike_driven.SpikeDrivenTransformer(img_size=64, in_chans=2, **options).eval()
+    model = SpikeDrivenTransformer(img_size=64, in_chans=2, **options).eval()
     frames = torch.poisson(torch.rand(2, 3, 2, 64, 64))
-    sa.models.calibrate.calibrate_batch_norm(model, frames)
+    calibrate_batch_norm(model, frames)
     for null in ("events", "pixel", "token"):
         found = sa.attend(model, frames, null, 5, "V_S")
         assert found.null_maps.shape == (2, 5, 4, 4) and np.isfinite(found.z).all()
