@@ -14,6 +14,7 @@ from spikeattn.errors import SpikeattnError
 from spikeattn.report.drawing import PALETTE, RULE, WIDTH, figure_style, finish, short, to_png, to_svg
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+NARROWEST = 0.02  # span of a vertical axis
 TITLES = {
     "spectral_entropy": "spectral entropy (nats)",
     "effective_rank": "effective rank",
@@ -91,6 +92,10 @@ def indicator_figure(frame: pd.DataFrame, note: str = "") -> Figure:
                     label=short(layer),
                 )  # fmt: skip
             axes.set_title(TITLES[name])
+            axes.ticklabel_format(axis="y", useOffset=False)
+            low, high = axes.get_ylim()
+            if high - low < NARROWEST:  # rounding must not look like a curve
+                axes.set_ylim((low + high - NARROWEST) / 2, (low + high + NARROWEST) / 2)
             axes.grid(axis="y", color=RULE)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         for axes in panels[3:]:

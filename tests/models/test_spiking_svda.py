@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 import torch
 from spikingjelly.activation_based import functional, neuron
 from torch import Tensor, nn
 
+import spikeattn as sa
 from spikeattn.errors import SpikeattnError
 from spikeattn.models import SpikeDrivenTransformer
 from spikeattn.models.calibrate import calibrate_batch_norm
@@ -157,6 +159,20 @@ def test_the_ledger_holds_t_times_d_macs_per_block_until_folded(images):
     assert [p.name for p in folded.products] == [p.name for p in plain.products]
     gate = folded.tensor("block.0.attn.talking_heads_lif")
     assert gate.kind == "binary" and gate.maker == "neuron"
+
+
+def test_sigma_is_priced_as_macs_and_the_fold_as_nothing(images):
+    model = convert(lively(images))
+    profiles = []
+    for m in (model, fold(model)):
+        profiles.append(sa.profile(m, [images]))
+    scaled, folded = (p.operations().set_index("synapse") for p in profiles)
+    rows = scaled.loc[[f"block.{i}.attn.scale" for i in range(2)]]
+    assert rows["macs"].tolist() == [4 * 3 * 16] * 2 and rows["sops"].tolist() == [0, 0]  # images x T x D
+    rest = scaled.drop(rows.index).reset_index(drop=True)  # the votes have a name of their own
+    pd.testing.assert_frame_equal(rest, folded.reset_index(drop=True))
+    macs = 2 * 3 * 16 * 4.6e-9  # mJ per image, at 4.6 pJ
+    assert profiles[0].energy().total.value - profiles[1].energy().total.value == pytest.approx(macs)
 
 
 def test_sigma_learns(images):
