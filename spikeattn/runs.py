@@ -19,6 +19,7 @@ from spikeattn.recording.counting import kind_of
 from spikeattn.recording.counts import Counts, batch_table, merge
 from spikeattn.recording.folder import Part, PartWriter, RunFolder, join
 from spikeattn.recording.ledger import Ledger
+from spikeattn.recording.origins import tensors_in
 from spikeattn.recording.probe import probe
 from spikeattn.recording.recorder import Recorder
 from spikeattn.recording.taps import Forward, Plan, call_model, plan
@@ -46,11 +47,13 @@ def profile(
     it is as it was. A network that is not spikeattn's own is probed first: an image may change only its own counts.
 
     Args:
-        model: any module with SpikingJelly neurons.
+        model: any module with SpikingJelly neurons. Around DataParallel or `torch.compile` the network inside is
+            profiled, uncompiled.
         loader: batches: of `spikeattn.data.make_loader`, or (images, labels), or images. Images are [B, C, H, W] or
             [B, T, C, H, W]. Without indices of their own, images are numbered in the order they come.
         out: folder for `counts.parquet` and `model.json`; without it the counts stay in memory.
-        forward: calls the model on a batch; default `model(images)`.
+        forward: calls the model on a batch; default `model(images)`. The first tensor of what it returns is taken for
+            the logits, [B, classes] or [T, B, classes].
         neurons: which modules are spiking neurons; default SpikingJelly's.
         time_steps: T, where the neurons' calls do not tell.
         layout: order of time and batch inside the model, "TB" or "BT".
@@ -68,6 +71,7 @@ def profile(
         raise SpikeattnError("plain=False: this version has one path, the model as it is; leave plain out")
     if resume and out is None:
         raise SpikeattnError("resume needs the folder of the interrupted run: give out=")
+    model = nodes.unwrap(model)
     run = _Run(model, forward, {"neurons": neurons, "time_steps": time_steps, "layout": layout}, strict, provenance)
     if out is None:
         return run.execute(loader, None, progress)
@@ -102,7 +106,8 @@ class _Run:
         modes = {module: module.training for module in self.model.modules()}
         self.model.eval()
         try:
-            ledger = self._pass(loader, earlier, folder, writer, progress)
+            with nodes.uncompiled():
+                ledger = self._pass(loader, earlier, folder, writer, progress)
         finally:
             for module, training in modes.items():
                 module.training = training
@@ -153,7 +158,7 @@ class _Run:
                 nodes.reset(self.model)
                 with torch.no_grad(), recorder.watching(len(images)) as tally:
                     output = self.forward(self.model, images)
-                    counts = tally.collect(output[0] if isinstance(output, (tuple, list)) else output)
+                    counts = tally.collect(next(tensors_in(output), None))
                 table = batch_table(counts, batch.index.tolist(), batch.ids, batch.labels.tolist())
                 writer.add(Part((batch.number,), counts.flags, skipped, table))
                 bar.update(len(images) + len(skipped))
@@ -223,6 +228,12 @@ def _warnings(ledger: Ledger, counts: Counts, everything: Part) -> tuple[str, ..
     if ledger.model.get("trained") is False:
         found.append("untrained: the weights are random, so these rates and energies describe nothing")
     neurons = [t.name for t in ledger.tensors if t.maker == "neuron"]
+    real = [t.name for t in ledger.tensors if t.maker == "neuron" and t.kind == "real"]
+    if real:
+        found.append(
+            f"real: {len(real)} neuron tensors hold real values, the first is {real[0]}; the layers behind are charged "
+            "as multiply-accumulates"
+        )
     silent = [name for name in neurons if not counts.column("nnz", name).any()]
     if silent and len(silent) == len(neurons):
         found.append(

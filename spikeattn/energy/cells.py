@@ -142,6 +142,6 @@ def _full(term: Term, ledger: Ledger) -> float:
         return term.factor * len(source.tensors) * (1 if source.once else T)
     if source.measure.startswith("fan_"):
         return float(ledger.synapse(source.name).dense_macs * (1 if source.once else T))
-    if source.measure == "pairs":
-        return float(ledger.product(source.name).elements * T)
-    return term.factor * ledger.tensor(source.name).elements * T
+    if source.measure.startswith("pairs"):
+        return float(ledger.product(source.name).elements * (1 if source.once else T))
+    return term.factor * ledger.tensor(source.name).elements * (1 if source.once else T)

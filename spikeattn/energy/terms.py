@@ -17,7 +17,6 @@ PARTS = ("SPS", "QKV", "SDSA", "projection", "MLP1", "MLP2", "head")
 OTHER = "other"
 OPS = ("mac", "sop", "ac", "mask")
 PRICED_AS = {"mac": "mac", "sop": "sop", "ac": "ac", "mask": "mask"}
-VOTES = "votes"  # role of a sum of spikes that a weight multiplies: a number, not a train of spikes
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,8 @@ class Rate:
 
 @dataclass(frozen=True)
 class Count:
-    """A column of the count table: "nnz" or "abs" of a tensor, "fan_nnz" or "fan_abs" of a synapse, "pairs".
+    """A column of the count table: "nnz" or "abs" of a tensor, "fan_nnz" or "fan_abs" of a synapse, "pairs" or
+    "pairs_abs" of a product.
 
     `once` as in `Rate`.
     """
@@ -131,11 +131,14 @@ def roles_of(ledger: Ledger) -> dict[tuple[int | None, str], Tensor]:
 
 
 def _multiplies(tensor: Tensor, convention: Convention) -> bool:
-    if tensor.role == VOTES:
-        return True
     if tensor.maker == "input" and convention.first_layer != "by-kind":
         return convention.first_layer != "ac"
     return not tensor.spikes or (convention.spikes == "mac" and tensor.kind != "binary")
+
+
+def _gates(operands: list[Tensor]) -> bool:
+    """Whether a product of elements is a gate: signs and values pass where the others are 0 or 1."""
+    return all(tensor.spikes for tensor in operands) and sum(tensor.kind == "integer" for tensor in operands) < 2
 
 
 def _own_output(synapse: Synapse, roles: Mapping[tuple[int | None, str], Tensor]) -> Tensor | None:
@@ -229,39 +232,42 @@ class _Rules:
             return []
         if rule.startswith("rate-sum") and (product.op == "token_sum" or rule == "rate-sum"):
             return self._rate_sum(product)
-        if product.op == "mask":
-            times = Constant(self.ledger.time_steps)
-            return [self._term(product, "mask", product.elements, times, product.elements * times.times)]
+        once, T = not product.every_step, self.ledger.time_steps
+        times = Constant(1 if once else T)
         operands = [self.ledger.tensor(name) for name in product.operands]
+        if product.op == "mask":
+            op = "mask" if _gates(operands) else "mac"
+            return [self._term(product, op, product.elements, times, product.elements * times.times)]
         spiking = [tensor for tensor in operands if tensor.spikes]
         if product.op == "token_sum":
             return [self._additions(product, "ac", operands[0])]
         if not spiking:
-            times = Constant(self.ledger.time_steps)
             return [self._term(product, "mac", product.elements, times, product.elements * times.times)]
         binary = [tensor for tensor in operands if tensor.kind == "binary"]
         if rule != "operations" and binary:
             names = tuple(tensor.name for tensor in binary)
-            rate = Rate(names, "nnz", least=True) if rule == "least-rate" else Rate(names[:1], "nnz")
-            return [self._term(product, "sop", product.elements, rate, product.elements * self.ledger.time_steps)]
+            rate = Rate(names, "nnz", once, True) if rule == "least-rate" else Rate(names[:1], "nnz", once)
+            return [self._term(product, "sop", product.elements, rate, product.elements * times.times)]
         if len(spiking) == len(operands) and len(binary) == 1:
             return [self._additions(product, "sop", binary[0])]  # each spike adds a row of integers
         if len(spiking) == len(operands) > 1:
-            ceiling = self._ceiling(product.elements, *operands)
-            return [self._term(product, "sop", 1, Count("pairs", product.name), ceiling)]
+            measure = "pairs" if binary or self.by == "nnz" else "pairs_abs"
+            ceiling = self._ceiling(product.elements, *operands) / (T if once else 1)
+            return [self._term(product, "sop", 1, Count(measure, product.name, once), ceiling)]
         return [self._additions(product, "sop", spiking[0])]
 
     def _additions(self, product: Product, op: str, tensor: Tensor) -> Term:
         """One addition per non-zero element of the operand and per place where the product uses it."""
+        once, T = not product.every_step, self.ledger.time_steps
         if not tensor.spikes:
-            times = Constant(self.ledger.time_steps)
+            times = Constant(1 if once else T)
             return self._term(product, op, product.elements, times, product.elements * times.times)
         by = "nnz" if op == "ac" else self.by
-        ceiling = self._ceiling(product.elements, tensor)
+        ceiling = self._ceiling(product.elements, tensor) / (T if once else 1)
         if self.convention.sop == "rate":
-            return self._term(product, op, product.elements, Rate((tensor.name,), by), ceiling)
+            return self._term(product, op, product.elements, Rate((tensor.name,), by, once), ceiling)
         uses = product.elements / tensor.elements
-        return self._term(product, op, int(uses) if uses.is_integer() else uses, Count(by, tensor.name), ceiling)
+        return self._term(product, op, int(uses) if uses.is_integer() else uses, Count(by, tensor.name, once), ceiling)
 
     def _rate_sum(self, product: Product) -> list[Term]:
         if product.op != "token_sum":

@@ -143,21 +143,38 @@ def unwrap(model: nn.Module) -> nn.Module:
 def units_of(
     model: nn.Module, neurons: Mapping[str, nn.Module], run: Callable[[], Any]
 ) -> dict[str, float | None]:
-    """What the spikes of each of these neurons are whole multiples of in the forward pass `run`; None if of nothing."""
-    levels: dict[str, list[torch.Tensor]] = {name: [] for name in neurons}
+    """What the spikes of each of these neurons are whole multiples of; None if of nothing.
 
-    def note(name: str, module: nn.Module, args: Any, output: Any) -> None:
-        spikes = next(tensors_in(output))
-        levels[name].append(spikes.detach().abs().flatten().unique()[:4096])
+    Every level of a neuron must be seen, whatever the data: each neuron is shown seeded noise in the place of what it
+    received in the forward pass `run`, weak and strong.
+    """
+    received: dict[str, tuple[Any, ...]] = {}
 
-    handles = [neuron.register_forward_hook(partial(note, name)) for name, neuron in neurons.items()]
-    try:
-        with evaluating(model), torch.no_grad():
+    def note(name: str, module: nn.Module, args: Any) -> None:
+        received.setdefault(name, args)
+
+    handles = [neuron.register_forward_pre_hook(partial(note, name)) for name, neuron in neurons.items()]
+    with evaluating(model), torch.no_grad():
+        try:
             run()
-    finally:
-        for handle in handles:
-            handle.remove()
-    return {name: unit_of(torch.cat(found)) if found else None for name, found in levels.items()}
+        finally:
+            for handle in handles:
+                handle.remove()
+        return {name: unit_of(_levels(neuron, received.get(name, ()))) for name, neuron in neurons.items()}
+
+
+def _levels(neuron: nn.Module, args: tuple[Any, ...]) -> torch.Tensor:
+    """Sizes of the spikes that a neuron gives to noise of several strengths."""
+    generator = torch.Generator().manual_seed(0)
+    x = next(tensors_in(args))
+    levels = []
+    for strength in (1, 4, 16, 64):
+        noise = (torch.rand(x.shape, generator=generator) * 2 - 0.5) * strength
+        reset(neuron)
+        spikes = next(tensors_in(neuron(noise.to(x), *args[1:])))
+        levels.append(spikes.abs().flatten().unique()[:4096])
+    reset(neuron)
+    return torch.cat(levels)
 
 
 def leftover_state(neurons: Mapping[str, nn.Module]) -> str | None:

@@ -88,7 +88,7 @@ class Origin:
     @property
     def maker_name(self) -> str | None:
         """What tells tensors of different makers apart, whichever time step they belong to."""
-        return self.name or self.site
+        return self.name or (f"{self.made[0]}.{self.made[2]}" if self.made else self.site)
 
 
 def derive(

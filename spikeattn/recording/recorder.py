@@ -167,16 +167,18 @@ class Recording:
     """The context of `record`: follows the model's own calls; see there."""
 
     def __init__(self, model: nn.Module, neurons: nodes.NeuronPredicate, time_steps: int | None, layout: str) -> None:
-        self.model = model
+        self.model = model = nodes.unwrap(model)
         self.passes: list[BatchCounts] = []
         self._options = {"neurons": neurons, "time_steps": time_steps, "layout": layout}
         self._recorder: Recorder | None = None
         self._handles: list[Any] = []
         self._open: Any = None
         self._tracing = False
+        self._uncompiled = nodes.uncompiled()
         nodes.find_neurons(model, neurons)
 
     def __enter__(self) -> Recording:
+        self._uncompiled.__enter__()
         self._handles = [
             self.model.register_forward_pre_hook(self._begin, with_kwargs=True, prepend=True),
             self.model.register_forward_hook(self._end),
@@ -190,6 +192,7 @@ class Recording:
         self._abandon()
         if self._recorder is not None:
             self._recorder.__exit__()
+        self._uncompiled.__exit__(None, None, None)
 
     def _begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._tracing:

@@ -40,8 +40,11 @@ class Line:
 
 
 def main_view(event: Event) -> View:
-    """The tensor whose axes say whether an operation covers all time steps: what it reads, of a mask what it gives."""
-    return event.out_view if event.what == "mask" else event.views[0]
+    """The tensor whose axes say whether an operation covers all time steps: what it reads, of a mask what it gives.
+
+    What a module is given tells more than what it makes of it: [T, B, ...] rather than [T*B, ...].
+    """
+    return event.out_view if event.what == "mask" else event.argument or event.views[0]
 
 
 def time_steps_of(
@@ -99,7 +102,7 @@ def lines_of(
         else:
             groups[a.what, a.module, a.op, a.weight_name].append(index)
     for indices in groups.values():
-        for members, by_call in _by_step(indices, [a for a, _ in pairs], reader.time_steps, _REFINEMENTS):
+        for members, by_call in _by_step(indices, pairs, reader.time_steps, _REFINEMENTS):
             a = pairs[members[0]][0]
             if not by_call and not multi:
                 _check_calls(a, calls[a.module], reader.time_steps)
@@ -108,38 +111,37 @@ def lines_of(
 
 
 def _by_step(
-    indices: Sequence[int], events: Sequence[Event], T: int, refinements: Sequence[Callable[[Event], Hashable]]
+    indices: Sequence[int], pairs: Sequence[Pair], T: int, refinements: Sequence[Callable[[Pair], Hashable]]
 ) -> list[tuple[list[int], bool]]:
     """Events of one group as lines of T alike events each; told apart further where that does not come out."""
     slots, odd = divmod(len(indices), T)
     if not odd:
         for lines in ([indices[s::slots] for s in range(slots)], [indices[s * T : s * T + T] for s in range(slots)]):
-            if all(_alike([events[i] for i in line]) for line in lines):
+            if all(_alike([pairs[i] for i in line]) for line in lines):
                 return [(list(line), True) for line in lines]
     if not refinements:
         return [([i], False) for i in indices]
     finer: dict[Hashable, list[int]] = defaultdict(list)
     for i in indices:
-        finer[refinements[0](events[i])].append(i)
-    return [found for part in finer.values() for found in _by_step(part, events, T, refinements[1:])]
+        finer[refinements[0](pairs[i])].append(i)
+    return [found for part in finer.values() for found in _by_step(part, pairs, T, refinements[1:])]
 
 
-def _shapes(event: Event) -> Hashable:
-    return tuple(view.shape for view in event.views), event.out_view.shape
+def _shapes(pair: Pair) -> Hashable:
+    return tuple(view.shape for event in pair for view in (*event.views, event.out_view))
 
 
-def _makers(event: Event) -> Hashable:
-    return tuple(origin.maker_name for origin in event.origins)
+def _makers(pair: Pair) -> Hashable:
+    return tuple(origin.maker_name for origin in pair[0].origins)
 
 
 _REFINEMENTS = (_shapes, _makers)
 
 
-def _alike(line: Sequence[Event]) -> bool:
-    """Whether events can be the steps of one operation; at the first step a recurrent one receives zeros."""
-    if line[0].what == NEURON:
-        return len({_shapes(e) for e in line}) == 1
-    return len({e.out_view.shape for e in line}) == 1 and len({(_shapes(e), _makers(e)) for e in line[1:]}) <= 1
+def _alike(line: Sequence[Pair]) -> bool:
+    """Whether events can be the steps of one operation; at the first step a recurrent one receives other zeros."""
+    alike = len({_shapes(pair) for pair in line}) == 1
+    return alike and (line[0][0].what == NEURON or len({_makers(pair) for pair in line[1:]}) <= 1)
 
 
 def _check_calls(event: Event, calls: int, T: int) -> None:
