@@ -13,6 +13,7 @@ from spikeattn.version import __version__
 
 if TYPE_CHECKING:
     from spikeattn.attention.attend import attend
+    from spikeattn.attention.evaluate import evaluate_regularization
     from spikeattn.attention.maps import attention_map
     from spikeattn.data import make_loader, open_dataset
     from spikeattn.energy import energy_from_rates, measure_gamma, reproduce, sweep, waterfall
@@ -30,6 +31,7 @@ _HOME = {
     "compare": "energy.compare",
     "create_model": "models",
     "energy_from_rates": "energy",
+    "evaluate_regularization": "attention.evaluate",
     "make_loader": "data",
     "measure_gamma": "energy",
     "open_dataset": "data",
@@ -53,6 +55,7 @@ __all__ = [
     "compare",
     "create_model",
     "energy_from_rates",
+    "evaluate_regularization",
     "make_loader",
     "measure_gamma",
     "open_dataset",
