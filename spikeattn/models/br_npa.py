@@ -142,7 +142,9 @@ def head_macs(channels: int, tokens: int, maps: int = 3, num_classes: int = 0) -
 
     "norms" are the squared lengths (L*C), "cosines" the dot products with each picked token (K*L*C), "sums" the
     weighted sums of tokens (K*L*C), "linear" the classifier (K*C*classes); "total" adds them up. Divisions and roots,
-    of the order of K*L, are not multiply-accumulates. Global average pooling has L*C additions and C*classes MACs.
+    of the order of K*L, are not multiply-accumulates. A profile's ledger holds cosines and sums as products and the
+    classifier as a synapse, each once per image; it lists the norms and the mean over time as not counted. Global
+    average pooling has L*C additions and C*classes MACs.
     """
     parts = {
         "norms": tokens * channels,

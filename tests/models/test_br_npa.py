@@ -17,6 +17,7 @@ import spikeattn as sa
 from spikeattn.errors import SpikeattnError
 from spikeattn.models import br_npa
 from spikeattn.models.calibrate import calibrate_batch_norm
+from spikeattn.recording.taps import plan
 
 TINY = {"img_size": 16, "in_chans": 1, "num_classes": 5, "embed_dim": 16, "depth": 1, "num_heads": 2}
 TINY |= {"pooling_stat": "1100", "time_steps": 3}
@@ -156,6 +157,18 @@ def test_macs_equal_the_counted_ones():
     macs = br_npa.head_macs(16, 35, maps=4, num_classes=10)
     assert counter.get_total_flops() == 2 * (macs["total"] - macs["norms"])  # the counter has no rule for norms
     assert macs == {"norms": 560, "cosines": 2240, "sums": 2240, "linear": 640, "total": 5680}
+
+
+def test_the_ledger_holds_the_heads_products_once_per_image_and_names_what_it_leaves_out():
+    torch.manual_seed(12)
+    images = torch.rand(2, 1, 16, 16)
+    ledger = plan(br_npa.attach(live(images), maps=2), images).ledger
+    own = [product for product in ledger.products if product.name.startswith("pool.")]
+    macs = br_npa.head_macs(16, 16, maps=2, num_classes=5)
+    assert sum(product.elements for product in own) == macs["cosines"] + macs["sums"]
+    assert not any(product.every_step for product in own) and not ledger.synapse("head").every_step
+    assert ledger.synapse("head").dense_macs == macs["linear"]
+    assert [entry.op for entry in ledger.uncounted] == ["mean", "linalg_vector_norm"]
 
 
 def test_attached_sdt_is_the_rate_of_the_last_lif_and_leaves_the_model_alone():
