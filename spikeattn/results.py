@@ -256,6 +256,7 @@ class Profile:
             "model": self.ledger.model.get("name"),
             "untrained": self.untrained,
             "images": self.n_images,
+            "labelled_images": int(last["n_labelled"]),
             "time_steps": self.time_steps,
             "accuracy": _number(last["accuracy"]),
             "accuracy_interval": [_number(last["accuracy_low"]), _number(last["accuracy_high"])],

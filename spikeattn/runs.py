@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from spikeattn.data.loaders import batches_of, check_finite, n_samples
+from spikeattn.data.loaders import batches_of, check_finite, n_samples, shuffles
 from spikeattn.errors import SpikeattnError
 from spikeattn.provenance import describe, device_of, first_difference, provenance_of
 from spikeattn.recording import neurons as nodes
@@ -71,6 +71,8 @@ def profile(
         raise SpikeattnError("plain=False: this version has one path, the model as it is; leave plain out")
     if resume and out is None:
         raise SpikeattnError("resume needs the folder of the interrupted run: give out=")
+    if not isinstance(model, nn.Module):
+        raise SpikeattnError(f"the model is {type(model).__name__}; give a torch module, and other calls as forward=")
     model = nodes.unwrap(model)
     run = _Run(model, forward, {"neurons": neurons, "time_steps": time_steps, "layout": layout}, strict, provenance)
     if out is None:
@@ -127,7 +129,8 @@ class _Run:
         counts = Counts(merge([everything.table], ledger), ledger)
         skipped = [{"id": name, "reason": reason} for name, reason in everything.skipped]
         provenance = {**ledger.provenance, "skipped": skipped}
-        ledger = replace(ledger, warnings=_warnings(ledger, counts, everything), provenance=provenance)
+        warnings = _warnings(ledger, counts, everything, shuffles(loader))
+        ledger = replace(ledger, warnings=warnings, provenance=provenance)
         counts.ledger = ledger
         if folder is None:
             return Profile(ledger, counts)
@@ -223,8 +226,16 @@ def _settle(ledger: Ledger, everything: Part) -> Ledger:
     return replace(ledger, tensors=tensors)
 
 
-def _warnings(ledger: Ledger, counts: Counts, everything: Part) -> tuple[str, ...]:
+def _warnings(ledger: Ledger, counts: Counts, everything: Part, shuffled: bool) -> tuple[str, ...]:
     found = list(ledger.warnings)
+    if shuffled:
+        found.append(
+            "shuffled: the loader shuffles, so an image's number is the order it came in; do not compare this run with "
+            "another one image by image"
+        )
+    largest, classes = int(counts.rows["label"].max()), ledger.model.get("config", {}).get("num_classes")
+    if classes is not None and largest >= classes:
+        found.append(f"labels: the largest is {largest} and the model has {classes} outputs; accuracy has no meaning")
     if ledger.model.get("trained") is False:
         found.append("untrained: the weights are random, so these rates and energies describe nothing")
     neurons = [t.name for t in ledger.tensors if t.maker == "neuron"]

@@ -124,7 +124,7 @@ def headline(summary: Mapping[str, Any]) -> str:
     accuracy = "not known: the images have no labels"
     if summary["accuracy"] is not None:
         accuracy = f"{percent(summary['accuracy'])}{shares(summary['accuracy_interval'])}"
-        accuracy += f"  (Wilson interval, {summary['images']} images, T={summary['time_steps']})"
+        accuracy += f"  (Wilson interval, {summary['labelled_images']} images, T={summary['time_steps']})"
     ratio = "no energy was spent" if summary["ann_over_snn"] is None else f"{summary['ann_over_snn']:.3g} : 1"
     dense = f"{amount(summary['ann_macs'])} MACs, {energy(summary['ann_energy_mj'])}"
     spent = energy(summary["energy_mj"], summary["energy_interval_mj"])

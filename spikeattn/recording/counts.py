@@ -67,7 +67,7 @@ class Counts:
                 f"{path}: the counts belong to another model or input size than the model.json beside them; take both "
                 "files from the same run"
             )
-        if meta["settings"] != ledger.settings_hash():
+        if meta.get("settings") != ledger.settings_hash():
             raise SpikeattnError(
                 f"{path}: the counts were made with other weights, data or settings than the model.json beside them "
                 "says; take both files from the same run"
