@@ -17,6 +17,7 @@ PARTS = ("SPS", "QKV", "SDSA", "projection", "MLP1", "MLP2", "head")
 OTHER = "other"
 OPS = ("mac", "sop", "ac", "mask")
 PRICED_AS = {"mac": "mac", "sop": "sop", "ac": "ac", "mask": "mask"}
+VOTES = "votes"  # role of a sum of spikes that a weight multiplies: a number, not a train of spikes
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,8 @@ def roles_of(ledger: Ledger) -> dict[tuple[int | None, str], Tensor]:
 
 
 def _multiplies(tensor: Tensor, convention: Convention) -> bool:
+    if tensor.role == VOTES:
+        return True
     if tensor.maker == "input" and convention.first_layer != "by-kind":
         return convention.first_layer != "ac"
     return not tensor.spikes or (convention.spikes == "mac" and tensor.kind != "binary")
