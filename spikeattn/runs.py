@@ -259,5 +259,5 @@ def _warnings(ledger: Ledger, counts: Counts, everything: Part, shuffled: bool) 
         found.append(f"skipped: {len(everything.skipped)} images could not be read: {names}{more}")
     if ledger.uncounted:
         names = ", ".join(dict.fromkeys(u.op for u in ledger.uncounted))
-        found.append(f"uncounted: {len(ledger.uncounted)} operations on spikes have no counting rule ({names})")
+        found.append(f"uncounted: {len(ledger.uncounted)} operations have no counting rule ({names})")
     return tuple(found)

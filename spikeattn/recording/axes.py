@@ -13,7 +13,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from spikeattn.recording.trace import View
+from spikeattn.recording.origins import View
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Axes:
     Attributes:
         order: slowest first, e.g. "TB", "TBX" ([T*B*heads, ...]), "BT", or "B" where there is no time.
         at: the axis that these share.
-        lead: 2 where time and images are axes 0 and 1 instead.
+        lead: 2 where time and images have axes of their own: time axis 0 and images axis `at`, or the other way round.
     """
 
     order: str
@@ -37,9 +37,13 @@ class Axes:
 
     def split(self, x: Tensor, time_steps: int, batch: int) -> Tensor:
         """The tensor as [T, B, ...], or [1, B, ...] without a time axis; anything that shares their axis comes next."""
-        if self.lead == 2 and "X" not in self.order:
-            return x if self.order == "TB" else x.transpose(0, 1)
-        x = x.flatten(0, 1) if self.lead == 2 else x.movedim(self.at, 0)
+        if self.lead == 2:
+            x = x.movedim(self.at, 1) if self.at > 1 else x
+            if "X" not in self.order:
+                return x if self.order == "TB" else x.transpose(0, 1)
+            x = x.flatten(0, 1)
+        else:
+            x = x.movedim(self.at, 0)
         x = x.unflatten(0, self._sizes(x.shape[0], time_steps, batch))
         x = x.movedim(self.order.index("B"), 0)
         order = "B" + self.order.replace("B", "")
@@ -47,17 +51,19 @@ class Axes:
 
     def images_in(self, shape: Sequence[int], time_steps: int) -> int:
         """Number of images in a tensor without anything else along their axis."""
-        rows = prod(shape[: self.lead]) if self.lead == 2 else shape[self.at]
+        rows, _ = self._rows(shape)
         return rows // time_steps if self.timed else rows
 
     def of_image(self, shape: Sequence[int], time_steps: int, batch: int) -> tuple[int, ...]:
         """Axes of one image at one time step."""
-        if self.lead == 2:
-            rows, rest = prod(shape[:2]), shape[2:]
-        else:
-            rows, rest = shape[self.at], (*shape[: self.at], *shape[self.at + 1 :])
+        rows, rest = self._rows(shape)
         extra = rows // (batch * (time_steps if self.timed else 1))
-        return (extra, *rest) if extra > 1 else tuple(rest)
+        return (extra, *rest) if extra > 1 else rest
+
+    def _rows(self, shape: Sequence[int]) -> tuple[int, tuple[int, ...]]:
+        """Rows along the axes of time and images, and the other axes."""
+        own = (0, max(self.at, 1)) if self.lead == 2 else (self.at,)
+        return prod(shape[d] for d in own), tuple(size for d, size in enumerate(shape) if d not in own)
 
     def _sizes(self, rows: int, time_steps: int, batch: int) -> tuple[int, ...]:
         rest = rows // (batch * (time_steps if self.timed else 1))
@@ -90,10 +96,10 @@ class AxisReader:
         if one.shape[at] * large != two.shape[at] * small or one.shape[at] % small:
             return None
         per_image = one.shape[at] // small
-        if timed and at == 1:
+        if timed and at > 0:
             steps, odd = divmod(one.shape[0], self.time_steps)
-            if not odd and (per_image == 1 or steps == 1):
-                return Axes("T" + "X" * (steps > 1) + "B" + "X" * (per_image > 1), lead=2)
+            if not odd and (per_image == 1 or steps == 1) and (at == 1 or steps == 1):
+                return Axes("T" + "X" * (steps > 1) + "B" + "X" * (per_image > 1), at, lead=2)
         if timed and at == 0 and self.layout == "BT" and len(one.shape) > 1 and one.shape[1] == self.time_steps:
             if per_image == 1:
                 return Axes("BT", lead=2)
@@ -109,8 +115,9 @@ class AxisReader:
         if len(orders) == 1 or at != 0 or one.rows is None or two.rows is None:
             return orders[0]
         misfits = [self._misfit(one.rows, two.rows, order) for order in orders]
-        tolerance = 1e-3 * float(one.rows.abs().sum())
-        return orders[0] if misfits[0] <= min(misfits) + tolerance else orders[misfits.index(min(misfits))]
+        best = min(misfits)  # another order must fit far better: the batch also changes sums a little
+        usual = misfits[0] <= 4 * best + 1e-3 * float(one.rows.sum())
+        return orders[0] if usual else orders[misfits.index(best)]
 
     def _misfit(self, one: Tensor, two: Tensor, order: str) -> float:
         """How far the first images of the two batches are apart if the rows have this order."""

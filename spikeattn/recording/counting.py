@@ -71,18 +71,23 @@ def whole(x: Tensor, unit: float) -> Tensor:
 
 
 def unit_of(x: Tensor) -> float | None:
-    """The largest number that all values are whole multiples of; None where it is below 1/256 of the largest value."""
+    """The largest number that all values are whole multiples of; None where it is below 1/256 of the largest value.
+
+    Zeros alone are multiples of 1.
+    """
     levels = x.detach().abs().unique()
     levels = levels[levels > 0].double().tolist()
     if not levels or len(levels) > _LEVELS:
-        return None
-    error = levels[-1] * max(1e-5, 4 * torch.finfo(x.dtype).eps)
+        return None if levels else 1.0
+    error = levels[-1] * max(1e-5, 4 * torch.finfo(x.dtype if x.is_floating_point() else torch.float32).eps)
     unit = levels[0]
     for level in levels[1:]:  # Euclid's algorithm, up to floating-point error
         while unit > error:
             rest = level % unit
             level, unit = unit, min(rest, unit - rest)
         unit = level
+    for exact in (float(round(unit)), 1 / round(1 / unit)):
+        unit = exact if abs(unit - exact) <= error * 1e-2 else unit
     multiples = torch.tensor(levels, dtype=torch.float64) / unit
     near = bool(((multiples - multiples.round()).abs() <= _NEAR).all())
     return unit if near and multiples[-1] <= _LEVELS else None

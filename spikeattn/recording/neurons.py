@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,8 +13,6 @@ import torch
 from torch import nn
 
 from spikeattn.errors import SpikeattnError
-from spikeattn.recording.counting import unit_of
-from spikeattn.recording.origins import tensors_in
 
 NeuronPredicate = Callable[[nn.Module], bool]
 
@@ -57,12 +56,6 @@ def find_neurons(model: nn.Module, predicate: NeuronPredicate = is_spiking_neuro
             f"the model is itself one spiking neuron, a {type(model).__name__}; profile the network around it, or wrap "
             "it: torch.nn.Sequential(model)"
         )
-    hidden = _unregistered(model, predicate)
-    if hidden is not None:
-        raise SpikeattnError(
-            f"module {hidden} keeps spiking neurons in a plain list, dict or tuple, where PyTorch does not see them: "
-            "they would be neither reset nor counted; use torch.nn.ModuleList or ModuleDict"
-        )
     if not found:
         raise SpikeattnError(
             f"{type(model).__name__} has no spiking neurons: none of its {sum(1 for _ in model.modules())} modules "
@@ -101,7 +94,8 @@ def is_multi_step(neuron: nn.Module, over_time: bool) -> bool:
 def reset(model: nn.Module) -> None:
     """Put every module that has a `reset` back to its initial state, like SpikingJelly's `reset_net`."""
     for module in model.modules():
-        if callable(method := getattr(module, "reset", None)):
+        method = getattr(module, "reset", None)
+        if callable(method) and not _needs_arguments(method):
             method()
 
 
@@ -140,43 +134,6 @@ def unwrap(model: nn.Module) -> nn.Module:
             return model
 
 
-def units_of(
-    model: nn.Module, neurons: Mapping[str, nn.Module], run: Callable[[], Any]
-) -> dict[str, float | None]:
-    """What the spikes of each of these neurons are whole multiples of; None if of nothing.
-
-    Every level of a neuron must be seen, whatever the data: each neuron is shown seeded noise in the place of what it
-    received in the forward pass `run`, weak and strong.
-    """
-    received: dict[str, tuple[Any, ...]] = {}
-
-    def note(name: str, module: nn.Module, args: Any) -> None:
-        received.setdefault(name, args)
-
-    handles = [neuron.register_forward_pre_hook(partial(note, name)) for name, neuron in neurons.items()]
-    with evaluating(model), torch.no_grad():
-        try:
-            run()
-        finally:
-            for handle in handles:
-                handle.remove()
-        return {name: unit_of(_levels(neuron, received.get(name, ()))) for name, neuron in neurons.items()}
-
-
-def _levels(neuron: nn.Module, args: tuple[Any, ...]) -> torch.Tensor:
-    """Sizes of the spikes that a neuron gives to noise of several strengths."""
-    generator = torch.Generator().manual_seed(0)
-    x = next(tensors_in(args))
-    levels = []
-    for strength in (1, 4, 16, 64):
-        noise = (torch.rand(x.shape, generator=generator) * 2 - 0.5) * strength
-        reset(neuron)
-        spikes = next(tensors_in(neuron(noise.to(x), *args[1:])))
-        levels.append(spikes.abs().flatten().unique()[:4096])
-    reset(neuron)
-    return torch.cat(levels)
-
-
 def leftover_state(neurons: Mapping[str, nn.Module]) -> str | None:
     """The first neuron that still holds a membrane potential of an earlier forward pass, or None."""
     for name, neuron in neurons.items():
@@ -198,6 +155,11 @@ def state_of(model: nn.Module) -> dict[str, tuple[Any, ...]]:
                 sums = tuple((tuple(t.shape), float(torch.nan_to_num(t.detach().double()).sum())) for t in kept)
                 found[f"{path or type(model).__name__}.{key}"] = sums
     return found
+
+
+def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Names of up to three entries of `state_of` that are not what they were."""
+    return ", ".join([name for name, value in after.items() if before.get(name) != value][:3])
 
 
 def membrane_sums(neurons: Mapping[str, nn.Module]) -> dict[str, torch.Tensor]:
@@ -227,19 +189,46 @@ def _kept(value: Any, depth: int = 3) -> Iterator[torch.Tensor]:
             yield from _kept(item, depth - 1)
 
 
-def _unregistered(model: nn.Module, predicate: NeuronPredicate) -> str | None:
-    """Path of a module whose attributes hold neurons that are no part of the model for PyTorch, or None."""
+def _needs_arguments(method: Callable[..., Any]) -> bool:
+    needed = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    try:
+        parameters = inspect.signature(method).parameters.values()
+    except (TypeError, ValueError):  # built in, without a signature
+        return False
+    return any(p.default is p.empty and p.kind in needed for p in parameters)
+
+
+@contextmanager
+def unregistered_forbidden(model: nn.Module, predicate: NeuronPredicate) -> Iterator[None]:
+    """A neuron in a plain list, dict or tuple, which PyTorch does not know to be part of the model, may not be called.
+
+    Raises:
+        SpikeattnError: one was; nobody would reset or count it.
+    """
     known = {id(module) for module in model.modules()}
 
-    def hides(value: Any, depth: int) -> bool:
+    def hidden(value: Any, depth: int = 3) -> Iterator[nn.Module]:
         if isinstance(value, nn.Module):
-            return id(value) not in known and any(predicate(m) for m in value.modules())
-        if depth and isinstance(value, (tuple, list, dict)):
-            return any(hides(v, depth - 1) for v in (value.values() if isinstance(value, dict) else value))
-        return False
+            if id(value) not in known:
+                yield from (module for module in value.modules() if predicate(module))
+        elif depth and isinstance(value, (tuple, list, dict)):
+            for item in value.values() if isinstance(value, dict) else value:
+                yield from hidden(item, depth - 1)
 
+    def refuse(place: str, module: nn.Module, args: Any) -> None:
+        raise SpikeattnError(
+            f"module {place} keeps spiking neurons in a plain list, dict or tuple, where PyTorch does not see them: "
+            "they are neither reset nor counted; use torch.nn.ModuleList or ModuleDict"
+        )
+
+    handles = []
     for path, module in model.named_modules():
         for key, value in vars(module).items():
-            if not key.startswith("_") and isinstance(value, (tuple, list, dict)) and hides(value, 3):
-                return f"{path or type(model).__name__}.{key}"
-    return None
+            if not key.startswith("_") and isinstance(value, (tuple, list, dict)):
+                place = partial(refuse, f"{path or type(model).__name__}.{key}")
+                handles += [neuron.register_forward_pre_hook(place) for neuron in hidden(value)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

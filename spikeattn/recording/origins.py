@@ -43,6 +43,14 @@ _HEAVY = (
 MATMULS = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1, "dot": 0, "mv": 0, "addmv": 1}  # position of the first factor
 
 
+@dataclass(frozen=True, eq=False)
+class View:
+    """What tells the axes of a tensor: its shape, and the sums of its rows where images may share the first axis."""
+
+    shape: tuple[int, ...]
+    rows: Tensor | None = None
+
+
 @dataclass(eq=False)
 class Origin:
     """Where a tensor comes from; views of a tensor share its origin.
@@ -60,7 +68,7 @@ class Origin:
         blank: nothing but zeros, or not written yet.
         maker: "input", "neuron", "pool", "mask" or "op".
         flags: value flags seen so far (see counting.value_flags), or None.
-        shape: of the tensor when it was made.
+        view: the tensor when it was made.
         sources: what it was pooled or masked from.
     """
 
@@ -77,7 +85,7 @@ class Origin:
     blank: bool = False
     maker: str = "op"
     flags: Tensor | None = None
-    shape: tuple[int, ...] = ()
+    view: View | None = None
     sources: tuple[Origin, ...] = ()
 
     @property

@@ -29,8 +29,8 @@ def probe(model: nn.Module, plan: Plan, images: Tensor, forward: Forward) -> Non
         first, beside, again = (_run(model, recorder, batch, forward) for batch in (pair, other, pair))
     moved = _first_difference(first[0], again[0], slice(None))
     if moved is not None:
-        state = [name for name, value in again[1].items() if first[1].get(name) != value]
-        where = f" (kept in {', '.join(state[:3])})" if state else ""
+        state = nodes.changed(first[1], again[1])
+        where = f" (kept in {state})" if state else ""
         raise SpikeattnError(
             f"two passes over the same images after a reset give different counts, first at {moved}: the model keeps "
             f"state that spikingjelly's reset does not clear{where}, or draws random numbers in eval mode; clear it, "

@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikeattn.errors import SpikeattnError
 from spikeattn.recording import neurons as nodes
 from spikeattn.recording.origins import tensors_in
-from spikeattn.recording.stack import ModuleStack
+from spikeattn.recording.stack import ModuleStack, in_parts
 from spikeattn.recording.tally import BatchCounts, Tally
 from spikeattn.recording.taps import Pairs, Plan, Tap, plan
 
@@ -139,11 +138,9 @@ class _Operations(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if torch.is_inference_mode_enabled() and self.stack.frames:  # composite operations arrive whole there
-            with self:
-                out = func.decompose(*args, **kwargs)
-            if out is not NotImplemented:
-                return out
+        out = in_parts(self, func, args, kwargs)
+        if out is not NotImplemented:
+            return out
         name = func._schema.name.split("::")[1].rstrip("_")
         if name not in self._names or not self.stack.frames or self.stack.in_neuron or self._recorder.muted:
             return func(*args, **kwargs)
@@ -216,18 +213,22 @@ class Recording:
             tally.count(next(tap for tap in self._recorder.plan.taps if tap.name == "input"), x, None)
 
     def _trace(self, x: Tensor) -> Plan:
-        """Trace the first batch (in eval mode, without gradients); [T, B, C, H, W] input is cut along its images."""
-        axis = 1 if x.dim() == 5 and not hasattr(self.model, "paper_names") else 0
+        """Trace the first batch (in eval mode, without gradients); frames may be [T, B, C, H, W] or [B, T, C, H, W]."""
+        frames = x.dim() == 5 and not hasattr(self.model, "paper_names")
         self._tracing = True
         try:
-            return plan(
-                self.model,
-                x.transpose(0, axis),
-                forward=lambda m, images: m(images.transpose(0, axis)),
-                **self._options,
-            )
+            return self._plan(x, 1 if frames else 0)
+        except SpikeattnError:
+            if not frames:
+                raise
+            return self._plan(x, 0)
         finally:
             self._tracing = False
+
+    def _plan(self, x: Tensor, axis: int) -> Plan:
+        """The plan for input whose images lie along `axis`."""
+        images = x.transpose(0, axis)
+        return plan(self.model, images, forward=lambda m, images: m(images.transpose(0, axis)), **self._options)
 
     def _end(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if self._open is None or self._tracing:

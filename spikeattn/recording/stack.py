@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikeattn.recording.origins import tensors_in
 
@@ -87,3 +89,17 @@ class ModuleStack:
             handle.remove()
         self._handles.clear()
         self.frames.clear()
+
+
+def in_parts(mode: TorchDispatchMode, func: Any, args: Any, kwargs: Any) -> Any:
+    """Run a composite operation so that `mode` sees its parts; NotImplemented if it has none.
+
+    In inference mode `linear`, `matmul` or `conv2d` reach a dispatch mode whole.
+    """
+    if not torch.is_inference_mode_enabled():
+        return NotImplemented
+    TorchDispatchMode.__enter__(mode)
+    try:
+        return func.decompose(*args, **kwargs)
+    finally:
+        TorchDispatchMode.__exit__(mode, None, None, None)

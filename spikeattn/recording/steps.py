@@ -16,7 +16,8 @@ from torch import nn
 from spikeattn.errors import SpikeattnError
 from spikeattn.recording import neurons as nodes
 from spikeattn.recording.axes import AxisReader
-from spikeattn.recording.trace import NEURON, Event, View
+from spikeattn.recording.events import NEURON, Event
+from spikeattn.recording.origins import View
 
 Pair = tuple[Event, Event]  # the same event for the smaller and the larger batch
 
@@ -162,9 +163,10 @@ def _axis_length(name: str, found: Sequence[Pair], axis: int, sizes: tuple[int, 
         one, two = a.out_view.shape, b.out_view.shape
         if one[axis] != two[axis]:
             raise SpikeattnError(
-                f"axis {axis} of neuron {name} grows with the batch, so it is no time axis: "
-                f"{one} and {two} for {sizes[0]} and {sizes[1]} images; "
-                f"try layout={'BT' if layout == 'TB' else 'TB'!r}"
+                f"axis {axis} of neuron {name} grows with the batch, so it is no time axis: {one} and {two} for "
+                f"{sizes[0]} and {sizes[1]} images. A neuron that runs over images hands its state from one image to "
+                f"the next; if the model keeps its tensors the other way round, try layout="
+                f"{'BT' if layout == 'TB' else 'TB'!r}, else the module that calls it must give it [T, B, ...]"
             )
     lengths = sorted({a.out_view.shape[axis] for a, _ in found})
     if len(lengths) > 1:

@@ -189,7 +189,7 @@ class Tally:
         steps: Tensor | None = None
         if self.logits:
             steps = torch.stack(self.logits) if len(self.logits) > 1 else self.logits[0]
-        elif isinstance(output, Tensor) and axes is not None and "X" not in axes.order and axes.at == 0:
+        elif isinstance(output, Tensor) and axes is not None and "X" not in axes.order:
             steps = axes.split(output.detach(), self.plan.ledger.time_steps, self.batch)
             steps = steps if steps.dim() == 3 else None
         if steps is None or steps.shape[1] != self.batch:

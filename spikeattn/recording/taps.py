@@ -7,7 +7,7 @@ the batch. The result is a `Plan`: the ledger (what exists) and the taps (where 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,8 +17,10 @@ from spikeattn.errors import SpikeattnError
 from spikeattn.recording import ledger as entries
 from spikeattn.recording import neurons as nodes
 from spikeattn.recording.axes import Axes
+from spikeattn.recording.events import Event
 from spikeattn.recording.origins import tensors_in
-from spikeattn.recording.trace import NEURON, Event, Trace
+from spikeattn.recording.trace import Trace
+from spikeattn.recording.units import units_of
 
 Forward = Callable[[nn.Module, Tensor], Any]
 
@@ -104,7 +106,6 @@ class Plan:
     input_axes: Axes
     output_axes: Axes | None
     logits_from: str | None
-    kinds: Mapping[str, tuple[bool, ...]] = field(default_factory=dict)
 
 
 def plan(
@@ -135,14 +136,15 @@ def plan(
         raise SpikeattnError(f"layout is {layout!r}; valid are 'TB' ([T, B, ...] or [T*B, ...]) and 'BT' ([B, T, ...])")
     found = nodes.find_neurons(model, neurons)
     names = model.paper_names() if hasattr(model, "paper_names") else {}
-    units: dict[str, float | None] = {}
-    for sizes in ((1, 2), (2, 3)):  # a batch of one may take another kernel; then two and three are compared
-        one, two = (_trace(model, found, forward, images, n, names, units) for n in sizes)
-        if levels := _without_unit(one, two):
-            units = nodes.units_of(model, {name: found[name] for name in levels}, lambda: forward(model, images))
-            one, two = (_trace(model, found, forward, images, n, names, units) for n in sizes)
-        if [_key(e) for e in one.events] == [_key(e) for e in two.events]:
-            return Planner(model, found, one, two, names, time_steps, layout).build()
+    nodes.reset(model)
+    before = nodes.state_of(model)
+    with nodes.unregistered_forbidden(model, neurons):
+        units = units_of(model, found, lambda: forward(model, images[:2].clone()))
+        for sizes in ((1, 2), (2, 3)):  # a batch of one may take another kernel; then two and three are compared
+            one, two = (_trace(model, found, forward, images, n, names, units, before) for n in sizes)
+            if [_key(e) for e in one.events] == [_key(e) for e in two.events]:
+                kept = nodes.changed(before, nodes.state_of(model))
+                return Planner(found, one, two, names, time_steps, layout, kept).build()
     raise SpikeattnError(
         f"{type(model).__name__} runs other operations on two images than on three, so what belongs to which image "
         "cannot be told apart"
@@ -165,11 +167,12 @@ def ledger_of(model: nn.Module, seed: int = 0) -> entries.Ledger:
 
 def _trace(
     model: nn.Module, found: Mapping[str, nn.Module], forward: Forward, images: Tensor, n: int,
-    names: Mapping[str, Any], units: Mapping[str, float | None],
+    names: Mapping[str, Any], units: Mapping[str, float | None], state: Mapping[str, Any],
 ) -> Trace:  # fmt: skip
     batch = torch.cat([images] * n)[:n] if len(images) < n else images[:n]
     trace = Trace(model, found, n, names, units)
     with nodes.evaluating(model):
+        kept = nodes.changed(state, nodes.state_of(model))
         try:
             with torch.no_grad(), trace:
                 trace.outputs = list(tensors_in(forward(model, batch.clone())))
@@ -177,18 +180,13 @@ def _trace(
             raise SpikeattnError(
                 f"{type(model).__name__} fails on {n} of the {len(images)} images of the first batch, which is how it "
                 f"is examined before the run: {type(error).__name__}: {error}"
+                + (f" (state of an earlier pass survives the reset in {kept})" if kept else "")
             ) from error
     if not trace.inputs:
         raise SpikeattnError(
             "forward(model, images) never called the model with a tensor; pass forward= a function that does"
         )
     return trace
-
-
-def _without_unit(*traces: Trace) -> set[str]:
-    """Neurons whose spikes are no whole numbers."""
-    spikes = [e.out for trace in traces for e in trace.events if e.what == NEURON and e.module not in trace.units]
-    return {o.name for o in spikes if bool(o.flags[0])}
 
 
 def _key(event: Event) -> tuple[Any, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,66 +18,21 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from spikeattn.recording.counting import value_flags, whole
+from spikeattn.recording.events import INPUT, NEURON, Event
 from spikeattn.recording.fanout import ConvGeometry
-from spikeattn.recording.origins import ALIAS, MATMULS, Origin, derive, distinct_elements, overwritten, tensors_in
-from spikeattn.recording.stack import Frame, ModuleStack
+from spikeattn.recording.origins import (
+    ALIAS,
+    MATMULS,
+    Origin,
+    View,
+    derive,
+    distinct_elements,
+    overwritten,
+    tensors_in,
+)
+from spikeattn.recording.stack import Frame, ModuleStack, in_parts
 
-INPUT, NEURON = "input", "neuron"
 _LOGITS = 1 << 20  # outputs of layers with more elements than this are no logits
-
-
-@dataclass(frozen=True, eq=False)
-class View:
-    """What tells the axes of a tensor: its shape, and the sums of its rows where images may share the first axis."""
-
-    shape: tuple[int, ...]
-    rows: Tensor | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Event:
-    """One call of the model or of a neuron, one synapse or product, in the order of execution.
-
-    Attributes:
-        what: "input", "neuron", "conv", "linear", "matmul", "mask", "token_sum" or "unknown".
-        module: dotted path of the innermost module at work.
-        call: which call of that module it was, from 0.
-        op, ordinal: aten operation and its position among those of that name in this call of the module.
-        origins, views: of the data operands (for a synapse its input alone, for a neuron its output).
-        positions: of these operands among the tensors that the operation is given.
-        data: operands that no neuron has touched, kept to see whether they change over time; else None.
-        argument: the module's first argument if that holds exactly the elements the operation receives.
-        weights, biases: parameters of a synapse; a bias that is added in an operation of its own is not seen.
-        weight_name: name of the parameter that the weights are.
-        reason: why an "unknown" one is not counted.
-    """
-
-    what: str
-    module: str
-    call: int
-    op: str
-    ordinal: int
-    origins: tuple[Origin, ...]
-    views: tuple[View, ...]
-    out: Origin
-    out_view: View
-    positions: tuple[int, ...] = ()
-    data: tuple[Tensor | None, ...] = ()
-    macs: int = 0
-    geometry: ConvGeometry | None = None
-    fan_out: int | None = None
-    argument: View | None = None
-    alone: bool = False
-    weights: int = 0
-    biases: int = 0
-    weight_name: str | None = None
-    reason: str = ""
-
-    def site(self) -> str:
-        """Name of the operation: the module's path where the module is the operation, else path.op_ordinal."""
-        if self.alone:
-            return self.module
-        return ".".join(filter(None, [self.module, f"{self.op}_{self.ordinal}"]))
 
 
 class Trace(TorchDispatchMode):
@@ -156,18 +111,17 @@ class Trace(TorchDispatchMode):
         if tensor.dim() < 2 or shape[0] <= self.batch or shape[0] % self.batch or tensor.is_complex():
             return View(shape)
         with self.muted(), torch.no_grad():
-            return View(shape, tensor.detach().flatten(1).double().abs().sum(1).cpu())
+            rows = torch.linalg.vector_norm(tensor.detach().flatten(1).float(), 1, dim=1)
+            return View(shape, rows.double().cpu())
 
     # ---------------------------------------------------------------- operations
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if self._muted or not self._stack.frames:
             return func(*args, **kwargs)
-        if torch.is_inference_mode_enabled():  # composite operations arrive whole there
-            with self:
-                out = func.decompose(*args, **kwargs)
-            if out is not NotImplemented:
-                return out
+        out = in_parts(self, func, args, kwargs)
+        if out is not NotImplemented:
+            return out
         name = func._schema.name.split("::")[1].rstrip("_")
         if self._stack.in_neuron:
             self._inside_neuron(name, args)
@@ -298,12 +252,11 @@ class Trace(TorchDispatchMode):
             facts["biases"] = bias.numel()
         event = Event(
             what, frame.path, frame.call, op, ordinal, origins, tuple(self.view(t) for t in data), result,
-            self.view(out), positions,
+            self.view(out) if what in ("matmul", "mask") else View(tuple(out.shape)), positions,
             tuple(t.detach().clone() if o.stateless else None for t, o in zip(data, origins, strict=True)),
             argument=argument, alone=alone, **facts,
         )  # fmt: skip
-        result.made, result.site = (frame.path, frame.call, op, ordinal), event.site()
-        result.shape = tuple(out.shape)
+        result.made, result.site, result.view = (frame.path, frame.call, op, ordinal), event.site(), event.out_view
         self.events.append(event)
 
     # ---------------------------------------------------------------- modules
@@ -311,11 +264,11 @@ class Trace(TorchDispatchMode):
         """The model was called, with a tensor somewhere in its arguments."""
         x = frame.argument
         origin = self._origins[x] = Origin(
-            INPUT, frame.call, stateless=True, of_input=True, varies=True, maker=INPUT, shape=tuple(x.shape)
+            INPUT, frame.call, stateless=True, of_input=True, varies=True, maker=INPUT, view=self.view(x)
         )
         self.observe_flags(x)
         self.inputs.append(x)
-        view, data = self.view(x), (x.detach().clone(),)
+        view, data = origin.view, (x.detach().clone(),)
         self.events.append(
             Event(INPUT, "", frame.call, INPUT, 0, (origin,), (view,), origin, view, data=data, alone=True)
         )
@@ -325,17 +278,16 @@ class Trace(TorchDispatchMode):
         self.ordinals[path, frame.call] = dict(frame.ordinals)
         if not tensors:
             return
-        first, shape = tensors[0], tuple(tensors[0].shape)
+        first = tensors[0]
         if neuron:
-            unit = self.units.get(path, 1.0)
-            origin = self._origins[first] = Origin(path, frame.call, unit=unit, maker=NEURON, varies=True, shape=shape)
+            unit, view = self.units.get(path, 1.0), self.view(first)
+            origin = self._origins[first] = Origin(path, frame.call, unit=unit, maker=NEURON, varies=True, view=view)
             self.observe_flags(first)
-            view = self.view(first)
             self.events.append(Event(NEURON, path, frame.call, NEURON, 0, (origin,), (view,), origin, view, alone=True))
             return
         origin = self.origin(first)
         if path and not origin.weight and (origin.name is None or path in self.names):
-            origin.name, origin.call, origin.shape = path, frame.call, shape
+            origin.name, origin.call, origin.view = path, frame.call, self.view(first)
         last = next((e for e in reversed(self.events) if e.what not in ("unknown", "token_sum", "mask")), None)
         if last is not None and last.module == path and last.what == "linear" and first.numel() <= _LOGITS:
             self.layers[path].append(first.detach())

@@ -1,0 +1,58 @@
+"""What happens in a forward pass: calls of neurons, synapses, products, and what has no counting rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from spikeattn.recording.fanout import ConvGeometry
+from spikeattn.recording.origins import Origin, View
+
+INPUT, NEURON = "input", "neuron"
+
+
+@dataclass(frozen=True, eq=False)
+class Event:
+    """One call of the model or of a neuron, one synapse or product, in the order of execution.
+
+    Attributes:
+        what: "input", "neuron", "conv", "linear", "matmul", "mask", "token_sum" or "unknown".
+        module: dotted path of the innermost module at work.
+        call: which call of that module it was, from 0.
+        op, ordinal: aten operation and its position among those of that name in this call of the module.
+        origins, views: of the data operands (for a synapse its input alone, for a neuron its output).
+        positions: of these operands among the tensors that the operation is given.
+        data: operands that no neuron has touched, kept to see whether they change over time; else None.
+        argument: the module's first argument if that holds exactly the elements the operation receives.
+        weights, biases: parameters of a synapse; a bias that is added in an operation of its own is not seen.
+        weight_name: name of the parameter that the weights are.
+        reason: why an "unknown" one is not counted.
+    """
+
+    what: str
+    module: str
+    call: int
+    op: str
+    ordinal: int
+    origins: tuple[Origin, ...]
+    views: tuple[View, ...]
+    out: Origin
+    out_view: View
+    positions: tuple[int, ...] = ()
+    data: tuple[Tensor | None, ...] = ()
+    macs: int = 0
+    geometry: ConvGeometry | None = None
+    fan_out: int | None = None
+    argument: View | None = None
+    alone: bool = False
+    weights: int = 0
+    biases: int = 0
+    weight_name: str | None = None
+    reason: str = ""
+
+    def site(self) -> str:
+        """Name of the operation: the module's path where the module is the operation, else path.op_ordinal."""
+        if self.alone:
+            return self.module
+        return ".".join(filter(None, [self.module, f"{self.op}_{self.ordinal}"]))
