@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_PIECE = 1 << 20
 _EXACT = 1 << 24  # float32 holds every integer up to here
 _NEAR, _LEVELS = 1e-2, 256
 
@@ -94,10 +95,18 @@ def unit_of(x: Tensor) -> float | None:
 
 
 def not_binary(x: Tensor) -> Tensor:
-    """A scalar that is True where `x` holds anything but 0 and 1; one value among millions is seen."""
+    """A scalar that is True where `x` holds anything but 0 and 1; one value among millions is seen.
+
+    x * x - x is zero for 0 and 1 alone, and NaN for NaN; in pieces that stay in the cache.
+    """
     if x.dtype == torch.bool or x.numel() == 0:
         return torch.zeros((), dtype=torch.bool, device=x.device)
-    return ~x.eq(0).logical_or_(x.eq(1)).all()
+    flat = x.reshape(-1)
+    extremes = []
+    for piece in flat.split(_PIECE if x.device.type == "cpu" else len(flat)):
+        rest = (piece * piece).sub_(piece)
+        extremes.append(torch.stack(torch.aminmax(rest)))
+    return (torch.stack(extremes) != 0).any()
 
 
 def value_flags(x: Tensor) -> Tensor:
