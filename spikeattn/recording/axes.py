@@ -6,7 +6,8 @@ sums of its rows tell their order: the first images of both batches are the same
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -70,32 +71,36 @@ class Axes:
         return tuple({"T": time_steps, "B": batch, "X": rest}[letter] for letter in self.order)
 
 
-@dataclass(frozen=True)
 class AxisReader:
     """Reads axes under the number of time steps and the usual order of a model.
 
-    Attributes:
+    Args:
         sizes: images in the smaller and in the larger batch.
         time_steps: T.
         layout: "TB" or "BT", tried first.
     """
 
-    sizes: tuple[int, int]
-    time_steps: int
-    layout: str = "TB"
+    def __init__(self, sizes: tuple[int, int], time_steps: int, layout: str = "TB") -> None:
+        self.sizes, self.time_steps, self.layout = sizes, time_steps, layout
+        self._learned: dict[tuple[str, int, bool], str] = {}
 
-    def read(self, one: View, two: View, timed: bool = True) -> Axes | None:
-        """The axes of a tensor, or None where they cannot be told; `timed` False: it holds no more than one step."""
-        if len(one.shape) != len(two.shape):
+    def learn(self, views: Iterable[tuple[str, View, View]]) -> None:
+        """Note, module by module, the orders that rows leave no doubt about, for tensors whose rows say nothing."""
+        votes: dict[tuple[str, int, bool], set[str]] = defaultdict(set)
+        for module, one, two in views:
+            for timed in (True, False) if self._growing(one, two) == 0 else ():
+                orders = self._orders(one.shape[0] // self.sizes[0], timed)
+                fitting = self._fitting(one, two, orders)
+                if fitting[0] != orders[0] or len(fitting) == 1:
+                    votes[module, one.shape[0], timed].add(fitting[0])
+        self._learned = {key: orders.pop() for key, orders in votes.items() if len(orders) == 1}
+
+    def read(self, one: View, two: View, timed: bool = True, module: str = "") -> Axes | None:
+        """The axes of a tensor of a module, or None where they cannot be told; `timed` False: it holds one step."""
+        at = self._growing(one, two)
+        if at is None:
             return None
-        small, large = self.sizes
-        grown = [d for d, (a, b) in enumerate(zip(one.shape, two.shape, strict=True)) if a != b]
-        if len(grown) != 1:
-            return None
-        (at,) = grown
-        if one.shape[at] * large != two.shape[at] * small or one.shape[at] % small:
-            return None
-        per_image = one.shape[at] // small
+        per_image = one.shape[at] // self.sizes[0]
         if timed and at > 0:
             steps, odd = divmod(one.shape[0], self.time_steps)
             if not odd and (per_image == 1 or steps == 1) and (at == 1 or steps == 1):
@@ -103,21 +108,41 @@ class AxisReader:
         if timed and at == 0 and self.layout == "BT" and len(one.shape) > 1 and one.shape[1] == self.time_steps:
             if per_image == 1:
                 return Axes("BT", lead=2)
-        return Axes(self._order(one, two, at, per_image, timed), at)
+        orders = self._orders(per_image, timed)
+        fitting = self._fitting(one, two, orders) if at == 0 else orders
+        learned = self._learned.get((module, one.shape[0], timed)) if at == 0 else None
+        return Axes(learned if learned in fitting else fitting[0], at)
 
-    def _order(self, one: View, two: View, at: int, per_image: int, timed: bool) -> str:
+    def _growing(self, one: View, two: View) -> int | None:
+        """The axis that grows with the batch, if it is one and as much."""
+        if len(one.shape) != len(two.shape):
+            return None
+        small, large = self.sizes
+        grown = [d for d, (a, b) in enumerate(zip(one.shape, two.shape, strict=True)) if a != b]
+        if len(grown) != 1 or one.shape[grown[0]] * large != two.shape[grown[0]] * small:
+            return None
+        return grown[0] if one.shape[grown[0]] % small == 0 else None
+
+    def _orders(self, per_image: int, timed: bool) -> list[str]:
+        """What an axis with so many rows per image can be, the usual one first."""
         orders = ["B"] if per_image == 1 else ["BX", "XB"]
         steps, odd = divmod(per_image, self.time_steps)
         if timed and not odd and (self.time_steps > 1 or steps == 1):
             first, second = ("TB", "BT") if self.layout == "TB" else ("BT", "TB")
             with_time = [first, second] if steps == 1 else [first + "X", second + "X", "TXB", "XTB"]
             orders = with_time[:1] + orders + with_time[1:]
-        if len(orders) == 1 or at != 0 or one.rows is None or two.rows is None:
-            return orders[0]
+        return orders
+
+    def _fitting(self, one: View, two: View, orders: list[str]) -> list[str]:
+        """The orders in which the first images of both batches have the same rows; all of them where rows say nothing.
+
+        The batch changes sums a little, so an unusual order must fit far better than the usual one.
+        """
+        if len(orders) == 1 or one.rows is None or two.rows is None:
+            return orders
         misfits = [self._misfit(one.rows, two.rows, order) for order in orders]
-        best = min(misfits)  # another order must fit far better: the batch also changes sums a little
-        usual = misfits[0] <= 4 * best + 1e-3 * float(one.rows.sum())
-        return orders[0] if usual else orders[misfits.index(best)]
+        limit = 4 * min(misfits) + 1e-3 * float(one.rows.sum())
+        return [order for order, misfit in zip(orders, misfits, strict=True) if misfit <= limit]
 
     def _misfit(self, one: Tensor, two: Tensor, order: str) -> float:
         """How far the first images of the two batches are apart if the rows have this order."""

@@ -63,11 +63,12 @@ def whole(x: Tensor, unit: float) -> Tensor:
     Spikes of 1/3 or of a learned threshold are no exact multiples in floating point; a value that is further than a
     hundredth of the unit from a multiple is none, and stays as it is.
     """
-    if unit == 1.0 or not x.is_floating_point():
+    if unit == 1.0:
         return x
+    precision = torch.finfo(x.dtype if x.is_floating_point() else torch.float32).eps
     multiples = (x if x.dtype == torch.float64 else x.float()) / unit
     rounded = multiples.round()
-    near = (multiples - rounded).abs() <= (rounded.abs() * 4 * torch.finfo(x.dtype).eps).clamp(min=_NEAR)
+    near = (multiples - rounded).abs() <= (rounded.abs() * 4 * precision).clamp(min=_NEAR)
     return torch.where(near, rounded, multiples)
 
 
@@ -87,8 +88,8 @@ def unit_of(x: Tensor) -> float | None:
             rest = level % unit
             level, unit = unit, min(rest, unit - rest)
         unit = level
-    for exact in (float(round(unit)), 1 / round(1 / unit)):
-        unit = exact if abs(unit - exact) <= error * 1e-2 else unit
+    exact = float(round(unit)) if unit > 0.75 else 1 / round(1 / unit)
+    unit = exact if abs(unit - exact) <= error * 1e-2 else unit
     multiples = torch.tensor(levels, dtype=torch.float64) / unit
     near = bool(((multiples - multiples.round()).abs() <= _NEAR).all())
     return unit if near and multiples[-1] <= _LEVELS else None

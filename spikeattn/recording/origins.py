@@ -28,11 +28,13 @@ _PARTS = {
     "_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d", "abs", "neg", "relu",
 }  # fmt: skip
 _POOLS = ("max_pool", "adaptive_max_pool", "amax", "amin", "max", "min", "maximum", "minimum")
-_BLANK = {"zeros", "zeros_like", "new_zeros", "empty", "empty_like", "new_empty", "new_empty_strided", "empty_strided"}
+_BLANK = {
+    "zero", "zeros", "zeros_like", "new_zeros", "empty", "empty_like", "new_empty", "new_empty_strided", "empty_strided",
+}  # fmt: skip
 # Make a new tensor of a tensor's shape, or read one without computing on it.
 _NEUTRAL = {
     "ones_like", "full_like", "new_full", "new_ones", "rand_like", "randn_like", "eq", "ne", "isnan", "isinf",
-    "isfinite", "any", "all", "is_nonzero", "equal", "_local_scalar_dense",
+    "isfinite", "any", "all", "is_nonzero", "equal", "_local_scalar_dense", "fill",
 }  # fmt: skip
 # Layers in one operation that no rule opens: attention, recurrent layers, transforms.
 _HEAVY = (

@@ -33,6 +33,7 @@ class Planner:
         pairs = list(zip(one.events, two.events, strict=True))
         self.T, multi = time_steps_of(neurons, pairs, self.sizes, layout, time_steps)
         self.reader = AxisReader(self.sizes, self.T, layout)
+        self.reader.learn((a.module, *views) for a, b in pairs for views in zip(a.views, b.views, strict=True))
         self.lines = lines_of(pairs, self.reader, multi, one.calls)
         self.tensors = Tensors(neurons, self.reader, names)
         self.synapses: dict[str, entries.Synapse] = {}

@@ -97,7 +97,7 @@ def lines_of(
     groups: dict[Hashable, list[int]] = defaultdict(list)
     lines: list[tuple[int, Line]] = []
     for index, (a, b) in enumerate(pairs):
-        axes = reader.read(main_view(a), main_view(b)) if multi and a.what != "unknown" else None
+        axes = reader.read(main_view(a), main_view(b), module=a.module) if multi and a.what != "unknown" else None
         if a.module in multi or (axes is not None and axes.timed):
             lines.append((index, Line(((a, b),), False)))
         else:

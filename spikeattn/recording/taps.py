@@ -190,4 +190,6 @@ def _trace(
 
 
 def _key(event: Event) -> tuple[Any, ...]:
-    return event.what, event.module, event.call, event.op, event.ordinal
+    """What must be the same for both batches; `squeeze` drops the axis of a single image."""
+    ranks = tuple(len(view.shape) for view in (*event.views, event.out_view))
+    return event.what, event.module, event.call, event.op, event.ordinal, ranks

@@ -46,7 +46,7 @@ class Tensors:
 
     def read(self, one: View, two: View, line: Line) -> Axes | None:
         """The axes of a tensor of this line; None where they cannot be told."""
-        return self._reader.read(one, two, timed=not line.by_call)
+        return self._reader.read(one, two, not line.by_call, line.first.module)
 
     def unreadable(self, one: View, two: View) -> str:
         """Why a tensor is not counted."""

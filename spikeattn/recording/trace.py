@@ -32,7 +32,7 @@ from spikeattn.recording.origins import (
 )
 from spikeattn.recording.stack import Frame, ModuleStack, in_parts
 
-_LOGITS = 1 << 20  # outputs of layers with more elements than this are no logits
+_LOGITS = 1 << 18  # outputs of layers with more elements than this are no logits
 
 
 class Trace(TorchDispatchMode):
