@@ -179,6 +179,7 @@ def parity_cuda(args: argparse.Namespace) -> None:
     for name, options in {
         "32 px, T=4": {"img_size": 32, "num_classes": 10, "embed_dim": 64, "depth": 2, "pooling_stat": "0011"},
         "64 px, T=6, TET": {"img_size": 64, "embed_dim": 64, "depth": 3, "time_steps": 6, "tet": True},
+        "8-512 at 224 px, T=4": {},
         "dvs, T=16": {"img_size": 64, "in_chans": 2, "embed_dim": 64, "depth": 2, "time_steps": 16, "dvs": True},
     }.items():
         model = sa.models.SpikeDrivenTransformer(**options).eval()

@@ -29,7 +29,8 @@ _PARTS = {
 }  # fmt: skip
 _POOLS = ("max_pool", "adaptive_max_pool", "amax", "amin", "max", "min", "maximum", "minimum")
 _BLANK = {
-    "zero", "zeros", "zeros_like", "new_zeros", "empty", "empty_like", "new_empty", "new_empty_strided", "empty_strided",
+    "zero", "zeros", "zeros_like", "new_zeros", "empty", "empty_like", "new_empty", "new_empty_strided",
+    "empty_strided",
 }  # fmt: skip
 # Make a new tensor of a tensor's shape, or read one without computing on it.
 _NEUTRAL = {

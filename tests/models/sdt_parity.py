@@ -1,6 +1,7 @@
 """Adapter between the parity check of the reference outputs and this package's model: the factory it asks for.
 
 Run by hand: python ../shared/refs/sdt/check_parity.py --impl tests.models.sdt_parity:factory
+(or tests.models.sdt_parity:cuda_factory, for SpikingJelly's CUDA neurons)
 """
 
 from __future__ import annotations
@@ -32,9 +33,12 @@ def build(cfg: dict[str, Any]) -> SpikeDrivenTransformer:
     )
 
 
-def factory(cfg: dict[str, Any], state_dict: dict[str, Tensor]) -> Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]:
+Run = Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
+
+
+def factory(cfg: dict[str, Any], state_dict: dict[str, Tensor], device: str = "cpu") -> Run:
     """A function x -> (logits, tensors by published hook name), all seen by ordinary forward hooks."""
-    model = build(cfg).eval()
+    model = build(cfg).eval().to(device)
     model.load_state_dict(state_dict, strict=True)
     seen: dict[str, Tensor] = {}
 
@@ -48,6 +52,11 @@ def factory(cfg: dict[str, Any], state_dict: dict[str, Tensor]) -> Callable[[Ten
     @torch.no_grad()
     def run(x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         functional.reset_net(model)
-        return model(x), dict(seen)
+        return model(x.to(device)), {name: tensor.cpu() for name, tensor in seen.items()}
 
     return run
+
+
+def cuda_factory(cfg: dict[str, Any], state_dict: dict[str, Tensor]) -> Run:
+    """`factory` on the CUDA device, on whichever neurons SpikingJelly takes there."""
+    return factory(cfg, state_dict, "cuda")

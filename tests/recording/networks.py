@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from spikingjelly.activation_based.model import sew_resnet, spike_driven_transformer, spikformer
@@ -106,3 +108,22 @@ def batches(images: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
     """(images, labels) in batches of `size`; labels 0, 1, 2 ..."""
     labels = torch.arange(len(images)) % 10
     return list(zip(images.split(size), labels.split(size), strict=True))
+
+
+class Stages(nn.Module):
+    """Convolution, neuron, `between`, convolution, neuron, head over T = 4 steps; `between` is what a test is about."""
+
+    def __init__(self, between: Callable[[Tensor, Stages], Tensor] = lambda x, net: x) -> None:
+        super().__init__()
+        self.conv, self.conv2 = layer.Conv2d(3, 4, 3, padding=1), layer.Conv2d(4, 6, 3, stride=2, padding=1)
+        self.norm, self.drop, self.head = layer.BatchNorm2d(4), layer.Dropout(0.5), layer.Linear(96, 5)
+        self.lif, self.lif2, self.gate = neuron.IFNode(), neuron.IFNode(), neuron.IFNode()
+        functional.set_step_mode(self, "m")
+        self.between = between
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x.unsqueeze(0).repeat(4, 1, 1, 1, 1)).mean(0)
+
+    def body(self, x: Tensor) -> Tensor:  # [T, B, 3, 8, 8]
+        x = self.between(self.drop(self.lif(self.norm(self.conv(x)))), self)
+        return self.head(self.lif2(self.conv2(x)).flatten(2))

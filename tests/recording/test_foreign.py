@@ -1,8 +1,7 @@
-"""Networks that spikeattn does not know, against brute force: attention, convolutions, loops over time, axes."""
+"""Networks that spikeattn does not know: SpikingJelly's own, functional attention, convolutions, published code."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 import spikeattn as sa
 from spikeattn.models.calibrate import calibrate_batch_norm
-from tests.recording.brute_force import amounts, assert_exact, exact, pictures
+from tests.recording.brute_force import assert_exact, exact, pictures
 from tests.recording.networks import loop_over_time, repeat_input
 
 IF, LIF = neuron.IFNode, neuron.LIFNode
@@ -175,199 +174,63 @@ def test_every_kind_of_convolution(dims: int, options: dict) -> None:
     assert_exact(exact(model), images, lambda model, x: model(steps(x)).mean(0), macs_once=3 * 12 * 5**dims)
 
 
-# --------------------------------------------------------------------------------------------- loops over time steps
-class Loop(nn.Module):
-    """Single-step neurons; the loop and all operations in the model itself. `tail` is what becomes of the spikes."""
+# ------------------------------------------------------------------------------------- idioms of published networks
+class RepConv(nn.Module):
+    """SDT v2: pointwise, norm, a border of what the norm makes of zeros written in place, depthwise, pointwise."""
 
-    def __init__(self, tail: str) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        self.tail = tail
-        self.stem, self.w1 = nn.Conv2d(3, 3, 1), nn.Parameter(torch.zeros(6, 3, 3, 3))
-        self.w2 = nn.Parameter(torch.zeros(5, 6 * 16))
-        self.lif1, self.lif2, self.head = IF(), IF(), nn.Linear(5, 4)
+        self.conv1, self.norm = nn.Conv2d(dim, dim, 1, bias=False), nn.BatchNorm2d(dim)
+        self.depthwise = nn.Conv2d(dim, dim, 3, groups=dim, bias=False)
+        self.conv2 = nn.Conv2d(dim, dim, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)  # once, before the loop
-        seen, total, buffer = [], torch.zeros(len(x), 5), torch.zeros(4, len(x), 5)
-        for t in range(4):
-            spikes = self.lif1(F.conv2d(x, self.w1, stride=2, padding=1))
-            spikes = self.lif2(F.linear(spikes.flatten(1), self.w2))
-            seen.append(spikes)
-            total += spikes
-            buffer[t] = spikes
-        return {
-            "mean": lambda: self.head(torch.stack(seen).mean(0)),
-            "stack": lambda: self.head(torch.stack(seen)).mean(0),
-            "last": lambda: self.head(seen[-1]),
-            "sum": lambda: self.head(total),
-            "buffer": lambda: self.head(buffer).sum(0),
-            "each": lambda: sum(self.head(spikes) for spikes in seen),
-        }[self.tail]()
+        x = F.pad(self.norm(self.conv1(x)), [1] * 4)
+        border = (self.norm.bias - self.norm.running_mean / torch.sqrt(self.norm.running_var)).view(1, -1, 1, 1)
+        x[:, :, 0:1, :] = border
+        x[:, :, :, -1:] = border
+        return self.conv2(self.depthwise(x))
 
 
-@pytest.mark.parametrize("tail", ["mean", "stack", "last", "sum", "buffer", "each"])
-def test_a_loop_over_time_inside_forward(tail: str) -> None:
-    """The stem and a head behind the loop run once per image; what is inside runs at every step."""
-    model = exact(Loop(tail), seed=1)
-    profile = assert_exact(model, pictures(3, 3, 8, 8), macs_once=3 * 16 * 6 * 27)
-    assert profile.time_steps == 4
-    every = {s.name: s.every_step for s in profile.ledger.synapses}
-    assert every.pop("stem") is False and every.pop("head") is (tail in ("stack", "buffer", "each"))
-    assert list(every.values()) == [True, True]
-    spikes: list[Tensor] = []
-    handle = model.lif1.register_forward_hook(lambda m, a, out: spikes.append(out.flatten(1).sum(1)))
-    with torch.no_grad():
-        model(pictures(3, 3, 8, 8))
-    handle.remove()
-    assert np.array_equal(profile.counts.column("nnz", "lif1"), torch.stack(spikes, 1).numpy())
-
-
-class Recurrent(nn.Module):
-    """The spikes of the last step come back: they are not those of the step that receives them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc, self.back, self.lif, self.head = nn.Linear(6, 8), nn.Linear(8, 8), IF(), nn.Linear(8, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        spikes, out = torch.zeros(len(x), 8), 0
-        for _ in range(4):
-            spikes = self.lif(self.fc(x) + self.back(spikes))
-            out = out + self.head(spikes)
-        return out
-
-
-def test_recurrent_layers_receive_the_spikes_of_the_step_before() -> None:
-    profile = assert_exact(exact(Recurrent()), pictures(3, 6), macs_once=3 * 48)
-    received, given = (profile.counts.column("nnz", name) for name in ("back:in", "lif"))
-    assert np.array_equal(received[:, 1:], given[:, :-1]) and not received[:, 0].any()
-    containers = nn.Sequential(
-        layer.Linear(6, 8, step_mode="m"), layer.LinearRecurrentContainer(IF(), 8, 8, step_mode="m"),
-        layer.Linear(8, 3, step_mode="m"),
-    )  # fmt: skip
-    assert_exact(exact(containers), pictures(3, 6), lambda model, x: model(steps(x)).mean(0), macs_once=3 * 48)
-
-
-@pytest.mark.parametrize("mode", ["m", "s"])
-def test_modules_called_several_times_per_step(mode: str) -> None:
-    class Twice(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fc, self.lif, self.head = nn.Linear(6, 6), IF(step_mode=mode), nn.Linear(6, 3)
-
-        def step(self, x: Tensor) -> Tensor:
-            for _ in range(3):  # the same weights and the same neuron, three times
-                x = self.lif(self.fc(x) * 2)
-            return self.head(x)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.step(steps(x)).mean(0) if mode == "m" else sum(self.step(x) for _ in range(4))
-
-    model = exact(Twice(), seed=5)
-    if mode == "m":  # one neuron keeps its potential from call to call, also here
-        profile = assert_exact(model, pictures(3, 6), macs_once=3 * 36)
-    else:
-        profile = assert_exact(model, pictures(3, 6), macs_once=3 * 36, time_steps=4)
-        with pytest.raises(sa.SpikeattnError, match="neuron lif sees 12 time steps where 5 are expected"):
-            sa.profile(model, [pictures(2, 6)], time_steps=5)
-    assert [(s.name, s.input) for s in profile.ledger.synapses] == [
-        ("fc", "input"), ("fc@2", "lif"), ("fc@3", "lif@2"), ("head", "lif@3"),
-    ]  # fmt: skip
-
-
-def test_calls_that_are_no_multiple_of_the_time_steps_are_an_error() -> None:
-    class Skips(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fc, self.extra, self.lif = nn.Linear(6, 6), nn.Linear(6, 6), IF()
-
-        def forward(self, x: Tensor) -> Tensor:
-            spikes = self.lif(self.fc(x))
-            for _ in range(3):
-                spikes = self.lif(self.fc(x) + self.extra(spikes))
-            return spikes
-
-    with pytest.raises(sa.SpikeattnError, match="module extra is called 3 times in one forward pass of 4 time steps"):
-        sa.profile(exact(Skips()), [pictures(2, 6)])
-
-
-# -------------------------------------------------------------------------------------------------------------- axes
-class BatchFirst(LIF):
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.transpose(0, 1).contiguous()).transpose(0, 1)
-
-
-@pytest.mark.parametrize("frames", [False, True])
-def test_tensors_with_the_batch_first(frames: bool) -> None:
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv, self.conv2, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 8, 3, stride=2), nn.Linear(8, 3)
-            self.lif, self.lif2 = BatchFirst(step_mode="m"), BatchFirst(step_mode="m")
-
-        def forward(self, x: Tensor) -> Tensor:
-            x = x if frames else x.unsqueeze(1).expand(-1, 4, -1, -1, -1)  # [B, T, C, H, W]
-            x = self.lif(self.conv(x.flatten(0, 1)).unflatten(0, (len(x), 4)) * 4)
-            x = self.lif2(self.conv2(x.flatten(0, 1)).unflatten(0, (len(x), 4)) * 4)
-            return self.head(x.amax((3, 4))).mean(1)
-
-    images = pictures(3, 4, 3, 8, 8) if frames else pictures(3, 3, 8, 8)
-    model, once = exact(Net()), 0 if frames else 3 * 36 * 4 * 27
-    profile = assert_exact(model, images, layout="BT", macs_once=once)
-    assert profile.ledger.static_input is not frames and profile.ledger.tensor("input").shape == (3, 8, 8)
-    with pytest.raises(sa.SpikeattnError, match="neuron lif.* grows with the batch.*try layout='BT'"):
-        sa.profile(model, [images])
-
-
-@pytest.mark.parametrize("form", ["[B, T, C]", "[B, T, C] looped", "[B, T*C]", "[T, B, C]"])
-@pytest.mark.parametrize("events", [False, True])
-def test_input_that_varies_over_time(form: str, events: bool) -> None:
-    """Real frames are multiplied at every step, events added at every step, whatever the form of the input."""
-
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fc, self.head = nn.Linear(5, 8), nn.Linear(8, 3)
-            self.lif = IF(step_mode="s" if form.endswith("looped") else "m")
-
-        def forward(self, x: Tensor) -> Tensor:
-            if form.endswith("looped"):
-                return sum(self.head(self.lif(self.fc(x[:, t]))) for t in range(4))
-            x = x.unflatten(1, (4, 5)) if form == "[B, T*C]" else x
-            return self.head(self.lif(self.fc(x if form == "[T, B, C]" else x.transpose(0, 1)))).mean(0)
-
-    x = pictures(3, 20) if form == "[B, T*C]" else pictures(3, 4, 5)
-    x = x.round().abs() if events else x
-    profile = assert_exact(exact(Net()), x, (lambda m, x: m(x.transpose(0, 1))) if form == "[T, B, C]" else None)
-    assert not profile.ledger.static_input and sum(amounts(profile)["mac"]) == (0 if events else 3 * 4 * 40)
-
-
-class OverTime(nn.Module):
-    """Operations that mix the time steps of an image: they run once per image."""
+class Published(nn.Module):
+    """A block on [T, B, 8, 4, 4] with a membrane shortcut; `how` names the attention."""
 
     def __init__(self, how: str) -> None:
         super().__init__()
         self.how = how
-        self.fc, self.lif = nn.Linear(6, 8), IF(step_mode="m")
-        self.conv, self.flat, self.head = nn.Conv2d(1, 2, 3, padding=1), nn.Linear(32, 3), nn.Linear(8, 3)
+        self.stem, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 3)
+        self.x_lif, self.q_lif, self.k_lif, self.out_lif, self.head_lif = (LIF(step_mode="m") for _ in range(5))
+        self.q, self.k, self.w, self.proj = RepConv(8), RepConv(8), nn.Conv2d(8, 16, 2, 2), nn.Conv2d(8, 8, 1)
+        self.register_buffer("rate", torch.full((1, 1, 2, 1, 1), 0.25))
 
     def forward(self, x: Tensor) -> Tensor:
-        spikes = self.lif(self.fc(steps(x)))  # [T, B, 8]
-        images = spikes.transpose(0, 1)
-        if self.how == "convolution":
-            return self.conv(images.unsqueeze(1)).flatten(2).sum(2)
-        if self.how == "flattened":
-            return self.flat(images.flatten(1))
-        if self.how == "attention":
-            return self.head(images @ (images.transpose(1, 2) @ images)).mean(1)
-        return self.head(spikes.sum(0))
+        x = self.stem(x.unsqueeze(0).repeat(4, 1, 1, 1, 1).flatten(0, 1)).view(4, len(x), 8, 4, 4) * 2
+        x = x + self.proj(getattr(self, self.how)(x).flatten(0, 1)).view(x.shape)
+        return self.head(self.head_lif(x).flatten(3).amax(3)).mean(0)
+
+    def token_qk(self, x: Tensor) -> Tensor:
+        """QKFormer: a sum over the channels of a head, a neuron, a mask."""
+        shape, x = x.shape, self.x_lif(x).flatten(0, 1)
+        q, k = self.q_lif(self.q(x).view(shape) * 4), self.k_lif(self.k(x).view(shape) * 4)
+        q, k = (spikes.flatten(3).view(4, -1, 2, 4, 16) for spikes in (q, k))  # [T, B, heads, d, N]
+        return torch.mul(self.out_lif(torch.sum(q, dim=3, keepdim=True)), k).flatten(2, 3).view(shape)
+
+    def dual_spike(self, x: Tensor) -> Tensor:
+        """SpikingResformer: spikes meet a strided convolution of themselves, scaled by a firing rate."""
+        x, shape = self.x_lif(x), x.shape
+        y1, y2 = self.w(x.flatten(0, 1)).view(4, -1, 2, 8, 4).split(4, dim=3)
+        scale = 1.0 / torch.sqrt(self.rate * 4)
+        attention = self.q_lif((y1.transpose(-1, -2) @ x.view(4, -1, 2, 4, 16)) * scale)
+        return self.out_lif((y2 @ attention) * scale).reshape(shape)
 
 
-@pytest.mark.parametrize("how", ["convolution", "flattened", "attention", "sum"])
-def test_operations_over_the_time_axis(how: str) -> None:
-    profile = assert_exact(exact(OverTime(how), seed=2), pictures(3, 6), macs_once=3 * 48)
-    assert not any(entry.every_step for entry in (*profile.ledger.synapses, *profile.ledger.products)[1:]
-                   if entry.op != "token_sum")  # fmt: skip
+@pytest.mark.parametrize(("how", "ops"), [("token_qk", ["token_sum", "mask"]), ("dual_spike", ["matmul", "matmul"])])
+def test_blocks_of_published_networks(how: str, ops: list[str]) -> None:
+    profile = assert_exact(exact(Published(how), seed=2), pictures(3, 3, 4, 4), macs_once=3 * 16 * 8 * 27)
+    assert [p.op for p in profile.ledger.products] == ops and not profile.ledger.uncounted
+    if how == "token_qk":  # behind the batch norm RepConv's convolutions receive potentials: multiplied at every step
+        received = [profile.ledger.tensor(profile.ledger.synapse(f"q.{n}").input) for n in ("conv1", "depthwise")]
+        assert [tensor.kind for tensor in received] == ["binary", "real"]
 
 
 def test_sew_resnet_still_lists_the_addition_of_spikes() -> None:

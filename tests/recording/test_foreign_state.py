@@ -1,0 +1,121 @@
+"""Networks whose images influence each other, or whose path changes: an error that names the module, never a number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from spikingjelly.activation_based import neuron
+from torch import Tensor, nn
+
+import spikeattn as sa
+from tests.recording.brute_force import assert_exact, exact, pictures
+from tests.recording.networks import Stages as Net
+
+IF = neuron.IFNode
+STEM = 3 * 64 * 4 * 27  # MACs of three time steps of the first convolution, on a still image charged once
+
+
+class OwnLIF(nn.Module):
+    """Keeps its potential from image to image; `resettable` gives it a reset that SpikingJelly would call."""
+
+    def __init__(self, resettable: bool = False) -> None:
+        super().__init__()
+        self.potential: Tensor | float = 0.0
+        if resettable:
+            self.reset = lambda: setattr(self, "potential", 0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        spikes = []
+        for step in x:
+            self.potential = self.potential * 0.5 + step.mean(0) * 0 + step
+            spikes.append((self.potential > 1).float())
+            self.potential = self.potential - spikes[-1]
+        return torch.stack(spikes)
+
+
+class FirstStage(Net):
+    """`stage` stands for the first neuron; it may call it wrongly, or hide it."""
+
+    def __init__(self, stage: Callable[[Tensor, Net], Tensor], **extra: object) -> None:
+        super().__init__()
+        self.stage = stage
+        for name, value in extra.items():
+            setattr(self, name, value)
+
+    def body(self, x: Tensor) -> Tensor:
+        return self.head(self.lif2(self.conv2(self.stage(self.conv(x), self))).flatten(2))
+
+
+def moving_average(x: Tensor, net: Net) -> Tensor:
+    net.average = 0.9 * net.average + 0.1 * x.mean()
+    return net.lif(x - net.average)
+
+
+def hidden_in_a_function() -> Callable[[Tensor, Net], Tensor]:
+    own = IF(step_mode="m")
+    return lambda x, net: own(x)
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [  # what QKFormer's published attention does: the neuron takes [T*B, ...] for T steps
+        (lambda: FirstStage(lambda x, net: net.lif(x.flatten(0, 1)).view(x.shape)),
+         r"neuron lif grows with the batch.*hands its state from one image to the next"),
+        (lambda: FirstStage(lambda x, net: net.lif(x.flatten(0, 1).view(x.shape[1], 4, 4, 8, 8).transpose(0, 1))),
+         r"replacing one image of a batch changes the counts of another one, first at lif"),
+        (lambda: FirstStage(lambda x, net: net.own(x), own=OwnLIF()), r"first at .*own.potential"),
+        (lambda: FirstStage(moving_average, average=torch.zeros(())), r"first at lif .*kept in FirstStage.average"),
+        (lambda: FirstStage(lambda x, net: net.own[0](x), own=[IF(step_mode="m")]), r"FirstStage.own keeps spiking"),
+        (lambda: FirstStage(hidden_in_a_function()), r"first at conv2:in .*keeps state"),
+        (lambda: FirstStage(lambda x, net: net.lif(x - x.mean(1, keepdim=True))), r"mixes the images of a batch"),
+        (lambda: FirstStage(lambda x, net: net.lif(x + torch.randn_like(x))), r"draws random numbers in eval mode"),
+        (lambda: IF(step_mode="m"), "the model is itself one spiking neuron, a IFNode"),
+    ],
+    ids=["T*B as T", "scrambled", "own state", "average", "list", "closure", "batch mean", "noise", "bare"],
+)  # fmt: skip
+def test_state_that_leaks_is_an_error_that_names_the_module(net: Callable[[], nn.Module], message: str) -> None:
+    model, images = exact(net()), pictures(4, 3, 8, 8)
+    with pytest.raises(sa.SpikeattnError, match=message):
+        sa.profile(model, [images])
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_own_neurons_with_a_reset_and_seeded_noise_are_fine() -> None:
+    images = pictures(4, 3, 8, 8)
+    own = FirstStage(lambda x, net: net.own(x), own=OwnLIF(resettable=True))
+    is_neuron = (IF, OwnLIF)
+    profile = assert_exact(exact(own), images, macs_once=STEM, is_neuron=lambda m: isinstance(m, is_neuron))
+    assert profile.ledger.tensor("own").maker == "neuron"
+    noisy = FirstStage(lambda x, net: net.lif(x + torch.randn(x.shape[2:])))
+
+    def seeded(model: nn.Module, x: Tensor) -> Tensor:
+        torch.manual_seed(1)
+        return model(x)
+
+    assert_exact(exact(noisy), images, seeded, macs_once=STEM)
+
+
+def test_a_path_that_depends_on_the_input_is_an_error() -> None:
+    class Early(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.lif, self.head = nn.Linear(6, 8), IF(), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out = 0
+            for t in range(4):
+                out = out + self.head(self.lif(self.fc(x)))
+                if t == 2 and float(x.abs().max()) > 5:
+                    break
+            return out
+
+    images = pictures(2, 6)
+    with pytest.raises(sa.SpikeattnError, match="appeared 3 times in this forward pass and 4 times in the first"):
+        sa.profile(exact(Early()), [images, images * 9])
+
+
+def test_neurons_that_are_never_called_are_named() -> None:
+    profile = sa.profile(exact(Net()), [pictures(2, 3, 8, 8)])
+    assert "idle: 1 neurons are never called in the forward pass, the first is gate" in profile.warnings

@@ -1,0 +1,118 @@
+"""What spikes are multiples of: neurons with levels, signs or thresholds as amplitudes, spikes times a constant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from spikingjelly.activation_based import neuron
+from torch import Tensor, nn
+
+import spikeattn as sa
+from spikeattn.recording.counting import unit_of, whole
+from spikeattn.recording.neurons import is_spiking_neuron
+from tests.recording.brute_force import amounts, assert_exact, exact, pictures
+from tests.recording.networks import Stages as Net
+
+STEM = 3 * 64 * 4 * 27  # MACs of three time steps of the first convolution, on a still image charged once
+
+
+def test_spikes_times_a_constant_are_spikes_still() -> None:
+    net = exact(Net(lambda x, net: x * 0.3))
+    profile = assert_exact(
+        net, pictures(3, 3, 8, 8), macs_once=STEM, unit=lambda w: 0.3 if w.shape[:2] == (6, 4) else 1.0
+    )
+    tensor = profile.ledger.tensor("conv2:in")
+    assert (tensor.kind, tensor.unit) == ("binary", 0.3) and not profile.ledger.uncounted
+
+
+class Levels(nn.Module):
+    """The quantised spikes of SDT v3: whole numbers up to 4, divided by 4, without time or state."""
+
+    def __init__(self, divisor: float = 4) -> None:
+        super().__init__()
+        self.divisor = divisor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.round(torch.clamp(x, 0, 4)) / self.divisor
+
+
+def test_levels_divided_by_their_number_count_as_whole_spikes() -> None:
+    """k/4 is k spikes whose weights are a quarter: the division folds into the weights behind."""
+
+    class Quantised(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.fc2, self.head = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+            self.spike, self.spike2 = Levels(), Levels(1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.spike2(self.fc2(self.spike(self.fc(x) * 2))))
+
+    model, images = exact(Quantised()), pictures(4, 6)
+    options = {"is_neuron": lambda m: isinstance(m, Levels), "unit": lambda w: 0.25 if w.shape == (8, 8) else 1.0}
+    profile = assert_exact(model, images, **options)
+    assert profile.time_steps == 1
+    assert [(t.kind, t.unit) for t in profile.ledger.tensors] == [("real", 1), ("integer", 0.25), ("integer", 1)]
+    spikes = model.spike(model.fc(images) * 2)
+    assert profile.counts.column("abs", "spike")[:, 0].tolist() == (spikes * 4).sum(1).tolist()
+    # The unit is the neuron's, not the data's: a first batch without a single level of 1/4 has the same ledger.
+    dark = sa.profile(model, [images * 0, images], neurons=options["is_neuron"])
+    assert dark.ledger.hash() == profile.ledger.hash() and amounts(dark)["sop"][4:] == amounts(profile)["sop"]
+
+
+@pytest.mark.parametrize(
+    ("values", "unit"),
+    [
+        ([0, 1, 2, 3], 1.0), ([0, 2, 4], 2.0), ([0, 0.5, 0.75], 0.25), ([0, 1 / 3, -2 / 3], 1 / 3), ([0, 0.7], 0.7),
+        ([0, 0], 1.0), ([0.1, 0.7243, 0.9871, 0.3012], None), ([1, 1000.5], None),
+    ],
+)  # fmt: skip
+def test_units(values: list[float], unit: float | None) -> None:
+    x = torch.tensor(values)
+    assert unit_of(x) == (unit if unit is None else pytest.approx(unit))
+    if unit is not None:
+        assert bool((whole(x, unit) == (x / unit).round()).all())
+        off = whole(torch.cat([x, torch.tensor([unit * 1.4])]), unit)
+        assert off[-1] == pytest.approx(1.4) and bool((off[:-1] == (x / unit).round()).all())
+
+
+@pytest.mark.parametrize(
+    ("node", "kind", "unit"),
+    [
+        (lambda: neuron.PSN(T=4), "binary", 1), (lambda: neuron.SlidingPSN(k=2, step_mode="m"), "binary", 1),
+        (lambda: neuron.GatedLIFNode(T=4, inplane=4), "binary", 1),
+        (lambda: neuron.SimpleLIFNode(2.0, True, step_mode="m"), "binary", 1),
+        (lambda: neuron.ILIFNode(step_mode="m"), "integer", 1),
+        (lambda: neuron.TernaryLIFNode(step_mode="m"), "ternary", 1),
+        (lambda: neuron.STBIFNode(0.7, level=8, sym=True, step_mode="m"), "ternary", 0.7),
+        (lambda: neuron.DSRIFNode(T=4, v_threshold=1.5), "binary", None),
+        (lambda: neuron.FewSpikeNode(neuron.FewSpikeTable(*[[4.0, 2.0, 1.0, 0.5]] * 3), step_mode="m"), "integer", 0.5),
+        (lambda: neuron.FewSpikeNode(neuron.FewSpikeTable(*[[0.917, 0.531, 0.313, 0.179]] * 3)), "real", 1),
+    ],
+)  # fmt: skip
+def test_neurons_that_are_no_basenode_or_not_binary(node: Callable[[], nn.Module], kind: str, unit: float) -> None:
+    torch.manual_seed(0)
+    net = Net()
+    made = node()
+    made.step_mode = "m"
+    exact(net).lif = made
+    assert is_spiking_neuron(made)
+    images = pictures(3, 3, 8, 8) * 4
+    profile = sa.profile(net, [images])
+    tensor = profile.ledger.tensor("lif")
+    spikes: list[Tensor] = []
+    handle = made.register_forward_hook(lambda m, a, out: spikes.append(out.detach()))
+    with torch.no_grad():
+        net(images)
+    handle.remove()
+    assert tensor.kind == kind and tensor.unit == pytest.approx(unit or float(spikes[0].max()))
+    assert profile.counts.column("nnz", "lif").T.tolist() == spikes[0].ne(0).flatten(2).sum(2).tolist()
+    assert any(w.startswith("real: 1 neuron") for w in profile.warnings) == (kind == "real")
+    assert {u.op for u in profile.ledger.uncounted} == ({"addmm"} if "PSN" in type(made).__name__ else set())
+
+
+def test_nodes_that_emit_potentials_are_no_spiking_neurons() -> None:
+    assert not is_spiking_neuron(neuron.NonSpikingLIFNode()) and not is_spiking_neuron(nn.ReLU())
+    assert not is_spiking_neuron(neuron.NoisyNonSpikingIFNode(4, is_training=False, T=2))
