@@ -25,7 +25,6 @@ from spikeattn.attention.families import (
     embedding_replaced,
     family_of,
     ready,
-    spike_counts,
     taps_of,
 )
 from spikeattn.attention.maps import attention_map
@@ -50,11 +49,12 @@ class Attention:
     """Attention of a batch of images and what of it is distinguishable from noise.
 
     Attributes:
-        maps: observed scores [image, h, w].
-        significance: of each image.
-        null_maps: scores on the replicates [image, replicate, h, w]; None with null="exact".
+        maps: observed scores [image, (layer), (step), (head), h, w].
+        significance: of each map, in the order of the leading axes of `maps`; of each image where it has one map.
+        null_maps: scores on the replicates [image, replicate, (layer), (step), (head), h, w]; None with null="exact".
         image_size: height and width in pixels.
         provenance: model, null, statistic, replicates, seed and versions; JSON types.
+        axes: names of the axes of `maps`.
     """
 
     maps: Floats
@@ -62,40 +62,49 @@ class Attention:
     null_maps: Floats | None
     image_size: tuple[int, int]
     provenance: dict[str, Any]
+    axes: tuple[str, ...] = ("image", "row", "column")
 
     @property
     def z(self) -> Floats:
-        return np.stack([found.z for found in self.significance])
+        """Like `maps`; so are p, q and lfdr."""
+        return self._stacked("z")
 
     @property
     def p(self) -> Floats:
-        return np.stack([found.p for found in self.significance])
+        return self._stacked("p")
 
     @property
     def q(self) -> Floats:
-        return np.stack([found.q for found in self.significance])
+        return self._stacked("q")
 
     @property
     def lfdr(self) -> Floats:
-        return np.stack([found.lfdr for found in self.significance])
+        return self._stacked("lfdr")
 
     @property
     def pi0(self) -> Floats:
-        return np.array([found.pi0 for found in self.significance])
+        """[image, (layer), (step), (head)]."""
+        return np.array([found.pi0 for found in self.significance]).reshape(self.maps.shape[:-2])
 
     def regularized(self, method: str = "p", threshold: float | None = None) -> Floats:
-        """The maps [image, h, w] without what is noise; methods and thresholds are those of `regularize`."""
-        pairs = zip(self.maps, self.significance, strict=True)
-        return np.stack([regularize(scores, found, method, threshold) for scores, found in pairs])
+        """`maps` without what is noise; methods and thresholds are those of `regularize`."""
+        pairs = zip(_flat(self.maps), self.significance, strict=True)
+        return np.stack([regularize(*pair, method, threshold) for pair in pairs]).reshape(self.maps.shape)
 
     def frame(self) -> pd.DataFrame:
-        """One row per image and token: image, row, column, score, z, p, q (where the estimator gives one), lfdr."""
-        image, row, column = (index.ravel() for index in np.indices(self.maps.shape))
-        columns = {"image": image, "row": row, "column": column, "score": self.maps.ravel()}
+        """One row per token of every map: image, (layer), (step), (head), row, column, score, z, p, (q), lfdr.
+
+        Layers, steps and heads are counted from 0. There is a q where the estimator gives one.
+        """
+        places = (index.ravel() for index in np.indices(self.maps.shape))
+        columns = dict(zip(self.axes, places, strict=True)) | {"score": self.maps.ravel()}
         columns |= {"z": self.z.ravel(), "p": self.p.ravel()}
         if all("q" in vars(found) for found in self.significance):
             columns["q"] = self.q.ravel()
         return pd.DataFrame(columns | {"lfdr": self.lfdr.ravel()})
+
+    def _stacked(self, name: str) -> Floats:
+        return np.stack([getattr(found, name) for found in self.significance]).reshape(self.maps.shape)
 
 
 def attend(
@@ -106,7 +115,9 @@ def attend(
     statistic: str | Statistic | None = None,
     *,
     estimator: str = "plus-one",
-    layer: int = -1,
+    layer: int | str = -1,
+    heads: str = "mean",
+    steps: str = "mean",
     seed: int = 0,
     indices: Sequence[int] | None = None,
     ties: str = "plain",
@@ -129,9 +140,12 @@ def attend(
         replicates: B. 200 give per-token p-values their nominal size at .05; the null of all tokens together needs
             fewer.
         statistic: kind of `attention_map`, by default the model's first; or a function (model, images) -> [b, h, w]
-            that runs the model on a batch and resets what state it has.
+            that runs the model on a batch and resets what state it has. Several maps of an image, [b, ..., h, w], are
+            assessed one by one.
         estimator: "plus-one", "published" or "per-token"; see `assess`.
-        layer: block whose map is taken.
+        layer: block whose map is taken; "all" assesses the map of every block, each against its own null, from the same
+            passes.
+        heads, steps: "each" does so for the heads and the time steps; see `attention_map`.
         seed: of the replicates; the same bits for any batch, memory or device.
         indices: of the images among all that share the seed, [B]; by default 0, 1, ...
         ties: "random" breaks ties of spike counts at random; see `assess`.
@@ -150,21 +164,22 @@ def attend(
         AttentionWarning: constant and one-token maps (nothing is called), and what else `assess` warns of.
     """
     images = check_images(model, images)
-    _check(null, replicates, memory, statistic)
+    which = {"layer": layer, "heads": heads, "steps": steps}
+    _check(null, replicates, memory, statistic, which)
     numbers = list(range(len(images)) if indices is None else indices)
     if len(numbers) != len(images):
         raise SpikeattnError(f"indices has {len(numbers)} entries for {len(images)} images")
     if dtype is not None:
         model, images = copy.deepcopy(model).to(dtype), images.to(dtype)
     if null == "exact":
-        maps, found = _exact(model, images, statistic, layer)
+        maps, found, axes = _exact(model, images, statistic, which)
         null_maps = None
     else:
-        run, unit = _runner(model, images, statistic, layer)
+        run, unit, axes = _runner(model, images, statistic, which)
         batch = _batch_size(model, images[:1], run, memory)
         observed = torch.cat([run(part) for part in images.split(batch)])
         if null == "patch" and patch is None:
-            patch = (images.shape[-2] // observed.shape[1], images.shape[-1] // observed.shape[2])
+            patch = (images.shape[-2] // observed.shape[-2], images.shape[-1] // observed.shape[-1])
         options = {"seed": seed, "patch": patch, "std_factor": std_factor, "all_channels": all_channels}
         pairs = [(image, replicate) for image in range(len(images)) for replicate in range(replicates)]
         drawn = []
@@ -178,14 +193,15 @@ def attend(
         null_maps = torch.cat(drawn).numpy().reshape(len(images), replicates, *maps.shape[1:])
         found = tuple(
             assess(one, replicated, estimator, unit=unit, ties=ties, seed=seed + number)
-            for number, one, replicated in zip(numbers, maps, null_maps, strict=True)
+            for number, of_image, null_of_image in zip(numbers, maps, null_maps, strict=True)
+            for one, replicated in zip(_flat(of_image), _flat(null_of_image, 1).swapaxes(0, 1), strict=True)
         )
     settings = {
         "null": null,
         "replicates": 0 if null == "exact" else replicates,
         "statistic": getattr(statistic, "__name__", None) or statistic or family_of(model).kinds[0],
         "estimator": "exact" if null == "exact" else estimator,
-        "layer": layer,
+        **which,
         "seed": seed,
         "indices": [int(number) for number in numbers],
         "ties": ties,
@@ -195,10 +211,15 @@ def attend(
         "spikeattn": __version__,
         "torch": torch.__version__,
     }
-    return Attention(maps, found, null_maps, tuple(images.shape[-2:]), settings)
+    return Attention(maps, found, null_maps, tuple(images.shape[-2:]), settings, axes)
 
 
-def _check(null: str, replicates: int, memory: float, statistic: Any) -> None:
+def _flat(maps: Floats, kept: int = 0) -> Floats:
+    """The first `kept` axes, one axis of all others but the last two, rows and columns."""
+    return maps.reshape(*maps.shape[:kept], -1, *maps.shape[-2:])
+
+
+def _check(null: str, replicates: int, memory: float, statistic: Any, which: dict[str, Any]) -> None:
     if null not in NULLS:
         raise unknown("null", null, NULLS)
     if isinstance(replicates, bool) or not isinstance(replicates, int) or replicates < 1:
@@ -210,27 +231,35 @@ def _check(null: str, replicates: int, memory: float, statistic: Any) -> None:
             f"statistic is a {type(statistic).__name__}; give the name of an attention map, or a function "
             "(model, images) -> [b, h, w]"
         )
+    if callable(statistic) and which != {"layer": -1, "heads": "mean", "steps": "mean"}:
+        raise SpikeattnError(
+            "layer, heads and steps choose among the maps of `attention_map`; with a function as the statistic leave "
+            "them out and let it give several maps of an image, [b, ..., h, w]"
+        )
 
 
 def _runner(
-    model: nn.Module, images: Tensor, statistic: str | Statistic | None, layer: int
-) -> tuple[Callable[[Tensor], Tensor], float | None]:
-    """A function images -> scores [b, h, w] in float64 on the CPU, and the value of one spike."""
+    model: nn.Module, images: Tensor, statistic: str | Statistic | None, which: dict[str, Any]
+) -> tuple[Callable[[Tensor], Tensor], float | None, tuple[str, ...]]:
+    """A function images -> scores [b, ..., h, w] in float64 on the CPU, the value of one spike, and the axes."""
     if statistic is None or isinstance(statistic, str):
-        unit = attention_map(model, images[:1], statistic, layer=layer).unit
+        first = attention_map(model, images[:1], statistic, **which)
+        unit, axes = first.unit, first.axes
 
         def scores(batch: Tensor) -> Tensor:
-            return attention_map(model, batch, statistic, layer=layer).values
+            return attention_map(model, batch, statistic, **which).values
     else:
-        unit = None
+        with torch.no_grad():  # not inference mode: the function may take gradients
+            first = torch.as_tensor(statistic(model, images[:1]))
+        unit, axes = None, ("image", *(f"map{i}" for i in range(1, first.dim() - 2)), "row", "column")
 
         def scores(batch: Tensor) -> Tensor:
-            with torch.inference_mode():
+            with torch.no_grad():
                 return torch.as_tensor(statistic(model, batch))
 
     def run(batch: Tensor) -> Tensor:
         found = scores(batch)
-        if found.dim() != 3 or len(found) != len(batch):
+        if found.dim() != max(3, len(axes)) or len(found) != len(batch):
             raise SpikeattnError(
                 f"the statistic gave {list(found.shape)} for {len(batch)} images; a map is [b, h, w], one per image"
             )
@@ -238,7 +267,7 @@ def _runner(
             raise SpikeattnError("the statistic gave NaN or infinite scores; look at the function that makes the maps")
         return found.detach().to("cpu", torch.float64)
 
-    return run, unit
+    return run, unit, axes
 
 
 def _batch_size(model: nn.Module, image: Tensor, run: Callable[[Tensor], Tensor], memory: float) -> int:
@@ -304,7 +333,9 @@ def _resampled(embedded: Tensor, positions: Tensor, channels_first: bool) -> Ten
     return embedded.reshape(-1, embedded.shape[-1])[positions].reshape(-1, *embedded.shape[1:])
 
 
-def _exact(model: nn.Module, images: Tensor, statistic: Any, layer: int) -> tuple[Floats, tuple[Significance, ...]]:
+def _exact(
+    model: nn.Module, images: Tensor, statistic: Any, which: dict[str, Any]
+) -> tuple[Floats, tuple[Significance, ...], tuple[str, ...]]:
     family = family_of(model)
     kind = family.kinds[0] if statistic is None else statistic
     if kind not in EXACT or family.kinds is not SPIKE_DRIVEN:
@@ -312,13 +343,23 @@ def _exact(model: nn.Module, images: Tensor, statistic: Any, layer: int) -> tupl
             f'null="exact" counts the spikes of {", ".join(EXACT)} of a Spike-driven Transformer; for {kind!r} of '
             f'{type(model).__name__} take null="token"'
         )
+    layer = which["layer"]
+    layers = range(len(family.attentions)) if layer == "all" else [layer]
     maps, found = [], []
     for image in images.split(1):
-        unit = attention_map(model, image, kind, layer=layer).unit
+        first = attention_map(model, image, kind, **which)
         with ready(model), torch.inference_mode():
-            tensors, grid, _ = capture(model, image, taps_of(family, kind, layer))
-        counts = spike_counts(kind, tuple(tensors), family.heads, grid)[0].sum((0, 1, 2)).double().cpu().numpy()
-        spikes = tensors[-1].sum((3, 4)).double().cpu().numpy()
-        found.append(assess_distribution(counts.round(), poisson_binomial(spikes.round(), grid[0] * grid[1])))
-        maps.append(counts * unit)
-    return np.stack(maps), tuple(found)
+            taps = tuple(tap for index in layers for tap in taps_of(family, kind, index))
+            tensors, grid, _ = capture(model, image, taps)
+        for spikes in tensors:  # [T, 1, D, h, w]
+            for part in _parts(spikes[:, 0].double().cpu(), family.heads, which):
+                counts = part.sum((0, 1)).round().numpy()
+                found.append(assess_distribution(counts, poisson_binomial(part.sum((2, 3)).round(), counts.size)))
+        maps.append(first.values[0].double().cpu().numpy())
+    return np.stack(maps), tuple(found), first.axes
+
+
+def _parts(spikes: Tensor, heads: int, which: dict[str, Any]) -> list[Tensor]:
+    """Spikes [T, D, h, w] of one layer, cut [.., .., h, w] into the steps and heads that have a map of their own."""
+    rows = list(spikes.split(1) if which["steps"] == "each" else (spikes,))
+    return [part for row in rows for part in (row.chunk(heads, 1) if which["heads"] == "each" else (row,))]
