@@ -113,8 +113,8 @@ def profile(
         raise WrongCommandLine(f"--weights {weights} chooses from a file: give --checkpoint FILE too")
     _check_out(out, resume)
     select_implementation(neurons.value)
-    _set_threads(threads)
-    place = _device(device)
+    set_threads(threads)
+    place = choose_device(device)
     arguments = model_arguments(model_arg, time_steps)
     torch.manual_seed(0)  # untrained weights, too, must be the same in a resumed run
     net = create_model(model, checkpoint=checkpoint, weights=weights.value, pretrained=pretrained, **arguments)
@@ -124,7 +124,7 @@ def profile(
     )
     net = net.to(place)
     if calibrate:
-        _calibrate(net, dataset, loader.dataset.first)
+        calibrate_untrained(net, dataset, loader.dataset.first)
     logger.info(
         "%s: %d images of %d; %s, %d threads",
         data,
@@ -182,7 +182,7 @@ def _check_out(out: Path, resume: bool) -> None:
             pass
 
 
-def _calibrate(net: SpikeDrivenTransformer, dataset: Dataset, indices: Sequence[int]) -> None:
+def calibrate_untrained(net: SpikeDrivenTransformer, dataset: Dataset, indices: Sequence[int]) -> None:
     """Calibrate an untrained model on up to 8 of its first images, and say so in its provenance."""
     from spikeattn.data.batches import collate
     from spikeattn.models.calibrate import calibrate_batch_norm
@@ -195,7 +195,8 @@ def _calibrate(net: SpikeDrivenTransformer, dataset: Dataset, indices: Sequence[
         net.provenance["notes"].append(f"batch norms calibrated on images {', '.join(batch.ids)}")
 
 
-def _set_threads(threads: int | None) -> None:
+def set_threads(threads: int | None) -> None:
+    """CPU threads of torch; None leaves its own choice."""
     import torch
 
     if threads is None:
@@ -205,7 +206,8 @@ def _set_threads(threads: int | None) -> None:
     torch.set_num_threads(threads)
 
 
-def _device(name: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
+    """The device of that name; an error where there is none."""
     import torch
 
     if name == "auto":
