@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import spikingjelly
@@ -14,6 +16,42 @@ from torch import Tensor, nn
 
 from spikeattn.models.neurons import implementation_in_use
 from spikeattn.version import __version__
+
+# Settings that move rounding and nothing else (another kernel, another order of sums); all others change the counts.
+MIXABLE = (
+    "device",
+    "device_name",
+    "neurons",
+    "threads",
+    "path",
+    "tf32",
+    "cudnn_benchmark",
+    "spikeattn",
+    "torch",
+    "spikingjelly",
+    "timm",
+    "data.spec",
+    "data.versions",
+    "model.neurons",
+)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One entry in which two records of settings differ.
+
+    Attributes:
+        name: dotted.
+        mixable: whether counts may still be joined if the user wants it.
+    """
+
+    name: str
+    old: Any
+    new: Any
+
+    @property
+    def mixable(self) -> bool:
+        return any(self.name == entry or self.name.startswith(f"{entry}.") for entry in MIXABLE)
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -43,6 +81,7 @@ def provenance_of(model: nn.Module, loader: Iterable[Any], images: Tensor | None
     cuda = device.type == "cuda"
     settings = {
         "model": getattr(model, "provenance", {}),
+        "weights_sha256": weights_hash(model),
         "data": data.provenance() if hasattr(data, "provenance") else None,
         "device": device.type,
         "device_name": torch.cuda.get_device_name(device) if cuda else platform.processor() or platform.machine(),
@@ -62,12 +101,21 @@ def provenance_of(model: nn.Module, loader: Iterable[Any], images: Tensor | None
     return {"settings": plain, "python": platform.python_version(), "platform": platform.platform()}
 
 
-def first_difference(old: Any, new: Any, name: str = "") -> tuple[str, Any, Any] | None:
-    """Dotted name, old and new value of the first entry in which two records differ; None if they are equal."""
+def weights_hash(model: nn.Module) -> str:
+    """Sha256 of every parameter and buffer of a model: name, type, shape and bits."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        if isinstance(tensor, Tensor):
+            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def differences(old: Any, new: Any, name: str = "") -> Iterator[Difference]:
+    """The entries in which two records of settings differ, in their order."""
     if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
-        return None if old == new else (name, old, new)
+        if old != new:
+            yield Difference(name, old, new)
+        return
     for key in {**old, **new}:
-        found = first_difference(old.get(key), new.get(key), f"{name}.{key}" if name else key)
-        if found is not None:
-            return found
-    return None
+        yield from differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)

@@ -22,7 +22,7 @@ from spikeattn.energy.statistics import CONFIDENCE, REPLICATES, images_by_label,
 from spikeattn.energy.twins import dense_twin
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.recording.counts import FILE, Counts
-from spikeattn.recording.folder import LEDGER
+from spikeattn.recording.folder import LEDGER, interrupted
 from spikeattn.recording.ledger import Ledger
 
 
@@ -48,6 +48,8 @@ class Profile:
         path = Path(path)
         if not path.is_dir():
             raise SpikeattnError(f"{path}: no such folder; expected the folder that `spikeattn profile --out` wrote")
+        if interrupted(path) and not (path / LEDGER).is_file():
+            raise SpikeattnError(f"{path}: an interrupted run without {FILE}; finish it with --resume")
         if not (path / LEDGER).is_file():
             raise SpikeattnError(
                 f"{path}: no run there (it has no {LEDGER}); expected the folder that `spikeattn profile --out` wrote"

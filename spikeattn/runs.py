@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from spikeattn.data.loaders import batches_of, check_finite, n_samples, shuffles
+from spikeattn.data.takes import WHOLE, Shard, Take
+from spikeattn.distributed import Ranks
 from spikeattn.errors import SpikeattnError
-from spikeattn.provenance import describe, device_of, first_difference, provenance_of
+from spikeattn.finishing import check_origin, check_settings, finish, in_memory, nothing_to_profile
+from spikeattn.provenance import describe, device_of, provenance_of
 from spikeattn.recording import neurons as nodes
-from spikeattn.recording.counting import kind_of
-from spikeattn.recording.counts import Counts, batch_table, merge
-from spikeattn.recording.folder import Part, PartWriter, RunFolder, join
+from spikeattn.recording.counts import batch_table
+from spikeattn.recording.folder import RunFolder
 from spikeattn.recording.ledger import Ledger
 from spikeattn.recording.origins import tensors_in
+from spikeattn.recording.parts import Part, PartWriter, origin
 from spikeattn.recording.probe import probe
 from spikeattn.recording.recorder import Recorder
 from spikeattn.recording.taps import Forward, Plan, call_model, plan
 from spikeattn.results import Profile
+from spikeattn.watch import Bar
+
+SAVE_EVERY = 30.0  # seconds
 
 
 def profile(
@@ -40,6 +46,10 @@ def profile(
     strict: bool = False,
     progress: bool = False,
     provenance: dict[str, Any] | None = None,
+    shard: Shard | str = WHOLE,
+    ranks: Ranks | None = None,
+    allow_mixed: bool = False,
+    save_every: float = SAVE_EVERY,
 ) -> Profile:
     """Count every spike of `model` on every image of `loader`.
 
@@ -62,31 +72,39 @@ def profile(
         strict: an operation on spikes that cannot be counted is an error instead of an entry in the result.
         progress: a bar on standard error.
         provenance: further entries to keep with the result.
+        shard: "i/n" for every n-th batch from i on; `spikeattn.shards.merge_shards` joins the folders of all n.
+        ranks: processes that share the work, from `spikeattn.distributed.join`; every one of them calls `profile` with
+            the same arguments, and gets the same result.
+        allow_mixed: resume although the device, threads or versions are others than before.
+        save_every: seconds of work that an interruption may cost at most.
 
     Raises:
         SpikeattnError: no neurons, no images, NaN, batches of different shape, an unusable folder, a network whose
-            images influence each other.
+            images influence each other, another rank that failed.
     """
     if not plain:
         raise SpikeattnError("plain=False: this version has one path, the model as it is; leave plain out")
-    if resume and out is None:
-        raise SpikeattnError("resume needs the folder of the interrupted run: give out=")
+    shard, ranks = Shard.parse(shard) if isinstance(shard, str) else shard, ranks or Ranks()
+    if out is None and (resume or shard != WHOLE or ranks.size > 1):
+        raise SpikeattnError("resume, shards and ranks need the folder of the run: give out=")
     if not isinstance(model, nn.Module):
         raise SpikeattnError(f"the model is {type(model).__name__}; give a torch module, and other calls as forward=")
     model = nodes.unwrap(model)
     run = _Run(model, forward, {"neurons": neurons, "time_steps": time_steps, "layout": layout}, strict, provenance)
+    run.shard, run.ranks, run.progress, run.save_every = shard, ranks, progress, save_every
     if out is None:
-        return run.execute(loader, None, progress)
-    with RunFolder(out, resume) as folder:
-        if resume:
-            _check_settings(folder.ledger(), provenance_of(model, loader)["settings"])
-        if folder.finished():
-            return Profile.load(folder.path)
-        return run.execute(loader, folder, progress)
+        return run.in_memory(loader)
+    with run.folder(out, resume) as folder:
+        return run.in_folder(loader, folder, allow_mixed)
 
 
 class _Run:
     """The state of one call of `profile`."""
+
+    shard: Shard = WHOLE
+    ranks: Ranks = Ranks()
+    progress = False
+    save_every = SAVE_EVERY
 
     def __init__(
         self,
@@ -102,71 +120,138 @@ class _Run:
         nodes.find_neurons(model, options["neurons"])
         _check_weights(model)
 
-    def execute(self, loader: Iterable[Any], folder: RunFolder | None, progress: bool) -> Profile:
-        earlier = folder.parts() if folder is not None else []
-        writer = PartWriter(folder)
+    def in_memory(self, loader: Iterable[Any]) -> Profile:
+        """The result of a run that writes nothing."""
+        writer = PartWriter(None, self.save_every)
+        ledger = self._execute(loader, Take(), (), None, writer)
+        if ledger is None or all(part.table is None for part in writer.done):
+            raise nothing_to_profile(writer.done)
+        return in_memory(writer.done, ledger, shuffled=shuffles(loader))
+
+    @contextmanager
+    def folder(self, out: str | Path, resume: bool) -> Iterator[RunFolder]:
+        """The folder of the run on every rank: rank 0 locks and checks it, the others follow."""
+        if self.ranks.rank == 0:
+            with RunFolder(out, resume) as folder:
+                yield folder
+        else:
+            self.ranks.share(None)
+            with RunFolder(out, resume, follows=True) as folder:
+                yield folder
+
+    def in_folder(self, loader: Iterable[Any], folder: RunFolder, allow_mixed: bool) -> Profile:
+        """The result of a run that other processes have begun, or may have to end."""
+        settings = provenance_of(self.model, loader)["settings"]
+        earlier = self._earlier(folder, settings, allow_mixed) if self.ranks.rank == 0 else ()
+        if self.ranks.rank == 0 and self.ranks.size > 1:
+            folder.share()
+            self.ranks.share(None)
+        done = frozenset(number for part in earlier for number in part.batches)
+        finished, done, theirs = self.ranks.share((folder.finished(), done, settings))
+        check_settings(theirs, settings, f"rank {self.ranks.rank}, beside rank 0", allow_mixed)
+        if finished:
+            return Profile.load(folder.path)
+        take = Take(done, self.shard, self.ranks.rank, self.ranks.size)
+        writer = PartWriter(folder.write, self.save_every)
+        self._check_shard(loader)
+        self._execute(loader, take, earlier, folder, writer)
+        if self.ranks.rank == 0:
+            self._finish(folder, loader, writer.waiting)
+        self.ranks.wait("merged")
+        return Profile.load(folder.path)
+
+    def _earlier(self, folder: RunFolder, settings: dict[str, Any], allow_mixed: bool) -> Sequence[Part]:
+        """What interrupted processes have left, once it is known to belong to this run."""
+        ledger = folder.ledger() if folder.resume else None
+        if ledger is None:
+            return ()
+        check_settings(ledger.provenance.get("settings", {}), settings, "resume", allow_mixed)
+        was = ledger.provenance.get("shard")
+        if was != (None if self.shard == WHOLE else str(self.shard)):
+            raise SpikeattnError(
+                f"resume: the shard is {self.shard} now and was {was or WHOLE}; repeat it, or give another folder"
+            )
+        parts = folder.parts()
+        check_origin(parts, ledger, allow_mixed=True)  # a mixture that exists was allowed
+        return parts
+
+    def _check_shard(self, loader: Iterable[Any]) -> None:
+        batches = getattr(getattr(loader, "dataset", None), "total", None)
+        if batches is not None and self.shard.index >= batches:
+            raise SpikeattnError(
+                f"shard {self.shard}: the run has {batches} batches, so there is none for this shard; give at most "
+                f"{batches} shards, or smaller batches"
+            )
+
+    def _finish(self, folder: RunFolder, loader: Iterable[Any], unread: Sequence[Part]) -> None:
+        parts, ledger = folder.parts(), folder.ledger()
+        if ledger is None or all(part.table is None for part in parts):
+            folder.discard()
+            raise nothing_to_profile([*parts, *unread])
+        check_origin(parts, ledger, allow_mixed=True)  # every rank's settings have been checked when it started
+        finish(folder, parts, ledger, shuffled=shuffles(loader))
+
+    def _execute(
+        self,
+        loader: Iterable[Any],
+        take: Take,
+        earlier: Sequence[Part],
+        folder: RunFolder | None,
+        writer: PartWriter,
+    ) -> Ledger | None:
+        """Run what is to be taken, and leave the model and torch as they were."""
         modes = {module: module.training for module in self.model.modules()}
+        benchmark, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, False
         self.model.eval()
+        total = n_samples(loader, self.shard)
+        bar = Bar(total, earlier, self.progress and take.rank == 0, self.progress and take.rank > 0)
         try:
             with nodes.uncompiled():
-                ledger = self._pass(loader, earlier, folder, writer, progress)
+                ledger = self._pass(loader, take, folder, writer, bar)
+            writer.flush()
+            self.ranks.wait("counted", lambda: bar.show(self.ranks.others()))
+            return ledger
         finally:
+            torch.backends.cudnn.benchmark = benchmark
             for module, training in modes.items():
                 module.training = training
             nodes.reset(self.model)
+            bar.close()
             writer.flush()
-        everything = join(folder.parts() if folder is not None else writer.done)
-        if ledger is None and folder is not None:
-            ledger = folder.ledger()
-        if everything.table is None or ledger is None:
-            names = "; ".join(f"{name}: {reason}" for name, reason in everything.skipped[:3])
-            if folder is not None:
-                folder.discard()
-            raise SpikeattnError(
-                f"the loader gave no image to profile; {len(everything.skipped)} could not be read. {names}".strip()
-            )
-        ledger = _settle(ledger, everything)
-        counts = Counts(merge([everything.table], ledger), ledger)
-        skipped = [{"id": name, "reason": reason} for name, reason in everything.skipped]
-        provenance = {**ledger.provenance, "skipped": skipped}
-        warnings = _warnings(ledger, counts, everything, shuffles(loader))
-        ledger = replace(ledger, warnings=warnings, provenance=provenance)
-        counts.ledger = ledger
-        if folder is None:
-            return Profile(ledger, counts)
-        folder.finish(counts, ledger)
-        return Profile.load(folder.path)
 
     def _pass(
-        self, loader: Iterable[Any], earlier: list[Part], folder: RunFolder | None, writer: PartWriter, progress: bool
+        self, loader: Iterable[Any], take: Take, folder: RunFolder | None, writer: PartWriter, bar: Bar
     ) -> Ledger | None:
-        """Run every batch that is in no earlier part; the ledger, or None where nothing was left to run."""
-        done = {number for part in earlier for number in part.batches}
-        seen = sum(len(part.skipped) + (0 if part.table is None else part.table.num_rows) for part in earlier)
+        """Run every batch that is to be taken; the ledger, or None where there was none to run."""
         made: Plan | None = None
         recorder: Recorder | None = None
-        bar = tqdm(total=n_samples(loader), initial=seen, unit="image", disable=not progress, smoothing=0.1)
         try:
-            for batch in batches_of(loader, done):
-                skipped = tuple((item.id, item.reason) for item in batch.skipped)
+            for batch, mine in batches_of(loader, take):
+                skipped = tuple((item.index, item.id, item.reason) for item in batch.skipped)
                 if len(batch.images) == 0:
-                    writer.add(Part((batch.number,), {}, skipped, None))
-                    bar.update(len(skipped))
+                    if mine:
+                        writer.add(Part((batch.number,), {}, skipped, None))
+                        bar.add(len(skipped))
                     continue
                 check_finite(batch)
                 images = batch.images.to(self.device, non_blocking=True)
                 if made is None or recorder is None:
                     made = self._plan(images, loader, folder)
+                    writer.origin = origin(made.ledger)
+                    bar.start(made.ledger)
                     recorder = Recorder(self.model, made).__enter__()
+                if not mine:
+                    continue
                 nodes.reset(self.model)
                 with torch.no_grad(), recorder.watching(len(images)) as tally:
                     output = self.forward(self.model, images)
                     counts = tally.collect(next(tensors_in(output), None))
                 table = batch_table(counts, batch.index.tolist(), batch.ids, batch.labels.tolist())
                 writer.add(Part((batch.number,), counts.flags, skipped, table))
-                bar.update(len(images) + len(skipped))
+                bar.add(len(images) + len(skipped), counts.counts)
+                self.ranks.tell(**bar.state)
+                bar.show(self.ranks.others())
         finally:
-            bar.close()
             if recorder is not None:
                 recorder.__exit__()
         return made.ledger if made is not None else None
@@ -182,10 +267,17 @@ class _Run:
                 "strict to have them listed in the result"
             )
         provenance = provenance_of(self.model, loader, images) | self.extra
+        if self.shard != WHOLE:
+            provenance["shard"] = str(self.shard)
         ledger = replace(made.ledger, model=describe(self.model), provenance=provenance)
-        if folder is not None:
-            _check_same(folder.ledger(), ledger)
-            folder.save_ledger(ledger)
+        if folder is not None and self.ranks.rank == 0:
+            earlier = folder.ledger()
+            if earlier is None:
+                folder.start(ledger)
+            elif earlier.hash() != ledger.hash():
+                raise SpikeattnError(
+                    "resume: the folder holds counts of another model or input size; give another folder"
+                )
         return replace(made, ledger=ledger)
 
 
@@ -193,71 +285,3 @@ def _check_weights(model: nn.Module) -> None:
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise SpikeattnError(f"weight {name} of the model holds NaN or infinite values; load an intact checkpoint")
-
-
-def _check_same(earlier: Ledger | None, now: Ledger) -> None:
-    """A resumed run must be the same run, seen from its first batch."""
-    if earlier is not None and earlier.hash() != now.hash():
-        raise SpikeattnError("resume: the folder holds counts of another model or input size; give another folder")
-
-
-def _check_settings(earlier: Ledger | None, now: dict[str, Any]) -> None:
-    """A resumed run must have the settings it was started with; the ledger's hash covers the input's shape."""
-    if earlier is None:
-        return
-    old = dict(earlier.provenance.get("settings", {}))
-    if difference := first_difference({**old, "input": None}, {**now, "input": None}):
-        name, was, given = difference
-        raise SpikeattnError(
-            f"resume: {name} is {given!r} now and was {was!r}; the counts would not belong together. Repeat the run's "
-            "settings, or give another folder"
-        )
-
-
-def _settle(ledger: Ledger, everything: Part) -> Ledger:
-    """Decide the kind of every tensor once, from what the whole run has seen."""
-    flags = everything.flags
-    if ledger.static_input and flags["input"][3]:
-        raise SpikeattnError(
-            "the model's input is the same at every time step in the first batch and varies in a later one; give "
-            "frames [B, T, C, H, W] throughout, or images [B, C, H, W] throughout"
-        )
-    tensors = tuple(replace(t, kind=kind_of(*flags[t.name][:3])) if t.name in flags else t for t in ledger.tensors)
-    return replace(ledger, tensors=tensors)
-
-
-def _warnings(ledger: Ledger, counts: Counts, everything: Part, shuffled: bool) -> tuple[str, ...]:
-    found = list(ledger.warnings)
-    if shuffled:
-        found.append(
-            "shuffled: the loader shuffles, so an image's number is the order it came in; do not compare this run with "
-            "another one image by image"
-        )
-    largest, classes = int(counts.rows["label"].max()), ledger.model.get("config", {}).get("num_classes")
-    if classes is not None and largest >= classes:
-        found.append(f"labels: the largest is {largest} and the model has {classes} outputs; accuracy has no meaning")
-    if ledger.model.get("trained") is False:
-        found.append("untrained: the weights are random, so these rates and energies describe nothing")
-    neurons = [t.name for t in ledger.tensors if t.maker == "neuron"]
-    real = [t.name for t in ledger.tensors if t.maker == "neuron" and t.kind == "real"]
-    if real:
-        found.append(
-            f"real: {len(real)} neuron tensors hold real values, the first is {real[0]}; the layers behind are charged "
-            "as multiply-accumulates"
-        )
-    silent = [name for name in neurons if not counts.column("nnz", name).any()]
-    if silent and len(silent) == len(neurons):
-        found.append(
-            f"all-silent: no neuron fired on any of the {counts.n_images} images; check the input's scale and the "
-            "weights"
-        )
-    elif silent:
-        found.append(f"silent: {len(silent)} of {len(neurons)} neuron tensors never fired, the first is {silent[0]}")
-    if everything.skipped:
-        names = ", ".join(f"{name} ({reason})" for name, reason in everything.skipped[:3])
-        more = " and others, all named in model.json" if len(everything.skipped) > 3 else ""
-        found.append(f"skipped: {len(everything.skipped)} images could not be read: {names}{more}")
-    if ledger.uncounted:
-        names = ", ".join(dict.fromkeys(u.op for u in ledger.uncounted))
-        found.append(f"uncounted: {len(ledger.uncounted)} operations have no counting rule ({names})")
-    return tuple(found)

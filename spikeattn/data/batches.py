@@ -6,7 +6,7 @@ flips thousands of spikes. So workers, ranks and resumed runs all take whole bat
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -121,6 +121,7 @@ class Batches(torch.utils.data.Dataset):
         self.first = plan[0]
         self.total = len(plan)
         self.n_samples = sum(len(indices) for indices in plan)
+        self.plan = plan
         done = set(skip_batches)
         self.todo = [(number, indices) for number, indices in enumerate(plan) if number not in done]
 
@@ -130,6 +131,14 @@ class Batches(torch.utils.data.Dataset):
     def __getitem__(self, i: int) -> Batch:
         number, indices = self.todo[i]
         return collate(self.dataset, indices, number)
+
+    def read(self, number: int) -> Batch:
+        """Any batch of the plan, also one that is not to be done."""
+        return collate(self.dataset, self.plan[number], number)
+
+    def samples_in(self, numbers: Iterable[int]) -> int:
+        """Samples of the planned batches with these numbers."""
+        return sum(len(self.plan[number]) for number in numbers)
 
     def provenance(self) -> dict[str, Any]:
         """The data set's provenance and the choice of samples: two runs may share batches only if these are equal."""

@@ -10,44 +10,75 @@ from torch import Tensor
 from torch.utils.data import RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
 from spikeattn.data.batches import Batch, Batches, make_loader
+from spikeattn.data.takes import EVERYTHING, WHOLE, Shard, Take
 from spikeattn.errors import SpikeattnError
 
 _EXPECTED = "expected (images, labels) or images, with images a tensor [B, C, H, W] or [B, T, C, H, W]"
 
 
-def batches_of(loader: Iterable[Any], done: set[int]) -> Iterator[Batch]:
-    """The batches of a loader that are not done yet, each as a `Batch`.
+def batches_of(loader: Iterable[Any], take: Take = EVERYTHING) -> Iterator[tuple[Batch, bool]]:
+    """The batches of a loader that this process takes, each as a `Batch`, and True.
 
-    Loaders of `make_loader` skip what is done without reading it; any other loader is read through, and its images are
-    numbered in the order they come.
+    The first batch with an image in it comes with False where it is another's: every rank, shard and resumed run must
+    learn the structure of the model from the same images. Loaders of `make_loader` read nothing else; any other loader
+    is read through, and its images are numbered in the order they come.
 
     Raises:
         SpikeattnError: no loader, a batch that is neither (images, labels) nor images, or a loader that shuffles where
-            batches are already done: its next batches would be other images than those that are missing.
+            batches are already done or another rank's: nobody could tell which images are missing.
     """
     if not isinstance(loader, Iterable):
         raise SpikeattnError(f"the loader is {type(loader).__name__}; give an iterable of batches: {_EXPECTED}")
-    if done and shuffles(loader):
+    if shuffles(loader) and (take.done or take.ranks > 1 or take.shard.of > 1):
         raise SpikeattnError(
-            "resume: the loader shuffles, so the images that are missing cannot be told; give it with shuffle=False"
+            "resume, ranks and shards: the loader shuffles, so the images that are missing cannot be told; give it "
+            "with shuffle=False"
         )
     batches = getattr(loader, "dataset", None)
-    if isinstance(batches, Batches):
-        if done:
-            skipped = set(range(batches.total)) - {number for number, _ in batches.todo}
-            workers = getattr(loader, "num_workers", 0)
-            loader = make_loader(batches.dataset, **batches.choice, workers=workers, skip_batches=done | skipped)
-        try:
-            yield from loader
-        except SpikeattnError as error:  # of a worker process: torch puts its traceback before the message
-            raise SpikeattnError(str(error).rpartition("SpikeattnError: ")[2].strip()) from error
-        return
-    start = 0
+    try:
+        if isinstance(batches, Batches):
+            yield from _of_plan(loader, batches, take)
+        else:
+            yield from _in_order(loader, take)
+    except SpikeattnError as error:  # of a worker process: torch puts its traceback before the message
+        raise SpikeattnError(str(error).rpartition("SpikeattnError: ")[2].strip()) from error
+
+
+def _of_plan(loader: Any, batches: Batches, take: Take) -> Iterator[tuple[Batch, bool]]:
+    """Batches of a `make_loader` loader; its own `skip_batches` stay skipped."""
+    left_out = set(range(batches.total)) - {number for number, _ in batches.todo}
+    mine = [number for number in take.of_plan(batches.total) if number not in left_out]
+    if len(mine) < len(batches.todo):
+        others = set(range(batches.total)) - set(mine)
+        workers, pinned = getattr(loader, "num_workers", 0), getattr(loader, "pin_memory", False)
+        loader = make_loader(
+            batches.dataset, **batches.choice, workers=workers, skip_batches=others, pin_memory=pinned
+        )
+    led, ahead = False, 0
+    for batch in loader if mine else ():
+        while not led and ahead < batch.number:
+            first = batches.read(ahead)
+            led, ahead = len(first.images) > 0, ahead + 1
+            if led:
+                yield first, False
+        led, ahead = led or len(batch.images) > 0, batch.number + 1
+        yield batch, True
+    while mine and not led and ahead < batches.total:
+        first = batches.read(ahead)
+        led, ahead = len(first.images) > 0, ahead + 1
+        if led:
+            yield first, False
+
+
+def _in_order(loader: Iterable[Any], take: Take) -> Iterator[tuple[Batch, bool]]:
+    start, led = 0, False
     for number, item in enumerate(loader):
         batch = _as_batch(item, number, start)
         start += len(batch.images)
-        if number not in done:
-            yield batch
+        mine = number in take
+        if mine or (not led and len(batch.images)):
+            yield batch, mine
+        led = led or len(batch.images) > 0
 
 
 def _as_batch(item: Any, number: int, start: int) -> Batch:
@@ -96,11 +127,11 @@ def shuffles(loader: Any) -> bool:
     return isinstance(sampler, (RandomSampler, SubsetRandomSampler, WeightedRandomSampler))
 
 
-def n_samples(loader: Iterable[Any]) -> int | None:
-    """Number of samples a loader will give, None where it does not say."""
+def n_samples(loader: Iterable[Any], shard: Shard = WHOLE) -> int | None:
+    """Number of samples a loader will give to one shard, None where it does not say."""
     batches = getattr(loader, "dataset", None)
     if isinstance(batches, Batches):
-        return batches.n_samples
+        return batches.samples_in(Take(shard=shard).of_plan(batches.total))
     return len(batches) if hasattr(batches, "__len__") else None
 
 

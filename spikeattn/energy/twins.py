@@ -196,7 +196,7 @@ def measure_gamma(ann: nn.Module, loader: Iterable[Any]) -> pd.DataFrame:
             for path, module in ann.named_modules():
                 if isinstance(module, kinds):
                     handles.append(module.register_forward_pre_hook(tap(path)))
-            for batch in batches_of(loader, set()):
+            for batch, _ in batches_of(loader):
                 if len(batch.images):
                     images = batch.images.to(device)
                     first = images[:1] if first is None else first

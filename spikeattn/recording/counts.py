@@ -8,19 +8,18 @@ fan-out depends on the position), pairs and pairs_abs (spike pairs of a matrix p
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from spikeattn.errors import SpikeattnError
+from spikeattn.recording import files
 from spikeattn.recording.ledger import Ledger
 from spikeattn.recording.tally import BatchCounts
 
@@ -75,11 +74,14 @@ class Counts:
         return cls(path, ledger)
 
     def _read(self, names: Sequence[str]) -> pa.Table:
-        return (
-            pq.read_table(self._table, columns=list(names))
-            if isinstance(self._table, Path)
-            else self._table.select(names)
-        )
+        if not isinstance(self._table, Path):
+            return self._table.select(names)
+        try:
+            return pq.read_table(self._table, columns=list(names), page_checksum_verification=True)
+        except (pa.ArrowException, OSError) as error:
+            raise SpikeattnError(
+                f"{self._table}: damaged ({' '.join(str(error).split())}); profile again or restore it"
+            ) from error
 
     @property
     def rows(self) -> pd.DataFrame:
@@ -115,15 +117,27 @@ class Counts:
 
     def save(self, path: str | Path) -> Path:
         """Write the table as Parquet; the file appears whole or not at all."""
-        path = Path(path)
-        table = self._table if isinstance(self._table, pa.Table) else pq.read_table(self._table)
-        origin = {"ledger": self.ledger.hash(), "settings": self.ledger.settings_hash(), "time_steps": self.time_steps}
-        meta = {_META: json.dumps(origin)}
-        part = path.with_name(path.name + ".part")
-        pq.write_table(table.replace_schema_metadata(meta), part, row_group_size=_ROW_GROUP, compression="zstd")
-        _sync(part)
-        part.replace(path)
-        return path
+        table = self._table if isinstance(self._table, pa.Table) else self._read(self.columns)
+        groups = (table.slice(start, _ROW_GROUP) for start in range(0, table.num_rows, _ROW_GROUP))
+        return write_counts(groups, self.ledger, path)
+
+
+def write_counts(groups: Iterable[pa.Table], ledger: Ledger, path: str | Path) -> Path:
+    """Write tables of rows, one row group each, as the count table of a ledger; at least one."""
+    path = Path(path)
+    origin = {"ledger": ledger.hash(), "settings": ledger.settings_hash(), "time_steps": ledger.time_steps}
+    writer: pq.ParquetWriter | None = None
+    with files.whole(path) as part:
+        try:
+            for group in groups:
+                group = group.combine_chunks().replace_schema_metadata({_META: json.dumps(origin)})
+                if writer is None:
+                    writer = pq.ParquetWriter(part, group.schema, compression="zstd", write_page_checksum=True)
+                writer.write_table(group, row_group_size=_ROW_GROUP)
+        finally:
+            if writer is not None:
+                writer.close()
+    return path
 
 
 def batch_table(counts: BatchCounts, index: Sequence[int], ids: Sequence[str], labels: Sequence[int]) -> pa.Table:
@@ -144,28 +158,52 @@ def batch_table(counts: BatchCounts, index: Sequence[int], ids: Sequence[str], l
 
 
 def merge(tables: Iterable[pa.Table], ledger: Ledger) -> pa.Table:
-    """All rows, sorted by index, in their final types: int64, but float64 for sums of |value| of real tensors.
+    """All rows, sorted by index, in their final types, as one table; see `row_groups`."""
+    return pa.concat_tables(list(row_groups(list(tables), ledger))).combine_chunks()
+
+
+def row_groups(tables: Sequence[pa.Table], ledger: Ledger, rows: int = _ROW_GROUP) -> Iterator[pa.Table]:
+    """All rows, sorted by index, in tables of `rows` rows; only one of these is in memory at a time.
+
+    Final types are int64, but float64 for sums of |value| of real tensors.
 
     Raises:
-        SpikeattnError: an index stands twice.
+        SpikeattnError: an index stands twice, or the tables have different columns.
     """
-    table = pa.concat_tables(list(tables)).sort_by("index")
-    index = table["index"]
-    if len(pc.unique(index)) != len(index):
-        values, repeats = np.unique(index.to_numpy(), return_counts=True)
+    names = tables[0].column_names
+    if stranger := next((table for table in tables if sorted(table.column_names) != sorted(names)), None):
+        differing = sorted(set(stranger.column_names) ^ set(names))
         raise SpikeattnError(
-            f"image number {values[repeats > 1][0]} stands twice in the counts; batches must not overlap"
+            f"the parts of this run do not count the same: {', '.join(differing[:3])} stands in some of them only; "
+            "they come from different versions or models"
+        )
+    tables = [_by_index(table.select(names)) for table in tables]
+    positions = [table["index"].to_numpy() for table in tables]
+    everything = np.sort(np.concatenate(positions))
+    if (repeated := np.flatnonzero(everything[1:] == everything[:-1])).size:
+        raise SpikeattnError(
+            f"image number {everything[repeated[0]]} stands twice in the counts; batches must not overlap"
         )
     real = {f"abs:{t.name}" for t in ledger.tensors if t.kind == "real"}
     real |= {f"fan_abs:{s.name}" for s in ledger.synapses if ledger.tensor(s.input).kind == "real"}
+    for start in range(0, len(everything), rows):
+        first, last = everything[start], everything[min(start + rows, len(everything)) - 1]
+        pieces = []
+        for table, index in zip(tables, positions, strict=True):
+            low, high = np.searchsorted(index, first), np.searchsorted(index, last, side="right")
+            if high > low:
+                pieces.append(table.slice(low, high - low))
+        yield _typed(_by_index(pa.concat_tables(pieces).combine_chunks()), real)
+
+
+def _by_index(table: pa.Table) -> pa.Table:
+    index = table["index"].to_numpy()
+    return table if bool((index[1:] >= index[:-1]).all()) else table.take(pa.array(np.argsort(index, kind="stable")))
+
+
+def _typed(table: pa.Table, real: set[str]) -> pa.Table:
     columns = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         whole = pa.types.is_floating(column.type) and name.rsplit(":", 1)[0] not in real
         columns[name] = column.cast(pa.int64()) if whole else column
-    return pa.table(columns).combine_chunks()
-
-
-def _sync(path: Path) -> None:
-    """Have the file on the disk before its name appears."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    return pa.table(columns)

@@ -113,7 +113,7 @@ def test_samples_of_different_shapes_are_named():
     with pytest.raises(SpikeattnError, match=r"n/2 has shape \[1, 3, 2\] and n/0 has \[1, 2, 2\]"):
         list(make_loader(Numbers(4, odd=2)))
     with pytest.raises(SpikeattnError, match=r"^n/2 has shape") as caught:  # of a worker: without its traceback
-        list(batches_of(make_loader(Numbers(4, odd=2), workers=1), set()))
+        list(batches_of(make_loader(Numbers(4, odd=2), workers=1)))
     assert "Traceback" not in str(caught.value)
 
 

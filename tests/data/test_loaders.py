@@ -9,19 +9,21 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from spikeattn.data import make_loader, open_dataset
 from spikeattn.data.loaders import batches_of, shuffles
+from spikeattn.data.takes import Take
 from spikeattn.errors import SpikeattnError
 
+DONE = Take(done=frozenset({0}))
 IMAGES, LABELS = torch.rand(6, 1, 4, 4), torch.arange(6)
 
 
 @pytest.mark.parametrize("labels", [LABELS, LABELS.tolist(), LABELS.numpy(), LABELS.float(), LABELS[:, None]])
 def test_labels_may_be_any_whole_numbers(labels):
-    (batch,) = batches_of([(IMAGES, labels)], set())
+    ((batch, _),) = batches_of([(IMAGES, labels)])
     assert batch.labels.tolist() == LABELS.tolist() and batch.labels.dtype == torch.int64
 
 
 def test_images_may_come_alone_and_in_several_batches():
-    batches = list(batches_of([IMAGES[:4], (IMAGES[4:],)], set()))
+    batches = [batch for batch, _ in batches_of([IMAGES[:4], (IMAGES[4:],)])]
     assert [b.index.tolist() for b in batches] == [[0, 1, 2, 3], [4, 5]]
     assert {label for b in batches for label in b.labels.tolist()} == {-1}
 
@@ -41,19 +43,19 @@ def test_images_may_come_alone_and_in_several_batches():
 )
 def test_what_cannot_be_taken_is_named(loader, message):
     with pytest.raises(SpikeattnError, match=message):
-        list(batches_of(loader, set()))
+        list(batches_of(loader))
 
 
 def test_a_resumed_run_refuses_a_loader_that_shuffles():
     data = TensorDataset(IMAGES, LABELS)
     mixed, ordered = DataLoader(data, batch_size=2, shuffle=True), DataLoader(data, batch_size=2)
     assert shuffles(mixed) and not shuffles(ordered) and not shuffles([IMAGES])
-    assert [b.number for b in batches_of(ordered, {0})] == [1, 2]
-    assert len(list(batches_of(mixed, set()))) == 3
+    assert [(b.number, mine) for b, mine in batches_of(ordered, DONE)] == [(0, False), (1, True), (2, True)]
+    assert len(list(batches_of(mixed))) == 3
     with pytest.raises(SpikeattnError, match="the loader shuffles"):
-        list(batches_of(mixed, {0}))
+        list(batches_of(mixed, DONE))
 
 
 def test_a_resumed_run_leaves_out_what_its_loader_left_out():
     loader = make_loader(open_dataset("digits"), batch_size=100, skip_batches={1})
-    assert [b.number for b in batches_of(loader, {0})] == [2, 3]
+    assert [(b.number, mine) for b, mine in batches_of(loader, DONE)] == [(0, False), (2, True), (3, True)]

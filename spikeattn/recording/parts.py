@@ -1,0 +1,174 @@
+"""Parts: whole batches of a run in one Arrow file each, with what a merged run needs to know of them.
+
+A part carries the checksum of its content in its name, and says which model and which settings its counts belong to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from spikeattn.errors import SpikeattnError
+from spikeattn.recording import files
+from spikeattn.recording.ledger import Ledger
+
+_META = b"spikeattn"
+_CHUNK = 1 << 22
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of whole batches.
+
+    Attributes:
+        batches: numbers of the batches, also of those whose images could all not be read.
+        flags: value flags by tensor, joined over the batches.
+        skipped: (index, id, reason) of images that could not be read.
+        table: the rows; None where every image was skipped.
+        ledger: hash of the ledger the counts belong to.
+        settings: what the counts were made with.
+        source: the file it was read from, None in memory.
+    """
+
+    batches: tuple[int, ...]
+    flags: Mapping[str, tuple[bool, ...]] = field(default_factory=dict)
+    skipped: tuple[tuple[int, str, str], ...] = ()
+    table: pa.Table | None = None
+    ledger: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    source: Path | None = None
+
+    @property
+    def images(self) -> int:
+        """Images in it, unreadable ones included."""
+        return len(self.skipped) + (0 if self.table is None else self.table.num_rows)
+
+
+class PartWriter:
+    """Collects batches into parts, at most one per `seconds`.
+
+    Args:
+        write: takes a part that is complete; without it parts stay in memory, in `done`.
+        seconds: how much work an interruption may cost.
+
+    Attributes:
+        origin: what parts say of their origin, see the function `origin`; to be set once the model is known.
+        waiting, done: batches that are in no part yet, and parts in memory.
+    """
+
+    def __init__(self, write: Callable[[Part], None] | None, seconds: float) -> None:
+        self._write, self._seconds = write, seconds
+        self._last = time.monotonic()
+        self.waiting: list[Part] = []
+        self.done: list[Part] = []
+        self.origin: dict[str, Any] = {}
+
+    def add(self, part: Part) -> None:
+        """Take one batch."""
+        self.waiting.append(part)
+        if time.monotonic() - self._last >= self._seconds:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is waiting; it is kept until it has been written, and until its `origin` is known."""
+        if self.waiting and (self.origin or self._write is None):
+            part = replace(join(self.waiting), **self.origin)
+            if self._write is not None:
+                self._write(part)
+            else:
+                self.done.append(part)
+            self.waiting = []
+        self._last = time.monotonic()
+
+
+def join(parts: Sequence[Part]) -> Part:
+    """Several parts as one, of no known origin."""
+    tables = [part.table for part in parts if part.table is not None]
+    return Part(
+        batches=tuple(number for part in parts for number in part.batches),
+        flags=joined_flags(parts),
+        skipped=tuple(item for part in parts for item in part.skipped),
+        table=pa.concat_tables(tables) if tables else None,
+    )
+
+
+def joined_flags(parts: Iterable[Part]) -> dict[str, tuple[bool, ...]]:
+    """Value flags by tensor over all parts, joined by or."""
+    flags: dict[str, tuple[bool, ...]] = {}
+    for part in parts:
+        for name, values in part.flags.items():
+            known = flags.get(name, (False,) * len(values))
+            flags[name] = tuple(a or b for a, b in zip(known, values, strict=True))
+    return flags
+
+
+def origin(ledger: Ledger) -> dict[str, Any]:
+    """What a part says of its origin, as keywords of `Part`."""
+    return {"ledger": ledger.hash(), "settings": ledger.provenance.get("settings", {})}
+
+
+def save(part: Part, folder: Path) -> Path:
+    """Write a part into a folder under the name of its first batch and its checksum."""
+    content = _pack(part)
+    target = folder / f"{min(part.batches):08d}-{hashlib.sha256(content).hexdigest()[:16]}.arrow"
+    files.write(target, content)
+    return target
+
+
+def load(path: Path) -> Part:
+    """Read a part, its table mapped into memory.
+
+    Raises:
+        SpikeattnError: the file is not what was written under this name.
+    """
+    damaged = f"{path}: damaged (its checksum does not match its name)"
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        raise SpikeattnError(f"{path}: cannot be read ({error.strerror})") from error
+    if digest.hexdigest()[:16] != path.stem.rpartition("-")[2]:
+        raise SpikeattnError(f"{damaged}; delete it and resume: its batches run again, all others are kept")
+    try:
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        meta = json.loads(table.schema.metadata[_META])
+        return Part(
+            tuple(meta["batches"]),
+            {name: tuple(values) for name, values in meta["flags"].items()},
+            tuple((item[0], item[1], item[2]) for item in meta["skipped"]),
+            None if meta["empty"] else table.replace_schema_metadata(None),
+            meta["ledger"],
+            meta["settings"],
+            path,
+        )
+    except (pa.ArrowInvalid, KeyError, TypeError, IndexError) as error:
+        raise SpikeattnError(
+            f"{path}: no part of this version of spikeattn ({type(error).__name__}: {error}); give another folder"
+        ) from error
+
+
+def _pack(part: Part) -> bytes:
+    meta = {
+        "batches": part.batches,
+        "flags": part.flags,
+        "skipped": part.skipped,
+        "empty": part.table is None,
+        "ledger": part.ledger,
+        "settings": part.settings,
+    }
+    table = part.table if part.table is not None else pa.table({})
+    table = table.combine_chunks().replace_schema_metadata({_META: json.dumps(meta)})
+    sink = io.BytesIO()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()

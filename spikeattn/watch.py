@@ -1,0 +1,148 @@
+"""What a user watches while a run goes on: images per second, time left, and the energy so far.
+
+The energy is an estimate to watch and no stopping rule: looking again and again until an interval is small enough makes
+it wrong. The result of a run is computed from its count table alone.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from tqdm import tqdm
+
+from spikeattn.energy.conventions import get_convention
+from spikeattn.energy.costs import get_costs
+from spikeattn.energy.estimate import PJ_TO_MJ
+from spikeattn.energy.terms import PRICED_AS, Constant, Count, terms_of
+from spikeattn.recording.ledger import Ledger
+from spikeattn.recording.parts import Part
+from spikeattn.recording.tally import Key
+from spikeattn.report.numbers import energy_unit
+
+_SAME = {"abs": "nnz", "fan_abs": "fan_nnz", "pairs_abs": "pairs"}  # of binary tensors: one column for both
+_NORMAL = 1.96
+
+
+class RunningEnergy:
+    """Mean energy per image over the images so far, in the default convention and cost table.
+
+    An image's energy is linear in its counts, so that a batch costs one product per column.
+
+    Attributes:
+        sums: number of images, sum of their mJ, sum of squares.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.sums = np.zeros(3)
+        self._fixed = 0.0
+        self._weights: dict[Key, np.ndarray] = {}
+        costs = get_costs()
+        for term in terms_of(ledger, get_convention()):
+            if not costs.has(PRICED_AS[term.op]):
+                continue
+            price = costs.price(PRICED_AS[term.op]) * term.factor * PJ_TO_MJ
+            if isinstance(term.source, Constant):
+                self._fixed += price * term.source.times
+            elif isinstance(term.source, Count):
+                self._charge(ledger, term.source, price)
+
+    def _charge(self, ledger: Ledger, source: Count, price: float) -> None:
+        key = (source.measure, source.name)
+        if source.measure.startswith("fan_"):
+            synapse = ledger.synapse(source.name)
+            if synapse.fan_out is not None:
+                key, price = (source.measure.removeprefix("fan_"), synapse.input), price * synapse.fan_out
+        steps = np.zeros(ledger.time_steps)
+        steps[1 if source.once else 0 :] = price
+        self._weights[key] = self._weights.get(key, 0) + steps
+
+    def add(self, counts: Mapping[Key, np.ndarray]) -> None:
+        """Take the counts of one batch, [T, B] by measure and name."""
+        energy = self._fixed + sum(
+            weights @ counts[key if key in counts else (_SAME[key[0]], key[1])]
+            for key, weights in self._weights.items()
+        )
+        self.sums += (np.size(energy), np.sum(energy), np.sum(np.square(energy)))
+
+    def add_table(self, table: pa.Table) -> None:
+        """Take rows of a count table."""
+        counts: dict[Key, list[np.ndarray]] = {}
+        for name in table.column_names:
+            if name.count(":") > 1:
+                measure, _, rest = name.partition(":")
+                counts.setdefault((measure, rest.rpartition(":")[0]), []).append(table[name].to_numpy())
+        self.add({key: np.stack(columns) for key, columns in counts.items()})
+
+
+def estimate(sums: Sequence[float]) -> str:
+    """Mean energy per image and half the width of its 95 % interval, such as "4.9 mJ ± 0.1"; empty below 2 images."""
+    n, total, squares = sums
+    if n < 2:
+        return ""
+    mean = total / n
+    half = _NORMAL * math.sqrt(max(squares - n * mean * mean, 0.0) / (n - 1) / n)
+    unit, factor = energy_unit([mean])
+    mean, half = mean / factor, half / factor
+    digits = 3 if half <= 0 else min(6, max(0, -math.floor(math.log10(half))))
+    return f"{mean:.{digits}f} {unit} ± {half:.{digits}f}"
+
+
+class Bar:
+    """The progress of a run on standard error: images, images per second, time left, energy so far.
+
+    Args:
+        total: images of the whole run, None if not known.
+        earlier: parts that interrupted processes have left.
+        shown: whether this process shows the bar.
+        told: whether another one shows it. Where no one does, nothing is computed.
+    """
+
+    def __init__(self, total: int | None, earlier: Sequence[Part], shown: bool, told: bool = False) -> None:
+        self._earlier, self._energy = earlier, None
+        self._before = sum(part.images for part in earlier)
+        self._done = 0
+        self.shown, self._watched = shown, shown or told
+        patience = 0.1 if sys.stderr is not None and sys.stderr.isatty() else 30.0  # a log file needs no more
+        self._bar = tqdm(
+            total=total, initial=self._before, unit="image", disable=not shown, smoothing=0.1, mininterval=patience
+        )
+
+    def start(self, ledger: Ledger) -> None:
+        """Take the structure of the model, once it is known."""
+        if self._watched:
+            self._energy = RunningEnergy(ledger)
+            for part in self._earlier:
+                if part.table is not None:
+                    self._energy.add_table(part.table)
+        self._earlier = ()
+
+    def add(self, images: int, counts: Mapping[Key, np.ndarray] | None = None) -> None:
+        """Take one batch of this process."""
+        self._done += images
+        if self._energy is not None and counts is not None:
+            self._energy.add(counts)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the other ranks are told."""
+        return {"images": self._done, "sums": [] if self._energy is None else self._energy.sums.tolist()}
+
+    def show(self, others: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Bring the bar up to date with this process and the others."""
+        if not self.shown:
+            return
+        images = self._before + self._done + sum(state.get("images", 0) for state in others)
+        own = [] if self._energy is None else [self._energy.sums]
+        sums = [*own, *(state["sums"] for state in others if state.get("sums"))]
+        if sums and (text := estimate(np.sum(sums, axis=0))):
+            self._bar.set_postfix_str(f"energy {text}", refresh=False)
+        self._bar.update(images - self._bar.n)
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        self._bar.close()
