@@ -28,6 +28,7 @@ class Event:
         weights, biases: parameters of a synapse; a bias that is added in an operation of its own is not seen.
         weight_name: name of the parameter that the weights are.
         reason: why an "unknown" one is not counted.
+        state: shapes of what a neuron keeps after the call.
     """
 
     what: str
@@ -50,6 +51,7 @@ class Event:
     biases: int = 0
     weight_name: str | None = None
     reason: str = ""
+    state: tuple[tuple[int, ...], ...] = ()
 
     def site(self) -> str:
         """Name of the operation: the module's path where the module is the operation, else path.op_ordinal."""

@@ -16,7 +16,8 @@ from spikeattn.errors import SpikeattnError
 
 NeuronPredicate = Callable[[nn.Module], bool]
 
-_PACKAGE = "spikingjelly.activation_based.neuron"
+# Under its present name and the one that it had up to 0.0.0.0.12, for which much published code is written.
+_PACKAGE = ("spikingjelly.activation_based.neuron", "spikingjelly.clock_driven.neuron")
 # Neurons of that package whose output is not 0/1 by construction: levels, signs, learned amplitudes, potentials.
 _NOT_BINARY = ("ILIF", "Ternary", "STBIF", "FewSpike", "FS", "DSR", "QANN", "IFNodeQ", "FlexSN", "LIAF", "Noisy")
 
@@ -89,6 +90,12 @@ def is_multi_step(neuron: nn.Module, over_time: bool) -> bool:
     """
     mode = getattr(neuron, "step_mode", None)
     return over_time if mode is None else mode == "m"
+
+
+def memories(neuron: nn.Module) -> list[torch.Tensor]:
+    """Membrane potentials and other tensors that SpikingJelly's neurons, or those in a wrapper, keep between calls."""
+    kept = (value for module in neuron.modules() for value in getattr(module, "_memories", {}).values())
+    return [value for value in kept if isinstance(value, torch.Tensor)]
 
 
 def reset(model: nn.Module) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,54 +16,102 @@ from spikeattn.errors import SpikeattnError
 from spikeattn.recording import neurons as nodes
 from spikeattn.recording.origins import tensors_in
 from spikeattn.recording.recorder import Recorder
-from spikeattn.recording.tally import BatchCounts
-from spikeattn.recording.taps import Forward, Plan
+from spikeattn.recording.taps import Forward, Plan, Tap
+
+Key = tuple[str, str]  # (measure, name)
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """What a pass gave, [T, B] by (measure, name) in the order of execution, and the state the model began with."""
+
+    found: Mapping[Key, np.ndarray]
+    state: Mapping[str, tuple[Any, ...]]
+
+    def first_difference(self, other: _Pass, rows: slice) -> str | None:
+        """The first tensor of which these images have other counts or spikes in the other pass, or None."""
+        for key, values in self.found.items():
+            if not np.array_equal(values[:, rows], other.found[key][:, rows]):
+                return f"{key[1]} ({key[0]})"
+        return None
 
 
 def probe(model: nn.Module, plan: Plan, images: Tensor, forward: Forward) -> None:
-    """Run two images, the first beside another one, and the same two again; the first image's counts must not move.
+    """Run two images, the same two again, and each beside another one; an image's counts must not move.
 
     Raises:
         SpikeattnError: state leaks from one pass into the next, or one image changes another one's counts (an axis
-            taken for the wrong one, or a network that mixes its batch).
+            taken for the wrong one, a neuron that runs over images, or a network that mixes its batch).
     """
-    pair = torch.cat([images[:1], images[-1:]])
-    other = torch.cat([images[:1], images[-1:].flip(-1).roll(1, -1)])
+    a, b = images[:1], images[-1:]
+    pair, second, first = torch.cat([a, b]), torch.cat([a, _another(b)]), torch.cat([_another(a), b])
     with Recorder(model, plan) as recorder:
-        first, beside, again = (_run(model, recorder, batch, forward) for batch in (pair, other, pair))
-    moved = _first_difference(first[0], again[0], slice(None))
+        usual, again, beside, behind = (
+            _run(model, recorder, batch, forward) for batch in (pair, pair, second, first)
+        )
+    moved = usual.first_difference(again, slice(None))
     if moved is not None:
-        state = nodes.changed(first[1], again[1])
+        state = nodes.changed(usual.state, again.state)
         where = f" (kept in {state})" if state else ""
         raise SpikeattnError(
             f"two passes over the same images after a reset give different counts, first at {moved}: the model keeps "
             f"state that spikingjelly's reset does not clear{where}, or draws random numbers in eval mode; clear it, "
             "or seed them with torch.manual_seed, in forward="
         )
-    moved = _first_difference(first[0], beside[0], slice(0, 1))
+    moved = usual.first_difference(beside, slice(0, 1)) or usual.first_difference(behind, slice(1, 2))
     if moved is not None:
         raise SpikeattnError(
-            f"replacing one image of a batch changes the counts of another one, first at {moved}: either the order of "
-            "time and batch is not the assumed one (try layout='BT'), or the network mixes the images of a batch"
+            f"replacing one image of a batch changes the counts of another one, first at {moved}: either a neuron "
+            "hands its state from image to image, as one that is given [T*B, ...] for [T, B, ...] does, or the order "
+            "of time and batch is not the assumed one (try layout='BT'), or the network mixes the images of a batch"
         )
 
 
-def _run(
-    model: nn.Module, recorder: Recorder, batch: Tensor, forward: Forward
-) -> tuple[BatchCounts, dict[str, tuple[Any, ...]]]:
-    """Counts of one pass, and the state that the model starts it with."""
+def _another(image: Tensor) -> Tensor:
+    """An image with the same values in other places; of one that has no others, its complement."""
+    other = image.flip(-1).roll(1, -1)
+    return 1 - image if torch.equal(other, image) else other
+
+
+def _run(model: nn.Module, recorder: Recorder, batch: Tensor, forward: Forward) -> _Pass:
     nodes.reset(model)
     state = nodes.state_of(model)
+    marks: dict[str, list[Tensor]] = {}
     try:
-        with torch.no_grad(), recorder.watching(len(batch)) as tally:
+        with torch.no_grad(), _marking(model, recorder.plan, marks), recorder.watching(len(batch)) as tally:
             output = forward(model, batch.clone())
-            return tally.collect(next(tensors_in(output), None)), state
+            counts = tally.collect(next(tensors_in(output), None)).counts
     finally:
         nodes.reset(model)
+    found: dict[Key, np.ndarray] = {}
+    for (measure, name), values in counts.items():
+        found[measure, name] = values
+        if name in marks:
+            found.setdefault(("spikes", name), torch.cat(marks[name]).cpu().numpy())
+    return _Pass(found, state)
 
 
-def _first_difference(a: BatchCounts, b: BatchCounts, rows: slice) -> str | None:
-    for (measure, name), values in a.counts.items():
-        if not np.array_equal(values[:, rows], b.counts[measure, name][:, rows]):
-            return f"{name} ({measure})"
-    return None
+@contextmanager
+def _marking(model: nn.Module, plan: Plan, marks: dict[str, list[Tensor]]) -> Iterator[None]:
+    """Note a checksum per image of the spikes of every neuron: as many spikes in other places are a change, too."""
+    weights: dict[int, Tensor] = {}
+
+    def mark(tap: Tap, module: nn.Module, args: Any, output: Any) -> None:
+        x = next(tensors_in(output)).detach()
+        x = tap.axes.split(x, plan.ledger.time_steps, 2).flatten(2).double()
+        if x.shape[2] not in weights:
+            generator = torch.Generator().manual_seed(0)
+            weights[x.shape[2]] = torch.rand(x.shape[2], dtype=torch.double, generator=generator).to(x.device)
+        marks.setdefault(tap.name, []).append((x * weights[x.shape[2]]).sum(2))
+
+    modules = dict(model.named_modules())
+    handles = [
+        modules[tap.module].register_forward_hook(partial(mark, tap))
+        for tap in plan.taps
+        if tap.where == "output" and tap.module in plan.neurons and len(tap.at) == plan.calls[tap.module]
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -67,7 +67,7 @@ def time_steps_of(
         )
     axis = 0 if layout == "TB" else 1
     multi = frozenset(name for name, found in calls.items() if _over_time(neurons[name], found[0], axis))
-    seen = {name: _axis_length(name, calls[name], axis, sizes, layout) for name in multi}
+    seen = {name: _axis_length(name, found, axis, sizes, layout) for name, found in calls.items() if name in multi}
     if given is not None and given < 1:
         raise SpikeattnError(f"time_steps is {given}; it must be at least 1")
     T = given or min(seen.values() or [len(found) for found in calls.values()])
@@ -154,8 +154,10 @@ def _check_calls(event: Event, calls: int, T: int) -> None:
 
 
 def _over_time(neuron: nn.Module, pair: Pair, axis: int) -> bool:
+    """Whether a neuron runs along an axis: it says so, or its state lacks that axis, or the axis holds no images."""
     one, two = pair[0].out_view.shape, pair[1].out_view.shape
-    return len(one) > axis and nodes.is_multi_step(neuron, one[axis] == two[axis])
+    lacks = any((*one[:axis], *one[axis + 1 :]) == state for state in pair[0].state)
+    return len(one) > axis and nodes.is_multi_step(neuron, lacks or one[axis] == two[axis])
 
 
 def _axis_length(name: str, found: Sequence[Pair], axis: int, sizes: tuple[int, int], layout: str) -> int:

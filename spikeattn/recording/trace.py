@@ -20,6 +20,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from spikeattn.recording.counting import value_flags, whole
 from spikeattn.recording.events import INPUT, NEURON, Event
 from spikeattn.recording.fanout import ConvGeometry
+from spikeattn.recording.neurons import memories
 from spikeattn.recording.origins import (
     ALIAS,
     MATMULS,
@@ -283,7 +284,10 @@ class Trace(TorchDispatchMode):
             unit, view = self.units.get(path, 1.0), self.view(first)
             origin = self._origins[first] = Origin(path, frame.call, unit=unit, maker=NEURON, varies=True, view=view)
             self.observe_flags(first)
-            self.events.append(Event(NEURON, path, frame.call, NEURON, 0, (origin,), (view,), origin, view, alone=True))
+            state = tuple(tuple(kept.shape) for kept in memories(self._stack.module(path)))
+            self.events.append(
+                Event(NEURON, path, frame.call, NEURON, 0, (origin,), (view,), origin, view, alone=True, state=state)
+            )
             return
         origin = self.origin(first)
         if path and not origin.weight and (origin.name is None or path in self.names):

@@ -118,7 +118,7 @@ def test_wrapped_models_are_the_models_inside(wrap: str) -> None:
         functional.reset_net(net)
     profile = sa.profile(model, [images])
     assert amounts(profile) == amounts(expected)
-    assert profile.ledger.model["class"].endswith("Net")
+    assert profile.ledger.model["class"].endswith("Stages")
     with sa.record(model) as recording:
         model(images)
     assert set(recording.counts()["tensor"]) == {t.name for t in profile.ledger.tensors}
