@@ -38,12 +38,14 @@ def shifted(images: torch.Tensor) -> torch.Tensor:
     return windows[torch.arange(B), :, down, right]
 
 
-def train(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, epochs: int) -> None:
+def train(
+    model: nn.Module, images: torch.Tensor, labels: torch.Tensor, epochs: int, peak_rate: float = PEAK_RATE
+) -> None:
     """AdamW, a warm-up and a cosine schedule, SpikingJelly's default surrogate gradient (sigmoid)."""
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, PEAK_RATE, weight_decay=WEIGHT_DECAY)
+    optimiser = torch.optim.AdamW(parameters, peak_rate, weight_decay=WEIGHT_DECAY)
     steps = epochs * -(-len(images) // BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK_RATE, steps, pct_start=WARM_UP)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak_rate, steps, pct_start=WARM_UP)
     loss_of = nn.CrossEntropyLoss(label_smoothing=SMOOTHING)
     model.train()
     start = time.monotonic()

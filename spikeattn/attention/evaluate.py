@@ -1,6 +1,8 @@
-"""Does regularisation take attention from where there is nothing? Noise squares in images, scores before and after.
+"""Does regularisation take attention from where there is nothing? Noise planted in images, scores before and after.
 
-The evaluation of Chung, Laletin: Attention Regularization, AISTATS 2026, https://arxiv.org/abs/2604.01339.
+The evaluation of Chung, Laletin: Attention Regularization, AISTATS 2026, https://arxiv.org/abs/2604.01339: a square of
+noise, or as many pixels in clusters. Scores are taken on tokens, each weighted by the share of its pixels in the
+region, which is what the paper's pixel maps give. What becomes of an object beside the noise is ours.
 """
 
 from __future__ import annotations
@@ -16,30 +18,54 @@ from torch import Tensor, nn
 
 from spikeattn.attention.attend import Attention, attend
 from spikeattn.attention.families import check_images
-from spikeattn.attention.nulls import generator
-from spikeattn.errors import SpikeattnError
+from spikeattn.attention.planted import REGIONS, coverage
+from spikeattn.errors import SpikeattnError, unknown
 
 METHODS = ("p", "lfdr", "pi0", "soft")
-SQUARE_KEY = 2**32 - 1  # replicate number of the squares, which no null draws
+PERCENTILES = ["percentile_before", "percentile_after"]
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Scores of a region of noise before and after regularisation.
+    """Scores of a region of noise, and of an object where it was given, before and after regularisation.
 
     Attributes:
-        frame: one row per image and method: image, method, percentile_before, percentile_after (mean percentile of the
-            region's scores among the rest, 0 to 100), nonzero_after (share of the region's tokens that keep attention,
-            in %), srmsd (signed root mean square deviation of the rest's p-values from uniform).
+        frame: one row per image and method. image, method; percentile_before, percentile_after: mean percentile of the
+            region's scores among the rest, 0 to 100; share_before, share_after: the region's part of the map's total
+            (0 where nothing is left); nonzero_after: share of the region that keeps attention, in %; kept_outside: of
+            the rest, in %; srmsd: signed root mean square deviation of the rest's p-values from uniform. With objects
+            also object_kept: share of the object's tokens that keep attention, in %; object_mass: share of the
+            object's attention that is left, in %; object_share_before, object_share_after: the object's part of the
+            map's total.
         D: by method, sum of percentiles after over sum before: 0 where all attention on noise is gone, 1 where none is.
-        attention: of the images with squares.
-        region: tokens of the square [image, h, w].
+        D_error: standard error of D over the images, NaN for one image.
+        attention: of the images with noise.
+        coverage: share of every token's pixels that is noise [image, h, w].
+        images: those that were attended.
     """
 
     frame: pd.DataFrame
     D: dict[str, float]
+    D_error: dict[str, float]
     attention: Attention
-    region: NDArray[np.bool_]
+    coverage: Floats
+    images: Tensor
+
+    @property
+    def region(self) -> NDArray[np.bool_]:
+        """Tokens of which at least half is noise [image, h, w]."""
+        return self.coverage >= 0.5
+
+    def summary(self) -> pd.DataFrame:
+        """One row per method: D, its error, and the mean and standard error of every column over the images."""
+        groups = self.frame.drop(columns="image").groupby("method", sort=False)
+        means, errors = groups.mean(), groups.sem().add_suffix("_se")
+        table = pd.concat([means, errors], axis=1)[[x for name in means for x in (name, f"{name}_se")]]
+        table.insert(0, "D", pd.Series(self.D))
+        table.insert(1, "D_se", pd.Series(self.D_error))
+        return table.reset_index()
 
 
 def evaluate_regularization(
@@ -48,84 +74,129 @@ def evaluate_regularization(
     null: str = "normal",
     replicates: int = 100,
     *,
+    region: str = "square",
     size: float = 0.375,
+    objects: ArrayLike | Tensor | None = None,
     threshold: float = 0.1,
     seed: int = 0,
     **options: Any,
 ) -> Evaluation:
-    """Put a square of noise into every image, attend, and see what attention the square keeps.
+    """Put noise into a part of every image, attend, and see what attention that part keeps.
 
     Args:
         model, images, null, replicates, seed: as in `attend`.
+        region: "square", or "clusters": as many pixels, where a smooth random field is highest.
         size: side of the square over the side of the image, in (0, 1); its place is drawn.
+        objects: pixels [B, H, W] that belong to the object of each image, booleans; what noise covers is left out.
         threshold: of p and lfdr.
         **options: further ones of `attend`, such as statistic or estimator.
 
     Raises:
-        SpikeattnError: a size that leaves no token in the square or none outside; and what `attend` raises.
+        SpikeattnError: a size that leaves nothing outside the region, objects that do not fit; and what `attend`
+            raises.
     """
     images = check_images(model, images)
+    if region not in REGIONS:
+        raise unknown("region of noise", region, tuple(REGIONS))
     if not 0 < size < 1:
         raise SpikeattnError(f"size is {size}; it is the side of the square over the side of the image, in (0, 1)")
-    planted = [noise_square(image, size, seed=seed, index=number) for number, image in enumerate(images)]
-    found = attend(model, torch.stack([image for image, _ in planted]), null, replicates, seed=seed, **options)
-    region = np.stack([tokens_of(mask, found.maps.shape[1:]) for _, mask in planted])
-    if not region.any((1, 2)).all() or region.all((1, 2)).any():
-        raise SpikeattnError(
-            f"a square of {size:g} of the image covers no token or all of {found.maps.shape[1]}x{found.maps.shape[2]} "
-            "tokens; take another size"
-        )
+    things = None if objects is None else _checked_objects(objects, images)
+    planted = [REGIONS[region](image, size, seed=seed, index=number) for number, image in enumerate(images)]
+    noisy = torch.stack([image for image, _ in planted])
+    found = attend(model, noisy, null, replicates, seed=seed, **options)
+    grid = found.maps.shape[1:]
+    covered = np.stack([coverage(mask, grid) for _, mask in planted])
+    if (covered == 1).all((1, 2)).any():
+        raise SpikeattnError(f"noise of size {size:g} covers the whole image; take a smaller size")
+    rest = np.rint((1 - covered) * (images.shape[-2] * images.shape[-1] / (grid[0] * grid[1]))).astype(int)  # pixels
+    if things is not None:
+        seen = [thing & ~mask for thing, (_, mask) in zip(things, planted, strict=True)]
+        things = [coverage(thing, grid) for thing in seen]
     rows = []
     for method in METHODS:
         maps = found.regularized(method, threshold if method in ("p", "lfdr") else None)
-        for number, (before, after, roi) in enumerate(zip(found.maps, maps, region, strict=True)):
-            rows.append(
-                {
-                    "image": number,
-                    "method": method,
-                    "percentile_before": region_percentile(before, roi),
-                    "percentile_after": region_percentile(after, roi),
-                    "nonzero_after": 100 * float((after[roi] > 0).mean()),
-                    "srmsd": signed_rmsd(found.p[number][~roi]),
-                }
-            )
+        for number, (before, after) in enumerate(zip(found.maps, maps, strict=True)):
+            row = {"image": number, "method": method} | region_scores(before, after, covered[number])
+            row["srmsd"] = signed_rmsd(np.repeat(found.p[number].ravel(), rest[number].ravel()))
+            if things is not None:
+                row |= object_scores(before, after, things[number])
+            rows.append(row)
     frame = pd.DataFrame(rows)
-    sums = frame.groupby("method")[["percentile_before", "percentile_after"]].sum()
-    ratio = sums["percentile_after"] / sums["percentile_before"].where(sums["percentile_before"] > 0)
-    return Evaluation(frame, {method: float(ratio[method]) for method in METHODS}, found, region)
+    ratios = {method: ratio(*frame.loc[frame["method"] == method, PERCENTILES].to_numpy().T) for method in METHODS}
+    values, errors = ({method: pair[i] for method, pair in ratios.items()} for i in (0, 1))
+    return Evaluation(frame, values, errors, found, covered, noisy)
 
 
-def noise_square(image: Tensor, size: float, *, seed: int = 0, index: int = 0) -> tuple[Tensor, NDArray[np.bool_]]:
-    """The image [..., C, H, W] with a square of N(mean, std) of each channel somewhere, and its pixels [H, W]."""
-    rng = generator(seed, index, SQUARE_KEY)
-    H, W = image.shape[-2:]
-    h, w = max(1, round(size * H)), max(1, round(size * W))
-    top, left = int(rng.integers(H - h + 1)), int(rng.integers(W - w + 1))
-    values = image.detach().cpu().double().numpy().copy()
-    axes = tuple(axis for axis in range(values.ndim) if axis != values.ndim - 3)
-    mean, std = values.mean(axes, keepdims=True), values.std(axes, keepdims=True)
-    patch = mean + std * rng.standard_normal((*values.shape[:-2], h, w))
-    values[..., top : top + h, left : left + w] = patch
-    mask = np.zeros((H, W), bool)
-    mask[top : top + h, left : left + w] = True
-    return torch.from_numpy(values).to(image.device, image.dtype), mask
+def region_scores(before: ArrayLike, after: ArrayLike, region: ArrayLike) -> dict[str, float]:
+    """Columns of `Evaluation.frame` from one map [h, w] and its regularised form; region: share of each token."""
+    a, b, inside = np.asarray(before), np.asarray(after), np.asarray(region, dtype=np.float64)
+    return {
+        "percentile_before": region_percentile(a, inside),
+        "percentile_after": region_percentile(b, inside),
+        "share_before": _share(a, inside),
+        "share_after": _share(b, inside),
+        "nonzero_after": 100 * float((inside * (b > 0)).sum() / inside.sum()),
+        "kept_outside": 100 * float(((1 - inside) * (b > 0)).sum() / (1 - inside).sum()),
+    }
 
 
-def tokens_of(pixels: ArrayLike, grid: tuple[int, int]) -> NDArray[np.bool_]:
-    """Tokens [h, w] of which at least half lies on the pixels [H, W] of a mask."""
-    mask = torch.from_numpy(np.asarray(pixels, dtype=np.float32))[None, None]
-    return (nn.functional.adaptive_avg_pool2d(mask, grid)[0, 0] >= 0.5).numpy()
+def object_scores(before: ArrayLike, after: ArrayLike, thing: ArrayLike) -> dict[str, float]:
+    """What the object keeps: `thing` is the share of each token's pixels that show it; NaN where nothing is seen."""
+    a, b, inside = np.asarray(before), np.asarray(after), np.asarray(thing, dtype=np.float64)
+    if not inside.any():
+        return dict.fromkeys(("object_kept", "object_mass", "object_share_before", "object_share_after"), np.nan)
+    mass = (inside * a).sum()
+    return {
+        "object_kept": 100 * float((inside * (b > 0)).sum() / inside.sum()),
+        "object_mass": 100 * float((inside * b).sum() / mass) if mass > 0 else np.nan,
+        "object_share_before": _share(a, inside),
+        "object_share_after": _share(b, inside),
+    }
 
 
 def region_percentile(scores: ArrayLike, region: ArrayLike) -> float:
-    """Mean over a region of the share, in %, of scores outside that are smaller."""
-    values, inside = np.asarray(scores), np.asarray(region, dtype=bool)
-    rest = np.sort(values[~inside])
-    return 100 * float((np.searchsorted(rest, values[inside], side="left") / rest.size).mean())
+    """Mean over a region of the share, in %, of scores outside that are smaller.
+
+    Args:
+        scores: any shape.
+        region: booleans, or shares in [0, 1] with which a score counts inside, and with the rest outside.
+    """
+    values, inside = np.ravel(scores), np.ravel(region).astype(np.float64)
+    order = np.argsort(values, kind="stable")
+    below = np.concatenate([[0.0], np.cumsum(1 - inside[order])])
+    smaller = below[np.searchsorted(values[order], values, side="left")]
+    return 100 * float((inside * smaller).sum() / (inside.sum() * below[-1]))
+
+
+def ratio(before: Floats, after: Floats) -> tuple[float, float]:
+    """Sum after over sum before, and its standard error over the pairs (delta method); NaN where it is undefined."""
+    total = before.sum()
+    if not total > 0:
+        return np.nan, np.nan
+    value = float(after.sum() / total)
+    if len(before) < 2:
+        return value, np.nan
+    return value, float((after - value * before).std(ddof=1) * np.sqrt(len(before)) / total)
 
 
 def signed_rmsd(p: ArrayLike) -> float:
-    """Root mean square distance of sorted p-values from (i - 1/2) / m; positive where p-values are too small."""
+    """Root mean square distance of sorted p-values from (i - 1/2) / m; negative where their median exceeds 1/2."""
     values = np.sort(np.ravel(p))
     away = (np.arange(values.size) + 0.5) / values.size - values
-    return float(np.sign(away.mean()) * np.sqrt((away**2).mean()))
+    return float(np.sqrt((away**2).mean())) * (-1.0 if np.median(values) > 0.5 else 1.0)
+
+
+def _share(scores: Floats, inside: Floats) -> float:
+    total = scores.sum()
+    return float((scores * inside).sum() / total) if total > 0 else 0.0
+
+
+def _checked_objects(objects: ArrayLike | Tensor, images: Tensor) -> list[NDArray[np.bool_]]:
+    masks = np.asarray(objects.cpu() if isinstance(objects, Tensor) else objects)
+    wanted = (len(images), *images.shape[-2:])
+    if masks.dtype != bool or masks.shape != wanted:
+        raise SpikeattnError(
+            f"objects are {masks.dtype} {list(masks.shape)}; give booleans {list(wanted)}, the object's pixels of each "
+            "image"
+        )
+    return list(masks)

@@ -1,6 +1,6 @@
 """Spiking transformers: the models themselves, their names in the papers, their checkpoints, their neurons."""
 
-from . import br_npa, svda
+from . import br_npa, svda, vision
 from .ann import AnnTransformer, twin_names, twin_of
 from .checkpoints import Checkpoint, load_checkpoint
 from .create import create_model, model_names
@@ -24,4 +24,5 @@ __all__ = [
     "svda",
     "twin_names",
     "twin_of",
+    "vision",
 ]

@@ -8,11 +8,14 @@ cosine to it, and activity falls where tokens were alike. No parameters. B image
 
 What a spiking backbone needs, and what it does here:
 
-- A silent token has weight 0 and is never picked while another token spikes; a token that points away from the picked
-  one (cosine below 0: signed features only) has weight 0 too. Features as published, after a ReLU, have neither.
+- A silent token has weight 0 and is never picked while another token spikes.
 - An all-silent image gets uniform maps and zero vectors, and `Representation.silent` says so.
 - Firing rates are k/T, so tokens tie often. Among tokens within `TIE` of the highest activity the first in raster order
   is picked. An image with fewer distinct active tokens than K picks some of them again.
+
+Firing rates and features after a ReLU, as published, have cosines from 0 to 1. Of signed features the published formula
+gives tokens that point away a negative weight, and weights grow without bound where cosines add up to almost 0; with
+`nonnegative` such tokens have weight 0. The heads here, which must train on any CNN, are nonnegative.
 """
 
 from __future__ import annotations
@@ -53,7 +56,8 @@ class Representation:
 
     Attributes:
         vectors: [B, K, C].
-        maps: [B, K, h, w], the weight of every token in each vector; a map sums to 1.
+        maps: [B, K, h, w], the weight of every token in each vector; a map sums to 1. Negative weights only where
+            features are signed and `nonnegative` was not asked for.
         norms: [B, h, w], the length of every token's vector, 0 where it is silent.
         activity: [B, K], of the token that each map started from, when it was picked; it never rises with k.
         picked: [B, K], that token in raster order.
@@ -80,16 +84,21 @@ class Representation:
         return self.pictures.sum(1)
 
 
-def representative_vectors(features: Tensor, maps: int = 3) -> tuple[Tensor, Tensor]:
+def representative_vectors(features: Tensor, maps: int = 3, nonnegative: bool = False) -> tuple[Tensor, Tensor]:
     """Features [B, C, h, w] -> (vectors [B, K, C], maps [B, K, h, w]), K = `maps`; see `represent` for the rest."""
-    found = represent(features, maps)
+    found = represent(features, maps, nonnegative)
     return found.vectors, found.maps
 
 
-def represent(features: Tensor, maps: int = 3) -> Representation:
+def represent(features: Tensor, maps: int = 3, nonnegative: bool = False) -> Representation:
     """The `maps` representative vectors of features [B, C, h, w], differentiable in the features.
 
     Half precision is computed in single precision.
+
+    Args:
+        features: [B, C, h, w].
+        maps: K.
+        nonnegative: cosines below 0 count as 0; only signed features have such.
 
     Raises:
         SpikeattnError: features that are no floating-point [B, C, h, w] with at least one token, or maps below 1.
@@ -104,10 +113,10 @@ def represent(features: Tensor, maps: int = 3) -> Representation:
     if isinstance(maps, bool) or not isinstance(maps, int) or maps < 1:
         raise SpikeattnError(f"BR-NPA: maps is {maps!r}; it is the number of vectors per image, a whole number from 1")
     with torch.autocast(features.device.type, enabled=False):
-        return _represent(features, maps)
+        return _represent(features, maps, nonnegative)
 
 
-def _represent(features: Tensor, maps: int) -> Representation:
+def _represent(features: Tensor, maps: int, nonnegative: bool) -> Representation:
     B, C, h, w = features.shape
     x = features.to(torch.promote_types(features.dtype, torch.float32)).flatten(2).transpose(1, 2)  # [B, L, C]
     length = torch.linalg.vector_norm(x, dim=2)
@@ -119,9 +128,10 @@ def _represent(features: Tensor, maps: int) -> Representation:
         top = activity.amax(1, keepdim=True)
         chosen = (activity >= top - TIE * top.abs()).to(torch.uint8).argmax(1)  # [B], the first of those that tie
         dots = (x @ x[rows, chosen].unsqueeze(2)).squeeze(2)
-        cosine = (dots / (norms * norms[rows, chosen].unsqueeze(1))).clamp(min=0)  # [B, L]
+        cosine = dots / (norms * norms[rows, chosen].unsqueeze(1))  # [B, L]
+        cosine = cosine.clamp(min=0) if nonnegative else cosine
         total = cosine.sum(1, keepdim=True)
-        weight = torch.where(total > 0, cosine / total.masked_fill(total == 0, 1), 1 / (h * w))
+        weight = torch.where(total != 0, cosine / total.masked_fill(total == 0, 1), 1 / (h * w))
         vectors.append((weight.unsqueeze(1) @ x).squeeze(1))
         weights.append(weight)
         levels.append(top.squeeze(1).clamp(min=0))
@@ -163,7 +173,7 @@ class RepresentativePooling(nn.Module):
         self.maps = maps
 
     def forward(self, features: Tensor) -> Tensor:
-        return representative_vectors(features, self.maps)[0].flatten(1)
+        return representative_vectors(features, self.maps, nonnegative=True)[0].flatten(1)
 
     def extra_repr(self) -> str:
         return f"maps={self.maps}"
@@ -300,7 +310,7 @@ def explain(model: RepresentativeTransformer | RepresentativeNet, images: Tensor
     _reset(model)
     try:
         model.eval()
-        found = represent(model.forward_features(images), model.pool.maps)
+        found = represent(model.forward_features(images), model.pool.maps, nonnegative=True)
         logits = model.head(found.vectors.flatten(1))
     finally:
         model.train(training)

@@ -107,9 +107,58 @@ def test_one_token_is_its_own_representative():
     assert (br_npa.representative_vectors(vector * 0, 2)[1] == 1).all()
 
 
-def test_opposite_tokens_get_no_negative_weight():
-    found = br_npa.represent(tokens([2, 0], [-2, 0], [-1, 0]), maps=2)
+def test_opposite_tokens_have_the_published_weight_or_none():
+    opposite = tokens([2, 0], [-2, 0], [-1, 0])
+    found = br_npa.represent(opposite, maps=2, nonnegative=True)
     torch.testing.assert_close(found.maps[0, :, 0], torch.tensor([[1.0, 0, 0], [0, 0.5, 0.5]]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(  # 1 / (1 - 1 - 1) of each cosine
+        br_npa.represent(opposite, maps=1).maps[0, 0, 0], torch.tensor([-1.0, 1, 1]), atol=1e-4, rtol=0
+    )
+    head = br_npa.RepresentativePooling(2)(opposite)
+    torch.testing.assert_close(head, found.vectors.flatten(1))
+
+
+def by_loops(features: np.ndarray, K: int) -> tuple[np.ndarray, np.ndarray]:
+    """The formula of the specification in double precision, image by image and token by token."""
+    B, C, h, w = features.shape
+    vectors, maps = np.zeros((B, K, C)), np.zeros((B, K, h * w))
+    for b in range(B):
+        x = features[b].reshape(C, -1).T.astype(np.float64)  # [L, C]
+        n = np.sqrt((x**2).sum(1)) + 1e-5
+        active = x.any(1)
+        if not active.any():
+            maps[b] = 1 / len(x)
+            continue
+        a = np.where(active, n, -np.inf)
+        for k in range(K):
+            j = next(i for i in range(len(x)) if a[i] >= a.max() * (1 - 1e-6))
+            s = np.array([x[i] @ x[j] / (n[i] * n[j]) for i in range(len(x))])
+            maps[b, k] = s / s.sum()
+            vectors[b, k] = maps[b, k] @ x
+            a = np.where(active, a * (1 - s), -np.inf)
+    return vectors, maps.reshape(B, K, h, w)
+
+
+SHAPES = [(1, 4, 1, 1), (3, 1, 2, 3), (2, 512, 7, 7), (1, 2048, 3, 5), (4, 64, 8, 8), (1, 16, 1, 12), (2, 32, 14, 14)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kind", ["relu", "rates", "sparse rates", "one image silent", "signed"])
+def test_any_shape_against_loops(shape, kind):
+    rng = np.random.default_rng(SHAPES.index(shape))
+    x = rng.standard_normal(shape)
+    if kind == "relu":
+        x = np.maximum(x, 0)
+    elif kind != "signed":
+        x = rng.binomial(4, 0.3 if kind == "rates" else 0.05, shape) / 4
+    if kind == "one image silent":
+        x[0] = 0
+    K = 1 if shape[1] == 1 else 3  # with one channel all tokens are alike: what is picked then is rounding
+    vectors, maps = br_npa.representative_vectors(torch.from_numpy(x.astype(np.float32)), K)
+    expected_vectors, expected_maps = by_loops(x.astype(np.float32), K)
+    wide = max(1.0, np.abs(expected_maps).max())  # cosines of signed features may add up to almost 0
+    np.testing.assert_allclose(maps.numpy(), expected_maps, atol=1e-5 * wide, rtol=1e-4)
+    np.testing.assert_allclose(vectors.numpy(), expected_vectors, atol=1e-5 * wide, rtol=1e-4)
 
 
 def test_gradients_are_finite_also_for_silence():

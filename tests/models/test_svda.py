@@ -105,6 +105,18 @@ def test_masks_are_those_of_timm():
     torch.testing.assert_close(layer(x, attn_mask=keep)[:, :3], layer(changed, attn_mask=keep)[:, :3])
 
 
+def test_autocast_gives_the_map_of_single_precision():
+    torch.manual_seed(0)
+    layer, x = svda.SvdaAttention(32, 2, tau=3.0), torch.randn(2, 6, 32)
+    with torch.autocast("cpu", torch.bfloat16):
+        low = layer(x)
+        low.sum().backward()
+    assert low.dtype == torch.bfloat16 and layer.sigma.grad.isfinite().all() and layer.sigma.grad.any()
+    torch.testing.assert_close(low.float(), layer(x), atol=0.03, rtol=0.03)
+    whole = layer.to(torch.bfloat16)
+    torch.testing.assert_close(whole(x.bfloat16()).float(), low.float(), atol=0.03, rtol=0.03)
+
+
 def test_convert_keeps_weights_and_leaves_the_original():
     vit = small_vit()
     before = {key: value.clone() for key, value in vit.state_dict().items()}
@@ -117,6 +129,45 @@ def test_convert_keeps_weights_and_leaves_the_original():
     model.blocks[0].attn.qkv.weight.data.zero_()
     assert vit.blocks[0].attn.qkv.weight.any()
     assert not model.training and list(svda.layers(model)) == ["blocks.0.attn", "blocks.1.attn"]
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"class_token": False, "global_pool": "avg"},
+        {"reg_tokens": 4, "no_embed_class": True},
+        {"qkv_bias": False, "proj_bias": False},
+        {"attn_drop_rate": 0.3, "proj_drop_rate": 0.2},
+        {"dynamic_img_size": True},
+    ],
+)
+def test_convert_takes_the_vits_of_timm(kwargs):
+    torch.manual_seed(0)
+    vit = VisionTransformer(**(SMALL | kwargs)).eval()
+    model, images = svda.convert(vit), torch.randn(2, 1, 8, 8)
+    state, before = model.state_dict(), vit.state_dict()
+    assert {k for k in state if not k.endswith("sigma")} == set(before)
+    assert all(torch.equal(state[key], value) for key, value in before.items())
+    assert model(images).shape == (2, 3) and torch.equal(model(images), model(images))
+    tokens = 16 + vit.num_prefix_tokens
+    seen = []
+    model.blocks[1].attn.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    model(images)
+    torch.testing.assert_close(model.blocks[1].attn.attention(seen[0]).sum(-1), torch.ones(2, 2, tokens))
+    assert sa.attention_map(model, images).values.shape == (2, 4, 4)
+    drops = "attn_drop_rate" in kwargs
+    assert (model.blocks[0].attn.attn_drop.p, model.blocks[0].attn.proj_drop.p) == ((0.3, 0.2) if drops else (0, 0))
+    model.train()
+    assert torch.equal(model(images), model(images)) is not drops
+    if "dynamic_img_size" in kwargs:
+        assert model.eval()(torch.randn(1, 1, 12, 8)).shape == (1, 3)
+
+
+def test_dropout_falls_on_the_attention_weights():
+    torch.manual_seed(0)
+    layer, x = svda.SvdaAttention(8, 2, attn_drop=0.5).train(), torch.randn(1, 5, 8)
+    many = torch.stack([layer(x) for _ in range(4000)]).mean(0)
+    torch.testing.assert_close(many, layer.eval()(x), atol=0.06, rtol=0)  # dropout keeps the mean
 
 
 def test_parameters_added():
