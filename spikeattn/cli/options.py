@@ -102,7 +102,7 @@ def model_arguments(pairs: Iterable[str] | None, time_steps: int | None) -> dict
             raise WrongCommandLine(f"--model-arg {pair!r} is no KEY=VALUE pair, such as num_classes=100")
         if key not in valid:
             raise unknown("model argument", key, valid)
-        arguments[key] = text if isinstance(valid[key].default, str) else _value(text)
+        arguments[key] = text if isinstance(valid[key].default, str) else read_value(text)
     if time_steps is not None:
         if arguments.get("time_steps", time_steps) != time_steps:
             raise WrongCommandLine(
@@ -112,7 +112,8 @@ def model_arguments(pairs: Iterable[str] | None, time_steps: int | None) -> dict
     return arguments
 
 
-def _value(text: str) -> Any:
+def read_value(text: str) -> Any:
+    """A word of the command line as Python would read it."""
     words = {"true": True, "false": False, "none": None}
     if text.lower() in words:
         return words[text.lower()]
