@@ -1,0 +1,71 @@
+"""Every block of code in README.md and docs/: Python runs as it stands; commands exist, with their options.
+
+A page's Python blocks share one namespace and an empty folder. Blocks that need files of the reader (a checkpoint,
+ImageNet) are marked with `<!-- needs: files -->` on the line before: those are compiled, and their names checked.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+
+import spikeattn as sa
+from spikeattn.cli import app
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+BLOCK = re.compile(r"(<!-- needs: files -->\n)?```(\w*)\n(.*?)```", re.DOTALL)
+
+
+def blocks(page: Path, language: str) -> list[tuple[bool, str]]:
+    """(needs the reader's files, code) of every block of a language."""
+    return [(bool(needs), code) for needs, name, code in BLOCK.findall(page.read_text()) if name == language]
+
+
+@pytest.fixture
+def empty_folder(tmp_path: Path) -> Iterator[Path]:
+    before, threads = Path.cwd(), torch.get_num_threads()
+    os.chdir(tmp_path)
+    torch.set_num_threads(1)
+    yield tmp_path
+    torch.set_num_threads(threads)
+    os.chdir(before)
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda page: page.name)
+def test_python_blocks_run(page: Path, empty_folder: Path) -> None:
+    namespace: dict[str, object] = {}
+    for number, (needs_files, code) in enumerate(blocks(page, "python"), 1):
+        program = compile(code, f"{page.name}, block {number}", "exec")
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "sa":
+                assert hasattr(sa, node.attr), f"{page.name}: sa.{node.attr} does not exist"
+        if not needs_files:
+            exec(program, namespace)
+
+
+COMMANDS = [
+    (page.name, line)
+    for page in PAGES
+    for _, code in blocks(page, "sh")
+    for line in code.replace("\\\n", " ").splitlines()
+    if line.strip().startswith("spikeattn ")
+]
+
+
+@pytest.mark.parametrize(("page", "line"), COMMANDS, ids=lambda text: text[:60])
+def test_commands_exist_with_their_options(page: str, line: str) -> None:
+    words = shlex.split(line, comments=True)[1:]
+    group = typer.main.get_command(app.app)
+    assert words[0] in group.commands, f"{page}: there is no command {words[0]!r}"
+    known = {name for option in group.commands[words[0]].params for name in (*option.opts, *option.secondary_opts)}
+    given = {word.partition("=")[0] for word in words[1:] if word.startswith("-")}
+    assert given <= known | {"--help"}, f"{page}: {words[0]} has no option {sorted(given - known)}"
