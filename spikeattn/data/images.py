@@ -83,6 +83,11 @@ class ImageDataset(Dataset):
     def id(self, i: int) -> str:
         return self._files[i][0]
 
+    def picture(self, i: int) -> tuple[Image.Image, int]:
+        """Image `i` before the transform, and its label; for training. Raises what `decode` raises."""
+        _, stored, label = self._files[i]
+        return decode(stored.read(), self._mode), label
+
     def __getitem__(self, i: int) -> tuple[Tensor, int] | Skipped:
         name, stored, label = self._files[i]
         try:

@@ -1,4 +1,4 @@
-"""What `--data` takes: a name, and for all but the embedded digits a path after a colon."""
+"""What `--data` takes: a name, and for all but the two embedded ones a path after a colon."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from spikeattn.errors import SpikeattnError, unknown
 
 DATA = {
     "digits": "scikit-learn's digits, held-out split, 1x16x16 (shipped with a dependency)",
+    "digits-events": "the same digits as SIMULATED events of a small saccade, 2x16x16 (shipped with a dependency)",
+    "cifar10:PATH": "CIFAR-10: folder with train.parquet and test.parquet (columns image, label), 3x32x32",
     "imagenet:PATH": "ImageNet-1k: folder with val/<wnid>/*.JPEG, or a tar of <wnid> folders",
     "folder:PATH": "any folder of images; its sub-folders are the classes",
     "nmnist:PATH": "N-MNIST prepared by SpikingJelly (PATH/events_np), 34x34",
@@ -44,14 +46,22 @@ def _open(spec: str, model: Any, time_steps: int | None, split: str | None) -> D
         if spec and Path(spec).expanduser().exists():
             raise SpikeattnError(f"{spec!r} is a path without a name before it: folder:{spec} or imagenet:{spec}?")
         raise unknown("data", f"{name}:PATH" if colon else name, DATA)
+    if name in ("digits", "digits-events") and colon:
+        raise SpikeattnError(f"{spec!r}: {name} takes no path")
     if name == "digits":
-        if colon:
-            raise SpikeattnError(f"{spec!r}: digits takes no path")
         from spikeattn.data.digits import open_digits
 
         return open_digits(model, split=split)
+    if name == "digits-events":
+        from spikeattn.data.digits_events import open_digits_events
+
+        return open_digits_events(model, time_steps=time_steps, split=split)
     if not path:
         raise SpikeattnError(f"{spec!r} lacks the path: {names[name]}")
+    if name == "cifar10":
+        from spikeattn.data.cifar10 import open_cifar10
+
+        return open_cifar10(path, model, split=split, spec=spec)
     if name in ("imagenet", "folder"):
         from spikeattn.data.images import open_folder, open_imagenet
 

@@ -1,4 +1,4 @@
-"""The published Spike-driven Transformers, and the digits model of the demo, registered with timm.
+"""The published Spike-driven Transformers, and the small models that come with weights, registered with timm.
 
 After `import spikeattn`, `timm.create_model("sdt_8_512", time_steps=1)` works like any other timm model; every argument
 of `SpikeDrivenTransformer` can be overridden. Configurations: the paper (https://arxiv.org/abs/2307.01694) and the
@@ -113,3 +113,17 @@ def sdt_digits(pretrained: bool = False, **kwargs: Any) -> SpikeDrivenTransforme
     """SDT-2-64 for scikit-learn's digits at 16x16 pixels; pretrained=True loads the package's own weights."""
     args = {"depth": 2, "embed_dim": 64, "img_size": 16, "in_chans": 1, "num_classes": 10, "pooling_stat": "1000"}
     return _build("sdt_digits", "digits", args, pretrained, kwargs)
+
+
+@register_model
+def sdt_digits_events(pretrained: bool = False, **kwargs: Any) -> SpikeDrivenTransformer:
+    """SDT-2-64 for digits as simulated events, 16x16 pixels; pretrained=True loads the package's own weights."""
+    args = {"depth": 2, "embed_dim": 64, "img_size": 16, "in_chans": 2, "num_classes": 10, "pooling_stat": "1000"}
+    return _build("sdt_digits_events", "events", args, pretrained, kwargs)
+
+
+@register_model
+def sdt_nmnist(pretrained: bool = False, **kwargs: Any) -> SpikeDrivenTransformer:
+    """SDT-2-96 for N-MNIST frames of 34x34 pixels; pretrained=True loads the package's own weights."""
+    args = {"depth": 2, "embed_dim": 96, "img_size": 34, "in_chans": 2, "num_classes": 10, "pooling_stat": "1010"}
+    return _build("sdt_nmnist", "events", args, pretrained, kwargs)
