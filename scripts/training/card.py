@@ -33,7 +33,7 @@ def write_weights(run: Run, args: argparse.Namespace) -> dict[str, str]:
     model = run.trained.eval()
     if args.half:
         model.load_state_dict({key: _halved(tensor) for key, tensor in model.state_dict().items()})
-    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     right, n, rate = measure(model, args)
     card = card_of(run, args, right, n, rate)
     state = {key: tensor.cpu().contiguous() for key, tensor in model.state_dict().items()}

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import torch
 from spikingjelly.activation_based import functional
+from spikingjelly.activation_based.neuron import BaseNode
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.utils import ModelEmaV3
@@ -36,13 +37,15 @@ class Run:
         self.loader = loader_of(training, args)
         if not len(self.loader):
             raise sa.SpikeattnError(f"{len(training)} training samples are fewer than --batch-size {args.batch_size}")
+        half = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(args.precision)
         images, labels = test_tensors(args.data, model, args.limit)
         self.test_images, self.test_labels = images.to(self.device), labels.to(self.device)
         self.model = model.to(self.device, memory_format=torch.channels_last)
+        if half is not None:
+            keep_potentials_in_float32(self.model)
         self.mixup = mixup_of(args, model.num_classes)
         self.loss_of = nn.CrossEntropyLoss(label_smoothing=0.0 if self.mixup else args.smoothing)
         self.optimiser = create_optimizer_v2(self.model, args.opt, args.lr, args.weight_decay)
-        half = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(args.precision)
         self.autocast = {"device_type": self.device.type, "dtype": half or torch.bfloat16, "enabled": half is not None}
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=args.precision == "fp16")
         self.average = ModelEmaV3(self.model, args.ema) if args.ema else None
@@ -174,6 +177,22 @@ class Run:
         self.epoch, self.rows = progress["epoch"], progress["rows"]
         if self.args.epochs is None:
             self.epochs = progress["epochs"]
+
+
+def keep_potentials_in_float32(model: nn.Module) -> None:
+    """Membrane potentials in float32 whatever the input's type, as SpikingJelly's Triton kernels want them.
+
+    Left alone, a neuron takes the type of its input for its potential, and half precision there has no Triton kernel.
+    """
+
+    def states_of(inputs: tuple[Tensor, ...], states: tuple[Any, ...], step_mode: str) -> tuple[Any, ...]:
+        x, v = inputs[0][0] if step_mode == "m" else inputs[0], states[0]
+        fresh = torch.full_like(x, v, dtype=torch.float32) if isinstance(v, float) else v
+        return fresh, *states[1:]
+
+    for module in model.modules():
+        if isinstance(module, BaseNode):
+            module.materialize_states = states_of
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
