@@ -2,7 +2,7 @@
 
 `normal`, `pixel`, `uniform` and `patch` as in Chung, Laletin: Attention Regularization, AISTATS 2026,
 https://arxiv.org/abs/2604.01339; `token`, `events` and `exact` are ours. Every replicate has a random generator of its
-own, keyed by (seed, image, replicate): it is the same bits in whatever chunk, order or process it is drawn.
+own, keyed by (seed, image, replicate): it is the same bits in any chunk, order and process, and on any device.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from spikeattn.attention import random_bits
 from spikeattn.errors import SpikeattnError, unknown
 
 INPUT_NULLS = ("normal", "pixel", "uniform", "patch", "events")
@@ -22,10 +23,7 @@ NULLS = (*INPUT_NULLS, "token", "exact")
 
 def generator(seed: int, image: int, replicate: int) -> np.random.Generator:
     """The generator of one replicate of one image; a negative key is an error."""
-    key = (seed, image, replicate)
-    if any(isinstance(part, bool) or not isinstance(part, int | np.integer) or part < 0 for part in key):
-        raise SpikeattnError(f"seed, image and replicate are {key}; they are whole numbers from 0 on")
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+    return np.random.Generator(np.random.Philox(random_bits.sequence((seed, image, replicate))))
 
 
 def draw_inputs(
@@ -62,25 +60,26 @@ def draw_inputs(
     """
     if null not in INPUT_NULLS:
         raise unknown("null drawn at the input", null, INPUT_NULLS)
-    values = image.detach().to("cpu", torch.float32).numpy()
-    if values.ndim not in (3, 4) or not np.isfinite(values).all():
+    values = image.detach().to(torch.float32)
+    if values.dim() not in (3, 4) or not torch.isfinite(values).all():
         raise SpikeattnError(
-            f"the image has shape {list(values.shape)}{'' if np.isfinite(values).all() else ' and holds NaN'}; a null "
-            "is drawn from finite images [C, H, W] or frames [T, C, H, W]"
+            f"the image has shape {list(values.shape)}{'' if torch.isfinite(values).all() else ' and holds NaN'}; a "
+            "null is drawn from finite images [C, H, W] or frames [T, C, H, W]"
         )
-    frames = values if values.ndim == 4 else values[None]  # [T, C, H, W]
-    rngs = [generator(seed, index, replicate) for replicate in replicates]
+    frames = values if values.dim() == 4 else values[None]  # [T, C, H, W]
+    keys = [(seed, index, replicate) for replicate in replicates]
     if null in ("normal", "uniform"):
-        drawn = [_noise(null, frames, rng, std_factor, all_channels) for rng in rngs]
+        drawn = _noise(null, frames, keys, std_factor, all_channels)
     elif null == "pixel":
-        drawn = [_pixels(frames, rng) for rng in rngs]
+        drawn = _pixels(frames, keys)
     elif null == "patch":
-        drawn = [_patches(frames, patch, rng) for rng in rngs]
+        drawn = _patches(frames, patch, keys)
     else:
-        _check_events(values)
-        drawn = [_events(frames, rng) for rng in rngs]
-    stacked = np.stack(drawn) if drawn else np.empty((0, *frames.shape), np.float32)
-    return torch.from_numpy(stacked).reshape(-1, *image.shape).to(image.device, image.dtype)
+        counts = values.cpu().numpy()
+        _check_events(counts)
+        thrown = [_events(counts, generator(*key)) for key in keys]
+        drawn = torch.from_numpy(np.stack(thrown) if thrown else np.empty((0, *counts.shape), np.float32))
+    return drawn.reshape(-1, *image.shape).to(image.device, image.dtype)
 
 
 def draw_tokens(tokens: int, replicates: Sequence[int], *, seed: int = 0, index: int = 0) -> Tensor:
@@ -118,35 +117,42 @@ def poisson_binomial(spikes: ArrayLike, tokens: int) -> NDArray[np.float64]:
     return pmf / pmf.sum()
 
 
-def _noise(
-    null: str, frames: NDArray[np.float32], rng: np.random.Generator, std_factor: float, all_channels: bool
-) -> NDArray[np.float32]:
+def _noise(null: str, frames: Tensor, keys: list[random_bits.Key], std_factor: float, all_channels: bool) -> Tensor:
     axes = (0, 2, 3) if all_channels else (0, 1, 2, 3)
+    values, n = frames.cpu().numpy(), frames.numel()  # statistics on the CPU: sums differ between devices
     if null == "uniform":
-        low, high = frames.min(axes, keepdims=True), frames.max(axes, keepdims=True)
-        return low + (high - low) * rng.random(frames.shape, dtype=np.float32)
-    wide = frames.astype(np.float64)
-    mean, std = wide.mean(axes, keepdims=True), wide.std(axes, keepdims=True)
-    noise = rng.standard_normal(frames.shape, dtype=np.float32)
-    return mean.astype(np.float32) + (std_factor * std).astype(np.float32) * noise
+        offset = values.min(axes, keepdims=True)
+        scale = values.max(axes, keepdims=True) - offset
+        drawn = random_bits.uniform(keys, n, frames.device)
+    else:
+        wide = values.astype(np.float64)
+        offset, scale = wide.mean(axes, keepdims=True), std_factor * wide.std(axes, keepdims=True)
+        drawn = random_bits.normal(keys, n, frames.device)
+    offset, scale = (torch.from_numpy(x.astype(np.float32)).to(frames.device) for x in (offset, scale))
+    return drawn.view(-1, *frames.shape).mul_(scale).add_(offset)
 
 
-def _pixels(frames: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+def _pixels(frames: Tensor, keys: list[random_bits.Key]) -> Tensor:
     T, C, H, W = frames.shape
-    drawn = rng.integers(H * W, size=(T, 1, H * W))
-    return np.take_along_axis(frames.reshape(T, C, H * W), drawn, axis=2).reshape(T, C, H, W)
+    pixels = frames.permute(0, 2, 3, 1).reshape(T * H * W, C)
+    return _chosen(pixels, T, H * W, keys).view(-1, T, H, W, C).permute(0, 1, 4, 2, 3).contiguous()
 
 
-def _patches(
-    frames: NDArray[np.float32], patch: tuple[int, int] | None, rng: np.random.Generator
-) -> NDArray[np.float32]:
+def _patches(frames: Tensor, patch: tuple[int, int] | None, keys: list[random_bits.Key]) -> Tensor:
     T, C, H, W = frames.shape
     if patch is None or min(patch) < 1 or H % patch[0] or W % patch[1]:
         raise SpikeattnError(f"patch is {patch} for images of {H}x{W} pixels; give (height, width) that divide them")
     h, w = H // patch[0], W // patch[1]
-    cut = frames.reshape(T, C, h, patch[0], w, patch[1]).transpose(0, 2, 4, 1, 3, 5).reshape(T, h * w, -1)
-    drawn = np.take_along_axis(cut, rng.integers(h * w, size=(T, h * w, 1)), axis=1)
-    return drawn.reshape(T, h, w, C, *patch).transpose(0, 3, 1, 4, 2, 5).reshape(T, C, H, W)
+    cut = frames.reshape(T, C, h, patch[0], w, patch[1]).permute(0, 2, 4, 1, 3, 5).reshape(T * h * w, -1)
+    drawn = _chosen(cut, T, h * w, keys).view(-1, T, h, w, C, *patch)
+    return drawn.permute(0, 1, 4, 2, 5, 3, 6).contiguous()
+
+
+def _chosen(rows: Tensor, T: int, each: int, keys: list[random_bits.Key]) -> Tensor:
+    """Rows [T * each, ...] drawn with replacement within each of T steps: [keys * T * each, ...]."""
+    drawn = random_bits.integers(keys, T * each, each, rows.device).view(-1, T, each)
+    drawn += torch.arange(T, device=rows.device)[:, None] * each
+    return rows.index_select(0, drawn.flatten())
 
 
 def _check_events(values: NDArray[np.float32]) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from spikeattn.attention.nulls import INPUT_NULLS, draw_inputs, draw_tokens, poisson_binomial
+from spikeattn.attention.random_bits import integers, normal, philox, uniform, words
 from spikeattn.attention.significance import assess_distribution
 from spikeattn.errors import SpikeattnError
 
@@ -30,6 +31,43 @@ def test_replicates_do_not_depend_on_the_chunk(null):
     for other in ({"seed": 4, "index": 2}, {"seed": 3, "index": 1}):
         assert not torch.equal(whole, draw_inputs(null, image, range(7), patch=(4, 4), **other))
     assert torch.equal(draw_tokens(49, range(5), seed=1)[2:4], draw_tokens(49, [2, 3], seed=1))
+
+
+def test_philox_in_torch_is_numpys():
+    keys = [(0, 0, 0), (5, 1, 2**40), (2**63, 3, 1)]
+    state = np.stack([np.random.SeedSequence(key).generate_state(2, np.uint64) for key in keys]).view(np.int64)
+    expected = np.stack([np.random.Philox(np.random.SeedSequence(key)).random_raw(4000) for key in keys])
+    np.testing.assert_array_equal(philox(torch.from_numpy(state), 1000).numpy().view(np.uint64), expected)
+    assert torch.equal(words(keys, 4000), torch.from_numpy(expected.view(np.int64)))
+    assert words([], 3).shape == (0, 3)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("null", INPUT_NULLS)
+def test_replicates_do_not_depend_on_the_device(null):
+    image = image_for(null)
+    options = {"seed": 3, "index": 2, "patch": (4, 4)}
+    drawn = draw_inputs(null, image.cuda(), range(7), **options)
+    assert drawn.device.type == "cuda"
+    assert torch.equal(drawn.cpu(), draw_inputs(null, image, range(7), **options))
+
+
+def test_normal_values_uniform_values_and_integers_are_what_they_say():
+    keys = [(7, 0, replicate) for replicate in range(8)]
+    drawn = normal(keys, 2**17).double()
+    x = drawn.flatten().sort().values
+    ecdf = torch.arange(1, len(x) + 1) / len(x)
+    assert (torch.special.ndtr(x) - ecdf).abs().max() < 1.95 / len(x) ** 0.5  # Kolmogorov-Smirnov at .001
+    assert abs(drawn.mean()) < 4e-3 and abs(drawn.var() - 1) < 6e-3
+    corr = torch.corrcoef(drawn)
+    assert (corr - torch.eye(8)).abs().max() < 0.015
+    assert abs((drawn[:, 1:] * drawn[:, :-1]).mean()) < 5e-3
+    values = uniform(keys, 2**16)
+    assert values.min() >= 0 and values.max() < 1 and abs(values.mean() - 0.5) < 2e-3
+    counts = torch.bincount(integers(keys, 2**16, 7).flatten(), minlength=7)
+    expected = 2**19 / 7
+    assert len(counts) == 7 and ((counts - expected) ** 2 / expected).sum() < 22.5  # chi-squared, 6, at .001
 
 
 def test_normal_has_the_mean_and_deviation_of_each_channel():
