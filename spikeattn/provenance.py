@@ -71,16 +71,22 @@ def describe(model: nn.Module) -> dict[str, Any]:
     }
 
 
-def provenance_of(model: nn.Module, loader: Iterable[Any], images: Tensor | None = None) -> dict[str, Any]:
+def provenance_of(
+    model: nn.Module, loader: Iterable[Any], images: Tensor | None = None, path: str = "plain"
+) -> dict[str, Any]:
     """Everything a rerun needs; JSON types only. Counts may be joined only where `settings` are equal.
 
-    `images` is the first batch, whose shape without the batch is kept; before it is read there is none to keep.
+    `images` is the first batch, whose shape without the batch is kept; before it is read there is none to keep. `path`
+    is what ran, see `models.fast.choose`.
     """
     data = getattr(loader, "dataset", None)
     device = device_of(model)
     cuda = device.type == "cuda"
+    known = dict(getattr(model, "provenance", {}))
+    if isinstance(known.get("card"), Mapping):
+        known["card"] = dict(sorted(known["card"].items()))  # safetensors gives its entries in any order
     settings = {
-        "model": getattr(model, "provenance", {}),
+        "model": known,
         "weights_sha256": weights_hash(model),
         "data": data.provenance() if hasattr(data, "provenance") else None,
         "device": device.type,
@@ -89,7 +95,7 @@ def provenance_of(model: nn.Module, loader: Iterable[Any], images: Tensor | None
         "threads": torch.get_num_threads(),
         "dtype": str(next((p.dtype for p in model.parameters()), torch.float32)).removeprefix("torch."),
         "input": None if images is None else list(images.shape[1:]),
-        "path": "plain",
+        "path": path,
         "tf32": bool(cuda and torch.backends.cudnn.allow_tf32),
         "cudnn_benchmark": bool(cuda and torch.backends.cudnn.benchmark),
         "spikeattn": __version__,

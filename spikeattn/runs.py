@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spikeattn.data.batches import Batch
 from spikeattn.data.loaders import batches_of, check_finite, n_samples, shuffles
 from spikeattn.data.takes import WHOLE, Shard, Take
 from spikeattn.distributed import Ranks
 from spikeattn.errors import SpikeattnError
 from spikeattn.finishing import check_origin, check_settings, finish, in_memory, nothing_to_profile
+from spikeattn.models import fast
 from spikeattn.provenance import describe, device_of, provenance_of
 from spikeattn.recording import neurons as nodes
 from spikeattn.recording.counts import batch_table
@@ -25,6 +27,7 @@ from spikeattn.recording.origins import tensors_in
 from spikeattn.recording.parts import Part, PartWriter, origin
 from spikeattn.recording.probe import probe
 from spikeattn.recording.recorder import Recorder
+from spikeattn.recording.tally import Sent
 from spikeattn.recording.taps import Forward, Plan, call_model, plan
 from spikeattn.results import Profile
 from spikeattn.watch import Bar
@@ -41,7 +44,7 @@ def profile(
     neurons: nodes.NeuronPredicate = nodes.is_spiking_neuron,
     time_steps: int | None = None,
     layout: str = "TB",
-    plain: bool = True,
+    plain: bool | None = None,
     resume: bool = False,
     strict: bool = False,
     progress: bool = False,
@@ -67,7 +70,8 @@ def profile(
         neurons: which modules are spiking neurons; default SpikingJelly's.
         time_steps: T, where the neurons' calls do not tell.
         layout: order of time and batch inside the model, "TB" or "BT".
-        plain: run the model as it is. There is no other path yet; False is an error.
+        plain: True runs the model as it is; False runs a fast copy of it (`models.fast`), or is an error where there
+            can be none. Unless given, a fast copy runs where it pays; `provenance["settings"]["path"]` says what ran.
         resume: continue an interrupted run in `out`; its finished batches are not run again.
         strict: an operation on spikes that cannot be counted is an error instead of an entry in the result.
         progress: a bar on standard error.
@@ -82,8 +86,6 @@ def profile(
         SpikeattnError: no neurons, no images, NaN, batches of different shape, an unusable folder, a network whose
             images influence each other, another rank that failed.
     """
-    if not plain:
-        raise SpikeattnError("plain=False: this version has one path, the model as it is; leave plain out")
     shard, ranks = Shard.parse(shard) if isinstance(shard, str) else shard, ranks or Ranks()
     if out is None and (resume or shard != WHOLE or ranks.size > 1):
         raise SpikeattnError("resume, shards and ranks need the folder of the run: give out=")
@@ -91,6 +93,7 @@ def profile(
         raise SpikeattnError(f"the model is {type(model).__name__}; give a torch module, and other calls as forward=")
     model = nodes.unwrap(model)
     run = _Run(model, forward, {"neurons": neurons, "time_steps": time_steps, "layout": layout}, strict, provenance)
+    run.path = fast.choose(model, plain, usual=forward is call_model and neurons is nodes.is_spiking_neuron)
     run.shard, run.ranks, run.progress, run.save_every = shard, ranks, progress, save_every
     if out is None:
         return run.in_memory(loader)
@@ -103,6 +106,7 @@ class _Run:
 
     shard: Shard = WHOLE
     ranks: Ranks = Ranks()
+    path = fast.PLAIN
     progress = False
     save_every = SAVE_EVERY
 
@@ -141,7 +145,7 @@ class _Run:
 
     def in_folder(self, loader: Iterable[Any], folder: RunFolder, allow_mixed: bool) -> Profile:
         """The result of a run that other processes have begun, or may have to end."""
-        settings = provenance_of(self.model, loader)["settings"]
+        settings = provenance_of(self.model, loader, path=self.path)["settings"]
         earlier = self._earlier(folder, settings, allow_mixed) if self.ranks.rank == 0 else ()
         if self.ranks.rank == 0 and self.ranks.size > 1:
             folder.share()
@@ -225,6 +229,7 @@ class _Run:
         """Run every batch that is to be taken; the ledger, or None where there was none to run."""
         made: Plan | None = None
         recorder: Recorder | None = None
+        sent: list[tuple[Batch, tuple[Any, ...], Sent]] = []
         try:
             for batch, mine in batches_of(loader, take):
                 skipped = tuple((item.index, item.id, item.reason) for item in batch.skipped)
@@ -239,22 +244,31 @@ class _Run:
                     made = self._plan(images, loader, folder)
                     writer.origin = origin(made.ledger)
                     bar.start(made.ledger)
-                    recorder = Recorder(self.model, made).__enter__()
+                    net = self.model if self.path == fast.PLAIN else fast.prepare(self.model)
+                    recorder = Recorder(net, made).__enter__()
                 if not mine:
                     continue
-                nodes.reset(self.model)
+                nodes.reset(recorder.model)
                 with torch.no_grad(), recorder.watching(len(images)) as tally:
-                    output = self.forward(self.model, images)
-                    counts = tally.collect(next(tensors_in(output), None))
-                table = batch_table(counts, batch.index.tolist(), batch.ids, batch.labels.tolist())
-                writer.add(Part((batch.number,), counts.flags, skipped, table))
-                bar.add(len(images) + len(skipped), counts.counts)
-                self.ranks.tell(**bar.state)
-                bar.show(self.ranks.others())
+                    output = self.forward(recorder.model, images)
+                    sent.append((batch, skipped, tally.send(next(tensors_in(output), None))))
+                while len(sent) > (images.device.type == "cuda"):  # a GPU works on this batch meanwhile
+                    self._store(*sent.pop(0), writer, bar)
         finally:
+            while sent:
+                self._store(*sent.pop(0), writer, bar)
             if recorder is not None:
                 recorder.__exit__()
         return made.ledger if made is not None else None
+
+    def _store(self, batch: Batch, skipped: tuple[Any, ...], sent: Sent, writer: PartWriter, bar: Bar) -> None:
+        """Wait for the counts of a batch, and hand them on."""
+        counts = sent.result()
+        table = batch_table(counts, batch.index.tolist(), batch.ids, batch.labels.tolist())
+        writer.add(Part((batch.number,), counts.flags, skipped, table))
+        bar.add(len(batch.images) + len(skipped), counts.counts)
+        self.ranks.tell(**bar.state)
+        bar.show(self.ranks.others())
 
     def _plan(self, images: Tensor, loader: Iterable[Any], folder: RunFolder | None) -> Plan:
         made = plan(self.model, images, forward=self.forward, **self.options)
@@ -266,7 +280,7 @@ class _Run:
                 f"strict: {len(made.ledger.uncounted)} operations on spikes cannot be counted: {listed}; run without "
                 "strict to have them listed in the result"
             )
-        provenance = provenance_of(self.model, loader, images) | self.extra
+        provenance = provenance_of(self.model, loader, images, self.path) | self.extra
         if self.shard != WHOLE:
             provenance["shard"] = str(self.shard)
         ledger = replace(made.ledger, model=describe(self.model), provenance=provenance)

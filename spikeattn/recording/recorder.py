@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,11 +29,14 @@ _Taps = dict[int, list[tuple[Tap, int | None]]]  # by call: what to count there,
 class Recorder:
     """Counts the forward passes that run inside `with recorder.watching(batch):`, under a plan.
 
-    Open the recorder itself with `with`: that registers the hooks and, at the end, removes them.
+    Open the recorder itself with `with`: that registers the hooks and, at the end, removes them. The model may be the
+    one that the plan was made of, or a copy of it whose modules have the same names and leave counts of their own
+    (`models.fast`); those are taken, and what they did not count is counted here.
     """
 
     def __init__(self, model: nn.Module, plan: Plan) -> None:
-        self.model, self.plan = model, plan
+        self._leaves_counts = getattr(model, "leaves_counts", False) is True
+        self.model, self.plan = model, replace(plan, neurons={}) if self._leaves_counts else plan
         self.tally: Tally | None = None
         self.muted = False
         self._calls: dict[str, int] = defaultdict(int)
@@ -93,21 +97,22 @@ class Recorder:
             self.tally = None
 
     def _hooks(self, path: str, arguments: _Taps, outputs: _Taps) -> tuple[Callable, Callable]:
-        def count(taps: _Taps, values: Any) -> None:
+        def count(taps: _Taps, values: Any, module: nn.Module) -> None:
+            left = getattr(module, "counts", {}) if self._leaves_counts else {}
             self.muted = True  # counting is no operation of the model
             try:
                 for tap, step in taps.get(self._calls[path], ()):
-                    self.tally.count(tap, next(tensors_in(values)), step)
+                    self.tally.count(tap, next(tensors_in(values)), step, left)
             finally:
                 self.muted = False
 
         def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if self.tally is not None:
-                count(arguments, (args, kwargs))
+                count(arguments, (args, kwargs), module)
 
         def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             if self.tally is not None:
-                count(outputs, output)
+                count(outputs, output, module)
                 self._calls[path] += 1
 
         return before, after

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from spikeattn.recording import neurons as nodes
 from spikeattn.recording.taps import Pairs, Plan, Tap
 
 Key = tuple[str, str]  # (measure, name)
+_NOTHING: Mapping[str, Any] = {}
 _SAME = "every batch must have the same image size, channels and time steps"
 
 
@@ -38,12 +39,95 @@ class BatchCounts:
     batch: int
 
 
+class Sent:
+    """One pass on its way to the host: one vector of float64, copied without waiting where a GPU made it.
+
+    Args:
+        columns: [T, B] by key.
+        broken, sick: scalars, non-zero where spikes are not 0/1, and where NaN or infinite values are.
+        predictions: [t, B], or None.
+    """
+
+    def __init__(
+        self, batch: int, columns: Mapping[Key, Tensor], broken: Mapping[str, Tensor], sick: Mapping[str, Tensor],
+        flags: Mapping[str, Tensor], predictions: Tensor | None,
+    ) -> None:  # fmt: skip
+        self._batch, self._keys = batch, list(columns)
+        self._names = [list(broken), list(sick), list(flags)]
+        groups = [list(columns.values()), list(broken.values()), list(sick.values()), list(flags.values())]
+        groups.append([] if predictions is None else [predictions])
+        self._sizes = [[part.numel() for part in group] for group in groups]
+        self._event: torch.cuda.Event | None = None
+        packed = _joined([part.reshape(-1) for group in groups for part in group], groups[0][0].device)
+        if packed.device.type == "cuda":
+            self._host = torch.empty(packed.shape, dtype=packed.dtype, pin_memory=True)
+            self._host.copy_(packed, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+        else:
+            self._host = packed
+
+    def result(self) -> BatchCounts:
+        """The counts, checked; see `Tally.collect`."""
+        if self._event is not None:
+            self._event.synchronize()
+        values = iter(np.split(self._host.numpy(), np.cumsum([n for group in self._sizes for n in group])[:-1]))
+        columns, broken, sick, flags, predictions = ([next(values) for _ in group] for group in self._sizes)
+        counts = {key: column.reshape(-1, self._batch) for key, column in zip(self._keys, columns, strict=True)}
+        _check_binary(self._names[0], broken)
+        _check_finite(self._names[1], sick, counts)
+        classes = predictions[0] if predictions else np.zeros(0)
+        return BatchCounts(
+            counts,
+            classes.astype(np.int64).reshape(-1, self._batch),
+            {name: tuple(bool(v) for v in value) for name, value in zip(self._names[2], flags, strict=True)},
+            self._batch,
+        )
+
+
+def _joined(parts: Sequence[Tensor], device: torch.device) -> Tensor:
+    """Flat tensors of any type, one after another in float64 on one device; few conversions, whatever their number."""
+    types = {part.dtype for part in parts}
+    pieces = {kind: torch.cat([p.to(device) for p in parts if p.dtype == kind]).double() for kind in types}
+    if len(pieces) == 1:
+        return next(iter(pieces.values()))
+    ends = {kind: 0 for kind in types}
+    ordered = []
+    for part in parts:
+        start = ends[part.dtype]
+        ends[part.dtype] = start + part.numel()
+        ordered.append(pieces[part.dtype][start : ends[part.dtype]])
+    return torch.cat(ordered)
+
+
+def _check_binary(names: Sequence[str], broken: Sequence[np.ndarray]) -> None:
+    for name, bad in zip(names, broken, strict=True):
+        if bad.any():
+            raise SpikeattnError(
+                f"tensor {name} should hold only 0 and 1 but holds other values in this batch; a hook, or a surrogate "
+                "function with spiking=False, changes the spikes"
+            )
+
+
+def _check_finite(names: Sequence[str], sick: Sequence[np.ndarray], counts: Mapping[Key, np.ndarray]) -> None:
+    found = [name for name, bad in zip(names, sick, strict=True) if bad.any() and name != "the model's output"]
+    found += [name for (_, name), column in counts.items() if not np.isfinite(column).all()]
+    found += [name for name, bad in zip(names, sick, strict=True) if bad.any() and name == "the model's output"]
+    if found:
+        raise SpikeattnError(
+            f"NaN or infinite values reached {found[0]} in this batch: check the input images and the weights for NaN, "
+            "and the precision for overflow; a NaN never reaches a threshold and would be counted as silence"
+        )
+
+
 class Tally:
     """Accumulates one forward pass of a batch of `batch` images under `plan`.
 
     Attributes:
         calls, ran: calls of modules and runs of operations so far, kept by the recorder.
         logits: what the layer `plan.logits_from` gave, call by call.
+
+    Nothing waits for the device until the counts are asked for.
     """
 
     def __init__(self, plan: Plan, batch: int, calls: Mapping[str, int]) -> None:
@@ -54,11 +138,18 @@ class Tally:
         self._sums: dict[Key, list[tuple[int | None, Tensor]]] = defaultdict(list)
         self._flags: dict[str, Tensor] = {}
         self._broken: dict[str, Tensor] = {}
+        self._sick: dict[str, Tensor] = {}
 
     # ---------------------------------------------------------------- while the pass runs
     @torch.no_grad()
-    def count(self, tap: Tap, x: Tensor, t: int | None) -> None:
-        """Count a tensor seen at `tap`; `t` is the time step where the calls are the steps."""
+    def count(self, tap: Tap, x: Tensor, t: int | None, left: Mapping[str, Tensor | int] = _NOTHING) -> None:
+        """Count a tensor seen at `tap`; `t` is the time step where the calls are the steps.
+
+        Args:
+            left: counts of it that its module has left, which are taken instead (see `models.fast`).
+        """
+        if left and self._take(tap, left):
+            return
         x = counting.whole(self._split(tap, x.detach()), tap.unit)
         if tap.tensor:
             self._count_tensor(tap, x, t)
@@ -69,6 +160,19 @@ class Tally:
             if not tap.binary:
                 values = counting.sum_channels(x.double().abs(), spatial)
                 self._add("fan_abs", fan.synapse, t, counting.weigh(values, fan.weights))
+
+    def _take(self, tap: Tap, left: Mapping[str, Tensor | int]) -> bool:
+        """Take what a module has left of everything that is to be counted at `tap`; False where that is not all."""
+        fans = [fan.synapse for fan in tap.fans]
+        if (tap.tensor and "nnz" not in left) or (fans and "fan_nnz" not in left):
+            return False
+        if tap.tensor:
+            self._add("nnz", tap.name, None, left["nnz"])
+        for synapse in fans:
+            self._add("fan_nnz", synapse, None, left["fan_nnz"])
+        if "sick" in left:
+            self._sick[tap.name] = torch.as_tensor(left["sick"])
+        return True
 
     @torch.no_grad()
     def count_pairs(self, pairs: Pairs, a: Tensor, b: Tensor, t: int | None) -> None:
@@ -119,13 +223,25 @@ class Tally:
         Raises:
             SpikeattnError: NaN or infinite values, spikes that are not 0/1, or a tensor that never appeared.
         """
+        return self.send(output).result()
+
+    @torch.no_grad()
+    def send(self, output: Any) -> Sent:
+        """Have everything of this pass on its way to the host, in one copy; the next pass can start meanwhile.
+
+        Call it before the neurons are reset.
+
+        Raises:
+            SpikeattnError: a tensor that never appeared, or appeared too often.
+        """
         self._check_path()
         columns = {key: self._over_time(parts) for key, parts in self._sums.items()}
-        packed = torch.stack(list(columns.values())).cpu().numpy()
-        self._check_binary()
-        self._check_finite(columns, packed, output)
-        flags = {name: tuple(value.cpu().tolist()) for name, value in self._flags.items()}
-        return BatchCounts(dict(zip(columns, packed, strict=True)), self._predictions(output), flags, self.batch)
+        sick = {name: ~torch.isfinite(v) for name, v in nodes.membrane_sums(self.plan.neurons).items()}
+        sick |= {name: bad != 0 for name, bad in self._sick.items()}
+        if isinstance(output, Tensor):
+            sick["the model's output"] = ~torch.isfinite(output).all()
+        predictions = self._predictions(output)
+        return Sent(self.batch, columns, self._broken, sick, self._flags, predictions)
 
     def _check_path(self) -> None:
         """Every tensor appeared as often as in the first batch, and nothing watched ran more or less often."""
@@ -160,31 +276,7 @@ class Tally:
                 column[t] += part[0]
         return column.expand(T, self.batch) if len(column) == 1 else column
 
-    def _check_binary(self) -> None:
-        if not self._broken:
-            return
-        broken = torch.stack(list(self._broken.values())).cpu().tolist()
-        for name, bad in zip(self._broken, broken, strict=True):
-            if bad:
-                raise SpikeattnError(
-                    f"tensor {name} should hold only 0 and 1 but holds other values in this batch; a hook, or a "
-                    "surrogate function with spiking=False, changes the spikes"
-                )
-
-    def _check_finite(self, columns: dict[Key, Tensor], packed: np.ndarray, output: Any) -> None:
-        potentials = nodes.membrane_sums(self.plan.neurons)
-        finite = torch.isfinite(torch.stack(list(potentials.values()))).cpu().tolist() if potentials else []
-        sick = [name for name, good in zip(potentials, finite, strict=True) if not good]
-        sick += [name for (_, name), column in zip(columns, packed, strict=True) if not np.isfinite(column).all()]
-        if isinstance(output, Tensor) and not bool(torch.isfinite(output).all()):
-            sick.append("the model's output")
-        if sick:
-            raise SpikeattnError(
-                f"NaN or infinite values reached {sick[0]} in this batch: check the input images and the weights for "
-                "NaN, and the precision for overflow; a NaN never reaches a threshold and would be counted as silence"
-            )
-
-    def _predictions(self, output: Any) -> np.ndarray:
+    def _predictions(self, output: Any) -> Tensor | None:
         axes = self.plan.output_axes
         steps: Tensor | None = None
         if self.logits:
@@ -193,6 +285,6 @@ class Tally:
             steps = axes.split(output.detach(), self.plan.ledger.time_steps, self.batch)
             steps = steps if steps.dim() == 3 else None
         if steps is None or steps.shape[1] != self.batch:
-            return np.zeros((0, self.batch), dtype=np.int64)
+            return None
         count = torch.arange(1, len(steps) + 1, device=steps.device).view(-1, 1, 1)
-        return (steps.float().cumsum(0) / count).argmax(-1).cpu().numpy()
+        return (steps.float().cumsum(0) / count).argmax(-1)

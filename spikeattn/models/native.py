@@ -1,0 +1,236 @@
+"""The CPU kernels of the fast path (`native.c`): compiled once per machine with its C compiler, called through ctypes.
+
+Tensors are [T, B, C, H, W] in channels-last memory, spikes are bools. Compiling takes one or two seconds; the library
+is kept in the user's cache folder under the hash of everything that it depends on.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import SpikeattnError
+
+SOURCE = Path(__file__).with_name("native.c")
+WIDTH = 64  # output channels per block of weights, as in the source
+_FLAGS = ("-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-std=c11")
+_TUNED = (("-march=native", "-fopenmp"), ("-mcpu=native", "-fopenmp"), ("-fopenmp",), ())  # the first that works
+
+
+@dataclass(frozen=True)
+class Build:
+    """What became of the compilation.
+
+    Attributes:
+        library: the compiled file, or None.
+        compiler: path of the compiler, or None.
+        flags: what it was called with.
+        reason: why there is no library; empty where there is one.
+    """
+
+    library: Path | None
+    compiler: str | None
+    flags: tuple[str, ...] = ()
+    reason: str = ""
+
+    @property
+    def threads(self) -> bool:
+        """Whether the kernels use several threads."""
+        return "-fopenmp" in self.flags
+
+
+def compiler() -> str | None:
+    """Path of the C compiler: $CC, else cc, gcc or clang; None where there is none."""
+    names = [os.environ.get("CC", "").split(" ")[0], "cc", "gcc", "clang"]
+    return next((found for name in names if name and (found := shutil.which(name))), None)
+
+
+@cache
+def build() -> Build:
+    """Compile the kernels, or find them in the cache."""
+    found = compiler()
+    if found is None:
+        return Build(None, None, reason="no C compiler found (looked for $CC, cc, gcc and clang)")
+    reason = ""
+    for folder in _folders():
+        for tuned in _TUNED:
+            flags = (*_FLAGS, *tuned)
+            library, reason = _compile(found, flags, folder)
+            if library is not None:
+                return Build(library, found, flags)
+    return Build(None, found, reason=f"{found} cannot compile the kernels: {reason}")
+
+
+def _folders() -> list[Path]:
+    own = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return [Path(own) / "spikeattn", Path(tempfile.gettempdir()) / f"spikeattn-{os.getuid()}"]
+
+
+def _compile(found: str, flags: tuple[str, ...], folder: Path) -> tuple[Path | None, str]:
+    """The library in a folder of the user's own, or why there is none."""
+    version = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
+    key = "\n".join([SOURCE.read_text(), version, *flags, platform.machine(), _processor()])
+    target = folder / f"native-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if folder.stat().st_uid != os.getuid():
+            return None, f"{folder} belongs to somebody else"
+        if target.is_file():
+            return target, ""
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            made = Path(scratch) / "native.so"
+            done = subprocess.run(
+                [found, *flags, str(SOURCE), "-o", str(made)], capture_output=True, text=True, check=False
+            )
+            if done.returncode:
+                return None, (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[0]
+            made.replace(target)
+    except OSError as error:
+        return None, str(error)
+    return target, ""
+
+
+def _processor() -> str:
+    """What `-march=native` depends on: a cache folder may be shared by different machines."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else [platform.processor()]
+    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    made = build()
+    if made.library is None:
+        raise SpikeattnError(f"the fast path needs compiled kernels: {made.reason}; use plain=True")
+    return ctypes.CDLL(str(made.library))
+
+
+def _pointer(x: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if x is None else x.data_ptr())
+
+
+def _call(name: str, *arguments: object) -> int:
+    function = getattr(_library(), f"spikeattn_{name}")
+    function.restype = ctypes.c_int64 if name == "lif" else ctypes.c_int
+    given = [_pointer(a) if isinstance(a, Tensor) or a is None else a for a in arguments]
+    given = [ctypes.c_int64(a) if isinstance(a, int) and not isinstance(a, bool) else a for a in given]
+    given = [ctypes.c_float(a) if isinstance(a, float) else a for a in given]
+    return function(*given, ctypes.c_int(torch.get_num_threads()))
+
+
+def _rows(x: Tensor) -> Tensor:
+    """[T, B, C, H, W] -> [T, B, H, W, C], contiguous; no copy where it is channels-last already."""
+    return x.permute(0, 1, 3, 4, 2).contiguous()
+
+
+def _columns(x: Tensor) -> Tensor:
+    """[T, B, H, W, C] -> [T, B, C, H, W] in the same memory."""
+    return x.permute(0, 1, 4, 2, 3)
+
+
+def _zeros(x: Tensor, wanted: bool = True) -> Tensor | None:
+    return torch.zeros(x.shape[:2], dtype=torch.int64) if wanted else None
+
+
+def lif(
+    x: Tensor, tau: float, multiply: bool, threshold: float, fan_out: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None, int]:
+    """Spikes of a leaky integrate-and-fire neuron from rest: charge v + (x - v) / tau, hard reset to 0.
+
+    Args:
+        x: [T, B, C, H, W] float32; expanded over T, it is read once per step from the same memory.
+        multiply: the charge is v + (x - v) * tau instead.
+        fan_out: [H * W] int64, to weigh the spikes of each position with; or None.
+
+    Returns:
+        Spikes like x; counts [T, B]; weighed counts [T, B] or None; the number of potentials that are NaN or infinite.
+    """
+    T, B, C, H, W = x.shape
+    still = x.stride(0) == 0 and T > 1
+    rows = _rows(x[:1] if still else x)
+    spikes = torch.empty((T, B, H, W, C), dtype=torch.bool)
+    counts, fans = _zeros(x), _zeros(x, fan_out is not None)
+    step = 0 if still else rows.stride(0)
+    sick = _call(
+        "lif", rows, step, spikes, T, B, H * W, C, float(tau), ctypes.c_int(multiply), float(threshold), fan_out,
+        counts, fans,
+    )  # fmt: skip
+    return _columns(spikes), counts, fans, sick
+
+
+def pool(x: Tensor, stride: int, fan_out: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """3x3 max-pool with padding 1 of spikes, with their counts and weighed counts as in `lif`."""
+    T, B, C, H, W = x.shape
+    y = torch.empty((T, B, (H - 1) // stride + 1, (W - 1) // stride + 1, C), dtype=torch.bool)
+    counts, fans = _zeros(x), _zeros(x, fan_out is not None)
+    _call("pool", _rows(x), y, T * B, H, W, C, stride, fan_out, counts, fans)
+    return _columns(y), counts, fans
+
+
+def pool_real(x: Tensor, stride: int) -> Tensor:
+    """3x3 max-pool with padding 1 of real numbers [T, B, C, H, W]."""
+    T, B, C, H, W = x.shape
+    y = torch.empty((T, B, (H - 1) // stride + 1, (W - 1) // stride + 1, C))
+    _call("pool_real", _rows(x), y, T * B, H, W, C, stride)
+    return _columns(y)
+
+
+def mask(a: Tensor, b: Tensor, votes: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+    """a AND b [T, B, C, H, W], counts [T, B], and the sum over positions [T, B, C, 1, 1] if `votes`.
+
+    b has the shape of a, or H = W = 1.
+    """
+    T, B, C, H, W = a.shape
+    y, counts = torch.empty((T, B, H, W, C), dtype=torch.bool), _zeros(a)
+    sums = torch.empty((T, B, 1, 1, C)) if votes else None
+    one = b.shape[3:] == (1, 1) and H * W > 1
+    _call("mask", _rows(a), _rows(b), ctypes.c_int(one), y, sums, T * B, H * W, C, counts)
+    return _columns(y), counts, None if sums is None else _columns(sums)
+
+
+def mean(x: Tensor) -> Tensor:
+    """Mean over positions, [T, B, C, H, W] -> [T, B, C]."""
+    T, B, C, H, W = x.shape
+    y = torch.empty((T, B, C))
+    _call("mean", _rows(x), y, T * B, H * W, C)
+    return y
+
+
+def pack(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights [O, I, K, K] and bias [O] as the kernels read them: [blocks, K * K, I, 64] and [blocks, 64]."""
+    outputs, inputs, K, _ = weight.shape
+    blocks = -(-outputs // WIDTH)
+    packed = torch.zeros((K * K, inputs, blocks * WIDTH))
+    packed[..., :outputs] = weight.permute(2, 3, 1, 0).reshape(K * K, inputs, outputs)
+    padded = torch.zeros(blocks * WIDTH)
+    padded[:outputs] = bias
+    return packed.unflatten(2, (blocks, WIDTH)).permute(2, 0, 1, 3).contiguous(), padded.view(blocks, WIDTH)
+
+
+def conv(x: Tensor, weight: Tensor, bias: Tensor, out_channels: int, kernel: int) -> Tensor:
+    """Convolution with stride 1 and padding kernel // 2 under packed weights: [T, B, I, H, W] -> [T, B, O, H, W].
+
+    Spikes (bools) add weights; real numbers multiply them. An input expanded over T gives an output expanded over T.
+    """
+    T, B, C, H, W = x.shape
+    if x.stride(0) == 0 and T > 1:
+        return conv(x[:1], weight, bias, out_channels, kernel).expand(T, -1, -1, -1, -1)
+    y = torch.empty((T, B, H, W, out_channels))
+    if x.dtype == torch.bool:
+        failed = _call("conv", _rows(x), weight, bias, y, T * B, H, W, C, out_channels, kernel)
+        if failed:
+            raise SpikeattnError("out of memory in a convolution of the fast path; give smaller batches")
+    else:
+        _call("conv_real", _rows(x), weight, bias, y, T * B, H, W, C, out_channels, kernel)
+    return _columns(y)
