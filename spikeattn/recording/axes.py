@@ -129,8 +129,9 @@ class AxisReader:
         steps, odd = divmod(per_image, self.time_steps)
         if timed and not odd and (self.time_steps > 1 or steps == 1):
             first, second = ("TB", "BT") if self.layout == "TB" else ("BT", "TB")
-            with_time = [first, second] if steps == 1 else [first + "X", second + "X", "TXB", "XTB"]
-            orders = with_time[:1] + orders + with_time[1:]
+            if steps == 1:  # as many rows as time steps are rather these than so many heads
+                return [first, second, *orders]
+            orders = [first + "X", *orders, second + "X", "TXB", "XTB"]
         return orders
 
     def _fitting(self, one: View, two: View, orders: list[str]) -> list[str]:

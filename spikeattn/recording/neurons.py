@@ -36,8 +36,13 @@ def find_neurons(model: nn.Module, predicate: NeuronPredicate = is_spiking_neuro
     """Dotted path -> neuron, outermost only: a neuron inside a neuron is part of it.
 
     Raises:
-        SpikeattnError: the model has none.
+        SpikeattnError: the model has none, or is one; the predicate is no function of a module.
     """
+    if isinstance(predicate, type) or not callable(predicate):
+        raise SpikeattnError(
+            f"neurons is {predicate!r}; give a function that says of a module whether it is a spiking neuron, e.g. "
+            "neurons=lambda module: isinstance(module, YourNeuron)"
+        )
     found: dict[str, nn.Module] = {}
     seen: set[int] = set()
 

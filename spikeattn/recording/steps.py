@@ -66,10 +66,10 @@ def time_steps_of(
             "call them as modules, self.lif(x), not through their forward methods"
         )
     axis = 0 if layout == "TB" else 1
-    multi = frozenset(name for name, found in calls.items() if _over_time(neurons[name], found[0], axis))
+    multi = frozenset(name for name, found in calls.items() if _over_time(neurons[name], found[0], axis, given))
     seen = {name: _axis_length(name, found, axis, sizes, layout) for name, found in calls.items() if name in multi}
-    if given is not None and given < 1:
-        raise SpikeattnError(f"time_steps is {given}; it must be at least 1")
+    if given is not None and (not isinstance(given, int) or given < 1):
+        raise SpikeattnError(f"time_steps is {given!r}; give a whole number of at least 1, or leave it out")
     T = given or min(seen.values() or [len(found) for found in calls.values()])
     for name, found in calls.items():
         if name in multi:
@@ -153,11 +153,13 @@ def _check_calls(event: Event, calls: int, T: int) -> None:
         )
 
 
-def _over_time(neuron: nn.Module, pair: Pair, axis: int) -> bool:
-    """Whether a neuron runs along an axis: it says so, or its state lacks that axis, or the axis holds no images."""
+def _over_time(neuron: nn.Module, pair: Pair, axis: int, given: int | None) -> bool:
+    """Whether a neuron runs along an axis: it says so, or its state lacks the axis, or the axis can be that of time."""
     one, two = pair[0].out_view.shape, pair[1].out_view.shape
+    if len(one) <= axis:
+        return False
     lacks = any((*one[:axis], *one[axis + 1 :]) == state for state in pair[0].state)
-    return len(one) > axis and nodes.is_multi_step(neuron, lacks or one[axis] == two[axis])
+    return nodes.is_multi_step(neuron, lacks or one[axis] == two[axis] == (given or one[axis]))
 
 
 def _axis_length(name: str, found: Sequence[Pair], axis: int, sizes: tuple[int, int], layout: str) -> int:

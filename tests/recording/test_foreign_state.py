@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
@@ -48,6 +49,11 @@ class FirstStage(Net):
         return self.head(self.lif2(self.conv2(self.stage(self.conv(x), self))).flatten(2))
 
 
+def image_after_image(x: Tensor, net: Net) -> Tensor:
+    """[B*T, ...] for [T, B, ...]: what an image leaves behind reaches the next one, never the one before."""
+    return net.own(x.transpose(0, 1).flatten(0, 1)).unflatten(0, (-1, 4)).transpose(0, 1)
+
+
 def moving_average(x: Tensor, net: Net) -> Tensor:
     net.average = 0.9 * net.average + 0.1 * x.mean()
     return net.lif(x - net.average)
@@ -65,6 +71,8 @@ def hidden_in_a_function() -> Callable[[Tensor, Net], Tensor]:
          r"neuron lif grows with the batch.*hands its state from one image to the next"),
         (lambda: FirstStage(lambda x, net: net.lif(x.flatten(0, 1).view(x.shape[1], 4, 4, 8, 8).transpose(0, 1))),
          r"replacing one image of a batch changes the counts of another one, first at lif"),
+        (lambda: FirstStage(image_after_image, own=OwnLIF(resettable=True)),
+         r"changes the counts of another one, first at own .*hands its state from image to image"),
         (lambda: FirstStage(lambda x, net: net.own(x), own=OwnLIF()), r"first at .*own.potential"),
         (lambda: FirstStage(moving_average, average=torch.zeros(())), r"first at lif .*kept in FirstStage.average"),
         (lambda: FirstStage(lambda x, net: net.own[0](x), own=[IF(step_mode="m")]), r"FirstStage.own keeps spiking"),
@@ -73,13 +81,65 @@ def hidden_in_a_function() -> Callable[[Tensor, Net], Tensor]:
         (lambda: FirstStage(lambda x, net: net.lif(x + torch.randn_like(x))), r"draws random numbers in eval mode"),
         (lambda: IF(step_mode="m"), "the model is itself one spiking neuron, a IFNode"),
     ],
-    ids=["T*B as T", "scrambled", "own state", "average", "list", "closure", "batch mean", "noise", "bare"],
+    ids=[
+        "T*B as T", "scrambled", "later images", "own state", "average", "list", "closure", "batch mean", "noise",
+        "bare",
+    ],
 )  # fmt: skip
 def test_state_that_leaks_is_an_error_that_names_the_module(net: Callable[[], nn.Module], message: str) -> None:
     model, images = exact(net()), pictures(4, 3, 8, 8)
     with pytest.raises(sa.SpikeattnError, match=message):
         sa.profile(model, [images])
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+class Silent(nn.Module):
+    """A multi-step neuron that does not say so, on [T, B, ...] or whatever else it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.node = neuron.LIFNode(v_threshold=4.0, step_mode="m")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.node(x)
+
+
+def test_a_neuron_that_runs_over_images_is_found_by_its_state() -> None:
+    """All images give it the same, so that no count moves when one of them is replaced."""
+    net = nn.Sequential(nn.Linear(6, 8), Silent(), nn.Linear(8, 3))
+    net[0].weight.data.zero_()
+    with pytest.raises(sa.SpikeattnError, match="axis 0 of neuron 1 grows with the batch"):
+        sa.profile(net, [pictures(4, 6)], neurons=lambda module: isinstance(module, Silent))
+
+
+def test_of_several_neurons_that_run_over_images_the_first_is_named() -> None:
+    net = nn.Sequential(*(m for _ in range(8) for m in (nn.Linear(6, 6), IF(step_mode="m"))))
+    with pytest.raises(sa.SpikeattnError, match="axis 0 of neuron 1 grows with the batch"):
+        sa.profile(exact(net), [pictures(4, 6)])
+
+
+class Signpost(nn.Module):
+    """One spike per step, at a place that the image before decides."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        place = x.sum((0, 2)).roll(1).ge(0).long()
+        return F.one_hot(place, x.shape[2]).to(x).repeat(len(x), 1, 1)
+
+
+def test_a_leak_that_moves_spikes_without_changing_their_number_is_found() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.sign, self.head = nn.Linear(6, 8), Signpost(), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.sign(self.fc(x).repeat(4, 1, 1))).mean(0)
+
+    net = exact(Net())
+    net.fc.weight.data.zero_()[0] = torch.tensor([5.0, -3, 2, -7, 1, 4])  # 4 for 0..5, -22 for the image in its place
+    net.fc.bias.data.zero_()
+    with pytest.raises(sa.SpikeattnError, match=r"changes the counts of another one, first at sign \(spikes\)"):
+        sa.profile(net, [torch.arange(6.0).repeat(2, 1)], neurons=lambda module: isinstance(module, Signpost))
 
 
 def test_own_neurons_with_a_reset_and_seeded_noise_are_fine() -> None:

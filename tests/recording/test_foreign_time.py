@@ -162,6 +162,45 @@ def test_tensors_with_the_batch_first(frames: bool) -> None:
         sa.profile(model, [images])
 
 
+class Folded(nn.Module):
+    """A neuron between layers on [T*B, ...], or [B*T, ...]: it unfolds the axis and folds it again."""
+
+    def __init__(self, layout: str) -> None:
+        super().__init__()
+        self.lif, self.layout = LIF(step_mode="m"), layout
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.layout == "BT":
+            return self.lif(x.unflatten(0, (-1, 4)).transpose(0, 1)).transpose(0, 1).flatten(0, 1)
+        return self.lif(x.unflatten(0, (4, -1))).flatten(0, 1)
+
+
+@pytest.mark.parametrize("outer", [False, True], ids=["SpikingJelly's neuron", "the module around it"])
+@pytest.mark.parametrize("layout", ["TB", "BT"])
+def test_time_and_images_in_one_axis(layout: str, outer: bool) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.conv2 = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 8, 3, stride=2, padding=1)
+            self.lif, self.lif2, self.head = Folded(layout), Folded(layout), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x.repeat(4, 1, 1, 1) if layout == "TB" else x.repeat_interleave(4, 0)
+            x = self.lif2(self.conv2(self.lif(self.conv(x) * 4)) * 4).amax((2, 3))
+            return self.head(x).unflatten(0, (4, -1) if layout == "TB" else (-1, 4)).mean(layout.index("T"))
+
+    options = {"layout": layout, "time_steps": 4, "is_neuron": lambda m: isinstance(m, Folded)} if outer else {}
+    profile = assert_exact(exact(Net()), pictures(3, 3, 8, 8), macs_once=3 * 36 * 4 * 27, **options)
+    assert profile.time_steps == 4 and all(s.every_step for s in profile.ledger.synapses[1:])
+    name = "lif" if outer else "lif.lif"
+    model, spikes = Net(), []
+    exact(model).lif.register_forward_hook(lambda m, a, out: spikes.append(out.flatten(1).sum(1)))
+    with torch.no_grad():
+        model(pictures(3, 3, 8, 8))
+    seen = spikes[0].view(4, 3).T if layout == "TB" else spikes[0].view(3, 4)
+    assert np.array_equal(profile.counts.column("nnz", name), seen.numpy())
+
+
 @pytest.mark.parametrize("form", ["[B, T, C]", "[B, T, C] looped", "[B, T*C]", "[T, B, C]"])
 @pytest.mark.parametrize("events", [False, True])
 def test_input_that_varies_over_time(form: str, events: bool) -> None:

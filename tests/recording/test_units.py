@@ -111,8 +111,3 @@ def test_neurons_that_are_no_basenode_or_not_binary(node: Callable[[], nn.Module
     assert profile.counts.column("nnz", "lif").T.tolist() == spikes[0].ne(0).flatten(2).sum(2).tolist()
     assert any(w.startswith("real: 1 neuron") for w in profile.warnings) == (kind == "real")
     assert {u.op for u in profile.ledger.uncounted} == ({"addmm"} if "PSN" in type(made).__name__ else set())
-
-
-def test_nodes_that_emit_potentials_are_no_spiking_neurons() -> None:
-    assert not is_spiking_neuron(neuron.NonSpikingLIFNode()) and not is_spiking_neuron(nn.ReLU())
-    assert not is_spiking_neuron(neuron.NoisyNonSpikingIFNode(4, is_training=False, T=2))
