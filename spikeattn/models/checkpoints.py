@@ -108,6 +108,8 @@ def _recognise(path: Path) -> str:
             f"checkpoint {path}: this is a git-LFS pointer of {size} bytes, not the file itself"
             f"{f' ({int(real[1]):,} bytes)' if real else ''}; fetch it with 'git lfs pull'"
         )
+    if start[8:9] == b"{" and 8 + int.from_bytes(start[:8], "little") <= size:
+        return "safetensors"  # before the pickles: the length of its header may begin with any byte, 0x80 too
     if start.startswith(b"PK\x03\x04"):
         if not zipfile.is_zipfile(path):
             raise SpikeattnError(
@@ -116,7 +118,7 @@ def _recognise(path: Path) -> str:
             )
         if _torch_archive(path):
             return "pickle"
-    elif start.startswith(b"\x80"):
+    elif start.startswith(b"\x80") and path.suffix != ".safetensors":
         return "pickle"
     elif path.suffix == ".safetensors" or start[8:9] == b"{":
         return "safetensors"

@@ -163,6 +163,16 @@ def test_files_that_are_no_checkpoints_say_what_they_are(tmp_path: Path, content
         load_checkpoint(path)
 
 
+def test_a_header_length_that_begins_like_a_pickle(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    for padding in range(0, 256, 8):  # the header is padded to 8 bytes, so one of these lengths ends in 0x80
+        save_file(state, tmp_path / "weights.bin", metadata={"card": "x" * padding})
+        if (tmp_path / "weights.bin").read_bytes()[:1] == b"\x80":
+            break
+    else:
+        pytest.fail("no header length with 0x80 as its first byte")
+    assert same(load_checkpoint(tmp_path / "weights.bin").state_dict, state)
+
+
 @pytest.mark.parametrize("share", [0.001, 0.01, 0.3, 0.9, 0.9999])
 @pytest.mark.parametrize("form", ["zip", "legacy", "safetensors"])
 def test_truncated_files_are_errors_wherever_they_end(
