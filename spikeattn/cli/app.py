@@ -13,8 +13,10 @@ from typing import Annotated
 
 import typer
 
+from spikeattn.cli.attending import attend
 from spikeattn.cli.comparing import compare
 from spikeattn.cli.lists import conventions, costs, models
+from spikeattn.cli.merging import merge
 from spikeattn.cli.options import WrongCommandLine
 from spikeattn.cli.profiling import profile
 from spikeattn.cli.reporting import report
@@ -40,7 +42,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-for command in (profile, energy, rates, compare, sweep, report, reproduce, models, costs, conventions):
+for command in (profile, merge, energy, rates, compare, sweep, attend, report, reproduce, models, costs, conventions):
     app.command()(command)
 
 
@@ -76,9 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
     except typer.Exit as request:
         return request.exit_code
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort) as stop:
         _say("interrupted")
-        return INTERRUPTED
+        return getattr(stop, "code", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED

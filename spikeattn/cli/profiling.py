@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spikeattn.cli.launching import joined, resume_command, stoppable, stored_command, threads_of_run
 from spikeattn.cli.options import Json, ModelArgs, TimeSteps, Verbose, WrongCommandLine, model_arguments
 from spikeattn.cli.output import headline, note, print_json, records, sheet_text
 from spikeattn.errors import SpikeattnError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from spikeattn.data import Dataset
+    from spikeattn.distributed import Ranks
     from spikeattn.models import SpikeDrivenTransformer
     from spikeattn.results import Profile
 
@@ -72,14 +74,29 @@ def profile(
     time_steps: TimeSteps = None,
     model_arg: ModelArgs = None,
     resume: Annotated[bool, typer.Option("--resume", help="Finish the interrupted run in --out.")] = False,
+    shard: Annotated[
+        str, typer.Option(metavar="I/N", help="Only every N-th batch from I on (0 to N-1); see `spikeattn merge`.")
+    ] = "0/1",
+    allow_mixed: Annotated[
+        bool,
+        typer.Option("--allow-mixed", help="Resume although device, threads or versions are others than before."),
+    ] = False,
+    save_every: Annotated[
+        float, typer.Option(metavar="SECONDS", help="The work that an interruption may cost at most.")
+    ] = 30.0,
     strict: Annotated[bool, typer.Option("--strict", help="Fail where an operation cannot be counted.")] = False,
     calibrate: Annotated[
         bool,
         typer.Option("--calibrate", help="Untrained model: batch-norm statistics from the first images, so it fires."),
     ] = False,
     plain: Annotated[
-        bool, typer.Option("--plain", show_default=False, help="Run the model as it is; the only way in this version.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--plain/--fast",
+            show_default=False,
+            help="Run the model as it is, or a fast copy of it; the fast one where it pays, unless given.",
+        ),
+    ] = None,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -103,47 +120,101 @@ def profile(
       spikeattn profile --model sdt_8_512 --checkpoint 8_512.pth.tar --data imagenet:/data/imagenet \\
           --sample 1000 --out runs/8_512
     """
-    import torch
-
-    from spikeattn.data import make_loader, open_dataset
-    from spikeattn.models import create_model, select_implementation
-    from spikeattn.runs import profile as run
+    from spikeattn.models import select_implementation
 
     if checkpoint is None and weights is not Weights.auto:
         raise WrongCommandLine(f"--weights {weights} chooses from a file: give --checkpoint FILE too")
-    _check_out(out, resume)
+    _check_shard(shard)
     select_implementation(neurons.value)
-    set_threads(threads)
-    place = choose_device(device)
-    arguments = model_arguments(model_arg, time_steps)
-    torch.manual_seed(0)  # untrained weights, too, must be the same in a resumed run
-    net = create_model(model, checkpoint=checkpoint, weights=weights.value, pretrained=pretrained, **arguments)
-    dataset = open_dataset(data, net, time_steps=time_steps, split=split)
-    loader = make_loader(
-        dataset, batch_size, workers, limit=limit, sample=sample, seed=seed, pin_memory=place.type == "cuda"
-    )
-    net = net.to(place)
-    if calibrate:
-        calibrate_untrained(net, dataset, loader.dataset.first)
-    logger.info(
-        "%s: %d images of %d; %s, %d threads",
-        data,
-        loader.dataset.n_samples,
-        len(dataset),
-        place,
-        torch.get_num_threads(),
-    )
-    command = {"command": shlex.join(["spikeattn", *(word for word in context.obj if word != "--resume")])}
+    words = list(context.obj)
+    given = _Given(model, data, checkpoint, weights.value, pretrained, split, calibrate, model_arg, time_steps)
+    choice = {"batch_size": batch_size, "limit": limit, "sample": sample, "seed": seed, "workers": workers}
+    with stoppable(), joined(choose_device(device)) as ranks:
+        set_threads(threads_of_run(threads, out, resume))
+        if ranks.rank == 0:
+            _check_out(out, resume)
+        net, loader = given.load(_place(device, ranks), choice)
+        options = {"resume": resume, "strict": strict, "plain": plain, "allow_mixed": allow_mixed}
+        options |= {"shard": shard, "ranks": ranks, "save_every": save_every}
+        done = _run(net, loader, out, words, as_json, **options)
+        if ranks.rank == 0:
+            _tell(done, out, as_json, part=shard != "0/1")
+
+
+@dataclass(frozen=True)
+class _Given:
+    """The model and the data as the user named them."""
+
+    model: str
+    data: str
+    checkpoint: Path | None
+    weights: str
+    pretrained: bool
+    split: str | None
+    calibrate: bool
+    arguments: list[str] | None
+    time_steps: int | None
+
+    def load(self, place: torch.device, choice: Mapping[str, Any]) -> tuple[SpikeDrivenTransformer, Any]:
+        """The model on its device, and the loader of its images."""
+        import torch
+
+        from spikeattn.data import make_loader, open_dataset
+        from spikeattn.models import create_model
+
+        arguments = model_arguments(self.arguments, self.time_steps)
+        torch.manual_seed(0)  # untrained weights, too, must be the same in a resumed run
+        net = create_model(
+            self.model, checkpoint=self.checkpoint, weights=self.weights, pretrained=self.pretrained, **arguments
+        )
+        dataset = open_dataset(self.data, net, time_steps=self.time_steps, split=self.split)
+        loader = make_loader(dataset, pin_memory=place.type == "cuda", **choice)
+        net = net.to(place)
+        if self.calibrate:
+            calibrate_untrained(net, dataset, loader.dataset.first)
+        threads = torch.get_num_threads()
+        logger.info(
+            "%s: %d images of %d; %s, %d threads", self.data, loader.dataset.n_samples, len(dataset), place, threads
+        )
+        return net, loader
+
+
+def _run(
+    net: SpikeDrivenTransformer, loader: Any, out: Path, words: Sequence[str], as_json: bool, **options: Any
+) -> Profile:
+    from spikeattn.finishing import partial
+    from spikeattn.runs import profile as run
+
     try:
-        done = run(net, loader, out, resume=resume, strict=strict, plain=plain, progress=True, provenance=command)
+        return run(net, loader, out, progress=True, provenance={"command": stored_command(words)}, **options)
     except KeyboardInterrupt:
-        note(f"stopped; the same command with --resume finishes the run in {out}")
+        ranks = options["ranks"]
+        if ranks.rank == 0:
+            if ranks.size == 1 and (so_far := partial(out)) is not None:
+                _print(so_far, out, as_json, partial=True)
+            note(f"stopped; what is counted is kept. To finish the run in {out}:\n  {resume_command(words, ranks)}")
         raise
+
+
+def _tell(done: Profile, out: Path, as_json: bool, part: bool) -> None:
+    _print(done, out, as_json)
+    if not as_json:
+        following = "spikeattn merge DIR... --out DIR" if part else f"spikeattn energy {out}, spikeattn report {out}"
+        typer.echo(f"run        {out}  (next: {following})")
+
+
+def _print(profile: Profile, out: Path, as_json: bool, partial: bool = False) -> None:
     if as_json:
-        print_json({"run": str(out), **describe(done)})
+        print_json({"run": str(out), **({"partial": True} if partial else {}), **describe(profile)})
     else:
-        typer.echo(summary_text(done))
-        typer.echo(f"run        {out}  (next: spikeattn energy {out}, spikeattn report {out})")
+        typer.echo(("PARTIAL " if partial else "") + summary_text(profile))
+
+
+def _place(name: str, ranks: Ranks) -> torch.device:
+    """The device of a rank: its own GPU, unless the user named one."""
+    from spikeattn.distributed import device_of_rank
+
+    return device_of_rank(ranks) if ranks.size > 1 and name in ("auto", "cuda") else choose_device(name)
 
 
 def describe(profile: Profile) -> dict[str, Any]:
@@ -171,6 +242,15 @@ def summary_text(profile: Profile) -> str:
     tables = [sheet_text(rate_table(profile)), sheet_text(profile.over_time()), headline(profile.summary())]
     warnings = "".join(f"\nwarning    {line}" for line in profile.warnings)
     return "\n\n".join([title(profile), *tables]) + warnings
+
+
+def _check_shard(text: str) -> None:
+    from spikeattn.data.takes import Shard
+
+    try:
+        Shard.parse(text)
+    except SpikeattnError as error:
+        raise WrongCommandLine(f"--{error}") from error
 
 
 def _check_out(out: Path, resume: bool) -> None:

@@ -107,7 +107,7 @@ class RunFolder:
 
     def ledger(self) -> Ledger | None:
         """The ledger of the run that is being resumed, if it got that far."""
-        return Ledger.load(self.path / LEDGER) if self.finished() else started(self.path)
+        return ledger_of(self.path)
 
     def discard(self) -> None:
         """Drop what an attempt without a single image has written, so that the folder can be used again."""
@@ -132,6 +132,12 @@ def parts_of(folder: Path) -> list[Part]:
 def interrupted(folder: Path) -> bool:
     """Whether the folder holds parts of a run."""
     return any((folder / PARTS).glob("*.arrow"))
+
+
+def ledger_of(folder: Path) -> Ledger | None:
+    """The ledger of a run: its final one if it is finished, else the one it was started with, if it got that far."""
+    finished = (folder / FILE).is_file() and (folder / LEDGER).is_file()
+    return Ledger.load(folder / LEDGER) if finished else started(folder)
 
 
 def started(folder: Path) -> Ledger | None:

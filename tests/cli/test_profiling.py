@@ -79,14 +79,15 @@ def test_an_interrupted_run_says_how_to_go_on(spikeattn, monkeypatch) -> None:
     monkeypatch.setattr("spikeattn.runs.profile", stops)
     done = spikeattn(*DIGITS)
     assert done.code == app.INTERRUPTED
-    assert done.err.endswith("the same command with --resume finishes the run in out\ninterrupted\n")
+    command = "spikeattn profile --model sdt_digits --data digits --out out --threads 1 --device cpu --resume"
+    assert done.err.endswith(f"To finish the run in out:\n  {command}\ninterrupted\n")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--model", "sdt_digit"], "unknown model 'sdt_digit': did you mean 'sdt_digits'?"),
-        (["--data", "digts"], "unknown data 'digts': did you mean 'digits'?"),
+        (["--model", "sdt_digit"], "unknown model 'sdt_digit': did you mean 'sdt_digits'"),
+        (["--data", "digts"], "unknown data 'digts': did you mean 'digits'"),
         (["--data", "."], "'.' is a path without a name before it: folder:. or imagenet:.?"),
         (["--data", "imagenet:nowhere", "--model", "sdt_2_256"], "nowhere does not exist"),
         (["--data", "nmnist:.", "--model", "sdt_2_256_gesture"], ". has no folder events_np"),

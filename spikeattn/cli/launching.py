@@ -1,0 +1,105 @@
+"""How a run is started and stopped: threads, ranks of torchrun, signals."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from spikeattn.cli.options import WrongCommandLine
+from spikeattn.errors import SpikeattnError
+
+if TYPE_CHECKING:
+    import torch
+
+    from spikeattn.distributed import Ranks
+
+logger = logging.getLogger(__name__)
+
+
+class Terminated(KeyboardInterrupt):
+    """The system asks the process to end (SIGTERM), as job schedulers and torchrun do."""
+
+    code = 128 + signal.SIGTERM
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let SIGTERM end a run as Ctrl-C does: what is counted is written first."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough, and it must not break the writing
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def joined(place: torch.device) -> Iterator[Ranks]:
+    """The ranks of this launch; all but rank 0 are silent unless they fail, and then say who they are."""
+    from spikeattn.distributed import join
+
+    with join(cuda=place.type == "cuda") as ranks:
+        package = logging.getLogger("spikeattn")
+        level = package.level
+        if ranks.rank > 0:
+            package.setLevel(logging.ERROR)
+        try:
+            yield ranks
+        except SpikeattnError as error:
+            if ranks.rank == 0:
+                raise
+            raise type(error)(f"rank {ranks.rank}: {error}") from error
+        finally:
+            package.setLevel(level)
+
+
+def threads_of_run(threads: int | None, out: Path, resume: bool) -> int | None:
+    """CPU threads to set; None leaves torch's own choice.
+
+    Another number of threads sums in another order. So a resumed run keeps its number, and a rank of torchrun, which
+    allows one thread to each, takes the number that a process alone would take.
+    """
+    from spikeattn.distributed import cores, launched
+    from spikeattn.recording.folder import ledger_of
+
+    if threads is not None:
+        if threads < 1:
+            raise WrongCommandLine(f"--threads {threads}: give 1 or more")
+        return threads
+    ledger = ledger_of(out) if resume else None
+    if ledger is not None and (known := ledger.provenance.get("settings", {}).get("threads")):
+        return int(known)
+    return cores() if launched() else None
+
+
+def stored_command(words: Sequence[str]) -> str:
+    """The command line of a run, without what differs between its shards and its resumptions."""
+    kept, skip = [], False
+    for word in words:
+        if skip or word in ("--resume", "--shard") or word.startswith("--shard="):
+            skip = word == "--shard" and not skip
+            continue
+        kept.append(word)
+    return shlex.join(["spikeattn", *kept])
+
+
+def resume_command(words: Sequence[str], ranks: Ranks) -> str:
+    """What to type to finish an interrupted run."""
+    command = shlex.join([*words, *([] if "--resume" in words else ["--resume"])])
+    if ranks.size > 1:
+        return f"torchrun --nproc-per-node {ranks.size} -m spikeattn {command}"
+    return f"spikeattn {command}"
