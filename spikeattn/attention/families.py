@@ -6,12 +6,15 @@ spikes), and softmax attention: timm's ViTs, plain or with SVDA layers, and the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from timm.layers import Attention
 from torch import Tensor, nn
 
 from spikeattn.errors import SpikeattnError
@@ -22,6 +25,7 @@ from spikeattn.recording.neurons import reset
 SPIKE_DRIVEN = ("Vhat_S", "V_S", "gate", "drive")
 SPIKFORMER = ("ssa", "rate")
 SOFTMAX = ("cls", "received", "rollout")
+OTHERWISE = "give a function (model, images) -> [B, h, w] as statistic=... to attend"
 
 
 @dataclass(frozen=True)
@@ -33,20 +37,23 @@ class Family:
         attentions: the attention module of every block.
         heads: of each.
         time: whether maps have time steps.
+        prefix: tokens before those of the image: class, distillation and register tokens.
     """
 
     kinds: tuple[str, ...]
     attentions: tuple[nn.Module, ...]
     heads: int
     time: bool
+    prefix: int = 0
 
 
 @dataclass(frozen=True)
 class Tap:
-    """One tensor of a forward pass: a module's output, or what `read` makes of its inputs."""
+    """One tensor of a forward pass: a module's output, or what `read` makes of its inputs or of its `output`."""
 
     module: nn.Module
     read: Callable[..., Tensor] | None = None
+    output: bool = False
 
 
 class _Enough(Exception):
@@ -67,19 +74,36 @@ def family_of(model: nn.Module) -> Family:
         return Family(SPIKFORMER, tuple(b.attn for b in model.blocks), model.num_heads, True)
     if isinstance(model, AnnTransformer):
         return Family(("received", "rollout"), tuple(b.attn for b in model.block), model.config["num_heads"], False)
-    attentions = tuple(getattr(b, "attn", None) for b in getattr(model, "blocks", ()))
-    if attentions and all(_is_softmax(a) for a in attentions) and hasattr(model, "num_prefix_tokens"):
-        kinds = SOFTMAX if getattr(model, "has_class_token", False) else SOFTMAX[1:]
-        return Family(kinds, attentions, attentions[0].num_heads, False)
+    blocks = getattr(model, "blocks", ())
+    attentions = tuple(getattr(b, "attn", None) for b in blocks) if isinstance(blocks, Iterable) else ()
+    if attentions and all(_is_softmax(a) for a in attentions) and hasattr(model, "patch_embed"):
+        kinds = SOFTMAX if class_token_of(model) else SOFTMAX[1:]
+        return Family(kinds, attentions, attentions[0].num_heads, False, prefix_of(model))
     raise SpikeattnError(
         f"{type(model).__name__} is no model whose attention is known here: a Spike-driven Transformer, its ANN twin, "
-        "SpikingJelly's Spikformer, or a timm vision transformer with blocks of timm's Attention. For any other give a "
-        "function (model, images) -> [B, h, w] as statistic=... to attend"
+        "SpikingJelly's Spikformer, or a timm vision transformer with blocks of timm's Attention. For any other "
+        + OTHERWISE
     )
 
 
-def taps_of(family: Family, kind: str, layer: int) -> tuple[Tap, ...]:
-    """The tensors that one map needs, in the order in which `spike_counts` and `softmax_rows` take them."""
+def class_token_of(model: nn.Module) -> bool:
+    """Whether the first token is a class token."""
+    return bool(getattr(model, "has_class_token", getattr(model, "cls_token", None) is not None))
+
+
+def prefix_of(model: nn.Module) -> int:
+    """Tokens before those of the image: class, distillation and register tokens."""
+    own = getattr(model, "num_prefix_tokens", None)
+    named = [getattr(model, name, None) is not None for name in ("cls_token", "dist_token")]
+    return sum(named) + (getattr(model, "num_register_tokens", 0) or 0) if own is None else own
+
+
+def taps_of(family: Family, kind: str, layer: int, last: bool = False) -> tuple[Tap, ...]:
+    """The tensors that one map needs.
+
+    Of a spiking model in the order in which `spike_counts` takes them; of a softmax attention what `softmax_part` gives
+    for the kind. `last`: nothing behind this tap is wanted.
+    """
     attention = family.attentions[layer]
     if kind in SPIKE_DRIVEN:
         drive = attention.kv_mask if attention.kv_pool is None else attention.kv_pool
@@ -87,11 +111,54 @@ def taps_of(family: Family, kind: str, layer: int) -> tuple[Tap, ...]:
         return tuple(Tap(module) for module in found.get(kind, (attention.q_lif, attention.sdsa_out)))
     if kind in SPIKFORMER:
         return (Tap(attention.qkv_lif if kind == "ssa" else attention.attn_lif),)
+    part = partial(softmax_part, kind, family.prefix)
     if hasattr(attention, "products"):
-        return (Tap(attention.products, lambda q, k, v: _softmax(q, k, attention.products.num_heads)),)
+        return (Tap(attention.products, lambda q, k, v: part(_softmax(q, k, attention.products.num_heads))),)
     if hasattr(attention, "spectrum"):
-        return (Tap(attention, lambda x, *rest: attention.attention(x)),)
-    return (Tap(attention.attn_drop),)
+        return (Tap(attention, lambda x, *rest: part(attention.attention(x))),)
+    if type(attention) is not Attention:
+        return (Tap(attention.attn_drop, part, output=True),)
+    if kind == "cls" and last:
+        return (Tap(attention, lambda x, *rest: _class_row(attention, x)),)
+    rows = 1 if kind == "cls" else None
+    return (Tap(attention.qkv, lambda qkv: part(_from_stacked(attention, qkv, rows)), output=True),)
+
+
+def whole_maps(attention: nn.Module) -> Tap:
+    """The softmax map [B, heads, N, N] itself, in the graph of the forward pass; without fused kernels."""
+    return Tap(attention.attn_drop)
+
+
+def softmax_part(kind: str, prefix: int, maps: Tensor) -> Tensor:
+    """Of maps [B, heads, queries, N] row 0 or the mean over the queries of the image, [B, heads, N].
+
+    Of "rollout" the mean over heads, [B, N, N].
+    """
+    if maps.dim() != 4:
+        raise SpikeattnError(f"the attention maps are {list(maps.shape)}, not [B, heads, N, N]; {OTHERWISE}")
+    if kind == "cls":
+        return maps[:, :, 0]
+    return maps.float().mean(1) if kind == "rollout" else maps[:, :, prefix:].mean(2)
+
+
+def _from_stacked(attention: nn.Module, qkv: Tensor, rows: int | None) -> Tensor:
+    """Softmax maps [B, heads, rows, N] from the output [B, N, 3 D] of timm's qkv layer; of the first `rows` queries."""
+    q, k, _ = qkv.unflatten(-1, (3, attention.num_heads, -1)).unbind(2)  # [B, N, heads, d]
+    return _weights(attention, q[:, :rows], k)
+
+
+def _class_row(attention: nn.Module, x: Tensor) -> Tensor:
+    """The class token's row [B, heads, N] from the input [B, N, D] of timm's attention: one query, all keys."""
+    weight, bias = attention.qkv.weight.chunk(3), attention.qkv.bias
+    q_bias, k_bias, _ = (None, None, None) if bias is None else bias.chunk(3)
+    q, k = F.linear(x[:, :1], weight[0], q_bias), F.linear(x, weight[1], k_bias)
+    return _weights(attention, *(part.unflatten(-1, (attention.num_heads, -1)) for part in (q, k)))[:, :, 0]
+
+
+def _weights(attention: nn.Module, q: Tensor, k: Tensor) -> Tensor:
+    """Softmax weights [B, heads, queries, N] in float32 of q and k [B, ..., heads, d]."""
+    q, k = attention.q_norm(q.transpose(1, 2)), attention.k_norm(k.transpose(1, 2))
+    return (q.float() * attention.scale @ k.float().mT).softmax(-1)
 
 
 def spike_counts(kind: str, tensors: tuple[Tensor, ...], heads: int, grid: tuple[int, int]) -> tuple[Tensor, int]:
@@ -112,14 +179,21 @@ def spike_counts(kind: str, tensors: tuple[Tensor, ...], heads: int, grid: tuple
 
 def grid_of(model: nn.Module, images: Tensor, embedded: Tensor) -> tuple[int, int]:
     """Rows and columns of the tokens, from the output of the model's patch embedding."""
+    if not isinstance(embedded, Tensor) or embedded.dim() not in (3, 4, 5):
+        raise SpikeattnError(
+            f"the patch embedding of {type(model).__name__} gives no tokens [B, N, D] or [B, h, w, D]; {OTHERWISE}"
+        )
     if embedded.dim() == 5 or isinstance(model, AnnTransformer):
         return tuple(embedded.shape[-2:])
     if embedded.dim() == 4:  # timm with a dynamic image size: [B, h, w, D]
         return tuple(embedded.shape[1:3])
     embed, tokens = model.patch_embed, embedded.shape[1]
-    sizes = [getattr(embed, "grid_size", None)]
+    sizes, side, image = [getattr(embed, "grid_size", None)], getattr(embed, "patch_size", None), images.shape[-2:]
     if hasattr(embed, "dynamic_feat_size"):
-        sizes.insert(0, embed.dynamic_feat_size(tuple(images.shape[-2:])))
+        sizes.insert(0, embed.dynamic_feat_size(tuple(image)))
+    elif side is not None:
+        side = (side, side) if isinstance(side, int) else side
+        sizes.append((image[0] // side[0], image[1] // side[1]))
     for size in sizes:
         if size is not None and size[0] * size[1] == tokens:
             return tuple(size)
@@ -148,6 +222,8 @@ def capture(
     def hook(number: int, tap: Tap) -> Any:
         if tap.read is None:
             return tap.module.register_forward_hook(lambda module, args, out: keep(number, out))
+        if tap.output:
+            return tap.module.register_forward_hook(lambda module, args, out: keep(number, tap.read(out)))
         return tap.module.register_forward_pre_hook(lambda module, args: keep(number, tap.read(*args)))
 
     def embedded(module: nn.Module, args: Any, out: Tensor) -> None:
@@ -163,6 +239,11 @@ def capture(
     finally:
         for handle in handles:
             handle.remove()
+    if len(seen) < len(taps) or not grid:
+        raise SpikeattnError(
+            f"the forward pass of {type(model).__name__} went past {len(taps) - len(seen)} of the modules that show "
+            f"its attention (a fused kernel of its own, perhaps); {OTHERWISE}"
+        )
     return [seen[number] for number in range(len(taps))], grid[0], output
 
 
@@ -231,8 +312,7 @@ def _as_input(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def _is_softmax(attention: nn.Module | None) -> bool:
-    shows = hasattr(attention, "fused_attn") and hasattr(attention, "attn_drop")
-    return hasattr(attention, "num_heads") and (shows or hasattr(attention, "spectrum"))
+    return hasattr(attention, "num_heads") and (hasattr(attention, "attn_drop") or hasattr(attention, "spectrum"))
 
 
 def _softmax(q: Tensor, k: Tensor, heads: int) -> Tensor:

@@ -13,7 +13,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spikeattn.attention.families import Family, Tap, capture, check_images, family_of, ready, spike_counts, taps_of
+from spikeattn.attention.families import (
+    OTHERWISE,
+    Family,
+    Tap,
+    capture,
+    check_images,
+    family_of,
+    ready,
+    softmax_part,
+    spike_counts,
+    taps_of,
+    whole_maps,
+)
 from spikeattn.errors import SpikeattnError, unknown
 
 
@@ -91,15 +103,21 @@ def attention_map(
     family = family_of(model)
     kind = family.kinds[0] if kind is None else kind
     layers = _check(family, kind, layer, heads, steps, weight, model)
-    per_layer = [taps_of(family, kind, index) for index in layers]
+    credited = weight == "gradient" and not family.time
+    if credited:
+        per_layer = [(whole_maps(family.attentions[index]),) for index in layers]
+    else:
+        per_layer = [taps_of(family, kind, index, last=len(layers) == 1) for index in layers]
     taps = tuple(tap for group in per_layer for tap in group)
-    hooked = tuple(family.attentions[index] for index in layers)
+    shown = {tap.module for tap in taps}
+    hooked = tuple(a for a in family.attentions if getattr(a, "attn_drop", None) in shown)
     if weight == "gradient":
         seen, grid = _weighted(model, images, taps, hooked, target)
+        seen = [softmax_part(kind, family.prefix, maps) for maps in seen] if credited else seen
     else:
         with ready(model, hooked), torch.inference_mode():
             seen, grid, _ = capture(model, images, taps)
-    prefix = getattr(model, "num_prefix_tokens", 0)
+    prefix = family.prefix
     maps, unit = [], None
     if kind == "rollout":
         maps = _rollout(seen, prefix, grid, "cls" in family.kinds)
@@ -111,7 +129,7 @@ def attention_map(
             if family.time:
                 values, unit = _spiking(kind, group, family.heads, grid, heads, steps, weight)
             else:
-                values = _row(kind, group[0], prefix, grid)
+                values = _row(group[0], prefix, grid)
                 values = values.sum(1) if weight == "gradient" and heads == "mean" else values
                 values = values.mean(1) if weight == "none" and heads == "mean" else values
             maps.append(values)
@@ -121,9 +139,9 @@ def attention_map(
         raise SpikeattnError(f"the {kind} map holds NaN or infinite scores: the model's activations overflow")
     names = [("layer", layer == "all"), ("step", steps == "each"), ("head", heads == "each")]
     axes = ("image", *(name for name, there in names if there), "row", "column")
-    shown = layer if layer == "all" else layers[-1]
+    number = layer if layer == "all" else layers[-1]
     values = values.clone() if values.is_inference() else values
-    return AttentionMap(values, axes, kind, shown, tuple(images.shape[-2:]), unit)
+    return AttentionMap(values, axes, kind, number, tuple(images.shape[-2:]), unit)
 
 
 def _check(family: Family, kind: str, layer: Any, heads: str, steps: str, weight: str, model: nn.Module) -> list[int]:
@@ -198,18 +216,22 @@ def _spiking(
     return total(counts) / possible, 1 / possible
 
 
-def _row(kind: str, maps: Tensor, prefix: int, grid: tuple[int, int]) -> Tensor:
-    """[B, heads, h, w] of maps [B, heads, prefix + N, prefix + N]."""
-    row = maps[:, :, 0, prefix:] if kind == "cls" else maps[:, :, prefix:, prefix:].mean(2)
+def _row(rows: Tensor, prefix: int, grid: tuple[int, int]) -> Tensor:
+    """[B, heads, h, w] of rows [B, heads, prefix + N]."""
+    row = rows[:, :, prefix:]
+    if row.shape[-1] != grid[0] * grid[1]:
+        raise SpikeattnError(
+            f"the attention is over {prefix + row.shape[-1]} tokens, {prefix} of them before those of the image, which "
+            f"do not fill the grid of {grid[0]}x{grid[1]}; {OTHERWISE}"
+        )
     return row.reshape(*row.shape[:2], *grid)
 
 
 def _rollout(layers: list[Tensor], prefix: int, grid: tuple[int, int], class_token: bool) -> list[Tensor]:
     """[B, h, w] after each layer."""
     flow, rolled = None, []
-    for maps in layers:
-        mixed = maps.float().mean(1)
-        mixed = (mixed + torch.eye(mixed.shape[-1], device=mixed.device)) / 2
+    for maps in layers:  # the mean over heads, [B, N, N]
+        mixed = (maps + torch.eye(maps.shape[-1], device=maps.device)) / 2
         flow = mixed if flow is None else mixed @ flow
         row = flow[:, 0, prefix:] if class_token else flow[:, prefix:, prefix:].mean(1)
         rolled.append(row.reshape(-1, *grid))

@@ -7,6 +7,7 @@ import timm
 import torch
 from spikingjelly.activation_based import functional
 from spikingjelly.activation_based.model.spikformer import Spikformer
+from torch import nn
 
 import spikeattn as sa
 from spikeattn.errors import SpikeattnError
@@ -132,6 +133,109 @@ def test_registers_without_class_token_and_dynamic_size():
     assert sa.attention_map(model, images, "rollout").values.shape == (1, 6, 4)
     with pytest.raises(SpikeattnError, match="attention map of VisionTransformer 'cls'"):
         sa.attention_map(model, images, "cls")
+
+
+FAMILIES = {
+    "class token": ("vit_tiny_patch16_224", {"img_size": (64, 32)}, (4, 2), "cls"),
+    "register tokens": ("vit_small_patch14_reg4_dinov2", {"img_size": 56}, (4, 4), "cls"),
+    "average pooling": ("vit_tiny_patch16_224", {"img_size": (32, 48), "class_token": False, "global_pool": "avg"},
+                        (2, 3), "received"),
+    "attention pooling": ("vit_base_patch16_siglip_224", {"img_size": 32}, (2, 2), "received"),
+    "distilled": ("deit_tiny_distilled_patch16_224", {"img_size": 32}, (2, 2), "cls"),
+    "normalised queries": ("vit_tiny_patch16_224", {"img_size": 32, "qk_norm": True}, (2, 2), "cls"),
+    "any size": ("vit_tiny_patch16_224", {"dynamic_img_size": True}, (3, 2), "cls"),
+    "relative positions": ("beit_base_patch16_224", {"img_size": 48}, (3, 3), "cls"),
+    "rotary positions": ("eva02_tiny_patch14_224", {"img_size": 56}, (4, 4), "cls"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("layer", [-1, 0])
+def test_maps_of_timm_models_are_the_softmax_of_their_unfused_attention(name, layer):
+    architecture, options, grid, kind = FAMILIES[name]
+    torch.manual_seed(5)
+    model = timm.create_model(architecture, num_classes=2, depth=2, **options).eval()
+    patch, prefix = model.patch_embed.patch_size[0], model.num_prefix_tokens
+    images = torch.randn(2, 3, grid[0] * patch, grid[1] * patch)
+    found = sa.attention_map(model, images, layer=layer)
+    attention = model.blocks[layer].attn
+    attention.fused_attn = False
+    maps = outputs_of(model, images, f"blocks.{layer % 2}.attn.attn_drop")[0]
+    attention.fused_attn = True
+    expected = maps[:, :, 0, prefix:] if kind == "cls" else maps[:, :, prefix:, prefix:].mean(2)
+    assert found.kind == kind
+    torch.testing.assert_close(found.values, expected.mean(1).reshape(2, *grid))
+    whole = sa.attention_map(model, images, layer="all", heads="each").values
+    torch.testing.assert_close(whole[:, layer].flatten(2), expected)
+
+
+class Dino(nn.Module):
+    """A vision transformer in the manner of DINO's code: no `num_prefix_tokens`, no fused attention."""
+
+    def __init__(self):
+        super().__init__()
+        self.patch_embed = DinoEmbedding()
+        self.cls_token = nn.Parameter(torch.randn(1, 1, 16))
+        self.blocks = nn.ModuleList([DinoBlock()])
+
+    def forward(self, x):
+        x = self.patch_embed(x)
+        return self.blocks[0](torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1))[:, 0]
+
+
+class DinoEmbedding(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.patch_size, self.proj = 8, nn.Conv2d(3, 16, 8, 8)
+
+    def forward(self, x):
+        return self.proj(x).flatten(2).mT
+
+
+class DinoBlock(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attn = DinoAttention()
+
+    def forward(self, x):
+        return x + self.attn(x)
+
+
+class DinoAttention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.num_heads, self.qkv, self.attn_drop = 2, nn.Linear(16, 48), nn.Dropout(0.0)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).unflatten(-1, (3, 2, 8)).permute(2, 0, 3, 1, 4)
+        return (self.attn_drop((q @ k.mT * 8**-0.5).softmax(-1)) @ v).transpose(1, 2).flatten(2)
+
+
+def test_a_model_in_the_manner_of_dino():
+    torch.manual_seed(6)
+    model, images = Dino().eval(), torch.randn(2, 3, 24, 40)
+    found = sa.attention_map(model, images, heads="each")
+    (maps,) = outputs_of(model, images, "blocks.0.attn.attn_drop")
+    assert found.kind == "cls" and found.values.shape == (2, 2, 3, 5)
+    torch.testing.assert_close(found.values.flatten(2), maps[:, :, 0, 1:])
+
+
+@pytest.mark.parametrize(
+    ("architecture", "options", "message"),
+    [
+        ("swin_tiny_patch4_window7_224", {"img_size": 56, "window_size": 7}, "no model whose attention is known"),
+        ("cait_xxs24_224", {"img_size": 32, "depth": 1}, "do not fill the grid"),
+        ("xcit_nano_12_p16_224", {"img_size": 32, "depth": 1}, "gives no tokens"),
+        ("samvit_base_patch16_224", {"img_size": 64, "depth": 1}, r"not \[B, heads, N, N\]"),
+        ("resnet18", {}, "no model whose attention is known"),
+    ],
+)
+def test_models_without_such_maps_are_told(architecture, options, message):
+    model = timm.create_model(architecture, num_classes=2, **options).eval()
+    size = options.get("img_size", 32)
+    with pytest.raises(SpikeattnError, match=message) as error:
+        sa.attention_map(model, torch.randn(1, 3, size, size))
+    assert "statistic=" in str(error.value)
 
 
 def test_spikformer_coincidences(spikformer):
