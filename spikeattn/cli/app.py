@@ -15,6 +15,7 @@ import typer
 
 from spikeattn.cli.attending import attend
 from spikeattn.cli.comparing import compare
+from spikeattn.cli.doctor import doctor
 from spikeattn.cli.lists import conventions, costs, models
 from spikeattn.cli.merging import merge
 from spikeattn.cli.options import WrongCommandLine
@@ -42,7 +43,8 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-for command in (profile, merge, energy, rates, compare, sweep, attend, report, reproduce, models, costs, conventions):
+LISTS = (models, costs, conventions)
+for command in (profile, merge, energy, rates, compare, sweep, attend, report, reproduce, *LISTS, doctor):
     app.command()(command)
 
 
