@@ -6,7 +6,8 @@ the batch. The result is a `Plan`: the ledger (what exists) and the taps (where 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,7 +140,8 @@ def plan(
     nodes.reset(model)
     before = nodes.state_of(model)
     with nodes.unregistered_forbidden(model, neurons):
-        units = units_of(model, found, lambda: forward(model, images[:2].clone()))
+        with _failing(model, f"on {min(len(images), 2)} of the {len(images)} images"):
+            units = units_of(model, found, lambda: forward(model, images[:2].clone()))
         for sizes in ((1, 2), (2, 3)):  # a batch of one may take another kernel; then two and three are compared
             one, two = (_trace(model, found, forward, images, n, names, units, before) for n in sizes)
             if [_key(e) for e in one.events] == [_key(e) for e in two.events]:
@@ -173,20 +175,26 @@ def _trace(
     trace = Trace(model, found, n, names, units)
     with nodes.evaluating(model):
         kept = nodes.changed(state, nodes.state_of(model))
-        try:
-            with torch.no_grad(), trace:
-                trace.outputs = list(tensors_in(forward(model, batch.clone())))
-        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, AttributeError) as error:
-            raise SpikeattnError(
-                f"{type(model).__name__} fails on {n} of the {len(images)} images of the first batch, which is how it "
-                f"is examined before the run: {type(error).__name__}: {error}"
-                + (f" (state of an earlier pass survives the reset in {kept})" if kept else "")
-            ) from error
+        with _failing(model, f"on {n} of the {len(images)} images", kept), torch.no_grad(), trace:
+            trace.outputs = list(tensors_in(forward(model, batch.clone())))
     if not trace.inputs:
         raise SpikeattnError(
             "forward(model, images) never called the model with a tensor; pass forward= a function that does"
         )
     return trace
+
+
+@contextmanager
+def _failing(model: nn.Module, images: str, kept: str = "") -> Iterator[None]:
+    """What a model raises while it is examined, as one clear error; `kept` names state that survives a reset."""
+    try:
+        yield
+    except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AssertionError, AttributeError) as error:
+        raise SpikeattnError(
+            f"{type(model).__name__} fails {images} of the first batch, which is how it is examined before the run: "
+            f"{type(error).__name__}: {error}"
+            + (f" (state of an earlier pass survives the reset in {kept})" if kept else "")
+        ) from error
 
 
 def _key(event: Event) -> tuple[Any, ...]:
