@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from spikeattn.recording import record
     from spikeattn.results import Profile
     from spikeattn.runs import profile
+    from spikeattn.spurious import spurious_energy
 
 _HOME = {
     "Profile": "results",
@@ -38,12 +39,13 @@ _HOME = {
     "profile": "runs",
     "record": "recording",
     "reproduce": "energy",
+    "spurious_energy": "spurious",
     "svda": "models",
     "sweep": "energy",
     "twin_of": "models",
     "waterfall": "energy",
 }
-_ROOMS = ("attention", "data", "energy", "models", "recording", "report", "results", "runs")
+_ROOMS = ("attention", "data", "energy", "models", "recording", "report", "results", "runs", "spurious")
 
 __all__ = [
     "Profile",
@@ -62,6 +64,7 @@ __all__ = [
     "profile",
     "record",
     "reproduce",
+    "spurious_energy",
     "svda",
     "sweep",
     "twin_of",

@@ -31,6 +31,7 @@ from spikeattn.attention.maps import attention_map
 from spikeattn.attention.nulls import NULLS, draw_inputs, draw_tokens, poisson_binomial
 from spikeattn.attention.regularize import regularize
 from spikeattn.attention.significance import Significance, assess, assess_distribution
+from spikeattn.attention.tokens import TokenCounts, token_counts
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.models.ann import AnnTransformer
 from spikeattn.provenance import describe
@@ -55,6 +56,7 @@ class Attention:
         image_size: height and width in pixels.
         provenance: model, null, statistic, replicates, seed and versions; JSON types.
         axes: names of the axes of `maps`.
+        tokens: spikes of every token of the images, where they were asked for; `spurious_energy` takes them.
     """
 
     maps: Floats
@@ -63,6 +65,7 @@ class Attention:
     image_size: tuple[int, int]
     provenance: dict[str, Any]
     axes: tuple[str, ...] = ("image", "row", "column")
+    tokens: TokenCounts | None = None
 
     @property
     def z(self) -> Floats:
@@ -126,6 +129,7 @@ def attend(
     all_channels: bool = True,
     memory: float = 1.0,
     dtype: torch.dtype | None = None,
+    tokens: bool = False,
 ) -> Attention:
     """Attention maps of images, tested against the maps of the same network on resampled input.
 
@@ -153,6 +157,9 @@ def attend(
         std_factor, all_channels: of null="normal".
         memory: GiB that a batch of replicates may occupy, estimated from one image.
         dtype: compute with a copy of the model in this type, such as torch.bfloat16; the maps are float64 anyhow.
+        tokens: also count the spikes of every token of the images, in one more pass of all of them, by the model in its
+            own type; for `spurious_energy`, with the batches of the profile and their numbers as `indices`. Off by
+            default, because it needs a spiking model of a known family.
 
     Returns:
         Attention.
@@ -169,6 +176,7 @@ def attend(
     numbers = list(range(len(images)) if indices is None else indices)
     if len(numbers) != len(images):
         raise SpikeattnError(f"indices has {len(numbers)} entries for {len(images)} images")
+    counted = token_counts(model, images, numbers, heads=heads) if tokens else None
     if dtype is not None:
         model, images = copy.deepcopy(model).to(dtype), images.to(dtype)
     if null == "exact":
@@ -211,7 +219,7 @@ def attend(
         "spikeattn": __version__,
         "torch": torch.__version__,
     }
-    return Attention(maps, found, null_maps, tuple(images.shape[-2:]), settings, axes)
+    return Attention(maps, found, null_maps, tuple(images.shape[-2:]), settings, axes, counted)
 
 
 def _flat(maps: Floats, kept: int = 0) -> Floats:
