@@ -1,0 +1,168 @@
+"""What `spikeattn attend` looks through and at: networks by name with their weights, photographs, data sets."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from spikeattn.cli.options import model_arguments, read_value
+from spikeattn.errors import SpikeattnError, unknown
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from spikeattn.data import Dataset
+
+SUFFIXES = ".png .jpg .jpeg .bmp .webp .gif .tif .tiff .ppm .pgm".split()
+
+
+def build(
+    name: str,
+    checkpoint: Path | None = None,
+    weights: str = "auto",
+    pretrained: bool = False,
+    pairs: Sequence[str] | None = None,
+    time_steps: int | None = None,
+    like: nn.Module | None = None,
+) -> nn.Module:
+    """A network of this package or of timm by its name, in eval mode; its `provenance` says whether it is trained.
+
+    Args:
+        pairs, time_steps: of --model-arg and --time-steps.
+        like: a model whose input an ANN twin (`ann_*`) must take: its size, channels and classes are taken over.
+
+    Raises:
+        SpikeattnError: unknown name or argument, weights that do not fit or cannot be had, no attention known here.
+    """
+    import timm
+
+    from spikeattn.attention.families import family_of
+    from spikeattn.models import create_model, model_names, twin_names
+
+    if name in model_names():
+        arguments = model_arguments(pairs, time_steps)
+        return create_model(name, checkpoint=checkpoint, weights=weights, pretrained=pretrained, **arguments)
+    if not timm.is_model(name):
+        known = [*model_names(), *twin_names()]
+        close = difflib.get_close_matches(name, timm.list_models(), n=4)
+        raise unknown("model", name, {*known, *close, "vit_tiny_patch16_224", "vit_small_patch16_224"})
+    if pretrained and checkpoint is not None:
+        raise SpikeattnError("give either a checkpoint of your own or pretrained weights, not both")
+    if time_steps is not None:
+        raise SpikeattnError(f"--time-steps {time_steps}: {name} has no time steps; leave it out")
+    arguments = dict(_pairs(pairs))
+    if like is not None and name in twin_names() and hasattr(like, "config"):
+        shared = {key: like.config.get(key) for key in ("img_size", "in_chans", "num_classes")}
+        arguments = {key: value for key, value in shared.items() if value is not None} | arguments
+    model = _from_timm(name, pretrained, arguments).eval()
+    family_of(model)
+    size = getattr(getattr(model, "patch_embed", None), "img_size", None)
+    if size is not None and not hasattr(model, "img_size"):
+        model.img_size, model.in_chans = tuple(size), model.patch_embed.proj.in_channels
+    if not hasattr(model, "provenance"):
+        source = "timm's own" if pretrained else None
+        model.provenance = {"name": name, "config": arguments, "trained": pretrained, "checkpoint": source}
+    model.provenance.setdefault("notes", [])
+    if checkpoint is not None:
+        _load(model, checkpoint, weights)
+    return model
+
+
+def title_of(model: nn.Module) -> str:
+    """The name of a network for figures and tables; random weights are named."""
+    known = model.provenance
+    return known["name"] if known["trained"] else f"UNTRAINED {known['name']}"
+
+
+def open_images(paths: Sequence[Path], model: Any) -> Dataset:
+    """Photographs in files and folders as one data set, prepared as the model wants them; no labels.
+
+    Raises:
+        SpikeattnError: a path where there is nothing, or a folder without images.
+    """
+    from spikeattn.data.dataset import printable
+    from spikeattn.data.images import ImageDataset, Stored
+
+    found = list(dict.fromkeys(file for path in paths for file in _files(path)))
+    root = Path(os.path.commonpath([file.resolve().parent for file in found]))
+    files = [(printable(file.resolve().relative_to(root).as_posix()), Stored(str(file)), -1) for file in found]
+    return ImageDataset("files", "--images", None, files, None, "none: files without labels", model)
+
+
+def same_crop(model: nn.Module, first: nn.Module) -> Any:
+    """What a second network says about its input, with the crop of the first: both must see the same part of an image.
+
+    Returns:
+        For `open_dataset` and `open_images`, in the place of the second network.
+    """
+    config = dict(getattr(model, "pretrained_cfg", None) or {})
+    other = dict(getattr(first, "pretrained_cfg", None) or {})
+    config |= {key: other[key] for key in ("crop_pct", "crop_mode") if key in other}
+    told = {key: getattr(model, key, None) for key in ("in_chans", "img_size", "num_classes")}
+    return SimpleNamespace(**told, time_steps=getattr(first, "time_steps", None), pretrained_cfg=config)
+
+
+def twin_name(name: str) -> str:
+    """The network that `--against twin` means."""
+    for mine, other in (("sdt_", "ann_"), ("ann_", "sdt_")):
+        if name.startswith(mine):
+            return name.replace(mine, other, 1)
+    raise SpikeattnError(f"--against twin: {name} has none; the twins of sdt_* are ann_*. Give the name of a model")
+
+
+def _files(path: Path) -> Iterator[Path]:
+    path = path.expanduser()
+    if path.is_dir():
+        inside = sorted(
+            Path(folder) / name
+            for folder, _, names in os.walk(path)
+            for name in names
+            if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+        )
+        if not inside:
+            raise SpikeattnError(f"--images {path}: no images in this folder ({', '.join(SUFFIXES)})")
+        yield from inside
+    elif path.is_file():
+        yield path
+    else:
+        raise SpikeattnError(f"--images {path}: there is no such file or folder")
+
+
+def _pairs(pairs: Sequence[str] | None) -> Iterator[tuple[str, Any]]:
+    for pair in pairs or ():
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise SpikeattnError(f"--model-arg {pair!r} is no KEY=VALUE pair, such as img_size=384")
+        yield key, read_value(value)
+
+
+def _from_timm(name: str, pretrained: bool, arguments: dict[str, Any]) -> nn.Module:
+    import timm
+
+    try:
+        return timm.create_model(name, pretrained=pretrained, **arguments)
+    except SpikeattnError:
+        raise
+    except (TypeError, ValueError, AssertionError, ZeroDivisionError) as error:
+        raise SpikeattnError(f"{name} cannot be built with {arguments or 'its defaults'}: {error}") from error
+    except Exception as error:  # the hub's client raises many types where there is no network or no such file
+        if not pretrained:
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise SpikeattnError(
+            f"{name}: timm could not get its weights ({type(error).__name__}: {reason}); give them as --checkpoint "
+            "FILE, or leave out --pretrained for random weights"
+        ) from error
+
+
+def _load(model: nn.Module, checkpoint: Path, weights: str) -> None:
+    from spikeattn.models import load_checkpoint, load_into
+
+    read = load_checkpoint(checkpoint, weights)
+    load_into(model, read)
+    model.provenance |= {"trained": True, "checkpoint": read.path.name, "sha256": read.sha256, "weights": read.which}
+    model.provenance["notes"] = list(read.notes)

@@ -1,0 +1,282 @@
+"""One network of `spikeattn attend` at work: its maps of one image after another, and what becomes of them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from spikeattn.cli.attention_inputs import title_of
+from spikeattn.cli.options import WrongCommandLine
+from spikeattn.cli.output import note
+from spikeattn.errors import SpikeattnError, unknown
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+    from torch import Tensor, nn
+
+    from spikeattn.attention.attend import Attention
+    from spikeattn.data import Dataset
+    from spikeattn.report.attention_panels import Seen
+
+SCORES = {
+    "Vhat_S": "Vhat_S spikes per neuron and step",
+    "V_S": "V_S spikes per neuron and step",
+    "gate": "share of V_S spikes let through",
+    "drive": "k·v spikes per neuron and step",
+    "ssa": "q·k per query, channel and step",
+    "rate": "spikes per neuron and step",
+    "cls": "attention weight of the class token",
+    "received": "mean attention weight received",
+    "rollout": "attention flow",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How maps are made, tested and cut; the options of the same names."""
+
+    null: str
+    replicates: int
+    statistic: str | None
+    layer: int | str
+    estimator: str
+    ties: str
+    method: str
+    threshold: float | None
+    seed: int
+    memory: float
+
+    def check(self) -> None:
+        """Everything that can be wrong without a model.
+
+        Raises:
+            SpikeattnError: unknown names with the closest valid ones, numbers that are out of range.
+        """
+        from spikeattn.attention.nulls import NULLS
+        from spikeattn.attention.regularize import METHODS
+        from spikeattn.attention.significance import ESTIMATORS
+        from spikeattn.report.attention_tables import WITH_THRESHOLD
+
+        named = (
+            ("null", self.null, NULLS),
+            ("estimator", self.estimator, ESTIMATORS),
+            ("method", self.method, METHODS),
+        )
+        for name, given, valid in (*named, ("ties", self.ties, ("plain", "random"))):
+            if given not in valid:
+                raise unknown(name, given, valid)
+        if self.replicates < 1:
+            raise WrongCommandLine(f"--replicates {self.replicates}: give 1 or more, and 200 for a p of .05")
+        if self.seed < 0:
+            raise WrongCommandLine(f"--seed {self.seed}: give a number from 0 on")
+        if not self.memory > 0:
+            raise WrongCommandLine(f"--memory {self.memory:g}: give the GiB that a batch of replicates may occupy")
+        if self.threshold is not None and self.method not in WITH_THRESHOLD:
+            raise WrongCommandLine(f"--threshold: --method {self.method} has none; p, q and lfdr have one")
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise WrongCommandLine(f"--threshold {self.threshold:g}: it is a probability from 0 to 1")
+        if self.ties == "random" and self.estimator == "published":
+            raise WrongCommandLine("--ties random needs --estimator plus-one or per-token")
+
+
+@dataclass(eq=False)
+class Network:
+    """A model with its images, and what was found in them.
+
+    Attributes:
+        attentions: one per image.
+        grids: maps [layer, step or head, h, w] per image.
+        warnings: (image, text).
+    """
+
+    model: nn.Module
+    dataset: Dataset
+    settings: Settings
+    ids: list[str] = field(default_factory=list)
+    attentions: list[Attention] = field(default_factory=list)
+    grids: list[np.ndarray] = field(default_factory=list)
+    warnings: list[tuple[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        from spikeattn.attention.families import family_of
+
+        self.family, self.title = family_of(self.model), title_of(self.model)
+        kinds, depth, layer = self.family.kinds, len(self.family.attentions), self.settings.layer
+        kind = kinds[0] if self.settings.statistic is None else self.settings.statistic
+        if kind not in kinds:
+            raise unknown(f"statistic of {self.model.provenance['name']}", kind, kinds)
+        if layer != "all" and not -depth <= layer < depth:
+            raise SpikeattnError(f"--layer {layer}: the model has blocks 0 to {depth - 1}; -1 is the last, all is all")
+        self.kind = kind
+        self.layers = list(range(depth)) if layer == "all" else [layer % depth]
+        self.all_layers = list(range(depth))
+
+    @property
+    def details(self) -> str:
+        """How the maps shown in panels are made and tested, in a line."""
+        s = self.settings
+        block = f"{self.kind} of block {self.layers[-1] + 1} of {len(self.all_layers)}"
+        if s.null == "exact":
+            return f"{block}; null: exact"
+        return f"{block}; null: {s.null}, B = {s.replicates}; {s.estimator} p"
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns of a grid."""
+        if self.family.time:
+            return [*(f"t = {t + 1}" for t in range(self.grids[0].shape[1] - 1)), "mean"]
+        return [f"head {i + 1}" for i in range(self.grids[0].shape[1])] if self.kind != "rollout" else ["mean head"]
+
+    def look(self, index: int, image: Tensor) -> None:
+        """Attend to one image and keep what is found.
+
+        Raises:
+            SpikeattnError: what `sa.attend` raises, with the name of the image.
+        """
+        from spikeattn.attention.attend import attend
+
+        s, name = self.settings, self.dataset.id(index)
+        device = next(self.model.parameters()).device
+        batch = image[None].to(device)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                found = attend(
+                    self.model, batch, s.null, s.replicates, self.kind, estimator=s.estimator, layer=s.layer,
+                    seed=s.seed, indices=[index], ties=s.ties, memory=s.memory,
+                )  # fmt: skip
+                if s.method == "q":
+                    _ = found.q  # a q that its estimator refuses is an error now, not after all images
+                grid = self._grid(batch)
+            except SpikeattnError as error:
+                raise SpikeattnError(f"{name}: {error}") from error
+        self.warnings += [(name, str(each.message)) for each in caught if _ours(each)]
+        self.ids.append(name)
+        self.attentions.append(found)
+        self.grids.append(grid)
+
+    def seen(self, place: int, image: Tensor) -> Seen:
+        """The image at `place` among those kept, for drawing; of several layers the last."""
+        from spikeattn.report.attention_panels import Seen
+        from spikeattn.report.attention_tables import rule_of, significant
+        from spikeattn.report.pictures import is_events, picture_of
+
+        s, found = self.settings, self.attentions[place]
+        h, w = found.maps.shape[-2:]
+        kept = found.regularized(s.method, s.threshold).reshape(-1, h, w)[-1]
+        values = image.cpu().numpy()
+        return Seen(
+            self.ids[place], self.title, picture_of(values, self.dataset.preparation()), SCORES[self.kind],
+            found.maps.reshape(-1, h, w)[-1], kept, significant(found.significance[-1], s.method, s.threshold),
+            rule_of(s.method, s.threshold), self.details, is_events(values),
+        )  # fmt: skip
+
+    def tokens(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Map [h, w] of every image, of several layers the last, and which of its tokens are significant."""
+        from spikeattn.report.attention_tables import significant
+
+        for found in self.attentions:
+            h, w = found.maps.shape[-2:]
+            yield (
+                found.maps.reshape(-1, h, w)[-1],
+                significant(found.significance[-1], self.settings.method, self.settings.threshold),
+            )
+
+    def grid_figure(self, place: int, seen: Seen, warning: str) -> Figure:
+        """The maps over layers and time steps, or heads."""
+        from spikeattn.report.attention_grids import layer_grid
+        from spikeattn.report.attention_tables import significant
+
+        s, grid = self.settings, self.grids[place]
+        assessed = zip(self.layers, self.attentions[place].significance, strict=True)
+        last = grid.shape[1] - 1
+        outlined = {}
+        if self.family.time or self.kind == "rollout":
+            outlined = {(layer, last): significant(found, s.method, s.threshold) for layer, found in assessed}
+        rows = [f"block {layer + 1}" for layer in self.all_layers]
+        return layer_grid(replace(seen, details=self._grid_details()), grid, rows, self.columns, outlined, warning)
+
+    def evaluate(self, images: Tensor) -> Any:
+        """Noise planted in the images; see `sa.evaluate_regularization`."""
+        from spikeattn.attention.evaluate import evaluate_regularization
+
+        s = self.settings
+        options = {"statistic": self.kind, "estimator": s.estimator, "ties": s.ties, "memory": s.memory}
+        options |= {"layer": self.layers[-1]} | ({} if s.threshold is None else {"threshold": s.threshold})
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            device = next(self.model.parameters()).device
+            found = evaluate_regularization(self.model, images.to(device), s.null, s.replicates, seed=s.seed, **options)
+        self.warnings += [("with planted noise", str(each.message)) for each in caught if _ours(each)]
+        return found
+
+    def say_warnings(self) -> None:
+        """Each warning once, with the number of images and the first of them."""
+        for text, names in self.grouped_warnings().items():
+            where = names[0] if len(names) == 1 else f"{len(names)} images, first {names[0]}"
+            note(f"warning: {where}: {text}")
+
+    def grouped_warnings(self) -> dict[str, list[str]]:
+        """Images by the text of their warning."""
+        grouped: dict[str, list[str]] = {}
+        for name, text in dict.fromkeys(self.warnings):
+            grouped.setdefault(text, []).append(name)
+        return grouped
+
+    def _grid(self, batch: Tensor) -> np.ndarray:
+        """Maps [layer, step or head, h, w] of one image; of steps their mean last."""
+        import numpy as np
+
+        from spikeattn.attention.maps import attention_map
+
+        if self.kind == "rollout":
+            return attention_map(self.model, batch, self.kind, layer="all").values[0, :, None].cpu().numpy()
+        if not self.family.time:
+            return attention_map(self.model, batch, self.kind, layer="all", heads="each").values[0].cpu().numpy()
+        steps = attention_map(self.model, batch, self.kind, layer="all", steps="each").values[0].cpu().numpy()
+        mean = attention_map(self.model, batch, self.kind, layer="all").values[0].cpu().numpy()
+        return np.concatenate([steps, mean[:, None]], axis=1)
+
+    def _grid_details(self) -> str:
+        over = "every time step, and their mean" if self.family.time else "every head"
+        over = "all layers up to each" if self.kind == "rollout" else f"every layer and {over}"
+        return f"{self.kind} of {over}"
+
+
+def warned(networks: Sequence[Network]) -> str:
+    """The line under every figure where a network has random weights."""
+    names = [network.model.provenance["name"] for network in networks if not network.model.provenance["trained"]]
+    return (
+        f"UNTRAINED: the weights of {' and '.join(names)} are random; this picture describes nothing" if names else ""
+    )
+
+
+def record(network: Network) -> Mapping[str, Any]:
+    """What a rerun needs to know of a network; JSON types."""
+    import dataclasses
+
+    from spikeattn.report.attention_tables import rule_of
+
+    settings = network.attentions[0].provenance
+    return {
+        "title": network.title,
+        "details": network.details,
+        "rule": rule_of(network.settings.method, network.settings.threshold),
+        "untrained": not network.model.provenance["trained"],
+        "model": network.model.provenance,
+        "statistic": network.kind,
+        "layers": network.layers,
+        "settings": dataclasses.asdict(network.settings),
+        "versions": {key: settings[key] for key in ("spikeattn", "torch") if key in settings},
+        "data": network.dataset.provenance(),
+        "warnings": network.grouped_warnings(),
+    }
+
+
+def _ours(warning: Any) -> bool:
+    from spikeattn.attention.significance import AttentionWarning
+
+    return issubclass(warning.category, AttentionWarning)
