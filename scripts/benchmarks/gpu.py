@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -43,17 +44,31 @@ def run(args: argparse.Namespace) -> None:
     model = live_model(args.model, images, device)
     made = plan(model, images[:2].to(device))
     results: dict[str, Any] = {"neurons": implementation_in_use(device), "sweep": {}}
-    tables = [_sweep(args, model, made, images, results)]
-    for part in (_counters, _precisions, _kernels, _decoding):
-        if args.only and part.__name__.strip("_") not in args.only:
+    what = f"{args.model}, {images.shape[-1]} px, T={model.time_steps}, {source}, random weights with calibrated norms"
+    tables: list[Any] = []
+    for part in (_sweep, _counters, _decoding, _kernels, _precisions):
+        name = part.__name__.strip("_")
+        if args.only and name not in args.only:
             continue
         try:
             tables.append(part(args, model, made, images, results))
         except Exception as error:
-            tables.append([(part.__name__.strip("_"), "failed"), ("", f"{type(error).__name__}: {str(error)[:300]}")])
+            tables.append([(name, "failed"), ("", f"{type(error).__name__}: {str(error)[:300]}")])
         torch.cuda.empty_cache()
-    what = f"{args.model}, {images.shape[-1]} px, T={model.time_steps}, {source}, random weights with calibrated norms"
-    write(Path(args.out), "gpu", what, device, results, tables)
+        write(Path(args.out), "gpu", what, device, results, tables)  # again with every part: a later one may not end
+
+
+def _fitting(ways: dict[str, Any]) -> dict[str, Any]:
+    """The ways that fit into the GPU's memory: each runs once."""
+    found = {}
+    for way, run in ways.items():
+        try:
+            run()
+            found[way] = run
+        except torch.OutOfMemoryError:
+            print(f"{way}: out of memory", file=sys.stderr)
+        torch.cuda.empty_cache()
+    return found
 
 
 def _sweep(args: argparse.Namespace, model: nn.Module, made: Any, images: Tensor, results: dict[str, Any]) -> Any:
@@ -80,7 +95,7 @@ def _sweep(args: argparse.Namespace, model: nn.Module, made: Any, images: Tensor
                         "ours, plain": plain(model, batches),
                         "plain, recorded": recorded(model, made, batches),
                     }
-                rounds = alternate(ways, args.rounds, args.device, warm=2)
+                rounds = alternate(_fitting(ways), args.rounds, args.device)
                 speed = {way: size * BATCHES / seconds for way, seconds in medians(rounds).items()}
                 pairs = [
                     ("plain, recorded", "ours, plain"), ("fast, recorded", "fast, not counting"),
@@ -93,9 +108,11 @@ def _sweep(args: argparse.Namespace, model: nn.Module, made: Any, images: Tensor
                     "ratios": {" / ".join(pair): value for pair, value in zip(pairs, ratios, strict=True)},
                 }
                 rows.append((
-                    name, str(size), *(f"{speed[w]:.0f}" if w in speed else "" for w in rows[0][2:8]),
+                    name, str(size),
+                    *(f"{speed[w]:.0f}" if w in speed else "out of memory" if w in ways else "" for w in rows[0][2:8]),
                     *("" if r is None else f"{r:.3f}" for r in ratios),
                 ))  # fmt: skip
+                print(*rows[-1], sep="  ", file=sys.stderr, flush=True)
                 torch.cuda.empty_cache()
     return rows
 

@@ -80,8 +80,9 @@ def _pool_kernel(
 
 @triton.jit
 def _mask_kernel(
-    a_ptr, b_ptr, y_ptr, votes_ptr, counts_ptr, P, C,
-    ONE: tl.constexpr, VOTES: tl.constexpr, COUNT: tl.constexpr, POSITIONS: tl.constexpr, CHANNELS: tl.constexpr,
+    a_ptr, b_ptr, y_ptr, votes_ptr, counts_ptr, C,
+    P: tl.constexpr, ONE: tl.constexpr, VOTES: tl.constexpr, COUNT: tl.constexpr,
+    POSITIONS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     image = tl.program_id(0).to(tl.int64)
     channels = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
@@ -107,6 +108,26 @@ def _mask_kernel(
         tl.store(votes_ptr + image * C + channels, sums.to(tl.float32), mask=known)
     if COUNT:
         tl.atomic_add(counts_ptr + image, tl.sum(sums).to(tl.int64))
+
+
+@triton.jit
+def _count_kernel(
+    x_ptr, ones_ptr, fans_ptr, broken_ptr, weights_ptr, B, S, time_stride, image_stride, P, C,
+    FANS: tl.constexpr, LAST: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(1)
+    t, image = (row // B).to(tl.int64), (row % B).to(tl.int64)
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < S
+    x = tl.load(x_ptr + t * time_stride + image * image_stride + at, mask=inside, other=0).to(tl.float32)
+    ones = (x == 1.0).to(tl.int32)
+    tl.atomic_add(ones_ptr + row, tl.sum(ones).to(tl.int64))
+    broken = tl.sum(((x != 1.0) & (x != 0.0)).to(tl.int32))
+    tl.atomic_add(broken_ptr, broken.to(tl.int64), mask=broken > 0)
+    if FANS:
+        position = at // C if LAST else at % P
+        weights = tl.load(weights_ptr + position, mask=inside, other=0).to(tl.int32)
+        tl.atomic_add(fans_ptr + row, tl.sum(ones * weights).to(tl.int64))
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -179,8 +200,8 @@ def mask(
     sums = torch.empty((T, B, 1, 1, C), device=a.device) if votes else None
     one = b.shape[3:] == (1, 1) and H * W > 1
     _mask_kernel[T * B, triton.cdiv(C, _CHANNELS)](
-        _rows(a), _rows(b), _bytes(y), sums if votes else counts, counts, H * W, C,
-        ONE=one, VOTES=votes, COUNT=count, POSITIONS=_POSITIONS, CHANNELS=_CHANNELS, num_warps=4,
+        _rows(a), _rows(b), _bytes(y), sums if votes else counts, counts, C,
+        P=H * W, ONE=one, VOTES=votes, COUNT=count, POSITIONS=_POSITIONS, CHANNELS=_CHANNELS, num_warps=4,
     )  # fmt: skip
     return _columns(y), counts if count else None, None if sums is None else _columns(sums)
 
@@ -188,3 +209,34 @@ def mask(
 def mean(x: Tensor) -> Tensor:
     """Mean over positions, [T, B, C, H, W] -> [T, B, C] float32."""
     return x.flatten(3).mean(3, dtype=torch.float32)
+
+
+def countable(x: Tensor) -> bool:
+    """Whether `count` can read [T, B, C, ...]: each image and step is one piece of memory, channels first or last."""
+    if not x.is_cuda or x.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        return False
+    image = x[0, 0]
+    return image.numel() < 2**31 and (image.is_contiguous() or (image.dim() > 1 and _channels_last(image)))
+
+
+def _channels_last(image: Tensor) -> bool:
+    return image.movedim(0, -1).is_contiguous()
+
+
+def count(x: Tensor, fan_out: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Ones [T, B] of a 0/1 tensor that is `countable`, how many other values it holds, and the weighed ones [T, B].
+
+    Args:
+        fan_out: [*space] int64 on the device, x being [T, B, C, *space].
+    """
+    T, B = x.shape[:2]
+    counters = torch.zeros((2, T, B), dtype=torch.int64, device=x.device)
+    broken = torch.zeros((), dtype=torch.int64, device=x.device)
+    size, fans = x[0, 0].numel(), fan_out is not None
+    last = fans and not x[0, 0].is_contiguous()
+    _count_kernel[triton.cdiv(size, _BLOCK), T * B](
+        x, counters[0], counters[1], broken, fan_out if fans else broken, B, size, x.stride(0), x.stride(1),
+        fan_out.numel() if fans else 1, x.shape[2] if x.dim() > 2 else 1,
+        FANS=fans, LAST=last, BLOCK=_BLOCK, num_warps=_WARPS,
+    )  # fmt: skip
+    return counters[0], broken, counters[1] if fans else None

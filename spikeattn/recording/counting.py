@@ -7,6 +7,9 @@ sum of |value|; theirs is a float64 sum.
 
 from __future__ import annotations
 
+from functools import cache
+from types import ModuleType
+
 import torch
 from torch import Tensor
 
@@ -137,6 +140,16 @@ def spike_pairs(a: Tensor, b: Tensor, by_value: bool = False) -> Tensor:
     """
     left, right = (x.double().abs() if by_value else (x != 0).double() for x in (a, b))
     return (left.sum(dim=-2) * right.sum(dim=-1)).flatten(2).sum(dim=2)
+
+
+@cache
+def cuda_kernels() -> ModuleType | None:
+    """Triton kernels that count in one pass; None where triton cannot be imported."""
+    try:
+        from spikeattn.models import triton_kernels
+    except ImportError:
+        return None
+    return triton_kernels
 
 
 def _accumulator(x: Tensor) -> torch.dtype:

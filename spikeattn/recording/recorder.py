@@ -40,6 +40,7 @@ class Recorder:
         self.tally: Tally | None = None
         self.muted = False
         self._calls: dict[str, int] = defaultdict(int)
+        self._fan_outs: dict[int, Tensor] = {}
         self._handles: list[Any] = []
         self._operations: _Operations | None = None
 
@@ -85,6 +86,7 @@ class Recorder:
             )
         self._calls.clear()
         self.tally = Tally(self.plan, batch, self._calls)
+        self.tally.fan_outs = self._fan_outs
         try:
             if self._operations is None:
                 yield self.tally

@@ -126,6 +126,7 @@ class Tally:
     Attributes:
         calls, ran: calls of modules and runs of operations so far, kept by the recorder.
         logits: what the layer `plan.logits_from` gave, call by call.
+        fan_outs: those of the plan on the device, by their id; the recorder keeps them from pass to pass.
 
     Nothing waits for the device until the counts are asked for.
     """
@@ -135,6 +136,7 @@ class Tally:
         self.calls = calls
         self.ran: Mapping[tuple[str, int, str], int] = {}
         self.logits: list[Tensor] = []
+        self.fan_outs: dict[int, Tensor] = {}
         self._sums: dict[Key, list[tuple[int | None, Tensor]]] = defaultdict(list)
         self._flags: dict[str, Tensor] = {}
         self._broken: dict[str, Tensor] = {}
@@ -151,6 +153,8 @@ class Tally:
         if left and self._take(tap, left):
             return
         x = counting.whole(self._split(tap, x.detach()), tap.unit)
+        if tap.binary and x.is_cuda and self._count_at_once(tap, x, t):
+            return
         if tap.tensor:
             self._count_tensor(tap, x, t)
         for fan in tap.fans:
@@ -202,8 +206,7 @@ class Tally:
     def _count_tensor(self, tap: Tap, x: Tensor, t: int | None) -> None:
         if tap.binary:
             ones = counting.count_binary(x)
-            broken = counting.not_binary(x)
-            self._broken[tap.name] = broken | self._broken[tap.name] if tap.name in self._broken else broken
+            self._note_broken(tap.name, counting.not_binary(x))
             self._add("nnz", tap.name, t, ones)
             return
         flags = counting.value_flags(x)
@@ -212,6 +215,31 @@ class Tally:
         self._flags[tap.name] = flags | self._flags[tap.name] if tap.name in self._flags else flags
         self._add("nnz", tap.name, t, counting.count_nonzero(x))
         self._add("abs", tap.name, t, counting.sum_abs(x))
+
+    def _count_at_once(self, tap: Tap, x: Tensor, t: int | None) -> bool:
+        """Count a 0/1 tensor on CUDA in one pass over its memory; False where that cannot be done."""
+        kernels = counting.cuda_kernels()
+        weights = [fan.weights for fan in tap.fans]
+        if kernels is None or len(weights) > 1 or any(w.dim() != x.dim() - 3 for w in weights):
+            return False
+        if not kernels.countable(x):
+            return False
+        ones, broken, fans = kernels.count(x, *(self._on_device(w, x.device) for w in weights))
+        self._note_broken(tap.name, broken != 0)
+        if tap.tensor:
+            self._add("nnz", tap.name, t, ones)
+        for fan in tap.fans:
+            self._add("fan_nnz", fan.synapse, t, fans)
+        return True
+
+    def _note_broken(self, name: str, broken: Tensor) -> None:
+        self._broken[name] = broken | self._broken[name] if name in self._broken else broken
+
+    def _on_device(self, weights: Tensor, device: torch.device) -> Tensor:
+        """Fan-outs as whole numbers on the device, copied once."""
+        if id(weights) not in self.fan_outs:
+            self.fan_outs[id(weights)] = weights.to(device, torch.int64)
+        return self.fan_outs[id(weights)]
 
     def _add(self, measure: str, name: str, t: int | None, value: Tensor) -> None:
         self._sums[measure, name].append((t, value))
