@@ -2,13 +2,14 @@
 
     python scripts/spurious_energy.py
 
-writes reports/spurious/: shares.csv, heads.csv, outside.csv, curve.csv, spurious.md and the figure. Some 20 minutes on
-one busy core, most of them in the replicates of the nulls.
+writes reports/spurious/: shares.csv, heads.csv, outside.csv, curve.csv, run.json, spurious.md and the figure. Some four
+minutes of one core, most of them in the replicates of the nulls. --redraw makes text and figure from the tables anew.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 import warnings
 from pathlib import Path
@@ -23,17 +24,18 @@ from matplotlib.ticker import PercentFormatter
 import spikeattn as sa
 from spikeattn.attention.attend import Attention
 from spikeattn.attention.significance import AttentionWarning
-from spikeattn.report.drawing import INK, MUTED, PALETTE, RULE, WIDTH, figure_style, finish, to_png, to_svg
+from spikeattn.report.drawing import MUTED, PALETTE, RULE, WIDTH, figure_style, finish, to_png, to_svg
 from spikeattn.spurious import SpuriousEnergy, silencing_curve, spurious_energy
 
 NULLS = ("normal", "pixel")
 RULES = {"lfdr > 0.1": ("lfdr", 0.1), "q > 0.1": ("q", 0.1), "p > 0.1": ("p", 0.1), "lfdr as weight": ("soft", None)}
 LEVELS = (1.0, 0.8, 0.5, 0.2, 0.1, 0.05, 0.01, -1.0)
+TABLES = ("shares", "heads", "outside", "curve")
 LOOK = {
-    "significance": ("o", "significant tokens kept"),
-    "random": ("s", "as many, at random"),
-    "score": ("^", "as many, highest attention"),
-    "spikes": ("D", "as many, most spikes"),
+    "significance": ("o", "-", "significant tokens kept"),
+    "random": ("s", "--", "as many, at random"),
+    "score": ("^", "-.", "as many, highest attention"),
+    "spikes": ("D", ":", "as many, most spikes"),
 }
 
 
@@ -49,10 +51,6 @@ def attended(
     ]
 
 
-def shares_of(found: SpuriousEnergy, **labels: object) -> pd.DataFrame:
-    return found.parts.assign(**labels)
-
-
 def heads_of(found: SpuriousEnergy) -> pd.DataFrame:
     """Energy and spurious energy by layer and head, mean over images in mJ."""
     rows = found.frame.dropna(subset="head")
@@ -60,17 +58,47 @@ def heads_of(found: SpuriousEnergy) -> pd.DataFrame:
     return sums.assign(share=sums["spurious_mj"] / sums["energy_mj"]).reset_index()
 
 
-def figure_of(shares: pd.DataFrame, curves: pd.DataFrame, n: int) -> Figure:
+def run(given: argparse.Namespace) -> dict[str, pd.DataFrame]:
+    """Everything that needs the network."""
+    model = sa.create_model("sdt_digits", pretrained=True)
+    digits = sa.open_dataset("digits", model)
+    loader = sa.make_loader(digits, batch_size=32, sample=given.images)
+    profile = sa.profile(model, loader)
+    shares, curves, outside = [], [], pd.DataFrame()
+    for null in NULLS:
+        attention = attended(model, loader, null, given.replicates)
+        for rule, (method, threshold) in RULES.items():
+            found = spurious_energy(profile, attention, method=method, threshold=threshold)
+            shares.append(found.parts.assign(null=null, rule=rule))
+            outside = found.outside
+        settings = [("p", "keep", LEVELS), ("lfdr", "keep", (0.5, 0.1))]
+        settings += [("p", "silence", LEVELS)] if null == NULLS[0] else []
+        for method, below, thresholds in settings:
+            curve = silencing_curve(
+                model, loader, attention, method=method, below=below, thresholds=thresholds, draws=given.draws
+            )
+            curves.append(curve.assign(null=null, method=method, below=below))
+    few = sa.make_loader(digits, batch_size=32, sample=given.heads)
+    by_head = attended(model, few, NULLS[0], given.replicates, "each")
+    tables = [pd.concat(shares), heads_of(spurious_energy(sa.profile(model, few), by_head)), outside, pd.concat(curves)]
+    return dict(zip(TABLES, tables, strict=True))
+
+
+def figure_of(shares: pd.DataFrame, curves: pd.DataFrame, images: int) -> Figure:
     """Shares by layer and part on the left, accuracy over the blocks' energy on the right."""
     with figure_style():
-        figure = Figure(figsize=(WIDTH, 3.3), layout="constrained")
-        left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
+        figure = Figure(figsize=(WIDTH, 3.7), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=(1, 1.2))
         draw_shares(left, shares)
         draw_curve(right, curves)
         left.set_title("Energy at tokens with lfdr > 0.1")
         right.set_title("Accuracy when tokens fall silent")
+        figure.suptitle(
+            f"sdt_digits, {images} test images, 64 tokens; bars and band: 95 % over images",
+            fontsize=8, color=MUTED, x=0.01, ha="left",
+        )  # fmt: skip
         figure.legend(*right.get_legend_handles_labels(), loc="outside lower right", ncols=2, fontsize=8)
-        return finish(figure, f"sdt_digits, {n} test images, 64 tokens; bars: 95 % over images")
+        return finish(figure)
 
 
 def draw_shares(axes: Axes, shares: pd.DataFrame) -> None:
@@ -93,29 +121,19 @@ def draw_shares(axes: Axes, shares: pd.DataFrame) -> None:
 
 def draw_curve(axes: Axes, curves: pd.DataFrame) -> None:
     rows = curves[(curves["null"] == NULLS[0]) & (curves["method"] == "p") & (curves["below"] == "keep")]
-    for i, (order, (marker, label)) in enumerate(LOOK.items()):
+    for i, (order, (marker, line, label)) in enumerate(LOOK.items()):
         mean = rows[rows["order"] == order].groupby("threshold").mean(numeric_only=True).sort_values("blocks_share")
         colour = (PALETTE[0], MUTED, PALETTE[5], PALETTE[3])[i]
-        axes.plot(
-            mean["blocks_share"],
-            mean["accuracy"],
-            marker=marker,
-            color=colour,
-            markersize=4,
-            linewidth=1.3,
-            label=label,
-        )
+        look = {"marker": marker, "color": colour, "markersize": 4, "linewidth": 1.3, "linestyle": line}
+        axes.plot(mean["blocks_share"], mean["accuracy"], label=label, **look)
         if order == "significance":
-            axes.fill_between(
-                mean["blocks_share"], mean["accuracy_low"], mean["accuracy_high"], color=colour, alpha=0.15, linewidth=0
-            )
-    axes.axhline(0.1, color=INK, linewidth=0.8, linestyle=":")
-    axes.text(1.0, 0.115, "chance", ha="right", fontsize=8, color=MUTED)
-    axes.set_xlabel("energy of the blocks, share of the whole network's")
-    axes.set_ylabel("accuracy")
+            limits = (mean[f"accuracy_{end}"] for end in ("low", "high"))
+            axes.fill_between(mean["blocks_share"], *limits, color=colour, alpha=0.15, linewidth=0)
+    axes.set_xlabel("energy left in the blocks")
+    axes.set_ylabel("accuracy (chance: 10%)")
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.yaxis.set_major_formatter(PercentFormatter(1))
-    axes.set_ylim(0, 1.02)
+    axes.set_ylim(max(0.0, float(rows["accuracy"].min()) - 0.15), 1.02)
     axes.grid(color=RULE)
 
 
@@ -129,124 +147,90 @@ def table(frame: pd.DataFrame) -> list[str]:
     return lines + [f"| {' | '.join(map(cell, row))} |" for row in frame.itertuples(index=False)]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--images", type=int, default=120, help="test images, drawn by the seed 0; default: %(default)s"
-    )
-    parser.add_argument("--replicates", type=int, default=100, help="of each null; default: %(default)s")
-    parser.add_argument("--heads", type=int, default=32, help="images assessed head by head; default: %(default)s")
-    parser.add_argument("--draws", type=int, default=2, help="of random tokens; default: %(default)s")
-    parser.add_argument("--out", type=Path, default=Path("reports/spurious"))
-    given = parser.parse_args()
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore", AttentionWarning)
-    begun = time.time()
-
-    model = sa.create_model("sdt_digits", pretrained=True)
-    digits = sa.open_dataset("digits", model)
-    loader = sa.make_loader(digits, batch_size=32, sample=given.images)
-    profile = sa.profile(model, loader)
-    accuracy = profile.over_time().iloc[-1]
-    shares, curves, outside, found = [], [], None, {}
-    for null in NULLS:
-        attention = attended(model, loader, null, given.replicates)
-        for rule, (method, threshold) in RULES.items():
-            found[null, rule] = spurious_energy(profile, attention, method=method, threshold=threshold)
-            shares.append(shares_of(found[null, rule], null=null, rule=rule))
-        settings = [("p", "keep", LEVELS), ("lfdr", "keep", (0.5, 0.1))]
-        settings += [("p", "silence", LEVELS)] if null == NULLS[0] else []
-        for method, below, thresholds in settings:
-            curve = silencing_curve(
-                model, loader, attention, method=method, below=below, thresholds=thresholds, draws=given.draws
-            )
-            curves.append(curve.assign(null=null, method=method, below=below))
-        outside = found[null, "lfdr > 0.1"].outside
-    few = sa.make_loader(digits, batch_size=32, sample=given.heads)
-    heads = heads_of(spurious_energy(sa.profile(model, few), attended(model, few, NULLS[0], given.replicates, "each")))
-
-    given.out.mkdir(parents=True, exist_ok=True)
-    every, drawn = pd.concat(shares, ignore_index=True), pd.concat(curves, ignore_index=True)
-    first = ["null", "rule", "layer", "part"]
-    every = every[first + [name for name in every if name not in first]]
-    first = ["null", "method", "below"]
-    drawn = drawn[first + [name for name in drawn if name not in first]]
-    for name, frame in (("shares", every), ("heads", heads), ("outside", outside), ("curve", drawn)):
-        frame.to_csv(given.out / f"{name}.csv", index=False, float_format="%.6g")
-    figure = figure_of(every, drawn, given.images)
-    (given.out / "spurious.svg").write_text(to_svg(figure))
-    (given.out / "spurious.png").write_bytes(to_png(figure))
-    text = report(given, profile, accuracy, every, heads, outside, drawn, found, time.time() - begun)
-    (given.out / "spurious.md").write_text(text)
-    print(text)
+def points_of(curves: pd.DataFrame) -> pd.DataFrame:
+    """One row per null, method and threshold: what is silenced and left, and the accuracy by order of silencing."""
+    keys = ["null", "method", "below", "threshold"]
+    mean = curves.groupby([*keys, "order"], sort=False).mean(numeric_only=True)
+    ours = mean.xs("significance", level="order")[["silenced", "energy_share", "blocks_share", "accuracy"]]
+    others = mean["accuracy"].unstack("order")[["random", "score", "spikes"]].add_prefix("accuracy_")
+    energy = mean["blocks_share"].unstack("order")[["random"]].add_prefix("blocks_share_")
+    return ours.join(others).join(energy).reset_index()
 
 
-def report(
-    given: argparse.Namespace,
-    profile: sa.Profile,
-    accuracy: pd.Series,
-    shares: pd.DataFrame,
-    heads: pd.DataFrame,
-    outside: pd.DataFrame,
-    curves: pd.DataFrame,
-    found: dict[tuple[str, str], SpuriousEnergy],
-    seconds: float,
-) -> str:
+def report(settings: dict[str, object], tables: dict[str, pd.DataFrame]) -> str:
     """The Markdown beside the tables: numbers alone; what they mean stands in docs/attention.md."""
+    shares, curves = tables["shares"], tables["curve"]
+    whole = curves[curves["threshold"] == 1].iloc[0]
     total = shares[(shares["layer"] == "all") & (shares["part"] == "all")]
-    total = total.assign(
-        of_the_network=[found[key].of_everything.value for key in zip(total["null"], total["rule"], strict=True)]
-    )
+    total = total.assign(of_the_network=total["spurious_mj"] / whole["energy_mj"])
     by_part = shares[(shares["rule"] == "lfdr > 0.1") & (shares["layer"] != "all")]
     columns = ["energy_mj", "spurious_mj", "share", "ci_low", "ci_high", "interval", "below_share"]
-    called = [
-        (
-            null,
-            *(f"{(1 - found[null, 'lfdr > 0.1'].spurious_layer_maps.astype(bool)[:, k].mean()):.3f}" for k in range(2)),
-        )
-        for null in NULLS
-    ]
-    points = curves.groupby(["null", "method", "below", "threshold", "order"], sort=False).mean(numeric_only=True)
-    points = points[
-        ["silenced", "accuracy", "accuracy_low", "accuracy_high", "same_prediction", "energy_share", "blocks_share"]
-    ]
-    energy = profile.energy().total
+    options = " ".join(f"--{name} {settings[name]}" for name in ("images", "replicates", "heads", "draws"))
     lines = [
         "# Energy on noise: sdt_digits on scikit-learn's digits",
         "",
-        f"`python scripts/spurious_energy.py --images {given.images} --replicates {given.replicates} --heads "
-        f"{given.heads} --draws {given.draws}`: {seconds:.0f} s on one thread of a busy machine, torch "
-        f"{torch.__version__}. Tables: shares.csv, heads.csv, outside.csv, curve.csv. Definition, assumptions and "
-        "limits: docs/attention.md.",
+        f"`python scripts/spurious_energy.py {options}`: {settings['seconds']} s on one thread of a busy machine, "
+        f"torch {settings['torch']}. Tables: {', '.join(f'{name}.csv' for name in TABLES)}. Definition, assumptions "
+        "and limits: docs/attention.md.",
         "",
-        f"{given.images} test images; accuracy {accuracy['accuracy']:.4f} [{accuracy['accuracy_low']:.4f}, "
-        f"{accuracy['accuracy_high']:.4f}]; {energy.value:.4g} mJ per image [{energy.low:.4g}, {energy.high:.4g}] "
-        "(exact, horowitz-45nm-fp32), of which SPS and head, which have no attention, take "
-        f"{outside['share'].sum():.1%}. Map: Vhat_S rate of each block; +1 p-values pooled over tokens.",
+        f"{settings['images']} test images; accuracy {whole['accuracy']:.4f} [{whole['accuracy_low']:.4f}, "
+        f"{whole['accuracy_high']:.4f}]; {whole['energy_mj']:.4g} mJ per image [{whole['ci_low']:.4g}, "
+        f"{whole['ci_high']:.4g}] (exact, horowitz-45nm-fp32), of which SPS and head, which have no attention, take "
+        f"{tables['outside']['share'].sum():.1%}. Map: Vhat_S rate of each block; +1 p-values pooled over tokens.",
         "",
         "## Share of the blocks' energy at tokens that are indistinguishable from the null",
         "",
         *table(total[["null", "rule", *columns, "of_the_network"]]),
         "",
-        "Tokens with lfdr <= 0.1, of all tokens that spend energy or not, blocks 0 and 1: "
-        + "; ".join(f"{null} {first}, {second}" for null, first, second in called)
-        + ".",
-        "",
         "## By layer and part, lfdr > 0.1",
         "",
         *table(by_part[["null", "layer", "part", *columns]]),
         "",
-        f"## By head, lfdr > 0.1, null {NULLS[0]}, {given.heads} images",
+        f"## By head, lfdr > 0.1, null {NULLS[0]}, {settings['heads']} images",
         "",
-        *table(heads),
+        *table(tables["heads"]),
         "",
         "## When tokens fall silent",
         "",
-        "Energy recounted on the silenced passes; a threshold below 0 keeps no token; random is the mean over draws.",
+        "Energy counted on the silenced passes; a threshold below 0 keeps no token; random is the mean over draws. "
+        f"One accuracy has a standard error of about {np.sqrt(0.09 / settings['images']):.1%} at 90 %, but the orders "
+        "share their images.",
         "",
-        *table(points.reset_index()),
-    ]  # fmt: skip
+        *table(points_of(curves)),
+    ]
     return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--images", type=int, default=100, help="test images, drawn by the seed 0; default: %(default)s"
+    )
+    parser.add_argument("--replicates", type=int, default=64, help="of each null; default: %(default)s")
+    parser.add_argument("--heads", type=int, default=16, help="images assessed head by head; default: %(default)s")
+    parser.add_argument("--draws", type=int, default=2, help="of random tokens; default: %(default)s")
+    parser.add_argument("--out", type=Path, default=Path("reports/spurious"))
+    parser.add_argument("--redraw", action="store_true", help="text and figure from the tables in OUT")
+    given = parser.parse_args()
+    if not given.redraw:
+        torch.set_num_threads(1)
+        warnings.simplefilter("ignore", AttentionWarning)
+        begun = time.time()
+        made = run(given)
+        given.out.mkdir(parents=True, exist_ok=True)
+        for name, frame in made.items():
+            frame.to_csv(given.out / f"{name}.csv", index=False, float_format="%.6g")
+        settings = {name: getattr(given, name) for name in ("images", "replicates", "heads", "draws")}
+        settings |= {"seconds": round(time.time() - begun), "torch": torch.__version__}
+        (given.out / "run.json").write_text(json.dumps(settings, indent=2) + "\n")
+    settings = json.loads((given.out / "run.json").read_text())
+    tables = {name: pd.read_csv(given.out / f"{name}.csv") for name in TABLES}
+    figure = figure_of(tables["shares"], tables["curve"], settings["images"])
+    (given.out / "spurious.svg").write_text(to_svg(figure))
+    (given.out / "spurious.png").write_bytes(to_png(figure))
+    text = report(settings, tables)
+    (given.out / "spurious.md").write_text(text)
+    print(text)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ assumptions and limits: `docs/attention.md`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from spikeattn.energy.costs import CostTable, get_costs
 from spikeattn.energy.estimate import PJ_TO_MJ, CountedActivity, price, prices_of
 from spikeattn.energy.groups import SelectedImages
 from spikeattn.energy.ratios import ratio_intervals
-from spikeattn.energy.statistics import CONFIDENCE, REPLICATES, Floats, Interval, mean_intervals
+from spikeattn.energy.statistics import CONFIDENCE, REPLICATES, Floats, Interval, Intervals, mean_intervals
 from spikeattn.energy.terms import OPS
 from spikeattn.results import Profile
 from spikeattn.spurious.attribution import Attribution, attribute
@@ -158,9 +158,9 @@ class _Tables:
         return SpuriousEnergy(
             frame=pd.concat([pd.DataFrame(rows) for rows in self.rows], ignore_index=True).astype({"head": "Int64"}),
             parts=self._parts(everything),
-            total=ratio_intervals(everything[:, 1], everything[:, 0], **self.settings)[0],
+            total=self._shares(everything[:, 1], everything[:, 0])[0],
             spurious_mj=intervals[0],
-            of_everything=ratio_intervals(everything[:, 1], self.per_image, **self.settings)[0],
+            of_everything=self._shares(everything[:, 1], self.per_image)[0],
             layer_maps=self.maps.reshape(*self.maps.shape[:2], *grid),
             spurious_layer_maps=self.spurious.reshape(*self.maps.shape[:2], *grid),
             layers=self.joined.layers,
@@ -206,7 +206,7 @@ class _Tables:
         entries += [("all", part, values) for part, values in over_layers.items()]
         entries.append(("all", "all", everything))
         stacked = np.stack([values for _, _, values in entries], axis=1)  # [image, row, 3]
-        shares = ratio_intervals(stacked[:, :, 1], stacked[:, :, 0], **self.settings)
+        shares = self._shares(stacked[:, :, 1], stacked[:, :, 0])
         means = stacked.mean(0)
         return pd.DataFrame(
             {
@@ -221,6 +221,11 @@ class _Tables:
                 "below_share": _over(means[:, 2], means[:, 0]),
             }
         )
+
+    def _shares(self, part: Floats, whole: Floats) -> Intervals:
+        """Ratios of means with limits that no share exceeds."""
+        found = ratio_intervals(part, whole, **self.settings)
+        return replace(found, high=np.minimum(found.high, 1.0))
 
     def _outside(self) -> pd.DataFrame:
         columns = ["part", "synapse", "reason", "energy_mj", "share"]

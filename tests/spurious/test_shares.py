@@ -88,6 +88,7 @@ def test_one_attention_per_batch_or_per_layer_is_the_same(digits):
     model, loader, profile, batches = digits
     whole = spurious_energy(profile, batches)
     assert whole.images == tuple(range(24)) and whole.total.low < whole.total.value < whole.total.high
+    assert (whole.parts["ci_low"] <= whole.parts["share"]).all() and (whole.parts["ci_high"] <= 1).all()
     np.testing.assert_array_equal(whole.per_image, profile.energy().per_image)
     one = [b for b in loader][1]
     layers = [
