@@ -56,6 +56,8 @@ def options() -> argparse.Namespace:
     add("--mixup", type=float, default=0.0, metavar="ALPHA")
     add("--cutmix", type=float, default=0.0, metavar="ALPHA", help="pictures only")
     add("--mixup-prob", type=float, default=1.0, help="share of batches with Mixup or CutMix (default: 1)")
+    add("--plain-epochs", type=int, default=0, metavar="N", help="neither of them in the last N epochs (default: 0)")
+    add("--test-every", type=int, default=1, metavar="N", help="epochs between two logged test accuracies (default: 1)")
     add("--ema", type=float, metavar="DECAY", help="write the moving average of the weights instead")
     add("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="autocast of the training")
     add("--compile", action="store_true", help="torch.compile the model")

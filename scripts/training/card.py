@@ -109,6 +109,7 @@ def augmentation(args: argparse.Namespace) -> str:
         parts += [f"random erasing {args.reprob:g}"]
     if args.mixup or args.cutmix:
         parts += [f"Mixup {args.mixup:g} and CutMix {args.cutmix:g} in {args.mixup_prob:.0%} of the batches"]
+        parts += [f"neither in the last {args.plain_epochs} epochs"] if args.plain_epochs else []
     return ", ".join(parts) or "none"
 
 

@@ -22,9 +22,10 @@ import spikeattn as sa
 from training.data import Training, loader_of, mixup_of, seed_of, test_tensors
 
 BORN = time.monotonic()  # of the process, but for its first imports: a time budget counts from here
-FREE = {"minutes", "stop_after", "resume", "workers", "threads", "device", "out", "log", "state", "run", "half"}
+FREE = {"minutes", "stop_after", "plain_epochs", "test_every", "resume", "workers", "threads", "device"}
+FREE |= {"out", "log", "state", "half"}
 RECORDED = 64  # test images of which the firing rates are logged after every epoch
-RESERVE = 45.0  # seconds of a time budget kept for the last evaluation and the files
+RESERVE = 35.0  # seconds of a time budget kept for the last evaluation and the files
 
 
 class Run:
@@ -44,7 +45,8 @@ class Run:
         if half is not None:
             keep_potentials_in_float32(self.model)
         self.mixup = mixup_of(args, model.num_classes)
-        self.loss_of = nn.CrossEntropyLoss(label_smoothing=0.0 if self.mixup else args.smoothing)
+        self.loss_of = nn.CrossEntropyLoss(label_smoothing=args.smoothing)
+        self.soft_loss_of = nn.CrossEntropyLoss()  # Mixup smooths the labels itself
         self.optimiser = create_optimizer_v2(self.model, args.opt, args.lr, args.weight_decay)
         self.autocast = {"device_type": self.device.type, "dtype": half or torch.bfloat16, "enabled": half is not None}
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=args.precision == "fp16")
@@ -63,7 +65,8 @@ class Run:
             start = time.monotonic()
             loss, rate = self._train_epoch()
             self.epoch += 1
-            right = self._right()
+            tested = self.epoch % self.args.test_every == 0 or self.epoch >= self.epochs
+            right = self._right() if tested else None
             self.seconds.append(time.monotonic() - start)
             self._log(loss, rate, right)
             if self.args.minutes and len(self.seconds) > 1:
@@ -88,18 +91,19 @@ class Run:
         )
         self.model.train()
         self.loader.batch_sampler.epoch = self.epoch
+        mixup = self.mixup if self.epoch < self.epochs - args.plain_epochs else None
         total = torch.zeros((), device=self.device)
         for step, (images, labels) in enumerate(self.loader):
             done = self.epoch * per_epoch + step
             schedule.step_update(done)
             images = images.to(self.device, non_blocking=True)
             targets = labels.to(self.device, non_blocking=True)
-            if self.mixup:
+            if mixup:
                 seed_of(args.seed, done)
-                images, targets = self.mixup(images, targets)
+                images, targets = mixup(images, targets)
             with torch.autocast(**self.autocast):
                 logits = self.fast(images)
-            loss = self.loss_of(logits.float(), targets)
+            loss = (self.soft_loss_of if mixup else self.loss_of)(logits.float(), targets)
             self.optimiser.zero_grad()
             self.scaler.scale(loss).backward()
             self.scaler.step(self.optimiser)
@@ -122,13 +126,13 @@ class Run:
             functional.reset_net(self.trained)
         return int(right)
 
-    def _log(self, loss: float, rate: float, right: int) -> None:
+    def _log(self, loss: float, rate: float, right: int | None) -> None:
         row: dict[str, Any] = {
             "epoch": self.epoch,
             "of": self.epochs if self.epochs < 10**4 else "",
             "train_loss": round(loss, 5),
             "learning_rate": f"{rate:.4g}",
-            "test_accuracy": right / len(self.test_labels),
+            "test_accuracy": "" if right is None else right / len(self.test_labels),
             "seconds": round(self.seconds[-1], 2),
         }
         if self.spiking:
