@@ -107,7 +107,7 @@ class Planner:
             axes = self.tensors.read(a.out_view, b.out_view, line)
         if axes is None or a.macs * self.sizes[1] != b.macs * self.sizes[0]:
             return None
-        return line.by_call or axes.timed, self.T if axes.timed else 1
+        return line.by_call or axes.timed or self.T == 1, self.T if axes.timed else 1
 
     def _synapse(self, line: Line) -> None:
         a, b = line.pairs[0]

@@ -136,6 +136,8 @@ class Tensors:
             alike &= all(_all_of(event, index, times) for pair in line.pairs for event in pair)
         elif any(not _all_of(event, index) for pair in line.pairs for event in pair):
             return None
+        elif self._T == 1:
+            alike = True
         elif line.by_call:
             alike = tap.by_call and [place.step for place in places] == list(range(self._T))
         else:
@@ -155,7 +157,7 @@ class Tensors:
             return None
         one, two = origins[0].view, b.origins[index].view
         here, made = self.read(a.views[index], b.views[index], line), self.read(one, two, line)
-        if here is None or made is None or here.timed != made.timed:
+        if here is None or made is None or (here.timed != made.timed and self._T > 1):
             return None
         if all(o.name is not None and o.name == origins[0].name for o in origins):
             at = tuple((o.call, 0) for o in origins)

@@ -141,6 +141,23 @@ def test_matrix_products_of_spikes(how: str, mode: str) -> None:
         assert [p.operands[0] for p in profile.ledger.products][0] in ("q_lif", "k_lif")
 
 
+@pytest.mark.parametrize("mode", ["m", "s"])
+@pytest.mark.parametrize("how", ["ssa", "linear", "einsum", "merged", "heads_first"])
+def test_one_time_step(how: str, mode: str) -> None:
+    """T = 1, as some published models have it: what is multiplied are the spikes of the neurons, under their names."""
+
+    class Once(Attention):
+        lead = (1, -1) if mode == "m" else (-1,)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.step(x.unsqueeze(0)).mean(0) if mode == "m" else self.step(x)
+
+    profile = assert_exact(exact(Once(how, mode), seed=3), pictures(3, 6, 5, seed=1) * 2)
+    first, second = profile.ledger.products
+    assert profile.time_steps == 1 and first.every_step and second.every_step
+    assert {*first.operands, *second.operands} > {"q_lif", "k_lif", "v_lif"}
+
+
 @pytest.mark.parametrize("node", [neuron.ILIFNode, neuron.TernaryLIFNode])
 def test_integer_and_ternary_spikes_count_by_value_in_products(node: type) -> None:
     model = exact(Attention("ssa", "m", node), seed=1)
