@@ -1,5 +1,6 @@
 # make report   set up .venv and run the embedded default end to end: reports/demo/
 # make test     set up .venv, ruff, then all tests
+# make docs     set up .venv, mkdocs too, and build the pages into build/docs/
 #
 # .venv belongs to this file. Its stamp holds the path of this checkout and is written after a complete installation:
 # an interrupted one is taken up again by the next call, a moved or copied checkout is installed anew.
@@ -9,13 +10,14 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup report test lint clean FORCE
+.PHONY: help setup report test lint docs clean FORCE
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make report   run the embedded default end to end, into reports/demo/"
 	@echo "make test     ruff and all tests"
 	@echo "make lint     ruff alone"
+	@echo "make docs     the documentation as web pages, into build/docs/"
 	@echo "make setup    only set up .venv (PYTHON=python3.12 chooses the interpreter of a new one)"
 	@echo "make clean    remove .venv, caches and reports/demo/"
 
@@ -30,6 +32,11 @@ test: lint
 
 lint: $(STAMP)
 	@$(PY) -m ruff check --quiet
+
+docs: $(STAMP)
+	@$(PY) -c 'import mkdocs, mkdocstrings' 2>/dev/null || $(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
+	@echo "build/docs/index.html"
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis reports/demo
