@@ -6,6 +6,7 @@
     python scripts/benchmark.py precision --photos DIR      # how far the fast path and bf16 move each rate
     python scripts/benchmark.py gpu --photos DIR            # a GPU: sweep, counters, kernels, JPEG decoding
     python scripts/benchmark.py parity-cuda                 # spikes on the CPU against SpikingJelly's CUDA neurons
+    python scripts/benchmark.py attend --theirs DIR --images 4   # attention regularisation, beside the authors
 
 Results go to reports/benchmark/NAME.json and NAME.md with the command, the machine and the thread count.
 """
@@ -17,7 +18,7 @@ import sys
 from pathlib import Path
 
 import torch
-from benchmarks import gpu, memory, overhead, parity, precision
+from benchmarks import attend, gpu, memory, overhead, parity, precision
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = {
@@ -26,6 +27,7 @@ RUN = {
     "precision": precision.run,
     "gpu": gpu.run,
     "parity-cuda": parity.run,
+    "attend": attend.run,
 }
 
 
@@ -53,6 +55,8 @@ def main() -> None:
     parser.add_argument("--precisions", type=words, default=["fp32", "tf32", "bf16"], help="gpu")
     parser.add_argument("--workers", type=int, default=8, help="gpu: processes that read images ahead")
     parser.add_argument("--photos", default=None, help="folder with val/<wnid>/*.JPEG; seeded noise without it")
+    parser.add_argument("--theirs", default=None, help="attend: checkout of ncchung/AttentionRegularization")
+    parser.add_argument("--replicates", type=int, default=100, help="attend")
     parser.add_argument("--out", default=str(ROOT / "reports" / "benchmark"))
     args = parser.parse_args()
     args.device = args.device or ("cuda" if args.benchmark in ("gpu", "parity-cuda") else "cpu")

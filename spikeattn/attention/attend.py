@@ -7,7 +7,8 @@ transformers. Replicates of all images are folded into batches; one forward pass
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from spikeattn.attention import linear_gelu
 from spikeattn.attention.families import (
     SPIKE_DRIVEN,
     Tap,
@@ -178,14 +180,16 @@ def attend(
         raise SpikeattnError(f"indices has {len(numbers)} entries for {len(images)} images")
     counted = token_counts(model, images, numbers, heads=heads) if tokens else None
     if dtype is not None:
-        model, images = copy.deepcopy(model).to(dtype), images.to(dtype)
+        model = lower(model, dtype, images.device)
     if null == "exact":
-        maps, found, axes = _exact(model, images, statistic, which)
+        maps, found, axes = _exact(model, images if dtype is None else images.to(dtype), statistic, which)
         null_maps = None
     else:
-        run, unit, axes = _runner(model, images, statistic, which)
-        batch = _batch_size(model, images[:1], run, memory)
-        observed = torch.cat([run(part) for part in images.split(batch)])
+        passes = _Passes(model, statistic, which, dtype)
+        with _largest(model) as largest:
+            first = passes(images[:1])
+        batch = _batch_size(max(images[0].nbytes, *largest), memory, images.device)
+        observed = torch.cat([first, *(passes(part) for part in images[1:].split(batch) if len(part))])
         if null == "patch" and patch is None:
             patch = (images.shape[-2] // observed.shape[-2], images.shape[-1] // observed.shape[-1])
         options = {"seed": seed, "patch": patch, "std_factor": std_factor, "all_channels": all_channels}
@@ -194,13 +198,13 @@ def attend(
         for start in range(0, len(pairs), batch):
             part = pairs[start : start + batch]
             if null == "token":
-                drawn.append(_on_tokens(model, images, part, numbers, seed, run))
+                drawn.append(_on_tokens(model, images, part, numbers, seed, passes))
             else:
-                drawn.append(run(_inputs(null, images, part, numbers, options)))
-        maps = observed.numpy()
+                drawn.append(passes(_inputs(null, images, part, numbers, options)))
+        maps, axes = observed.numpy(), passes.axes
         null_maps = torch.cat(drawn).numpy().reshape(len(images), replicates, *maps.shape[1:])
         found = tuple(
-            assess(one, replicated, estimator, unit=unit, ties=ties, seed=seed + number)
+            assess(one, replicated, estimator, unit=passes.unit, ties=ties, seed=seed + number)
             for number, of_image, null_of_image in zip(numbers, maps, null_maps, strict=True)
             for one, replicated in zip(_flat(of_image), _flat(null_of_image, 1).swapaxes(0, 1), strict=True)
         )
@@ -214,12 +218,20 @@ def attend(
         "indices": [int(number) for number in numbers],
         "ties": ties,
         "patch": list(patch) if null == "patch" else None,
-        "dtype": str(images.dtype).removeprefix("torch."),
+        "dtype": str(images.dtype if dtype is None else dtype).removeprefix("torch."),
         "model": describe(model),
         "spikeattn": __version__,
         "torch": torch.__version__,
     }
     return Attention(maps, found, null_maps, tuple(images.shape[-2:]), settings, axes, counted)
+
+
+def lower(model: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Module:
+    """A copy of the model in another type; on a CPU that computes in bfloat16 its MLPs as one kernel each layer."""
+    model = copy.deepcopy(model).to(dtype)
+    if device.type == "cpu" and dtype == torch.bfloat16 and linear_gelu.available():
+        linear_gelu.fuse(model)
+    return model
 
 
 def _flat(maps: Floats, kept: int = 0) -> Floats:
@@ -246,55 +258,58 @@ def _check(null: str, replicates: int, memory: float, statistic: Any, which: dic
         )
 
 
-def _runner(
-    model: nn.Module, images: Tensor, statistic: str | Statistic | None, which: dict[str, Any]
-) -> tuple[Callable[[Tensor], Tensor], float | None, tuple[str, ...]]:
-    """A function images -> scores [b, ..., h, w] in float64 on the CPU, the value of one spike, and the axes."""
-    if statistic is None or isinstance(statistic, str):
-        first = attention_map(model, images[:1], statistic, **which)
-        unit, axes = first.unit, first.axes
+class _Passes:
+    """Called with images it gives their scores [b, ..., h, w], float64 on the CPU.
 
-        def scores(batch: Tensor) -> Tensor:
-            return attention_map(model, batch, statistic, **which).values
-    else:
-        with torch.no_grad():  # not inference mode: the function may take gradients
-            first = torch.as_tensor(statistic(model, images[:1]))
-        unit, axes = None, ("image", *(f"map{i}" for i in range(1, first.dim() - 2)), "row", "column")
+    `unit`, the value of one spike, and `axes` are known after the first pass.
+    """
 
-        def scores(batch: Tensor) -> Tensor:
-            with torch.no_grad():
-                return torch.as_tensor(statistic(model, batch))
+    def __init__(
+        self, model: nn.Module, statistic: str | Statistic | None, which: dict[str, Any], dtype: torch.dtype | None
+    ) -> None:
+        self.model, self.statistic, self.which, self.dtype = model, statistic, which, dtype
+        self.unit: float | None = None
+        self.axes: tuple[str, ...] | None = None
 
-    def run(batch: Tensor) -> Tensor:
-        found = scores(batch)
-        if found.dim() != max(3, len(axes)) or len(found) != len(batch):
+    def __call__(self, batch: Tensor) -> Tensor:
+        batch = batch if self.dtype is None else batch.to(self.dtype)
+        if callable(self.statistic):
+            with torch.no_grad():  # not inference mode: the function may take gradients
+                scores = torch.as_tensor(self.statistic(self.model, batch))
+            axes = ("image", *(f"map{i}" for i in range(1, scores.dim() - 2)), "row", "column")
+        else:
+            found = attention_map(self.model, batch, self.statistic, **self.which)
+            scores, axes, self.unit = found.values, found.axes, found.unit
+        self.axes = axes if self.axes is None else self.axes
+        if scores.dim() < 3 or len(scores) != len(batch) or axes != self.axes:
             raise SpikeattnError(
-                f"the statistic gave {list(found.shape)} for {len(batch)} images; a map is [b, h, w], one per image"
+                f"the statistic gave {list(scores.shape)} for {len(batch)} images; a map is [b, h, w], one per image"
             )
-        if not torch.isfinite(found).all():
+        if not torch.isfinite(scores).all():
             raise SpikeattnError("the statistic gave NaN or infinite scores; look at the function that makes the maps")
-        return found.detach().to("cpu", torch.float64)
-
-    return run, unit, axes
+        return scores.detach().to("cpu", torch.float64)
 
 
-def _batch_size(model: nn.Module, image: Tensor, run: Callable[[Tensor], Tensor], memory: float) -> int:
-    """Replicates of one batch, from the largest input and output of a module while one image passes."""
-    largest = image.nbytes
+@contextmanager
+def _largest(model: nn.Module) -> Iterator[list[int]]:
+    """The bytes that every innermost module takes in and gives out, while the context lasts."""
+    sizes: list[int] = [0]
 
     def measure(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        nonlocal largest
-        tensors = [x for x in (*args, output) if isinstance(x, Tensor)]
-        largest = max(largest, sum(x.nbytes for x in tensors))
+        sizes.append(sum(x.nbytes for x in (*args, output) if isinstance(x, Tensor)))
 
     handles = [m.register_forward_hook(measure) for m in model.modules() if not any(True for _ in m.children())]
     try:
-        run(image)
+        yield sizes
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _batch_size(largest: int, memory: float, device: torch.device) -> int:
+    """Replicates of one batch, from the most bytes at a module while one image passes."""
     fits = max(1, int(memory * 2**30 / (LIVE * largest)))
-    return min(fits, CPU_BATCH) if image.device.type == "cpu" else fits
+    return min(fits, CPU_BATCH) if device.type == "cpu" else fits
 
 
 def _inputs(
@@ -312,7 +327,7 @@ def _on_tokens(
     pairs: list[tuple[int, int]],
     numbers: list[int],
     seed: int,
-    run: Callable[[Tensor], Tensor],
+    passes: _Passes,
 ) -> Tensor:
     """Scores on embedded tokens drawn with replacement: each image is embedded once a batch, the blocks run on all."""
     if not hasattr(model, "patch_embed"):
@@ -320,14 +335,15 @@ def _on_tokens(
     drawn = []
     for image in dict.fromkeys(i for i, _ in pairs):
         with ready(model), torch.inference_mode():
-            (embedded,), grid, _ = capture(model, images[image : image + 1], (Tap(model.patch_embed),))
+            one = images[image : image + 1].to(next(model.parameters()).dtype)
+            (embedded,), grid, _ = capture(model, one, (Tap(model.patch_embed),))
             some = [r for i, r in pairs if i == image]
             positions = draw_tokens(grid[0] * grid[1], some, seed=seed, index=numbers[image])
             drawn.append(_resampled(embedded, positions.to(embedded.device), isinstance(model, AnnTransformer)))
     axis = 1 if drawn[0].dim() == 5 else 0
     batch = torch.cat(drawn, axis)
     with embedding_replaced(model, batch):
-        return run(images[[i for i, _ in pairs]])
+        return passes(images[[i for i, _ in pairs]])
 
 
 def _resampled(embedded: Tensor, positions: Tensor, channels_first: bool) -> Tensor:
