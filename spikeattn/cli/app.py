@@ -22,6 +22,7 @@ from spikeattn.cli.options import WrongCommandLine
 from spikeattn.cli.profiling import profile
 from spikeattn.cli.reporting import report
 from spikeattn.cli.results import energy, rates
+from spikeattn.cli.verifying import verify
 from spikeattn.cli.whatif import reproduce, sweep
 from spikeattn.errors import SpikeattnError
 from spikeattn.version import __version__
@@ -44,7 +45,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 LISTS = (models, costs, conventions)
-for command in (profile, merge, energy, rates, compare, sweep, attend, report, reproduce, *LISTS, doctor):
+for command in (profile, merge, verify, energy, rates, compare, sweep, attend, report, reproduce, *LISTS, doctor):
     app.command()(command)
 
 

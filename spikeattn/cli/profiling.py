@@ -181,6 +181,32 @@ class _Given:
         return net, loader
 
 
+def given_of(words: Sequence[str], checkpoint: Path | None, data: str | None) -> tuple[_Given, dict[str, Any]]:
+    """What an earlier command line of `spikeattn profile` named, and its choice of images.
+
+    Args:
+        words: the command line without the program's and the command's name.
+        checkpoint, data: to take in place of its own.
+    """
+    from spikeattn.cli.app import app
+
+    command = typer.main.get_command(app).commands["profile"]  # type: ignore[attr-defined]
+    with command.make_context("profile", list(words)) as context:
+        was = context.params
+    given = _Given(
+        was["model"],
+        data or was["data"],
+        checkpoint or was["checkpoint"],
+        str(was["weights"]),
+        was["pretrained"],
+        was["split"],
+        was["calibrate"],
+        list(was["model_arg"] or ()),
+        was["time_steps"],
+    )
+    return given, {name: was[name] for name in ("batch_size", "limit", "sample", "seed")} | {"workers": 0}
+
+
 def _run(
     net: SpikeDrivenTransformer, loader: Any, out: Path, words: Sequence[str], as_json: bool, **options: Any
 ) -> Profile:
