@@ -124,6 +124,37 @@ def test_wrapped_models_are_the_models_inside(wrap: str) -> None:
     assert set(recording.counts()["tensor"]) == {t.name for t in profile.ledger.tensors}
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"neurons": IF}, "neurons is <class.*neurons=lambda module: isinstance"),
+        ({"neurons": ["lif"]}, r"neurons is \['lif'\]; give a function"),
+        ({"neurons": lambda module: False}, "Stages has no spiking neurons: none of its .* modules"),
+        ({"neurons": lambda module: True}, "the model is itself one spiking neuron, a Stages"),
+        ({"layout": "BT"}, "axis 1 of neuron lif grows with the batch.*try layout='TB'"),
+        ({"layout": "bt"}, "layout is 'bt'; valid are 'TB'"),
+        ({"time_steps": 3}, "neuron lif sees 4 time steps where 3 are expected"),
+        ({"time_steps": 0}, "time_steps is 0; give a whole number of at least 1"),
+        ({"time_steps": "4"}, "time_steps is '4'; give a whole number"),
+        ({"time_steps": 4.0}, "time_steps is 4.0; give a whole number"),
+        ({"forward": lambda model, x: model(x[:, :1])}, "Stages fails on 1 of the 3 images of the first.*channels"),
+        ({"forward": lambda model, x: x}, "never called the model with a tensor"),
+    ],
+)  # fmt: skip
+def test_wrong_use_is_one_clear_error(options: dict, message: str) -> None:
+    net = exact(Net())
+    with pytest.raises(sa.SpikeattnError, match=message):
+        sa.profile(net, [pictures(3, 3, 8, 8)], **options)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
+
+
+def test_a_model_that_fails_while_its_own_neurons_are_examined_is_one_clear_error() -> None:
+    net = exact(Net(lambda x, net: x.view(1, 2, 3)))
+    net.lif2 = neuron.ILIFNode(step_mode="m")
+    with pytest.raises(sa.SpikeattnError, match="Stages fails on 2 of the 3 images.*RuntimeError: shape"):
+        sa.profile(net, [pictures(3, 3, 8, 8)])
+
+
 class Outputs(Net):
     form = staticmethod(lambda y: y)
 
