@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spikeattn.cli.fresh_folder import fresh_folder
-from spikeattn.cli.options import Json, ModelArgs, TimeSteps, Verbose, WrongCommandLine
+from spikeattn.cli.options import (
+    CONVENTION,
+    COSTS,
+    ConventionName,
+    Costs,
+    Json,
+    ModelArgs,
+    TimeSteps,
+    Verbose,
+    WrongCommandLine,
+)
 from spikeattn.cli.output import note, print_json, to_json, write_file
 from spikeattn.cli.profiling import Weights, calibrate_untrained, choose_device, set_threads
 from spikeattn.errors import SpikeattnError
@@ -21,6 +31,7 @@ if TYPE_CHECKING:
     from spikeattn.cli.attention_run import Network
     from spikeattn.data import Dataset
     from spikeattn.data.dataset import Skipped
+    from spikeattn.results import Profile
 
 SUMMARY = "summary.json"
 
@@ -56,7 +67,10 @@ def attend(
         str | None,
         typer.Option(metavar="NAME", help="Map: Vhat_S, V_S, gate, drive; cls, received, rollout. Default: the first."),
     ] = None,
-    layer: Annotated[str, typer.Option(metavar="N|all", help="Block, from 0 or from the end.")] = "-1",
+    layer: Annotated[
+        str | None,
+        typer.Option(metavar="N|all", help="Block, from 0 or from the end. Default: -1, the last; all with --run."),
+    ] = None,
     estimator: Annotated[str, typer.Option(metavar="NAME", help="Of p: plus-one, published or per-token.")] = (
         "plus-one"
     ),
@@ -72,6 +86,15 @@ def attend(
     ] = None,
     against_checkpoint: Annotated[Path | None, typer.Option(metavar="FILE", help="Its trained weights.")] = None,
     against_pretrained: Annotated[bool, typer.Option("--against-pretrained", help="Its own trained weights.")] = False,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Run of `spikeattn profile` over the same data: adds the energy spent on noise, of all blocks.",
+        ),
+    ] = None,
+    costs: Costs = COSTS,
+    convention: ConventionName = CONVENTION,
     evaluate: Annotated[
         bool, typer.Option("--evaluate", help="Plant squares of noise and measure the attention they keep.")
     ] = False,
@@ -110,6 +133,7 @@ def attend(
       spikeattn attend --model sdt_8_512 --checkpoint 8_512.pth.tar --images photos --null token \\
           --against ann_8_512 --against-checkpoint twin.safetensors --out photos_attention
       spikeattn attend --model sdt_digits --pretrained --data digits --limit 50 --evaluate --pictures 0 --out noise
+      spikeattn attend --model sdt_digits --pretrained --data digits --limit 8 --run runs/digits --out joules
     """
     from spikeattn.cli.attention_files import draw, write_tables
     from spikeattn.cli.attention_inputs import build
@@ -127,8 +151,9 @@ def attend(
         raise WrongCommandLine("--split chooses from --data; leave it out with --images")
     if pictures < 0 or (limit is not None and limit < 1):
         raise WrongCommandLine("--pictures takes 0 or more, --limit 1 or more")
+    block = _layer(layer or ("all" if run else "-1"))
     settings = Settings(
-        null or "normal", replicates, statistic, _layer(layer), estimator, ties, method, threshold, seed, memory
+        null or "normal", replicates, statistic, block, estimator, ties, method, threshold, seed, memory
     )
     settings.check()
     set_threads(threads)
@@ -145,10 +170,13 @@ def attend(
             networks.append(_second(other.to(place), net, settings, paths, data, split))
         if calibrate:
             _calibrate(networks, number)
+        profile = None if run is None else _profile(run, networks[0])
         kept, skipped = _look(networks, number)
         for network in networks:
             network.say_warnings()
         evaluations = [network.evaluate(_stacked(network, kept)) for network in networks] if evaluate else []
+        if profile is not None:
+            _add_energy(networks[0], profile, kept, costs, convention)
         command = shlex.join(["spikeattn", *context.obj])
         summary = summarise(networks, skipped, evaluations, command)
         files = draw(staging, networks, kept[:pictures])
@@ -232,6 +260,19 @@ def _calibrate(networks: Sequence[Network], number: int) -> None:
     untrained = [network for network in networks if not network.model.provenance["trained"]]
     for network in untrained or networks[:1]:
         calibrate_untrained(network.model, network.dataset, range(number))
+
+
+def _profile(run: Path, network: Network) -> Profile:
+    from spikeattn.cli.attention_energy import open_run
+
+    return open_run(run, network)
+
+
+def _add_energy(network: Network, profile: Profile, kept: Sequence[int], costs: str, convention: str) -> None:
+    from spikeattn.cli.attention_energy import energy_on_noise
+    from spikeattn.energy import get_convention, get_costs
+
+    network.energy = energy_on_noise(network, profile, kept, get_costs(costs), get_convention(convention))
 
 
 def _look(networks: Sequence[Network], number: int) -> tuple[list[int], list[Skipped]]:

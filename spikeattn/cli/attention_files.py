@@ -76,6 +76,8 @@ def write_tables(staging: Path, networks: Sequence[Network], evaluations: Sequen
         arrays |= {f"{prefix}{key}": value for key, value in (found | named).items()}
         tokens.append(token_table(found, network.ids, network.layers, network.title))
         grids.append(grid_table(stacked, network.ids, network.all_layers, network.columns, network.title))
+    if (energy := networks[0].energy) is not None:
+        arrays |= {"energy_mj": energy.layer_maps, "spurious_mj": energy.spurious_layer_maps}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     write_file(staging / "attention.npz", buffer.getvalue())
@@ -84,6 +86,8 @@ def write_tables(staging: Path, networks: Sequence[Network], evaluations: Sequen
         named = zip(networks, evaluations, strict=True)
         rows = [found.frame.assign(image=[n.ids[i] for i in found.frame["image"]], model=n.title) for n, found in named]
         tables["evaluation.csv"] = pd.concat(rows)
+    if energy is not None:
+        tables["energy.csv"] = energy.frame
     for name, table in tables.items():
         write_file(staging / name, table.to_csv(index=False).encode())
     return ["attention.npz", *tables]

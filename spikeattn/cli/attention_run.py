@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from spikeattn.attention.attend import Attention
     from spikeattn.data import Dataset
     from spikeattn.report.attention_panels import Seen
+    from spikeattn.spurious import SpuriousEnergy
 
 SCORES = {
     "Vhat_S": "Vhat_S spikes per neuron and step",
@@ -90,6 +91,7 @@ class Network:
         attentions: one per image.
         grids: maps [layer, step or head, h, w] per image.
         warnings: (image, text).
+        energy: what the images spent on noise, where a run was given.
     """
 
     model: nn.Module
@@ -99,6 +101,7 @@ class Network:
     attentions: list[Attention] = field(default_factory=list)
     grids: list[np.ndarray] = field(default_factory=list)
     warnings: list[tuple[str, str]] = field(default_factory=list)
+    energy: SpuriousEnergy | None = None
 
     def __post_init__(self) -> None:
         from spikeattn.attention.families import family_of
@@ -172,6 +175,8 @@ class Network:
             self.ids[place], self.title, picture_of(values, self.dataset.preparation()), SCORES[self.kind],
             found.maps.reshape(-1, h, w)[-1], kept, significant(found.significance[-1], s.method, s.threshold),
             rule_of(s.method, s.threshold), self.details, is_events(values),
+            None if self.energy is None else self.energy.maps[place],
+            None if self.energy is None else self.energy.spurious_maps[place],
         )  # fmt: skip
 
     def tokens(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from spikeattn.attention.regularize import THRESHOLD
+from spikeattn.cli.attention_energy import describe, sentence
 from spikeattn.cli.attention_run import Network, record
 from spikeattn.cli.output import records, text
 from spikeattn.report.attention_grids import agreement
@@ -33,6 +34,8 @@ def summarise(
     }
     if len(networks) == 2:
         summary["agreement"] = _agreements(*networks)
+    if networks[0].energy is not None:
+        summary["energy"] = describe(networks[0].energy, networks[0].ids)
     if evaluations:
         tables = [found.summary().assign(model=n.title) for n, found in zip(networks, evaluations, strict=True)]
         summary["evaluation"] = records(pd.concat(tables))
@@ -54,6 +57,8 @@ def as_text(summary: dict[str, Any], out: Path) -> str:
             f"{percent(means['both'])} of the image, to either {percent(means['either'])} (means)",
             "",
         ]
+    if "energy" in summary:
+        lines += [sentence(summary["energy"]), *(f"note       {each}" for each in summary["energy"]["notes"]), ""]
     if "evaluation" in summary:
         lines += ["squares of noise in the images, and the attention they keep", "", _evaluation(summary), ""]
     if summary["skipped"]:

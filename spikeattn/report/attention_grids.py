@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
@@ -64,7 +65,8 @@ def layer_grid(
         grid = figure.add_gridspec(n, m + 1, width_ratios=[side] * m + [0.09])
         outlined = f"; outlined: {seen.rule}" if outlines else ""
         heading(figure, seen.name, wrapped(f"{seen.model}: {seen.details}{outlined}", width, 7))
-        scale = scale_of(maps)
+        linear = scale_of(maps)
+        scale = PowerNorm(0.5, linear.vmin, linear.vmax)  # layers differ by orders of magnitude
         for row in range(n):
             for column in range(m):
                 axes = figure.add_subplot(grid[row, column])
@@ -74,7 +76,9 @@ def layer_grid(
                 if (row, column) in outlines:
                     outline(axes, outlines[row, column], seen.picture.shape, side)
         bar = figure.add_subplot(grid[max(0, (n - 3) // 2) : max(1, (n + 4) // 2), m])
-        colour_bar(figure, bar, scale, seen.score, MAPS, max(16, int(20 * min(n, 6) * tall)), vertical=True)
+        colour_bar(
+            figure, bar, scale, f"{seen.score}, root scale", MAPS, max(16, int(20 * min(n, 6) * tall)), vertical=True
+        )
         return finish(figure, wrapped(note, width, 8))
 
 

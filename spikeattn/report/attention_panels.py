@@ -13,6 +13,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import Normal, Stroke
@@ -20,7 +21,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from spikeattn.report.drawing import INK, MUTED, WIDTH, figure_style, finish, short
-from spikeattn.report.numbers import energy_unit, percent
+from spikeattn.report.numbers import energy_unit, joules, percent
 from spikeattn.report.pictures import OFF, ON
 
 Floats = NDArray[np.float64]
@@ -48,7 +49,8 @@ class Seen:
         rule: by which they are, such as "p ≤ 0.1".
         details: how the map was made and tested, in a line.
         events: the picture shows events.
-        spurious: energy in mJ that noise takes, [h, w]; None where it was not measured.
+        energy: mJ that every token takes, in all blocks, [h, w]; None where it was not measured.
+        spurious: the part of it at tokens that are no more than noise in their block.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Seen:
     rule: str
     details: str = ""
     events: bool = False
+    energy: Floats | None = None
     spurious: Floats | None = None
 
     @property
@@ -97,11 +100,11 @@ def panel(seen: Seen, note: str = "") -> Figure:
         legend = figure.add_subplot(grid[2, 0])
         legend.axis("off")
         legend.legend(
-            handles=_legend(seen), loc="upper left", bbox_to_anchor=(0.02, 1.2), fontsize=7, borderaxespad=0,
-            borderpad=0, labelspacing=0.3, handlelength=1.4,
+            handles=_legend(seen, columns == 3), loc="upper left", bbox_to_anchor=(0.02, 1.2), fontsize=7,
+            borderaxespad=0, borderpad=0, labelspacing=0.3, handlelength=1.4,
         )  # fmt: skip
         if seen.spurious is not None:
-            _draw_energy(figure, grid, seen)
+            _draw_energy(figure, [grid[row, 2] for row in range(3)], seen)
         return finish(figure, note)
 
 
@@ -116,7 +119,9 @@ def overview(rows: Sequence[Seen], note: str = "") -> Figure:
         figure = Figure(figsize=(width, len(rows) * (tall + 0.12) + 0.75), layout="constrained")
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
         grid = figure.add_gridspec(len(rows), columns + 1, width_ratios=[side] * columns + [0.09])
-        heading(figure, rows[0].model, wrapped(rows[0].details, width, 7))
+        scales = f"{rows[0].details}. Colours: {rows[0].score}" + (", a scale per row" if len(rows) > 1 else "")
+        scales += "; energy: from 0 to the largest of a token" if energies else ""
+        heading(figure, rows[0].model, wrapped(scales, width, 7))
         for place, seen in enumerate(rows):
             axes = [figure.add_subplot(grid[place, column]) for column in range(columns)]
             first, scale = place == 0, scale_of(seen.map)
@@ -127,17 +132,21 @@ def overview(rows: Sequence[Seen], note: str = "") -> Figure:
             draw_significant(axes[3], seen, side, title="Significant" if first else "")
             axes[3].set_xlabel(f"{seen.share} of tokens", fontsize=8, labelpad=2)
             axes[0].set_ylabel(short(seen.name, 20), fontsize=8, labelpad=3)
+            if seen.spurious is not None:
+                noise = Normalize(0, float(seen.energy.max()) or 1.0)
+                title = "Energy on noise" if first else ""
+                draw_map(axes[4], seen.spurious, noise, title, seen.picture.shape, empty=True, name=ENERGY)
+                text = f"{_noise_share(seen)} of {joules(float(seen.energy.sum()))}"
+                axes[4].set_xlabel(text, fontsize=8, labelpad=2)
             bar = figure.add_subplot(grid[place, columns])
-            colour_bar(figure, bar, scale, seen.score if len(rows) == 1 else "", MAPS, vertical=True)
-        if len(rows) > 1:
-            figure.supxlabel(f"colours: {rows[0].score}, a scale per row", fontsize=8, color=MUTED, x=0.99, ha="right")
+            colour_bar(figure, bar, scale, "", MAPS, vertical=True)
         return finish(figure, wrapped(note, width, 8))
 
 
 def heading(figure: Figure, name: str, details: str) -> None:
     """The name of a figure, and smaller how it was made; everything else keeps below."""
     width, height = figure.get_size_inches()
-    figure.text(0.012, 1 - 0.05 / height, short(name, int(width * 13)), fontsize=9, ha="left", va="top")
+    figure.text(0.012, 1 - 0.05 / height, short(name, int(width * 11.5)), fontsize=9, ha="left", va="top")
     figure.text(0.012, 1 - 0.215 / height, details, fontsize=7, color=MUTED, ha="left", va="top", linespacing=1.2)
     below = 0.375 + 0.125 * details.count("\n")
     figure.get_layout_engine().set(rect=(0, 0, 1, 1 - below / height))
@@ -145,7 +154,7 @@ def heading(figure: Figure, name: str, details: str) -> None:
 
 def wrapped(text: str, width: float, size: float) -> str:
     """Text in lines that fit into so many inches at a font size in points."""
-    return "\n".join(textwrap.wrap(text, int(width * 138 / size)))
+    return "\n".join(textwrap.wrap(text, int(width * 130 / size)))
 
 
 def draw_picture(axes: Axes, seen: Seen, title: str) -> None:
@@ -240,23 +249,32 @@ def colour_bar(
     bar.set_label("\n".join(textwrap.wrap(text, wrap)), fontsize=size, labelpad=2, linespacing=1.1)
 
 
-def _draw_energy(figure: Figure, grid: object, seen: Seen) -> None:
-    unit, factor = energy_unit([float(seen.spurious.max())])
-    energy = seen.spurious / factor
-    scale = Normalize(0, float(energy.max()) or 1.0)
-    axes = figure.add_subplot(grid[0, 2])
-    draw_map(axes, energy, scale, "Energy\non noise", seen.picture.shape, empty=True, name=ENERGY)
-    colour_bar(figure, figure.add_subplot(grid[2, 2]), scale, f"{unit} per token", ENERGY)
+def _draw_energy(figure: Figure, cells: Sequence[SubplotSpec], seen: Seen) -> None:
+    """The energy of every token and below it the part spent on noise, on one scale that begins at 0."""
+    unit, factor = energy_unit([float(seen.energy.max())])
+    scale = Normalize(0, float(seen.energy.max()) / factor or 1.0)
+    whole, noise, bar = (figure.add_subplot(cell) for cell in cells)
+    size = seen.picture.shape
+    draw_map(whole, seen.energy / factor, scale, "Energy,\nall blocks", size, name=ENERGY)
+    draw_map(
+        noise, seen.spurious / factor, scale, f"spent on\nnoise: {_noise_share(seen)}", size, empty=True, name=ENERGY
+    )
+    colour_bar(figure, bar, scale, f"{unit} per token", ENERGY)
+
+
+def _noise_share(seen: Seen) -> str:
+    total = float(seen.energy.sum())
+    return percent(float(seen.spurious.sum()) / total, 0) if total > 0 else "none"
 
 
 def _kept_title(seen: Seen, narrow: bool) -> str:
     return "Regularised" if narrow else f"Regularised ({seen.rule})"
 
 
-def _legend(seen: Seen) -> list:
-    line = Line2D([], [], color=BRIGHT, linewidth=1.2, label=f"significant: {seen.rule}")
+def _legend(seen: Seen, narrow: bool) -> list:
+    line = Line2D([], [], color=BRIGHT, linewidth=1.2, label=seen.rule if narrow else f"significant: {seen.rule}")
     line.set_path_effects([Stroke(linewidth=2.6, foreground=INK), Normal()])
-    handles = [line, Patch(facecolor=NOTHING, label="no attention left")]
+    handles = [line, Patch(facecolor=NOTHING, label="nothing left")]
     if seen.events:
         handles += [Patch(facecolor=ON, label="ON events"), Patch(facecolor=OFF, label="OFF events")]
     return handles
