@@ -105,57 +105,56 @@ def _contestants(
         "synop": each(twin, synops),
         "simple": each(twin, simple),
     }
-    absent = {}
+    absent, wanted = {}, args.only or list(NAMES)
     for key, package, make in (("neurobench", "neurobench", _neurobench), ("syops", "syops", _syops)):
+        if key not in wanted:
+            continue
         if find_spec(package) is None:
             absent[key] = f"the package {package} is not installed here"
-        else:
+            continue
+        try:
             found[key] = make(model, batches)
-    wanted = args.only or list(NAMES)
+            found[key]()
+        except Exception as error:  # other people's code under a SpikingJelly that it was not written for
+            found.pop(key, None)
+            absent[key] = f"it fails on this network ({type(error).__name__}: {error})"
     return {key: found[key] for key in wanted if key in found}, {k: v for k, v in absent.items() if k in wanted}
 
 
 def _neurobench(model: nn.Module, batches: Sequence[Tensor]) -> Run:
-    """NeuroBench's synaptic operations: its hooks, and its dense and effective operations after each batch."""
+    """NeuroBench's synaptic operations: its hooks, and its effective and dense operations after each batch."""
     from neurobench.metrics.workload import SynapticOperations
-    from neurobench.models import SNNTorchModel
-
-    class Wrapped(SNNTorchModel):
-        def __call__(self, batch: Tensor) -> Tensor:
-            return self.net(batch)
+    from neurobench.models import TorchModel
 
     @torch.no_grad()
     def run() -> None:
-        wrapped = Wrapped(model)
-        wrapped.__net__ = lambda: model
-        metric = SynapticOperations()
-        for batch in batches:
-            out = wrapped(batch)
-            metric(wrapped, out, (batch, torch.zeros(len(batch))))
-            functional.reset_net(model)
+        wrapped, metric = TorchModel(model), SynapticOperations()
+        wrapped.register_hooks()
+        try:
+            for batch in batches:
+                wrapped.reset_hooks()
+                metric(wrapped, wrapped(batch), (batch, torch.zeros(len(batch))))
+                functional.reset_net(model)
+        finally:
+            wrapped.cleanup_hooks()
 
     return run
 
 
 def _syops(model: nn.Module, batches: Sequence[Tensor]) -> Run:
-    """syops-counter with a stand-in for the module of SpikingJelly's old releases that it imports."""
-    import sys
-    import types
-
+    """syops-counter, with the names of SpikingJelly's old releases that it imports; it counts a fraction (see docs)."""
     from spikingjelly.activation_based import neuron
 
-    for name in ("spikingjelly.cext", "spikingjelly.clock_driven"):
-        sys.modules.setdefault(name, types.ModuleType(name))
-    sys.modules["spikingjelly.cext"].neuron = sys.modules["spikingjelly.clock_driven"].neuron = neuron
+    for name in ("IFNode", "LIFNode", "ParametricLIFNode"):
+        if not hasattr(neuron, f"MultiStep{name}"):
+            setattr(neuron, f"MultiStep{name}", type(f"MultiStep{name}", (getattr(neuron, name),), {}))
     from syops import get_model_complexity_info
 
     shape = tuple(batches[0].shape[1:])
+    loader = [(batch, torch.zeros(len(batch))) for batch in batches]
 
     @torch.no_grad()
     def run() -> None:
-        for batch in batches:
-            loader = [(batch, torch.zeros(len(batch)))]
-            get_model_complexity_info(model, shape, loader, as_strings=False, print_per_layer_stat=False, verbose=False)
-            functional.reset_net(model)
+        get_model_complexity_info(model, shape, loader, as_strings=False, print_per_layer_stat=False)
 
     return run

@@ -160,8 +160,6 @@ def lif(
     spikes = torch.empty((T, B, H, W, C), dtype=dtype, device=x.device)
     counters, sick = _counters(x), torch.zeros((), dtype=torch.int64, device=x.device)
     size, fans = H * W * C, fan_out is not None and count
-    if not multiply and 0.5**8 <= 1 / tau and (1 / tau).hex().startswith("0x1.0000000000000p"):
-        tau, multiply = 1 / tau, True  # exact for a power of two
     _lif_kernel[triton.cdiv(size, _BLOCK), B](
         rows, _bytes(spikes), counters[0], counters[1], sick, fan_out if fans else sick, B, size, tau, threshold,
         T=T, C=C if fans else 1, STILL=still, MULTIPLY=multiply, COUNT=count, FANS=fans, BLOCK=_BLOCK,
