@@ -38,9 +38,9 @@ SUMMARY = "summary.json"
 
 def attend(
     context: typer.Context,
-    model: Annotated[str, typer.Option(metavar="NAME", help="Model: sdt_*, ann_*, or a vision transformer of timm.")],
+    model: Annotated[str, typer.Option(metavar="NAME", help="Model: sdt_*, ann_*, vit_digits, or one of timm's ViTs.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="New folder for pictures, tables and summary.json.")],
-    more: Annotated[list[Path] | None, typer.Argument(metavar="[PATH]...", help="More --images.")] = None,
+    more: Annotated[list[Path] | None, typer.Argument(metavar="PATH", help="More --images.")] = None,
     images: Annotated[
         list[Path] | None, typer.Option(metavar="PATH...", help="Image files, or folders of them.")
     ] = None,

@@ -154,7 +154,8 @@ def heading(figure: Figure, name: str, details: str) -> None:
 
 def wrapped(text: str, width: float, size: float) -> str:
     """Text in lines that fit into so many inches at a font size in points."""
-    return "\n".join(textwrap.wrap(text, int(width * 130 / size)))
+    unbroken = text.replace(" = ", "\u00a0=\u00a0")  # "B = 200" stays together
+    return "\n".join(textwrap.wrap(unbroken, int(width * 130 / size)))
 
 
 def draw_picture(axes: Axes, seen: Seen, title: str) -> None:
