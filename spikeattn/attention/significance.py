@@ -294,8 +294,10 @@ def _log_scores(a: Floats, a0: Floats, unit: float | None) -> tuple[Floats, Floa
 
 
 def _is_tied(values: Floats) -> bool:
+    """Whether one value takes up more than a fifth; not if all occur equally often, as tokens spread over pixels do."""
     counts = np.unique(values, return_counts=True)[1]
-    return bool(values.size > 1 and counts.max() > TIED_SHARE * values.size)
+    spread = len(counts) > 2 and counts.max() == counts.min()
+    return bool(counts.max() > max(1, TIED_SHARE * values.size) and not spread)
 
 
 def _nothing_to_assess(x: Floats, x0: Floats) -> str | None:

@@ -111,6 +111,41 @@ def test_counts_and_rates_agree():
         np.testing.assert_allclose(getattr(one, name), getattr(bare, name), atol=1e-9)
 
 
+def published(observed, null):
+    """z, p, pi0, q and masks at .1 written down from the paper, for scores without zeros."""
+    x, x0 = np.log(observed), np.log(null)
+    z, z0 = (x - x0.mean()) / x0.std(), (x0 - x0.mean()) / x0.std()
+    everything = np.abs(np.concatenate([z.ravel(), z0.ravel()]))
+    p = np.array([(everything > abs(one)).mean() for one in z.ravel()])
+    m = p.size
+    pi0 = min(1, (p > 0.89).sum() / (0.11 * m))
+    order = np.argsort(p)
+    q = np.array([(pi0 * m * p[order[i:]] / np.arange(i + 1, m + 1)).min() for i in range(m)])
+    base = np.where(z.ravel() >= 0, observed.ravel(), 0)
+    masks = {"p": base * (p <= 0.1), "pi0": base * (p <= np.percentile(p, 100 * (1 - pi0)))}
+    return z, p, pi0, np.minimum(q[np.argsort(order)], 1), masks
+
+
+@pytest.mark.parametrize(("tokens", "pixels"), [(4, 1), (4, 4), (9, 2), (49, 1), (64, 4), (196, 1), (784, 1)])
+@pytest.mark.parametrize("B", [1, 2, 7, 40])
+def test_published_statistics_for_any_number_of_tokens_and_replicates(tokens, B, pixels):
+    rng = np.random.default_rng(tokens + B)
+    side = int(tokens**0.5)
+    signal = rng.random((side, side)) < 0.1
+    spread = np.ones((pixels, pixels))
+    observed = np.kron(np.exp(rng.standard_normal((side, side)) + 4 * signal), spread)
+    null = np.stack([np.kron(one, spread) for one in np.exp(rng.standard_normal((B, side, side)))])
+    z, p, pi0, q, masks = published(observed, null)
+    found = assess(observed, null)
+    np.testing.assert_allclose(found.z, z, atol=1e-9)
+    np.testing.assert_allclose(found.p.ravel(), p, atol=1e-12)
+    if pi0 > 0:  # no share of noise at all would call every token; at least one token counts
+        assert found.pi0 == pytest.approx(pi0)
+        np.testing.assert_allclose(found.q.ravel(), q, atol=1e-12)
+        for method, expected in masks.items():
+            np.testing.assert_array_equal(regularize(observed, found, method).ravel(), expected)
+
+
 @pytest.mark.parametrize("estimator", ["published", "plus-one", "per-token"])
 def test_zero_heavy_maps_are_not_significant_everywhere(estimator):
     rng = np.random.default_rng(2)
