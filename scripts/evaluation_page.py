@@ -9,6 +9,7 @@ import pandas as pd
 SHOWN = {
     "D": "D",
     "nonzero_after": "noise kept, %",
+    "mass_after": "noise attention left, %",
     "share_before": "noise share before",
     "share_after": "and after",
     "object_kept": "digit kept, %",
@@ -105,9 +106,10 @@ def verdict(table: pd.DataFrame) -> str:
         luck_error = (row["object_kept_se"] ** 2 + chance["object_kept_se"] ** 2) ** 0.5
         parted = gap > 2 * error and luck > 2 * luck_error
         lines.append(
-            f"- {model}, {setting}, {region}: {100 - row['nonzero_after']:.0f} % of the noise tokens lose their attention, "
-            f"{row['object_kept']:.0f} % of the digit's keep it; digit minus noise {gap:.1f} ({error:.1f}) percentage "
-            f"points, digit minus chance {luck:.1f} ({luck_error:.1f}): {'told apart' if parted else 'NOT told apart'}."
+            f"- {model}, {setting}, {region}: {100 - row['nonzero_after']:.0f} % of the noise tokens lose their "
+            f"attention, {row['object_kept']:.0f} % of the digit's keep it; digit minus noise {gap:.1f} ({error:.1f}) "
+            f"percentage points, digit minus chance {luck:.1f} ({luck_error:.1f}): "
+            f"{'told apart' if parted else 'NOT told apart'}."
         )
     return "\n".join(["Told apart: both differences exceed twice their errors (taken as independent).", "", *lines])
 
