@@ -188,7 +188,8 @@ def report(record: dict[str, Any]) -> str:
     ]
     if rank := record.get("rank"):
         lines.append(
-            f"- one of two ranks of torchrun killed in a run of {rank['images']} images: the job failed {rank['seconds_until_the_job_failed']} s later"
+            f"- one of two ranks of torchrun killed in a run of {rank['images']} images: the job failed "
+            f"{rank['seconds_until_the_job_failed']} s later"
             f"{' and named it' if rank['names_the_rank'] else ' WITHOUT naming it'}; resumed with three ranks: "
             f"{rank['outcome']} table"
         )
@@ -203,6 +204,7 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=48)
     parser.add_argument("--steps", type=int, default=1000, help="try at most so many steps of writing")
     parser.add_argument("--ranks", action="store_true", help="also kill a rank of torchrun")
+    parser.add_argument("--add", action="store_true", help="add to the results that are there")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
@@ -223,7 +225,12 @@ def main() -> int:
             "random": [random_trial(place / f"random{i}", duration, wanted, rng) for i in range(options.trials)],
             "steps": [],
         }
-        for step in range(1, options.steps + 1):
+        if options.add:
+            earlier = json.loads((options.out / "kill.json").read_text())
+            record["random"] = earlier["random"] + record["random"]
+            record["steps"] = earlier["steps"]
+            record["command"] = f"{earlier['command']}; {record['command']}"
+        for step in range(len(record["steps"]) + 1, len(record["steps"]) + options.steps + 1):
             done = step_trial(place / f"step{step}", step, wanted)
             if done is None:
                 break

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from spikeattn.data.dataset import Dataset, ModelInput, Skipped, printable, reason_of, skip, unreadable_kind
+from spikeattn.data.disk import open_regular, refuse_loops
 from spikeattn.errors import SpikeattnError, unknown
 
 logger = logging.getLogger(__name__)
@@ -109,25 +110,28 @@ class EventDataset(Dataset):
         from spikingjelly.datasets.utils import integrate_events_by_fixed_frames_number
 
         name, path, label = self._files[i]
+        h, w = self.sensor
         try:
             events = self._events(path)
+            frames = integrate_events_by_fixed_frames_number(events, "number", self.time_steps, h, w)
         except Exception as error:  # numpy and zipfile raise many types on arbitrary bytes
             return skip(name, error, i)
-        h, w = self.sensor
-        frames = integrate_events_by_fixed_frames_number(events, "number", self.time_steps, h, w)
         if self.block > 1:
             k = self.block
             frames = frames.reshape(self.time_steps, 2, h // k, k, w // k, k).sum((3, 5))
         return torch.from_numpy(frames.astype(np.float32)), label
 
     def _events(self, path: str) -> dict[str, np.ndarray]:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             kind = unreadable_kind(file.read(64))
         if kind:
             raise ValueError(kind)
         if path.endswith(".npz") and not zipfile.is_zipfile(path):
             raise ValueError("not an .npz archive, or a truncated one")
-        events = self._load(path)
+        try:
+            events = self._load(path)
+        except MemoryError as error:  # the header of an array may claim any size
+            raise ValueError(f"its arrays claim more memory than there is ({error})") from error
         stored = events.dtype.names or () if isinstance(events, np.ndarray) else events
         missing = [key for key in "txyp" if key not in stored]
         if missing:
@@ -137,6 +141,17 @@ class EventDataset(Dataset):
             raise ValueError(f"arrays of different shapes {sizes}")
         if not events["t"].size:
             raise ValueError("no events")
+        for key in "xyp":
+            if events[key].dtype.kind not in "biu":
+                raise ValueError(f"{key} is of type {events[key].dtype}; pixels and polarities are whole numbers")
+        later = np.flatnonzero(~(events["t"][1:] >= events["t"][:-1]))  # NaN is in no order either
+        if later.size:
+            k = int(later[0])
+            before, after = events["t"][k], events["t"][k + 1]
+            raise ValueError(f"times are not sorted: event {k + 1} is at {after}, after {before}")
+        if int(events["p"].min()) < 0 or int(events["p"].max()) > 1:
+            # SpikingJelly drops events of any other polarity without a word.
+            raise ValueError(f"polarities run from {events['p'].min()} to {events['p'].max()}, they must be 0 or 1")
         for key, size in (("x", self.sensor[1]), ("y", self.sensor[0])):
             low, high = int(events[key].min()), int(events[key].max())
             # SpikingJelly counts a coordinate beyond the sensor in the neighbouring row.
@@ -209,6 +224,7 @@ def open_events(
 
     datasets, cls = _spikingjelly(source)
     index = {name: i for i, name in enumerate(source.folders)}
+    refuse_loops(folder)
     samples = cls.make_dataset(str(folder), index, extensions=cls.get_extensions(), allow_empty=True)
     if not samples:
         raise SpikeattnError(f"{folder} holds no recordings ({' or '.join(cls.get_extensions())} in class folders)")

@@ -10,6 +10,8 @@ from __future__ import annotations
 import io
 import math
 import tarfile
+import warnings
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -24,10 +26,12 @@ from timm.data.readers.reader_image_in_tar import ReaderImageInTar
 from torch import Tensor
 
 from spikeattn.data.dataset import Dataset, ModelInput, Skipped, printable, skip, unreadable_kind
+from spikeattn.data.disk import read_regular, refuse_loops
 from spikeattn.errors import SpikeattnError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 SPLITS = {"train", "val", "valid", "validation", "test"}
+_PNG = b"\x89PNG\r\n\x1a\n"
 IMAGENET_LAYOUT = (
     "expected PATH/val/<wnid>/*.JPEG, PATH/<wnid>/*.JPEG or one uncompressed .tar of such folders "
     "(<wnid> is a class folder such as n01440764)"
@@ -44,9 +48,7 @@ class Stored:
 
     def read(self) -> bytes:
         # Opened anew for each image: worker processes must not share the position in an open tar.
-        with open(self.path, "rb") as file:
-            file.seek(self.offset)
-            return file.read(self.size)
+        return read_regular(self.path, self.offset, self.size)
 
 
 class ImageDataset(Dataset):
@@ -173,6 +175,8 @@ def open_imagenet(path: str | Path, model: Any = None, *, split: str | None = No
 def open_folder(path: str | Path, model: Any = None, *, split: str | None = None, spec: str = "") -> ImageDataset:
     """Any folder of images: first-level folders are the classes, numbered in sorted order; images beside them have -1.
 
+    An empty folder keeps its number: the numbering is that of the complete data set, of which this may be a part.
+
     Args:
         path: the folder; images are found at any depth (see `EXTENSIONS`), hidden files are left out.
         model: gives the transform (`pretrained_cfg`, `img_size`, `in_chans`).
@@ -191,7 +195,9 @@ def open_folder(path: str | Path, model: Any = None, *, split: str | None = None
         root = root / split
     found = _in_folder(root, layout)
     tops = [PurePosixPath(name).parts[0] if "/" in name else None for name, _ in found]
-    classes = sorted({top for top in tops if top is not None})
+    classes = {top for top in tops if top is not None}
+    empty, others = _without_images(root, classes) if classes else ([], [])
+    classes = sorted({*classes, *empty})
     if classes and set(classes) <= SPLITS:
         raise SpikeattnError(
             f"{root} holds {_some(classes)}, which look like splits, not classes: give folder:{path}/{classes[0]}"
@@ -199,7 +205,22 @@ def open_folder(path: str | Path, model: Any = None, *, split: str | None = None
     index = {top: i for i, top in enumerate(classes)}
     files = [(name, stored, -1 if top is None else index[top]) for (name, stored), top in zip(found, tops, strict=True)]
     numbering = "sorted names of the folders present" if classes else "none: no class folders"
-    return ImageDataset("folder", spec or f"folder:{path}", split, files, classes or None, numbering, model)
+    dataset = ImageDataset("folder", spec or f"folder:{path}", split, files, classes or None, numbering, model)
+    if empty:
+        dataset.remark(f"no image in {_some(empty)}, which counts as a class all the same")
+    if others:
+        dataset.remark(f"no image in {_some(others)}, which is no class, for it holds other files")
+    return dataset
+
+
+def _without_images(root: Path, classes: set[str]) -> tuple[list[str], list[str]]:
+    """First-level folders that are empty, and those that hold something else than images; hidden ones are left out."""
+    empty, others = [], []
+    for entry in sorted(root.iterdir()):
+        name = printable(entry.name)
+        if entry.is_dir() and name not in classes and not name.startswith("."):
+            (others if any(entry.iterdir()) else empty).append(name)
+    return empty, others
 
 
 def decode(data: bytes, mode: str) -> Image.Image:
@@ -211,11 +232,15 @@ def decode(data: bytes, mode: str) -> Image.Image:
     """
     if kind := unreadable_kind(data[:64]):
         raise ValueError(kind)
-    try:
-        image = Image.open(io.BytesIO(data))
-    except UnidentifiedImageError as error:
-        raise ValueError("not an image that Pillow can read") from error
-    image.load()
+    if data.startswith(_PNG):
+        _check_png(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd metadata, on the terminal of a user who cannot tell which file it was
+        try:
+            image = Image.open(io.BytesIO(data))
+        except UnidentifiedImageError as error:
+            raise ValueError("not an image that Pillow can read") from error
+        image.load()
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         # Pillow's own conversion clips everything above 255 to white.
         image = Image.fromarray((np.asarray(image).astype(np.float64) / 257).round().astype(np.uint8))
@@ -224,6 +249,23 @@ def decode(data: bytes, mode: str) -> Image.Image:
     elif image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert(mode)
+
+
+def _check_png(data: bytes) -> None:
+    """The checksums of a PNG file's chunks, which Pillow does not look at for pixels: ValueError names a wrong one."""
+    position, kind = len(_PNG), b""
+    while kind != b"IEND":
+        head = data[position : position + 8]
+        if len(head) < 8:
+            raise ValueError("image file is truncated")
+        length, kind = int.from_bytes(head[:4], "big"), head[4:]
+        content = data[position + 4 : position + 8 + length]
+        checksum = data[position + 8 + length : position + 12 + length]
+        if len(checksum) < 4:
+            raise ValueError("image file is truncated")
+        if zlib.crc32(content) != int.from_bytes(checksum, "big"):
+            raise ValueError(f"damaged: the checksum of its chunk {kind.decode('ascii', 'backslashreplace')} is wrong")
+        position += 12 + length
 
 
 def _data_config(wants: ModelInput, spec: str) -> dict[str, Any]:
@@ -246,6 +288,7 @@ def _data_config(wants: ModelInput, spec: str) -> dict[str, Any]:
 
 def _in_folder(root: Path, layout: str) -> list[tuple[str, Stored]]:
     """(path below root with '/', bytes) of every image, found by timm's folder reader."""
+    refuse_loops(root)
     try:
         reader = ReaderImageFolder(str(root), input_key=";".join(EXTENSIONS))
     except RuntimeError as error:

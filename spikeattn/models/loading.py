@@ -25,6 +25,13 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
     missing = [key for key in wanted if key not in given]
     unexpected = [key for key in given if key not in wanted]
     misshaped = [key for key in wanted if key in given and given[key].shape != wanted[key].shape]
+    for key in wanted.keys() & given.keys():
+        if given[key].is_floating_point() != wanted[key].is_floating_point() or given[key].is_complex():
+            dtype, needed = (str(x.dtype).removeprefix("torch.") for x in (given[key], wanted[key]))
+            raise SpikeattnError(
+                f"checkpoint {checkpoint.path}: {key} is stored as {dtype} where the model needs {needed}; "
+                "quantised or otherwise coded weights must be converted back to floating-point numbers first"
+            )
     if not (missing or unexpected or misshaped):
         model.load_state_dict(given, strict=True)
         return
