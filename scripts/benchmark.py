@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no further round after so long")
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--only", type=words, default=None, help="contestants (overhead) or parts (gpu)")
     parser.add_argument("--merge", action="store_true", help="add the rounds to those in the file")

@@ -46,14 +46,19 @@ def run(args: argparse.Namespace) -> None:
     model = live_model(args.model, images, device)
     batches = [batch.to(device) for batch in images.split(args.batch_size)]
     made = plan(model, batches[0])
-    contestants, absent = _contestants(args, model, made, batches)
+    current = batches[:1]  # each round measures one batch, all contestants the same
+    contestants, absent = _contestants(args, model, made, current)
+
+    def turn(number: int) -> None:
+        current[0] = batches[number % len(batches)]
+
     what = (
         f"{args.model}, {images.shape[-1]} px, T={made.ledger.time_steps}, {len(images)} {source} in batches of "
-        f"{args.batch_size}, fp32, random weights with calibrated batch norms, "
+        f"{args.batch_size}, one batch per round, fp32, random weights with calibrated batch norms, "
         f"{len(made.ledger.tensors) * made.ledger.time_steps} tensor columns"
     )
     name = "overhead" + ("" if device == "cpu" else "-cuda")
-    rounds = alternate(contestants, args.rounds, device)
+    rounds = alternate(contestants, args.rounds, device, turn, args.seconds)
     rounds = joined(Path(args.out) / f"{name}.json", what, rounds, args.merge)
     middle = medians(rounds)
     count = {key: sum(key in times for times in rounds) for key in middle}
@@ -73,7 +78,6 @@ def _contestants(
     """What takes part, and why the others of --only do not."""
     twin = spikingjelly_twin(model).to(args.device)
     quick = fast.prepare(model)
-    floor = [convolutions(model, batch) for batch in batches[:1]] * len(batches)
 
     def each(net: nn.Module, one: Callable[[Tensor], None]) -> Run:
         @torch.no_grad()
@@ -100,7 +104,7 @@ def _contestants(
         "plain-recorded": recorded(model, made, batches),
         "fast": recorded(quick, made, batches),
         "fast-plain": plain(quick, batches),
-        "floor": lambda: [run() for run in floor] and None,
+        "floor": convolutions(model, batches[0]),
         "loop": published_loop(model, batches, model.time_steps),
         "synop": each(twin, synops),
         "simple": each(twin, simple),
@@ -151,10 +155,10 @@ def _syops(model: nn.Module, batches: Sequence[Tensor]) -> Run:
     from syops import get_model_complexity_info
 
     shape = tuple(batches[0].shape[1:])
-    loader = [(batch, torch.zeros(len(batch))) for batch in batches]
 
     @torch.no_grad()
     def run() -> None:
+        loader = [(batch, torch.zeros(len(batch))) for batch in batches]
         get_model_complexity_info(model, shape, loader, as_strings=False, print_per_layer_stat=False)
 
     return run

@@ -18,10 +18,22 @@ import spikeattn as sa
 Round = dict[str, float]  # seconds by contestant
 
 
-def alternate(contestants: Mapping[str, Callable[[], Any]], rounds: int, device: str, warm: int = 1) -> list[Round]:
-    """Seconds of each contestant, one after another in every round, after `warm` rounds that are not counted."""
-    found = []
-    for number in range(-warm, rounds):
+def alternate(
+    contestants: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    device: str,
+    turn: Callable[[int], None] = lambda number: None,
+    limit: float = float("inf"),
+) -> list[Round]:
+    """Seconds of each contestant, one after another in every round, after one round that is not counted.
+
+    Args:
+        turn: called before each round with its number.
+        limit: seconds after which no further round begins.
+    """
+    found, begin = [], time.perf_counter()
+    for number in range(rounds + 1):
+        turn(number)
         times = {}
         for name, run in contestants.items():
             wait(device)
@@ -30,8 +42,10 @@ def alternate(contestants: Mapping[str, Callable[[], Any]], rounds: int, device:
             wait(device)
             times[name] = time.perf_counter() - start
         found.append(times)
-        print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-    return found[warm:]
+        print(f"round {number} of {rounds}", {k: round(v, 3) for k, v in times.items()}, file=sys.stderr, flush=True)
+        if (time.perf_counter() - begin) * (number + 2) / (number + 1) > limit:
+            break
+    return found[1:]
 
 
 def wait(device: str) -> None:
