@@ -84,7 +84,7 @@ def card_of(run: Run, args: argparse.Namespace, right: int, n: int, rate: dict[s
             f"{args.weight_decay:g}, {args.sched} schedule, {args.warmup_epochs} warm-up epochs, label smoothing "
             f"{args.smoothing:g}{f', average of weights {args.ema:g}' if args.ema else ''}, {args.precision}"
         ),
-        "settings": json.dumps(settings(args)),
+        "settings": json.dumps(settings(args) | {"data": without_path(args.data)}),
         "test_accuracy": f"{accuracy.value:.4f}",
         "test_correct": str(right),
         "test_images": str(n),
@@ -96,7 +96,7 @@ def card_of(run: Run, args: argparse.Namespace, right: int, n: int, rate: dict[s
         "torch": torch.__version__,
         "timm": timm.__version__,
         "spikingjelly": version("spikingjelly"),
-        "command": f"python scripts/train.py {shlex.join(sys.argv[1:])}",
+        "command": f"python scripts/train.py {shlex.join(map(without_path, sys.argv[1:]))}",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "licence": "MIT",
     }
@@ -111,6 +111,12 @@ def augmentation(args: argparse.Namespace) -> str:
         parts += [f"Mixup {args.mixup:g} and CutMix {args.cutmix:g} in {args.mixup_prob:.0%} of the batches"]
         parts += [f"neither in the last {args.plain_epochs} epochs"] if args.plain_epochs else []
     return ", ".join(parts) or "none"
+
+
+def without_path(word: str) -> str:
+    """A word of the command without the folders of this machine: NAME:PATH for data, a file's name for a file."""
+    name, colon, path = word.partition(":")
+    return f"{name}:PATH" if colon and path else word.rpartition("/")[2]
 
 
 def _halved(tensor: Tensor) -> Tensor:
