@@ -34,11 +34,11 @@ class Evaluation:
     Attributes:
         frame: one row per image and method. image, method; percentile_before, percentile_after: mean percentile of the
             region's scores among the rest, 0 to 100; share_before, share_after: the region's part of the map's total
-            (0 where nothing is left); nonzero_after: share of the region that keeps attention, in %; kept_outside: of
-            the rest, in %; srmsd: signed root mean square deviation of the rest's p-values from uniform. With objects
-            also object_kept: share of the object's tokens that keep attention, in %; object_mass: share of the
-            object's attention that is left, in %; object_share_before, object_share_after: the object's part of the
-            map's total.
+            (0 where nothing is left); nonzero_after: share of the region that keeps attention, in %; mass_after: share
+            of the region's attention that is left, in %; kept_outside: share of the rest that keeps attention, in %;
+            srmsd: signed root mean square deviation of the rest's p-values from uniform. With objects also
+            object_kept: share of the object's tokens that keep attention, in %; object_mass: share of the object's
+            attention that is left, in %; object_share_before, object_share_after: the object's part of the total.
         D: by method, sum of percentiles after over sum before: 0 where all attention on noise is gone, 1 where none is.
         D_error: standard error of D over the images, NaN for one image.
         attention: of the images with noise.
@@ -100,10 +100,19 @@ def evaluate_regularization(
         raise unknown("region of noise", region, tuple(REGIONS))
     if not 0 < size < 1:
         raise SpikeattnError(f"size is {size}; it is the side of the square over the side of the image, in (0, 1)")
+    several = [
+        f"{name}={options[name]!r}" for name in ("layer", "heads", "steps") if options.get(name) in ("all", "each")
+    ]
+    if several:
+        raise SpikeattnError(
+            f"{', '.join(several)}: noise is evaluated on one map per image; give one layer, head or step"
+        )
     things = None if objects is None else _checked_objects(objects, images)
     planted = [REGIONS[region](image, size, seed=seed, index=number) for number, image in enumerate(images)]
     noisy = torch.stack([image for image, _ in planted])
     found = attend(model, noisy, null, replicates, seed=seed, **options)
+    if found.maps.ndim != 3:
+        raise SpikeattnError(f"the statistic gives maps {list(found.maps.shape[1:])}; noise is evaluated on one [h, w]")
     grid = found.maps.shape[1:]
     covered = np.stack([coverage(mask, grid) for _, mask in planted])
     if (covered == 1).all((1, 2)).any():
@@ -136,6 +145,7 @@ def region_scores(before: ArrayLike, after: ArrayLike, region: ArrayLike) -> dic
         "share_before": _share(a, inside),
         "share_after": _share(b, inside),
         "nonzero_after": 100 * float((inside * (b > 0)).sum() / inside.sum()),
+        "mass_after": _left(a, b, inside),
         "kept_outside": 100 * float(((1 - inside) * (b > 0)).sum() / (1 - inside).sum()),
     }
 
@@ -145,10 +155,9 @@ def object_scores(before: ArrayLike, after: ArrayLike, thing: ArrayLike) -> dict
     a, b, inside = np.asarray(before), np.asarray(after), np.asarray(thing, dtype=np.float64)
     if not inside.any():
         return dict.fromkeys(("object_kept", "object_mass", "object_share_before", "object_share_after"), np.nan)
-    mass = (inside * a).sum()
     return {
         "object_kept": 100 * float((inside * (b > 0)).sum() / inside.sum()),
-        "object_mass": 100 * float((inside * b).sum() / mass) if mass > 0 else np.nan,
+        "object_mass": _left(a, b, inside),
         "object_share_before": _share(a, inside),
         "object_share_after": _share(b, inside),
     }
@@ -184,6 +193,11 @@ def signed_rmsd(p: ArrayLike) -> float:
     values = np.sort(np.ravel(p))
     away = (np.arange(values.size) + 0.5) / values.size - values
     return float(np.sqrt((away**2).mean())) * (-1.0 if np.median(values) > 0.5 else 1.0)
+
+
+def _left(before: Floats, after: Floats, inside: Floats) -> float:
+    mass = (inside * before).sum()
+    return 100 * float((inside * after).sum() / mass) if mass > 0 else np.nan
 
 
 def _share(scores: Floats, inside: Floats) -> float:

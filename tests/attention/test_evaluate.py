@@ -79,6 +79,7 @@ def test_scores_of_a_region_and_of_an_object():
     assert found["share_before"] == pytest.approx(2.5 / 8) and found["share_after"] == pytest.approx(0.5 / 5)
     assert found["nonzero_after"] == pytest.approx(100 * 0.5 / 1.5)
     assert found["kept_outside"] == pytest.approx(100 * 1.5 / 2.5)
+    assert found["mass_after"] == pytest.approx(100 * 0.5 / 2.5)
     assert region_scores(before, 0 * after, region)["share_after"] == 0
     thing = object_scores(before, after, np.array([[1.0, 0], [0.5, 0]]))
     assert thing["object_kept"] == pytest.approx(100 / 1.5) and thing["object_mass"] == pytest.approx(100 * 4 / 4.5)
@@ -149,3 +150,9 @@ def test_bad_sizes():
         sa.evaluate_regularization(model, images, region="cluster")
     with pytest.raises(SpikeattnError, match=r"booleans \[1, 16, 16\]"):
         sa.evaluate_regularization(model, images, objects=torch.ones(1, 8, 8, dtype=bool))
+    with pytest.raises(SpikeattnError, match="layer='all', heads='each'"):
+        sa.evaluate_regularization(model, images, layer="all", heads="each")
+    with pytest.raises(SpikeattnError, match="one"):
+        sa.evaluate_regularization(
+            model, images, replicates=1, statistic=lambda m, x: sa.attention_map(m, x, heads="each").values
+        )
