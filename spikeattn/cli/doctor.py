@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spikeattn.cli.options import Json, Verbose
-from spikeattn.cli.output import print_json
+from spikeattn.cli.options import Json, Verbose, WrongCommandLine
+from spikeattn.cli.output import note, print_json, to_json, write_file
 
 if TYPE_CHECKING:
     import torch
 
-PACKAGES = ("spikeattn", "torch", "spikingjelly", "timm", "triton", "numpy", "pyarrow", "pillow")
+PACKAGES = ("spikeattn", "spikingjelly", "timm", "triton", "numpy", "pyarrow", "pillow")
 _UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 bf16", "avx512f": "AVX-512", "avx2": "AVX2", "asimd": "NEON"}
 
 
 def doctor(
     model: Annotated[str, typer.Option(metavar="NAME", help="The model that a profile is meant for.")] = "sdt_8_512",
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:N or auto.")] = "auto",
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the record there, as .json.")] = None,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -33,7 +34,13 @@ def doctor(
       spikeattn doctor
       spikeattn doctor --model sdt_digits --json
     """
+    if out is not None and out.suffix != ".json":
+        raise WrongCommandLine(f"--out {out}: the record is written as .json")
     record = examine(model, device)
+    if out is not None:
+        write_file(out, to_json(record).encode())
+        note(f"wrote {out}")
+        return
     if as_json:
         print_json(record)
         return
@@ -62,7 +69,7 @@ def examine(model: str, device: str) -> dict[str, Any]:
     why = _why(net, path)
     return {
         "machine": _machine(place),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, **_versions()},
         "kernels": {
             "C compiler": built.compiler,
             "flags": " ".join(built.flags) or None,
@@ -144,8 +151,11 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found

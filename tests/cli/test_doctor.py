@@ -43,5 +43,12 @@ def test_threads(spikeattn, monkeypatch: pytest.MonkeyPatch) -> None:
     assert any("of 64 cores" in line for line in record["slow"])
 
 
+def test_written_to_a_file(spikeattn, tmp_path) -> None:
+    options = ("doctor", "--device", "cpu", "--model", "sdt_digits")
+    assert spikeattn(*options, "--out", "doctor.json").out == ""
+    assert json.loads((tmp_path / "doctor.json").read_text()) == json.loads(spikeattn(*options, "--json").out)
+    assert "written as .json" in spikeattn(*options, "--out", "doctor.csv").error
+
+
 def test_unknown_model(spikeattn) -> None:
     assert "unknown model 'sdt_8_51'" in spikeattn("doctor", "--model", "sdt_8_51").error
