@@ -164,6 +164,8 @@ def attend(
         number = len(dataset) if limit is None else min(limit, len(dataset))
         if null is None and _has_events(dataset, number):
             settings = _with_null(settings, "events")
+        if evaluate and settings.null == "events":
+            raise WrongCommandLine("--evaluate plants normal noise, which is no event count; give --null pixel with it")
         networks = [Network(net.to(place).eval(), dataset, settings)]
         if against is not None:
             other = _other(net, model, against, against_checkpoint, against_pretrained, model_arg)
@@ -172,9 +174,9 @@ def attend(
             _calibrate(networks, number)
         profile = None if run is None else _profile(run, networks[0])
         kept, skipped = _look(networks, number)
+        evaluations = [network.evaluate(_stacked(network, kept)) for network in networks] if evaluate else []
         for network in networks:
             network.say_warnings()
-        evaluations = [network.evaluate(_stacked(network, kept)) for network in networks] if evaluate else []
         if profile is not None:
             _add_energy(networks[0], profile, kept, costs, convention)
         command = shlex.join(["spikeattn", *context.obj])

@@ -19,6 +19,7 @@ from spikeattn.report.attention_panels import (
     draw_map,
     draw_significant,
     heading,
+    kept_title,
     outline,
     scale_of,
     wrapped,
@@ -100,7 +101,7 @@ def beside(first: Seen, second: Seen, note: str = "") -> Figure:
             draw_significant(axes[0], seen, side)
             scale = scale_of(seen.map)
             draw_map(axes[1], seen.map, scale, "Attention", seen.picture.shape)
-            draw_map(axes[2], seen.regularized, scale, f"Regularised ({seen.rule})", seen.picture.shape, empty=True)
+            draw_map(axes[2], seen.regularized, scale, kept_title(seen, False), seen.picture.shape, empty=True)
             axes[0].set_ylabel(short(seen.model, 24), fontsize=7, labelpad=3)
             colour_bar(figure, figure.add_subplot(grid[row, 3]), scale, seen.score, MAPS, 26, vertical=True)
         return finish(figure, wrapped(note, width, 8))

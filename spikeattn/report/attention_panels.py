@@ -31,6 +31,7 @@ NOTHING = "#e4e4e4"  # tokens without a score; no colour of the scales
 BRIGHT = "#ffd000"
 MAPS, ENERGY = "cividis", "viridis"
 VEIL = 0.5
+ROOM = 11  # characters of a rule beside another word
 PIXELS = 336  # a map is drawn with at least so many pixels a side: viewers blur smaller ones
 
 
@@ -95,7 +96,7 @@ def panel(seen: Seen, note: str = "") -> Figure:
         draw_significant(contour, seen, side, narrow=columns == 3)
         scale = scale_of(seen.map)
         draw_map(raw, seen.map, scale, "Attention", seen.picture.shape)
-        draw_map(kept, seen.regularized, scale, _kept_title(seen, columns == 3), seen.picture.shape, empty=True)
+        draw_map(kept, seen.regularized, scale, kept_title(seen, columns == 3), seen.picture.shape, empty=True)
         colour_bar(figure, figure.add_subplot(grid[2, 1]), scale, seen.score, MAPS, 66 // columns)
         legend = figure.add_subplot(grid[2, 0])
         legend.axis("off")
@@ -127,7 +128,7 @@ def overview(rows: Sequence[Seen], note: str = "") -> Figure:
             first, scale = place == 0, scale_of(seen.map)
             draw_picture(axes[0], seen, ("Events, all steps" if seen.events else "Image") if first else "")
             draw_map(axes[1], seen.map, scale, "Attention" if first else "", seen.picture.shape)
-            title = _kept_title(seen, True) if first else ""
+            title = kept_title(seen, True) if first else ""
             draw_map(axes[2], seen.regularized, scale, title, seen.picture.shape, empty=True)
             draw_significant(axes[3], seen, side, title="Significant" if first else "")
             axes[3].set_xlabel(f"{seen.share} of tokens", fontsize=8, labelpad=2)
@@ -268,12 +269,19 @@ def _noise_share(seen: Seen) -> str:
     return percent(float(seen.spurious.sum()) / total, 0) if total > 0 else "none"
 
 
-def _kept_title(seen: Seen, narrow: bool) -> str:
-    return "Regularised" if narrow else f"Regularised ({seen.rule})"
+def kept_title(seen: Seen, narrow: bool) -> str:
+    """The title of a regularised map, with the rule where there is room for it."""
+    return "Regularised" if narrow or len(seen.rule) > ROOM else f"Regularised ({seen.rule})"
 
 
 def _legend(seen: Seen, narrow: bool) -> list:
-    line = Line2D([], [], color=BRIGHT, linewidth=1.2, label=seen.rule if narrow else f"significant: {seen.rule}")
+    line = Line2D(
+        [],
+        [],
+        color=BRIGHT,
+        linewidth=1.2,
+        label=seen.rule if narrow or len(seen.rule) > ROOM else f"significant: {seen.rule}",
+    )
     line.set_path_effects([Stroke(linewidth=2.6, foreground=INK), Normal()])
     handles = [line, Patch(facecolor=NOTHING, label="nothing left")]
     if seen.events:

@@ -24,7 +24,7 @@ QUANTILES = {"null_5": 0.05, "null_50": 0.5, "null_95": 0.95}
 def rule_of(method: str, threshold: float | None = None) -> str:
     """When a token is called significant by a method, in words; "soft" keeps all, so its lfdr is asked."""
     if method == "pi0":
-        return "smallest p, 1 − π₀ of the tokens"
+        return "lowest p, 1 − π₀"
     kind, limit = (method, threshold) if method in WITH_THRESHOLD else ("lfdr", None)
     return f"{kind} ≤ {THRESHOLD if limit is None else limit:g}"
 

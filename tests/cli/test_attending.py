@@ -168,14 +168,28 @@ def test_energy_on_noise_joins_a_run(spikeattn, run, tmp_path) -> None:
     assert "the run holds no counts of 5 of the images" in beyond.error
 
 
-@pytest.mark.skipif(not NMNIST.exists(), reason="needs ../shared/data/nmnist_sample")
 def test_events_are_tested_against_events(spikeattn, tmp_path) -> None:
-    small = [f"--model-arg={pair}" for pair in ("in_chans=2", "img_size=34", "embed_dim=32", "num_heads=4")]
-    data = ("--data", f"nmnist:{NMNIST}", "--limit", 1, "--replicates", 5, "--out", "out", "--time-steps", 2)
-    done = spikeattn("attend", "--model", "sdt_2_256", *small, "--calibrate", *data, "--threads", 1)
+    small = [f"--model-arg={pair}" for pair in ("in_chans=2", "embed_dim=32", "num_heads=4")]
+    data = ("--data", "digits-events", "--limit", 1, "--replicates", 5, "--out", "out", "--time-steps", 2)
+    command = ("attend", "--model", "sdt_digits", *small, "--calibrate", *data, "--threads", 1)
+    done = spikeattn(*command)
     assert done.code == 0, done.err
     assert "null: events, B = 5" in done.out
     assert "ON events" in next((tmp_path / "out/panels").glob("*.svg")).read_text()
+    noise = spikeattn(*command, "--evaluate", "--out", "noise")
+    assert noise.code == app.USAGE
+    assert "--evaluate plants normal noise, which is no event count; give --null pixel with it" in noise.error
+
+
+@pytest.mark.skipif(not NMNIST.exists(), reason="needs ../shared/data/nmnist_sample")
+def test_a_recording_stands_beside_the_twin(spikeattn, tmp_path) -> None:
+    small = [f"--model-arg={pair}" for pair in ("in_chans=2", "img_size=34", "embed_dim=32", "num_heads=4")]
+    data = ("--data", f"nmnist:{NMNIST}", "--limit", 1, "--replicates", 5, "--out", "out", "--time-steps", 2)
+    done = spikeattn(
+        "attend", "--model", "sdt_2_256", *small, "--calibrate", *data, "--against", "twin", "--pictures", 0
+    )
+    assert done.code == 0, done.err
+    assert np.load(tmp_path / "out/attention.npz")["against_maps"].shape == (1, 1, 9, 9)
 
 
 def test_a_silent_network_calls_nothing_and_says_so(spikeattn, tmp_path) -> None:
