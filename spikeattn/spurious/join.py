@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeattn.attention.attend import Attention
+from spikeattn.attention.families import SPIKE_DRIVEN, SPIKFORMER
 from spikeattn.attention.tokens import TokenCounts, merged
 from spikeattn.energy.statistics import Floats
 from spikeattn.errors import SpikeattnError, unknown
@@ -88,7 +89,8 @@ def assess_tokens(
             `above`, whatever the threshold.
 
     Raises:
-        SpikeattnError: no attention, no tokens, other grids, a layer twice or missing for an image, unknown method.
+        SpikeattnError: no attention, no tokens, other grids, a layer twice or missing for an image, different nulls,
+            unknown method.
     """
     if method not in METHODS:
         raise unknown("method", method, METHODS)
@@ -100,6 +102,7 @@ def assess_tokens(
     pieces = [attention] if isinstance(attention, Attention) else list(attention)
     if not pieces or any(len(piece.maps) == 0 for piece in pieces):
         raise SpikeattnError("the attention holds zero images; attend at least one")
+    _check_alike(pieces)
     counted = [piece.tokens for piece in pieces if piece.tokens is not None]
     if not counted:
         raise SpikeattnError(
@@ -133,7 +136,19 @@ def assess_tokens(
         "threshold": None if method == "soft" else limit,
         "attention": pieces[0].provenance | {"indices": list(tokens.images), "layer": layers},
     }
-    return Assessed(tokens, tuple(layers), *stacked, _notes(stacked[0], len(tokens.layers), layers), provenance)
+    notes = _notes(stacked[0], len(tokens.layers), layers, pieces[0].provenance["statistic"])
+    return Assessed(tokens, tuple(layers), *stacked, notes, provenance)
+
+
+def _check_alike(pieces: Sequence[Attention]) -> None:
+    """Every attention answers the same question: one null, one kind of map, one estimator, one B."""
+    for name in ("null", "statistic", "estimator", "replicates"):
+        values = list(dict.fromkeys(piece.provenance[name] for piece in pieces))
+        if len(values) > 1:
+            raise SpikeattnError(
+                f"the attentions differ in {name}: {values[0]!r} and {values[1]!r}; their tokens are called against "
+                "different nulls. Give attentions of one attend setting, and another setting in another call"
+            )
 
 
 def _maps_of(piece: Attention, tokens: TokenCounts, method: str, limit: float | None) -> Any:
@@ -177,8 +192,10 @@ def _maps_of(piece: Attention, tokens: TokenCounts, method: str, limit: float | 
             yield tokens.images.index(number), name, (spurious[row, place], above[row, place], scores[row, place])
 
 
-def _notes(spurious: Floats, depth: int, layers: Sequence[int]) -> tuple[str, ...]:
+def _notes(spurious: Floats, depth: int, layers: Sequence[int], statistic: str) -> tuple[str, ...]:
     notes = []
+    if statistic not in (*SPIKE_DRIVEN, *SPIKFORMER):
+        notes.append(f"own-statistic: {statistic} is no map of a block; it is taken for that of block {layers[-1]}")
     nothing = int((spurious.min(-1) >= 1).sum())
     if nothing:
         total = int(np.prod(spurious.shape[:3]))

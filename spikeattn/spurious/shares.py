@@ -41,6 +41,8 @@ class SpuriousEnergy:
             distinguishable because they get less attention than noise does), share (spurious / energy; NaN over 0).
         parts: one row per layer and part, per layer ("all"), and for all layers: layer, part, energy_mj and spurious_mj
             per image, share with ci_low, ci_high, interval (its method), below_share.
+        heads: one row per layer and head of the attention, where every head was assessed (else no row): layer, head and
+            the columns of `parts`.
         total: share of the blocks' energy that is spurious, a ratio of means with its interval over images.
         spurious_mj: mJ per image, with its interval.
         of_everything: share of the whole network's energy that is spurious.
@@ -56,6 +58,7 @@ class SpuriousEnergy:
 
     frame: pd.DataFrame
     parts: pd.DataFrame
+    heads: pd.DataFrame
     total: Interval
     spurious_mj: Interval
     of_everything: Interval
@@ -140,6 +143,7 @@ class _Tables:
         shape = (self.n, len(joined.layers), joined.tokens.grid[0] * joined.tokens.grid[1])
         self.maps, self.spurious = np.zeros(shape), np.zeros(shape)
         self.cells: dict[tuple[int, str], Floats] = {}  # [image, (energy, spurious, below)]
+        self.by_head: dict[tuple[int, int], Floats] = {}  # the same by layer and head
         self.left: dict[tuple[str, str, str], Floats] = {}
 
     def result(self, notes: list[str], provenance: dict[str, Any]) -> SpuriousEnergy:
@@ -158,6 +162,7 @@ class _Tables:
         return SpuriousEnergy(
             frame=pd.concat([pd.DataFrame(rows) for rows in self.rows], ignore_index=True).astype({"head": "Int64"}),
             parts=self._parts(everything),
+            heads=self._rows_of(["layer", "head"], [(*key, values) for key, values in self.by_head.items()]),
             total=self._shares(everything[:, 1], everything[:, 0])[0],
             spurious_mj=intervals[0],
             of_everything=self._shares(everything[:, 1], self.per_image)[0],
@@ -183,6 +188,8 @@ class _Tables:
         heads = range(mj.shape[1]) if mj.shape[1] > 1 else [None]
         for head, columns in zip(heads, sums.swapaxes(0, 1), strict=True):
             energy, spurious, under = columns.T
+            if head is not None:
+                self.by_head[layer, head] = self.by_head.get((layer, head), 0) + columns
             self.rows.append(
                 {
                     "image": self.joined.tokens.images, "id": self.joined.ids, "layer": layer, "head": head,
@@ -205,22 +212,27 @@ class _Tables:
             entries.append((layer, "all", layers[layer]))
         entries += [("all", part, values) for part, values in over_layers.items()]
         entries.append(("all", "all", everything))
+        return self._rows_of(["layer", "part"], entries)
+
+    def _rows_of(self, names: list[str], entries: list[tuple[Any, Any, Any]]) -> pd.DataFrame:
+        """Means and shares of energies [image, (energy, spurious, below)], one row per entry."""
+        columns = [*names, "energy_mj", "spurious_mj", "share", "ci_low", "ci_high", "interval", "below_share"]
+        if not entries:
+            return pd.DataFrame(columns=columns)
         stacked = np.stack([values for _, _, values in entries], axis=1)  # [image, row, 3]
-        shares = self._shares(stacked[:, :, 1], stacked[:, :, 0])
-        means = stacked.mean(0)
-        return pd.DataFrame(
-            {
-                "layer": pd.Series([layer for layer, _, _ in entries], dtype=object),
-                "part": [part for _, part, _ in entries],
-                "energy_mj": means[:, 0],
-                "spurious_mj": means[:, 1],
-                "share": shares.value,
-                "ci_low": shares.low,
-                "ci_high": shares.high,
-                "interval": shares.method,
-                "below_share": _over(means[:, 2], means[:, 0]),
-            }
-        )
+        shares, means = self._shares(stacked[:, :, 1], stacked[:, :, 0]), stacked.mean(0)
+        found = [
+            pd.Series([first for first, _, _ in entries], dtype=object),
+            [second for _, second, _ in entries],
+            means[:, 0],
+            means[:, 1],
+            shares.value,
+            shares.low,
+            shares.high,
+            shares.method,
+            _over(means[:, 2], means[:, 0]),
+        ]
+        return pd.DataFrame(dict(zip(columns, found, strict=True)))
 
     def _shares(self, part: Floats, whole: Floats) -> Intervals:
         """Ratios of means with limits that no share exceeds."""

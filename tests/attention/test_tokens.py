@@ -10,8 +10,8 @@ from spikingjelly.activation_based import functional
 from spikingjelly.activation_based.model.spikformer import Spikformer
 
 import spikeattn as sa
-from spikeattn.attention import tokens as room
-from spikeattn.attention.tokens import merged, token_axes, token_counts
+from spikeattn.attention.token_taps import smallest, token_axes
+from spikeattn.attention.tokens import merged, token_counts
 from spikeattn.errors import SpikeattnError
 from spikeattn.models.calibrate import calibrate_batch_norm
 from spikeattn.models.spike_driven import SpikeDrivenTransformer
@@ -131,10 +131,10 @@ def test_axes_of_tokens():
 
 
 def test_large_counts_get_a_wider_type():
-    assert room._smallest(np.array([0, 65535])).dtype == np.uint16
-    wide = room._smallest(np.array([3, 65536]))
+    assert smallest(np.array([0, 65535])).dtype == np.uint16
+    wide = smallest(np.array([3, 65536]))
     assert wide.dtype == np.uint32 and wide.max() == 65536
-    assert room._smallest(np.array([2**32])).dtype == np.uint64
+    assert smallest(np.array([2**32])).dtype == np.uint64
 
 
 def test_counts_of_several_batches_are_merged():

@@ -28,6 +28,9 @@ def test_attention_without_tokens_or_of_other_images(lif):
         spurious_energy(profile, swapped)
     with pytest.raises(SpikeattnError, match="layer 0 of image 0 stands twice"):
         spurious_energy(profile, [attention, attention])
+    other = sa.attend(model, images[2:], "normal", 3, layer="all", tokens=True, indices=[2])
+    with pytest.raises(SpikeattnError, match="differ in null: 'pixel' and 'normal'"):
+        spurious_energy(profile, [attention, other])
     first = sa.attend(model, images[:1], "pixel", 2, layer=0, tokens=True)
     second = sa.attend(model, images[1:2], "pixel", 2, layer=1, tokens=True, indices=[1])
     with pytest.raises(SpikeattnError, match="image 0 was not attended at layer 1"):
@@ -85,3 +88,13 @@ def test_arguments(lif):
             silencing_curve(model, loader, attention, **options)
     with pytest.raises(SpikeattnError, match="does not give 1 of 3 attended images, the first is number 2"):
         silencing_curve(model, [(images[:2], torch.zeros(2))], attention)
+
+
+def test_a_statistic_of_ones_own_is_named(lif):
+    model, images, profile, _ = lif
+
+    def brightness(model, images):
+        return torch.nn.functional.avg_pool2d(images, 2)[:, 0]
+
+    found = spurious_energy(profile, sa.attend(model, images, "pixel", 5, brightness, tokens=True))
+    assert found.layers == (1,) and any(note.startswith("own-statistic: brightness") for note in found.notes)

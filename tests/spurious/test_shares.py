@@ -79,6 +79,13 @@ def test_heads_split_the_attention_and_not_the_mlp():
     noise = (each.lfdr[:, 1] > 0.1).reshape(3, 4, -1)
     rows = found.frame[found.frame["synapse"] == "block.1.attn.proj_conv"].sort_values(["image", "head"])
     np.testing.assert_allclose(rows["spurious_mj"] / 0.9e-9, 16 * (out * noise).sum(2).ravel(), rtol=1e-12)
+    heads = found.heads
+    assert list(zip(heads["layer"], heads["head"], strict=True)) == [
+        (layer, head) for layer in (0, 1) for head in range(4)
+    ]
+    sums = found.frame.dropna(subset="head").groupby(["layer", "head"])[["energy_mj", "spurious_mj"]].sum()
+    np.testing.assert_allclose(heads["share"], sums["spurious_mj"] / sums["energy_mj"], rtol=1e-12)
+    assert len(mean.heads) == 0
     hidden = spikes_of(model, images, "block.1.mlp.fc2_lif")[0]
     rows = found.frame[found.frame["synapse"] == "block.1.mlp.fc2_conv"].sort_values("image")
     np.testing.assert_allclose(rows["spurious_mj"] / 0.9e-9, 16 * (hidden * noise.all(1)).sum(1), rtol=1e-12)
