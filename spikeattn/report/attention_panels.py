@@ -156,7 +156,7 @@ def heading(figure: Figure, name: str, details: str) -> None:
 def wrapped(text: str, width: float, size: float) -> str:
     """Text in lines that fit into so many inches at a font size in points."""
     unbroken = text.replace(" = ", "\u00a0=\u00a0")  # "B = 200" stays together
-    return "\n".join(textwrap.wrap(unbroken, int(width * 130 / size)))
+    return "\n".join(textwrap.wrap(unbroken, int(width * 130 / size), break_on_hyphens=False))
 
 
 def draw_picture(axes: Axes, seen: Seen, title: str) -> None:
@@ -259,7 +259,7 @@ def _draw_energy(figure: Figure, cells: Sequence[SubplotSpec], seen: Seen) -> No
     size = seen.picture.shape
     draw_map(whole, seen.energy / factor, scale, "Energy,\nall blocks", size, name=ENERGY)
     draw_map(
-        noise, seen.spurious / factor, scale, f"spent on\nnoise: {_noise_share(seen)}", size, empty=True, name=ENERGY
+        noise, seen.spurious / factor, scale, f"Spent on\nnoise: {_noise_share(seen)}", size, empty=True, name=ENERGY
     )
     colour_bar(figure, bar, scale, f"{unit} per token", ENERGY)
 
