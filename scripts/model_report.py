@@ -167,7 +167,7 @@ def _notes(profile: sa.Profile, notes: list[str]) -> str:
     card, last = settings["model"]["card"], profile.over_time().iloc[-1]
     counted = round(last["accuracy"] * last["n_labelled"])
     lines = [*notes, *profile.warnings]
-    if str(last["n_labelled"]) == card.get("test_images") and str(counted) != card["test_correct"]:
+    if str(int(last["n_labelled"])) == card.get("test_images") and str(counted) != card["test_correct"]:
         lines.append(
             f"The run classifies {counted} images right, the test of the training {card['test_correct']}: another "
             f"arithmetic (here {settings['device_name']}, TF32 {settings['tf32']}; there float32 without TF32) sums in "
