@@ -102,8 +102,16 @@ def beside(first: Seen, second: Seen, note: str = "") -> Figure:
             scale = scale_of(seen.map)
             draw_map(axes[1], seen.map, scale, "Attention", seen.picture.shape)
             draw_map(axes[2], seen.regularized, scale, kept_title(seen, False), seen.picture.shape, empty=True)
-            axes[0].set_ylabel(short(seen.model, 24), fontsize=7, labelpad=3)
-            colour_bar(figure, figure.add_subplot(grid[row, 3]), scale, seen.score, MAPS, 26, vertical=True)
+            axes[0].set_ylabel(short(seen.model, max(9, int(18 * tall))), fontsize=7, labelpad=3)
+            colour_bar(
+                figure,
+                figure.add_subplot(grid[row, 3]),
+                scale,
+                seen.score,
+                MAPS,
+                max(14, int(20 * tall)),
+                vertical=True,
+            )
         return finish(figure, wrapped(note, width, 8))
 
 
