@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import importlib
 import json
 import os
 import random
@@ -210,6 +211,8 @@ def main() -> int:
     options = parser.parse_args()
     DIGITS.extend(["--limit", str(options.images)])
     torch.set_num_threads(1)
+    for name in ("sklearn.datasets", "spikeattn.runs", "spikeattn.report.tables", "spikeattn.report.sheets"):
+        importlib.import_module(name)  # once, not in every process
     rng, place = random.Random(options.seed), Path(tempfile.mkdtemp(prefix="fault-trials-"))
     try:
         whole = place / "whole"

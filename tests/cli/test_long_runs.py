@@ -1,0 +1,113 @@
+"""Long runs at the command line: stopped, resumed, in shards, verified."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+from pathlib import Path
+
+import pytest
+
+import spikeattn as sa
+from spikeattn.cli import app
+from spikeattn.cli.launching import stored_command
+from spikeattn.data import batches
+
+DIGITS = ("profile", "--model", "sdt_digits", "--pretrained", "--data", "digits", "--limit", 24, "--batch-size", 4)
+DIGITS += ("--threads", 1, "--device", "cpu", "--plain")
+FILES = ("counts.parquet", "model.json")
+
+
+@pytest.fixture
+def stops(monkeypatch: pytest.MonkeyPatch):
+    """Have a signal arrive while batch 4 is being read."""
+    plain = batches.collate
+
+    def use(number: int | None) -> None:
+        def collate(dataset, indices, batch):
+            if batch == 4 and number is not None:
+                os.kill(os.getpid(), number)
+            return plain(dataset, indices, batch)
+
+        monkeypatch.setattr(batches, "collate", collate)
+
+    return use
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, app.INTERRUPTED), (signal.SIGTERM, 143)])
+def test_a_stopped_run_prints_its_tables_and_the_command_that_ends_it(spikeattn, stops, number: int, code: int) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    stops(number)
+    done = spikeattn(*DIGITS, "--out", "run")
+    assert done.code == code and "Traceback" not in done.err
+    assert done.out.startswith("PARTIAL sdt_digits, T=4, 16 images")
+    assert "warning    partial: 16 of 24 images" in done.out
+    assert signal.getsignal(signal.SIGTERM) is before
+    command = shlex.split(done.err.partition("To finish the run in run:\n")[2].splitlines()[0])
+    stops(None)
+    assert command[0] == "spikeattn" and spikeattn(*command[1:]).code == 0
+    assert spikeattn(*DIGITS, "--out", "whole").code == 0
+    assert Path("run/counts.parquet").read_bytes() == Path("whole/counts.parquet").read_bytes()
+
+
+def test_shards_are_merged_and_verified(spikeattn) -> None:
+    for i in range(2):
+        done = spikeattn(*DIGITS, "--shard", f"{i}/2", "--out", f"part{i}")
+        assert done.code == 0 and "next: spikeattn merge" in done.out and "warning    shard: this is" in done.out
+    missing = spikeattn("merge", "part1", "--out", "merged")
+    assert missing.code == app.FAILED and "shard 0/2 of the run is missing" in missing.error
+    merged = spikeattn("merge", "part1", "part0", "--out", "merged", "--json")
+    assert merged.code == 0 and json.loads(merged.out)["summary"]["images"] == 24
+    assert spikeattn(*DIGITS, "--out", "whole").code == 0
+    assert Path("merged/counts.parquet").read_bytes() == Path("whole/counts.parquet").read_bytes()
+    records = [json.loads(Path(run, "model.json").read_text()) for run in ("merged", "whole")]
+    commands = [record["provenance"].pop("command") for record in records]
+    assert records[0] == records[1] and "--shard" not in commands[0]
+    checked = spikeattn("verify", "merged", "--batches", 2, "--json")
+    assert checked.code == 0
+    assert [c["result"] for c in json.loads(checked.out)["checks"]] == ["ok"] * 6
+
+
+def test_a_changed_table_does_not_stand_the_check(spikeattn, run) -> None:
+    good = spikeattn("verify", run)
+    assert good.code == 0 and "every count is the same" in good.out
+    content = bytearray((run / FILES[0]).read_bytes())
+    copy = Path("copy")
+    copy.mkdir()
+    (copy / FILES[1]).write_bytes((run / FILES[1]).read_bytes())
+    content[len(content) // 3] ^= 1
+    (copy / FILES[0]).write_bytes(content)
+    done = spikeattn("verify", copy, "--batches", 0)
+    assert done.code == app.FAILED and "does not stand the check (file" in done.error
+
+
+def test_a_run_whose_data_are_gone_is_checked_as_far_as_it_goes(spikeattn, run) -> None:
+    assert spikeattn("verify", run, "--data", "folder:nowhere").code == 0
+    assert "no batch was run again: nowhere does not exist" in spikeattn("verify", run, "--data", "folder:nowhere").err
+
+
+def test_what_differs_between_shards_is_not_in_the_stored_command() -> None:
+    words = ["profile", "--resume", "--shard", "1/4", "--out", "a b"]
+    assert stored_command(words) == stored_command(["profile", "--shard=2/4", "--out", "a b"])
+    assert stored_command(words) == "spikeattn profile --out 'a b'"
+
+
+@pytest.mark.parametrize("options", [["--shard", "4/4"], ["--shard", "x"]])
+def test_a_shard_that_cannot_be_is_a_wrong_command_line(spikeattn, options) -> None:
+    done = spikeattn(*DIGITS, *options, "--out", "run")
+    assert done.code == app.USAGE and "give i/n" in done.error
+
+
+def test_nothing_asks_the_network(spikeattn, monkeypatch) -> None:
+    def refuse(*arguments, **options):
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr("socket.create_connection", refuse)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    assert spikeattn(*DIGITS, "--out", "run").code == 0
+    assert spikeattn("verify", "run").code == 0
+    assert spikeattn("report", "run", "--out", "report").code == 0
+    assert sa.Profile.load("run").n_images == 24
