@@ -18,9 +18,10 @@ from spikeattn.energy.estimate import CountedActivity
 from spikeattn.energy.groups import energy_by_label
 from spikeattn.energy.memory import DEFAULT as DEFAULT_MODEL
 from spikeattn.energy.memory import EnergyModel
-from spikeattn.energy.statistics import CONFIDENCE, REPLICATES, images_by_label, mean_intervals, wilson_interval
+from spikeattn.energy.statistics import CONFIDENCE, REPLICATES, wilson_interval
 from spikeattn.energy.twins import dense_twin
 from spikeattn.errors import SpikeattnError, unknown
+from spikeattn.rates import RateTable, rates
 from spikeattn.recording.counts import FILE, Counts
 from spikeattn.recording.folder import LEDGER, interrupted
 from spikeattn.recording.ledger import Ledger
@@ -111,60 +112,14 @@ class Profile:
         seed: int = 0,
         confidence: float = CONFIDENCE,
         by: Literal["label"] | None = None,
-    ) -> pd.DataFrame:
-        """Firing rate of every tensor at every time step, with an interval over images.
+    ) -> RateTable:
+        """Firing rate of every tensor at every time step, with an interval over images; see `spikeattn.rates.rates`.
 
         Args:
             replicates, seed, confidence: of the bootstrap over images.
             by: "label" for one such table per label, each from its own images alone.
-
-        Returns:
-            One row per tensor and time step, in the order of the network. Columns: label (only with by="label"; -1 is
-            unknown), tensor (dotted path), role (its name in the paper, if it has one), part, block, kind, t (1..T and
-            "mean"), nonzero_rate (share of non-zero elements), mean_rate (mean |value|: the same for binary spikes,
-            larger for integer ones; NaN for real tensors), ci_low and ci_high of nonzero_rate, interval (its method,
-            see `spikeattn.energy.statistics.Interval`; "upper bound" flags tensors that spike in fewer than 10
-            images), n_images.
         """
-        T, tensors = self.time_steps, self.ledger.tensors
-        groups = [(None, slice(None))] if by is None else list(images_by_label(self._labels(by), self.n_images).items())
-        shares, means = [], []
-        for tensor in tensors:
-            share = self.counts.column("nnz", tensor.name) / tensor.elements
-            shares.append(np.concatenate([share, share.mean(axis=1, keepdims=True)], axis=1))
-            values = self.counts.column("abs", tensor.name)
-            mean = np.stack([values[images].mean(axis=0) / tensor.elements for _, images in groups])
-            mean = np.full_like(mean, np.nan) if tensor.kind == "real" else mean
-            means.append(np.concatenate([mean, mean.mean(axis=1, keepdims=True)], axis=1))
-        table, steps = np.concatenate(shares, axis=1), [*range(1, T + 1), "mean"]
-        columns = {
-            "tensor": np.repeat([t.name for t in tensors], T + 1),
-            "role": np.repeat(np.array([t.role for t in tensors], dtype=object), T + 1),
-            "part": np.repeat(np.array([t.part for t in tensors], dtype=object), T + 1),
-            "block": pd.array([t.block for t in tensors for _ in steps], dtype="Int64"),
-            "kind": np.repeat([t.kind for t in tensors], T + 1),
-            "t": pd.Series(steps * len(tensors), dtype=object),
-        }
-        frames = []
-        for (label, images), mean in zip(groups, np.concatenate(means, axis=1), strict=True):
-            limits = mean_intervals(table[images], replicates, seed, confidence, ceiling=1.0)
-            frame = pd.DataFrame(
-                columns
-                | {
-                    "nonzero_rate": limits.value,
-                    "mean_rate": mean,
-                    "ci_low": limits.low,
-                    "ci_high": limits.high,
-                    "interval": limits.method,
-                    "n_images": limits.n_images,
-                }
-            )
-            if by is not None:
-                frame.insert(0, "label", label)
-            frames.append(frame)
-        frame = pd.concat(frames, ignore_index=True) if by is not None else frames[0]
-        frame.attrs = {"confidence": confidence, "replicates": replicates, "seed": seed, "time_steps": T}
-        return frame
+        return rates(self.ledger, self.counts, replicates, seed, confidence, None if by is None else self._labels(by))
 
     def operations(self, first_conv: str = "once") -> pd.DataFrame:
         """Operations that took place, one row per synapse and product; see `spikeattn.energy.operations`."""
