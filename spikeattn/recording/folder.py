@@ -86,7 +86,9 @@ class RunFolder:
         """Remove what a killed process left half written."""
         for path in (*self.path.glob(f"*{files.SUFFIX}"), *self._parts.glob(f"*{files.SUFFIX}")):
             files.discard(path)
-        if not interrupted(self.path):
+        if self.finished() and "shard" not in Ledger.load(self.path / LEDGER).provenance:
+            self._drop_parts()  # of a process that was killed while it did so
+        elif not interrupted(self.path):
             files.discard(self._parts / LEDGER)  # of an attempt that ended before its first part
 
     def finished(self) -> bool:

@@ -168,6 +168,16 @@ def test_a_crash_between_the_two_files_is_resumed(tmp_path: Path, whole: Path, m
     assert same(tmp_path / "run", whole)
 
 
+def test_a_crash_while_parts_are_removed_is_tidied_up(tmp_path: Path, whole: Path, monkeypatch) -> None:
+    model, loader = digits()
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "_drop_parts", lambda self: None)
+        sa.profile(model, loader, out=tmp_path / "run", plain=True)
+    assert list((tmp_path / "run" / "parts").glob("*.arrow"))
+    resumed(tmp_path / "run")
+    assert same(tmp_path / "run", whole) and not (tmp_path / "run" / "parts").exists()
+
+
 def test_other_threads_are_refused_unless_mixed_and_then_named(tmp_path: Path, monkeypatch) -> None:
     interrupted(tmp_path / "run")
     model, loader = digits()
