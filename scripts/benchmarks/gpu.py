@@ -23,7 +23,7 @@ from spikeattn.recording.taps import plan
 from .models import convolutions, live_model, photos, plain, published_loop, recorded, spikingjelly_twin
 from .timing import alternate, medians, ratio, write
 
-BATCHES = 3  # forward passes per measurement
+BATCHES = 10  # forward passes per measurement; the last one has none after it to hide its counts behind
 
 
 @contextlib.contextmanager
