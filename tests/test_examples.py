@@ -1,0 +1,67 @@
+"""The programs in examples/ run as a user would run them: in an empty folder, as processes of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+import spikeattn as sa
+from spikeattn.models.calibrate import calibrate_batch_norm
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(folder: Path, name: str, *arguments: object) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(ROOT / "examples" / name), *map(str, arguments)]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_your_own_snn(tmp_path: Path) -> None:
+    said = run(tmp_path, "your_own_snn.py", "--epochs", 2, "--images", 320)
+    rates = pd.read_csv(tmp_path / "rates_per_epoch.csv")
+    assert rates["epoch"].tolist() == [1, 2] and rates.drop(columns="epoch").to_numpy().max() <= 1
+    assert sa.Profile.load(tmp_path / "runs" / "mine").n_images == 120
+    assert "accuracy 0." in said and "mJ per image" in said
+
+
+def test_published_sdt(tmp_path: Path) -> None:
+    """A checkpoint of the published form: state_dict with names of DistributedDataParallel, a Namespace under args."""
+    torch.manual_seed(0)
+    model = sa.create_model("sdt_digits")
+    calibrate_batch_norm(model, torch.rand(4, 1, 16, 16))
+    state = {f"module.{key}": value for key, value in model.state_dict().items()}
+    torch.save({"epoch": 309, "state_dict": state, "args": Namespace(model="sdt", T=4)}, tmp_path / "w.pth.tar")
+    said = run(tmp_path, "published_sdt.py", "sdt_digits", "w.pth.tar", "digits", "--images", 20)
+    assert "weights: state_dict" in said and "sdt-paper" in said
+    table = pd.read_csv(tmp_path / "table_s1.csv")
+    columns = {name.lower() for name in table.columns}
+    assert {"t1", "t4", "average"} <= columns and len(table) > 20
+
+
+def test_event_data(tmp_path: Path) -> None:
+    said = run(tmp_path, "event_data.py", "--images", 20)
+    over_time = pd.read_csv(tmp_path / "over_time.csv")
+    assert over_time["t"].tolist() == list(range(1, len(over_time) + 1)) and (tmp_path / "sweep.csv").is_file()
+    assert "mJ per recording" in said
+
+
+def test_vit_attention(tmp_path: Path) -> None:
+    said = run(tmp_path, "vit_attention.py", "--images", 2, "--replicates", 40)
+    frame = pd.read_csv(tmp_path / "attention.csv")
+    assert len(frame) == 2 * 64 and {"p", "q", "lfdr"} <= set(frame.columns)
+    assert said.count("tokens kept at lfdr") == 2
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
+def test_every_example_is_tested(path: Path) -> None:
+    assert f'"{path.name}"' in Path(__file__).read_text()
