@@ -117,7 +117,7 @@ def overview(rows: Sequence[Seen], note: str = "") -> Figure:
         side = (WIDTH - 1.1) / columns if energies else 1.3
         tall = max(side * seen.picture.shape[0] / seen.picture.shape[1] for seen in rows)
         width = WIDTH if energies else columns * side + 1.0
-        figure = Figure(figsize=(width, len(rows) * (tall + 0.12) + 0.75), layout="constrained")
+        figure = Figure(figsize=(width, len(rows) * (tall + 0.16) + 0.75), layout="constrained")
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
         grid = figure.add_gridspec(len(rows), columns + 1, width_ratios=[side] * columns + [0.09])
         scales = f"{rows[0].details}. Colours: {rows[0].score}" + (", a scale per row" if len(rows) > 1 else "")
@@ -132,7 +132,7 @@ def overview(rows: Sequence[Seen], note: str = "") -> Figure:
             draw_map(axes[2], seen.regularized, scale, title, seen.picture.shape, empty=True)
             draw_significant(axes[3], seen, side, title="Significant" if first else "")
             axes[3].set_xlabel(f"{seen.share} of tokens", fontsize=8, labelpad=2)
-            axes[0].set_ylabel(short(seen.name, 20), fontsize=8, labelpad=3)
+            axes[0].set_ylabel(short(seen.name, min(20, max(8, int(16 * tall)))), fontsize=8, labelpad=3)
             if seen.spurious is not None:
                 noise = Normalize(0, float(seen.energy.max()) or 1.0)
                 title = "Energy on noise" if first else ""
