@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from spikeattn.report.attention_grids import beside
 from spikeattn.report.attention_panels import overview, panel
 from spikeattn.report.attention_tables import grid_table, token_arrays, token_table
 from spikeattn.report.drawing import to_pdf, to_png, to_svg
+from spikeattn.report.files import stems as stems_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,7 +28,7 @@ def draw(staging: Path, networks: Sequence[Network], kept: Sequence[int]) -> lis
     """All pictures; names of the files, relative to the folder."""
     first, files, rows = networks[0], [], []
     warning, warning_against = warned(networks[:1]), warned(networks[1:])
-    stems = _stems(first.ids)
+    stems = stems_of(first.ids)
     for place, index in enumerate(kept):
         shown = [network.seen(place, network.dataset[index][0]) for network in networks]
         stem = stems[place]
@@ -50,18 +50,6 @@ def _save(folder: Path, stem: str, figure: Figure) -> list[str]:
         write_file(folder / f"{stem}{suffix}", drawn)
     above = "" if folder.name.startswith(".") else f"{folder.name}/"
     return [f"{above}{stem}{suffix}" for suffix in content]
-
-
-def _stems(ids: Sequence[str]) -> list[str]:
-    """Names for files from those of images, each once."""
-    stems: list[str] = []
-    for name in ids:
-        stem = re.sub(r"[^\w-]+", "_", re.sub(r"\.\w+$", "", name)).strip("_")[-80:] or "image"
-        number = 1
-        while (candidate := stem if number == 1 else f"{stem}-{number}").lower() in {each.lower() for each in stems}:
-            number += 1
-        stems.append(candidate)
-    return stems
 
 
 def write_tables(staging: Path, networks: Sequence[Network], evaluations: Sequence[Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,20 +13,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spikeattn.cli.options import CONVENTION, COSTS, ConventionName, Costs, Json, Verbose
+from spikeattn.cli.options import CONVENTION, COSTS, ConventionName, Costs, Json, Verbose, WrongCommandLine
 from spikeattn.cli.output import headline, note, print_json
 from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:
+    from spikeattn.energy import Convention, CostTable
     from spikeattn.results import Profile
 
-DEMO_MODEL, DEMO_DATA, RUN = "sdt_digits", "digits", "run"
+DEMO_MODEL, DEMO_DATA, RUN, ATTENTION = "sdt_digits", "digits", "run", "attention"
+ATTENTION_FILES = {"attention.npz", "attention.csv", "layers.csv", "energy.csv", "summary.json", "panels"}
 
 
 def report(
+    context: typer.Context,
     run: Annotated[
         Path | None,
         typer.Argument(metavar="RUN", help="Folder that `spikeattn profile --out` wrote; default: a new demo run."),
+    ] = None,
+    attention: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder that `spikeattn attend --out` wrote, of the same model: a gallery."),
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the report.")] = Path("spikeattn-report"),
     costs: Costs = COSTS,
@@ -36,22 +44,29 @@ def report(
     """Write tables, figures and one self-contained HTML page.
 
     Without RUN, the embedded default end to end: a small trained spike-driven transformer on the held-out digits of
-    scikit-learn, on one CPU thread, in some seconds. Its run is kept in DIR/run. Files of an earlier report in DIR are
-    replaced, each in one step; other files there stay.
+    scikit-learn, on one CPU thread, and its attention to a few of them, kept in DIR/run and DIR/attention. Files of an
+    earlier report in DIR are replaced, each in one step; other files there stay.
 
     \b
     Examples:
       spikeattn report
       spikeattn report runs/8_512 --out reports/8_512
+      spikeattn report runs/8_512 --attention attended/8_512 --out reports/8_512
     """
     from spikeattn.energy import get_convention, get_costs
     from spikeattn.report import write_report
     from spikeattn.results import Profile
 
     prices, chosen = get_costs(costs), get_convention(convention)
-    profile = _demo(out) if run is None else Profile.load(run)
+    command = shlex.join(["spikeattn", *context.obj])
+    if run is not None:
+        profile = Profile.load(run)
+    elif attention is not None:
+        raise WrongCommandLine("--attention goes with a RUN; without one the demo attends by itself")
+    else:
+        profile, attention = _demo(out, prices, chosen, command), out / ATTENTION
     note("writing the report ...")
-    written = write_report(profile, out, prices, chosen)
+    written = write_report(profile, out, prices, chosen, attention, command)
     if as_json:
         files = {name: str(path) for name, path in written.files.items()}
         print_json({"run": str(profile.path), "files": files, "summary": written.summary})
@@ -63,12 +78,18 @@ def report(
     typer.echo(headline(written.summary))
     typer.echo(f"report     {written.page}\ntables     {out}: {', '.join(others)}")
     typer.echo(f"figures    {figures}\nrun        {profile.path}")
+    if attention is not None:
+        typer.echo(f"attention  {attention}")
 
 
-def _demo(out: Path) -> Profile:
-    """The embedded default, on one CPU thread: the same numbers on every machine of a kind. The run is `out`/run."""
+def _demo(out: Path, costs: CostTable, convention: Convention, command: str) -> Profile:
+    """The embedded default, on one CPU thread: the same numbers on every machine of a kind.
+
+    The run is `out`/run, its attention `out`/attention.
+    """
     import torch
 
+    from spikeattn.cli.demo_attention import attend_demo
     from spikeattn.data import make_loader, open_dataset
     from spikeattn.models import create_model
     from spikeattn.results import Profile
@@ -77,10 +98,14 @@ def _demo(out: Path) -> Profile:
     torch.set_num_threads(1)
     with _staging(out) as staging:
         model = create_model(DEMO_MODEL, pretrained=True)
-        loader = make_loader(open_dataset(DEMO_DATA, model, split="test"))
+        dataset = open_dataset(DEMO_DATA, model, split="test")
+        loader = make_loader(dataset)
         note(f"profiling {DEMO_MODEL} on {DEMO_DATA}, on one CPU thread ...")
-        profile(model, loader, staging / RUN, progress=True, provenance={"command": "spikeattn report"})
-        _replace_run(staging / RUN, out / RUN)
+        profile(model, loader, staging / RUN, progress=True, provenance={"command": command})
+        note("attending to a few of them ...")
+        attend_demo(staging / ATTENTION, model, dataset, Profile.load(staging / RUN), costs, convention, command)
+        _replace(staging / RUN, out / RUN, _run_files())
+        _replace(staging / ATTENTION, out / ATTENTION, ATTENTION_FILES)
     return Profile.load(out / RUN)
 
 
@@ -98,17 +123,21 @@ def _staging(out: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _replace_run(new: Path, old: Path) -> None:
-    """Put a run in the place of an earlier one; a folder that holds anything else is left alone."""
+def _run_files() -> set[str]:
     from spikeattn.recording.counts import FILE
     from spikeattn.recording.folder import LEDGER
 
+    return {FILE, LEDGER}
+
+
+def _replace(new: Path, old: Path, known: set[str]) -> None:
+    """Put a folder in the place of an earlier one; a folder that holds anything but the known files is left alone."""
     if old.is_symlink() or old.exists():
         names = {entry.name for entry in old.iterdir()} if old.is_dir() and not old.is_symlink() else {old.name}
-        if strangers := sorted(names - {FILE, LEDGER}):
+        if strangers := sorted(names - known):
             raise SpikeattnError(
-                f"{old}: not replaced, for it is not only a run ({', '.join(strangers[:3])}); give another --out, or "
-                "move it away"
+                f"{old}: not replaced, for it holds other files too ({', '.join(strangers[:3])}); give another "
+                "--out, or move it away"
             )
-        os.replace(old, new.with_name("replaced"))
+        os.replace(old, new.with_name(f"replaced-{old.name}"))
     os.replace(new, old)

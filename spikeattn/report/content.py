@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from spikeattn.energy.conventions import SWITCHES
 from spikeattn.energy.estimate import EnergyTable
+from spikeattn.report.analyses import Analyses
+from spikeattn.report.bars import beside_ann, steps
+from spikeattn.report.cautions import cautions
 from spikeattn.report.drawing import colour_of
+from spikeattn.report.gallery import Gallery
 from spikeattn.report.numbers import MISSING, amount, energy_unit, known, percent, rate, significant, with_limits
 from spikeattn.report.sheets import sheet_of
 from spikeattn.report.tables import METHODS, data_name
@@ -24,19 +27,38 @@ FIGURES = {
     "firing rates.",
     "energy_by_part": "Bars of the energy per image of every part with its interval; the numbers are in the table of "
     "energies.",
-    "energy_by_block": "Stacked bars of the energy per image of every block, by part.",
+    "sweep": "Energy beside the ANN against time steps, break-even firing rate against time steps, and energy against "
+    "the firing rate, with the crossings; the numbers are in the table beside it.",
     "over_time": "Accuracy and mean firing rate if the network had stopped after each time step; the numbers are in "
     "the table beside it.",
+}
+TABLES = {
+    "operations": "Operations per image",
+    "time": "Accuracy and mean firing rate if stopped after t steps",
+    "comparison": "Energy per image beside the ANN, part by part",
+    "waterfall": "From the convention exact to others, one switch at a time,",
+    "sweep": "Energy against the number of time steps",
+    "prices": "Prices of the cost table for the energy",
+    "switches": "Switches of the convention for the energy",
+    "attention": "Attention that is more than noise, per image,",
 }
 _WEIGHTS = {True: "trained", False: "UNTRAINED", None: "not stated"}
 
 
-def page(profile: Profile, summary: dict[str, Any], tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
+def page(
+    profile: Profile,
+    summary: dict[str, Any],
+    tables: dict[str, pd.DataFrame],
+    analyses: Analyses,
+    gallery: Gallery | None = None,
+    command: str | None = None,
+) -> dict[str, Any]:
     """Everything the template prints except figures and downloads.
 
     Args:
         summary: `profile.summary()` under the report's costs and convention.
-        tables: "rates" (of `rate_table`), "energy", "operations", "time".
+        tables: "rates" (of `rate_table`), "energy", "operations", "time", and those of the analyses.
+        command: that writes this report.
     """
     energy = tables["energy"]
     assert isinstance(energy, EnergyTable)
@@ -45,18 +67,23 @@ def page(profile: Profile, summary: dict[str, Any], tables: dict[str, pd.DataFra
         "untrained": profile.untrained,
         "facts": _facts(profile),
         "cards": _cards(profile, summary, energy),
-        "warnings": _warnings(profile, energy),
+        "warnings": cautions(profile, energy, analyses.comparison),
         "strip": _strip(energy),
         "sheets": {name: sheet_of(table) for name, table in tables.items()},
         "limits": _limits(profile, summary, energy),
         "uncounted": profile.ledger.uncounted,
         "notes": list(energy.notes),
-        "prices": list(energy.costs.entries.items()),
         "costs": energy.costs,
         "convention": energy.convention,
-        "switches": [(name, value, _meaning(name, value)) for name, value in energy.convention.switches().items()],
-        "provenance": _provenance(profile, energy),
-        "command": profile.provenance.get("command"),
+        "provenance": _provenance(profile, energy) + _attention(gallery),
+        "commands": _commands(profile, gallery, command),
+        "missing": analyses.missing,
+        "pricings": [] if analyses.comparison is None else beside_ann(analyses.comparison),
+        "comparison_notes": () if analyses.comparison is None else analyses.comparison.notes,
+        "falls": {name: steps(fall) for name, fall in analyses.waterfalls.items()},
+        "chosen_fall": _chosen(analyses, energy),
+        "sweep_notes": [] if analyses.sweep is None else analyses.sweep.attrs["notes"],
+        "gallery": gallery,
     }
 
 
@@ -72,13 +99,6 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _warnings(profile: Profile, energy: EnergyTable) -> list[tuple[str, str]]:
-    """Name and sentence of what a reader must see first; untrained weights have a banner of their own."""
-    found = [_split(text) for text in profile.warnings]
-    found += [_split(text) for text in energy.notes if text.startswith("unpriced: ")]
-    return [(name, text) for name, text in found if name != "untrained"]
 
 
 def _facts(profile: Profile) -> list[tuple[str, str]]:
@@ -188,6 +208,29 @@ def _provenance(profile: Profile, energy: EnergyTable) -> list[tuple[str, list[t
     return [(name, list(_flat(group))) for name, group in groups.items() if group]
 
 
+def _commands(profile: Profile, gallery: Gallery | None, command: str | None) -> list[str]:
+    """What makes run, attention and report again, in this order, each once."""
+    found = (profile.provenance.get("command"), gallery.summary.get("command") if gallery else None, command)
+    return list(dict.fromkeys(each for each in found if each))
+
+
+def _attention(gallery: Gallery | None) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Everything but the rows per image that the folder of `spikeattn attend` says."""
+    if gallery is None:
+        return []
+    rows = ("images", "files", "agreement", "evaluation")
+    record = {key: value for key, value in gallery.summary.items() if key not in rows}
+    record["notes"] = (record.pop("energy", None) or {}).get("notes")
+    networks = {f"network {i + 1}": network for i, network in enumerate(record.pop("networks"))}
+    return [("Attention", list(_flat(record | networks)))]
+
+
+def _chosen(analyses: Analyses, energy: EnergyTable) -> str:
+    """The waterfall that is open at first: to the convention of the report, or to that of the SDT paper."""
+    wanted = (energy.convention.name, "sdt-paper", *analyses.waterfalls)
+    return next((name for name in wanted if name in analyses.waterfalls), "")
+
+
 def _flat(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     for key, value in record.items():
         name = f"{prefix}{key}"
@@ -198,13 +241,3 @@ def _flat(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
         else:
             plain = isinstance(value, str | int | float)
             yield name, str(value) if plain else json.dumps(finite(value), ensure_ascii=False, default=str)
-
-
-def _meaning(switch: str, value: str) -> str:
-    return SWITCHES.get(switch, {}).get(value, "")
-
-
-def _split(warning: str) -> tuple[str, str]:
-    """Name and sentence of a warning, "silent: 1 of 19 ..."; a warning without a name keeps its whole text."""
-    name, colon, text = warning.partition(": ")
-    return (name, text) if colon and " " not in name else ("warning", warning)

@@ -17,6 +17,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 
 from spikeattn.energy.terms import PARTS
+from spikeattn.report.tips import titled
 
 INK, MUTED, RULE, ALERT = "#15202b", "#5b6672", "#d5dae0", "#b42318"
 HEAT = LinearSegmentedColormap.from_list("heat", ["#eff4f9", "#4f8fc0", "#10294f"], N=65)
@@ -99,7 +100,7 @@ def to_svg(figure: Figure) -> str:
     buffer = io.StringIO()
     with figure_style():
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": "spikeattn"})
-    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
+    return titled("\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n")
 
 
 def to_png(figure: Figure, dpi: int = 200) -> bytes:

@@ -12,7 +12,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from spikeattn.energy.terms import PARTS
 from spikeattn.report.drawing import INK, MUTED, NARROW, PALETTE, colour_of, figure_style, finish, short, to_png, to_svg
-from spikeattn.report.numbers import energy_unit, joules, known, percent
+from spikeattn.report.numbers import energy_unit, joules, known, percent, rate
+from spikeattn.report.tips import tip, tips
 
 __all__ = ["block_bars", "energy_bars", "time_lines", "to_png", "to_svg"]
 
@@ -31,7 +32,10 @@ def energy_bars(energy: pd.DataFrame, note: str = "") -> Figure:
         values = parts["energy_mj"].fillna(0).to_numpy() / factor
         colours = [colour_of(part, i) for i, part in enumerate(parts["part"])]
         places = np.arange(len(parts))
-        axes.barh(places, values, height=0.62, color=colours)
+        bars = axes.barh(places, values, height=0.62, color=colours)
+        for bar, row in zip(bars, parts.to_dict("records"), strict=True):
+            limits = f" [{joules(row['ci_low'])}, {joules(row['ci_high'])}]" if known(row["ci_low"]) else ""
+            tip(bar, f"{row['part']}: " + (f"{_labelled(row)}{limits}" if known(row["energy_mj"]) else "no price"))
         reach = values.copy()
         for place, row in enumerate(parts.to_dict("records")):
             if row["interval"] == "upper bound" or not known(row["ci_low"]):
@@ -72,7 +76,9 @@ def block_bars(blocks: pd.DataFrame, note: str = "") -> Figure:
         places, left = np.arange(len(table)), np.zeros(len(table))
         for i, part in enumerate(table.columns):
             values = table[part].to_numpy() / factor
-            axes.barh(places, values, left=left, height=0.66, color=colour_of(part, i), label=short(part))
+            bars = axes.barh(places, values, left=left, height=0.66, color=colour_of(part, i), label=short(part))
+            for bar, block, value in zip(bars, table.index, table[part], strict=True):
+                tip(bar, f"{block}, {part}: {joules(value)}")
             left += values
         most = max(float(left.max()), 1e-300)
         axes.set_yticks(places, [short(block) for block in table.index])
@@ -106,7 +112,9 @@ def time_lines(over_time: pd.DataFrame, note: str = "") -> Figure:
             _accuracy(panels[0], steps, over_time)
         rates = over_time["mean_rate"].to_numpy(float)
         axes = panels[-1]
-        axes.plot(steps, rates, "-o", color=PALETTE[3], markersize=4, clip_on=False)
+        axes.plot(steps, rates, "-", color=PALETTE[3], clip_on=False)
+        points = axes.scatter(steps, rates, s=18, color=PALETTE[3], clip_on=False, zorder=3)
+        tips(points, [f"t = {t:g}: mean rate {rate(value)}" for t, value in zip(steps, rates, strict=True)])
         axes.set_title("Mean firing rate")
         axes.set_ylim(0, rates.max() * 1.15 if rates.max() > 0 else 0.01)
         for axes in panels:
@@ -123,7 +131,10 @@ def _accuracy(axes: Axes, steps: np.ndarray, over_time: pd.DataFrame) -> None:
         axes.fill_between(steps, low, high, color=PALETTE[0], alpha=0.22, linewidth=0)
     else:
         axes.errorbar(steps, share, [share - low, high - share], color=PALETTE[0], capsize=4)
-    axes.plot(steps, share, "-o", color=PALETTE[0], markersize=4, clip_on=False)
+    axes.plot(steps, share, "-", color=PALETTE[0], clip_on=False)
+    points = axes.scatter(steps, share, s=18, color=PALETTE[0], clip_on=False, zorder=3)
+    rows = zip(steps, share, low, high, strict=True)
+    tips(points, [f"t = {t:g}: {percent(x)} [{percent(a)}, {percent(b)}]" for t, x, a, b in rows])
     axes.set_title("Accuracy, with Wilson interval")
     margin = max((np.nanmax(high) - np.nanmin(low)) * 0.12, 0.005)
     axes.set_ylim(max(np.nanmin(low) - margin, 0), min(np.nanmax(high) + margin, 1.005))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from spikeattn.errors import SpikeattnError
@@ -36,6 +38,18 @@ def write(path: Path, content: str | bytes) -> Path:
         part.unlink(missing_ok=True)
         raise _unwritable(path, error) from error
     return path
+
+
+def stems(ids: Sequence[str]) -> list[str]:
+    """Names for files from those of images, each once."""
+    found: list[str] = []
+    for name in ids:
+        stem = re.sub(r"[^\w-]+", "_", re.sub(r"\.\w+$", "", name)).strip("_")[-80:] or "image"
+        number = 1
+        while (candidate := stem if number == 1 else f"{stem}-{number}").lower() in {each.lower() for each in found}:
+            number += 1
+        found.append(candidate)
+    return found
 
 
 def _unwritable(path: Path, error: OSError) -> SpikeattnError:

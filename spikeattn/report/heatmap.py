@@ -9,12 +9,14 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
 
 from spikeattn.report.drawing import ALERT, HEAT, MUTED, SILENT, WIDTH, figure_style, finish, short
+from spikeattn.report.numbers import rate as rate_text
+from spikeattn.report.tips import tips
 
 TALLEST, WIDEST = 40, 12.0  # tensors in one column of the heat map, inches of all columns
 
@@ -55,13 +57,15 @@ def _blocks_heatmap(spikes: pd.DataFrame, blocks: Sequence[str]) -> Figure:
         axes = figure.add_subplot(grid[0, place])
         shown.append(axes)
         if part is not None:
-            image = _cells(axes, lists[part][steps].to_numpy(float), norm, rows)
+            names = [f"{part} {name}" for name in lists[part]["tensor"]]
+            image = _cells(axes, lists[part][steps].to_numpy(float), norm, rows, names, steps)
             _row_labels(axes, list(lists[part]["tensor"]))
             _heading(axes, (len(steps) - 1) / 2, part)
             _step_labels(axes, len(steps), 1)
             continue
         values = np.concatenate([spikes.loc[spikes["part"] == b, steps].to_numpy(float) for b in blocks], axis=1)
-        image = _cells(axes, values, norm, rows)
+        over = [f"{block} {step}" for block in blocks for step in steps]
+        image = _cells(axes, values, norm, rows, roles, over)
         _row_labels(axes, roles)
         for edge in range(1, len(blocks)):
             axes.plot([edge * len(steps) - 0.5] * 2, [-0.5, len(roles) - 0.5], color="white", linewidth=2.5)
@@ -86,7 +90,8 @@ def _list_heatmap(spikes: pd.DataFrame) -> Figure:
     panels = np.atleast_1d(figure.subplots(1, columns))
     for place, axes in enumerate(panels):
         part = spikes.iloc[place * rows : (place + 1) * rows]
-        image = _cells(axes, part[steps].to_numpy(float), norm, rows)
+        full = [_full(row) for row in part.to_dict("records")]
+        image = _cells(axes, part[steps].to_numpy(float), norm, rows, full, steps)
         _row_labels(axes, names[place * rows : (place + 1) * rows])
         _step_labels(axes, len(steps), 1)
     _colour_bar(figure, image, list(panels), spikes, steps)
@@ -108,13 +113,26 @@ def _norm(spikes: pd.DataFrame) -> PowerNorm:
     return PowerNorm(0.5, vmin=0, vmax=most if most > 0 else 1.0)
 
 
-def _cells(axes: Axes, values: np.ndarray, norm: PowerNorm, rows: int) -> AxesImage:
-    """Cells as vector rectangles; a tensor that is silent at a step has a colour of its own."""
+def _cells(
+    axes: Axes, values: np.ndarray, norm: PowerNorm, rows: int, names: Sequence[str], columns: Sequence[str]
+) -> PolyCollection:
+    """Cells as vector rectangles that tell their rate; a tensor that is silent at a step has a colour of its own."""
     colours = HEAT.with_extremes(bad=SILENT)
-    x, y = np.arange(values.shape[1] + 1) - 0.5, np.arange(values.shape[0] + 1) - 0.5
-    shown = np.ma.masked_where(values == 0, values)
+    y, x = (places.ravel()[:, None] - 0.5 for places in np.indices(values.shape))
+    corners = np.stack([np.hstack([x, x, x + 1, x + 1]), np.hstack([y, y + 1, y + 1, y])], axis=2)
+    shown = np.ma.masked_where(values == 0, values).ravel()
     gap = 0.6 if values.shape[1] <= 40 else 0.2
-    mesh = axes.pcolormesh(x, y, shown, cmap=colours, norm=norm, edgecolors="white", linewidth=gap, clip_on=False)
+    mesh = PolyCollection(corners, array=shown, cmap=colours, norm=norm, edgecolors="white", linewidth=gap)
+    mesh.set_clip_on(False)
+    axes.add_collection(mesh)
+    tips(
+        mesh,
+        [
+            f"{name}, {column}: {rate_text(value)}"
+            for name, row in zip(names, values, strict=True)
+            for column, value in zip(columns, row, strict=True)
+        ],
+    )
     axes.set_xlim(-0.5, values.shape[1] - 0.5)
     axes.set_ylim(rows - 0.5, -0.5)
     axes.tick_params(length=0)
@@ -143,7 +161,9 @@ def _step_labels(axes: Axes, T: int, blocks: int) -> None:
     axes.tick_params(axis="x", pad=1, labelcolor=MUTED)
 
 
-def _colour_bar(figure: Figure, image: AxesImage | None, axes: list[Axes], spikes: pd.DataFrame, steps: list) -> None:
+def _colour_bar(
+    figure: Figure, image: PolyCollection | None, axes: list[Axes], spikes: pd.DataFrame, steps: list
+) -> None:
     values = spikes[steps].to_numpy(float)
     if image is None or not (values > 0).any():
         figure.suptitle("all silent: no neuron fired", fontsize=9, color=ALERT, x=0.01, ha="left")

@@ -56,8 +56,8 @@ def significant(value: float, digits: int = 4) -> str:
     """A plain decimal number of so many significant digits; "2.1e-5" below 0.001, "0" for zero."""
     if not known(value):
         return MISSING
-    if value == 0:
-        return "0"
+    if value == 0 or math.isinf(value):
+        return "0" if value == 0 else "∞" if value > 0 else "−∞"
     if abs(value) < 1e-3:
         return _short_exponent(f"{value:.{max(digits - 2, 0)}e}")
     places = digits - 1 - math.floor(math.log10(abs(value)))

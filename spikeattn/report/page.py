@@ -18,16 +18,18 @@ from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import CostTable
-from spikeattn.report import content, files
+from spikeattn.report import bars, content, files
+from spikeattn.report.analyses import analyse
 from spikeattn.report.drawing import inline, to_png, to_svg
 from spikeattn.report.figures import block_bars, energy_bars, time_lines
+from spikeattn.report.gallery import read_gallery
 from spikeattn.report.heatmap import rate_heatmap
+from spikeattn.report.settings_sheets import price_table, switch_table
+from spikeattn.report.sweep_figure import sweep_figure
 from spikeattn.report.tables import block_energy, caption, rate_table
 from spikeattn.report.typeset import paper_html, standalone, to_latex
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from spikeattn.results import Profile
 
 PAGE = "report.html"
@@ -56,6 +58,8 @@ def write_report(
     out: str | Path,
     costs: str | Path | CostTable = DEFAULT_COSTS,
     convention: str | Convention = DEFAULT_CONVENTION,
+    attention: str | Path | None = None,
+    command: str | None = None,
 ) -> Report:
     """Write tables, figures and the page of a finished run into a folder; the page comes last.
 
@@ -67,10 +71,14 @@ def write_report(
         out: folder, made where it is missing; the run's own folder is fine.
         costs: name of a cost table, a `.toml` file, or a `CostTable`.
         convention: name of a convention, or a `Convention`.
+        attention: folder that `spikeattn attend --out` wrote, of the same model; shown as a gallery.
+        command: that writes this report again; on the page.
 
     Raises:
-        SpikeattnError: unknown costs or convention, or a folder that cannot be written to.
+        SpikeattnError: unknown costs or convention, an attention of another model, or a folder that cannot be written
+            to.
     """
+    gallery = None if attention is None else read_gallery(attention, profile.ledger.model.get("name"))
     rates, energy = profile.rates(), profile.energy(costs, convention)
     blocks, steps = block_energy(profile, costs, convention), profile.over_time()
     operations, summary = profile.operations(), profile.summary(costs, convention)
@@ -85,12 +93,18 @@ def write_report(
         "energy.csv": pd.DataFrame(energy).assign(costs=energy.costs.name, convention=energy.convention.name),
         "over_time.csv": steps,
     }
+    analyses = analyse(profile, energy.costs, energy.convention)
+    shown = {"rates": table, "energy": energy, "operations": operations, "time": steps, **analyses.tables()}
+    settings = {"prices": price_table(energy.costs), "switches": switch_table(energy.convention)}
+    shown |= settings
+    tables |= {f"{name}.csv": frame for name, frame in (analyses.tables() | settings).items()}
+    if gallery is not None:
+        shown["attention"] = gallery.images
+        tables["attention_images.csv"] = gallery.images
+    said |= {name: caption(profile, content.TABLES[name]) for name in shown if name in content.TABLES}
     written: dict[str, str | bytes] = {name: _csv(frame, profile) for name, frame in tables.items()}
-    latex = {
-        "rates": to_latex(table, said["rates"], "tab:rates"),
-        "energy": to_latex(energy, said["energy"], "tab:energy"),
-    }
-    written["table.tex"] = standalone(latex.values())
+    latex = {name: to_latex(frame, said[name], f"tab:{name}") for name, frame in shown.items()}
+    written["table.tex"] = standalone([latex["rates"], latex["energy"]])
     written["summary.json"] = _json(summary | {"provenance": _provenance(profile, energy)})
 
     note = "UNTRAINED model: the weights are random" if profile.untrained else ""
@@ -100,13 +114,16 @@ def write_report(
         "energy_by_block": block_bars(blocks, note),
         "over_time": time_lines(steps, note),
     }
+    if analyses.sweep is not None:
+        drawn["sweep"] = sweep_figure(analyses.sweep, note)
     vectors = {name: to_svg(figure) for name, figure in drawn.items()}
     written |= {f"figures/{name}.svg": svg for name, svg in vectors.items()}
     written |= {f"figures/{name}.png": to_png(figure) for name, figure in drawn.items()}
 
-    page = content.page(profile, summary, {"rates": table, "energy": energy, "operations": operations, "time": steps})
+    page = content.page(profile, summary, shown, analyses, gallery, command)
+    page |= {"blocks": bars.architecture(blocks)}
     downloads = {name: written[name] for name in tables} | {f"{name}.tex": text for name, text in latex.items()}
-    written[PAGE] = render(page | {"figures": _inline(vectors, drawn), "downloads": downloads, "captions": said})
+    written[PAGE] = render(page | {"figures": _inline(vectors), "downloads": downloads, "captions": said})
 
     folder = files.folder(out)
     files.folder(folder / "figures")
@@ -128,9 +145,10 @@ def render(page: dict[str, Any]) -> str:
     return environment.get_template("report.html.j2").render(page)
 
 
-def _inline(vectors: dict[str, str], drawn: dict[str, Figure]) -> dict[str, Markup]:
+def _inline(vectors: dict[str, str]) -> dict[str, Markup]:
+    """Those of the figures that the page shows; the blocks it draws itself."""
     texts = content.FIGURES
-    return {name: Markup(inline(svg, name, texts[name])) for name, svg in vectors.items()}
+    return {name: Markup(inline(svg, name, texts[name])) for name, svg in vectors.items() if name in texts}
 
 
 def _csv(frame: pd.DataFrame, profile: Profile) -> str:

@@ -1,45 +1,19 @@
-"""Sheets: a table as people read it, cell by cell; LaTeX, Markdown and the page print the same sheets."""
+"""The sheets of a run; LaTeX, Markdown and the page print the same ones."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from spikeattn.errors import SpikeattnError
+from spikeattn.report import analysis_sheets, settings_sheets
 from spikeattn.report.numbers import MISSING, amount, energy_unit, known, percent, rate, significant, with_limits
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column: its title, how its cells are set ("text", "code", "paper" for names in the paper, "number"), a note."""
-
-    title: str
-    kind: str = "number"
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What is printed, what it is sorted by, and how strongly it is coloured (0 to 1, None: not at all)."""
-
-    text: str
-    value: Any = None
-    heat: float | None = None
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """Columns, rows of cells, and the row numbers before which a rule is drawn."""
-
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    rules: frozenset[int] = frozenset()
+from spikeattn.report.sheet import Cell, Column, Sheet
 
 
 def sheet_of(table: pd.DataFrame) -> Sheet:
-    """The sheet of a rate table, an energy table, operations or accuracy over time, recognised by their columns.
+    """The sheet of a table of this package (rates, energy, operations, ...), recognised by its columns.
 
     Raises:
         SpikeattnError: another kind of table, or one without rows.
@@ -51,7 +25,7 @@ def sheet_of(table: pd.DataFrame) -> Sheet:
             return make(table)
     raise SpikeattnError(
         f"no layout for a table with columns {', '.join(map(str, table.columns))}; give rate_table(profile), "
-        "profile.energy(), profile.operations() or profile.over_time()"
+        "profile.energy(), profile.operations(), profile.over_time(), or a table of sa.compare, sa.waterfall, sa.sweep"
     )
 
 
@@ -166,6 +140,12 @@ _MAKERS = (
     (("part", "energy_mj", "ci_low", "ci_high", "share", "interval"), energy_sheet),
     (("synapse", "input_tensor", "dense_macs", "sops", "rate_x_flops"), operations_sheet),
     (("t", "accuracy", "mean_rate", "n_labelled"), time_sheet),
+    (("against", "part", "against_mj", "ratio", "verdict"), analysis_sheets.comparison_sheet),
+    (("switch", "from", "to", "energy_mj", "difference_mj"), analysis_sheets.waterfall_sheet),
+    (("costs", "t", "rate_scale", "break_even_rate"), analysis_sheets.sweep_sheet),
+    (("image", "layer", "tokens", "significant", "pi0"), analysis_sheets.attended_sheet),
+    (("operation", "pj", "status", "source"), settings_sheets.price_sheet),
+    (("setting", "value", "meaning"), settings_sheets.switch_sheet),
 )
 
 

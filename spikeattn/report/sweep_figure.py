@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from spikeattn.report.drawing import INK, MUTED, PALETTE, RULE, WIDTH, figure_style, finish
+from spikeattn.report.numbers import significant
+from spikeattn.report.tips import tips
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
@@ -33,6 +35,7 @@ def sweep_figure(sweep: pd.DataFrame, note: str = "") -> Figure:
             look = {"color": colour, "marker": marker, "markersize": 4, "linewidth": 1.4}
             _energy_over_time(panels[0], every, look, name)
             panels[1].plot(every["t"], every["break_even_rate"], **look)
+            _tell(panels[1], every["t"], every["break_even_rate"], f"{name}: break-even rate", colour)
             last.append(every.iloc[-1])
             _energy_over_rate(panels[2], last[-1], colour)
         _crossings(panels[2], last)
@@ -58,10 +61,19 @@ def _energy_over_time(axes: Axes, rows: pd.DataFrame, look: dict, name: str) -> 
     share = (rows["snn_mj"] / rows["ann_mj"]).to_numpy(float)
     steps = rows["t"].to_numpy(float)
     axes.plot(steps, share, label=name, **look)
+    _tell(axes, rows["t"], rows["snn_mj"] / rows["ann_mj"], f"{name}: SNN / ANN", look["color"])
     above = np.flatnonzero((share[:-1] < 1) & (share[1:] >= 1))
     for i in above:
         crossing = steps[i] + (1 - share[i]) / (share[i + 1] - share[i])
         _ring(axes, crossing, 1.0)
+
+
+def _tell(axes: Axes, steps: pd.Series, values: pd.Series, what: str, colour: str) -> None:
+    """The value at every point, shown where one points at it."""
+    known = np.isfinite(values.to_numpy(float))
+    points = axes.scatter(steps[known], values[known], s=70, color=colour, alpha=0.01, linewidths=0)
+    pairs = zip(steps[known], values[known], strict=True)
+    tips(points, [f"T = {t}, {what} {significant(value, 3)}" for t, value in pairs])
 
 
 def _energy_over_rate(axes: Axes, row: pd.Series, colour: str) -> None:

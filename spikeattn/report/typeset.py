@@ -9,9 +9,11 @@ from collections.abc import Iterable
 import pandas as pd
 
 from spikeattn.report.numbers import MISSING
-from spikeattn.report.sheets import Cell, Column, Sheet, sheet_of
+from spikeattn.report.sheet import Cell, Column, Sheet
+from spikeattn.report.sheets import sheet_of
 
 LONGEST = 45  # rows of a table that fits on a page; a longer one becomes a longtable
+_ALIGNED = {"number": "r", "prose": r"p{0.5\linewidth}"}
 WIDEST = 126  # characters of a row at \scriptsize on a page 16 cm wide; a wider one is cut into panels
 
 _LATEX = {
@@ -35,6 +37,10 @@ _LATEX = {
     "μ": r"$\mu$",
     "×": r"$\times$",
     "≤": r"$\le$",
+    "≥": r"$\ge$",
+    "∞": r"$\infty$",
+    "π": r"$\pi$",
+    "₀": r"$_0$",
     "–": "--",
     "−": "$-$",
 }
@@ -189,7 +195,7 @@ def _titles(sheet: Sheet) -> str:
 
 
 def _alignment(sheet: Sheet) -> str:
-    return "@{}" + "".join("r" if column.kind == "number" else "l" for column in sheet.columns) + "@{}"
+    return "@{}" + "".join(_ALIGNED.get(column.kind, "l") for column in sheet.columns) + "@{}"
 
 
 def _caption(text: str, label: str | None) -> str:

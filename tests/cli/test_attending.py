@@ -13,9 +13,9 @@ from PIL import Image
 
 import spikeattn as sa
 from spikeattn.cli import app
-from spikeattn.cli.attention_files import _stems
 from spikeattn.cli.fresh_folder import fresh_folder
 from spikeattn.errors import SpikeattnError
+from spikeattn.report.files import stems
 
 DIGITS = ("attend", "--model", "sdt_digits", "--pretrained", "--data", "digits", "--out", "out", "--threads", 1)
 QUICK = (*DIGITS, "--limit", 2, "--replicates", 12, "--device", "cpu")
@@ -335,7 +335,7 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path) -> None:
 
 
 def test_names_of_files_are_safe_and_each_once() -> None:
-    assert _stems(["a/b.png", "a_b.jpg", "../x y.png", "A/b.png", "é.png", "..."]) == [
+    assert stems(["a/b.png", "a_b.jpg", "../x y.png", "A/b.png", "é.png", "..."]) == [
         "a_b", "a_b-2", "x_y", "A_b-3", "é", "image",
     ]  # fmt: skip
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from spikingjelly.activation_based import layer, neuron
 from torch import nn
 
 import spikeattn as sa
 from spikeattn.models.calibrate import calibrate_batch_norm
+from spikeattn.report.files import stems
 
 HOSTILE = '<script>alert("x")</script>&_$%#{}~^\\'
 T, IMAGES = 4, 24
@@ -73,6 +78,38 @@ def foreign() -> sa.Profile:
     model = Foreign(HOSTILE)
     model.provenance = {"name": HOSTILE, "trained": None}
     return sa.profile(model, [torch.rand(4, 1, 8, 8) for _ in range(2)])
+
+
+@pytest.fixture(scope="session")
+def attended(tmp_path_factory) -> Path:
+    """What `spikeattn attend` writes, as far as a report reads it: two images, one of them with a hostile name."""
+    folder, names = tmp_path_factory.mktemp("attended"), ["digits/11", HOSTILE]
+    (folder / "panels").mkdir()
+    files = [f"panels/{stem}.png" for stem in stems(names)]
+    for shade, file in enumerate(files):
+        Image.new("RGB", (1000, 800), (40 * shade, 90, 200)).save(folder / file)
+    rows = [
+        {"model": "UNTRAINED sdt_digits", "image": name, "layer": layer, "tokens": 16, "significant": 0.25,
+         "significant_q": None, "pi0": 0.9, "largest_z": 2.5, "warned": False}
+        for name in names for layer in (0, 1)
+    ]  # fmt: skip
+    interval = {"value": 0.4, "low": 0.3, "high": 0.5, "method": "percentile"}
+    spent = [{"image": n, "blocks_mj": 4e-3, "spurious_mj": 1e-3 * (i + 1)} for i, n in enumerate(names)]
+    network = {
+        "title": "UNTRAINED sdt_digits",
+        "details": "V_S; B = 9",
+        "rule": "p ≤ 0.1",
+        "model": {"name": "sdt_digits"},
+    }
+    energy = {"share_of_blocks": interval, "share_of_network": interval, "spurious_mj": interval, "outside_share": 0.1}
+    summary = {
+        "command": f"spikeattn attend --images {HOSTILE}", "untrained": True, "networks": [network], "images": rows,
+        "energy": energy | {"images": spent}, "files": files, "skipped": [],
+    }  # fmt: skip
+    (folder / "summary.json").write_text(json.dumps(summary))
+    np.savez(folder / "attention.npz", images=np.array(names))
+    pd.DataFrame(rows).to_csv(folder / "attention.csv", index=False)
+    return folder
 
 
 @pytest.fixture

@@ -37,6 +37,63 @@
     });
   }
 
+  // Choose: one of several charts; without this script all of them are there.
+  document.documentElement.classList.add("js");
+  for (const select of document.querySelectorAll("[data-choose]")) {
+    const choose = () => {
+      for (const option of document.querySelectorAll(`[data-group="${select.dataset.choose}"]`)) {
+        option.classList.toggle("unchosen", option.dataset.option !== select.value);
+      }
+    };
+    select.addEventListener("change", choose);
+    choose();
+  }
+
+  // Look closer: the value of a mark under the pointer, or with the arrow keys on a chart.
+  const tip = document.createElement("div");
+  tip.className = "tip";
+  tip.setAttribute("role", "status");
+  tip.hidden = true;
+  document.body.append(tip);
+  const show = (mark, x, y) => {
+    tip.textContent = mark.dataset.tip;
+    tip.hidden = false;
+    const { width, height } = tip.getBoundingClientRect();
+    tip.style.left = `${Math.max(4, Math.min(x + 12, innerWidth - width - 8))}px`;
+    tip.style.top = `${y - height - 10 > 4 ? y - height - 10 : y + 18}px`;
+  };
+  const hide = () => {
+    tip.hidden = true;
+    for (const at of document.querySelectorAll(".mark.at")) at.classList.remove("at");
+  };
+  for (const title of document.querySelectorAll("svg .mark > title")) {
+    title.parentElement.dataset.tip = title.textContent;
+    title.remove();
+  }
+  for (const mark of document.querySelectorAll("[data-tip]")) {
+    mark.addEventListener("pointermove", (event) => show(mark, event.clientX, event.clientY));
+    mark.addEventListener("pointerleave", hide);
+  }
+  for (const chart of document.querySelectorAll("figure svg, .blocks, .pairs, .falls")) {
+    const marks = [...chart.querySelectorAll("[data-tip]")];
+    if (!marks.length) continue;
+    let at = -1;
+    chart.setAttribute("tabindex", "0");
+    chart.addEventListener("blur", hide);
+    chart.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+      if (event.key === "Escape") return hide();
+      if (!step) return;
+      event.preventDefault();
+      hide();
+      at = (at + step + (at < 0 && step < 0 ? 1 : 0) + marks.length) % marks.length;
+      marks[at].classList.add("at");
+      marks[at].scrollIntoView({ block: "nearest" });
+      const box = marks[at].getBoundingClientRect();
+      show(marks[at], box.x + box.width / 2, box.y);
+    });
+  }
+
   // Print: everything, also what is folded away on the screen.
   addEventListener("beforeprint", () => {
     for (const details of document.querySelectorAll("details")) details.open = true;

@@ -1,0 +1,146 @@
+"""What `spikeattn attend` found, read from its folder: pictures, a row per image, the energy spent on noise."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from spikeattn.errors import SpikeattnError
+from spikeattn.report.files import stems
+from spikeattn.report.numbers import joules, known, percent
+
+SUMMARY, ARRAYS, TABLE = "summary.json", "attention.npz", "attention.csv"
+UNBROKEN = "\u00a0"
+MOST, WIDE, COLOURS = 12, 760, 96  # pictures on a page, their width in pixels, colours of each
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A panel on the page: the image's name, what it shows in words, and its PNG as a data URI."""
+
+    name: str
+    text: str
+    uri: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """A folder of `spikeattn attend`, as far as the page shows it.
+
+    Attributes:
+        folder: as it was given.
+        summary: its summary.json.
+        pictures: of the first images that were drawn.
+        images: a row per network, image and layer, with the energies where they were measured.
+        tokens: attention.csv as it is, a row per token.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    pictures: tuple[Picture, ...]
+    images: pd.DataFrame
+    tokens: bytes
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the maps are of random weights."""
+        return bool(self.summary.get("untrained"))
+
+    @property
+    def networks(self) -> list[str]:
+        """Every network with how its maps were made and tested."""
+        return [f"{each['title']}: {each['details']}; significant: {each['rule']}" for each in self.summary["networks"]]
+
+    @property
+    def spurious(self) -> dict[str, str] | None:
+        """Energy spent on noise: shares with their intervals, and joules, as text; None where it was not measured."""
+        found = self.summary.get("energy")
+        if not found:
+            return None
+        texts = {key: _share(found[key]) for key in ("share_of_blocks", "share_of_network")}
+        outside = percent(found.get("outside_share"))
+        return texts | {"energy": joules(found["spurious_mj"]["value"]), "outside": outside}
+
+
+def read_gallery(folder: str | Path, model: str | None) -> Gallery:
+    """Read a folder that `spikeattn attend --out` wrote.
+
+    Args:
+        model: name of the network that the report is of; one of the folder's networks must have it.
+
+    Raises:
+        SpikeattnError: no such folder, not one of attend's, damaged files, or other networks.
+    """
+    folder = Path(folder)
+    try:
+        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        with np.load(folder / ARRAYS) as arrays:
+            ids = [str(name) for name in arrays["images"]]
+        tokens = (folder / TABLE).read_bytes()
+        images = _rows(summary)
+        names = [each["model"]["name"] for each in summary["networks"]]
+        files = set(summary["files"])
+    except OSError as error:
+        raise SpikeattnError(
+            f"--attention {folder}: {Path(error.filename or folder).name} cannot be read ({error.strerror}); give the "
+            "folder that `spikeattn attend --out` wrote"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise SpikeattnError(
+            f"--attention {folder}: {SUMMARY} or {ARRAYS} is damaged, or of another program ({error!r}); give the "
+            "folder that `spikeattn attend --out` wrote"
+        ) from error
+    if model not in names:
+        raise SpikeattnError(
+            f"--attention {folder} is of {' and '.join(map(str, names))}, and the run of {model}; give the attention "
+            "of the same model"
+        )
+    drawn = [
+        (name, f"panels/{stem}.png")
+        for name, stem in zip(ids, stems(ids), strict=True)
+        if f"panels/{stem}.png" in files and (folder / f"panels/{stem}.png").is_file()
+    ]
+    pictures = tuple(_picture(name, folder / file, images) for name, file in drawn[:MOST])
+    return Gallery(folder, summary, pictures, images, tokens)
+
+
+def _rows(summary: dict[str, Any]) -> pd.DataFrame:
+    images = pd.DataFrame(summary["images"])
+    energies = (summary.get("energy") or {}).get("images")
+    if not energies:
+        return images
+    first = summary["networks"][0]["title"]
+    spent = pd.DataFrame(energies).assign(model=first)
+    return images.merge(spent, on=["image", "model"], how="left", validate="many_to_one")
+
+
+def _picture(name: str, file: Path, images: pd.DataFrame) -> Picture:
+    row = images[images["image"] == name].iloc[0]
+    text = f"{name}: image, attention, significant tokens ({percent(row['significant'])}) and regularised attention"
+    if known(row.get("spurious_mj")) and row["blocks_mj"] > 0:
+        text += f"; {percent(row['spurious_mj'] / row['blocks_mj'], 0)} of {joules(row['blocks_mj'])} spent on noise"
+    with Image.open(file) as opened:
+        picture = opened.convert("RGB")
+    if picture.width > WIDE:
+        picture = picture.resize((WIDE, round(picture.height * WIDE / picture.width)), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    uri = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return Picture(name, text, uri, *picture.size)
+
+
+def _share(of: dict[str, Any]) -> str:
+    if of.get("low") is None or not known(of["low"]):
+        return percent(of["value"]).replace(" ", UNBROKEN)
+    limits = f"{percent(of['low']).removesuffix(' %')}, {percent(of['high'])}"
+    return f"{percent(of['value'])} [{limits}]".replace(" ", UNBROKEN)
