@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import spikeattn as sa
-from spikeattn.attention import attend as engine
+from spikeattn.attention import replicates as engine
 from spikeattn.attention.local_fdr import local_fdr
 from spikeattn.attention.nulls import draw_inputs
 from spikeattn.attention.significance import assess

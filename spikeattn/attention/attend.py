@@ -6,9 +6,7 @@ transformers. Replicates of all images are folded into batches; one forward pass
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,33 +16,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spikeattn.attention import linear_gelu
-from spikeattn.attention.families import (
-    SPIKE_DRIVEN,
-    Tap,
-    capture,
-    check_images,
-    embedding_replaced,
-    family_of,
-    ready,
-    taps_of,
-)
+from spikeattn.attention.families import SPIKE_DRIVEN, capture, check_images, family_of, ready, taps_of
 from spikeattn.attention.maps import attention_map
-from spikeattn.attention.nulls import NULLS, draw_inputs, draw_tokens, poisson_binomial
+from spikeattn.attention.nulls import NULLS, poisson_binomial
 from spikeattn.attention.regularize import regularize
+from spikeattn.attention.replicates import Passes, Statistic, lower, scores_of
 from spikeattn.attention.significance import Significance, assess, assess_distribution
 from spikeattn.attention.tokens import TokenCounts, token_counts
 from spikeattn.errors import SpikeattnError, unknown
-from spikeattn.models.ann import AnnTransformer
 from spikeattn.provenance import describe
 from spikeattn.version import __version__
 
 Floats = NDArray[np.float64]
-Statistic = Callable[[nn.Module, Tensor], Tensor]
-
-CPU_BATCH = (4, 32)  # replicates on a CPU: fewer leave it waiting for calls, more gain nothing
-CPU_CACHE = 12 * 2**20  # bytes that the widest layer of a batch may take there: ViT-S/16 is fastest with 8 images
-LIVE = 3  # times the largest input and output of a module: what one image occupies at the peak of a forward pass
 EXACT = ("Vhat_S", "V_S", "drive")
 
 
@@ -180,30 +163,15 @@ def attend(
     if len(numbers) != len(images):
         raise SpikeattnError(f"indices has {len(numbers)} entries for {len(images)} images")
     counted = token_counts(model, images, numbers, heads=heads) if tokens else None
-    if dtype is not None:
-        model = lower(model, dtype, images.device)
+    original, model = model, model if dtype is None else lower(model, dtype, images.device)
     if null == "exact":
         maps, found, axes = _exact(model, images if dtype is None else images.to(dtype), statistic, which)
         null_maps = None
     else:
-        passes = _Passes(model, statistic, which, dtype)
-        with _largest(model) as largest:
-            first = passes(images[:1])
-        batch = _batch_size(max(images[0].nbytes, *largest), memory, images.device)
-        observed = torch.cat([first, *(passes(part) for part in images[1:].split(batch) if len(part))])
-        if null == "patch" and patch is None:
-            patch = (images.shape[-2] // observed.shape[-2], images.shape[-1] // observed.shape[-1])
+        passes = Passes(model, statistic, which, dtype)
         options = {"seed": seed, "patch": patch, "std_factor": std_factor, "all_channels": all_channels}
-        pairs = [(image, replicate) for image in range(len(images)) for replicate in range(replicates)]
-        drawn = []
-        for start in range(0, len(pairs), batch):
-            part = pairs[start : start + batch]
-            if null == "token":
-                drawn.append(_on_tokens(model, images, part, numbers, seed, passes))
-            else:
-                drawn.append(passes(_inputs(null, images, part, numbers, options)))
-        maps, axes = observed.numpy(), passes.axes
-        null_maps = torch.cat(drawn).numpy().reshape(len(images), replicates, *maps.shape[1:])
+        scores, patch = scores_of(passes, images, null, replicates, numbers, memory, options, original)
+        maps, null_maps, axes = scores[:, 0].numpy(), scores[:, 1:].numpy(), passes.axes
         found = tuple(
             assess(one, replicated, estimator, unit=passes.unit, ties=ties, seed=seed + number)
             for number, of_image, null_of_image in zip(numbers, maps, null_maps, strict=True)
@@ -225,14 +193,6 @@ def attend(
         "torch": torch.__version__,
     }
     return Attention(maps, found, null_maps, tuple(images.shape[-2:]), settings, axes, counted)
-
-
-def lower(model: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Module:
-    """A copy of the model in another type; on a CPU that computes in bfloat16 its MLPs as one kernel each layer."""
-    model = copy.deepcopy(model).to(dtype)
-    if device.type == "cpu" and dtype == torch.bfloat16 and linear_gelu.available():
-        linear_gelu.fuse(model)
-    return model
 
 
 def _flat(maps: Floats, kept: int = 0) -> Floats:
@@ -257,108 +217,6 @@ def _check(null: str, replicates: int, memory: float, statistic: Any, which: dic
             "layer, heads and steps choose among the maps of `attention_map`; with a function as the statistic leave "
             "them out and let it give several maps of an image, [b, ..., h, w]"
         )
-
-
-class _Passes:
-    """Called with images it gives their scores [b, ..., h, w], float64 on the CPU.
-
-    `unit`, the value of one spike, and `axes` are known after the first pass.
-    """
-
-    def __init__(
-        self, model: nn.Module, statistic: str | Statistic | None, which: dict[str, Any], dtype: torch.dtype | None
-    ) -> None:
-        self.model, self.statistic, self.which, self.dtype = model, statistic, which, dtype
-        self.unit: float | None = None
-        self.axes: tuple[str, ...] | None = None
-
-    def __call__(self, batch: Tensor) -> Tensor:
-        batch = batch if self.dtype is None else batch.to(self.dtype)
-        if callable(self.statistic):
-            with torch.no_grad():  # not inference mode: the function may take gradients
-                scores = torch.as_tensor(self.statistic(self.model, batch))
-            axes = ("image", *(f"map{i}" for i in range(1, scores.dim() - 2)), "row", "column")
-        else:
-            found = attention_map(self.model, batch, self.statistic, **self.which)
-            scores, axes, self.unit = found.values, found.axes, found.unit
-        self.axes = axes if self.axes is None else self.axes
-        if scores.dim() < 3 or len(scores) != len(batch) or axes != self.axes:
-            raise SpikeattnError(
-                f"the statistic gave {list(scores.shape)} for {len(batch)} images; a map is [b, h, w], one per image"
-            )
-        if not torch.isfinite(scores).all():
-            raise SpikeattnError("the statistic gave NaN or infinite scores; look at the function that makes the maps")
-        return scores.detach().to("cpu", torch.float64)
-
-
-@contextmanager
-def _largest(model: nn.Module) -> Iterator[list[int]]:
-    """The bytes that every innermost module takes in and gives out, while the context lasts."""
-    sizes: list[int] = [0]
-
-    def measure(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        sizes.append(sum(x.nbytes for x in (*args, output) if isinstance(x, Tensor)))
-
-    handles = [m.register_forward_hook(measure) for m in model.modules() if not any(True for _ in m.children())]
-    try:
-        yield sizes
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _batch_size(largest: int, memory: float, device: torch.device) -> int:
-    """Replicates of one batch, from the most bytes at a module while one image passes."""
-    fits = max(1, int(memory * 2**30 / (LIVE * largest)))
-    if device.type != "cpu":
-        return fits
-    least, most = CPU_BATCH
-    return min(fits, most, max(least, CPU_CACHE // largest))
-
-
-def _inputs(
-    null: str, images: Tensor, pairs: list[tuple[int, int]], numbers: list[int], options: dict[str, Any]
-) -> Tensor:
-    wanted = {image: [r for i, r in pairs if i == image] for image in dict.fromkeys(i for i, _ in pairs)}
-    return torch.cat(
-        [draw_inputs(null, images[image], some, index=numbers[image], **options) for image, some in wanted.items()]
-    )
-
-
-def _on_tokens(
-    model: nn.Module,
-    images: Tensor,
-    pairs: list[tuple[int, int]],
-    numbers: list[int],
-    seed: int,
-    passes: _Passes,
-) -> Tensor:
-    """Scores on embedded tokens drawn with replacement: each image is embedded once a batch, the blocks run on all."""
-    if not hasattr(model, "patch_embed"):
-        raise SpikeattnError(f'null="token" draws from the output of patch_embed, which {type(model).__name__} lacks')
-    drawn = []
-    for image in dict.fromkeys(i for i, _ in pairs):
-        with ready(model), torch.inference_mode():
-            one = images[image : image + 1].to(next(model.parameters()).dtype)
-            (embedded,), grid, _ = capture(model, one, (Tap(model.patch_embed),))
-            some = [r for i, r in pairs if i == image]
-            positions = draw_tokens(grid[0] * grid[1], some, seed=seed, index=numbers[image])
-            drawn.append(_resampled(embedded, positions.to(embedded.device), isinstance(model, AnnTransformer)))
-    axis = 1 if drawn[0].dim() == 5 else 0
-    batch = torch.cat(drawn, axis)
-    with embedding_replaced(model, batch):
-        return passes(images[[i for i, _ in pairs]])
-
-
-def _resampled(embedded: Tensor, positions: Tensor, channels_first: bool) -> Tensor:
-    """Tokens of one image at `positions` [b, N]: [T, 1, D, h, w] -> [T, b, D, h, w], [1, D, h, w] or [1, ..., D]."""
-    if embedded.dim() == 5:
-        T, _, D, h, w = embedded.shape
-        return embedded.reshape(T, D, h * w)[:, :, positions].reshape(T, D, -1, h, w).transpose(1, 2).contiguous()
-    if channels_first:
-        _, D, h, w = embedded.shape
-        return embedded.reshape(D, h * w)[:, positions].reshape(D, -1, h, w).transpose(0, 1).contiguous()
-    return embedded.reshape(-1, embedded.shape[-1])[positions].reshape(-1, *embedded.shape[1:])
 
 
 def _exact(
