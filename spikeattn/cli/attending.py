@@ -75,7 +75,13 @@ def attend(
         "plus-one"
     ),
     ties: Annotated[str, typer.Option(metavar="NAME", help="Ties of spike counts: plain or random.")] = "plain",
-    method: Annotated[str, typer.Option(metavar="NAME", help="What is kept: p, q, lfdr, pi0 or soft.")] = "p",
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What is kept: p, q, lfdr, pi0 or soft. p does not control the false discovery rate, q does.",
+        ),
+    ] = "p",
     threshold: Annotated[
         float | None, typer.Option(metavar="SHARE", help="Of --method p, q and lfdr; 0.1 unless given.")
     ] = None,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ import torch
 from PIL import Image
 
 import spikeattn as sa
-from spikeattn.cli import app
+from spikeattn.cli import app, main
 from spikeattn.cli.fresh_folder import fresh_folder
 from spikeattn.errors import SpikeattnError
 from spikeattn.report.files import stems
@@ -22,6 +25,56 @@ QUICK = (*DIGITS, "--limit", 2, "--replicates", 12, "--device", "cpu")
 VIT = ("attend", "--model", "vit_tiny_patch16_224", "--model-arg", "img_size=32", "--model-arg", "depth=2")
 IMAGES = (*VIT, "--replicates", 8, "--out", "out", "--threads", 1, "--device", "cpu", "--images")
 NMNIST = Path(__file__).parents[3] / "shared/data/nmnist_sample"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that several tests look at: its output and its folder."""
+
+    code: int
+    text: str
+    err: str
+    out: Path
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        return dict(np.load(self.out / "attention.npz"))
+
+    @property
+    def summary(self) -> dict:
+        return json.loads((self.out / "summary.json").read_text())
+
+
+def finish(folder: Path, *arguments: object) -> Finished:
+    """Run a command in a folder."""
+    out, err, threads = io.StringIO(), io.StringIO(), torch.get_num_threads()
+    with contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main([str(argument) for argument in arguments])
+    torch.set_num_threads(threads)
+    return Finished(code, out.getvalue(), err.getvalue(), folder / "out")
+
+
+@pytest.fixture(scope="module")
+def digits(run, tmp_path_factory) -> Finished:
+    """Three digits with all there is: a picture, the energy of a run, planted noise."""
+    options = ("--limit", 3, "--pictures", 1, "--seed", 3, "--run", run, "--evaluate")
+    return finish(tmp_path_factory.mktemp("digits"), *QUICK, *options)
+
+
+@pytest.fixture(scope="module")
+def library() -> tuple[sa.Attention, torch.nn.Module, torch.Tensor]:
+    """The same from the library, with the model and its images."""
+    model = sa.create_model("sdt_digits", pretrained=True)
+    data = sa.open_dataset("digits", model)
+    images = torch.stack([data[i][0] for i in range(3)])
+    return sa.attend(model, images, "normal", 12, seed=3, layer="all"), model, images
+
+
+@pytest.fixture
+def svg_only(monkeypatch) -> None:
+    """Pictures are drawn once: two of their three formats are empty files."""
+    monkeypatch.setattr("spikeattn.cli.attention_files.to_pdf", lambda figure: b"")
+    monkeypatch.setattr("spikeattn.cli.attention_files.to_png", lambda figure, dpi: b"")
 
 
 @pytest.fixture
@@ -42,40 +95,40 @@ def files(out: Path) -> set[str]:
     return {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
 
 
-def test_numbers_and_pictures_are_those_of_the_library(spikeattn, tmp_path) -> None:
-    done = spikeattn(*QUICK, "--pictures", 1, "--seed", 3)
-    assert done.code == 0, done.err
-    assert done.out.splitlines()[0] == (
-        "sdt_digits: Vhat_S of block 2 of 2; null: normal, B = 12; plus-one p, 2 images"
+def test_pictures_and_tables_are_all_there(digits) -> None:
+    assert digits.code == 0, digits.err
+    assert digits.text.splitlines()[0] == (
+        "sdt_digits: Vhat_S of block 2 of 2; null: normal, B = 12; plus-one p, 3 images"
     )
-    assert "UNTRAINED" not in done.out
-    out = tmp_path / "out"
+    assert "UNTRAINED" not in digits.text
     pictures = {f"{folder}digits_11.{suffix}" for folder in ("panels/", "layers/") for suffix in ("svg", "pdf", "png")}
     overview = {f"overview.{suffix}" for suffix in ("svg", "pdf", "png")}
-    tables = {"attention.npz", "attention.csv", "layers.csv", "summary.json"}
-    assert files(out) == pictures | overview | tables
-    model = sa.create_model("sdt_digits", pretrained=True)
-    data = sa.open_dataset("digits", model)
-    expected = sa.attend(model, torch.stack([data[0][0], data[1][0]]), "normal", 12, seed=3)
-    arrays = np.load(out / "attention.npz")
+    tables = {"attention.npz", "attention.csv", "layers.csv", "summary.json", "energy.csv", "evaluation.csv"}
+    assert files(digits.out) == pictures | overview | tables == set(digits.summary["files"])
+    for suffix, start in (("svg", b"<?xml"), ("pdf", b"%PDF"), ("png", b"\x89PNG")):
+        assert (digits.out / f"overview.{suffix}").read_bytes().startswith(start)
+    assert digits.summary["command"].startswith("spikeattn attend --model sdt_digits --pretrained")
+    assert digits.summary["networks"][0]["model"]["sha256"]
+
+
+def test_numbers_are_those_of_the_library(digits, library) -> None:
+    expected, model, images = library
+    arrays = digits.arrays
     for name in ("maps", "z", "p", "q", "lfdr"):
-        assert np.allclose(arrays[name][:, 0], getattr(expected, name), atol=1e-9), name
+        assert np.allclose(arrays[name], getattr(expected, name), atol=1e-9), name
     for method in ("p", "q", "lfdr", "pi0", "soft"):
-        assert np.allclose(arrays[f"regularized_{method}"][:, 0], expected.regularized(method))
-    assert np.allclose(arrays["null_mean"][:, 0], expected.null_maps.mean(1))
-    steps = sa.attention_map(model, data[0][0][None], layer="all", steps="each").values[0]
+        assert np.allclose(arrays[f"regularized_{method}"], expected.regularized(method))
+    assert np.allclose(arrays["null_mean"], expected.null_maps.mean(1))
+    steps = sa.attention_map(model, images[:1], layer="all", steps="each").values[0]
     assert np.allclose(arrays["grid"][0, :, :-1], steps)
     assert arrays["grid_columns"].tolist() == ["t = 1", "t = 2", "t = 3", "t = 4", "mean"]
-    table = pd.read_csv(out / "attention.csv")
-    row = table[(table["image"] == data.id(1)) & (table["row"] == 3) & (table["column"] == 5)]
-    assert row["score"].item() == pytest.approx(expected.maps[1, 3, 5])
-    assert row["p"].item() == pytest.approx(expected.p[1, 3, 5])
-    summary = json.loads((out / "summary.json").read_text())
-    assert summary["command"].startswith("spikeattn attend --model sdt_digits --pretrained")
-    kept = (expected.p[0] <= 0.1) & (expected.z[0] >= 0)
-    assert summary["images"][0]["significant"] == pytest.approx(kept.mean())
-    assert set(summary["files"]) == files(out)
-    assert summary["networks"][0]["model"]["sha256"]
+    table = pd.read_csv(digits.out / "attention.csv")
+    row = table[(table["image"] == arrays["images"][1]) & (table["row"] == 3) & (table["column"] == 5)]
+    assert row["score"].tolist() == pytest.approx(expected.maps[1, :, 3, 5].tolist())
+    assert row["p"].tolist() == pytest.approx(expected.p[1, :, 3, 5].tolist())
+    for layer in (0, 1):
+        kept = (expected.p[0, layer] <= 0.1) & (expected.z[0, layer] >= 0)
+        assert digits.summary["images"][layer]["significant"] == pytest.approx(kept.mean())
 
 
 def test_json_is_all_there_is_and_a_result_is_never_overwritten(spikeattn, tmp_path) -> None:
@@ -84,6 +137,7 @@ def test_json_is_all_there_is_and_a_result_is_never_overwritten(spikeattn, tmp_p
     assert record["result"] == "out"
     assert [row["layer"] for row in record["images"]] == [0, 1, 0, 1]
     before = files(tmp_path / "out")
+    assert before == {"attention.npz", "attention.csv", "layers.csv", "summary.json"}
     again = spikeattn(*QUICK, "--pictures", 0)
     assert (again.code, again.error) == (
         app.FAILED,
@@ -92,14 +146,16 @@ def test_json_is_all_there_is_and_a_result_is_never_overwritten(spikeattn, tmp_p
     assert files(tmp_path / "out") == before
 
 
-def test_the_limit_does_not_change_an_image(spikeattn, tmp_path) -> None:
-    for limit, out in ((1, "one"), (2, "two")):
-        assert spikeattn(*QUICK, "--limit", limit, "--out", out, "--pictures", 0).code == 0
-    one, two = (np.load(tmp_path / out / "attention.npz") for out in ("one", "two"))
-    assert np.array_equal(one["z"][0], two["z"][0])
+def test_neither_limit_nor_other_layers_change_an_image(digits, spikeattn, tmp_path) -> None:
+    done = spikeattn(*QUICK, "--limit", 1, "--pictures", 0, "--seed", 3)
+    assert done.code == 0, done.err
+    one = np.load(tmp_path / "out/attention.npz")
+    assert one["z"].shape == (1, 1, 8, 8)  # the last layer alone
+    for name in ("maps", "z", "p"):
+        assert np.array_equal(one[name][0, 0], digits.arrays[name][0, -1]), name
 
 
-def test_two_networks_stand_beside_each_other(spikeattn, tmp_path) -> None:
+def test_two_networks_stand_beside_each_other(spikeattn, svg_only, tmp_path) -> None:
     done = spikeattn(*QUICK, "--limit", 1, "--against", "twin", "--calibrate")
     assert done.code == 0, done.err
     assert "UNTRAINED ann_digits: received of block 2 of 2" in done.out
@@ -115,7 +171,7 @@ def test_two_networks_stand_beside_each_other(spikeattn, tmp_path) -> None:
     assert json.loads((out / "summary.json").read_text())["agreement"][0]["image"] == "digits/11"
 
 
-def test_images_are_files_and_folders_and_what_is_corrupt_is_named(spikeattn, photos, tmp_path) -> None:
+def test_images_are_files_and_folders_and_what_is_corrupt_is_named(spikeattn, svg_only, photos, tmp_path) -> None:
     done = spikeattn(*IMAGES, photos, photos / "notes.txt", "--pictures", 1)
     assert done.code == 0, done.err
     assert "UNTRAINED vit_tiny_patch16_224: cls of block 2 of 2" in done.out
@@ -130,45 +186,40 @@ def test_images_are_files_and_folders_and_what_is_corrupt_is_named(spikeattn, ph
     assert str(tmp_path) not in (tmp_path / "out/attention.csv").read_text()
 
 
-def test_noise_squares_are_measured(spikeattn, tmp_path) -> None:
-    done = spikeattn(*QUICK, "--limit", 3, "--evaluate", "--pictures", 0)
-    assert done.code == 0, done.err
-    lines = done.out.splitlines()
+def test_noise_squares_are_measured(digits, library) -> None:
+    lines = digits.text.splitlines()
     head = next(i for i, line in enumerate(lines) if line.startswith("squares of noise"))
     assert lines[head + 2].split()[:2] == ["method", "D"]
     assert {line.split()[0] for line in lines[head + 3 : head + 7]} == {"p", "lfdr", "pi0", "soft"}
-    model = sa.create_model("sdt_digits", pretrained=True)
-    images = torch.stack([sa.open_dataset("digits", model)[i][0] for i in range(3)])
-    expected = sa.evaluate_regularization(model, images, "normal", 12, seed=0)
-    table = json.loads((tmp_path / "out/summary.json").read_text())["evaluation"]
-    for row in table:
+    _, model, images = library
+    expected = sa.evaluate_regularization(model, images, "normal", 12, seed=3)
+    for row in digits.summary["evaluation"]:
         assert row["D"] == pytest.approx(expected.D[row["method"]])
-    rows = pd.read_csv(tmp_path / "out/evaluation.csv")
+    rows = pd.read_csv(digits.out / "evaluation.csv")
     assert np.allclose(rows["percentile_before"], expected.frame["percentile_before"])
-    assert rows["image"].iloc[1] == "digits/23" or rows["image"].nunique() == 3
+    assert set(rows["image"]) <= set(digits.arrays["images"]) and rows["image"].nunique() > 1
 
 
-def test_energy_on_noise_joins_a_run(spikeattn, run, tmp_path) -> None:
-    done = spikeattn(*QUICK, "--run", run, "--pictures", 1)
-    assert done.code == 0, done.err
-    assert "of the blocks' energy goes to tokens that are no more than noise" in done.out
-    arrays = np.load(tmp_path / "out/attention.npz")
-    energy = pd.read_csv(tmp_path / "out/energy.csv")
-    assert arrays["energy_mj"].shape == arrays["spurious_mj"].shape == (2, 2, 8, 8)
+def test_energy_on_noise_joins_a_run(digits) -> None:
+    assert "of the blocks' energy goes to tokens that are no more than noise" in digits.text
+    arrays, energy = digits.arrays, pd.read_csv(digits.out / "energy.csv")
+    assert arrays["energy_mj"].shape == arrays["spurious_mj"].shape == (3, 2, 8, 8)
     assert arrays["energy_mj"].sum() == pytest.approx(energy["energy_mj"].sum())
     assert arrays["spurious_mj"].sum() == pytest.approx(energy["spurious_mj"].sum())
-    record = json.loads((tmp_path / "out/summary.json").read_text())["energy"]
+    record = digits.summary["energy"]
     assert record["share_of_blocks"]["value"] == pytest.approx(arrays["spurious_mj"].sum() / arrays["energy_mj"].sum())
-    noise = (arrays["p"] > 0.1) * arrays["energy_mj"]
-    assert arrays["spurious_mj"] == pytest.approx(noise)
-    assert "nJ per token" in (tmp_path / "out/panels/digits_11.svg").read_text()
+    assert arrays["spurious_mj"] == pytest.approx((arrays["p"] > 0.1) * arrays["energy_mj"])
+    assert "nJ per token" in (digits.out / "panels/digits_11.svg").read_text()
+
+
+def test_a_run_must_be_of_the_same_model_and_images(spikeattn, run) -> None:
     wrong = spikeattn("attend", "--model", "vit_digits", "--data", "digits", "--out", "other", "--run", run)
     assert "is of sdt_digits and --model is vit_digits; give the run of the same model" in wrong.error
     beyond = spikeattn(*QUICK, "--limit", 45, "--run", run, "--out", "far", "--replicates", 1, "--pictures", 0)
     assert "the run holds no counts of 5 of the images" in beyond.error
 
 
-def test_events_are_tested_against_events(spikeattn, tmp_path) -> None:
+def test_events_are_tested_against_events(spikeattn, svg_only, tmp_path) -> None:
     small = [f"--model-arg={pair}" for pair in ("in_chans=2", "embed_dim=32", "num_heads=4")]
     data = ("--data", "digits-events", "--limit", 1, "--replicates", 5, "--out", "out", "--time-steps", 2)
     command = ("attend", "--model", "sdt_digits", *small, "--calibrate", *data, "--threads", 1)
@@ -204,7 +255,7 @@ def test_a_silent_network_calls_nothing_and_says_so(spikeattn, tmp_path) -> None
 
 
 def test_one_token_is_never_significant(spikeattn, photos) -> None:
-    done = spikeattn(*IMAGES, photos / "cat.png", "--model-arg", "img_size=16")
+    done = spikeattn(*IMAGES, photos / "cat.png", "--model-arg", "img_size=16", "--pictures", 0)
     assert done.code == 0, done.err
     assert "warning: cat.png: the map has one token: no token is called" in done.err
     assert "0.0 %" in done.out
@@ -278,7 +329,7 @@ def test_a_map_with_nan_names_the_image(spikeattn, photos, tmp_path, monkeypatch
     def broken(*arguments, **options):
         raise SpikeattnError("the cls map holds NaN or infinite scores: the model's activations overflow")
 
-    monkeypatch.setattr("spikeattn.attention.attend.attention_map", broken)
+    monkeypatch.setattr("spikeattn.attention.replicates.attention_map", broken)
     done = spikeattn(*IMAGES, photos / "cat.png")
     assert done.code == app.FAILED
     assert done.error == ("error: cat.png: the cls map holds NaN or infinite scores: the model's activations overflow")
@@ -340,7 +391,8 @@ def test_names_of_files_are_safe_and_each_once() -> None:
     ]  # fmt: skip
 
 
-def test_help_shows_examples(spikeattn) -> None:
+def test_help_shows_examples_and_what_p_is_not(spikeattn) -> None:
     done = spikeattn("attend", "--help")
     assert done.code == 0
+    assert "p does not control the false discovery rate, q does" in " ".join(done.out.replace("│", " ").split())
     assert "spikeattn attend --model sdt_digits --pretrained --data digits" in done.out
