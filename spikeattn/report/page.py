@@ -24,10 +24,11 @@ from spikeattn.report.drawing import inline, to_png, to_svg
 from spikeattn.report.figures import block_bars, energy_bars, time_lines
 from spikeattn.report.gallery import read_gallery
 from spikeattn.report.heatmap import rate_heatmap
+from spikeattn.report.paper import paper_files
 from spikeattn.report.settings_sheets import price_table, switch_table
 from spikeattn.report.sweep_figure import sweep_figure
 from spikeattn.report.tables import block_energy, caption, rate_table
-from spikeattn.report.typeset import paper_html, standalone, to_latex
+from spikeattn.report.typeset import paper_html, to_latex
 
 if TYPE_CHECKING:
     from spikeattn.results import Profile
@@ -104,7 +105,6 @@ def write_report(
     said |= {name: caption(profile, content.TABLES[name]) for name in shown if name in content.TABLES}
     written: dict[str, str | bytes] = {name: _csv(frame, profile) for name, frame in tables.items()}
     latex = {name: to_latex(frame, said[name], f"tab:{name}") for name, frame in shown.items()}
-    written["table.tex"] = standalone([latex["rates"], latex["energy"]])
     written["summary.json"] = _json(summary | {"provenance": _provenance(profile, energy)})
 
     note = "UNTRAINED model: the weights are random" if profile.untrained else ""
@@ -119,6 +119,7 @@ def write_report(
     vectors = {name: to_svg(figure) for name, figure in drawn.items()}
     written |= {f"figures/{name}.svg": svg for name, svg in vectors.items()}
     written |= {f"figures/{name}.png": to_png(figure) for name, figure in drawn.items()}
+    written |= paper_files(profile, rates, table, energy, summary, analyses.comparison, drawn)
 
     page = content.page(profile, summary, shown, analyses, gallery, command)
     page |= {"blocks": bars.architecture(blocks)}

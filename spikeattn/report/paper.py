@@ -28,7 +28,7 @@ _CAPTIONS = {
     "over_time": "Accuracy and mean firing rate if the network had stopped after each time step.",
     "sweep": "Energy beside the ANN, break-even rate, and energy against the firing rate; arithmetic only.",
 }
-_MAIN = r"""% Sets everything that this folder holds for a paper: pdflatex main, bibtex main, pdflatex main twice.
+_MAIN = r"""%% Sets everything that this folder holds for a paper: pdflatex main, bibtex main, pdflatex main twice.
 \documentclass[10pt]{article}
 \usepackage[T1]{fontenc}\IfFileExists{lmodern.sty}{\usepackage{lmodern}}{}
 \usepackage[margin=2.4cm]{geometry}\usepackage{booktabs,longtable,siunitx,graphicx}
@@ -37,6 +37,7 @@ _MAIN = r"""% Sets everything that this folder holds for a paper: pdflatex main,
 \section*{Methods}
 \input{methods}
 \section*{Results}
+Tables~\ref{tab:rates}%s and the figures show them.
 \input{table}
 %s
 \bibliographystyle{plain}
@@ -64,13 +65,15 @@ def paper_files(
         figures: of the report, by name; laid out anew here, so they must be saved in other formats before.
     """
     tables = [rates_latex(table), models_latex(models_of([(profile, energy, summary)]))]
+    named = r" and~\ref{tab:models}"
     if comparison is not None:
         tables.append(parts_latex(part_table(comparison)))
+        named = r", \ref{tab:models} and~\ref{tab:parts}"
     said = methods.methods(profile, rates, energy, comparison)
     pictures = {f"figures/{name}.pdf": to_pdf(figure, _WIDTHS.get(name, PAGE)) for name, figure in figures.items()}
     written: dict[str, str | bytes] = {
         "table.tex": document(tables),
-        "main.tex": _MAIN.replace("%s", "\n".join(map(_figure, figures))),
+        "main.tex": _MAIN % (named, "\n".join(map(_figure, figures))),
         "methods.tex": methods.to_tex(said),
         "methods.md": methods.to_md(said),
         "references.bib": bibliography(methods.keys_of(said)),
@@ -79,19 +82,35 @@ def paper_files(
 
 
 def to_pdf(figure: Figure, width: float = COLUMN) -> bytes:
-    """The figure as a PDF with its fonts in it (TrueType), laid out anew at a width in inches, with text of 8 pt.
+    """The figure as a PDF with its fonts in it (TrueType), laid out anew at a width of so many inches at most.
 
-    The same numbers give the same bytes.
+    Letters keep their size. The same numbers give the same bytes.
     """
     buffer = io.BytesIO()
     with figure_style():
         old, height = figure.get_size_inches()
-        figure.set_size_inches(width, height if old <= width * 1.7 else height * width / old * 1.2)
+        width = min(width, old)
+        figure.set_size_inches(width, height)
+        _fit_legends(figure, width)
         figure.set_layout_engine("constrained")
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         figure.savefig(buffer, format="pdf", metadata={"CreationDate": None, "Creator": "spikeattn", "Producer": None})
     return buffer.getvalue()
+
+
+def _fit_legends(figure: Figure, width: float) -> None:
+    """Break a legend that is wider than the figure into rows."""
+    for legend in list(figure.legends):
+        needed = legend.get_window_extent().width / figure.dpi
+        if needed > width:
+            handles, labels = legend.legend_handles, [text.get_text() for text in legend.get_texts()]
+            columns = max(int(len(labels) * width / needed * 0.9), 1)
+            legend.remove()
+            figure.legend(
+                handles, labels, loc="outside upper left", ncols=columns, fontsize=8, handlelength=1, handleheight=1,
+                columnspacing=1.3, handletextpad=0.5,
+            )  # fmt: skip
 
 
 def _figure(name: str) -> str:

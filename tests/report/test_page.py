@@ -19,7 +19,8 @@ from .conftest import HOSTILE
 FIGURES = ("firing_rates", "energy_by_part", "energy_by_block", "over_time", "sweep")
 FILES = {"rates.csv", "rate_table.csv", "operations.csv", "energy.csv", "over_time.csv", "table.tex", "summary.json"}
 FILES |= {"comparison.csv", "waterfall.csv", "sweep.csv", "prices.csv", "switches.csv"}
-FILES |= {"report.html", *(f"figures/{name}.{kind}" for name in FIGURES for kind in ("svg", "png"))}
+FILES |= {"report.html", *(f"figures/{name}.{kind}" for name in FIGURES for kind in ("svg", "png", "pdf"))}
+FILES |= {"main.tex", "methods.tex", "methods.md", "references.bib"}
 
 
 class Page(HTMLParser):
@@ -166,8 +167,8 @@ def test_downloads_equal_the_files(html, report):
     assert names == set(downloads)
     for name in [n for n in downloads if n.endswith(".csv")]:
         assert downloads[name] == report.files[name].read_text()
-    latex = report.files["table.tex"].read_text()
-    assert downloads["rates.tex"] in latex and downloads["energy.tex"] in latex and "UNTRAINED" in latex
+    latex = downloads["rates.tex"] + downloads["energy.tex"]
+    assert r"\label{tab:rates}" in latex and r"\label{tab:energy}" in latex
 
 
 def test_names_cannot_break_out(foreign, tmp_path):
