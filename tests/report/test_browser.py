@@ -77,7 +77,7 @@ pytestmark = pytest.mark.skipif(shutil.which("chromium") is None, reason="chromi
 def browse(page, tmp_path, *options: str) -> tuple[str, str]:
     """DOM and log of a page opened from disk, without a network."""
     flags = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
-    flags += " --disable-component-update --enable-logging=stderr --virtual-time-budget=3000 --window-size=1366,900"
+    flags += " --disable-component-update --enable-logging=stderr --virtual-time-budget=30000 --window-size=1366,900"
     command = ["chromium", *flags.split(), f"--user-data-dir={tmp_path / 'user'}", *options, page.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     return done.stdout, done.stderr
