@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spikeattn.cli.options import Json, Run, Verbose
-from spikeattn.cli.output import note, print_json
+from spikeattn.cli.options import Json, Run, Verbose, WrongCommandLine
+from spikeattn.cli.output import note, print_json, to_json, write_file
 from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def verify(
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:N or auto.")] = "auto",
     batches: Annotated[int, typer.Option(metavar="N", help="Batches to run again; 0: check the files alone.")] = 3,
     seed: Annotated[int, typer.Option(metavar="S", help="Which batches.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the checks there, as .json.")] = None,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -33,11 +34,18 @@ def verify(
     The count table is compared with its checksum and with the ledger; then the model and the data are opened as the
     run's own command line says, and some of its batches are run once more: every count must be the same. Where the
     device or versions are others than the run's, numbers may move; that is said and is no failure.
+
+    \b
+    Examples:
+      spikeattn verify runs/8_512
+      spikeattn verify runs/8_512 --checkpoint weights/8_512.pth.tar --data imagenet:/data/imagenet --batches 10
     """
     from spikeattn.results import Profile
     from spikeattn.verify import FAILED
     from spikeattn.verify import verify as check
 
+    if out is not None and out.suffix != ".json":
+        raise WrongCommandLine(f"--out {out}: the checks are written as .json")
     ledger = Profile.load(run).ledger
     net, loader, why = None, None, "--batches 0"
     if batches > 0:
@@ -46,9 +54,12 @@ def verify(
         except SpikeattnError as error:
             why = str(error)
     done = check(run, net, loader, batches, seed)
+    checks = [{"name": c.name, "result": c.result, "detail": c.detail} for c in done.checks]
+    record = {"run": str(run), "passed": done.passed, "checks": checks}
+    if out is not None:
+        write_file(out, to_json(record).encode())
     if as_json:
-        checks = [{"name": c.name, "result": c.result, "detail": c.detail} for c in done.checks]
-        print_json({"run": str(run), "passed": done.passed, "checks": checks})
+        print_json(record)
     else:
         for entry in done.checks:
             typer.echo(f"{entry.result:<9} {entry.name:<8} {entry.detail}")

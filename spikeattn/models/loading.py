@@ -25,14 +25,8 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
     missing = [key for key in wanted if key not in given]
     unexpected = [key for key in given if key not in wanted]
     misshaped = [key for key in wanted if key in given and given[key].shape != wanted[key].shape]
-    for key in wanted.keys() & given.keys():
-        if given[key].is_floating_point() != wanted[key].is_floating_point() or given[key].is_complex():
-            dtype, needed = (str(x.dtype).removeprefix("torch.") for x in (given[key], wanted[key]))
-            raise SpikeattnError(
-                f"checkpoint {checkpoint.path}: {key} is stored as {dtype} where the model needs {needed}; "
-                "quantised or otherwise coded weights must be converted back to floating-point numbers first"
-            )
     if not (missing or unexpected or misshaped):
+        _check_types(checkpoint, wanted)
         model.load_state_dict(given, strict=True)
         return
     where = (
@@ -55,6 +49,18 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
         _advice(given, getattr(model, "config", {})),
     ]
     raise SpikeattnError(f"{where} does not fit the model: " + "; ".join(fact for fact in facts if fact))
+
+
+def _check_types(checkpoint: Checkpoint, wanted: Mapping[str, Tensor]) -> None:
+    """Numbers where the model has numbers; a counter of batches that was cast along with the weights is a counter."""
+    for key, tensor in wanted.items():
+        given = checkpoint.state_dict[key]
+        if given.is_complex() or (tensor.is_floating_point() and not given.is_floating_point()):
+            dtype, needed = (str(x.dtype).removeprefix("torch.") for x in (given, tensor))
+            raise SpikeattnError(
+                f"checkpoint {checkpoint.path}: {key} is stored as {dtype} where the model needs {needed}; "
+                "quantised or otherwise coded weights must be converted back to floating-point numbers first"
+            )
 
 
 def arguments_of(state: Mapping[str, Tensor]) -> dict[str, Any] | None:

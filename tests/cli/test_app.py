@@ -85,7 +85,7 @@ def test_a_wrong_command_line(spikeattn, arguments, message) -> None:
     ],
 )
 def test_what_goes_wrong_below(spikeattn, monkeypatch, raised, code, said) -> None:
-    def fails(out):
+    def fails(*arguments):
         raise raised
 
     monkeypatch.setattr(reporting, "_demo", fails)
