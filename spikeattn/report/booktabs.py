@@ -39,7 +39,7 @@ class Field:
             places = max((len(after or "") for _, after in found), default=0)
             return f"S[table-format={whole}{f'.{places}' if places else ''}]"
         if self.kind == "code" and max(map(_shown, self.cells), default=0) > LONGEST_NAME:
-            return r">{\raggedright\arraybackslash}p{4.2cm}"
+            return r">{\raggedright\arraybackslash}p{4.6cm}"
         return "r" if self.kind == "interval" else "l"
 
     def cell(self, row: int) -> str:

@@ -24,8 +24,8 @@ from spikeattn.report.typeset import escape_latex, paper_latex
 if TYPE_CHECKING:
     from spikeattn.results import Profile
 
-# Widths in points at \scriptsize, measured on typeset pages: text, a letter, a step, the average with its interval.
-TEXT, LETTER, STEP, AVERAGE = 460.0, 3.75, 28.0, 92.0
+# Widths in points at \scriptsize: text, a letter, a step, one with a power of ten, the average with its interval.
+TEXT, LETTER, STEP, POWER, AVERAGE = 460.0, 3.75, 28.0, 36.0, 100.0
 _FAMILIES = {"SpikeDrivenTransformer": "Spike-driven Transformer"}
 _ROLES = {"total": "Total", "QKV + attention": "QKV and attention"}
 MARKS = {
@@ -114,7 +114,8 @@ def rates_latex(rates: pd.DataFrame) -> str:
     shown = [rates["part"], rates["module"], rates["tensor"]] if named else []
     letters = sum(column.str.len().max() for column in shown) + min(rates["code"].str.len().max(), LONGEST_NAME)
     room = TEXT - LETTER * letters - 6 * (len(shown) + 1) - AVERAGE
-    each = max(int(room // STEP), 1)
+    powers = any("e" in rate(value) for value in rates[[*steps, "average"]].to_numpy(float).ravel())
+    each = max(int((room - POWER + STEP) // POWER) if powers else int(room // STEP), 1)
     count = -(-len(steps) // each)
     share = -(-len(steps) // count)
     panels = []
