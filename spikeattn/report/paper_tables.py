@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from spikeattn.results import Profile
 
 # Widths in points at \scriptsize: text, a letter, a step, one with a power of ten, the average with its interval.
-TEXT, LETTER, STEP, POWER, AVERAGE = 460.0, 3.75, 28.0, 36.0, 100.0
+TEXT, LETTER, STEP, POWER, AVERAGE = 460.0, 3.75, 28.0, 36.0, 92.0
 _FAMILIES = {"SpikeDrivenTransformer": "Spike-driven Transformer"}
 _ROLES = {"total": "Total", "QKV + attention": "QKV and attention"}
 MARKS = {
@@ -114,8 +114,8 @@ def rates_latex(rates: pd.DataFrame) -> str:
     shown = [rates["part"], rates["module"], rates["tensor"]] if named else []
     letters = sum(column.str.len().max() for column in shown) + min(rates["code"].str.len().max(), LONGEST_NAME)
     room = TEXT - LETTER * letters - 6 * (len(shown) + 1) - AVERAGE
-    powers = any("e" in rate(value) for value in rates[[*steps, "average"]].to_numpy(float).ravel())
-    each = max(int((room - POWER + STEP) // POWER) if powers else int(room // STEP), 1)
+    widths = [POWER if any("e" in rate(value) for value in rates[step]) else STEP for step in steps]
+    each = len(steps) if sum(widths) <= room else max(int(room // max(widths)), 1)
     count = -(-len(steps) // each)
     share = -(-len(steps) // count)
     panels = []
