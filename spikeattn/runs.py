@@ -87,6 +87,8 @@ def profile(
             images influence each other, another rank that failed.
     """
     shard, ranks = Shard.parse(shard) if isinstance(shard, str) else shard, ranks or Ranks()
+    if not save_every >= 0:
+        raise SpikeattnError(f"save_every is {save_every}; give the seconds between parts, 0 or more")
     if out is None and (resume or shard != WHOLE or ranks.size > 1):
         raise SpikeattnError("resume, shards and ranks need the folder of the run: give out=")
     if not isinstance(model, nn.Module):

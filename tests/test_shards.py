@@ -102,8 +102,15 @@ def test_what_does_not_belong_together_is_refused(made: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize("text", ["", "3", "3/3", "a/2", "-1/2", "1/0", "1/2/3"])
 def test_shards_that_cannot_be(text: str) -> None:
-    with pytest.raises(SpikeattnError, match="give i/n"):
+    with pytest.raises(SpikeattnError, match=r"give i/n with i from 0 to n-1, such as 0/(\d) to \d/\1"):
         Shard.parse(text)
+
+
+def test_seconds_between_parts_are_not_negative() -> None:
+    model, loader = digits()
+    for seconds in (-1, float("nan")):
+        with pytest.raises(SpikeattnError, match="give the seconds between parts"):
+            sa.profile(model, loader, save_every=seconds)
 
 
 def test_a_shard_resumes_only_as_itself_and_needs_a_batch(made: Path, tmp_path: Path) -> None:

@@ -46,6 +46,8 @@ def verify(
 
     if out is not None and out.suffix != ".json":
         raise WrongCommandLine(f"--out {out}: the checks are written as .json")
+    if batches < 0:
+        raise WrongCommandLine(f"--batches {batches}: give a whole number from 0; 0 checks the files alone")
     ledger = Profile.load(run).ledger
     net, loader, why = None, None, "--batches 0"
     if batches > 0:

@@ -19,8 +19,8 @@ class Shard:
         """A shard from "i/n", with i from 0 to n-1."""
         index, slash, of = text.partition("/")
         if not (slash and index.isdecimal() and of.isdecimal() and int(index) < int(of)):
-            last = f"{int(of) - 1}/{of}" if of.isdecimal() and int(of) > 0 else "3/4"
-            raise SpikeattnError(f"shard {text!r}: give i/n with i from 0 to n-1, such as 0/{of or 4} to {last}")
+            n = int(of) if of.isdecimal() and int(of) > 0 else 4
+            raise SpikeattnError(f"shard {text!r}: give i/n with i from 0 to n-1, such as 0/{n} to {n - 1}/{n}")
         return cls(int(index), int(of))
 
     def __str__(self) -> str:

@@ -84,6 +84,8 @@ def test_a_changed_table_does_not_stand_the_check(spikeattn, run) -> None:
 
 
 def test_a_run_whose_data_are_gone_is_checked_as_far_as_it_goes(spikeattn, run) -> None:
+    wrong = spikeattn("verify", run, "--batches", -1)
+    assert wrong.code == 2 and "--batches -1: give a whole number from 0" in wrong.err
     assert spikeattn("verify", run, "--data", "folder:nowhere").code == 0
     assert "no batch was run again: nowhere does not exist" in spikeattn("verify", run, "--data", "folder:nowhere").err
 
