@@ -21,6 +21,7 @@ from spikeattn.models import fast
 from spikeattn.provenance import describe, device_of, provenance_of
 from spikeattn.recording import neurons as nodes
 from spikeattn.recording.counts import batch_table
+from spikeattn.recording.examine import Forward, call_model, plan
 from spikeattn.recording.folder import RunFolder
 from spikeattn.recording.ledger import Ledger
 from spikeattn.recording.origins import tensors_in
@@ -28,7 +29,7 @@ from spikeattn.recording.parts import Part, PartWriter, origin
 from spikeattn.recording.probe import probe
 from spikeattn.recording.recorder import Recorder
 from spikeattn.recording.tally import Sent
-from spikeattn.recording.taps import Forward, Plan, call_model, plan
+from spikeattn.recording.taps import Plan
 from spikeattn.results import Profile
 from spikeattn.watch import Bar
 

@@ -18,8 +18,8 @@ from spikeattn.attention.families import capture, check_images, family_of
 from spikeattn.attention.token_taps import Layouts, Unsigned, Watch, smallest
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.recording import neurons as nodes
+from spikeattn.recording.examine import plan
 from spikeattn.recording.recorder import Recorder
-from spikeattn.recording.taps import plan
 
 
 @dataclass(frozen=True, eq=False)

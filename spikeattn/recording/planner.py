@@ -22,7 +22,7 @@ from spikeattn.recording.trace import Trace
 
 
 class Planner:
-    """Builds a Plan from two traces; see `taps.plan` for the arguments. `kept` names state that survives a reset."""
+    """Builds a Plan from two traces; see `examine.plan` for the arguments. `kept` names state that survives a reset."""
 
     def __init__(
         self, neurons: Mapping[str, nn.Module], one: Trace, two: Trace, names: Mapping[str, Any],

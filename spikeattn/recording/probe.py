@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from spikeattn.errors import SpikeattnError
 from spikeattn.recording import neurons as nodes
+from spikeattn.recording.examine import Forward
 from spikeattn.recording.origins import tensors_in
 from spikeattn.recording.recorder import Recorder
-from spikeattn.recording.taps import Forward, Plan, Tap
+from spikeattn.recording.taps import Plan, Tap
 
 Key = tuple[str, str]  # (measure, name)
 

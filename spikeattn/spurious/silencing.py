@@ -31,8 +31,8 @@ from spikeattn.models.spike_driven import SpikeDrivenTransformer
 from spikeattn.provenance import device_of
 from spikeattn.recording import neurons as nodes
 from spikeattn.recording.counts import Counts, batch_table, merge
+from spikeattn.recording.examine import plan
 from spikeattn.recording.recorder import Recorder
-from spikeattn.recording.taps import plan
 from spikeattn.results import Profile
 from spikeattn.runs import profile
 from spikeattn.spurious.join import Assessed, assess_tokens
