@@ -7,9 +7,9 @@ import json
 import platform
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
-import spikingjelly
 import timm
 import torch
 from torch import Tensor, nn
@@ -100,7 +100,7 @@ def provenance_of(
         "cudnn_benchmark": bool(cuda and torch.backends.cudnn.benchmark),
         "spikeattn": __version__,
         "torch": torch.__version__,
-        "spikingjelly": getattr(spikingjelly, "__version__", "unknown"),
+        "spikingjelly": version("spikingjelly"),  # the module has no __version__
         "timm": timm.__version__,
     }
     plain = json.loads(json.dumps(settings))  # as it is read back: tuples are lists

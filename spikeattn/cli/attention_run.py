@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from spikeattn.attention.attend import Attention
     from spikeattn.data import Dataset
-    from spikeattn.report.attention_panels import Seen
+    from spikeattn.report.attention_pieces import Seen
     from spikeattn.spurious import SpuriousEnergy
 
 SCORES = {
@@ -163,7 +163,7 @@ class Network:
 
     def seen(self, place: int, image: Tensor) -> Seen:
         """The image at `place` among those kept, for drawing; of several layers the last."""
-        from spikeattn.report.attention_panels import Seen
+        from spikeattn.report.attention_pieces import Seen
         from spikeattn.report.attention_tables import rule_of, significant
         from spikeattn.report.pictures import is_events, picture_of
 

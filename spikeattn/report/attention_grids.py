@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from spikeattn.report.attention_panels import (
+from spikeattn.report.attention_pieces import (
     COLUMN,
     MAPS,
     Floats,

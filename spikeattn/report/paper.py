@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -10,7 +9,7 @@ from matplotlib.figure import Figure
 
 from spikeattn.energy.comparison import Comparison
 from spikeattn.energy.estimate import EnergyTable
-from spikeattn.report import methods
+from spikeattn.report import drawing, methods
 from spikeattn.report.booktabs import document
 from spikeattn.report.drawing import figure_style
 from spikeattn.report.paper_tables import models_latex, models_of, part_table, parts_latex, rates_latex
@@ -86,7 +85,6 @@ def to_pdf(figure: Figure, width: float = COLUMN) -> bytes:
 
     Letters keep their size. The same numbers give the same bytes.
     """
-    buffer = io.BytesIO()
     with figure_style():
         old, height = figure.get_size_inches()
         width = min(width, old)
@@ -95,8 +93,7 @@ def to_pdf(figure: Figure, width: float = COLUMN) -> bytes:
         figure.set_layout_engine("constrained")
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
-        figure.savefig(buffer, format="pdf", metadata={"CreationDate": None, "Creator": "spikeattn", "Producer": None})
-    return buffer.getvalue()
+    return drawing.to_pdf(figure)
 
 
 def _fit_legends(figure: Figure, width: float) -> None:

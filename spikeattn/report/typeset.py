@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
 
 import pandas as pd
 
@@ -44,13 +43,6 @@ _LATEX = {
     "–": "--",
     "−": "$-$",
 }
-_HEAD = r"""% Compiles alone; in a paper: \usepackage{booktabs,longtable}, then \input this file.
-\makeatletter
-\ifx\@nodocument\relax\let\spikeattnend\relax\else
-\documentclass{article}\usepackage[T1]{fontenc}\usepackage[margin=2.4cm]{geometry}\usepackage{booktabs,longtable}
-\begin{document}\def\spikeattnend{\end{document}}\fi
-\makeatother
-"""
 
 
 def to_latex(table: pd.DataFrame, caption: str | None = None, label: str | None = None) -> str:
@@ -74,11 +66,6 @@ def to_latex(table: pd.DataFrame, caption: str | None = None, label: str | None 
         body = [f"\\begin{{table}}[tbp]\n\\centering{size}\\setlength{{\\tabcolsep}}{{3pt}}\n"]
         body[0] += f"{_caption(text, label)}\n\n\\smallskip\n{inner}\n\\end{{table}}\n"
     return "\n".join(body)
-
-
-def standalone(tables: Iterable[str]) -> str:
-    r"""LaTeX tables as one file that compiles alone and can be \input into a paper."""
-    return _HEAD + "\n" + "\n".join(tables) + "\\spikeattnend\n"
 
 
 def to_markdown(table: pd.DataFrame, caption: str | None = None) -> str:

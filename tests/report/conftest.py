@@ -19,6 +19,7 @@ from spikeattn.report.files import stems
 
 HOSTILE = '<script>alert("x")</script>&_$%#{}~^\\'
 T, IMAGES = 4, 24
+LATEX = "on Debian and Ubuntu: apt install texlive-latex-recommended texlive-science lmodern"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,7 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from spikeattn.attention.significance import assess
 from spikeattn.errors import SpikeattnError
 from spikeattn.report.attention_grids import agreement, agreement_text, beside, layer_grid
-from spikeattn.report.attention_panels import Seen, boundary, overview, panel, scale_of
+from spikeattn.report.attention_panels import overview, panel
+from spikeattn.report.attention_pieces import Seen, boundary, scale_of
 from spikeattn.report.attention_tables import grid_table, rule_of, significant
 from spikeattn.report.drawing import to_pdf, to_png, to_svg
 from spikeattn.report.pictures import is_events, picture_of

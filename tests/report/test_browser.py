@@ -71,7 +71,9 @@ try {
 }
 </script></body>"""
 
-pytestmark = pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+pytestmark = pytest.mark.skipif(
+    shutil.which("chromium") is None, reason="chromium is not installed; on Debian: apt install chromium"
+)
 
 
 def browse(page, tmp_path, *options: str) -> tuple[str, str]:

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
+from importlib.metadata import version
 
 import pytest
 
@@ -18,7 +19,7 @@ from spikeattn.report.paper_tables import model_table, models_latex, part_table,
 from spikeattn.report.references import REFERENCES, bibliography, keys_in
 from spikeattn.report.typeset import escape_latex
 
-from .conftest import HOSTILE, firing_sdt
+from .conftest import HOSTILE, LATEX, firing_sdt
 
 PAPER = ("table.tex", "main.tex", "methods.tex", "methods.md", "references.bib")
 PATH = "/data/50%_of{the}_#1 & ~user^2\\x$"
@@ -137,7 +138,8 @@ def test_methods_say_what_the_provenance_says(profile, pieces):
     assert "studentised bootstrap (fewer than 200 images)" in text and "2,000 resamples" in text
     assert "`horowitz-45nm-fp32` [@horowitz2014] (MAC 4.6 pJ, AC 0.9 pJ)" in text
     assert "No joule was measured" in text and "No image was skipped." in text and "is counted." in text
-    assert "[@fang2023]" in text and "[@wightman2019]" in text and "[@yao2023]" in text and "twin" in text
+    assert f"SpikingJelly {version('spikingjelly')} [@fang2023]" in text and f"timm {version('timm')} " in text
+    assert "[@wightman2019]" in text and "[@yao2023]" in text and "twin" in text
 
 
 def test_methods_name_the_convention_and_its_source(profile):
@@ -202,10 +204,10 @@ def test_the_report_writes_them(profile, tmp_path):
     assert r"\label{tab:parts}" not in without.files["table.tex"].read_text()
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason=f"pdflatex is not installed; {LATEX}")
 def test_latex_compiles(profile, hostile_run, rates, tmp_path):
     if shutil.which("kpsewhich") and not _run(["kpsewhich", "siunitx.sty"], tmp_path).stdout.strip():
-        pytest.skip("siunitx is not installed")
+        pytest.skip(f"siunitx is not installed; {LATEX}")
     for name, run in (("trained", profile), ("hostile", hostile_run), ("long", firing_sdt(16, 3))):
         folder = tmp_path / name
         write_report(run, folder)

@@ -14,10 +14,13 @@ import pytest
 import spikeattn as sa
 from spikeattn.energy import energy_from_rates, list_conventions
 from spikeattn.report import block_energy, rate_table, to_latex, to_markdown
+from spikeattn.report.booktabs import document
 from spikeattn.report.numbers import amount, energy_unit, joules, percent, rate, significant, with_limits
 from spikeattn.report.sheets import sheet_of
 from spikeattn.report.tables import caption
-from spikeattn.report.typeset import escape_latex, paper_latex, standalone
+from spikeattn.report.typeset import escape_latex, paper_latex
+
+from .conftest import LATEX
 
 
 def test_rate_table_has_the_rows_and_names_of_table_s1(profile, shared):
@@ -195,11 +198,11 @@ def test_names_of_the_paper_are_set_as_there():
     assert paper_latex("Q_S*K_S") == r"$Q_S \odot K_S$"
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason=f"pdflatex is not installed; {LATEX}")
 def test_latex_compiles_alone_and_inside_a_paper(profile, foreign, rates, tmp_path):
     tables = [to_latex(rate_table(profile), label="a"), to_latex(profile.energy(), "Energy é 模 _&%", "b")]
     tables += [to_latex(rate_table(foreign)), to_latex(foreign.operations()), to_latex(rate_table(rates(50, 16)))]
-    (tmp_path / "table.tex").write_text(standalone(tables))
+    (tmp_path / "table.tex").write_text(document(tables))
     (tmp_path / "paper.tex").write_text(
         "\\documentclass{article}\\usepackage[T1]{fontenc}\\usepackage{booktabs,longtable}\n"
         "\\begin{document}Before.\\input{table}After.\\end{document}\n"
