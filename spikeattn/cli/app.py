@@ -9,7 +9,6 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Annotated
 
 import typer
 
@@ -20,50 +19,19 @@ from spikeattn.cli.lists import conventions, costs, models
 from spikeattn.cli.merging import merge
 from spikeattn.cli.options import WrongCommandLine
 from spikeattn.cli.profiling import profile
+from spikeattn.cli.program import BUG, FAILED, INTERRUPTED, PIPE_CLOSED, USAGE, app
 from spikeattn.cli.reporting import report
 from spikeattn.cli.results import energy, rates
 from spikeattn.cli.verifying import verify
 from spikeattn.cli.whatif import reproduce, sweep
 from spikeattn.errors import SpikeattnError
-from spikeattn.version import __version__
-
-FAILED, USAGE, BUG, INTERRUPTED, PIPE_CLOSED = 1, 2, 70, 130, 141
-EPILOG = f"""\b
-Exit codes: 0 done; {FAILED} it failed (a file, the data, the model or the machine; standard error says what to do);
-{USAGE} the command line is wrong; {BUG} an error in spikeattn itself, with its traceback; {INTERRUPTED} interrupted.
-Results go to standard output, progress and errors to standard error."""
 
 # What click calls ClickException; where it lives depends on the version of typer.
 _CommandLineError = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 
-app = typer.Typer(
-    name="spikeattn",
-    help="Firing rates, operations and energy of spiking vision transformers, counted per image and with intervals.",
-    epilog=EPILOG,
-    rich_markup_mode=None,
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-)
 LISTS = (models, costs, conventions)
 for command in (profile, merge, verify, energy, rates, compare, sweep, attend, report, reproduce, *LISTS, doctor):
     app.command()(command)
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"spikeattn {__version__}")
-        raise typer.Exit
-
-
-@app.callback(invoke_without_command=True)
-def _start(
-    context: typer.Context,
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
-    ] = False,
-) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

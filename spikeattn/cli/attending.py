@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spikeattn.cli.fresh_folder import fresh_folder
+from spikeattn.cli.given import calibrate_untrained
+from spikeattn.cli.machine import choose_device, set_threads
 from spikeattn.cli.options import (
     CONVENTION,
     COSTS,
@@ -19,10 +21,10 @@ from spikeattn.cli.options import (
     ModelArgs,
     TimeSteps,
     Verbose,
+    Weights,
     WrongCommandLine,
 )
 from spikeattn.cli.output import note, print_json, to_json, write_file
-from spikeattn.cli.profiling import Weights, calibrate_untrained, choose_device, set_threads
 from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:
@@ -267,7 +269,7 @@ def _calibrate(networks: Sequence[Network], number: int) -> None:
     """Calibrate the networks without weights; where there is none, the error of the first says so."""
     untrained = [network for network in networks if not network.model.provenance["trained"]]
     for network in untrained or networks[:1]:
-        calibrate_untrained(network.model, network.dataset, range(number))
+        calibrate_untrained(network.model, network.dataset)
 
 
 def _profile(run: Path, network: Network) -> Profile:

@@ -65,7 +65,7 @@ def compare(
       spikeattn compare runs/8_512 --against vit_small_patch16_224 --costs horowitz-45nm-fp16
       spikeattn compare runs/T4 --against runs/T2 --out compare.csv
     """
-    from spikeattn.cli.profiling import title
+    from spikeattn.cli.summaries import title
     from spikeattn.energy import get_convention
     from spikeattn.energy.compare import compare as compare_networks
     from spikeattn.results import Profile

@@ -58,7 +58,7 @@ def examine(model: str, device: str) -> dict[str, Any]:
     """The whole record: machine, versions, kernels, profile, and a list of sentences on what is slow."""
     import torch
 
-    from spikeattn.cli.profiling import choose_device
+    from spikeattn.cli.machine import choose_device
     from spikeattn.models import create_model, fast, implementation_in_use, native
 
     place = choose_device(device)

@@ -30,7 +30,7 @@ def merge(
       spikeattn profile --model sdt_8_512 --checkpoint W --data imagenet:PATH --shard $i/4 --out runs/part$i
       spikeattn merge runs/part* --out runs/8_512
     """
-    from spikeattn.cli.profiling import describe, summary_text
+    from spikeattn.cli.summaries import describe, summary_text
     from spikeattn.shards import merge_shards
 
     done = merge_shards(folders, out, allow_mixed)

@@ -20,6 +20,14 @@ class WrongCommandLine(SpikeattnError):
     """Options that do not go together; the exit code is that of an option that does not exist."""
 
 
+class Weights(StrEnum):
+    """Which weights of a training checkpoint."""
+
+    auto = "auto"
+    model = "model"
+    ema = "ema"
+
+
 class FirstConv(StrEnum):
     """How often the MACs of a still image's first layer are charged."""
 

@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spikeattn.cli.given import Given
 from spikeattn.cli.launching import joined, resume_command, stoppable, stored_command, threads_of_run
-from spikeattn.cli.options import Json, ModelArgs, TimeSteps, Verbose, WrongCommandLine, model_arguments
-from spikeattn.cli.output import headline, note, print_json, records, sheet_text
+from spikeattn.cli.machine import choose_device, set_threads
+from spikeattn.cli.options import Json, ModelArgs, TimeSteps, Verbose, Weights, WrongCommandLine
+from spikeattn.cli.output import note, print_json
+from spikeattn.cli.summaries import describe, summary_text
 from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:
     import torch
 
-    from spikeattn.data import Dataset
     from spikeattn.distributed import Ranks
     from spikeattn.models import SpikeDrivenTransformer
     from spikeattn.results import Profile
-
-logger = logging.getLogger(__name__)
-
-
-class Weights(StrEnum):
-    """Which weights of a training checkpoint."""
-
-    auto = "auto"
-    model = "model"
-    ema = "ema"
 
 
 class Neurons(StrEnum):
@@ -129,7 +120,7 @@ def profile(
     _check_shard(shard)
     select_implementation(neurons.value)
     words = list(context.obj)
-    given = _Given(model, data, checkpoint, weights.value, pretrained, split, calibrate, model_arg, time_steps)
+    given = Given(model, data, checkpoint, weights.value, pretrained, split, calibrate, model_arg, time_steps)
     choice = {"batch_size": batch_size, "limit": limit, "sample": sample, "seed": seed, "workers": workers}
     with stoppable(), joined(choose_device(device)) as ranks:
         set_threads(threads_of_run(threads, out, resume))
@@ -143,67 +134,20 @@ def profile(
             _tell(done, out, as_json, part=shard != "0/1")
 
 
-@dataclass(frozen=True)
-class _Given:
-    """The model and the data as the user named them."""
-
-    model: str
-    data: str
-    checkpoint: Path | None
-    weights: str
-    pretrained: bool
-    split: str | None
-    calibrate: bool
-    arguments: list[str] | None
-    time_steps: int | None
-
-    def load(self, place: torch.device, choice: Mapping[str, Any]) -> tuple[SpikeDrivenTransformer, Any]:
-        """The model on its device, and the loader of its images."""
-        import torch
-
-        from spikeattn.data import make_loader, open_dataset
-        from spikeattn.models import create_model
-
-        arguments = model_arguments(self.arguments, self.time_steps)
-        torch.manual_seed(0)  # untrained weights, too, must be the same in a resumed run
-        net = create_model(
-            self.model, checkpoint=self.checkpoint, weights=self.weights, pretrained=self.pretrained, **arguments
-        )
-        dataset = open_dataset(self.data, net, time_steps=self.time_steps, split=self.split)
-        loader = make_loader(dataset, pin_memory=place.type == "cuda", **choice)
-        net = net.to(place)
-        if self.calibrate:
-            calibrate_untrained(net, dataset, loader.dataset.first)
-        threads = torch.get_num_threads()
-        logger.info(
-            "%s: %d images of %d; %s, %d threads", self.data, loader.dataset.n_samples, len(dataset), place, threads
-        )
-        return net, loader
-
-
-def given_of(words: Sequence[str], checkpoint: Path | None, data: str | None) -> tuple[_Given, dict[str, Any]]:
+def given_of(words: Sequence[str], checkpoint: Path | None, data: str | None) -> tuple[Given, dict[str, Any]]:
     """What an earlier command line of `spikeattn profile` named, and its choice of images.
 
     Args:
         words: the command line without the program's and the command's name.
         checkpoint, data: to take in place of its own.
     """
-    from spikeattn.cli.app import app
-
-    command = typer.main.get_command(app).commands["profile"]  # type: ignore[attr-defined]
-    with command.make_context("profile", list(words)) as context:
-        was = context.params
-    given = _Given(
-        was["model"],
-        data or was["data"],
-        checkpoint or was["checkpoint"],
-        str(was["weights"]),
-        was["pretrained"],
-        was["split"],
-        was["calibrate"],
-        list(was["model_arg"] or ()),
-        was["time_steps"],
-    )
+    parser = typer.Typer(add_completion=False)
+    parser.command()(profile)
+    with typer.main.get_command(parser).make_context("profile", list(words)) as context:
+        was = dict(context.params)
+    was |= {"weights": str(was["weights"]), "model_arg": list(was["model_arg"] or ())}
+    was |= {name: own for name, own in (("checkpoint", checkpoint), ("data", data)) if own}
+    given = Given(**{field.name: was[field.name] for field in fields(Given)})
     return given, {name: was[name] for name in ("batch_size", "limit", "sample", "seed")} | {"workers": 0}
 
 
@@ -245,33 +189,6 @@ def _place(name: str, ranks: Ranks) -> torch.device:
     return device_of_rank(ranks) if ranks.size > 1 and name in ("auto", "cuda") else choose_device(name)
 
 
-def describe(profile: Profile) -> dict[str, Any]:
-    """Everything `spikeattn profile` prints, for programs."""
-    from spikeattn.report.tables import rate_table
-
-    return {
-        "summary": profile.summary(),
-        "over_time": records(profile.over_time()),
-        "rates": records(rate_table(profile)),
-        "provenance": profile.provenance,
-    }
-
-
-def title(profile: Profile) -> str:
-    """What a table belongs to, in one line."""
-    untrained = "UNTRAINED " if profile.untrained else ""
-    return f"{untrained}{profile.ledger.model.get('name')}, T={profile.time_steps}, {profile.n_images} images"
-
-
-def summary_text(profile: Profile) -> str:
-    """Firing rates, accuracy and rate after each time step, and the five numbers, as text."""
-    from spikeattn.report.tables import rate_table
-
-    tables = [sheet_text(rate_table(profile)), sheet_text(profile.over_time()), headline(profile.summary())]
-    warnings = "".join(f"\nwarning    {line}" for line in profile.warnings)
-    return "\n\n".join([title(profile), *tables]) + warnings
-
-
 def _check_shard(text: str) -> None:
     from spikeattn.data.takes import Shard
 
@@ -288,45 +205,3 @@ def _check_out(out: Path, resume: bool) -> None:
     if out.exists():
         with RunFolder(out, resume):
             pass
-
-
-def calibrate_untrained(net: SpikeDrivenTransformer, dataset: Dataset, indices: Sequence[int]) -> None:
-    """Calibrate an untrained model on up to 8 of its first images, and say so in its provenance."""
-    from spikeattn.data.batches import collate
-    from spikeattn.models.calibrate import calibrate_batch_norm
-
-    if net.provenance["trained"]:
-        raise WrongCommandLine("--calibrate would overwrite trained batch norms; it is for models without weights")
-    batch = collate(dataset, indices[:8], 0)
-    if batch.index.numel():
-        calibrate_batch_norm(net, batch.images.to(next(net.parameters()).device))
-        net.provenance["notes"].append(f"batch norms calibrated on images {', '.join(batch.ids)}")
-
-
-def set_threads(threads: int | None) -> None:
-    """CPU threads of torch; None leaves its own choice."""
-    import torch
-
-    if threads is None:
-        return
-    if threads < 1:
-        raise WrongCommandLine(f"--threads {threads}: give 1 or more")
-    torch.set_num_threads(threads)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of that name; an error where there is none."""
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not (kind == "cuda" and number.isdecimal())):
-        raise WrongCommandLine(f"--device {name!r}: valid are cpu, cuda, cuda:N (N from 0) and auto")
-    if kind == "cuda":
-        if not torch.cuda.is_available():
-            raise SpikeattnError(f"--device {name}: torch sees no CUDA device here; use --device cpu")
-        if number and int(number) >= torch.cuda.device_count():
-            last = torch.cuda.device_count() - 1
-            raise SpikeattnError(f"--device {name}: there are cuda:0 to cuda:{last} here")
-    return torch.device(name)

@@ -119,7 +119,7 @@ def energy(
 
     if run is not None and model is not None:
         from spikeattn.cli.components import show_components
-        from spikeattn.cli.profiling import title
+        from spikeattn.cli.summaries import title
         from spikeattn.energy import get_model
         from spikeattn.results import Profile
 
@@ -147,7 +147,7 @@ def energy(
             return
         table = energy_from_rates(rates, network, chosen, prices)
     else:
-        from spikeattn.cli.profiling import title
+        from spikeattn.cli.summaries import title
         from spikeattn.results import Profile
 
         assert run is not None
@@ -203,7 +203,7 @@ def rates(
     if form is Format.parquet and out is None:
         raise WrongCommandLine("--format parquet is no text: give --out FILE")
 
-    from spikeattn.cli.profiling import title
+    from spikeattn.cli.summaries import title
     from spikeattn.report.tables import rate_table
     from spikeattn.results import Profile
 

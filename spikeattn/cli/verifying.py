@@ -74,7 +74,8 @@ def verify(
 
 def _opened(ledger: Ledger, checkpoint: Path | None, data: str | None, device: str) -> tuple[Any, Any]:
     """The model and the loader of a run, from the command line it was made with."""
-    from spikeattn.cli.profiling import choose_device, given_of
+    from spikeattn.cli.machine import choose_device
+    from spikeattn.cli.profiling import given_of
 
     words = shlex.split(str(ledger.provenance.get("command", "")))
     place = choose_device(device)

@@ -113,7 +113,7 @@ def _source(
     run: Path | None, rates: Path | None, model: str | None
 ) -> tuple[Profile | PublishedActivity, str, tuple[str, ...]]:
     if run is not None:
-        from spikeattn.cli.profiling import title
+        from spikeattn.cli.summaries import title
         from spikeattn.results import Profile
 
         profile = Profile.load(run)
