@@ -252,7 +252,7 @@ class SpikeDrivenTransformer(nn.Module):
         self.head_lif = spiking_neuron(spike_mode)
         self.head = nn.Linear(embed_dim, num_classes)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv2d) and not module.weight.is_meta:  # a shape alone takes a second to fill
                 trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
