@@ -127,6 +127,25 @@ def test_one_waterfall_is_seen_and_it_is_the_chosen_one(said):
     assert said["falls"] == ["sdt-paper", "syops"]
 
 
+@pytest.mark.parametrize("width", [800, 390])
+def test_it_fits_a_small_screen(report, tmp_path, width):
+    """Nothing reaches beyond the right edge but what scrolls in a box of its own; charts stay as wide as to be read."""
+    probe = """<script>
+    const inside = (e) => e.closest(".scroll, figure, .tip") || e.getBoundingClientRect().right <= innerWidth + 1;
+    const wide = [...document.querySelectorAll("body *")].filter((e) => !inside(e)).map((e) => e.className);
+    const chart = Math.min(...[...document.querySelectorAll("figure svg")].map((e) => e.getBoundingClientRect().width));
+    parent.postMessage(JSON.stringify({wide, chart, width: innerWidth}), "*");
+    </script></body>"""
+    frame = """<body><iframe src="page.html" width="WIDTH" height="900" frameborder="0"></iframe><script>
+    onmessage = (event) => { document.body.textContent = event.data; document.body.id = "said"; };
+    </script></body>"""
+    (tmp_path / "page.html").write_text(report.page.read_text().replace("</body>", probe))
+    (tmp_path / "frame.html").write_text(frame.replace("WIDTH", str(width)))
+    dom, _ = browse(tmp_path / "frame.html", tmp_path, "--dump-dom")
+    said = json.loads(markup.unescape(re.search(r'<body id="said">(.*?)</body>', dom, re.DOTALL).group(1)))
+    assert said["wide"] == [] and said["width"] == width and said["chart"] >= 500
+
+
 def test_it_prints(report, tmp_path):
     browse(report.page, tmp_path, f"--print-to-pdf={tmp_path / 'page.pdf'}", "--no-pdf-header-footer")
     content = (tmp_path / "page.pdf").read_bytes()
