@@ -20,7 +20,8 @@ import pyarrow as pa
 
 from spikeattn.recording import parts
 from spikeattn.recording.counts import row_groups, write_counts
-from spikeattn.recording.ledger import Ledger, Tensor
+from spikeattn.recording.entries import Tensor
+from spikeattn.recording.ledger import Ledger
 from spikeattn.recording.parts import Part
 
 T = 4

@@ -9,15 +9,16 @@ import numpy as np
 import pandas as pd
 
 from spikeattn.energy import EnergyTable, energy, operations
+from spikeattn.energy.activity import CountedActivity
 from spikeattn.energy.components import ComponentTable, components
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import CostTable
-from spikeattn.energy.estimate import CountedActivity
+from spikeattn.energy.energy_models import DEFAULT as DEFAULT_MODEL
+from spikeattn.energy.energy_models import EnergyModel
+from spikeattn.energy.estimate import PJ_TO_MJ
 from spikeattn.energy.groups import energy_by_label
-from spikeattn.energy.memory import DEFAULT as DEFAULT_MODEL
-from spikeattn.energy.memory import EnergyModel
 from spikeattn.energy.statistics import CONFIDENCE, REPLICATES, wilson_interval
 from spikeattn.energy.twins import dense_twin
 from spikeattn.errors import SpikeattnError, unknown
@@ -207,7 +208,7 @@ class Profile:
         last = self.over_time().iloc[-1]
         table = self.energy(costs, convention)
         twin = dense_twin(self.ledger)
-        ann = twin.macs * table.costs.price("mac") * 1e-9 if table.costs.has("mac") else float("nan")
+        ann = twin.macs * table.costs.price("mac") * PJ_TO_MJ if table.costs.has("mac") else float("nan")
         ratio = ann / table.total.value if table.total.value > 0 else float("nan")
         return {
             "model": self.ledger.model.get("name"),

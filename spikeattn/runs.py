@@ -18,6 +18,7 @@ from spikeattn.distributed import Ranks
 from spikeattn.errors import SpikeattnError
 from spikeattn.finishing import check_origin, check_settings, finish, in_memory, nothing_to_profile
 from spikeattn.models import fast
+from spikeattn.modes import in_eval
 from spikeattn.provenance import describe, device_of, provenance_of
 from spikeattn.recording import neurons as nodes
 from spikeattn.recording.counts import batch_table
@@ -28,7 +29,7 @@ from spikeattn.recording.origins import tensors_in
 from spikeattn.recording.parts import Part, PartWriter, origin
 from spikeattn.recording.probe import probe
 from spikeattn.recording.recorder import Recorder
-from spikeattn.recording.tally import Sent
+from spikeattn.recording.sending import Sent
 from spikeattn.recording.taps import Plan
 from spikeattn.results import Profile
 from spikeattn.watch import Bar
@@ -82,6 +83,9 @@ def profile(
             the same arguments, and gets the same result.
         allow_mixed: resume although the device, threads or versions are others than before.
         save_every: seconds of work that an interruption may cost at most.
+
+    Returns:
+        Profile: the counts, and what is computed from them; read from `out` where that is given.
 
     Raises:
         SpikeattnError: no neurons, no images, NaN, batches of different shape, an unusable folder, a network whose
@@ -207,21 +211,17 @@ class _Run:
         writer: PartWriter,
     ) -> Ledger | None:
         """Run what is to be taken, and leave the model and torch as they were."""
-        modes = {module: module.training for module in self.model.modules()}
         benchmark, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, False
-        self.model.eval()
         total = n_samples(loader, self.shard)
         bar = Bar(total, earlier, self.progress and take.rank == 0, self.progress and take.rank > 0)
         try:
-            with nodes.uncompiled():
+            with nodes.uncompiled(), in_eval(self.model):
                 ledger = self._pass(loader, take, folder, writer, bar)
             writer.flush()
             self.ranks.wait("counted", lambda: bar.show(self.ranks.others()))
             return ledger
         finally:
             torch.backends.cudnn.benchmark = benchmark
-            for module, training in modes.items():
-                module.training = training
             nodes.reset(self.model)
             bar.close()
             writer.flush()

@@ -18,10 +18,11 @@ from tqdm import tqdm
 from spikeattn.energy.conventions import get_convention
 from spikeattn.energy.costs import get_costs
 from spikeattn.energy.estimate import PJ_TO_MJ
-from spikeattn.energy.terms import PRICED_AS, Constant, Count, terms_of
+from spikeattn.energy.rules import terms_of
+from spikeattn.energy.terms import Constant, Count
+from spikeattn.recording.counts import Key
 from spikeattn.recording.ledger import Ledger
 from spikeattn.recording.parts import Part
-from spikeattn.recording.tally import Key
 from spikeattn.report.numbers import energy_unit
 
 _SAME = {"abs": "nnz", "fan_abs": "fan_nnz", "pairs_abs": "pairs"}  # of binary tensors: one column for both
@@ -43,9 +44,9 @@ class RunningEnergy:
         self._weights: dict[Key, np.ndarray] = {}
         costs = get_costs()
         for term in terms_of(ledger, get_convention()):
-            if not costs.has(PRICED_AS[term.op]):
+            if not costs.has(term.op):
                 continue
-            price = costs.price(PRICED_AS[term.op]) * term.factor * PJ_TO_MJ
+            price = costs.price(term.op) * term.factor * PJ_TO_MJ
             if isinstance(term.source, Constant):
                 self._fixed += price * term.source.times
             elif isinstance(term.source, Count):

@@ -10,6 +10,8 @@ raster order, so the curve of a constant map is that of raster order and means n
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from spikeattn.errors import SpikeattnError, unknown
+from spikeattn.modes import in_eval
 from spikeattn.recording.neurons import reset
 
 Array = np.ndarray | Tensor
@@ -100,7 +103,7 @@ def _curves(
     rank = torch.from_numpy(np.argsort(order, axis=1).reshape(grid.shape))  # [B, h, w], 0 = most salient
     rank = rank[:, torch.arange(H) * h // H][:, :, torch.arange(W) * w // W].to(images.device)  # [B, H, W]
     cells = np.round(np.linspace(0, h * w, steps + 1)).astype(np.int64)
-    with _Evaluation(model):
+    with _evaluation(model):
         whole, per_image = _probabilities(model, images[:1], measure=True)
         chunk = max(1, int(memory_mb * 2**20 / max(per_image, 1)))
         if targets is None:
@@ -121,20 +124,14 @@ def _curves(
     return Curves(cells / (h * w), scores.view(B, -1).numpy(), target.cpu().numpy(), fill)
 
 
-class _Evaluation:
+@contextmanager
+def _evaluation(model: nn.Module) -> Iterator[None]:
     """The model in eval mode for a while; modes come back and neurons are reset afterwards."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-
-    def __enter__(self) -> None:
-        self.modes = {module: module.training for module in self.model.modules()}
-        self.model.eval()
-
-    def __exit__(self, *_: Any) -> None:
-        for module, training in self.modes.items():
-            module.training = training
-        reset(self.model)
+    try:
+        with in_eval(model):
+            yield
+    finally:
+        reset(model)
 
 
 def _probabilities(model: nn.Module, images: Tensor, measure: bool = False) -> tuple[Tensor, int]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from spikeattn.errors import SpikeattnError
 from spikeattn.models.ann import AnnTransformer
 from spikeattn.models.spike_driven import SpikeDrivenTransformer
+from spikeattn.modes import in_eval
 from spikeattn.recording.neurons import reset
 
 SPIKE_DRIVEN = ("Vhat_S", "V_S", "gate", "drive")
@@ -250,18 +251,15 @@ def capture(
 @contextmanager
 def ready(model: nn.Module, attentions: tuple[nn.Module, ...] = ()) -> Iterator[None]:
     """The model in eval mode with neurons reset and `attentions` without fused kernels, which show no map; undone."""
-    modes = {module: module.training for module in model.modules()}
     fused = {module: module.fused_attn for module in attentions if hasattr(module, "fused_attn")}
     try:
-        model.eval()
-        for module in fused:
-            module.fused_attn = False
-        reset(model)
-        yield
+        with in_eval(model):
+            for module in fused:
+                module.fused_attn = False
+            reset(model)
+            yield
     finally:
         reset(model)
-        for module, training in modes.items():
-            module.training = training
         for module, value in fused.items():
             module.fused_attn = value
 

@@ -31,6 +31,7 @@ from torch import Generator, Tensor, nn
 from spikeattn.errors import SpikeattnError
 from spikeattn.models.spike_driven import SpikeDrivenSelfAttention
 from spikeattn.models.svda import SvdaAttention
+from spikeattn.modes import in_eval
 from spikeattn.recording.neurons import reset
 
 SPECTRAL = ("spectral_entropy", "effective_rank", "spectral_sparsity")
@@ -168,16 +169,13 @@ def _capturing(model: nn.Module) -> Iterator[dict[str, dict[str, Tensor]]]:
             f"{type(model).__name__} has no attention layer that the indicators know: SVDA, timm's Attention, or the "
             "attention of a Spike-driven Transformer"
         )
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
     reset(model)
     try:
-        yield captured
+        with in_eval(model):
+            yield captured
     finally:
         for handle in handles:
             handle.remove()
-        for module, training in modes.items():
-            module.training = training
         reset(model)
 
 

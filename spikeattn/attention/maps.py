@@ -96,6 +96,9 @@ def attention_map(
             summing over channels, and keeps the positive part; of "ssa" the keys' spikes. Not for "gate", "rollout".
         target: classes [B] instead of the predicted ones, for the gradient.
 
+    Returns:
+        AttentionMap: [B, h, w] on the grid of the tokens, with axes for layers, time steps and heads where asked for.
+
     Raises:
         SpikeattnError: a model without a known attention, unknown names, images that do not fit, NaN in the map.
     """

@@ -85,7 +85,8 @@ def open_images(paths: Sequence[Path], model: Any) -> Dataset:
         SpikeattnError: a path where there is nothing, or a folder without images.
     """
     from spikeattn.data.dataset import printable
-    from spikeattn.data.images import ImageDataset, Stored
+    from spikeattn.data.image_files import Stored
+    from spikeattn.data.images import ImageDataset
 
     found = list(dict.fromkeys(file for path in paths for file in _files(path)))
     root = Path(os.path.commonpath([file.resolve().parent for file in found]))

@@ -155,7 +155,7 @@ def energy(
         heading, warnings = title(profile), profile.warnings
         if len(several) > 1:
             from spikeattn.cli.switching import show_conventions
-            from spikeattn.energy.estimate import CountedActivity
+            from spikeattn.energy.activity import CountedActivity
 
             counted = CountedActivity(profile.ledger, profile.counts)
             show_conventions(profile.ledger, counted, several, CONVENTION, prices, heading, warnings, out, as_json)

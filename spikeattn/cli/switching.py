@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from spikeattn.energy import Convention, CostTable
-    from spikeattn.energy.estimate import Activity
+    from spikeattn.energy.activity import Activity
     from spikeattn.recording.ledger import Ledger
 
 
@@ -30,7 +30,7 @@ def show_conventions(
     as_json: bool,
 ) -> None:
     """Print both tables, or write the first; JSON holds all."""
-    from spikeattn.energy.terms import notes_of
+    from spikeattn.energy.rules import notes_of
     from spikeattn.energy.waterfall import side_by_side, waterfall
 
     table = side_by_side(ledger, activity, conventions, costs)

@@ -168,6 +168,9 @@ def make_loader(
         workers: processes that read ahead, one whole batch each; they change the speed only.
         skip_batches: numbers of batches not to read (already done, or another rank's).
         pin_memory: page-locked images for asynchronous copies to a GPU.
+
+    Raises:
+        SpikeattnError: a number that is not positive, `limit` and `sample` together, negative workers.
     """
     if workers < 0:
         raise SpikeattnError(f"workers={workers}: give 0 (read in this process) or more")

@@ -7,48 +7,30 @@ folders that happen to be present. Here a corrupt image is a `Skipped`, ImageNet
 
 from __future__ import annotations
 
-import io
 import math
-import tarfile
-import warnings
-import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from timm.data import ImageNetInfo, create_transform, resolve_data_config
-from timm.data.readers.reader_image_folder import ReaderImageFolder
-from timm.data.readers.reader_image_in_tar import ReaderImageInTar
 from torch import Tensor
 
-from spikeattn.data.dataset import Dataset, ModelInput, Skipped, printable, skip, unreadable_kind
-from spikeattn.data.disk import read_regular, refuse_loops
-from spikeattn.errors import SpikeattnError
-
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-SPLITS = {"train", "val", "valid", "validation", "test"}
-_PNG = b"\x89PNG\r\n\x1a\n"
-IMAGENET_LAYOUT = (
-    "expected PATH/val/<wnid>/*.JPEG, PATH/<wnid>/*.JPEG or one uncompressed .tar of such folders "
-    "(<wnid> is a class folder such as n01440764)"
+from spikeattn.data.dataset import Dataset, ModelInput, Skipped, skip
+from spikeattn.data.decoding import decode
+from spikeattn.data.image_files import (
+    IMAGENET_LAYOUT,
+    SPLITS,
+    Stored,
+    content_of,
+    in_folder,
+    in_tar,
+    listed,
+    require_folder,
+    without_images,
 )
-
-
-@dataclass(frozen=True)
-class Stored:
-    """Where the bytes of one image lie: a file, or a part of an uncompressed tar (`size` -1: to the end)."""
-
-    path: str
-    offset: int = 0
-    size: int = -1
-
-    def read(self) -> bytes:
-        # Opened anew for each image: worker processes must not share the position in an open tar.
-        return read_regular(self.path, self.offset, self.size)
+from spikeattn.errors import SpikeattnError
 
 
 class ImageDataset(Dataset):
@@ -134,20 +116,20 @@ def open_imagenet(path: str | Path, model: Any = None, *, split: str | None = No
     root = Path(path).expanduser()
     wanted = split or "val"
     if root.is_file():
-        found = _in_tar(root, wanted if split else None)
+        found = in_tar(root, wanted if split else None)
     else:
-        _require_folder(root, IMAGENET_LAYOUT)
+        require_folder(root, IMAGENET_LAYOUT)
         if (root / wanted).is_dir():
             root = root / wanted
         elif split and root.name != split:
-            raise SpikeattnError(f"{root} has no folder {split!r}; it holds {_content(root)}")
+            raise SpikeattnError(f"{root} has no folder {split!r}; it holds {content_of(root)}")
         elif others := sorted(entry.name for entry in root.iterdir() if entry.is_dir() and entry.name in SPLITS):
             raise SpikeattnError(
-                f"{root} has no folder 'val': to take {_some(others)} give imagenet:{path}/{others[0]}"
+                f"{root} has no folder 'val': to take {listed(others)} give imagenet:{path}/{others[0]}"
             )
         found = [
             (PurePosixPath(name).parent.name, PurePosixPath(name).name, stored)
-            for name, stored in _in_folder(root, IMAGENET_LAYOUT)
+            for name, stored in in_folder(root, IMAGENET_LAYOUT)
         ]
     info = ImageNetInfo("imagenet-1k")
     index = {wnid: i for i, wnid in enumerate(info.label_names())}
@@ -160,7 +142,7 @@ def open_imagenet(path: str | Path, model: Any = None, *, split: str | None = No
         )
     if strangers:
         raise SpikeattnError(
-            f"{root}: {_some(strangers)} {'is' if len(strangers) == 1 else 'are'} not among the 1000 classes of "
+            f"{root}: {listed(strangers)} {'is' if len(strangers) == 1 else 'are'} not among the 1000 classes of "
             f"ImageNet-1k; {IMAGENET_LAYOUT}; for other classes use folder:PATH"
         )
     files = [(f"{folder}/{name}", stored, index[folder]) for folder, name, stored in found]
@@ -178,7 +160,7 @@ def open_folder(path: str | Path, model: Any = None, *, split: str | None = None
     An empty folder keeps its number: the numbering is that of the complete data set, of which this may be a part.
 
     Args:
-        path: the folder; images are found at any depth (see `EXTENSIONS`), hidden files are left out.
+        path: the folder; images are found at any depth (see `image_files.EXTENSIONS`), hidden files are left out.
         model: gives the transform (`pretrained_cfg`, `img_size`, `in_chans`).
         split: a sub-folder to take instead of `path`.
         spec: what the user typed, for the provenance.
@@ -188,84 +170,29 @@ def open_folder(path: str | Path, model: Any = None, *, split: str | None = None
     """
     layout = "expected PATH/<class>/*.jpg, or images without classes in PATH"
     root = Path(path).expanduser()
-    _require_folder(root, layout)
+    require_folder(root, layout)
     if split:
         if not (root / split).is_dir():
-            raise SpikeattnError(f"{root} has no folder {split!r}; it holds {_content(root)}")
+            raise SpikeattnError(f"{root} has no folder {split!r}; it holds {content_of(root)}")
         root = root / split
-    found = _in_folder(root, layout)
+    found = in_folder(root, layout)
     tops = [PurePosixPath(name).parts[0] if "/" in name else None for name, _ in found]
     classes = {top for top in tops if top is not None}
-    empty, others = _without_images(root, classes) if classes else ([], [])
+    empty, others = without_images(root, classes) if classes else ([], [])
     classes = sorted({*classes, *empty})
     if classes and set(classes) <= SPLITS:
         raise SpikeattnError(
-            f"{root} holds {_some(classes)}, which look like splits, not classes: give folder:{path}/{classes[0]}"
+            f"{root} holds {listed(classes)}, which look like splits, not classes: give folder:{path}/{classes[0]}"
         )
     index = {top: i for i, top in enumerate(classes)}
     files = [(name, stored, -1 if top is None else index[top]) for (name, stored), top in zip(found, tops, strict=True)]
     numbering = "sorted names of the folders present" if classes else "none: no class folders"
     dataset = ImageDataset("folder", spec or f"folder:{path}", split, files, classes or None, numbering, model)
     if empty:
-        dataset.remark(f"no image in {_some(empty)}, which counts as a class all the same")
+        dataset.remark(f"no image in {listed(empty)}, which counts as a class all the same")
     if others:
-        dataset.remark(f"no image in {_some(others)}, which is no class, for it holds other files")
+        dataset.remark(f"no image in {listed(others)}, which is no class, for it holds other files")
     return dataset
-
-
-def _without_images(root: Path, classes: set[str]) -> tuple[list[str], list[str]]:
-    """First-level folders that are empty, and those that hold something else than images; hidden ones are left out."""
-    empty, others = [], []
-    for entry in sorted(root.iterdir()):
-        name = printable(entry.name)
-        if entry.is_dir() and name not in classes and not name.startswith("."):
-            (others if any(entry.iterdir()) else empty).append(name)
-    return empty, others
-
-
-def decode(data: bytes, mode: str) -> Image.Image:
-    """Decode an image file to "RGB" or "L" as timm does (alpha dropped, orientation tag ignored), 16 bits scaled to 8.
-
-    Raises:
-        OSError, ValueError and others of Pillow: not an image, truncated, more pixels than Pillow allows, or pixels
-        without a defined white level (32-bit integers and floats).
-    """
-    if kind := unreadable_kind(data[:64]):
-        raise ValueError(kind)
-    if data.startswith(_PNG):
-        _check_png(data)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd metadata, on the terminal of a user who cannot tell which file it was
-        try:
-            image = Image.open(io.BytesIO(data))
-        except UnidentifiedImageError as error:
-            raise ValueError("not an image that Pillow can read") from error
-        image.load()
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        # Pillow's own conversion clips everything above 255 to white.
-        image = Image.fromarray((np.asarray(image).astype(np.float64) / 257).round().astype(np.uint8))
-    elif image.mode in ("I", "F"):
-        raise ValueError("32-bit pixels have no defined white level: convert the image to 8 or 16 bits")
-    elif image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert(mode)
-
-
-def _check_png(data: bytes) -> None:
-    """The checksums of a PNG file's chunks, which Pillow does not look at for pixels: ValueError names a wrong one."""
-    position, kind = len(_PNG), b""
-    while kind != b"IEND":
-        head = data[position : position + 8]
-        if len(head) < 8:
-            raise ValueError("image file is truncated")
-        length, kind = int.from_bytes(head[:4], "big"), head[4:]
-        content = data[position + 4 : position + 8 + length]
-        checksum = data[position + 8 + length : position + 12 + length]
-        if len(checksum) < 4:
-            raise ValueError("image file is truncated")
-        if zlib.crc32(content) != int.from_bytes(checksum, "big"):
-            raise ValueError(f"damaged: the checksum of its chunk {kind.decode('ascii', 'backslashreplace')} is wrong")
-        position += 12 + length
 
 
 def _data_config(wants: ModelInput, spec: str) -> dict[str, Any]:
@@ -284,73 +211,3 @@ def _data_config(wants: ModelInput, spec: str) -> dict[str, Any]:
             values = (sum(values) / len(values),) * channels
         config[key] = values
     return config
-
-
-def _in_folder(root: Path, layout: str) -> list[tuple[str, Stored]]:
-    """(path below root with '/', bytes) of every image, found by timm's folder reader."""
-    refuse_loops(root)
-    try:
-        reader = ReaderImageFolder(str(root), input_key=";".join(EXTENSIONS))
-    except RuntimeError as error:
-        raise SpikeattnError(f"{root} holds no images ({_content(root)}); {layout}") from error
-    found = [
-        (printable(Path(name).as_posix()), Stored(sample[0]))
-        for name, sample in zip(reader.filenames(), reader.samples, strict=True)
-    ]
-    visible = [(name, stored) for name, stored in found if not PurePosixPath(name).name.startswith(".")]
-    if not visible:
-        raise SpikeattnError(f"{root} holds hidden files only; {layout}")
-    return visible
-
-
-def _in_tar(path: Path, split: str | None) -> list[tuple[str, str, Stored]]:
-    """(class folder, file name, bytes) of every image in a tar, found by timm's tar reader."""
-    if path.suffix.lower() != ".tar":
-        raise SpikeattnError(f"{path} is a file but not a .tar; {IMAGENET_LAYOUT}")
-    try:
-        # No cache of the member list: it would be written beside the user's file.
-        reader = ReaderImageInTar(str(path), cache_tarfiles=False, cache_tarinfo=False)
-    except tarfile.TarError as error:
-        raise SpikeattnError(f"{path} cannot be read as an uncompressed tar ({error}); {IMAGENET_LAYOUT}") from error
-    except ValueError as error:  # timm unzips an empty list
-        raise SpikeattnError(f"{path} holds no png or jpeg images; {IMAGENET_LAYOUT}") from error
-    with path.open("rb") as file:
-        file.seek(-512, 2)
-        if any(file.read()):  # tarfile takes a truncated archive for a shorter one
-            raise SpikeattnError(f"{path} is truncated: it lacks the mark at the end of a tar")
-    found = []
-    for member, _, outer in reader.samples:
-        name = PurePosixPath(member.path)
-        offset = member.offset_data
-        if outer is not None:  # a tar within the tar: its name is the folder
-            name = PurePosixPath(outer.path).with_suffix("") / name
-            offset += outer.offset_data
-        if not name.name.startswith("."):
-            found.append((name, Stored(str(path), offset, member.size)))
-    present = {part for name, _ in found for part in name.parts[:-2]} & SPLITS
-    wanted = split or ("val" if "val" in present else None)
-    if split and split not in present:
-        raise SpikeattnError(f"{path} has no folder {split!r}; splits in it: {_some(sorted(present)) or 'none'}")
-    return [
-        (printable(name.parent.name), printable(name.name), stored)
-        for name, stored in found
-        if wanted is None or wanted in name.parts[:-2]
-    ]
-
-
-def _require_folder(root: Path, layout: str) -> None:
-    if root.is_file():
-        raise SpikeattnError(f"{root} is a file; {layout}")
-    if not root.is_dir():
-        parent = next(folder for folder in (*root.parents, Path()) if folder.is_dir())
-        raise SpikeattnError(f"{root} does not exist ({parent} holds {_content(parent)}); {layout}")
-
-
-def _content(folder: Path) -> str:
-    return _some(sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())) or "nothing"
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    """The first names of a list, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(repr, names[:most])) + more

@@ -30,6 +30,10 @@ def open_dataset(spec: str, model: Any = None, *, time_steps: int | None = None,
         time_steps: frames per recording of event data (the model's own number unless given); images have none.
         split: "train", "val" or "test" where the data set has it.
 
+    Returns:
+        A `Dataset`: sample i is (image float32 [C, H, W] or [T, C, H, W], label; -1 where unknown), or why it could not
+        be read.
+
     Raises:
         SpikeattnError: an unknown name, nothing usable at the path, or data that the model does not take.
     """

@@ -4,8 +4,9 @@ from spikeattn.energy.comparison import Comparison
 from spikeattn.energy.components import ComponentTable, components
 from spikeattn.energy.conventions import Convention, get_convention, list_conventions
 from spikeattn.energy.costs import CostTable, get_costs, list_costs
-from spikeattn.energy.estimate import EnergyTable, energy, operations
-from spikeattn.energy.memory import EnergyModel, get_model, list_models
+from spikeattn.energy.energy_models import EnergyModel, get_model, list_models
+from spikeattn.energy.estimate import EnergyTable, energy
+from spikeattn.energy.operations import operations
 from spikeattn.energy.published import energy_from_rates
 from spikeattn.energy.reproduce import reproduce
 from spikeattn.energy.sweep import sweep

@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from spikeattn.energy.activity import Activity
 from spikeattn.energy.conventions import Convention
 from spikeattn.energy.costs import CostTable
-from spikeattn.energy.estimate import PJ_TO_MJ, Activity
+from spikeattn.energy.estimate import PJ_TO_MJ
+from spikeattn.energy.rules import terms_of
 from spikeattn.energy.statistics import Floats
-from spikeattn.energy.terms import OPS, OTHER, PARTS, PRICED_AS, Constant, Count, Term, terms_of
+from spikeattn.energy.terms import OPS, OTHER, PARTS, Constant, Count, Term
 from spikeattn.energy.twins import ATTENTION, shared_part
 from spikeattn.recording.ledger import Ledger
 
@@ -121,7 +123,7 @@ def scopes_of(keys: Sequence[Key]) -> list[Scope]:
 
 def _prices(costs: CostTable) -> Floats:
     """pJ of each of OPS; one that the table lacks is an error, for half a network is no side of a comparison."""
-    return np.array([costs.price(PRICED_AS[op]) for op in OPS])
+    return np.array([costs.price(op) for op in OPS])
 
 
 def _members(scopes: Sequence[Scope]) -> Floats:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from spikeattn.energy import verdicts
+from spikeattn.energy.activity import Activity, CountedActivity
 from spikeattn.energy.cells import cells_of, in_order, keys_of, keys_of_layers, scopes_of
 from spikeattn.energy.comparison import (
     Comparison,
@@ -29,10 +30,10 @@ from spikeattn.energy.comparison import (
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention, get_convention
 from spikeattn.energy.costs import CostTable, get_costs
-from spikeattn.energy.estimate import PJ_TO_MJ, Activity, CountedActivity
+from spikeattn.energy.estimate import PJ_TO_MJ
 from spikeattn.energy.ratios import ratio_intervals
+from spikeattn.energy.rules import notes_of
 from spikeattn.energy.statistics import CONFIDENCE, REPLICATES, Floats
-from spikeattn.energy.terms import notes_of
 from spikeattn.energy.twins import DenseTwin, twin_for
 from spikeattn.errors import SpikeattnError
 from spikeattn.recording.ledger import Ledger
@@ -64,12 +65,18 @@ def compare(
     the layer that reads the image keeps 8 bits, as in the spiking network.
 
     Args:
+        profile: the spiking network's run.
         ann: a network, or the name of one in timm; another profile; None for the twin of one of this package's models,
             or for the layers of a foreign model as dense ones.
+        costs, convention: as of `profile.energy`; several cost tables are priced one after the other.
         gamma: share of the quantised ANN's multiply-accumulates that hardware skips because the activation is zero, in
             all layers but the first; or the table of `measure_gamma`, layer by layer.
         replicates, seed, confidence: of the bootstrap over images. An ANN costs the same for every image; of two
             profiles the same images are drawn.
+
+    Returns:
+        `Comparison`: mJ per image of both, their ratio (the other's energy / the spiking one's) and break-even rates,
+        per part, per block and in sentences.
 
     Raises:
         SpikeattnError: profiles of different images, a spiking network given as ANN, one that does not take the images,
@@ -146,7 +153,7 @@ def compare_activity(
         blocks,
         attention,
         listed,
-        verdicts.beside_ann(name, twin.name, T, parts, attention, listed),
+        verdicts.beside_ann(name, T, parts, attention, listed),
         tuple(notes),
         _provenance(ledger, activity, convention, tables, resampling) | {"ann_macs": twin.macs},
     )
@@ -188,7 +195,7 @@ def compare_profiles(
         blocks,
         attention,
         prices,
-        verdicts.beside_profile(name, against, parts),
+        verdicts.beside_profile(name, parts),
         tuple(notes),
         _provenance(profile.ledger, activity, convention, tables, resampling)
         | {"against_ledger": other.ledger.hash(), "against_time_steps": other.time_steps},

@@ -10,24 +10,17 @@ import numpy as np
 import pandas as pd
 
 from spikeattn.energy import statistics
+from spikeattn.energy.activity import CountedActivity, CountTable
 from spikeattn.energy.conventions import get_convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import CostTable, get_costs
-from spikeattn.energy.estimate import PJ_TO_MJ, CountedActivity, CountTable
-from spikeattn.energy.memory import (
-    COMPONENTS,
-    LEAKY,
-    NOT_LEAKY,
-    EnergyModel,
-    Line,
-    check_prices,
-    get_model,
-    lines_of,
-    word_price,
-)
-from spikeattn.energy.memory import DEFAULT as DEFAULT_MODEL
+from spikeattn.energy.energy_models import DEFAULT as DEFAULT_MODEL
+from spikeattn.energy.energy_models import EnergyModel, get_model
+from spikeattn.energy.estimate import PJ_TO_MJ, sample_of, unpriced_notes
+from spikeattn.energy.memory import COMPONENTS, LEAKY, NOT_LEAKY, Line, check_prices, lines_of, word_price
+from spikeattn.energy.rules import notes_of
 from spikeattn.energy.statistics import Floats
-from spikeattn.energy.terms import PARTS, Constant, notes_of
+from spikeattn.energy.terms import Constant, part_order
 from spikeattn.recording.ledger import Ledger
 
 EVERYTHING = "memory-inclusive total"
@@ -154,7 +147,7 @@ def components(
         *notes_of(ledger, convention),
         *_notes(ledger, model, costs, table.lines, per_image.mean(axis=0), kinds),
         *costs.notes(),
-        *_unpriced(costs, unpriced),
+        *unpriced_notes(costs, unpriced),
     ]
     table.provenance = {
         "costs": costs.name,
@@ -162,20 +155,14 @@ def components(
         "model": model.name,
         "model_source": model.source,
         "first_conv": first_conv,
-        "n_images": activity.n_images,
-        "time_steps": ledger.time_steps,
-        "replicates": replicates,
-        "seed": seed,
-        "confidence": confidence,
-        "ledger": ledger.hash(),
+        **sample_of(ledger, activity, replicates, seed, confidence),
     }
     return table
 
 
 def _order(row: tuple[str, str]) -> tuple[Any, ...]:
     part, component = row
-    place = PARTS.index(part) if part in PARTS else len(PARTS)
-    return place, part, COMPONENTS.index(component)
+    return *part_order(part), COMPONENTS.index(component)
 
 
 def _charged(line: Line, amount: float, pj: float, costs: CostTable) -> dict[str, Any]:
@@ -225,11 +212,6 @@ def _notes(
     if classes:
         notes.append(f"neurons: {', '.join(classes)} charged as a leaky neuron with one state; it may cost more")
     return notes
-
-
-def _unpriced(costs: CostTable, amounts: dict[str, float]) -> list[str]:
-    listed = ", ".join(f"{amount:,.0f} {what}" for what, amount in amounts.items() if amount > 0)
-    return [f"unpriced: {costs.name} has no price for {listed} per image; the energies leave them out"] * bool(listed)
 
 
 def _few(names: list[str]) -> str:

@@ -1,7 +1,7 @@
 """Conventions: which operations a published energy figure counts, as a record of named switches.
 
 Papers price the same network differently: with the rate of another tensor, with or without the border of a padded
-convolution, with the first convolution once or at every step. A `Convention` names each such choice; `terms.py` turns
+convolution, with the first convolution once or at every step. A `Convention` names each such choice; `rules.py` turns
 it and a ledger into operations. `docs/energy.md` derives every formula.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from spikeattn.energy.overrides import changed_name, changes
 from spikeattn.errors import SpikeattnError, unknown
 
 DEFAULT = "exact"
@@ -247,12 +248,8 @@ def get_convention(convention: str | Convention = DEFAULT, **overrides: str) -> 
         if convention not in PRESETS:
             raise unknown("convention", convention, PRESETS)
         convention = PRESETS[convention]
-    for switch in overrides:
-        if switch not in SWITCHES:
-            raise unknown(f"switch of convention {convention.name!r}", switch, SWITCHES)
-    changed = {switch: value for switch, value in overrides.items() if getattr(convention, switch) != value}
+    changed = changes(convention, overrides, SWITCHES, "switch of convention")
     if not changed:
         return convention
-    listed = ", ".join(f"{switch}={value}" for switch, value in sorted(changed.items()))
-    name = f"{convention.name}[{listed}]"
+    name = changed_name(convention.name, changed)
     return replace(convention, name=name, evidence="own definition", checked_on="nothing", **changed)

@@ -1,4 +1,4 @@
-"""Operations and energy: ledger x counts x cost table, under a named convention.
+"""Energy: ledger x counts x cost table, under a named convention.
 
 Everything here is a pure function of the ledger and the count table. The energies are arithmetic estimates (operations
 x pJ per operation), not measured joules: memory traffic, leakage and control are not in them.
@@ -7,161 +7,25 @@ x pJ per operation), not measured joules: memory traffic, leakage and control ar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from spikeattn.energy import statistics
+from spikeattn.energy.activity import Activity, CountedActivity, CountTable
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention, get_convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import CostTable, get_costs
+from spikeattn.energy.rules import notes_of, terms_of
 from spikeattn.energy.statistics import Floats, Interval, Intervals
-from spikeattn.energy.terms import OPS, OTHER, PARTS, PRICED_AS, Constant, Count, Rate, notes_of, terms_of
-from spikeattn.errors import SpikeattnError
+from spikeattn.energy.terms import AMOUNTS, OPS, Constant, part_order
 from spikeattn.recording.ledger import Ledger
 
 PJ_TO_MJ = 1e-9
-AMOUNTS = {"mac": "macs", "sop": "sops", "ac": "acs", "mask": "mask_ops"}
-
-
-class CountTable(Protocol):
-    """What is needed of `recording.counts.Counts`: columns [N, T] per tensor, synapse and product."""
-
-    @property
-    def n_images(self) -> int: ...
-    @property
-    def time_steps(self) -> int: ...
-    def column(self, measure: str, name: str) -> NDArray[Any]: ...
-    def fan(self, synapse: str, by: str = "abs") -> NDArray[Any]: ...
-
-
-class Activity(Protocol):
-    """Anything terms can be evaluated on: `total` is the sum of a source over the time steps, [n_images]."""
-
-    @property
-    def n_images(self) -> int: ...
-    def total(self, source: Constant | Rate | Count) -> NDArray[Any]: ...
-
-
-@dataclass(frozen=True)
-class CountedActivity:
-    """The per-image count table of a run; totals of exact counts are integers.
-
-    Raises:
-        SpikeattnError: the counts are of another ledger, zero images, another number of time steps than the ledger,
-            NaN, or more spikes than elements.
-    """
-
-    ledger: Ledger
-    counts: CountTable
-
-    def __post_init__(self) -> None:
-        owner = getattr(self.counts, "ledger", None)
-        if owner is not None and owner is not self.ledger and owner.hash() != self.ledger.hash():
-            raise SpikeattnError(
-                "the count table belongs to another model or input size than this ledger (their hashes differ): take "
-                "both from the same run"
-            )
-        if self.counts.n_images < 1:
-            raise SpikeattnError("the count table holds zero images; profile at least one")
-        if self.counts.time_steps != self.ledger.time_steps:
-            raise SpikeattnError(
-                f"the count table has {self.counts.time_steps} time steps, the ledger {self.ledger.time_steps}: "
-                "they come from different runs"
-            )
-
-    @property
-    def n_images(self) -> int:
-        """Images in the count table."""
-        return self.counts.n_images
-
-    def total(self, source: Constant | Rate | Count) -> NDArray[Any]:
-        """Sum of a source over the time steps, [N]."""
-        if isinstance(source, Constant):
-            return np.full(self.n_images, source.times, dtype=np.int64)
-        steps = slice(1 if source.once else None)
-        if isinstance(source, Count):
-            return self._column(source.measure, source.name, steps)
-        tensors = [self.ledger.tensor(name) for name in source.tensors]
-        rates = np.stack([self._column(source.by, t.name, steps) / t.elements for t in tensors])
-        return rates[rates.mean(axis=1).argmin()] if source.least else rates.sum(axis=0)
-
-    def _column(self, measure: str, name: str, steps: slice) -> NDArray[Any]:
-        if measure.startswith("fan_"):
-            column = self.counts.fan(name, by=measure.removeprefix("fan_"))
-        else:
-            column = self.counts.column(measure, name)
-        total = np.asarray(column)[:, steps].sum(axis=1)
-        if not np.isfinite(total).all() or (total < 0).any():
-            raise SpikeattnError(f"the counts of {name!r} hold NaN or negative numbers; the run is not usable")
-        if measure != "nnz":
-            return total
-        most = self.ledger.tensor(name).elements * self.ledger.time_steps
-        if (total > most).any():
-            raise SpikeattnError(
-                f"tensor {name!r}: {total.max()} non-zero elements counted, but the ledger lists only {most} over "
-                f"{self.ledger.time_steps} time steps: the count table does not belong to this ledger"
-            )
-        return total
-
-
-def operations(ledger: Ledger, counts: CountTable, first_conv: str = "once") -> pd.DataFrame:
-    """Operations that took place, one row per synapse and product (convention `exact`).
-
-    Args:
-        first_conv: "once" or "every-step", how often the MACs of a still image count; kept in `attrs`.
-
-    Returns:
-        Columns synapse, input_tensor, part, block, dense_macs (per image and time step, padding included), sops
-        (additions at weights and in products of spikes), sops_per_image, acs (token sums), macs, mask_ops (all four
-        totals over the run, integers), rate_x_flops (mean input rate x T x dense_macs per image: the literature's
-        product; NaN where the input has no firing rate) and counted. What could not be counted has its own row with
-        counted = False and no numbers.
-    """
-    activity = CountedActivity(ledger, counts)
-    convention = get_convention("exact", first_conv=first_conv)
-    totals: dict[str, dict[str, int]] = {}
-    for term in terms_of(ledger, convention):
-        amount = activity.total(term.source) * term.factor
-        entry = totals.setdefault(term.name, dict.fromkeys(AMOUNTS.values(), 0))
-        entry[AMOUNTS[term.op]] += round(amount.sum().item())
-    rows = []
-    for synapse in ledger.synapses:
-        tensor, rate_x_flops = ledger.tensor(synapse.input), np.nan
-        if tensor.spikes:
-            rate = activity.total(Rate((tensor.name,), "abs", not synapse.every_step)).mean()
-            rate_x_flops = float(rate * synapse.dense_macs)
-        rows.append((synapse, synapse.input, synapse.dense_macs, rate_x_flops))
-    for product in ledger.products:
-        dense = product.elements if product.op == "matmul" else 0
-        rows.append((product, ", ".join(product.operands), dense, np.nan))
-    records: list[dict[str, Any]] = [
-        {
-            "synapse": entry.name,
-            "input_tensor": received,
-            "part": entry.part or OTHER,
-            "block": entry.block,
-            "dense_macs": dense,
-            **totals[entry.name],
-            "sops_per_image": totals[entry.name]["sops"] / activity.n_images,
-            "rate_x_flops": rate_x_flops,
-            "counted": True,
-        }
-        for entry, received, dense, rate_x_flops in rows
-    ]
-    records += [{"synapse": entry.name, "part": OTHER, "counted": False} for entry in ledger.uncounted]
-    columns = ["synapse", "input_tensor", "part", "block", "dense_macs", "sops", "sops_per_image"]
-    columns += ["acs", "macs", "mask_ops", "rate_x_flops", "counted"]
-    frame = pd.DataFrame(records, columns=columns)
-    whole = ["block", "dense_macs", "sops", "acs", "macs", "mask_ops"]
-    frame = frame.astype({column: "Int64" for column in whole} | {"counted": bool})
-    frame.attrs = {"first_conv": first_conv, "n_images": activity.n_images, "time_steps": ledger.time_steps}
-    return frame
 
 
 class EnergyTable(pd.DataFrame):
@@ -229,7 +93,7 @@ def price(
     """Price any activity, counted or published: the terms of the convention x the costs, added up per part."""
     costs, convention = get_costs(costs), get_convention(convention)
     parts, amounts, ceiling = amounts_of(ledger, activity, convention)
-    priced = np.array([costs.has(PRICED_AS[op]) for op in OPS])
+    priced = np.array([costs.has(op) for op in OPS])
     prices = prices_of(costs)
     energies = _with_total(amounts @ prices * PJ_TO_MJ)
     most = _with_total((np.where(prices > 0, ceiling, 0) @ prices * PJ_TO_MJ)[None])[0]
@@ -241,7 +105,7 @@ def price(
     table.per_image = energies[:, -1].copy()
     table.costs, table.convention = costs, convention
     table.notes = notes_of(ledger, convention) + _interval_notes(parts, intervals) + costs.notes()
-    table.notes += _unpriced_notes(costs, table.unpriced)
+    table.notes += unpriced_notes(costs, table.unpriced)
     table.provenance = {
         "costs": costs.name,
         "cost_source": costs.source,
@@ -249,6 +113,14 @@ def price(
         "convention_source": convention.source,
         "evidence": convention.evidence,
         "switches": convention.switches(),
+        **sample_of(ledger, activity, replicates, seed, confidence),
+    }
+    return table
+
+
+def sample_of(ledger: Ledger, activity: Activity, replicates: int, seed: int, confidence: float) -> dict[str, Any]:
+    """The entries of a table's provenance that say what its means and intervals were taken over, and how."""
+    return {
         "n_images": activity.n_images,
         "time_steps": ledger.time_steps,
         "replicates": replicates,
@@ -256,13 +128,12 @@ def price(
         "confidence": confidence,
         "ledger": ledger.hash(),
     }
-    return table
 
 
 def amounts_of(ledger: Ledger, activity: Activity, convention: Convention) -> tuple[list[str], Floats, Floats]:
     """Parts in the order of the network, operations per image [N, parts, OPS], and the most of them [parts, OPS]."""
     terms = terms_of(ledger, convention)
-    parts = sorted({term.part for term in terms}, key=lambda part: (part not in PARTS, _position(part), part))
+    parts = sorted({term.part for term in terms}, key=part_order)
     amounts = np.zeros((activity.n_images, len(parts), len(OPS)))
     ceiling = np.zeros((len(parts), len(OPS)))
     for term in terms:
@@ -283,7 +154,7 @@ def _fixed(ledger: Ledger, convention: Convention, parts: Sequence[str]) -> Floa
 
 def prices_of(costs: CostTable) -> Floats:
     """pJ per operation in the order of OPS; 0 where the table has no price, which `price` says in its notes."""
-    return np.array([costs.price(PRICED_AS[op]) if costs.has(PRICED_AS[op]) else 0.0 for op in OPS])
+    return np.array([costs.price(op) if costs.has(op) else 0.0 for op in OPS])
 
 
 def part_energies(ledger: Ledger, activity: Activity, costs: CostTable, convention: Convention) -> dict[str, float]:
@@ -293,10 +164,6 @@ def part_energies(ledger: Ledger, activity: Activity, costs: CostTable, conventi
     energies = _with_total(amounts @ prices * PJ_TO_MJ)
     least = _with_total((_fixed(ledger, convention, parts) @ prices * PJ_TO_MJ)[None])[0]
     return dict(zip([*parts, "total"], statistics.means_above(energies, least).tolist(), strict=True))
-
-
-def _position(part: str) -> int:
-    return PARTS.index(part) if part in PARTS else len(PARTS)
 
 
 def _with_total(columns: Floats) -> Floats:
@@ -330,11 +197,10 @@ def _leave_unpriced(table: pd.DataFrame, priced: NDArray[np.bool_]) -> dict[str,
     return {str(column): float(amount) for column, amount in left if amount > 0}
 
 
-def _unpriced_notes(costs: CostTable, unpriced: dict[str, float]) -> list[str]:
-    if not unpriced:
-        return []
-    listed = ", ".join(f"{amount:,.0f} {column}" for column, amount in unpriced.items())
-    return [f"unpriced: {costs.name} has no price for {listed} per image; the energies leave them out"]
+def unpriced_notes(costs: CostTable, amounts: dict[str, float]) -> list[str]:
+    """What the cost table has no price for, as a note; none where all amounts per image are 0."""
+    listed = ", ".join(f"{amount:,.0f} {what}" for what, amount in amounts.items() if amount > 0)
+    return [f"unpriced: {costs.name} has no price for {listed} per image; the energies leave them out"] * bool(listed)
 
 
 def _interval_notes(parts: Sequence[str], intervals: Intervals) -> list[str]:

@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from spikeattn.energy.activity import Activity
 from spikeattn.energy.conventions import Convention
 from spikeattn.energy.costs import CostTable, get_costs
-from spikeattn.energy.estimate import Activity, price
+from spikeattn.energy.estimate import price
 from spikeattn.energy.statistics import CONFIDENCE, REPLICATES, images_by_label
 from spikeattn.energy.terms import Constant, Count, Rate
 from spikeattn.recording.ledger import Ledger

@@ -39,95 +39,26 @@ image, control and leakage currents.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil, prod
 
 import numpy as np
 
 from spikeattn.energy.conventions import Convention
 from spikeattn.energy.costs import CostTable
-from spikeattn.energy.terms import OTHER, PRICED_AS, Constant, Count, terms_of
-from spikeattn.errors import SpikeattnError, unknown
-from spikeattn.recording.ledger import Ledger, Synapse, Tensor
+from spikeattn.energy.energy_models import EnergyModel
+from spikeattn.energy.rules import terms_of
+from spikeattn.energy.terms import OTHER, Constant, Count
+from spikeattn.errors import SpikeattnError
+from spikeattn.recording.entries import Synapse, Tensor
+from spikeattn.recording.ledger import Ledger
 
-DEFAULT = "compute+memory"
 COMPONENTS = (
     "compute", "biases", "neuron_updates", "leak", "addressing",
     "memory_weights", "memory_activations", "memory_potentials",
 )  # fmt: skip
 NOT_LEAKY = ("IFNode", "SimpleIFNode", "HalfThresholdIFNode", "TernaryIFNode", "ActivationAwareIFNode")
 LEAKY = ("LIFNode", "ParametricLIFNode", "SimpleLIFNode", "TernaryLIFNode", "ILIFNode")  # one state, decaying
-_LEMAIRE = "Lemaire et al., ICONIP 2022 (arXiv 2210.13107)"
-
-
-@dataclass(frozen=True)
-class EnergyModel:
-    """Which components a figure has, and how they are counted.
-
-    Attributes:
-        memory: False for arithmetic alone.
-        fan_out: "exact", the weights that a spike really meets, or "nominal": C_out / groups x k^2 weights read and
-            addressed per spike whatever the border and the stride, of which ceil(k / stride)^2 per axis are added.
-        queue_words: messages that the queue before and behind a layer holds.
-        off_chip: buffers larger than the largest memory on the chip lie in the one off it, every word of them.
-        packed: a word of b bits costs b / access_bits of an access, not a whole one.
-    """
-
-    name: str
-    source: str
-    memory: bool = True
-    fan_out: str = "exact"
-    queue_words: int = 1000
-    off_chip: bool = False
-    packed: bool = False
-
-    def __post_init__(self) -> None:
-        if self.fan_out not in ("exact", "nominal"):
-            raise unknown(f"fan_out of energy model {self.name!r}", str(self.fan_out), ("exact", "nominal"))
-        if not isinstance(self.queue_words, int) or self.queue_words < 1:
-            raise SpikeattnError(
-                f"energy model {self.name!r}: queue_words is {self.queue_words!r}, at least 1 is needed"
-            )
-
-
-MODELS: dict[str, EnergyModel] = {
-    model.name: model
-    for model in (
-        EnergyModel("compute", "arithmetic alone, as the spiking-transformer papers count", memory=False),
-        EnergyModel("compute+memory", f"{_LEMAIRE}, with the weights that spikes really meet"),
-        EnergyModel("lemaire-2022", f"{_LEMAIRE}, as SpikingJelly implements it: nominal fan-outs", fan_out="nominal"),
-    )
-}
-
-
-def list_models() -> tuple[str, ...]:
-    """Names of the energy models, `compute` first."""
-    return tuple(MODELS)
-
-
-def get_model(model: str | EnergyModel = DEFAULT, **overrides: str | int | bool) -> EnergyModel:
-    """The energy model of this name (or the model itself) with some settings changed, which its name then tells.
-
-    Raises:
-        SpikeattnError: unknown model, setting or value, with the closest valid names.
-    """
-    if isinstance(model, str):
-        if model not in MODELS:
-            raise unknown("energy model", model, MODELS)
-        model = MODELS[model]
-    valid = ("fan_out", "queue_words", "off_chip", "packed")
-    for key in overrides:
-        if key not in valid:
-            raise unknown(f"setting of energy model {model.name!r}", key, valid)
-    changed = {key: value for key, value in overrides.items() if getattr(model, key) != value}
-    if not changed:
-        return model
-    if not model.memory:
-        raise SpikeattnError(
-            f"energy model {model.name!r} has no memory, so {', '.join(changed)} cannot be set; take {DEFAULT!r}"
-        )
-    listed = ", ".join(f"{key}={value}" for key, value in sorted(changed.items()))
-    return replace(model, name=f"{model.name}[{listed}]", **changed)
 
 
 @dataclass(frozen=True)
@@ -161,7 +92,7 @@ def lines_of(ledger: Ledger, convention: Convention, model: EnergyModel) -> list
     """
     nominal = {s.name for s in ledger.synapses if ledger.tensor(s.input).spikes} if model.fan_out == "nominal" else ()
     lines = [
-        Line(t.name, t.part, "compute", f"{t.op}s", t.source, t.factor, t.ceiling, op=PRICED_AS[t.op])
+        Line(t.name, t.part, "compute", f"{t.op}s", t.source, t.factor, t.ceiling, op=t.op)
         for t in terms_of(ledger, convention)
         if not (model.memory and t.name in nominal)
     ]

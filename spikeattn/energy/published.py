@@ -23,8 +23,9 @@ from spikeattn.energy.conventions import Convention, get_convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import CostTable
 from spikeattn.energy.estimate import EnergyTable, price
+from spikeattn.energy.rules import roles_of
 from spikeattn.energy.statistics import Floats
-from spikeattn.energy.terms import Constant, Count, Rate, roles_of
+from spikeattn.energy.terms import Constant, Count, Rate
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.recording.ledger import Ledger
 
@@ -92,6 +93,7 @@ def energy_from_rates(
         rates: the table, the path of its csv file, or the name of one in the package (`list_rate_tables`); T1..Tn as
             many as the model has time steps, or `average` alone.
         model: a ledger, a model, or the name of an entry point ("sdt_8_512").
+        convention, costs: as of `energy`.
         first_conv: "once" or "every-step" in place of the convention's own choice.
 
     Returns:

@@ -62,7 +62,13 @@ class Row:
 
 
 def reproduce() -> list[Row]:
-    """All rows: models of the entry points first, then those that share their first layer, then the rest."""
+    """Published energies of spiking transformers, every printed figure beside what this package computes for it.
+
+    Returns:
+        `Row`s: parameters in millions, operations in 10^9 and energies in mJ per image, as the quantity of each says;
+        models of the entry points first, then those that share their first layer, then the rest. `table` makes a
+        DataFrame of them. Sources are in every row; the printed figures come with the package.
+    """
     return [*_transformer(), *_spike_driven(), *_attention(), *_spikformer(), *_spikingformer(), *_others()]
 
 

@@ -38,8 +38,8 @@ __all__ = [
     "Interval",
     "Intervals",
     "bootstrap_means",
+    "images_by_label",
     "mean_intervals",
-    "mean_intervals_by",
     "means_above",
     "percentile_limits",
     "studentised_limits",
@@ -159,28 +159,11 @@ def mean_intervals(
     return Intervals(value, np.where(method == "none", np.nan, low), high, method, nonzero, n, confidence)
 
 
-def mean_intervals_by(
-    labels: ArrayLike,
-    table: ArrayLike,
-    replicates: int = REPLICATES,
-    seed: int = 0,
-    confidence: float = CONFIDENCE,
-    ceiling: ArrayLike | None = None,
-) -> dict[int, Intervals]:
-    """`mean_intervals` of the images of every label [N], by label in rising order.
-
-    A class is treated as a data set of its own: its interval is the one that a table of its images alone would give.
-    The intervals hold one class each; they are not simultaneous over classes.
-    """
-    table = as_table(table)
-    return {
-        label: mean_intervals(table[rows], replicates, seed, confidence, ceiling)
-        for label, rows in images_by_label(labels, len(table)).items()
-    }
-
-
 def images_by_label(labels: ArrayLike, n_images: int) -> dict[int, NDArray[np.intp]]:
     """Row numbers of the images of every label, by label in rising order.
+
+    A class is a data set of its own: its interval is the one that a table of its images alone gives. Intervals hold one
+    class each; they are not simultaneous over classes.
 
     Raises:
         SpikeattnError: not one whole number per image.

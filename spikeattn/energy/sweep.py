@@ -15,14 +15,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from spikeattn.energy.activity import Activity, CountedActivity, CountTable
 from spikeattn.energy.cells import cells_of, in_order, keys_of
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention, get_convention
 from spikeattn.energy.costs import CostTable, get_costs
-from spikeattn.energy.estimate import PJ_TO_MJ, Activity, CountedActivity, CountTable, prices_of
+from spikeattn.energy.estimate import PJ_TO_MJ, prices_of
 from spikeattn.energy.published import PublishedActivity
+from spikeattn.energy.rules import notes_of
 from spikeattn.energy.statistics import Floats
-from spikeattn.energy.terms import notes_of
 from spikeattn.energy.twins import dense_twin
 from spikeattn.errors import SpikeattnError
 from spikeattn.recording.ledger import Ledger

@@ -7,8 +7,7 @@ Counted are convolutions, linear layers and matrix products; batch norm, activat
 from __future__ import annotations
 
 import difflib
-from collections.abc import Container, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +86,7 @@ def twin_for(ledger: Ledger, ann: nn.Module | str | None = None) -> DenseTwin:
     import torch
 
     from spikeattn.models.ann import AnnTransformer, twin_config
+    from spikeattn.modes import in_eval
     from spikeattn.recording.neurons import is_spiking_neuron
 
     image = _image_shape(ledger)
@@ -112,7 +112,7 @@ def twin_for(ledger: Ledger, ann: nn.Module | str | None = None) -> DenseTwin:
             f"{name} has {len(spiking)} spiking neurons, the first is {spiking[0]!r}: its operations depend on the "
             "images. Profile it on the same images and compare the two profiles"
         )
-    with _eval(ann):
+    with in_eval(ann):
         device = next((p.device for p in (*ann.parameters(), *ann.buffers())), torch.device("cpu"))
         layers = ann_macs(ann, torch.zeros(1, *image, device=device))
     return DenseTwin(name, layers.assign(reads_image=[i == 0 for i in range(len(layers))]), note)
@@ -134,6 +134,7 @@ def ann_macs(model: nn.Module, input: Tensor) -> pd.DataFrame:
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
+
 
     counter = FlopCounterMode(display=False)
     try:
@@ -172,11 +173,15 @@ def measure_gamma(ann: nn.Module, loader: Iterable[Any]) -> pd.DataFrame:
     Returns:
         Columns part, block, layer, macs and gamma; `attrs` holds "gamma", the mean weighted by macs over all layers but
         the one that reads the image, and "n_images".
+
+    Raises:
+        SpikeattnError: no image, or batches that are neither (images, labels) nor images.
     """
     import torch
     from torch import nn
 
     from spikeattn.data.loaders import batches_of
+    from spikeattn.modes import in_eval
 
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
     device = next((p.device for p in ann.parameters()), torch.device("cpu"))
@@ -191,7 +196,7 @@ def measure_gamma(ann: nn.Module, loader: Iterable[Any]) -> pd.DataFrame:
 
         return count
 
-    with _eval(ann), torch.no_grad():
+    with in_eval(ann), torch.no_grad():
         try:
             for path, module in ann.named_modules():
                 if isinstance(module, kinds):
@@ -257,15 +262,3 @@ def _layers(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
 
 def _frame(rows: list[tuple[Any, ...]], columns: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).astype({"block": "Int64", "macs": "int64"})
-
-
-@contextmanager
-def _eval(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode, and afterwards in the modes it had."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training

@@ -8,7 +8,7 @@ import pandas as pd
 
 
 def beside_ann(
-    name: str, ann: str, time_steps: int, parts: pd.DataFrame, attention: pd.DataFrame, prices: pd.DataFrame
+    name: str, time_steps: int, parts: pd.DataFrame, attention: pd.DataFrame, prices: pd.DataFrame
 ) -> tuple[str, ...]:
     """Sentences on a spiking network beside an ANN; the arguments are tables of a `Comparison`."""
     found = []
@@ -33,7 +33,7 @@ def beside_ann(
     return tuple(found)
 
 
-def beside_profile(name: str, against: str, parts: pd.DataFrame) -> tuple[str, ...]:
+def beside_profile(name: str, parts: pd.DataFrame) -> tuple[str, ...]:
     """Sentences on two spiking networks."""
     totals = parts[parts["part"] == "total"].to_dict("records")
     return tuple(_outcome(name, row, row) for row in totals)

@@ -10,11 +10,12 @@ from typing import Any
 import pandas as pd
 from numpy.typing import NDArray
 
+from spikeattn.energy.activity import Activity, CountedActivity, CountTable
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import SWITCHES, Convention, get_convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import CostTable, get_costs
-from spikeattn.energy.estimate import Activity, CountedActivity, CountTable, part_energies
+from spikeattn.energy.estimate import part_energies
 from spikeattn.energy.terms import PARTS, Constant, Count, Rate
 from spikeattn.recording.ledger import Ledger
 

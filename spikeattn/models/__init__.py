@@ -1,13 +1,13 @@
 """Spiking transformers: the models themselves, their names in the papers, their checkpoints, their neurons."""
 
-from . import br_npa, svda, vision
-from .ann import AnnTransformer, twin_names, twin_of
-from .checkpoints import Checkpoint, load_checkpoint
-from .create import create_model, model_names
-from .loading import load_into
-from .names import PaperName
-from .neurons import implementation_in_use, select_implementation
-from .spike_driven import SpikeDrivenTransformer
+from spikeattn.models import br_npa, svda, vision
+from spikeattn.models.ann import AnnTransformer, twin_names, twin_of
+from spikeattn.models.checkpoints import Checkpoint, load_checkpoint
+from spikeattn.models.create import create_model, model_names
+from spikeattn.models.loading import load_into
+from spikeattn.models.names import PaperName
+from spikeattn.models.neurons import implementation_in_use, select_implementation
+from spikeattn.models.spike_driven import SpikeDrivenTransformer
 
 __all__ = [
     "AnnTransformer",

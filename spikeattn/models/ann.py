@@ -15,17 +15,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import trunc_normal_
 from timm.models import model_entrypoint, register_model
 from torch import Tensor, nn
 
-from ..errors import SpikeattnError, unknown
-from .checkpoints import load_checkpoint, shipped_weights
-from .configs import check_arguments
-from .create import model_names
-from .loading import load_into
-from .names import paper_names
-from .spike_driven import SpikeDrivenTransformer
+from spikeattn.errors import SpikeattnError, unknown
+from spikeattn.models.checkpoints import load_checkpoint, shipped_weights
+from spikeattn.models.configs import check_arguments, described, of_type
+from spikeattn.models.create import model_names
+from spikeattn.models.loading import load_into
+from spikeattn.models.names import paper_names
+from spikeattn.models.spike_driven import SpikeDrivenTransformer, init_convolutions
 
 NO_TIME = {"time_steps": 1, "dvs": False, "tet": False, "spike_mode": "lif"}  # what only the spiking model has
 
@@ -167,11 +166,7 @@ class AnnTransformer(nn.Module):
         self.block = nn.ModuleList([Block(embed_dim, num_heads, hidden) for _ in range(depth)])
         self.head_relu = nn.ReLU()
         self.head = nn.Linear(embed_dim, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        init_convolutions(self)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Tokens averaged: [B, D]."""
@@ -191,21 +186,24 @@ class AnnTransformer(nn.Module):
 
     def _image(self, x: Tensor) -> Tensor:
         image, dtype = (self.in_chans, *self.img_size), self.head.weight.dtype
-        fits = isinstance(x, Tensor) and (x.dtype == dtype or torch.is_autocast_enabled(x.device.type))
+        fits = of_type(x, dtype)
         if fits and x.shape[1:] == image:
             return x
         if fits and x.dim() == 5 and x.shape[2:] == image:
             return x.mean(1)
-        given = f"shape {tuple(x.shape)} and type {x.dtype}" if isinstance(x, Tensor) else f"type {type(x).__name__}"
         size = ", ".join(map(str, image))
         raise SpikeattnError(
-            f"the model's input has {given}; it takes images [B, {size}] or frames [B, T, {size}] of type {dtype}. "
-            "Another size or channel count is set with img_size and in_chans when the model is created"
+            f"the model's input has {described(x)}; it takes images [B, {size}] or frames [B, T, {size}] of type "
+            f"{dtype}. Another size or channel count is set with img_size and in_chans when the model is created"
         )
 
 
 def twin_of(model: nn.Module) -> AnnTransformer:
     """The ANN twin of a Spike-driven Transformer, with random weights, on the CPU and in the model's mode.
+
+    Returns:
+        The same network with ReLU and softmax attention: images [B, C, H, W] or frames [B, T, C, H, W], which are
+        averaged, in; logits [B, num_classes] out.
 
     Raises:
         SpikeattnError: another model; `sa.compare` then takes the layers of the ledger as dense ones.

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from spikeattn.modes import in_eval
+
 
 @torch.no_grad()
 def calibrate_batch_norm(model: nn.Module, images: Tensor) -> None:
@@ -17,18 +19,15 @@ def calibrate_batch_norm(model: nn.Module, images: Tensor) -> None:
     """
     from spikingjelly.activation_based import functional
 
-    modes = {module: module.training for module in model.modules()}
     momenta = {module: module.momentum for module in model.modules() if isinstance(module, _BatchNorm)}
     functional.reset_net(model)
     try:
-        model.eval()
-        for module in momenta:
-            module.train()
-            module.momentum = 1.0
-        model(images)
+        with in_eval(model):
+            for module in momenta:
+                module.train()
+                module.momentum = 1.0
+            model(images)
     finally:
-        for module, training in modes.items():
-            module.training = training
         for module, momentum in momenta.items():
             module.momentum = momentum
         functional.reset_net(model)

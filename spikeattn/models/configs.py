@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor
 
-from ..errors import SpikeattnError
+from spikeattn.errors import SpikeattnError
 
 _PREPARATION: dict[str, dict[str, Any]] = {
     "imagenet": {"crop_pct": 0.95, "mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD},
@@ -80,3 +82,13 @@ def check_arguments(config: Mapping[str, Any]) -> None:
         fail("pooling_stat", "give four characters, '1' where that stage is max-pooled, such as '1111' or '0011'")
     if config["spike_mode"] not in ("lif", "plif"):
         fail("spike_mode", "valid are 'lif' (fixed time constant) and 'plif' (learned time constant)")
+
+
+def of_type(x: object, dtype: torch.dtype) -> bool:
+    """Whether an input is a tensor of the model's type, or of any that autocast will turn into it."""
+    return isinstance(x, Tensor) and (x.dtype == dtype or torch.is_autocast_enabled(x.device.type))
+
+
+def described(x: object) -> str:
+    """An input in an error: its shape and type."""
+    return f"shape {tuple(x.shape)} and type {x.dtype}" if isinstance(x, Tensor) else f"type {type(x).__name__}"

@@ -7,12 +7,12 @@ from typing import Any
 
 from timm.models import list_models, model_entrypoint
 
-from ..errors import SpikeattnError, unknown
-from . import entry_points
-from .checkpoints import load_checkpoint, shipped_weights
-from .loading import load_into
-from .neurons import requested_implementation
-from .spike_driven import SpikeDrivenTransformer
+from spikeattn.errors import SpikeattnError, unknown
+from spikeattn.models import entry_points
+from spikeattn.models.checkpoints import load_checkpoint, shipped_weights
+from spikeattn.models.loading import load_into
+from spikeattn.models.neurons import requested_implementation
+from spikeattn.models.spike_driven import SpikeDrivenTransformer
 
 
 def model_names() -> list[str]:

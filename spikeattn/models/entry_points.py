@@ -12,11 +12,11 @@ from typing import Any
 
 from timm.models import register_model
 
-from ..errors import unknown
-from .checkpoints import load_checkpoint, shipped_weights
-from .configs import data_config
-from .loading import load_into
-from .spike_driven import SpikeDrivenTransformer
+from spikeattn.errors import unknown
+from spikeattn.models.checkpoints import load_checkpoint, shipped_weights
+from spikeattn.models.configs import data_config
+from spikeattn.models.loading import load_into
+from spikeattn.models.spike_driven import SpikeDrivenTransformer
 
 
 def _build(

@@ -18,10 +18,10 @@ import torch
 from spikingjelly.activation_based import layer, neuron
 from torch import Tensor, nn
 
-from ..errors import SpikeattnError
-from . import native
-from .fast_layers import FastConv, FastErode, FastHead, FastLIF, FastMask, FastPool, kernels_for
-from .spike_driven import Erode, Mask, SpikeDrivenSelfAttention, SpikeDrivenTransformer
+from spikeattn.errors import SpikeattnError
+from spikeattn.models import native
+from spikeattn.models.fast_layers import FastConv, FastErode, FastHead, FastLIF, FastMask, FastPool, kernels_for
+from spikeattn.models.spike_driven import Erode, Mask, SpikeDrivenSelfAttention, SpikeDrivenTransformer
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ def unsupported(model: nn.Module, dtype: torch.dtype = torch.float32) -> str:
 
 def _no_triton() -> str:
     try:
-        from . import triton_kernels  # noqa: F401
+        from spikeattn.models import triton_kernels  # noqa: F401
     except ImportError as error:
         return f"the package triton cannot be imported ({error})"
     return ""

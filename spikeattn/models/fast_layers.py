@@ -12,14 +12,14 @@ import torch
 from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
-from . import native
-from .spike_driven import Erode
+from spikeattn.models import native
+from spikeattn.models.spike_driven import Erode
 
 
 def kernels_for(device: torch.device) -> ModuleType:
     if device.type == "cpu":
         return native
-    from . import triton_kernels
+    from spikeattn.models import triton_kernels
 
     return triton_kernels
 

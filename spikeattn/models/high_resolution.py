@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import SpikeattnError
-from .spike_driven import SpikeDrivenTransformer
+from spikeattn.errors import SpikeattnError
+from spikeattn.models.spike_driven import SpikeDrivenTransformer
+from spikeattn.modes import in_eval
 
 Model = TypeVar("Model", bound=nn.Module)
 Size = tuple[int, int]
@@ -123,12 +124,12 @@ def _trace(body: nn.Module, input_size: tuple[int, int, int]) -> tuple[Size, lis
             strided.append((tuple(arguments[0].shape[-2:]), module))
 
     handles = [m.register_forward_pre_hook(note) for m in body.modules() if isinstance(m, _STRIDED)]
-    reference, training = next(body.parameters()), body.training
+    reference = next(body.parameters())
     try:
-        body.eval()
-        features = body.forward_features(torch.zeros(1, *input_size, dtype=reference.dtype, device=reference.device))
+        with in_eval(body):
+            zeros = torch.zeros(1, *input_size, dtype=reference.dtype, device=reference.device)
+            features = body.forward_features(zeros)
     finally:
-        body.train(training)
         for handle in handles:
             handle.remove()
     return tuple(features.shape[-2:]), strided

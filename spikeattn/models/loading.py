@@ -9,8 +9,8 @@ import torch
 from timm.models import list_models, model_entrypoint
 from torch import Tensor, nn
 
-from ..errors import SpikeattnError
-from .checkpoints import Checkpoint
+from spikeattn.errors import SpikeattnError
+from spikeattn.models.checkpoints import Checkpoint
 
 
 def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import SpikeattnError
+from spikeattn.errors import SpikeattnError
 
 SOURCE = Path(__file__).with_name("native.c")
 WIDTH = 64  # output channels per block of weights, as in the source

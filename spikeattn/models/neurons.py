@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from ..errors import SpikeattnError, unknown
+from spikeattn.errors import SpikeattnError, unknown
 
 CHOICES = {"auto": "auto", "native": "cuda", "triton": "triton", "torch": "torch"}  # our word: SpikingJelly's
 NEURONS = ("if_", "lif", "plif", "ilif")  # SpikingJelly's packages of the neurons that models here are made of

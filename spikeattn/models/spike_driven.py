@@ -18,9 +18,9 @@ from spikingjelly.activation_based import layer, neuron
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
-from ..errors import SpikeattnError
-from .configs import check_arguments
-from .names import PaperName, paper_names
+from spikeattn.errors import SpikeattnError
+from spikeattn.models.configs import check_arguments, described, of_type
+from spikeattn.models.names import PaperName, paper_names
 
 GATE_THRESHOLD = 0.5  # of the neuron that binarises the token sum; every other neuron fires at 1
 
@@ -192,6 +192,15 @@ class Block(nn.Module):
         return self.mlp(self.attn(x))
 
 
+def init_convolutions(model: nn.Module) -> None:
+    """Draw the weights of every convolution anew as published: truncated normal of deviation 0.02, biases 0."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:  # a shape alone takes a second to fill
+            trunc_normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
 class SpikeDrivenTransformer(nn.Module):
     """The Spike-driven Transformer: images or event frames in, class logits out.
 
@@ -251,11 +260,7 @@ class SpikeDrivenTransformer(nn.Module):
         self.block = nn.ModuleList([Block(embed_dim, num_heads, hidden, dvs, spike_mode) for _ in range(depth)])
         self.head_lif = spiking_neuron(spike_mode)
         self.head = nn.Linear(embed_dim, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d) and not module.weight.is_meta:  # a shape alone takes a second to fill
-                trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        init_convolutions(self)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Membrane potential averaged over tokens: [T, B, D]."""
@@ -275,15 +280,14 @@ class SpikeDrivenTransformer(nn.Module):
     def _over_time(self, x: Tensor) -> Tensor:
         """[B, C, H, W] shown T times, or frames [B, T, C, H, W], as [T, B, C, H, W]."""
         T, image, dtype = self.time_steps, (self.in_chans, *self.img_size), self.head.weight.dtype
-        fits = isinstance(x, Tensor) and (x.dtype == dtype or torch.is_autocast_enabled(x.device.type))
+        fits = of_type(x, dtype)
         if fits and x.shape[1:] == image:
             return x.expand(T, *x.shape)
         if fits and x.shape[1:] == (T, *image):
             return x.transpose(0, 1)
-        given = f"shape {tuple(x.shape)} and type {x.dtype}" if isinstance(x, Tensor) else f"type {type(x).__name__}"
         size = ", ".join(map(str, image))
         raise SpikeattnError(
-            f"the model's input has {given}; it takes images [B, {size}] or frames [B, {T}, {size}] of type {dtype} "
-            f"(batch, {T} time steps, channels, height, width). Another size, channel count or number of time steps "
-            "is set with img_size, in_chans and time_steps when the model is created"
+            f"the model's input has {described(x)}; it takes images [B, {size}] or frames [B, {T}, {size}] of type "
+            f"{dtype} (batch, {T} time steps, channels, height, width). Another size, channel count or number of time "
+            "steps is set with img_size, in_chans and time_steps when the model is created"
         )

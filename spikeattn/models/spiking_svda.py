@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
-from ..errors import SpikeattnError
-from .names import PaperName
-from .spike_driven import SpikeDrivenSelfAttention, SpikeDrivenTransformer
+from spikeattn.errors import SpikeattnError
+from spikeattn.models.names import PaperName
+from spikeattn.models.spike_driven import SpikeDrivenSelfAttention, SpikeDrivenTransformer
 
 
 class ChannelThresholdLIF(neuron.BaseNode):

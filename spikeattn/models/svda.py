@@ -20,8 +20,8 @@ from timm.models import register_model
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from ..errors import SpikeattnError
-from .configs import data_config
+from spikeattn.errors import SpikeattnError
+from spikeattn.models.configs import data_config
 
 TAU = 10.0
 

@@ -14,8 +14,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ..errors import SpikeattnError
-from .svda import SvdaAttention, layers
+from spikeattn.errors import SpikeattnError
+from spikeattn.models.svda import SvdaAttention, layers
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,29 @@ from numpy.typing import NDArray
 from spikeattn.errors import SpikeattnError
 from spikeattn.recording import files
 from spikeattn.recording.ledger import Ledger
-from spikeattn.recording.tally import BatchCounts
 
 FILE = "counts.parquet"
 _META = b"spikeattn"
 _ROW_GROUP = 1 << 16  # small row groups multiply size and reading time of a table with a thousand columns
+Key = tuple[str, str]  # (measure, name)
+
+
+@dataclass(frozen=True)
+class BatchCounts:
+    """What one forward pass gave.
+
+    Attributes:
+        counts: [T, B] float64 by (measure, name); all but "abs" of real tensors are whole numbers.
+        predictions: [T, B] class after steps 1..t; [1, B] where the model gives no logits per step; [0, B] where its
+            output is no [B, classes].
+        flags: value flags by tensor (see counting.value_flags); a fourth one on the input: it varies over time.
+        batch: number of images B.
+    """
+
+    counts: dict[Key, np.ndarray]
+    predictions: np.ndarray
+    flags: dict[str, tuple[bool, ...]]
+    batch: int
 
 
 class Counts:
@@ -162,8 +181,8 @@ def merge(tables: Iterable[pa.Table], ledger: Ledger) -> pa.Table:
     return pa.concat_tables(list(row_groups(list(tables), ledger))).combine_chunks()
 
 
-def row_groups(tables: Sequence[pa.Table], ledger: Ledger, rows: int = _ROW_GROUP) -> Iterator[pa.Table]:
-    """All rows, sorted by index, in tables of `rows` rows; only one of these is in memory at a time.
+def row_groups(tables: Sequence[pa.Table], ledger: Ledger) -> Iterator[pa.Table]:
+    """All rows, sorted by index, in tables of the size of a row group; only one of these is in memory at a time.
 
     Final types are int64, but float64 for sums of |value| of real tensors.
 
@@ -186,8 +205,8 @@ def row_groups(tables: Sequence[pa.Table], ledger: Ledger, rows: int = _ROW_GROU
         )
     real = {f"abs:{t.name}" for t in ledger.tensors if t.kind == "real"}
     real |= {f"fan_abs:{s.name}" for s in ledger.synapses if ledger.tensor(s.input).kind == "real"}
-    for start in range(0, len(everything), rows):
-        first, last = everything[start], everything[min(start + rows, len(everything)) - 1]
+    for start in range(0, len(everything), _ROW_GROUP):
+        first, last = everything[start], everything[min(start + _ROW_GROUP, len(everything)) - 1]
         pieces = []
         for table, index in zip(tables, positions, strict=True):
             low, high = np.searchsorted(index, first), np.searchsorted(index, last, side="right")

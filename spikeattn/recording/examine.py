@@ -73,12 +73,12 @@ def plan(
     )
 
 
-def ledger_of(model: nn.Module, seed: int = 0) -> Ledger:
+def ledger_of(model: nn.Module) -> Ledger:
     """The ledger of one of spikeattn's models without data: traced on seeded random input of its own size."""
     config = getattr(model, "config", {})
     if not hasattr(model, "img_size") or not config:
         raise SpikeattnError(f"{type(model).__name__} does not say its input size; profile it on real input instead")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     shape = (2, model.in_chans, *model.img_size)
     images = torch.randn(shape, generator=generator)
     if model.in_chans == 2:  # event counts, one frame per time step

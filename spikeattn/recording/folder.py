@@ -105,7 +105,7 @@ class RunFolder:
 
     def start(self, ledger: Ledger) -> None:
         """Write the ledger the run starts with; a resumed run is compared with it."""
-        files.write(self._parts / LEDGER, ledger.to_json().encode())
+        ledger.save(self._parts / LEDGER)
 
     def ledger(self) -> Ledger | None:
         """The ledger of the run that is being resumed, if it got that far."""
@@ -117,7 +117,7 @@ class RunFolder:
 
     def finish(self, ledger: Ledger) -> None:
         """Write the final ledger, which makes the run complete, then drop the parts; those of a shard stay."""
-        files.write(self.path / LEDGER, ledger.to_json().encode())
+        ledger.save(self.path / LEDGER)
         if "shard" not in ledger.provenance:
             self._drop_parts()
 

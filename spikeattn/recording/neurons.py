@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from spikeattn.errors import SpikeattnError
+from spikeattn.modes import in_eval
 
 NeuronPredicate = Callable[[nn.Module], bool]
 
@@ -114,14 +115,11 @@ def reset(model: nn.Module) -> None:
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """The model reset and in eval mode; afterwards reset again and in the modes it was in."""
-    modes = {module: module.training for module in model.modules()}
     reset(model)
-    model.eval()
     try:
-        yield
+        with in_eval(model):
+            yield
     finally:
-        for module, training in modes.items():
-            module.training = training
         reset(model)
 
 

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from spikeattn.recording import ledger as entries
+from spikeattn.recording import entries
 from spikeattn.recording.axes import Axes, AxisReader
 from spikeattn.recording.events import INPUT, NEURON, Event
 from spikeattn.recording.fanout import fan_out_map
+from spikeattn.recording.ledger import Ledger
 from spikeattn.recording.origins import View
 from spikeattn.recording.steps import Line, lines_of, main_view, time_steps_of
 from spikeattn.recording.taps import Fan, Pairs, Plan, Tap
@@ -65,7 +66,7 @@ class Planner:
         watched = (*taps, *self.pairs)
         output_axes, logits_from = self._logits()
         return Plan(
-            ledger=entries.Ledger(
+            ledger=Ledger(
                 time_steps=self.T,
                 static_input=tensors.entries["input"].static,
                 tensors=tuple(tensors.entries.values()),

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from spikeattn.recording import ledger as entries
 from spikeattn.recording.axes import Axes
+from spikeattn.recording.ledger import Ledger
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Plan:
         logits_from: the module whose outputs per step have the model's output as their mean or sum.
     """
 
-    ledger: entries.Ledger
+    ledger: Ledger
     neurons: Mapping[str, nn.Module]
     taps: tuple[Tap, ...]
     pairs: tuple[Pairs, ...]

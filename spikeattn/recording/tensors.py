@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from spikeattn.errors import SpikeattnError
-from spikeattn.recording import ledger as entries
+from spikeattn.recording import entries
 from spikeattn.recording import neurons as nodes
 from spikeattn.recording.axes import Axes, AxisReader
 from spikeattn.recording.counting import kind_of

@@ -7,20 +7,17 @@ A `Trace` is a dispatch mode: it sees the tensor operations that a model really 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.weak import WeakTensorKeyDictionary
 
-from spikeattn.recording.counting import value_flags, whole
 from spikeattn.recording.events import INPUT, NEURON, Event
 from spikeattn.recording.fanout import ConvGeometry
 from spikeattn.recording.neurons import memories
+from spikeattn.recording.origin_book import OriginBook
 from spikeattn.recording.origins import (
     ALIAS,
     MATMULS,
@@ -28,7 +25,6 @@ from spikeattn.recording.origins import (
     View,
     derive,
     distinct_elements,
-    overwritten,
     tensors_in,
 )
 from spikeattn.recording.stack import Frame, ModuleStack, in_parts
@@ -51,6 +47,7 @@ class Trace(TorchDispatchMode):
         layers: what small layers with weights gave, call by call, by path: candidates for logits.
         calls: calls of each module.
         ordinals: how often each operation ran in each call, by (path, call).
+        origins: of every tensor.
     """
 
     def __init__(
@@ -64,9 +61,8 @@ class Trace(TorchDispatchMode):
         self.ordinals: dict[tuple[str, int], dict[str, int]] = {}
         self.names, self.batch, self.units = names, batch, units or {}
         self._model = model
-        self._origins: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        self.origins = OriginBook(batch)
         self._stack = _TracingStack(self, model, neurons)
-        self._muted = 0
 
     @property
     def calls(self) -> Mapping[str, int]:
@@ -74,7 +70,7 @@ class Trace(TorchDispatchMode):
 
     def __enter__(self) -> Trace:
         for name, tensor in (*self._model.named_parameters(), *self._model.named_buffers()):
-            self._origins[tensor] = Origin(site=name, weight=True, stateless=True)
+            self.origins[tensor] = Origin(site=name, weight=True, stateless=True)
         self._stack.__enter__()
         return super().__enter__()
 
@@ -82,55 +78,22 @@ class Trace(TorchDispatchMode):
         super().__exit__(*error)
         self._stack.__exit__(*error)
 
-    def origin(self, tensor: Tensor) -> Origin:
-        """The origin of a tensor; one never seen was there before the pass, so it is a constant like a parameter."""
-        found = self._origins.get(tensor)
-        if found is None:
-            found = self._origins[tensor] = Origin(stateless=True, weight=True)
-        return found
-
-    def observe_flags(self, tensor: Tensor) -> Origin:
-        """The tensor's origin, with its value flags extended by what the tensor holds."""
-        origin = self.origin(tensor)
-        with self.muted():
-            flags = value_flags(whole(tensor, origin.unit or 1.0)).cpu()
-            origin.flags = flags if origin.flags is None else origin.flags | flags
-        return origin
-
-    @contextmanager
-    def muted(self) -> Iterator[None]:
-        """Operations of our own, which are no part of the model."""
-        self._muted += 1
-        try:
-            yield
-        finally:
-            self._muted -= 1
-
-    def view(self, tensor: Tensor) -> View:
-        """The shape of a tensor, and its row sums where several rows belong to one image."""
-        shape = tuple(tensor.shape)
-        if tensor.dim() < 2 or shape[0] <= self.batch or shape[0] % self.batch or tensor.is_complex():
-            return View(shape)
-        with self.muted(), torch.no_grad():
-            rows = torch.linalg.vector_norm(tensor.detach().flatten(1).float(), 1, dim=1)
-            return View(shape, rows.double().cpu())
-
     # ---------------------------------------------------------------- operations
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if self._muted or not self._stack.frames:
+        if self.origins.muted or not self._stack.frames:
             return func(*args, **kwargs)
         out = in_parts(self, func, args, kwargs)
         if out is not NotImplemented:
             return out
         name = func._schema.name.split("::")[1].rstrip("_")
         if self._stack.in_neuron:
-            self._inside_neuron(name, args)
+            self._inside_neuron(name)
             return func(*args, **kwargs)
         written = _written(func, args, kwargs)
         for tensor in written:
-            if self.origin(tensor).spiky:
-                self.observe_flags(tensor)
+            if self.origins[tensor].spiky:
+                self.origins.observe(tensor)
         out = func(*args, **kwargs)
         self._observe(name, args, kwargs, out, written)
         return out
@@ -144,22 +107,22 @@ class Trace(TorchDispatchMode):
         if written and name == "copy":
             given = given[1:]
         if name in ALIAS and given and made[0].numel() >= given[0].numel() and _keeps_values(given[0], made[0]):
-            result = self.origin(given[0])
+            result = self.origins[given[0]]
         elif name == "convolution":
             result = self._convolve(name, args, given, made[0], ordinal)
         elif name in MATMULS:
             result = self._multiply(name, args, given, made[0], ordinal)
         else:
-            origins = [self.origin(t) for t in given]
+            origins = [self.origins[t] for t in given]
             result, what = derive(name, args, kwargs, given, origins, made[0])
             if what:
                 data = given[:1] if what == "token_sum" else given
                 self._event(what, name, ordinal, given, data, result, made[0])
         for tensor in written:
-            self._overwrite(tensor, result)
-        self._origins[made[0]] = result
+            self.origins.overwrite(tensor, result)
+        self.origins[made[0]] = result
         for tensor in made[1:]:  # each part of a split is a tensor of its own
-            self._origins[tensor] = replace(result)
+            self.origins[tensor] = replace(result)
 
     def _convolve(self, name: str, args: Any, given: Sequence[Tensor], out: Tensor, ordinal: int) -> Origin:
         x, w = args[0], args[1]
@@ -182,9 +145,9 @@ class Trace(TorchDispatchMode):
             "macs": geometry.macs_per_position * positions[:, :1].numel(),
             "weights": w.numel(),
             "biases": 0 if args[2] is None else args[2].numel(),
-            "weight_name": self.origin(w).site,
+            "weight_name": self.origins[w].site,
         }
-        if self.origin(w).weight:
+        if self.origins[w].weight:
             self._event("conv", name, ordinal, given, [x], result, out, geometry=geometry, **facts)
         else:
             reason = "its kernel is computed from the input"
@@ -198,10 +161,10 @@ class Trace(TorchDispatchMode):
             return result
         columns = int(b.shape[-1]) if b.dim() > 1 else 1
         macs = a.numel() * columns
-        biases = args[0].numel() if MATMULS[name] and self.origin(args[0]).weight else 0
+        biases = args[0].numel() if MATMULS[name] and self.origins[args[0]].weight else 0
         for weight, data, fan_out in ((b, a, columns), (a, b, int(a.shape[-2]) if a.dim() > 1 else 1)):
-            if self.origin(weight).weight:
-                facts = {"weights": distinct_elements(weight), "weight_name": self.origin(weight).site}
+            if self.origins[weight].weight:
+                facts = {"weights": distinct_elements(weight), "weight_name": self.origins[weight].site}
                 facts |= {"macs": macs, "fan_out": fan_out, "biases": biases}
                 self._event("linear", name, ordinal, given, [data], result, out, **facts)
                 return result
@@ -209,51 +172,42 @@ class Trace(TorchDispatchMode):
             reason = "a product of vectors has no counting rule"
             self._event("unknown", name, ordinal, given, [a, b], result, out, reason=reason)
             return result
-        if self.origin(a).spiky and self.origin(b).spiky:
-            result.unit, result.summed = self.origin(a).unit * self.origin(b).unit, True
+        if self.origins[a].spiky and self.origins[b].spiky:
+            result.unit, result.summed = self.origins[a].unit * self.origins[b].unit, True
         self._event("matmul", name, ordinal, given, [a, b], result, out, macs=macs)
         return result
 
     def _product_of(self, a: Tensor, b: Tensor) -> Origin:
-        a, b = self.origin(a), self.origin(b)
+        a, b = self.origins[a], self.origins[b]
         return Origin(weight=a.weight and b.weight, stateless=a.stateless and b.stateless, varies=a.varies or b.varies)
 
-    def _inside_neuron(self, name: str, args: Any) -> None:
+    def _inside_neuron(self, name: str) -> None:
         """A layer with weights inside a neuron is not counted, so it is listed."""
         if name != "convolution" and name not in MATMULS:
             return
         path = self._stack.frames[-1].path
         reason = "weights inside a neuron are taken as part of its dynamics and are not counted"
         nothing = Origin()
-        self.events.append(
-            Event("unknown", path, 0, name, 0, (), (), nothing, View(()), alone=True, reason=reason)
-        )
-
-    def _overwrite(self, tensor: Tensor, result: Origin) -> None:
-        """An operation in place also changes every other tensor that looks at the same memory."""
-        memory = tensor.untyped_storage()._cdata
-        for other, origin in list(self._origins.items()):
-            if other is not tensor and other.untyped_storage()._cdata == memory:
-                self._origins[other] = overwritten(origin, result, other.numel() == tensor.numel())
+        self.events.append(Event("unknown", path, 0, name, 0, (), (), nothing, View(()), alone=True, reason=reason))
 
     def _event(
         self, what: str, op: str, ordinal: int, given: Sequence[Tensor], data: Sequence[Tensor], result: Origin,
         out: Tensor, **facts: Any,
     ) -> None:  # fmt: skip
         frame = self._stack.frames[-1]
-        origins = tuple(self.observe_flags(t) if what != "unknown" else self.origin(t) for t in data)
+        origins = tuple(self.origins.observe(t) if what != "unknown" else self.origins[t] for t in data)
         positions = tuple(next(i for i, t in enumerate(given) if t is operand) for operand in data)
         argument = None
         if len(data) == 1 and frame.argument is not None:
-            same = self.origin(frame.argument) is origins[0] and frame.argument.numel() == data[0].numel()
-            argument = self.view(frame.argument) if same else None
+            same = self.origins[frame.argument] is origins[0] and frame.argument.numel() == data[0].numel()
+            argument = self.origins.view(frame.argument) if same else None
         module = self._stack.module(frame.path)
         alone = what in ("conv", "linear") and _is_operation(module)
         if alone and isinstance(bias := getattr(module, "bias", None), Tensor):
             facts["biases"] = bias.numel()
         event = Event(
-            what, frame.path, frame.call, op, ordinal, origins, tuple(self.view(t) for t in data), result,
-            self.view(out) if what in ("matmul", "mask") else View(tuple(out.shape)), positions,
+            what, frame.path, frame.call, op, ordinal, origins, tuple(self.origins.view(t) for t in data), result,
+            self.origins.view(out) if what in ("matmul", "mask") else View(tuple(out.shape)), positions,
             tuple(t.detach().clone() if o.stateless else None for t, o in zip(data, origins, strict=True)),
             argument=argument, alone=alone, **facts,
         )  # fmt: skip
@@ -264,10 +218,10 @@ class Trace(TorchDispatchMode):
     def entered(self, frame: Frame) -> None:
         """The model was called, with a tensor somewhere in its arguments."""
         x = frame.argument
-        origin = self._origins[x] = Origin(
-            INPUT, frame.call, stateless=True, of_input=True, varies=True, maker=INPUT, view=self.view(x)
+        origin = self.origins[x] = Origin(
+            INPUT, frame.call, stateless=True, of_input=True, varies=True, maker=INPUT, view=self.origins.view(x)
         )
-        self.observe_flags(x)
+        self.origins.observe(x)
         self.inputs.append(x)
         view, data = origin.view, (x.detach().clone(),)
         self.events.append(
@@ -281,17 +235,17 @@ class Trace(TorchDispatchMode):
             return
         first = tensors[0]
         if neuron:
-            unit, view = self.units.get(path, 1.0), self.view(first)
-            origin = self._origins[first] = Origin(path, frame.call, unit=unit, maker=NEURON, varies=True, view=view)
-            self.observe_flags(first)
+            unit, view = self.units.get(path, 1.0), self.origins.view(first)
+            origin = self.origins[first] = Origin(path, frame.call, unit=unit, maker=NEURON, varies=True, view=view)
+            self.origins.observe(first)
             state = tuple(tuple(kept.shape) for kept in memories(self._stack.module(path)))
             self.events.append(
                 Event(NEURON, path, frame.call, NEURON, 0, (origin,), (view,), origin, view, alone=True, state=state)
             )
             return
-        origin = self.origin(first)
+        origin = self.origins[first]
         if path and not origin.weight and (origin.name is None or path in self.names):
-            origin.name, origin.call, origin.view = path, frame.call, self.view(first)
+            origin.name, origin.call, origin.view = path, frame.call, self.origins.view(first)
         last = next((e for e in reversed(self.events) if e.what not in ("unknown", "token_sum", "mask")), None)
         if last is not None and last.module == path and last.what == "linear" and first.numel() <= _LOGITS:
             self.layers[path].append(first.detach())
@@ -308,7 +262,7 @@ class _TracingStack(ModuleStack):
         super().enter(path, args)
         if path == "" and self.frames[-1].argument is not None:
             for other in list(tensors_in(args))[1:]:  # further arguments are data too
-                self._trace._origins[other] = Origin(stateless=True, varies=True, of_input=True)
+                self._trace.origins[other] = Origin(stateless=True, varies=True, of_input=True)
             self._trace.entered(self.frames[-1])
 
     def leave(self, path: str, output: Any) -> Frame | None:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from spikeattn.energy.activity import CountedActivity
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention, get_convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import CostTable, get_costs
-from spikeattn.energy.estimate import PJ_TO_MJ, CountedActivity, EnergyTable, prices_of
-from spikeattn.energy.terms import OPS, terms_of
+from spikeattn.energy.estimate import PJ_TO_MJ, EnergyTable, prices_of
+from spikeattn.energy.rules import terms_of
+from spikeattn.energy.terms import OPS
 from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeattn.attention.tokens import TokenCounts
+from spikeattn.energy.activity import CountedActivity
 from spikeattn.energy.conventions import Convention
-from spikeattn.energy.estimate import CountedActivity
-from spikeattn.energy.terms import OTHER, Constant, Count, Rate, Term, terms_of
+from spikeattn.energy.rules import terms_of
+from spikeattn.energy.terms import OTHER, Constant, Count, Rate, Term
 
 Floats = NDArray[np.float64]
 

@@ -17,11 +17,12 @@ import numpy as np
 import pandas as pd
 
 from spikeattn.attention.attend import Attention
+from spikeattn.energy.activity import CountedActivity
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention, get_convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import CostTable, get_costs
-from spikeattn.energy.estimate import PJ_TO_MJ, CountedActivity, price, prices_of
+from spikeattn.energy.estimate import PJ_TO_MJ, price, prices_of
 from spikeattn.energy.groups import SelectedImages
 from spikeattn.energy.ratios import ratio_intervals
 from spikeattn.energy.statistics import CONFIDENCE, REPLICATES, Floats, Interval, Intervals, mean_intervals
@@ -110,6 +111,9 @@ def spurious_energy(
             for the spurious share of the token's energy, which is its expectation if the lfdr is right.
         threshold: 0.1 by default; "soft" has none.
         replicates, seed, confidence: of the intervals over images.
+
+    Returns:
+        SpuriousEnergy: mJ per image and shares, by image, head, part and layer, each with an interval.
 
     Raises:
         SpikeattnError: no tokens in the attention; a profile of another model, input size or number of time steps;

@@ -18,7 +18,7 @@ from PIL import Image
 import spikeattn as sa
 from spikeattn.cli import main
 from spikeattn.data import Skipped, make_loader, open_dataset
-from spikeattn.data.images import decode
+from spikeattn.data.decoding import decode
 from spikeattn.errors import SpikeattnError
 
 PIXELS = np.random.RandomState(0).randint(0, 256, (40, 48, 3), dtype=np.uint8)

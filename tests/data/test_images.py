@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from spikeattn.data import Skipped, make_loader, open_dataset
-from spikeattn.data.images import decode
+from spikeattn.data.decoding import decode
 from spikeattn.errors import SpikeattnError
 
 CFG = {

@@ -7,7 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from spikeattn.recording.ledger import Ledger, Product, Synapse, Tensor
+import spikeattn as sa
+from spikeattn.recording.entries import Product, Synapse, Tensor
+from spikeattn.recording.ledger import Ledger
+from tests.energy.comparing import live
 
 N, T, TOKENS, D = 12, 3, 9, 3
 
@@ -157,3 +160,15 @@ def sdt_8_512() -> Ledger:
     tensors.append(Tensor("head_lif", (dim, tokens), dim * tokens, role="FC", part="head"))
     synapses.append(Synapse("head", "linear", "head_lif", dim * 1000, 1000, part="head"))
     return Ledger(4, True, tuple(tensors), tuple(synapses), tuple(products))
+
+
+@pytest.fixture(scope="session")
+def profile() -> sa.Profile:
+    """Thirty images on a tiny live network of four time steps."""
+    return live(4, seed=0)
+
+
+@pytest.fixture(scope="session")
+def other() -> sa.Profile:
+    """The same images on another one, of two time steps."""
+    return live(2, seed=3)

@@ -11,10 +11,12 @@ import pytest
 
 from spikeattn.energy.conventions import get_convention
 from spikeattn.energy.costs import Cost, CostTable
-from spikeattn.energy.estimate import energy, operations
-from spikeattn.energy.terms import Rate, terms_of
+from spikeattn.energy.estimate import energy
+from spikeattn.energy.operations import operations
+from spikeattn.energy.rules import terms_of
+from spikeattn.energy.terms import Rate
 from spikeattn.errors import SpikeattnError
-from spikeattn.recording.ledger import Synapse, Uncounted
+from spikeattn.recording.entries import Synapse, Uncounted
 
 EXACT = ("conv", "conv1", "head", "kv", "sum", "qk", "av", "ss")
 PAPER = ("conv", "conv1", "head", "kv", "sum")

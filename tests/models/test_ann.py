@@ -20,14 +20,6 @@ MILLIONS = {"ann_8_384": 16.81, "ann_6_512": 23.37, "ann_8_512": 29.68, "ann_10_
 TOKENS = {"ann_8_512": 196, "ann_2_256": 64, "ann_digits": 64}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def built(name: str, **kwargs) -> AnnTransformer:
     with torch.device("meta"):
         return timm.create_model(name, **kwargs)

@@ -12,9 +12,9 @@ import spikeattn as sa
 from spikeattn.errors import SpikeattnError
 from spikeattn.models import fast, native
 from spikeattn.models.spike_driven import SpikeDrivenTransformer
+from spikeattn.recording.counts import BatchCounts
 from spikeattn.recording.examine import plan
 from spikeattn.recording.recorder import Recorder
-from spikeattn.recording.tally import BatchCounts
 from tests.models.sdt_oracle import exact_input, exact_weights
 
 DEVICES = [

@@ -27,14 +27,6 @@ PUBLISHED_MILLIONS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def observed(model: SpikeDrivenTransformer, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Logits, and every output seen by a forward hook on a named module, in the order of the forward pass."""
     seen: dict[str, Tensor] = {}

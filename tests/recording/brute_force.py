@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 import spikeattn as sa
+from spikeattn.energy.activity import CountedActivity
 from spikeattn.energy.conventions import get_convention
-from spikeattn.energy.estimate import CountedActivity, amounts_of
+from spikeattn.energy.estimate import amounts_of
 from spikeattn.energy.terms import OPS
 
 _CONVOLUTIONS = {getattr(torch, f"conv{t}{d}d") for d in (1, 2, 3) for t in ("", "_transpose")}

@@ -18,14 +18,6 @@ from tests.recording.networks import loop_over_time, repeat_input
 IF, LIF = neuron.IFNode, neuron.LIFNode
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def steps(x: Tensor, T: int = 4) -> Tensor:
     return x.unsqueeze(0).repeat(T, *[1] * x.dim())
 

@@ -18,14 +18,6 @@ IF = neuron.IFNode
 STEM = 3 * 64 * 4 * 27  # MACs of three time steps of the first convolution, on a still image charged once
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def in_place_mask(x: Tensor, net: Net) -> Tensor:
     y = x.clone()
     return y.mul_(net.gate(x * 0.6))

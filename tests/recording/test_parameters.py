@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from spikingjelly.activation_based import layer, neuron
 from torch import nn
 
+from spikeattn.recording.entries import Synapse
 from spikeattn.recording.examine import plan
-from spikeattn.recording.ledger import Synapse
 
 
 class OwnLIF(neuron.LIFNode):

@@ -15,14 +15,6 @@ from tests.models.sdt_oracle import exact_input
 from tests.recording.networks import Levels, Signs, Steps, batches, foreign, observe, tiny_sdt
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def synops(model: nn.Module, images: Tensor, call) -> int:
     counter = SynOpCounter()
     functional.reset_net(model)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from spikeattn.energy.activity import CountedActivity
 from spikeattn.energy.conventions import get_convention, list_conventions
-from spikeattn.energy.estimate import CountedActivity, amounts_of
+from spikeattn.energy.estimate import amounts_of
 from spikeattn.energy.terms import OPS
 from spikeattn.spurious import spurious_energy
 from spikeattn.spurious.attribution import attribute

@@ -1,0 +1,59 @@
+"""The pixels of one image file, or why there are none."""
+
+from __future__ import annotations
+
+import io
+import warnings
+import zlib
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from spikeattn.data.dataset import unreadable_kind
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def decode(data: bytes, mode: str) -> Image.Image:
+    """Decode an image file to "RGB" or "L" as timm does (alpha dropped, orientation tag ignored), 16 bits scaled to 8.
+
+    Raises:
+        OSError, ValueError and others of Pillow: not an image, truncated, more pixels than Pillow allows, or pixels
+        without a defined white level (32-bit integers and floats).
+    """
+    if kind := unreadable_kind(data[:64]):
+        raise ValueError(kind)
+    if data.startswith(_PNG):
+        _check_png(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd metadata, on the terminal of a user who cannot tell which file it was
+        try:
+            image = Image.open(io.BytesIO(data))
+        except UnidentifiedImageError as error:
+            raise ValueError("not an image that Pillow can read") from error
+        image.load()
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        # Pillow's own conversion clips everything above 255 to white.
+        image = Image.fromarray((np.asarray(image).astype(np.float64) / 257).round().astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise ValueError("32-bit pixels have no defined white level: convert the image to 8 or 16 bits")
+    elif image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert(mode)
+
+
+def _check_png(data: bytes) -> None:
+    """The checksums of a PNG file's chunks, which Pillow does not look at for pixels: ValueError names a wrong one."""
+    position, kind = len(_PNG), b""
+    while kind != b"IEND":
+        head = data[position : position + 8]
+        if len(head) < 8:
+            raise ValueError("image file is truncated")
+        length, kind = int.from_bytes(head[:4], "big"), head[4:]
+        content = data[position + 4 : position + 8 + length]
+        checksum = data[position + 8 + length : position + 12 + length]
+        if len(checksum) < 4:
+            raise ValueError("image file is truncated")
+        if zlib.crc32(content) != int.from_bytes(checksum, "big"):
+            raise ValueError(f"damaged: the checksum of its chunk {kind.decode('ascii', 'backslashreplace')} is wrong")
+        position += 12 + length

@@ -1,0 +1,94 @@
+"""What terms are evaluated on: the per-image count table of a run, checked against its ledger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikeattn.energy.terms import Constant, Count, Rate
+from spikeattn.errors import SpikeattnError
+from spikeattn.recording.ledger import Ledger
+
+
+class CountTable(Protocol):
+    """What is needed of `recording.counts.Counts`: columns [N, T] per tensor, synapse and product."""
+
+    @property
+    def n_images(self) -> int: ...
+    @property
+    def time_steps(self) -> int: ...
+    def column(self, measure: str, name: str) -> NDArray[Any]: ...
+    def fan(self, synapse: str, by: str = "abs") -> NDArray[Any]: ...
+
+
+class Activity(Protocol):
+    """Anything terms can be evaluated on: `total` is the sum of a source over the time steps, [n_images]."""
+
+    @property
+    def n_images(self) -> int: ...
+    def total(self, source: Constant | Rate | Count) -> NDArray[Any]: ...
+
+
+@dataclass(frozen=True)
+class CountedActivity:
+    """The per-image count table of a run; totals of exact counts are integers.
+
+    Raises:
+        SpikeattnError: the counts are of another ledger, zero images, another number of time steps than the ledger,
+            NaN, or more spikes than elements.
+    """
+
+    ledger: Ledger
+    counts: CountTable
+
+    def __post_init__(self) -> None:
+        owner = getattr(self.counts, "ledger", None)
+        if owner is not None and owner is not self.ledger and owner.hash() != self.ledger.hash():
+            raise SpikeattnError(
+                "the count table belongs to another model or input size than this ledger (their hashes differ): take "
+                "both from the same run"
+            )
+        if self.counts.n_images < 1:
+            raise SpikeattnError("the count table holds zero images; profile at least one")
+        if self.counts.time_steps != self.ledger.time_steps:
+            raise SpikeattnError(
+                f"the count table has {self.counts.time_steps} time steps, the ledger {self.ledger.time_steps}: "
+                "they come from different runs"
+            )
+
+    @property
+    def n_images(self) -> int:
+        """Images in the count table."""
+        return self.counts.n_images
+
+    def total(self, source: Constant | Rate | Count) -> NDArray[Any]:
+        """Sum of a source over the time steps, [N]."""
+        if isinstance(source, Constant):
+            return np.full(self.n_images, source.times, dtype=np.int64)
+        steps = slice(1 if source.once else None)
+        if isinstance(source, Count):
+            return self._column(source.measure, source.name, steps)
+        tensors = [self.ledger.tensor(name) for name in source.tensors]
+        rates = np.stack([self._column(source.by, t.name, steps) / t.elements for t in tensors])
+        return rates[rates.mean(axis=1).argmin()] if source.least else rates.sum(axis=0)
+
+    def _column(self, measure: str, name: str, steps: slice) -> NDArray[Any]:
+        if measure.startswith("fan_"):
+            column = self.counts.fan(name, by=measure.removeprefix("fan_"))
+        else:
+            column = self.counts.column(measure, name)
+        total = np.asarray(column)[:, steps].sum(axis=1)
+        if not np.isfinite(total).all() or (total < 0).any():
+            raise SpikeattnError(f"the counts of {name!r} hold NaN or negative numbers; the run is not usable")
+        if measure != "nnz":
+            return total
+        most = self.ledger.tensor(name).elements * self.ledger.time_steps
+        if (total > most).any():
+            raise SpikeattnError(
+                f"tensor {name!r}: {total.max()} non-zero elements counted, but the ledger lists only {most} over "
+                f"{self.ledger.time_steps} time steps: the count table does not belong to this ledger"
+            )
+        return total

@@ -1,0 +1,255 @@
+"""The rules of a convention: which terms each synapse, product and population of neurons of a ledger has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from spikeattn.energy.conventions import Convention
+from spikeattn.energy.terms import OTHER, Constant, Count, Rate, Term
+from spikeattn.errors import SpikeattnError
+from spikeattn.recording.entries import Product, Synapse, Tensor
+from spikeattn.recording.ledger import Ledger
+
+VOTES = "votes"  # role of a sum of spikes that a weight multiplies: a number, not a train of spikes
+
+
+def terms_of(ledger: Ledger, convention: Convention) -> tuple[Term, ...]:
+    """What this convention counts in this ledger: synapses, then products, then batch norms and neurons.
+
+    Raises:
+        SpikeattnError: the convention has no formula for something in the ledger, or needs a label it does not carry.
+    """
+    rules = _Rules(ledger, convention)
+    terms = [term for synapse in ledger.synapses for term in rules.synapse(synapse)]
+    terms += [term for product in ledger.products for term in rules.product(product)]
+    if convention.batch_norm == "counted":
+        terms += [rules.batch_norm(synapse) for synapse in rules.normed()]
+    if convention.neurons == "counted":
+        terms += [rules.neuron(tensor) for tensor in ledger.tensors if tensor.maker == "neuron"]
+    return tuple(terms)
+
+
+def notes_of(ledger: Ledger, convention: Convention) -> list[str]:
+    """The choices a reader must know to compare the figure: first layer, missing labels, what is not counted."""
+    notes = []
+    for synapse in ledger.synapses:
+        tensor = ledger.tensor(synapse.input)
+        if tensor.maker == "input" and not _multiplies(tensor, convention):
+            again = synapse.every_step if tensor.spikes else _times(ledger, synapse, convention) > 1
+            times = "at every time step" if again else "once per image"
+            notes.append(f"first layer {synapse.name} ({tensor.kind} input): charged as additions {times}")
+        elif tensor.maker == "input":
+            times = _times(ledger, synapse, convention)
+            why = "static input" if tensor.static else "input that changes with the time step"
+            how = "once per image" if times == 1 else f"at each of the {times} time steps"
+            rates = {"mac-output-rate": " x the rate after it"}
+            if not tensor.static:
+                rates["mac-input-rate"] = " x the share of non-zero inputs"
+            rate = rates.get(convention.first_layer, "")
+            notes.append(f"first layer {synapse.name} ({why}): charged as MACs{rate} {how}")
+    if convention.qkv_rate == "mean-output" and not any(synapse.part == "QKV" for synapse in ledger.synapses):
+        notes.append(f"no layer of this model is labelled QKV: {convention.name} charges every layer by its own input")
+    own_row = convention.layer_rate == "own-output"
+    if own_row and not any(_own_output(synapse, roles_of(ledger)) for synapse in ledger.synapses):
+        notes.append(f"no layer bears the name of its output: {convention.name} charges every layer by its input")
+    if convention.batch_norm == "counted":
+        notes.append("batch norms: one assumed after every layer but the classifier, two MACs per output element")
+    if ledger.uncounted:
+        names = ", ".join(f"{entry.name} ({entry.op})" for entry in ledger.uncounted)
+        notes.append(f"not counted: {names}")
+    return notes
+
+
+def roles_of(ledger: Ledger) -> dict[tuple[int | None, str], Tensor]:
+    """Tensors by (block, role in the paper); where two share a role, the one with a published hook is kept."""
+    found: dict[tuple[int | None, str], Tensor] = {}
+    for tensor in ledger.tensors:
+        if tensor.role is None:
+            continue
+        key = (tensor.block, tensor.role)
+        if key not in found or (tensor.hook is not None and found[key].hook is None):
+            found[key] = tensor
+    return found
+
+
+def _multiplies(tensor: Tensor, convention: Convention) -> bool:
+    if tensor.role == VOTES:
+        return True
+    if tensor.maker == "input" and convention.first_layer != "by-kind":
+        return convention.first_layer != "ac"
+    return not tensor.spikes or (convention.spikes == "mac" and tensor.kind != "binary")
+
+
+def _gates(operands: list[Tensor]) -> bool:
+    """Whether a product of elements is a gate: signs and values pass where the others are 0 or 1."""
+    return all(tensor.spikes for tensor in operands) and sum(tensor.kind == "integer" for tensor in operands) < 2
+
+
+def _own_output(synapse: Synapse, roles: Mapping[tuple[int | None, str], Tensor]) -> Tensor | None:
+    """The neurons that bear the layer's name, if they are not what it receives."""
+    found = roles.get((synapse.block, synapse.role)) if synapse.role else None
+    return found if found is not None and found.name != synapse.input else None
+
+
+def _times(ledger: Ledger, synapse: Synapse, convention: Convention) -> int:
+    """How often the MACs of a real input are charged: a layer that repeats itself, or runs once, is charged once."""
+    tensor = ledger.tensor(synapse.input)
+    once = tensor.static or not synapse.every_step
+    if tensor.maker == "input" and convention.first_conv == "every-step":
+        once = False
+    return 1 if once else ledger.time_steps
+
+
+class _Rules:
+    """One method per kind of ledger entry; each returns the terms of that entry."""
+
+    def __init__(self, ledger: Ledger, convention: Convention) -> None:
+        self.ledger = ledger
+        self.convention = convention
+        self.by = "abs" if convention.spikes == "value" else "nnz"
+        self.roles: Mapping[tuple[int | None, str], Tensor] = roles_of(ledger)
+
+    def synapse(self, synapse: Synapse) -> list[Term]:
+        """MACs of a real input; additions of spikes by fan-out or by rate."""
+        tensor = self.ledger.tensor(synapse.input)
+        if self.convention.head == "mac" and synapse.part == "head":
+            return [self._term(synapse, "mac", synapse.dense_macs, Constant(1), synapse.dense_macs)]
+        if _multiplies(tensor, self.convention):
+            return [self._macs(synapse, tensor)]
+        if not tensor.spikes:  # only first_layer="ac" brings a real input here
+            times = Constant(_times(self.ledger, synapse, self.convention))
+            return [self._term(synapse, "sop", synapse.dense_macs, times, synapse.dense_macs * times.times)]
+        once = not synapse.every_step
+        ceiling = self._ceiling(synapse.dense_macs, tensor) / (self.ledger.time_steps if once else 1)
+        if self.convention.sop == "fan-out":
+            return [self._term(synapse, "sop", 1, Count(f"fan_{self.by}", synapse.name, once), ceiling)]
+        dense: float = synapse.dense_macs
+        if synapse.part == "QKV" and self.convention.qkv_size == "N^2D":
+            dense *= tensor.elements / tensor.shape[0] ** 2  # N / D, for D channels of N tokens
+            ceiling *= tensor.elements / tensor.shape[0] ** 2
+        if synapse.part == "QKV" and self.convention.qkv_rate == "mean-output":
+            outputs = tuple(self._role(synapse, role).name for role in ("Q_S", "K_S", "V_S"))
+            return [self._term(synapse, "sop", dense / 3, Rate(outputs, self.by), ceiling)]
+        if self.convention.layer_rate == "before-pool":
+            tensor = self._before_pool(tensor)
+        elif self.convention.layer_rate == "own-output":
+            tensor = _own_output(synapse, self.roles) or tensor
+        return [self._term(synapse, "sop", dense, Rate((tensor.name,), self.by, once), ceiling)]
+
+    def _macs(self, synapse: Synapse, tensor: Tensor) -> Term:
+        """Dense MACs, of the first layer also x the rate of what goes in or comes out."""
+        times = _times(self.ledger, synapse, self.convention)
+        rule = self.convention.first_layer if tensor.maker == "input" else "mac"
+        source: Constant | Rate = Constant(times)
+        if rule == "mac-input-rate" and not tensor.static:
+            source = Rate((tensor.name,), "nnz", times == 1)
+        elif rule == "mac-output-rate":
+            output = _own_output(synapse, self.roles)
+            if output is None:
+                raise SpikeattnError(
+                    f"convention {self.convention.name!r} prices the first layer {synapse.name!r} by the rate of the "
+                    "neurons that bear its name, and there are none in this model; use 'exact' or 'input-rate'"
+                )
+            source = Rate((output.name,), "nnz", times == 1)
+        return self._term(synapse, "mac", synapse.dense_macs, source, synapse.dense_macs * times)
+
+    def normed(self) -> list[Synapse]:
+        """Layers that a batch norm is taken to follow: all but the classifier."""
+        named = [synapse for synapse in self.ledger.synapses if synapse.part == "head"]
+        classifiers = named or self.ledger.synapses[-1:]
+        return [synapse for synapse in self.ledger.synapses if synapse not in classifiers]
+
+    def batch_norm(self, synapse: Synapse) -> Term:
+        """A multiplication and an addition with one parameter each, for every output element."""
+        times = Constant(_times(self.ledger, synapse, self.convention))
+        return self._term(synapse, "mac", 2 * synapse.output_elements, times, 2 * synapse.output_elements * times.times)
+
+    def neuron(self, tensor: Tensor) -> Term:
+        """The update of every neuron at every time step."""
+        times = Constant(self.ledger.time_steps)
+        return self._term(tensor, "ac", tensor.elements, times, tensor.elements * times.times)
+
+    def product(self, product: Product) -> list[Term]:
+        """Additions of a token sum or matrix product, and masks; or a paper's formula for all of them."""
+        rule = self.convention.attention
+        if rule == "none" or (rule != "operations" and product.op == "mask"):
+            return []
+        if rule.startswith("rate-sum") and (product.op == "token_sum" or rule == "rate-sum"):
+            return self._rate_sum(product)
+        once, T = not product.every_step, self.ledger.time_steps
+        times = Constant(1 if once else T)
+        operands = [self.ledger.tensor(name) for name in product.operands]
+        if product.op == "mask":
+            op = "mask" if _gates(operands) else "mac"
+            return [self._term(product, op, product.elements, times, product.elements * times.times)]
+        spiking = [tensor for tensor in operands if tensor.spikes]
+        if product.op == "token_sum":
+            return [self._additions(product, "ac", operands[0])]
+        if not spiking:
+            return [self._term(product, "mac", product.elements, times, product.elements * times.times)]
+        binary = [tensor for tensor in operands if tensor.kind == "binary"]
+        if rule != "operations" and binary:
+            names = tuple(tensor.name for tensor in binary)
+            rate = Rate(names, "nnz", once, True) if rule == "least-rate" else Rate(names[:1], "nnz", once)
+            return [self._term(product, "sop", product.elements, rate, product.elements * times.times)]
+        if len(spiking) == len(operands) and len(binary) == 1:
+            return [self._additions(product, "sop", binary[0])]  # each spike adds a row of integers
+        if len(spiking) == len(operands) > 1:
+            measure = "pairs" if binary or self.by == "nnz" else "pairs_abs"
+            ceiling = self._ceiling(product.elements, *operands) / (T if once else 1)
+            return [self._term(product, "sop", 1, Count(measure, product.name, once), ceiling)]
+        return [self._additions(product, "sop", spiking[0])]
+
+    def _additions(self, product: Product, op: str, tensor: Tensor) -> Term:
+        """One addition per non-zero element of the operand and per place where the product uses it."""
+        once, T = not product.every_step, self.ledger.time_steps
+        if not tensor.spikes:
+            times = Constant(1 if once else T)
+            return self._term(product, op, product.elements, times, product.elements * times.times)
+        by = "nnz" if op == "ac" else self.by
+        ceiling = self._ceiling(product.elements, tensor) / (T if once else 1)
+        if self.convention.sop == "rate":
+            return self._term(product, op, product.elements, Rate((tensor.name,), by, once), ceiling)
+        uses = product.elements / tensor.elements
+        return self._term(product, op, int(uses) if uses.is_integer() else uses, Count(by, tensor.name, once), ceiling)
+
+    def _rate_sum(self, product: Product) -> list[Term]:
+        if product.op != "token_sum":
+            raise SpikeattnError(
+                f"convention {self.convention.name!r} prices attention as (R_Q + R_K) x N x D and has no formula for "
+                f"{product.name!r} ({product.op}); use 'exact' or 'input-rate'"
+            )
+        pair = tuple(self._role(product, role).name for role in ("Q_S", "K_S"))
+        ceiling = 2 * product.elements * self.ledger.time_steps
+        return [self._term(product, "ac", product.elements, Rate(pair, self.by), ceiling)]
+
+    def _role(self, entry: Synapse | Product, role: str) -> Tensor:
+        tensor = self.roles.get((entry.block, role))
+        if tensor is None:
+            block = "" if entry.block is None else f" of block {entry.block}"
+            raise SpikeattnError(
+                f"convention {self.convention.name!r} prices {entry.name!r} by the rate of {role}, which no "
+                f"tensor{block} in this model is labelled: the convention is made for spike-driven transformers; use "
+                "'exact' or 'input-rate'"
+            )
+        return tensor
+
+    def _before_pool(self, tensor: Tensor) -> Tensor:
+        while tensor.maker == "pool":
+            if not tensor.sources:
+                raise SpikeattnError(
+                    f"convention {self.convention.name!r} needs the rate before the pool {tensor.name!r}, but the "
+                    "ledger does not say what it pools; use layer_rate='input'"
+                )
+            tensor = self.ledger.tensor(tensor.sources[0])
+        return tensor
+
+    def _ceiling(self, elements: int, *tensors: Tensor) -> float:
+        bounded = all(tensor.kind in ("binary", "ternary") for tensor in tensors)
+        return float(elements * self.ledger.time_steps) if bounded else float("inf")
+
+    @staticmethod
+    def _term(
+        entry: Synapse | Product | Tensor, op: str, factor: float, source: Constant | Rate | Count, ceiling: float
+    ) -> Term:
+        return Term(entry.name, entry.part or OTHER, entry.block, op, factor, source, float(ceiling))

@@ -1,0 +1,114 @@
+"""What a ledger lists: counted tensors, synapses, products, and what could not be counted.
+
+Elements, dense operations and fan-outs are per image and time step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+KINDS = ("binary", "ternary", "integer", "real")
+PRODUCT_OPS = ("token_sum", "mask", "matmul")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor that is counted, named by the dotted path of the module that made it ("input" for the model's input).
+
+    Attributes:
+        shape: axes of one image at one time step, e.g. (C, H, W); `elements` is their product.
+        maker: "input", "neuron", "pool", "mask" or "op".
+        kind: "binary", "ternary", "integer" (spikes, counted by value) or "real".
+        static: the same values at every time step (a still image).
+        sources: the counted tensors it was pooled or masked from, e.g. the LIF before a max-pool; a convention that
+            pairs a layer with the rate before the pool, and a published table without pooled rates, need it.
+        neuron: SpikingJelly's class of the neurons that made it (or the user's own), None for other makers.
+        unit: the values are whole multiples of this number, which folds into the weights behind (1/4 for levels k/4);
+            counts, rates and `kind` are of value / unit.
+        role, part, block, hook: the paper's names where the model has them; None elsewhere.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    elements: int
+    maker: str = "neuron"
+    kind: str = "binary"
+    static: bool = False
+    sources: tuple[str, ...] = ()
+    role: str | None = None
+    part: str | None = None
+    block: int | None = None
+    hook: str | None = None
+    neuron: str | None = None
+    unit: float = 1.0
+
+    @property
+    def spikes(self) -> bool:
+        """Whether a synapse that receives this tensor adds weights instead of multiplying."""
+        return self.kind != "real"
+
+
+@dataclass(frozen=True)
+class Synapse:
+    """A layer with weights: `input` is the tensor it receives.
+
+    Attributes:
+        dense_macs: multiply-accumulates as usually quoted, k^2*h*w*c_in*c_out for a convolution: padding included, so
+            the operations of a fully spiking input are a little fewer.
+        fan_out: weights each input element meets, or None where it depends on the position (padding, stride).
+        every_step: False where the layer runs once per image, because the model repeats its output over time.
+        weights, biases: how many parameters; 0 weights in ledgers of versions that did not record them.
+        out_channels, groups, kernel, stride: of a convolution; a linear layer has its output features as channels, and
+            no kernel. A transposed convolution has stride 1 here: each of its inputs meets the whole kernel.
+    """
+
+    name: str
+    op: str
+    input: str
+    dense_macs: int
+    fan_out: int | None = None
+    output_elements: int = 0
+    every_step: bool = True
+    role: str | None = None
+    part: str | None = None
+    block: int | None = None
+    weights: int = 0
+    biases: int = 0
+    out_channels: int = 0
+    groups: int = 1
+    kernel: tuple[int, ...] = ()
+    stride: tuple[int, ...] = ()
+
+    @property
+    def kernel_fan_out(self) -> int:
+        """Weights that an input element meets where the whole kernel passes over it: C_out / groups x kernel size."""
+        return self.out_channels // self.groups * prod(self.kernel)
+
+
+@dataclass(frozen=True)
+class Product:
+    """An operation without weights on counted tensors: "token_sum" (a sum over tokens), "mask" (AND) or "matmul".
+
+    Attributes:
+        elements: dense operations; an element of operand x takes part in `elements / x.elements` of them.
+        every_step: False where it runs once per image, as behind a mean over time.
+    """
+
+    name: str
+    op: str
+    operands: tuple[str, ...]
+    elements: int
+    role: str | None = None
+    part: str | None = None
+    block: int | None = None
+    every_step: bool = True
+
+
+@dataclass(frozen=True)
+class Uncounted:
+    """An operation that the count table leaves out, and why."""
+
+    name: str
+    op: str
+    reason: str
