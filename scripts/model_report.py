@@ -24,6 +24,7 @@ from spikeattn.report import to_markdown
 from spikeattn.report.tables import rate_table
 
 CONVENTIONS = ("exact", "sdt-paper")
+CHANCE = 1.25  # as many times the level of p are still said to be chance: tokens of an image are not independent
 CARD = ("data", "split", "augmentation", "seed", "epochs", "selection", "optimiser", "device", "neurons")
 CARD += ("training_seconds", "torch", "timm", "spikingjelly", "date", "command")
 
@@ -145,7 +146,8 @@ def _attention(args: argparse.Namespace) -> str:
         lines.append(
             f"- {network['title']} ({network['details']}; {network['rule']}): {own['significant'].mean():.1%} of the "
             f"tokens of {len(own)} images are significant on average, "
-            f"{int((own['significant'] == 0).sum())} images have none; pi0 {own['pi0'].mean():.2f}."
+            f"{int((own['significant'] == 0).sum())} images have none; pi0 {own['pi0'].mean():.2f}. "
+            f"{_chance(own, network['rule'])}"
         )
     if "agreement" in summary:
         means = pd.DataFrame(summary["agreement"]).mean(numeric_only=True)
@@ -160,6 +162,19 @@ def _attention(args: argparse.Namespace) -> str:
             shutil.copyfile(picture, target)
             lines += ["", f"![{picture.stem}]({target.name})"]
     return "\n".join([*lines, "", "Per image: `attention.csv`."])
+
+
+def _chance(images: pd.DataFrame, rule: str) -> str:
+    """What p alone lets pass where nothing is attended to, and what is left under control of false discoveries."""
+    if not rule.startswith("p ≤ "):
+        return ""
+    level, kept, strict = float(rule.removeprefix("p ≤ ")), images["significant"].mean(), images["significant_q"]
+    text = f"By chance alone {level:.0%} of the tokens pass {rule}"
+    if strict.notna().all():
+        text += f"; q ≤ 0.1, which controls the false discovery rate, keeps {strict.mean():.1%}"
+    if kept <= CHANCE * level and strict.eq(0).all():
+        return f"{text}. **So this is chance: no attention here is told apart from noise.**"
+    return f"{text}."
 
 
 def _notes(profile: sa.Profile, notes: list[str]) -> str:

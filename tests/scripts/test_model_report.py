@@ -35,6 +35,7 @@ def test_report_of_the_digits_model(monkeypatch, tmp_path):
     assert "## Notes" in text and "a note of mine" in text
     assert text.startswith("# sdt_digits on digits\n\n24 images of the test split, T = 4.")
     assert "spikeattn profile --model sdt_digits" in text and "spikeattn attend --model sdt_digits" in text
+    assert "By chance alone 10% of the tokens pass p ≤ 0.1; q ≤ 0.1, which" in text
     assert str(tmp_path) not in text and "--log log.csv" in text
     assert json.loads((out / "summary.json").read_text())["energy_mj"] == pytest.approx(profile.energy().total.value)
     assert set(pd.read_csv(out / "energy.csv")["convention"]) == {"exact", "sdt-paper"}
@@ -42,3 +43,20 @@ def test_report_of_the_digits_model(monkeypatch, tmp_path):
     assert (out / "training.csv").read_text() == log.read_text()
     assert len(pd.read_csv(out / "over_time.csv")) == 4 and len(pd.read_csv(out / "rates.csv")) == 25
     assert sum(file.stat().st_size for file in out.iterdir()) < 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("significant", "strict", "said"),
+    [
+        ([0.11, 0.06, 0.14], [0.0, 0.0, 0.0], "keeps 0.0%. **So this is chance"),
+        ([0.11, 0.06, 0.14], [0.0, 0.0, 0.1], "keeps 3.3%."),
+        ([0.4, 0.3, 0.2], [0.0, 0.0, 0.0], "keeps 0.0%."),
+        ([0.1, 0.1, 0.1], [None, None, None], "pass p ≤ 0.1."),
+    ],
+)
+def test_attention_at_the_level_of_chance_is_called_so(significant, strict, said):
+    chance = runpy.run_path(str(SCRIPT))["_chance"]
+    images = pd.DataFrame({"significant": significant, "significant_q": pd.Series(strict, dtype=float)})
+    text = chance(images, "p ≤ 0.1")
+    assert said in text and text.endswith("." if said.endswith(".") else "**")
+    assert chance(images, "lfdr ≤ 0.1") == ""
