@@ -17,21 +17,19 @@ from spikeattn.attention.significance import AttentionWarning, assess
 from spikeattn.errors import SpikeattnError
 from spikeattn.models.calibrate import calibrate_batch_norm
 from spikeattn.models.spike_driven import SpikeDrivenTransformer
+from tests.attention import cases
 
 SMALL = 1e-6  # GiB: one replicate at a time
 
 
 @pytest.fixture(scope="module")
 def digits():
-    model = sa.create_model("sdt_digits", pretrained=True)
-    return model, sa.open_dataset("digits", model).images[:2]
+    return cases.digits(2)
 
 
 @pytest.fixture(scope="module")
 def vit():
-    torch.manual_seed(0)
-    model = timm.create_model("vit_tiny_patch16_224", img_size=(64, 48), num_classes=5, depth=2).eval()
-    return model, torch.rand(2, 3, 64, 48)
+    return cases.vit(depth=2)
 
 
 @pytest.mark.parametrize("null", ["normal", "pixel", "uniform", "patch", "token"])

@@ -5,53 +5,29 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
-from spikingjelly.activation_based import functional
-from spikingjelly.activation_based.model.spikformer import Spikformer
 from torch import nn
 
 import spikeattn as sa
 from spikeattn.errors import SpikeattnError
 from spikeattn.models.calibrate import calibrate_batch_norm
 from spikeattn.models.spike_driven import SpikeDrivenTransformer
+from tests.attention import cases
+from tests.attention.cases import outputs_of
 
 
 @pytest.fixture(scope="module")
 def digits():
-    model = sa.create_model("sdt_digits", pretrained=True)
-    return model, sa.open_dataset("digits", model).images[:3]
+    return cases.digits(3)
 
 
 @pytest.fixture(scope="module")
 def vit():
-    torch.manual_seed(0)
-    model = timm.create_model("vit_tiny_patch16_224", img_size=(64, 48), num_classes=5, depth=3).eval()
-    return model, torch.rand(2, 3, 64, 48)
+    return cases.vit(depth=3)
 
 
 @pytest.fixture(scope="module")
 def spikformer():
-    torch.manual_seed(1)
-    model = Spikformer(
-        T=2, img_size_h=32, img_size_w=16, patch_size=4, num_classes=5, embed_dims=32, num_heads=4, depths=2
-    )
-    images = torch.rand(3, 3, 32, 16)
-    calibrate_batch_norm(model.eval(), images)
-    return model, images
-
-
-def outputs_of(model, images, *paths):
-    seen = {}
-    handles = [
-        model.get_submodule(path).register_forward_hook(lambda m, a, out, path=path: seen.update({path: out}))
-        for path in paths
-    ]
-    with torch.no_grad():
-        functional.reset_net(model)
-        model(images)
-        functional.reset_net(model)
-    for handle in handles:
-        handle.remove()
-    return [seen[path] for path in paths]
+    return cases.spikformer()
 
 
 def test_spike_driven_maps_are_the_rates_of_their_tensors(digits):

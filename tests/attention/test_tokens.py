@@ -6,63 +6,12 @@ import numpy as np
 import pytest
 import timm
 import torch
-from spikingjelly.activation_based import functional
-from spikingjelly.activation_based.model.spikformer import Spikformer
 
 import spikeattn as sa
 from spikeattn.attention.token_taps import smallest, token_axes
 from spikeattn.attention.tokens import merged, token_counts
 from spikeattn.errors import SpikeattnError
-from spikeattn.models.calibrate import calibrate_batch_norm
-from spikeattn.models.spike_driven import SpikeDrivenTransformer
-
-TINY = {"img_size": 16, "in_chans": 1, "num_classes": 3, "embed_dim": 16, "depth": 2, "num_heads": 4, "time_steps": 2}
-TINY |= {"pooling_stat": "1000"}
-FRAMES = {"in_chans": 2, "dvs": True, "pooling_stat": "1100"}
-
-
-def sdt(seed: int = 0, **changed) -> SpikeDrivenTransformer:
-    torch.manual_seed(seed)
-    model = SpikeDrivenTransformer(**(TINY | changed)).eval()
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, torch.nn.Conv2d):
-                module.weight.mul_(20)
-    calibrate_batch_norm(model, images_of(model))
-    return model
-
-
-def images_of(model, n: int = 3) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(5)
-    c = model.config
-    if c["in_chans"] == 2:
-        return torch.rand(n, c["time_steps"], 2, 16, 16, generator=generator).mul(1.4).floor()
-    return torch.rand(n, c["in_chans"], 16, 16, generator=generator)
-
-
-def spikformer():
-    torch.manual_seed(1)
-    model = Spikformer(
-        T=2, img_size_h=32, img_size_w=16, patch_size=4, num_classes=5, embed_dims=32, num_heads=4, depths=2
-    )
-    images = torch.rand(3, 3, 32, 16)
-    calibrate_batch_norm(model.eval(), images)
-    return model, images
-
-
-def outputs_of(model, images, paths):
-    seen = {}
-    handles = [
-        model.get_submodule(path).register_forward_hook(lambda m, a, out, path=path: seen.update({path: out}))
-        for path in paths
-    ]
-    with torch.no_grad():
-        functional.reset_net(model)
-        model(images)
-        functional.reset_net(model)
-    for handle in handles:
-        handle.remove()
-    return seen
+from tests.attention.cases import FRAMES, images_of, outputs_of, sdt, spikformer
 
 
 @pytest.mark.parametrize(
@@ -82,7 +31,7 @@ def test_tokens_are_what_hooks_see_and_add_up_to_the_profile(changed):
     gates = {f"block.{i}.attn.talking_heads_lif" for i in range(2)}
     inside = {t.name for t in profile.ledger.tensors if t.name.startswith("block.")}
     assert set(found.tensors) == inside - gates and set(found.off_grid) == gates
-    seen = outputs_of(model, images, found.tensors)
+    seen = dict(zip(found.tensors, outputs_of(model, images, *found.tensors), strict=True))
     for name in found.tensors:
         by_hand = seen[name].sum(2).flatten(2).transpose(0, 1).numpy()  # [B, T, N]
         np.testing.assert_array_equal(found.of(name), by_hand, err_msg=name)
@@ -108,7 +57,7 @@ def test_spikformer_pairs_and_integer_spikes():
             sums = found.of(name, by).sum(2, dtype=np.int64)
             np.testing.assert_array_equal(sums, profile.counts.column(by, name), err_msg=name)
     assert found.values and set(found.values) < set(found.tensors)
-    qkv = outputs_of(model, images, ["blocks.0.attn.qkv_lif"])["blocks.0.attn.qkv_lif"]  # [T, B, 3 C, N]
+    qkv = outputs_of(model, images, "blocks.0.attn.qkv_lif")[0]  # [T, B, 3 C, N]
     q, k, v = qkv.unflatten(2, (3, 4, -1)).unbind(2)  # [T, B, heads, d, N]
     first = torch.einsum("tbhdn,tbhen->tbhn", k, v).permute(1, 0, 2, 3).numpy()
     np.testing.assert_array_equal(found.pairs["blocks.0.attn.bmm_0"], first)

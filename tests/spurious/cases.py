@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from spikingjelly.activation_based import functional
 
 import spikeattn as sa
 from spikeattn.attention.significance import Significance
+from tests.attention.cases import outputs_of
 
 
 def made_up(attention, seed: int = 0):
@@ -32,24 +32,9 @@ def case(model, images, start: int = 0, **options):
 
 
 def spikes_of(model, images, *names):
-    seen = {}
-    handles = [
-        model.get_submodule(n).register_forward_hook(lambda m, a, out, n=n: seen.update({n: out})) for n in names
-    ]
-    with torch.no_grad():
-        functional.reset_net(model)
-        model(images)
-        functional.reset_net(model)
-    for handle in handles:
-        handle.remove()
-    return [seen[name].sum((0, 2)).flatten(1).double().numpy() for name in names]  # [B, N]
+    return [found.sum((0, 2)).flatten(1).double().numpy() for found in outputs_of(model, images, *names)]  # [B, N]
 
 
 def spikes_by_head(model, images, name):
-    seen = []
-    handle = model.get_submodule(name).register_forward_hook(lambda m, a, out: seen.append(out))
-    with torch.no_grad():
-        model(images)
-        functional.reset_net(model)
-    handle.remove()
-    return seen[0].unflatten(2, (4, -1)).sum((0, 3)).flatten(2).double().numpy()
+    (found,) = outputs_of(model, images, name)
+    return found.unflatten(2, (4, -1)).sum((0, 3)).flatten(2).double().numpy()

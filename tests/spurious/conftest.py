@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import spikeattn as sa
-from tests.attention.test_tokens import images_of, sdt
+from tests.attention.cases import images_of, sdt
 from tests.spurious.cases import case
 
 
@@ -15,7 +15,7 @@ def lif():
     return model, images_of(model), *case(model, images_of(model))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def digits():
     model = sa.create_model("sdt_digits", pretrained=True)
     loader = sa.make_loader(sa.open_dataset("digits", model), batch_size=12, limit=24)

@@ -12,7 +12,7 @@ from spikeattn.energy.terms import OPS
 from spikeattn.spurious import spurious_energy
 from spikeattn.spurious.attribution import attribute
 from spikeattn.spurious.join import join
-from tests.attention.test_tokens import FRAMES, images_of, sdt
+from tests.attention.cases import FRAMES, images_of, sdt
 from tests.spurious.cases import case
 
 FAMILIES = {"lif": {}, "plif": {"spike_mode": "plif"}, "dvs frames": FRAMES, "mlp_ratio 1": {"mlp_ratio": 1.0}}

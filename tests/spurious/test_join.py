@@ -10,7 +10,7 @@ import torch
 import spikeattn as sa
 from spikeattn.errors import SpikeattnError
 from spikeattn.spurious import silencing_curve, spurious_energy
-from tests.attention.test_tokens import images_of, sdt
+from tests.attention.cases import images_of, sdt
 from tests.spurious.cases import case
 
 

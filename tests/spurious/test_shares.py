@@ -10,7 +10,7 @@ import pytest
 import spikeattn as sa
 from spikeattn.errors import SpikeattnError
 from spikeattn.spurious import silencing_curve, spurious_energy
-from tests.attention.test_tokens import images_of, sdt, spikformer
+from tests.attention.cases import images_of, sdt, spikformer
 from tests.spurious.cases import case, made_up, spikes_by_head, spikes_of
 
 
