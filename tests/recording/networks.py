@@ -127,3 +127,8 @@ class Stages(nn.Module):
     def body(self, x: Tensor) -> Tensor:  # [T, B, 3, 8, 8]
         x = self.between(self.drop(self.lif(self.norm(self.conv(x)))), self)
         return self.head(self.lif2(self.conv2(x)).flatten(2))
+
+
+def hooks_of(model: nn.Module) -> list[int]:
+    """How many hooks every module has."""
+    return [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()]

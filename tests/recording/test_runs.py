@@ -16,7 +16,7 @@ from spikeattn.errors import SpikeattnError
 from spikeattn.recording.counts import Counts
 from spikeattn.recording.folder import RunFolder
 from tests.models.sdt_oracle import exact_input
-from tests.recording.networks import batches, foreign, tiny_sdt
+from tests.recording.networks import batches, foreign, hooks_of, tiny_sdt
 
 
 class Tiny(nn.Module):
@@ -61,10 +61,6 @@ class BatchFirst(neuron.LIFNode):
 
 def data(n: int = 7) -> Tensor:
     return torch.randn(n, 6, generator=torch.Generator().manual_seed(0))
-
-
-def hooks_of(model: nn.Module) -> list[int]:
-    return [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()]
 
 
 @pytest.mark.parametrize(
@@ -159,40 +155,6 @@ def test_neurons_predicate_and_model_modes() -> None:
     profile = sa.profile(model, [data()], neurons=lambda m: isinstance(m, Mine), time_steps=1)
     assert profile.time_steps == 1 and model.training and model[1].training
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-
-
-def test_record_counts_an_ordinary_loop_and_leaves_no_trace() -> None:
-    model = tiny_sdt().train()
-    before = hooks_of(model)
-    images = exact_input(5, 3, 16, 16)
-    with sa.record(model) as rec:
-        for batch in images.split(3):
-            model(batch).sum().backward()
-            functional.reset_net(model)
-    assert hooks_of(model) == before and model.training
-    table = rec.counts()
-    assert set(table.columns) == {"forward", "image", "tensor", "t", "nonzero", "abs_sum", "elements"}
-    assert table.groupby("forward")["image"].max().tolist() == [2, 1]
-    lif = table[table["tensor"] == "patch_embed.proj_lif"]
-    assert lif["nonzero"].sum() > 0 and (lif["nonzero"] <= lif["elements"]).all()
-
-
-def test_a_forgotten_reset_is_an_error_and_an_exception_releases_the_hooks() -> None:
-    model = tiny_sdt()
-    before = hooks_of(model)
-    images = exact_input(2, 3, 16, 16)
-    with pytest.raises(SpikeattnError, match="reset_net"), sa.record(model):
-        model(images)
-        model(images)
-    assert hooks_of(model) == before
-    functional.reset_net(model)
-    with pytest.raises(ZeroDivisionError), sa.record(model):
-        model(images)
-        raise ZeroDivisionError
-    assert hooks_of(model) == before
-    functional.reset_net(model)
-    with pytest.raises(SpikeattnError, match="nothing recorded yet"), sa.record(model) as rec:
-        rec.counts()
 
 
 def test_a_run_on_disk_is_the_run_in_memory(tmp_path) -> None:
