@@ -60,6 +60,12 @@ def chosen(ledger: Ledger) -> int | None:
     return (ledger.provenance.get("settings", {}).get("data") or {}).get("chosen")
 
 
+def finish_empty(folder: RunFolder, parts: Sequence[Part], ledger: Ledger) -> None:
+    """Finish a shard without a single readable image: it has no count table, its parts hold the names."""
+    entries = {"skipped": [{"id": name, "reason": reason} for _, name, reason in _skipped(parts)]}
+    folder.finish(replace(ledger, provenance={**ledger.provenance, **entries}))
+
+
 def nothing_to_profile(parts: Iterable[Part]) -> SpikeattnError:
     """The error of a run without a single readable image."""
     skipped = _skipped(parts)

@@ -28,6 +28,24 @@ from spikeattn.recording.folder import LEDGER, interrupted
 from spikeattn.recording.ledger import Ledger
 
 
+class EmptyShard(SpikeattnError):
+    """A shard none of whose images could be read: it is finished and merges with the others, but has no result.
+
+    Attributes:
+        shard: such as "3/16".
+        skipped: name and reason of every image.
+    """
+
+    def __init__(self, path: Path, ledger: Ledger) -> None:
+        self.shard: str = ledger.provenance["shard"]
+        self.skipped: list[dict[str, str]] = ledger.provenance.get("skipped", [])
+        named = "; ".join(f"{image['id']}: {image['reason']}" for image in self.skipped[:3])
+        super().__init__(
+            f"{path}: none of the {len(self.skipped)} images of shard {self.shard} could be read, so it has no result "
+            f"of its own; it merges with the other shards, and its images count as skipped. {named}"
+        )
+
+
 class Profile:
     """Counts of one run and the structure they belong to; every table below is a pure function of the two.
 
@@ -46,6 +64,7 @@ class Profile:
 
         Raises:
             SpikeattnError: not the folder of a finished run, damaged files, or files of different runs.
+            EmptyShard: the folder of a shard without a single readable image.
         """
         path = Path(path)
         if not path.is_dir():
@@ -56,9 +75,11 @@ class Profile:
             raise SpikeattnError(
                 f"{path}: no run there (it has no {LEDGER}); expected the folder that `spikeattn profile --out` wrote"
             )
+        ledger = Ledger.load(path / LEDGER)
+        if not (path / FILE).is_file() and interrupted(path) and "shard" in ledger.provenance:
+            raise EmptyShard(path, ledger)
         if not (path / FILE).is_file():
             raise SpikeattnError(f"{path}: an interrupted run without {FILE}; finish it with --resume")
-        ledger = Ledger.load(path / LEDGER)
         return cls(ledger, Counts.load(path / FILE, ledger), path)
 
     def save(self, path: str | Path) -> Path:

@@ -16,7 +16,7 @@ from spikeattn.data.loaders import batches_of, check_finite, n_samples, shuffles
 from spikeattn.data.takes import WHOLE, Shard, Take
 from spikeattn.distributed import Ranks
 from spikeattn.errors import SpikeattnError
-from spikeattn.finishing import check_origin, check_settings, finish, in_memory, nothing_to_profile
+from spikeattn.finishing import check_origin, check_settings, finish, finish_empty, in_memory, nothing_to_profile
 from spikeattn.models import fast
 from spikeattn.modes import in_eval
 from spikeattn.provenance import describe, device_of, provenance_of
@@ -89,7 +89,8 @@ def profile(
 
     Raises:
         SpikeattnError: no neurons, no images, NaN, batches of different shape, an unusable folder, a network whose
-            images influence each other, another rank that failed.
+            images influence each other, another rank that failed; `results.EmptyShard` for a shard of images none of
+            which can be read, which is finished all the same.
     """
     shard, ranks = Shard.parse(shard) if isinstance(shard, str) else shard, ranks or Ranks()
     if not save_every >= 0:
@@ -196,10 +197,14 @@ class _Run:
 
     def _finish(self, folder: RunFolder, loader: Iterable[Any], unread: Sequence[Part]) -> None:
         parts, ledger = folder.parts(), folder.ledger()
-        if ledger is None or all(part.table is None for part in parts):
+        unreadable = all(part.table is None for part in parts)
+        if ledger is None or (unreadable and self.shard == WHOLE):
             folder.discard()
             raise nothing_to_profile([*parts, *unread])
         check_origin(parts, ledger, allow_mixed=True)  # every rank's settings have been checked when it started
+        if unreadable:
+            finish_empty(folder, parts, ledger)
+            return
         finish(folder, parts, ledger, shuffled=shuffles(loader))
 
     def _execute(
@@ -300,5 +305,10 @@ class _Run:
 
 def _check_weights(model: nn.Module) -> None:
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_meta:
+            raise SpikeattnError(
+                f"weight {name} of the model is on the meta device, which holds shapes and no values; create the model "
+                "on a real device, or load its weights with load_state_dict(..., assign=True)"
+            )
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise SpikeattnError(f"weight {name} of the model holds NaN or infinite values; load an intact checkpoint")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from spikeattn.data.takes import Shard
 from spikeattn.errors import SpikeattnError
-from spikeattn.finishing import check_origin, check_settings, finish
+from spikeattn.finishing import check_origin, check_settings, finish, nothing_to_profile
 from spikeattn.recording.folder import LEDGER, RunFolder, interrupted, ledger_of, parts_of
 from spikeattn.recording.ledger import Ledger
 from spikeattn.recording.parts import Part
@@ -49,6 +49,8 @@ def merge_shards(folders: Sequence[str | Path], out: str | Path, allow_mixed: bo
         check_origin(piece.parts, piece.ledger, allow_mixed=True)
     parts = [part for piece in pieces for part in piece.parts]
     _check_batches(pieces, first.ledger)
+    if all(part.table is None for part in parts):
+        raise nothing_to_profile(parts)
     ledger = _start(first)
     with RunFolder(out) as folder:
         return finish(folder, parts, ledger)

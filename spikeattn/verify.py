@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,8 +48,18 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing failed."""
-        return all(check.result != FAILED for check in self.checks)
+        """Whether nothing failed; what was not done has not failed, see `not_done`."""
+        return not self.failed
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """Names of the checks that failed."""
+        return tuple(check.name for check in self.checks if check.result == FAILED)
+
+    @property
+    def not_done(self) -> tuple[str, ...]:
+        """Names of the checks that could not be made."""
+        return tuple(check.name for check in self.checks if check.result == NOT_DONE)
 
 
 def verify(
@@ -58,14 +68,16 @@ def verify(
     loader: Iterable[Any] | None = None,
     batches: int = 3,
     seed: int = 0,
+    missing: Mapping[str, str] | None = None,
 ) -> Verification:
     """Look at a finished run again, from its provenance.
 
     Args:
         path: folder of the run.
-        model, loader: the model with its weights and a `make_loader` loader of the data, as the run had them. Without
-            them the files alone are checked.
+        model, loader: the model with its weights and a `make_loader` loader of the data, as the run had them. What is
+            not given is not checked, and without both no batch is run again.
         batches: how many batches to run again, drawn by `seed`; every count of every image in them is compared.
+        missing: why there is no "model" or no "data", for the result.
 
     Raises:
         SpikeattnError: no finished run, or files that cannot be read at all.
@@ -73,19 +85,29 @@ def verify(
     profile = Profile.load(path)
     checks = [_file(profile), *_numbers(profile)]
     settings: tuple[Difference, ...] = ()
-    if model is None or loader is None:
-        checks.append(Check("batches", NOT_DONE, "the model and the data are not at hand"))
-        return Verification(Path(path), tuple(checks))
     data = getattr(loader, "dataset", None)
-    if not isinstance(data, Batches):
+    if loader is not None and not isinstance(data, Batches):
         raise SpikeattnError("verify needs a loader of spikeattn.make_loader, whose batches can be read one by one")
-    stored = profile.provenance.get("settings", {})
+    stored, why = profile.provenance.get("settings", {}), dict(missing or {})
     with _threads(stored.get("threads")):
-        now = provenance_of(model, loader, path=stored.get("path", fast.PLAIN))["settings"]
-        settings = tuple(differences({**stored, "input": None}, {**now, "input": None}))
-        checks += [_model(stored, now, settings), _data(profile, data, settings)]
-        if all(check.result != FAILED for check in checks):
+        if model is None:
+            checks.append(Check("model", NOT_DONE, why.get("model", "the model is not at hand")))
+        else:
+            now = provenance_of(model, loader or (), path=stored.get("path", fast.PLAIN))["settings"]
+            unknown = {"input": None} if data is not None else {"input": None, "data": None}
+            settings = tuple(differences({**stored, **unknown}, {**now, **unknown}))
+            checks.append(_model(stored, now, settings))
+        if model is None or data is None:
+            checks.append(Check("data", NOT_DONE, why.get("data", "the data are not at hand")))
+        else:
+            checks.append(_data(profile, data, settings))
+        if model is None or data is None or not batches:
+            needs = "it needs the model and the data" if batches else "none was asked for"
+            checks.append(Check("batches", NOT_DONE, needs))
+        elif all(check.result != FAILED for check in checks):
             checks.append(_batches(profile, model, data, batches, seed, settings))
+        else:
+            checks.append(Check("batches", NOT_DONE, "what is wrong above would show in every batch"))
     return Verification(Path(path), tuple(checks), settings)
 
 

@@ -39,3 +39,10 @@ def test_accuracy_is_printed_with_the_number_of_images_that_have_a_label():
 def test_what_is_no_model_is_an_error():
     with pytest.raises(SpikeattnError, match="the model is function; give a torch module"):
         sa.profile(lambda images: images, [IMAGES])
+
+
+def test_weights_that_are_shapes_alone_are_an_error():
+    with torch.device("meta"):
+        model = tiny_sdt()
+    with pytest.raises(SpikeattnError, match="weight patch_embed.* is on the meta device, which holds shapes"):
+        sa.profile(model, [IMAGES])

@@ -14,9 +14,11 @@ import pytest
 import torch
 
 import spikeattn as sa
+from spikeattn.data.dataset import Dataset, Skipped
 from spikeattn.data.loaders import batches_of
 from spikeattn.data.takes import Shard, Take
 from spikeattn.errors import SpikeattnError
+from spikeattn.results import EmptyShard
 from spikeattn.shards import merge_shards
 from spikeattn.verify import verify
 from spikeattn.watch import RunningEnergy, estimate
@@ -119,6 +121,57 @@ def test_a_shard_resumes_only_as_itself_and_needs_a_batch(made: Path, tmp_path: 
         sa.profile(model, loader, out=made / "part2", resume=True, shard="1/3", plain=True)
     with pytest.raises(SpikeattnError, match="the run has 12 batches, so there is none"):
         sa.profile(model, loader, out=tmp_path / "none", shard="12/13", plain=True)
+
+
+class Holes(Dataset):
+    """Digits of which some cannot be read."""
+
+    def __init__(self, dataset: Dataset, broken: set[int]) -> None:
+        self._digits, self._broken = dataset, broken
+
+    def __len__(self) -> int:
+        return len(self._digits)
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, int] | Skipped:
+        return Skipped(self.id(i), "empty file", i) if i in self._broken else self._digits[i]
+
+    def id(self, i: int) -> str:
+        return self._digits.id(i)
+
+    def provenance(self) -> dict:
+        return self._digits.provenance()
+
+
+def test_a_shard_of_unreadable_images_is_merged_like_any_other(tmp_path: Path) -> None:
+    def part(name: str, shard: str, broken: set[int], **options) -> Path:
+        torch.manual_seed(0)
+        model = sa.create_model("sdt_digits", depth=1)
+        loader = sa.make_loader(Holes(sa.open_dataset("digits", model), broken), batch_size=4, limit=16)
+        return sa.profile(model, loader, out=tmp_path / name, shard=shard, plain=True, **options).path
+
+    for case, broken in {"first": {0, 1, 2, 3, 8, 9, 10, 11}, "second": {4, 5, 6, 7, 12, 13, 14, 15}}.items():
+        whole = part(f"{case}-whole", "0/1", broken)
+        for i in range(2):
+            if (case, i) in (("first", 0), ("second", 1)):
+                for resume in (False, True):
+                    with pytest.raises(EmptyShard, match=f"none of the 8 images of shard {i}/2 could be read") as error:
+                        part(f"{case}-{i}", f"{i}/2", broken, resume=resume)
+                    assert len(error.value.skipped) == 8 and error.value.shard == f"{i}/2"
+            else:
+                part(f"{case}-{i}", f"{i}/2", broken)
+        merged = merge_shards([tmp_path / f"{case}-{i}" for i in range(2)], tmp_path / f"{case}-merged")
+        assert contents(merged.path) == contents(whole)
+        assert merged.n_images == 8 and any(line.startswith("skipped: 8 images") for line in merged.warnings)
+
+
+def test_without_a_readable_image_there_is_nothing_to_merge(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = sa.create_model("sdt_digits", depth=1)
+    loader = sa.make_loader(Holes(sa.open_dataset("digits", model), set(range(8))), batch_size=4, limit=8)
+    for shard in ("0/1", "1/2"):
+        with pytest.raises(SpikeattnError, match="the loader gave no image to profile; . could not be read"):
+            sa.profile(model, loader, out=tmp_path / "out", shard=shard, plain=True)
+    assert not any((tmp_path / "out").iterdir())
 
 
 def test_two_ranks_of_torchrun_write_the_bytes_of_one(tmp_path: Path) -> None:

@@ -5,34 +5,35 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from spikeattn.cli.fresh_folder import fresh_folder
-from spikeattn.cli.given import calibrate_untrained
 from spikeattn.cli.machine import choose_device, set_threads
 from spikeattn.cli.options import (
     CONVENTION,
     COSTS,
+    Checkpoint,
     ConventionName,
     Costs,
+    Device,
     Json,
+    Limit,
     ModelArgs,
+    Threads,
     TimeSteps,
     Verbose,
     Weights,
+    WhichWeights,
     WrongCommandLine,
+    check_weights,
 )
-from spikeattn.cli.output import note, print_json, to_json, write_file
-from spikeattn.errors import SpikeattnError
+from spikeattn.cli.output import print_json, to_json, write_file
+from spikeattn.cli.values import within
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
     from spikeattn.cli.attention_run import Network
-    from spikeattn.data import Dataset
-    from spikeattn.data.dataset import Skipped
     from spikeattn.results import Profile
 
 SUMMARY = "summary.json"
@@ -49,10 +50,8 @@ def attend(
     data: Annotated[
         str | None, typer.Option(metavar="SPEC", help="A data set instead: digits, or NAME:PATH as for profile.")
     ] = None,
-    checkpoint: Annotated[Path | None, typer.Option(metavar="FILE", help="Trained weights.")] = None,
-    weights: Annotated[Weights, typer.Option(help="Trained weights or their EMA, where the file has both.")] = (
-        Weights.auto
-    ),
+    checkpoint: Checkpoint = None,
+    weights: WhichWeights = Weights.auto,
     pretrained: Annotated[
         bool, typer.Option("--pretrained", help="Weights that come with the package, or timm's own.")
     ] = False,
@@ -64,7 +63,9 @@ def attend(
             "Default: events for event data, normal for images.",
         ),
     ] = None,
-    replicates: Annotated[int, typer.Option(metavar="B", help="Maps of resampled input per image.")] = 200,
+    replicates: Annotated[
+        int, typer.Option(metavar="B", callback=within(1), help="Maps of resampled input per image.")
+    ] = 200,
     statistic: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Map: Vhat_S, V_S, gate, drive; cls, received, rollout. Default: the first."),
@@ -85,9 +86,10 @@ def attend(
         ),
     ] = "p",
     threshold: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Of --method p, q and lfdr; 0.1 unless given.")
+        float | None,
+        typer.Option(metavar="SHARE", callback=within(0, 1), help="Of --method p, q and lfdr; 0.1 unless given."),
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="S", help="Seed of the resampled inputs.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="S", callback=within(0), help="Seed of the resampled inputs.")] = 0,
     against: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="A second network beside it: another model, or twin for the ANN twin."),
@@ -107,15 +109,13 @@ def attend(
         bool, typer.Option("--evaluate", help="Plant squares of noise and measure the attention they keep.")
     ] = False,
     split: Annotated[str | None, typer.Option(metavar="NAME", help="Of --data, where it has splits.")] = None,
-    limit: Annotated[int | None, typer.Option(metavar="N", help="Only the first N images.")] = None,
-    pictures: Annotated[int, typer.Option(metavar="N", help="Draw the first N images; the tables hold all.")] = 20,
+    limit: Limit = None,
+    pictures: Annotated[
+        int, typer.Option(metavar="N", callback=within(0), help="Draw the first N images; the tables hold all.")
+    ] = 20,
     memory: Annotated[float, typer.Option(metavar="GIB", help="Memory that a batch of replicates may take.")] = 1.0,
-    threads: Annotated[int | None, typer.Option(metavar="N", help="CPU threads; torch's own choice unless given.")] = (
-        None
-    ),
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:N or auto (a GPU if there is one).")] = (
-        "auto"
-    ),
+    threads: Threads = None,
+    device: Device = "auto",
     time_steps: TimeSteps = None,
     model_arg: ModelArgs = None,
     calibrate: Annotated[
@@ -144,8 +144,8 @@ def attend(
       spikeattn attend --model sdt_digits --pretrained --data digits --limit 8 --run runs/digits --out joules
     """
     from spikeattn.cli.attention_files import draw, write_tables
-    from spikeattn.cli.attention_inputs import build
-    from spikeattn.cli.attention_run import Network, Settings
+    from spikeattn.cli.attention_networks import Images, Named, calibrate_all, look, networks_of, stacked
+    from spikeattn.cli.attention_run import Settings
     from spikeattn.cli.attention_summary import as_text, summarise
 
     paths = [*(images or ()), *(more or ())]
@@ -153,12 +153,9 @@ def attend(
         raise WrongCommandLine("give either --images PATH... or --data SPEC" + (", not both" if paths else ""))
     if against is None and (against_checkpoint is not None or against_pretrained):
         raise WrongCommandLine("--against-checkpoint and --against-pretrained need --against NAME")
-    if checkpoint is None and weights is not Weights.auto:
-        raise WrongCommandLine(f"--weights {weights} chooses from a file: give --checkpoint FILE too")
     if paths and split is not None:
         raise WrongCommandLine("--split chooses from --data; leave it out with --images")
-    if pictures < 0 or (limit is not None and limit < 1):
-        raise WrongCommandLine("--pictures takes 0 or more, --limit 1 or more")
+    check_weights(weights, checkpoint)
     block = _layer(layer or ("all" if run else "-1"))
     settings = Settings(
         null or "normal", replicates, statistic, block, estimator, ties, method, threshold, seed, memory
@@ -166,27 +163,23 @@ def attend(
     settings.check()
     set_threads(threads)
     place = choose_device(device)
+    named = Named(model, checkpoint, weights.value, pretrained, model_arg, time_steps)
+    second = None if against is None else Named(against, against_checkpoint, "auto", against_pretrained)
+    chosen = Images(paths, data, split, limit)
     with fresh_folder(out, SUMMARY) as staging:
-        net = _seeded(lambda: build(model, checkpoint, weights.value, pretrained, model_arg, time_steps))
-        dataset = _open(paths, data, split, time_steps, net)
-        number = len(dataset) if limit is None else min(limit, len(dataset))
-        if null is None and _has_events(dataset, number):
-            settings = _with_null(settings, "events")
-        if evaluate and settings.null == "events":
+        networks = networks_of(named, second, chosen, settings, place, any_null=null is None)
+        first = networks[0]
+        if evaluate and first.settings.null == "events":
             raise WrongCommandLine("--evaluate plants normal noise, which is no event count; give --null pixel with it")
-        networks = [Network(net.to(place).eval(), dataset, settings)]
-        if against is not None:
-            other = _other(net, model, against, against_checkpoint, against_pretrained, model_arg)
-            networks.append(_second(other.to(place), net, settings, paths, data, split))
         if calibrate:
-            _calibrate(networks, number)
-        profile = None if run is None else _profile(run, networks[0])
-        kept, skipped = _look(networks, number)
-        evaluations = [network.evaluate(_stacked(network, kept)) for network in networks] if evaluate else []
+            calibrate_all(networks)
+        profile = None if run is None else _opened(run, first)
+        kept, skipped = look(networks, chosen.number(first.dataset))
+        evaluations = [network.evaluate(stacked(network, kept)) for network in networks] if evaluate else []
         for network in networks:
             network.say_warnings()
         if profile is not None:
-            _add_energy(networks[0], profile, kept, costs, convention)
+            _add_energy(first, profile, kept, costs, convention)
         command = shlex.join(["spikeattn", *context.obj])
         summary = summarise(networks, skipped, evaluations, command)
         files = draw(staging, networks, kept[:pictures])
@@ -206,73 +199,7 @@ def _layer(given: str) -> int | str:
         raise WrongCommandLine(f"--layer {given!r}: give the number of a block, or all") from None
 
 
-def _seeded(make: Any) -> nn.Module:
-    import torch
-
-    torch.manual_seed(0)  # untrained weights, too, must be the same when the command is run again
-    return make()
-
-
-def _open(paths: Sequence[Path], data: str | None, split: str | None, time_steps: int | None, model: Any) -> Dataset:
-    from spikeattn.cli.attention_inputs import open_images
-    from spikeattn.data import open_dataset
-
-    if paths:
-        return open_images(paths, model)
-    return open_dataset(data or "", model, time_steps=time_steps, split=split)
-
-
-def _has_events(dataset: Dataset, number: int) -> bool:
-    from spikeattn.data.dataset import Skipped
-    from spikeattn.report.pictures import is_events
-
-    samples = (dataset[i] for i in range(number))
-    first = next((sample for sample in samples if not isinstance(sample, Skipped)), None)
-    return first is not None and is_events(first[0])
-
-
-def _with_null(settings: Any, null: str) -> Any:
-    from dataclasses import replace
-
-    return replace(settings, null=null)
-
-
-def _other(
-    net: nn.Module, name: str, against: str, checkpoint: Path | None, pretrained: bool, pairs: Sequence[str] | None
-) -> nn.Module:
-    """The second network, in eval mode; a twin takes the input of the first."""
-    from spikeattn.cli.attention_inputs import build, twin_name
-
-    if against == "twin":
-        against = twin_name(name)
-        shared = ("embed_dim", "depth", "num_heads", "mlp_ratio", "pooling_stat")
-        pairs = [pair for pair in pairs or () if pair.partition("=")[0] in shared]
-    else:
-        pairs = None
-    return _seeded(lambda: build(against, checkpoint, "auto", pretrained, pairs, like=net))
-
-
-def _second(
-    other: nn.Module, net: nn.Module, settings: Any, paths: Sequence[Path], data: str | None, split: str | None
-) -> Network:
-    from dataclasses import replace
-
-    from spikeattn.cli.attention_inputs import same_crop
-    from spikeattn.cli.attention_run import Network
-
-    own = replace(settings, statistic=None, layer="all" if settings.layer == "all" else -1)
-    wants = same_crop(other, net)
-    return Network(other, _open(paths, data, split, wants.time_steps, wants), own)
-
-
-def _calibrate(networks: Sequence[Network], number: int) -> None:
-    """Calibrate the networks without weights; where there is none, the error of the first says so."""
-    untrained = [network for network in networks if not network.model.provenance["trained"]]
-    for network in untrained or networks[:1]:
-        calibrate_untrained(network.model, network.dataset)
-
-
-def _profile(run: Path, network: Network) -> Profile:
+def _opened(run: Path, network: Network) -> Profile:
     from spikeattn.cli.attention_energy import open_run
 
     return open_run(run, network)
@@ -283,32 +210,3 @@ def _add_energy(network: Network, profile: Profile, kept: Sequence[int], costs: 
     from spikeattn.energy import get_convention, get_costs
 
     network.energy = energy_on_noise(network, profile, kept, get_costs(costs), get_convention(convention))
-
-
-def _look(networks: Sequence[Network], number: int) -> tuple[list[int], list[Skipped]]:
-    """Attend to every image that can be read; indices of these, and the others."""
-    from tqdm import tqdm
-
-    from spikeattn.data.dataset import Skipped
-
-    kept, skipped = [], []
-    for index in tqdm(range(number), unit="image", smoothing=0.1):
-        samples = [network.dataset[index] for network in networks]
-        bad = next((sample for sample in samples if isinstance(sample, Skipped)), None)
-        if bad is not None:
-            note(f"warning: {bad.id}: skipped, {bad.reason}")
-            skipped.append(bad)
-            continue
-        for network, (image, _) in zip(networks, samples, strict=True):
-            network.look(index, image)
-        kept.append(index)
-    if not kept:
-        reasons = "; ".join(f"{one.id}: {one.reason}" for one in skipped[:3])
-        raise SpikeattnError(f"no image could be read, {len(skipped)} were skipped. {reasons}")
-    return kept, skipped
-
-
-def _stacked(network: Network, kept: Sequence[int]) -> Tensor:
-    import torch
-
-    return torch.stack([network.dataset[index][0] for index in kept])

@@ -54,7 +54,7 @@ class Settings:
         """Everything that can be wrong without a model.
 
         Raises:
-            SpikeattnError: unknown names with the closest valid ones, numbers that are out of range.
+            SpikeattnError: unknown names with the closest valid ones, options that do not go together.
         """
         from spikeattn.attention.nulls import NULLS
         from spikeattn.attention.regularize import METHODS
@@ -69,16 +69,10 @@ class Settings:
         for name, given, valid in (*named, ("ties", self.ties, ("plain", "random"))):
             if given not in valid:
                 raise unknown(name, given, valid)
-        if self.replicates < 1:
-            raise WrongCommandLine(f"--replicates {self.replicates}: give 1 or more, and 200 for a p of .05")
-        if self.seed < 0:
-            raise WrongCommandLine(f"--seed {self.seed}: give a number from 0 on")
         if not self.memory > 0:
             raise WrongCommandLine(f"--memory {self.memory:g}: give the GiB that a batch of replicates may occupy")
         if self.threshold is not None and self.method not in WITH_THRESHOLD:
             raise WrongCommandLine(f"--threshold: --method {self.method} has none; p, q and lfdr have one")
-        if self.threshold is not None and not 0 <= self.threshold <= 1:
-            raise WrongCommandLine(f"--threshold {self.threshold:g}: it is a probability from 0 to 1")
         if self.ties == "random" and self.estimator == "published":
             raise WrongCommandLine("--ties random needs --estimator plus-one or per-token")
 

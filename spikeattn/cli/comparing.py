@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spikeattn.cli.options import CONVENTION, ConventionName, First, Json, Run, Verbose
-from spikeattn.cli.output import print_json, text, write_table
+from spikeattn.cli.options import CONVENTION, Confidence, ConventionName, First, Json, Replicates, Run, Seed, Verbose
+from spikeattn.cli.output import LIST_FORMATS, hand_over, text
+from spikeattn.cli.values import within
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from spikeattn.results import Profile
 
 COSTS = "horowitz-45nm-fp32,horowitz-45nm-int8"
-FORMATS = {".csv": "csv", ".parquet": "parquet", ".json": "json"}
 
 
 def compare(
@@ -39,11 +40,15 @@ def compare(
     first_conv: First = None,
     gamma: Annotated[
         float,
-        typer.Option(metavar="SHARE", help="Share of the quantised ANN's MACs that hardware skips for zero inputs."),
+        typer.Option(
+            metavar="SHARE",
+            callback=within(0, 1),
+            help="Share of the quantised ANN's MACs that hardware skips for zero inputs.",
+        ),
     ] = 0.0,
-    confidence: Annotated[float, typer.Option(metavar="SHARE", help="Level of the intervals.")] = 0.95,
-    replicates: Annotated[int, typer.Option(metavar="N", help="Bootstrap replicates.")] = 2000,
-    seed: Annotated[int, typer.Option(metavar="S", help="Seed of the bootstrap.")] = 0,
+    confidence: Confidence = 0.95,
+    replicates: Replicates = 2000,
+    seed: Seed = 0,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -74,13 +79,8 @@ def compare(
     tables = [name.strip() for name in costs.split(",") if name.strip()]
     profile = Profile.load(run)
     found = compare_networks(profile, _other(against), tables, chosen, gamma, replicates, seed, confidence)
-    record = found.to_dict()
-    if out is not None:
-        write_table(_all_rows(found), out, record, FORMATS)
-    if as_json:
-        print_json(record)
-    elif out is None:
-        typer.echo(_compare_text(found, title(profile)))
+    as_text = partial(_compare_text, found, title(profile))
+    hand_over(_all_rows(found), found.to_dict(), as_text, out, as_json, LIST_FORMATS)
 
 
 def _other(against: str | None) -> Profile | str | None:

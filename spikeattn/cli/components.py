@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
-from spikeattn.cli.output import LIST_FORMATS, print_json, records, text, write_table
+from spikeattn.cli.output import LIST_FORMATS, hand_over, records, text
 
 if TYPE_CHECKING:
     from spikeattn.energy import ComponentTable
@@ -25,12 +23,7 @@ def show_components(
         "notes": table.notes,
         "warnings": list(warnings),
     }
-    if out is not None:
-        write_table(table, out, record, LIST_FORMATS)
-    if as_json:
-        print_json(record)
-    elif out is None:
-        typer.echo(_as_text(table, heading, warnings))
+    hand_over(table, record, lambda: _as_text(table, heading, warnings), out, as_json, LIST_FORMATS)
 
 
 def _as_text(table: ComponentTable, heading: str, warnings: tuple[str, ...]) -> str:

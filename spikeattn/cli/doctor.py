@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spikeattn.cli.options import Json, Verbose, WrongCommandLine
+from spikeattn.cli.options import Device, Json, Verbose, WrongCommandLine
 from spikeattn.cli.output import note, print_json, to_json, write_file
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 bf16", "avx512f": "AVX-512"
 
 def doctor(
     model: Annotated[str, typer.Option(metavar="NAME", help="The model that a profile is meant for.")] = "sdt_8_512",
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:N or auto.")] = "auto",
+    device: Device = "auto",
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the record there, as .json.")] = None,
     as_json: Json = False,
     verbose: Verbose = 0,

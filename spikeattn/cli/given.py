@@ -35,28 +35,34 @@ class Given:
     model_arg: list[str] | None
     time_steps: int | None
 
-    def load(self, place: torch.device, choice: Mapping[str, Any]) -> tuple[SpikeDrivenTransformer, Any]:
-        """The model on its device, and the loader of its images."""
+    def network(self) -> SpikeDrivenTransformer:
+        """The model, not yet calibrated."""
         import torch
 
-        from spikeattn.data import make_loader, open_dataset
         from spikeattn.models import create_model
 
         arguments = model_arguments(self.model_arg, self.time_steps)
         torch.manual_seed(0)  # untrained weights, too, must be the same in a resumed run
-        net = create_model(
+        return create_model(
             self.model, checkpoint=self.checkpoint, weights=self.weights, pretrained=self.pretrained, **arguments
         )
+
+    def images(self, net: SpikeDrivenTransformer, place: torch.device, choice: Mapping[str, Any]) -> Any:
+        """The loader of its images; the model goes to its device, and is calibrated if that was asked for."""
+        import torch
+
+        from spikeattn.data import make_loader, open_dataset
+
         dataset = open_dataset(self.data, net, time_steps=self.time_steps, split=self.split)
         loader = make_loader(dataset, pin_memory=place.type == "cuda", **choice)
-        net = net.to(place)
+        net.to(place)
         if self.calibrate:
             calibrate_untrained(net, dataset)
         threads = torch.get_num_threads()
         logger.info(
             "%s: %d images of %d; %s, %d threads", self.data, loader.dataset.n_samples, len(dataset), place, threads
         )
-        return net, loader
+        return loader
 
 
 def calibrate_untrained(net: SpikeDrivenTransformer, dataset: Dataset) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from spikeattn.cli.options import WrongCommandLine
 from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:
@@ -77,8 +76,6 @@ def threads_of_run(threads: int | None, out: Path, resume: bool) -> int | None:
     from spikeattn.recording.folder import ledger_of
 
     if threads is not None:
-        if threads < 1:
-            raise WrongCommandLine(f"--threads {threads}: give 1 or more")
         return threads
     ledger = ledger_of(out) if resume else None
     if ledger is not None and (known := ledger.provenance.get("settings", {}).get("threads")):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spikeattn.cli.options import Json, ListOut, Verbose
-from spikeattn.cli.output import LIST_FORMATS, number, print_json, records, text, write_table
+from spikeattn.cli.output import LIST_FORMATS, hand_over, number, records, text
 
 if TYPE_CHECKING:
     from spikeattn.energy import Convention
@@ -47,13 +47,12 @@ def models(out: ListOut = None, as_json: Json = False, verbose: Verbose = 0) -> 
             }
         )
     frame = pd.DataFrame(rows)
-    if out is not None:
-        write_table(frame, out, formats=LIST_FORMATS)
-    if as_json:
-        print_json(records(frame))
-    elif out is None:
+
+    def as_text() -> str:
         shown = frame.assign(pretrained=["yes" if there else "-" for there in frame["pretrained"]])
-        typer.echo(text(shown, {"parameters": number, "T": str, "classes": str}))
+        return text(shown, {"parameters": number, "T": str, "classes": str})
+
+    hand_over(frame, records(frame), as_text, out, as_json, LIST_FORMATS)
 
 
 def costs(
@@ -80,14 +79,11 @@ def costs(
     frame["meaning"] = [OPERATIONS.get(entry, "access of a memory") for entry in frame["entry"]]
     frame = frame.rename(columns={"entry": "operation"})
     frame = frame[["table", "operation", "pj", "per", "bytes", "status", "meaning", "source"]]
-    if out is not None:
-        write_table(frame, out, formats=LIST_FORMATS)
-    if as_json:
-        print_json([{**row, "default": row["table"] == DEFAULT} for row in records(frame)])
-    elif out is None and name:
-        typer.echo(f"{tables[0].title}\n{tables[0].source}\n")
-        typer.echo(text(frame.drop(columns="table"), {"pj": "{:g}".format}))
-    elif out is None:
+
+    def as_text() -> str:
+        if name:
+            entries = text(frame.drop(columns="table"), {"pj": "{:g}".format})
+            return f"{tables[0].title}\n{tables[0].source}\n\n{entries}"
         short = [
             {
                 "name": table.name,
@@ -100,8 +96,11 @@ def costs(
             }
             for table in tables
         ]
-        typer.echo(text(pd.DataFrame(short)))
-        typer.echo(f"\nDefault: {DEFAULT}. Meanings and sources: spikeattn costs NAME")
+        return f"{text(pd.DataFrame(short))}\n\nDefault: {DEFAULT}. Meanings and sources: spikeattn costs NAME"
+
+    rows = records(frame)
+    record = [{**row, "default": row["table"] == DEFAULT} for row in rows]
+    hand_over(frame, record, as_text, out, as_json, LIST_FORMATS, filed=rows)
 
 
 def conventions(
@@ -124,26 +123,24 @@ def conventions(
     from spikeattn.energy.conventions import DEFAULT, EVIDENCE, SWITCHES
 
     presets = [get_convention(each) for each in ([name] if name else list_conventions())]
-    if out is not None:
-        write_table(
-            pd.DataFrame([_about(p) | p.switches() for p in presets]),
-            out,
-            formats=LIST_FORMATS,
-        )
-    if as_json:
-        listed = [_about(p) | {"switches": p.switches(), "default": p.name == DEFAULT} for p in presets]
-        print_json({"conventions": listed, "switches": SWITCHES, "evidence": EVIDENCE})
-    elif out is None and name:
+    frame = pd.DataFrame([_about(p) | p.switches() for p in presets])
+
+    def as_text() -> str:
+        if not name:
+            lines = [_brief(preset, get_convention(DEFAULT)) for preset in presets]
+            return "\n".join(
+                [*lines, "", f"Default: {DEFAULT}. Sources and what the values mean: spikeattn conventions NAME"]
+            )
         rows = [
             {"switch": switch, "value": value, "meaning": SWITCHES[switch][value]}
             for switch, value in presets[0].switches().items()
         ]
         about = [presets[0].source, f"evidence    {presets[0].evidence}: {EVIDENCE[presets[0].evidence]}"]
-        typer.echo("\n".join([*about, f"checked on  {presets[0].checked_on}", "", text(pd.DataFrame(rows))]))
-    elif out is None:
-        for preset in presets:
-            typer.echo(_brief(preset, get_convention(DEFAULT)))
-        typer.echo(f"\nDefault: {DEFAULT}. Sources and what the values mean: spikeattn conventions NAME")
+        return "\n".join([*about, f"checked on  {presets[0].checked_on}", "", text(pd.DataFrame(rows))])
+
+    listed = [_about(p) | {"switches": p.switches(), "default": p.name == DEFAULT} for p in presets]
+    record = {"conventions": listed, "switches": SWITCHES, "evidence": EVIDENCE}
+    hand_over(frame, record, as_text, out, as_json, LIST_FORMATS, filed=records(frame))
 
 
 def _about(convention: Convention) -> dict[str, str]:

@@ -13,11 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from spikeattn.errors import SpikeattnError, unknown
-
-
-class WrongCommandLine(SpikeattnError):
-    """Options that do not go together; the exit code is that of an option that does not exist."""
+from spikeattn.cli.values import WrongCommandLine, choice, level, within
+from spikeattn.errors import unknown
 
 
 class Weights(StrEnum):
@@ -75,13 +72,48 @@ Verbose = Annotated[
     ),
 ]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `spikeattn profile --out` wrote.")]
+RunOrRates = Annotated[Path | None, typer.Argument(metavar="RUN", help="Folder that `spikeattn profile --out` wrote.")]
+Rates = Annotated[
+    Path | None,
+    typer.Option("--rates", metavar="CSV", help="A published table of rates (layout of Table S1) in place of RUN."),
+]
 Costs = Annotated[
     str, typer.Option("--costs", metavar="NAME|FILE", help="Cost table (see `spikeattn costs`) or a .toml file.")
 ]
 ConventionName = Annotated[str, typer.Option("--convention", metavar="NAME", help="See `spikeattn conventions`.")]
 First = Annotated[
     FirstConv | None,
-    typer.Option("--first-conv", help="Charge the first layer of a still image once or at every step."),
+    typer.Option(
+        "--first-conv",
+        help="Charge the first layer of a still image once or at every step.",
+        **choice("--first-conv", FirstConv),
+    ),
+]
+Confidence = Annotated[
+    float,
+    typer.Option("--confidence", metavar="SHARE", callback=level, help="Level of the intervals."),
+]
+Replicates = Annotated[
+    int, typer.Option("--replicates", metavar="N", callback=within(100), help="Bootstrap replicates.")
+]
+Seed = Annotated[int, typer.Option("--seed", metavar="S", callback=within(0), help="Seed of the bootstrap.")]
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option("--checkpoint", metavar="FILE", help="Trained weights: .pth.tar, state dict or safetensors."),
+]
+WhichWeights = Annotated[
+    Weights,
+    typer.Option(
+        "--weights", help="Trained weights or their EMA, where the file has both.", **choice("--weights", Weights)
+    ),
+]
+Limit = Annotated[int | None, typer.Option("--limit", metavar="N", callback=within(1), help="Only the first N images.")]
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", metavar="N", callback=within(1), help="CPU threads; torch's own choice unless given."),
+]
+Device = Annotated[
+    str, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:N or auto (a GPU if there is one).")
 ]
 ModelArgs = Annotated[
     list[str] | None,
@@ -89,9 +121,24 @@ ModelArgs = Annotated[
         "--model-arg", metavar="KEY=VALUE", help="Argument of the model in place of the published one; repeatable."
     ),
 ]
-TimeSteps = Annotated[int | None, typer.Option("--time-steps", metavar="T", help="T in place of the model's own.")]
+TimeSteps = Annotated[
+    int | None,
+    typer.Option("--time-steps", metavar="T", callback=within(1), help="T in place of the model's own."),
+]
 
 COSTS, CONVENTION = "horowitz-45nm-fp32", "exact"  # the defaults of spikeattn.energy, here without importing it
+
+
+def check_run_or_rates(run: Path | None, rates: Path | None) -> None:
+    """One of both names what is computed."""
+    if (run is None) == (rates is None):
+        raise WrongCommandLine("give either the folder of a run, or --rates CSV with --model NAME")
+
+
+def check_weights(weights: Weights, checkpoint: Path | None) -> None:
+    """--weights goes with --checkpoint."""
+    if checkpoint is None and weights is not Weights.auto:
+        raise WrongCommandLine(f"--weights {weights} chooses from a file: give --checkpoint FILE too")
 
 
 def model_arguments(pairs: Iterable[str] | None, time_steps: int | None) -> dict[str, Any]:

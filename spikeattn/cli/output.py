@@ -61,17 +61,42 @@ def sheet_text(frame: pd.DataFrame) -> str:
     return _aligned([[c.title for c in sheet.columns], *rows], [c.kind == "number" for c in sheet.columns])
 
 
-def write_table(frame: pd.DataFrame, path: Path, record: Any = None, formats: Mapping[str, str] = FORMATS) -> None:
+def write_table(frame: pd.DataFrame, path: Path, record: Any, formats: Mapping[str, str] = FORMATS) -> None:
     """Write a table in the format of the file's suffix; the file appears whole or not at all.
 
     Args:
-        record: what a .json file holds; the rows unless given.
+        record: what a .json file holds.
         formats: suffixes and formats that this table can be written in.
     """
     if path.suffix not in formats:
         raise WrongCommandLine(f"--out {path}: a table is written as {', '.join(formats)}")
-    write_file(path, render(frame, formats[path.suffix], records(frame) if record is None else record))
+    write_file(path, render(frame, formats[path.suffix], record))
     note(f"wrote {path}")
+
+
+def hand_over(
+    frame: pd.DataFrame,
+    record: Any,
+    as_text: Callable[[], str],
+    out: Path | None,
+    as_json: bool,
+    formats: Mapping[str, str] = FORMATS,
+    filed: Any = None,
+) -> None:
+    """The end of a command: a table into the file of --out, its record as --json, or else both as text.
+
+    Args:
+        record: what --json prints.
+        as_text: called where the table is printed.
+        formats: suffixes and formats of --out.
+        filed: what a .json file holds; `record` unless given.
+    """
+    if out is not None:
+        write_table(frame, out, record if filed is None else filed, formats)
+    if as_json:
+        print_json(record)
+    elif out is None:
+        typer.echo(as_text())
 
 
 def render(frame: pd.DataFrame, form: str, record: Any) -> bytes:

@@ -13,9 +13,23 @@ import typer
 from spikeattn.cli.given import Given
 from spikeattn.cli.launching import joined, resume_command, stoppable, stored_command, threads_of_run
 from spikeattn.cli.machine import choose_device, set_threads
-from spikeattn.cli.options import Json, ModelArgs, TimeSteps, Verbose, Weights, WrongCommandLine
+from spikeattn.cli.options import (
+    Checkpoint,
+    Device,
+    Json,
+    Limit,
+    ModelArgs,
+    Threads,
+    TimeSteps,
+    Verbose,
+    Weights,
+    WhichWeights,
+    WrongCommandLine,
+    check_weights,
+)
 from spikeattn.cli.output import note, print_json
 from spikeattn.cli.summaries import describe, summary_text
+from spikeattn.cli.values import choice, seed_of_sample, within
 from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:
@@ -23,7 +37,7 @@ if TYPE_CHECKING:
 
     from spikeattn.distributed import Ranks
     from spikeattn.models import SpikeDrivenTransformer
-    from spikeattn.results import Profile
+    from spikeattn.results import EmptyShard, Profile
 
 
 class Neurons(StrEnum):
@@ -40,28 +54,27 @@ def profile(
     model: Annotated[str, typer.Option(metavar="NAME", help="Model, see `spikeattn models`.")],
     data: Annotated[str, typer.Option(metavar="SPEC", help="digits, digits-events or NAME:PATH, as listed above.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the run: counts.parquet and model.json.")],
-    checkpoint: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Trained weights: .pth.tar, state dict or safetensors.")
-    ] = None,
-    weights: Annotated[Weights, typer.Option(help="Trained weights or their EMA, where the file has both.")] = (
-        Weights.auto
-    ),
+    checkpoint: Checkpoint = None,
+    weights: WhichWeights = Weights.auto,
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Weights that come with the package.")] = False,
     split: Annotated[
         str | None, typer.Option(metavar="NAME", help="train, val or test, where the data has it.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(metavar="N", help="Images per forward pass.")] = 32,
-    limit: Annotated[int | None, typer.Option(metavar="N", help="Only the first N images.")] = None,
-    sample: Annotated[int | None, typer.Option(metavar="N", help="Only N images drawn at random by --seed.")] = None,
-    seed: Annotated[int, typer.Option(metavar="S", help="Seed of --sample.")] = 0,
-    workers: Annotated[int, typer.Option(metavar="N", help="Processes that read images ahead.")] = 0,
-    threads: Annotated[int | None, typer.Option(metavar="N", help="CPU threads; torch's own choice unless given.")] = (
-        None
-    ),
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:N or auto (a GPU if there is one).")] = (
-        "auto"
-    ),
-    neurons: Annotated[Neurons, typer.Option(help="Implementation of the neurons on CUDA.")] = Neurons.auto,
+    batch_size: Annotated[int, typer.Option(metavar="N", callback=within(1), help="Images per forward pass.")] = 32,
+    limit: Limit = None,
+    sample: Annotated[
+        int | None,
+        typer.Option(metavar="N", callback=within(1), help="Only N images drawn at random by --seed."),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="S", callback=seed_of_sample, help="Seed of --sample.")] = 0,
+    workers: Annotated[
+        int, typer.Option(metavar="N", callback=within(0), help="Processes that read images ahead.")
+    ] = 0,
+    threads: Threads = None,
+    device: Device = "auto",
+    neurons: Annotated[
+        Neurons, typer.Option(help="Implementation of the neurons on CUDA.", **choice("--neurons", Neurons))
+    ] = Neurons.auto,
     time_steps: TimeSteps = None,
     model_arg: ModelArgs = None,
     resume: Annotated[bool, typer.Option("--resume", help="Finish the interrupted run in --out.")] = False,
@@ -73,7 +86,8 @@ def profile(
         typer.Option("--allow-mixed", help="Resume although device, threads or versions are others than before."),
     ] = False,
     save_every: Annotated[
-        float, typer.Option(metavar="SECONDS", help="The work that an interruption may cost at most.")
+        float,
+        typer.Option(metavar="SECONDS", callback=within(0), help="The work that an interruption may cost at most."),
     ] = 30.0,
     strict: Annotated[bool, typer.Option("--strict", help="Fail where an operation cannot be counted.")] = False,
     calibrate: Annotated[
@@ -114,9 +128,11 @@ def profile(
           --sample 1000 --out runs/8_512
     """
     from spikeattn.models import select_implementation
+    from spikeattn.results import EmptyShard
 
-    if checkpoint is None and weights is not Weights.auto:
-        raise WrongCommandLine(f"--weights {weights} chooses from a file: give --checkpoint FILE too")
+    check_weights(weights, checkpoint)
+    if limit is not None and sample is not None:
+        raise WrongCommandLine(f"--limit {limit} and --sample {sample}: give one of them (first or random images)")
     _check_shard(shard)
     select_implementation(neurons.value)
     words = list(context.obj)
@@ -126,10 +142,16 @@ def profile(
         set_threads(threads_of_run(threads, out, resume))
         if ranks.rank == 0:
             _check_out(out, resume)
-        net, loader = given.load(_place(device, ranks), choice)
+        net = given.network()
+        loader = given.images(net, _place(device, ranks), choice)
         options = {"resume": resume, "strict": strict, "plain": plain, "allow_mixed": allow_mixed}
         options |= {"shard": shard, "ranks": ranks, "save_every": save_every}
-        done = _run(net, loader, out, words, as_json, **options)
+        try:
+            done = _run(net, loader, out, words, as_json, **options)
+        except EmptyShard as empty:
+            if ranks.rank == 0:
+                _tell_empty(empty, out, as_json)
+            return
         if ranks.rank == 0:
             _tell(done, out, as_json, part=shard != "0/1")
 
@@ -146,7 +168,8 @@ def given_of(words: Sequence[str], checkpoint: Path | None, data: str | None) ->
     with typer.main.get_command(parser).make_context("profile", list(words)) as context:
         was = dict(context.params)
     was |= {"weights": str(was["weights"]), "model_arg": list(was["model_arg"] or ())}
-    was |= {name: own for name, own in (("checkpoint", checkpoint), ("data", data)) if own}
+    was |= {"checkpoint": checkpoint, "pretrained": False} if checkpoint is not None else {}
+    was |= {"data": data} if data is not None else {}
     given = Given(**{field.name: was[field.name] for field in fields(Given)})
     return given, {name: was[name] for name in ("batch_size", "limit", "sample", "seed")} | {"workers": 0}
 
@@ -173,6 +196,12 @@ def _tell(done: Profile, out: Path, as_json: bool, part: bool) -> None:
     if not as_json:
         following = "spikeattn merge DIR... --out DIR" if part else f"spikeattn energy {out}, spikeattn report {out}"
         typer.echo(f"run        {out}  (next: {following})")
+
+
+def _tell_empty(shard: EmptyShard, out: Path, as_json: bool) -> None:
+    note(f"warning: {shard}")
+    if as_json:
+        print_json({"run": str(out), "shard": shard.shard, "images": 0, "skipped": shard.skipped})
 
 
 def _print(profile: Profile, out: Path, as_json: bool, partial: bool = False) -> None:

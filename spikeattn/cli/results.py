@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,28 +10,25 @@ import typer
 from spikeattn.cli.options import (
     CONVENTION,
     COSTS,
+    Confidence,
     Costs,
     First,
     Json,
     ModelArgs,
     OutFile,
+    Rates,
+    Replicates,
     Run,
+    RunOrRates,
+    Seed,
     TimeSteps,
     Verbose,
     WrongCommandLine,
+    check_run_or_rates,
     model_arguments,
 )
-from spikeattn.cli.output import (
-    FORMATS,
-    note,
-    print_json,
-    records,
-    render,
-    sheet_text,
-    text,
-    write_file,
-    write_table,
-)
+from spikeattn.cli.output import FORMATS, hand_over, note, records, render, sheet_text, text, write_file
+from spikeattn.cli.values import choice
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,13 +49,8 @@ class Format(StrEnum):
 
 
 def energy(
-    run: Annotated[
-        Path | None, typer.Argument(metavar="RUN", help="Folder that `spikeattn profile --out` wrote.")
-    ] = None,
-    rates: Annotated[
-        Path | None,
-        typer.Option(metavar="CSV", help="A published table of rates (layout of Table S1) in place of RUN."),
-    ] = None,
+    run: RunOrRates = None,
+    rates: Rates = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -82,9 +73,9 @@ def energy(
         ),
     ] = None,
     first_conv: First = None,
-    confidence: Annotated[float, typer.Option(metavar="SHARE", help="Level of the intervals.")] = 0.95,
-    replicates: Annotated[int, typer.Option(metavar="N", help="Bootstrap replicates.")] = 2000,
-    seed: Annotated[int, typer.Option(metavar="S", help="Seed of the bootstrap.")] = 0,
+    confidence: Confidence = 0.95,
+    replicates: Replicates = 2000,
+    seed: Seed = 0,
     time_steps: TimeSteps = None,
     model_arg: ModelArgs = None,
     out: OutFile = None,
@@ -104,8 +95,7 @@ def energy(
       spikeattn energy runs/8_512 --model compute+memory --costs horowitz-45nm-int32
       spikeattn energy --rates table_s1.csv --model sdt_8_512 --convention input-rate --first-conv once
     """
-    if (run is None) == (rates is None):
-        raise WrongCommandLine("give either the folder of a run, or --rates CSV with --model NAME")
+    check_run_or_rates(run, rates)
     if rates is not None and model is None:
         raise WrongCommandLine("--rates needs the model that the rates belong to, such as --model sdt_8_512")
     if run is not None and (time_steps is not None or model_arg):
@@ -119,13 +109,12 @@ def energy(
 
     if run is not None and model is not None:
         from spikeattn.cli.components import show_components
-        from spikeattn.cli.summaries import title
+        from spikeattn.cli.summaries import opened
         from spikeattn.energy import get_model
-        from spikeattn.results import Profile
 
-        profile, times = Profile.load(run), "once" if first_conv is None else first_conv.value
+        (profile, heading, warnings), times = opened(run), "once" if first_conv is None else first_conv.value
         parts = profile.components(costs, get_model(model, off_chip=off_chip), times, replicates, seed, confidence)
-        show_components(parts, title(profile), profile.warnings, out, as_json)
+        show_components(parts, heading, warnings, out, as_json)
         return
     overrides = {} if first_conv is None else {"first_conv": first_conv.value}
     names = (convention or (CONVENTION if rates is None else "sdt-paper")).split(",")
@@ -147,12 +136,10 @@ def energy(
             return
         table = energy_from_rates(rates, network, chosen, prices)
     else:
-        from spikeattn.cli.summaries import title
-        from spikeattn.results import Profile
+        from spikeattn.cli.summaries import opened
 
         assert run is not None
-        profile = Profile.load(run)
-        heading, warnings = title(profile), profile.warnings
+        profile, heading, warnings = opened(run)
         if len(several) > 1:
             from spikeattn.cli.switching import show_conventions
             from spikeattn.energy.activity import CountedActivity
@@ -162,18 +149,16 @@ def energy(
             return
         table = profile.energy(prices, chosen, replicates, seed, confidence)
     record = _energy_record(table, heading, warnings)
-    if out is not None:
-        write_table(table, out, record)
-    if as_json:
-        print_json(record)
-    elif out is None:
-        typer.echo(_energy_text(table, heading, warnings))
+    hand_over(table, record, lambda: _energy_text(table, heading, warnings), out, as_json)
 
 
 def rates(
     run: Run,
     form: Annotated[
-        Format | None, typer.Option("--format", help="Default: the suffix of --out, or text without --out.")
+        Format | None,
+        typer.Option(
+            "--format", help="Default: the suffix of --out, or text without --out.", **choice("--format", Format)
+        ),
     ] = None,
     tidy: Annotated[
         bool, typer.Option("--tidy", help="One row per tensor and time step, with intervals, instead of Table S1.")
@@ -203,16 +188,15 @@ def rates(
     if form is Format.parquet and out is None:
         raise WrongCommandLine("--format parquet is no text: give --out FILE")
 
-    from spikeattn.cli.summaries import title
+    from spikeattn.cli.summaries import opened
     from spikeattn.report.tables import rate_table
-    from spikeattn.results import Profile
 
-    profile = Profile.load(run)
+    profile, heading, notices = opened(run)
     frame = _tidy(profile) if tidy else rate_table(profile)
     if form is Format.text:
-        warnings = "".join(f"warning  {line}\n" for line in profile.warnings)
+        warnings = "".join(f"warning  {line}\n" for line in notices)
         table = text(frame) if tidy else sheet_text(frame)
-        content = f"{title(profile)}\n\n{table}\n{warnings}".encode()
+        content = f"{heading}\n\n{table}\n{warnings}".encode()
     else:
         record = {"model": profile.ledger.model.get("name"), "untrained": profile.untrained, "rates": records(frame)}
         content = render(frame, form.value, record)

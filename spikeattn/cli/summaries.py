@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spikeattn.cli.output import headline, records, sheet_text
@@ -14,6 +15,14 @@ def title(profile: Profile) -> str:
     """What a table belongs to, in one line."""
     untrained = "UNTRAINED " if profile.untrained else ""
     return f"{untrained}{profile.ledger.model.get('name')}, T={profile.time_steps}, {profile.n_images} images"
+
+
+def opened(run: Path) -> tuple[Profile, str, tuple[str, ...]]:
+    """A finished run, its title and its warnings."""
+    from spikeattn.results import Profile
+
+    profile = Profile.load(run)
+    return profile, title(profile), profile.warnings
 
 
 def describe(profile: Profile) -> dict[str, Any]:

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
-from spikeattn.cli.output import LIST_FORMATS, print_json, records, text, write_table
+from spikeattn.cli.output import LIST_FORMATS, hand_over, records, text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,19 +51,18 @@ def show_conventions(
         "notes": notes,
         "warnings": list(warnings),
     }
-    if out is not None:
-        write_table(table, out, record, LIST_FORMATS)
-    if as_json:
-        print_json(record)
-    elif out is None:
+
+    def as_text() -> str:
         lines = [f"energy per image under {len(conventions)} conventions, {heading}", f"costs  {costs.name}", ""]
-        lines += _as_text(table, ways, start)
+        lines += _tables(table, ways, start)
         lines += [f"evidence  {each.name}: {each.evidence}; checked on: {each.checked_on}" for each in conventions]
         lines += [f"note      {line}" for line in notes] + [f"warning   {line}" for line in warnings]
-        typer.echo("\n".join(lines))
+        return "\n".join(lines)
+
+    hand_over(table, record, as_text, out, as_json, LIST_FORMATS)
 
 
-def _as_text(table: pd.DataFrame, ways: dict[str, pd.DataFrame], start: str) -> list[str]:
+def _tables(table: pd.DataFrame, ways: dict[str, pd.DataFrame], start: str) -> list[str]:
     from spikeattn.report.numbers import energy_unit
 
     unit, factor = energy_unit(table.drop(columns="part").to_numpy().ravel())

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spikeattn.cli.options import Json, ListOut, Verbose, WrongCommandLine
-from spikeattn.cli.output import LIST_FORMATS, note, print_json, records, text, write_file, write_table
+from spikeattn.cli.options import Json, ListOut, Rates, RunOrRates, Verbose, WrongCommandLine, check_run_or_rates
+from spikeattn.cli.output import LIST_FORMATS, hand_over, note, records, text, write_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,13 +18,8 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    run: Annotated[
-        Path | None, typer.Argument(metavar="RUN", help="Folder that `spikeattn profile --out` wrote.")
-    ] = None,
-    rates: Annotated[
-        Path | None,
-        typer.Option(metavar="CSV", help="A published table of rates (layout of Table S1) in place of RUN."),
-    ] = None,
+    run: RunOrRates = None,
+    rates: Rates = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="Model that --rates belongs to.")] = None,
     costs: Annotated[
         str, typer.Option(metavar="NAME,...", help="Cost tables (see `spikeattn costs`) or .toml files, by commas.")
@@ -53,8 +48,7 @@ def sweep(
       spikeattn sweep runs/8_512 --rate-scale 0.5,1,2 --figure sweep.svg --out sweep.csv
       spikeattn sweep --rates table_s1_sdt_8_512 --model sdt_8_512 --convention input-rate
     """
-    if (run is None) == (rates is None):
-        raise WrongCommandLine("give either the folder of a run, or --rates CSV with --model NAME")
+    check_run_or_rates(run, rates)
     if (rates is None) != (model is None):
         raise WrongCommandLine("--rates and --model go together, such as --model sdt_8_512; a run knows its model")
     if figure is not None and figure.suffix not in (".svg", ".pdf", ".png"):
@@ -68,12 +62,7 @@ def sweep(
     if figure is not None:
         _draw(frame, figure, warnings)
     record = {"title": heading, **frame.attrs, "rows": records(frame), "warnings": list(warnings)}
-    if out is not None:
-        write_table(frame, out, record, LIST_FORMATS)
-    if as_json:
-        print_json(record)
-    elif out is None:
-        typer.echo(_as_text(frame, heading, warnings))
+    hand_over(frame, record, lambda: _as_text(frame, heading, warnings), out, as_json, LIST_FORMATS)
 
 
 def reproduce(out: ListOut = None, as_json: Json = False, verbose: Verbose = 0) -> None:
@@ -93,31 +82,29 @@ def reproduce(out: ListOut = None, as_json: Json = False, verbose: Verbose = 0) 
     note("computing from the geometry of the models and Table S1 ...")
     rows = compute()
     frame = table(rows)
-    if out is not None:
-        write_table(frame, out, formats=LIST_FORMATS)
-    if as_json:
-        print_json([row.to_dict() for row in rows])
-    elif out is None:
+
+    def as_text() -> str:
         shown = frame[frame["computed"].notna()]
         columns = ["model", "quantity", "convention", "computed", "as_printed", "residual", "evidence"]
         formats = {"computed": "{:.5g}".format, "residual": "{:+.2g}".format}
-        typer.echo(text(shown[columns].rename(columns={"as_printed": "printed"}), formats))
-        missing = frame[frame["computed"].isna()]
-        typer.echo(
-            f"\n{len(missing)} printed figures without one of ours, mostly for want of firing rates: --json says why."
+        missing = int(frame["computed"].isna().sum())
+        return (
+            f"{text(shown[columns].rename(columns={'as_printed': 'printed'}), formats)}\n\n"
+            f"{missing} printed figures without one of ours, mostly for want of firing rates: --json says why.\n"
+            "A residual says how far two ways of counting lie apart, not which one is right."
         )
-        typer.echo("A residual says how far two ways of counting lie apart, not which one is right.")
+
+    record = [row.to_dict() for row in rows]
+    hand_over(frame, record, as_text, out, as_json, LIST_FORMATS, filed=records(frame))
 
 
 def _source(
     run: Path | None, rates: Path | None, model: str | None
 ) -> tuple[Profile | PublishedActivity, str, tuple[str, ...]]:
     if run is not None:
-        from spikeattn.cli.summaries import title
-        from spikeattn.results import Profile
+        from spikeattn.cli.summaries import opened
 
-        profile = Profile.load(run)
-        return profile, title(profile), profile.warnings
+        return opened(run)
     from spikeattn.energy.published import activity_from_rates
 
     assert rates is not None and model is not None

@@ -43,12 +43,12 @@ def batch_indices(
     Args:
         n: samples in the data set.
         batch_size: samples per batch (the last one may be smaller).
-        limit: only the first `limit` samples.
+        limit: only the first `limit` samples; all where there are fewer.
         sample: only `sample` samples drawn without replacement by `seed`; a smaller one is a subset of a larger one.
         seed: 0 to 2**32 - 1, used with `sample` only.
 
     Raises:
-        SpikeattnError: a number that is not positive, or `limit` and `sample` together.
+        SpikeattnError: a number that is not positive, `limit` and `sample` together, a sample of more than there are.
     """
     for name, value in (("batch_size", batch_size), ("limit", limit), ("sample", sample)):
         if value is not None and value < 1:
@@ -59,6 +59,8 @@ def batch_indices(
         raise SpikeattnError(f"seed={seed}: give a number from 0 to {2**32 - 1}")
     if n < 1:
         raise SpikeattnError("the data set holds no samples")
+    if sample is not None and sample > n:
+        raise SpikeattnError(f"sample={sample}: there are {n} images; give at most {n}, or leave it out for all")
     if sample is not None:
         # RandomState's stream is frozen by numpy, so the choice is the same under every numpy version.
         chosen = np.sort(np.random.RandomState(seed).permutation(n)[:sample])

@@ -63,3 +63,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = ["--pretrained", "--data", "digits", "--limit", str(IMAGES), "--threads", "1"]
     assert main(["profile", "--model", "sdt_digits", *options, "--out", str(folder)]) == 0
     return folder
+
+
+@pytest.fixture
+def svg_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are drawn once: two of their three formats are empty files."""
+    monkeypatch.setattr("spikeattn.cli.attention_files.to_pdf", lambda figure: b"")
+    monkeypatch.setattr("spikeattn.cli.attention_files.to_png", lambda figure, dpi: b"")

@@ -85,9 +85,41 @@ def test_a_changed_table_does_not_stand_the_check(spikeattn, run) -> None:
 
 def test_a_run_whose_data_are_gone_is_checked_as_far_as_it_goes(spikeattn, run) -> None:
     wrong = spikeattn("verify", run, "--batches", -1)
-    assert wrong.code == 2 and "--batches -1: give a whole number from 0" in wrong.err
-    assert spikeattn("verify", run, "--data", "folder:nowhere").code == 0
-    assert "no batch was run again: nowhere does not exist" in spikeattn("verify", run, "--data", "folder:nowhere").err
+    assert wrong.code == app.USAGE and "--batches -1: give 0 or more" in wrong.error
+    copy = Path("moved")
+    copy.mkdir()
+    for name in FILES:  # its data have gone, and nobody says where to
+        text = (run / name).read_bytes()
+        (copy / name).write_bytes(text.replace(b"--data digits", b"--data folder:gone"))
+    done = spikeattn("verify", copy)
+    assert done.code == 0 and "ok        model    the weights are the run's" in done.out
+    assert "not done  data     gone does not exist" in done.out and "not done  batches" in done.out
+    assert "warning: NOT verified: data, batches; --checkpoint and --data say where they are now" in done.err
+
+
+@pytest.mark.parametrize(
+    ("options", "missing", "why"),
+    [
+        (["--data", "folder:nowhere"], ["data", "batches"], "nowhere does not exist"),
+        (["--data", "nope"], ["data", "batches"], "unknown data 'nope'"),
+        (["--checkpoint", "nope"], ["model", "data", "batches"], "checkpoint nope: there is no such file"),
+    ],
+)
+def test_what_is_named_and_cannot_be_opened_is_a_failure(spikeattn, run, options, missing, why) -> None:
+    done = spikeattn("verify", run, *options, "--json")
+    assert done.code == app.FAILED
+    assert f"NOT verified: {', '.join(missing)}. " in done.error and why in done.error
+    record = json.loads(done.out)
+    assert (record["passed"], record["failed"], record["not_done"]) == (False, [], missing)
+    results = {check["name"]: check["result"] for check in record["checks"]}
+    assert results == {name: "not done" if name in missing else "ok" for name in results} and len(results) == 6
+
+
+def test_checking_the_files_alone_opens_nothing(spikeattn, run) -> None:
+    done = spikeattn("verify", run, "--batches", 0, "--json")
+    assert done.code == 0 and json.loads(done.out)["not_done"] == ["model", "data", "batches"]
+    wrong = spikeattn("verify", run, "--batches", 0, "--data", "digits")
+    assert wrong.code == app.USAGE and "--batches 0 checks the files alone; leave out --data" in wrong.error
 
 
 def test_what_differs_between_shards_is_not_in_the_stored_command() -> None:

@@ -101,9 +101,7 @@ def test_an_interrupted_run_says_how_to_go_on(spikeattn, monkeypatch) -> None:
         (["--checkpoint", "missing.pth"], "checkpoint missing.pth: there is no such file"),
         (["--model", "sdt_2_256", "--pretrained"], "no trained weights of 'sdt_2_256' come with the package"),
         (["--pretrained", "--model-arg", "num_classes=7"], "trained on 10 classes and the model has 7"),
-        (["--limit", 0], "limit=0: give a number of images of 1 or more"),
-        (["--limit", 3, "--sample", 3], "give one of them"),
-        (["--time-steps", 0], "time_steps=0: give a whole number of at least 1"),
+        (["--sample", 361], "sample=361: there are 360 images; give at most 360, or leave it out for all"),
         (["--model-arg", "widht=3"], "unknown model argument 'widht': valid are depth"),
         (["--device", "cuda:99"], "--device cuda:99: "),
         (["--out", "notes.txt"], "notes.txt: cannot write the run there"),
@@ -121,11 +119,29 @@ def test_wrong_use_says_what_to_do(spikeattn, tmp_path, options, message) -> Non
 
 
 @pytest.mark.parametrize(
-    "options",
-    [["--threads", 0], ["--device", "gpu"], ["--weights", "ema"], ["--model-arg", "depth"], ["--limit", "ten"]],
+    ("options", "message"),
+    [
+        (["--threads", 0], "--threads 0: give 1 or more"),
+        (["--batch-size", 0], "--batch-size 0: give 1 or more"),
+        (["--limit", 0], "--limit 0: give 1 or more"),
+        (["--limit", "ten"], "Invalid value for '--limit'"),
+        (["--limit", 3, "--sample", 3], "--limit 3 and --sample 3: give one of them"),
+        (["--sample", -3], "--sample -3: give 1 or more"),
+        (["--sample", 3, "--seed", 2**32], "give a number from 0 to 4294967295"),
+        (["--workers", -1], "--workers -1: give 0 or more"),
+        (["--time-steps", 0], "--time-steps 0: give 1 or more"),
+        (["--save-every", "nan"], "--save-every nan: give 0 or more"),
+        (["--device", "gpu"], "--device 'gpu': valid are cpu, cuda"),
+        (["--weights", "ema"], "--weights ema chooses from a file: give --checkpoint FILE too"),
+        (["--weights", "emma"], "--weights 'emma': did you mean 'ema'? valid are auto, model, ema"),
+        (["--neurons", "natve"], "--neurons 'natve': did you mean 'native'? valid are auto, triton, native, torch"),
+        (["--model-arg", "depth"], "is no KEY=VALUE pair"),
+    ],
 )
-def test_options_that_cannot_be(spikeattn, options) -> None:
-    assert spikeattn(*DIGITS, *options).code == app.USAGE
+def test_options_that_cannot_be(spikeattn, tmp_path, options, message) -> None:
+    done = spikeattn(*DIGITS, *options)
+    assert (done.code, message in done.error) == (app.USAGE, True), done.err
+    assert done.out == "" and not list(tmp_path.iterdir())
 
 
 def test_unreadable_images_are_named(spikeattn, tmp_path) -> None:
@@ -159,3 +175,34 @@ def test_model_arguments_are_read_by_their_type() -> None:
 
 def test_the_shared_run(run) -> None:
     assert sa.Profile.load(run).n_images == IMAGES
+
+
+def test_a_shard_of_unreadable_images_is_done_and_merges(spikeattn, tmp_path) -> None:
+    folder = tmp_path / "images" / "cat"
+    folder.mkdir(parents=True)
+    for i in range(4):
+        Image.fromarray(np.random.RandomState(i).randint(0, 256, (20, 20), dtype=np.uint8)).save(folder / f"{i}.png")
+    for i in (2, 3):
+        (folder / f"{i}.png").write_bytes(b"")
+    command = [*DIGITS, "--data", "folder:images", "--batch-size", 2]
+    assert spikeattn(*command, "--shard", "0/2", "--out", "part0").code == 0
+    done = spikeattn(*command, "--shard", "1/2", "--out", "part1", "--json")
+    assert done.code == 0 and "warning: part1: none of the 2 images of shard 1/2 could be read" in done.err
+    assert [image["id"] for image in json.loads(done.out)["skipped"]] == ["cat/2.png", "cat/3.png"]
+    assert "it merges with the other shards" in spikeattn("rates", "part1").error
+    merged = spikeattn("merge", "part0", "part1", "--out", "merged")
+    assert merged.code == 0 and "skipped: 2 images could not be read: cat/2.png (empty file)" in merged.out
+
+
+def test_calibration_does_not_depend_on_the_batches(spikeattn) -> None:
+    def model(out: str, *options: object) -> dict:
+        assert spikeattn(*DIGITS, "--calibrate", "--limit", 12, *options, "--out", out).code == 0
+        return sa.Profile.load(out).provenance["settings"]
+
+    small, large = model("small", "--batch-size", 3), model("large", "--batch-size", 12)
+    assert small["weights_sha256"] == large["weights_sha256"]
+    (note,) = [
+        note for note in small["model"]["notes"] if note.startswith("batch norms calibrated on images digits/11")
+    ]
+    assert note in large["model"]["notes"] and note.count("digits/") == 8
+    assert spikeattn("verify", "small").code == 0

@@ -89,9 +89,6 @@ def test_the_published_table(spikeattn) -> None:
         (["energy", "RUN", "--convention", "exactt"], "unknown convention 'exactt': did you mean 'exact'?"),
         (["energy", "RUN", "--costs", "horowitz"], "unknown cost table 'horowitz': did you mean 'horowitz-45nm-"),
         (["energy", "RUN", "--costs", "mine.toml"], "mine.toml: no such cost table"),
-        (["energy", "RUN", "--confidence", 95], "confidence is 95.0; a number between 0 and 1"),
-        (["energy", "RUN", "--replicates", 5], "replicates is 5"),
-        (["energy", "RUN", "--seed", -1], "seed is -1"),
         (["energy", "RUN", "--out", "file/x.csv"], "file/x.csv: cannot write (File exists)"),
         (["energy", "--rates", "none.csv", "--model", "sdt_digits"], "rate table none.csv: no such file"),
         (["energy", "--rates", "short.csv", "--model", "sdt_digits"], "rate table short.csv lacks part"),
@@ -108,3 +105,19 @@ def test_wrong_use_says_what_to_do(spikeattn, run, tmp_path, arguments, message)
     assert done.code == app.FAILED
     assert message in done.error
     assert done.out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["energy", "RUN", "--confidence", 95], "--confidence 95.0: give a number between 0 and 1, such as 0.95"),
+        (["energy", "RUN", "--replicates", 5], "--replicates 5: give 100 or more"),
+        (["energy", "RUN", "--seed", -1], "--seed -1: give 0 or more"),
+        (["energy", "RUN", "--first-conv", "onec"], "--first-conv 'onec': did you mean 'once'? valid are once, every-"),
+        (["rates", "RUN", "--format", "latx"], "--format 'latx': did you mean 'latex'"),
+        (["compare", "RUN", "--gamma", 2], "--gamma 2.0: give a number from 0 to 1"),
+    ],
+)
+def test_values_that_cannot_be(spikeattn, run, arguments, message) -> None:
+    done = spikeattn(*[run if word == "RUN" else word for word in arguments])
+    assert (done.code, message in done.error, done.out) == (app.USAGE, True, ""), done.err

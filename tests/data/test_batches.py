@@ -56,6 +56,7 @@ def test_a_sample_is_sorted_seeded_and_nested():
         ({"batch_size": 0}, "batch_size=0"),
         ({"limit": 0}, "limit=0"),
         ({"sample": -1}, "sample=-1"),
+        ({"sample": 1001}, "sample=1001: there are"),
         ({"limit": 2, "sample": 2}, "one of them"),
         ({"seed": -1, "sample": 2}, "seed=-1"),
         ({"workers": -1}, "workers=-1"),

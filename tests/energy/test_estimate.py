@@ -194,6 +194,12 @@ def test_sdt_paper_needs_its_labels(only, ledger, counts):
     no_roles = tuple(dataclasses.replace(t, role=None) for t in ledger.tensors)
     with pytest.raises(SpikeattnError, match="no tensor of block 0 in this model is labelled"):
         energy(dataclasses.replace(only("sum"), tensors=no_roles), counts, convention="sdt-paper")
+    elsewhere = dataclasses.replace(only("sum"), tensors=no_roles)
+    elsewhere = dataclasses.replace(
+        elsewhere, products=tuple(dataclasses.replace(p, block=None) for p in elsewhere.products)
+    )
+    with pytest.raises(SpikeattnError, match="no tensor in this model is labelled: .* use 'exact' or 'input-rate'"):
+        energy(elsewhere, counts, convention="sdt-paper")
     with pytest.raises(SpikeattnError, match=r"no formula for 'qk' \(matmul\)"):
         energy(ledger, counts, convention="sdt-paper")
     notes = energy(only("conv", "conv1"), counts, convention="sdt-paper").notes
