@@ -1,14 +1,14 @@
 """Random bits that are the same on every device: Philox, a generator whose i-th output is a function of key and i.
 
 Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3, SC 2011 (Philox4x64-10). On the CPU the bits
-come from NumPy's generator; on CUDA from the same integer arithmetic in torch, which the tests compare bit by bit.
+come from NumPy's generator; on CUDA from one kernel, or where Triton is missing from the same integer arithmetic in torch.
 What is made of them uses integer arithmetic, table look-ups and single roundings alone, so that the results do not
 depend on the device either.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from statistics import NormalDist
 
@@ -44,7 +44,7 @@ def words(keys: Sequence[Key], n: int, device: torch.device | str = "cpu") -> Te
     device = torch.device(device)
     if device.type == "cuda" and seeds and n:
         state = np.stack([seed.generate_state(2, np.uint64) for seed in seeds]).view(np.int64)
-        return philox(torch.from_numpy(state).to(device), -(-n // 4))[:, :n]
+        return _maker(device)(torch.from_numpy(state).to(device), -(-n // 4))[:, :n]
     found = np.empty((len(seeds), n), np.uint64)
     for row, seed in zip(found, seeds, strict=True):
         row[:] = np.random.Philox(seed).random_raw(n)
@@ -63,6 +63,19 @@ def philox(keys: Tensor, blocks: int) -> Tensor:
         high, low = _high(even, factors), even * factors
         even, odd = high.flip(0) ^ odd ^ (key + number * step), low.flip(0)
     return torch.stack([even[0], odd[0], even[1], odd[1]], -1).flatten(1)
+
+
+@cache
+def _maker(device: torch.device) -> Callable[[Tensor, int], Tensor]:
+    """The kernel where it can be built and gives the bits of `philox` on this device, otherwise `philox`."""
+    probe = torch.tensor([[0, 0], [-1, 1], [2**62, -(2**40)]], device=device)
+    try:
+        from spikeattn.attention import philox_kernel
+
+        same = torch.equal(philox_kernel.philox(probe, 300), philox(probe, 300))
+    except Exception:  # no Triton, no compiler for its launcher, a device that it does not know
+        return philox
+    return philox_kernel.philox if same else philox
 
 
 def normal(keys: Sequence[Key], n: int, device: torch.device | str = "cpu") -> Tensor:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -40,6 +43,30 @@ def test_philox_in_torch_is_numpys():
     np.testing.assert_array_equal(philox(torch.from_numpy(state), 1000).numpy().view(np.uint64), expected)
     assert torch.equal(words(keys, 4000), torch.from_numpy(expected.view(np.int64)))
     assert words([], 3).shape == (0, 3)
+
+
+def test_the_kernel_in_tritons_interpreter_is_numpys_philox():
+    pytest.importorskip("triton")
+    code = """
+import numpy as np, torch
+from spikeattn.attention import philox_kernel
+seeds = [np.random.SeedSequence(key) for key in [(0, 0, 0), (5, 1, 2**40), (2**63, 3, 1)]]
+state = np.stack([seed.generate_state(2, np.uint64) for seed in seeds]).view(np.int64)
+expected = np.stack([np.random.Philox(seed).random_raw(1200) for seed in seeds])
+np.testing.assert_array_equal(philox_kernel.philox(torch.from_numpy(state), 300).numpy().view(np.uint64), expected)
+"""
+    env = os.environ | {"TRITON_INTERPRET": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_kernel_runs_on_the_device():
+    from spikeattn.attention import philox_kernel
+    from spikeattn.attention.random_bits import _maker
+
+    assert _maker(torch.device("cuda")) is philox_kernel.philox
 
 
 @pytest.mark.gpu
