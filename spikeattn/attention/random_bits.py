@@ -1,9 +1,9 @@
 """Random bits that are the same on every device: Philox, a generator whose i-th output is a function of key and i.
 
 Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3, SC 2011 (Philox4x64-10). On the CPU the bits
-come from NumPy's generator; on CUDA from one kernel, or where Triton is missing from the same integer arithmetic in torch.
-What is made of them uses integer arithmetic, table look-ups and single roundings alone, so that the results do not
-depend on the device either.
+come from NumPy's generator; on CUDA from one kernel, or where Triton is missing from the same integer arithmetic in
+torch. What is made of them uses integer arithmetic, table look-ups and single roundings alone, so that the results do
+not depend on the device either.
 """
 
 from __future__ import annotations
