@@ -86,11 +86,11 @@ def test_beside_another_run_and_another_ann(runs, capsys):
         (["--costs", "horowitz-45nm-fp3"], 1, "did you mean 'horowitz-45nm-fp32'"),
         (["--costs", ","], 1, "costs is empty"),
         (["--costs", "loihi"], 1, "has no price for mac"),
-        (["--gamma", "2"], 1, "gamma is 2; it is a share, from 0 to 1"),
+        (["--gamma", "2"], 2, "--gamma 2.0: give a number from 0 to 1"),
         (["--gamma", "much"], 2, "--gamma"),
         (["--convention", "exac"], 1, "did you mean 'exact'"),
         (["--out", "table.md"], 2, "a table is written as .csv, .parquet, .json"),
-        (["--replicates", "3"], 1, "replicates is 3"),
+        (["--replicates", "3"], 2, "--replicates 3: give 100 or more"),
     ],
 )
 def test_one_line_for_what_is_wrong(runs, capsys, options, code, message):
