@@ -7,6 +7,7 @@ x pJ per operation), not measured joules: memory traffic, leakage and control ar
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -92,19 +93,19 @@ def price(
 ) -> EnergyTable:
     """Price any activity, counted or published: the terms of the convention x the costs, added up per part."""
     costs, convention = get_costs(costs), get_convention(convention)
-    parts, amounts, ceiling = amounts_of(ledger, activity, convention)
+    amounts = amounts_of(ledger, activity, convention)
     priced = np.array([costs.has(op) for op in OPS])
     prices = prices_of(costs)
-    energies = _with_total(amounts @ prices * PJ_TO_MJ)
-    most = _with_total((np.where(prices > 0, ceiling, 0) @ prices * PJ_TO_MJ)[None])[0]
-    least = _with_total((_fixed(ledger, convention, parts) @ prices * PJ_TO_MJ)[None])[0]
+    energies = _energies(amounts.per_image, prices)
+    most = _energies(np.where(prices > 0, amounts.ceiling, 0)[None], prices)[0]
+    least = _energies(amounts.floor[None], prices)[0]
     intervals = statistics.mean_intervals(energies, replicates, seed, confidence, ceiling=most, floor=least)
-    table = EnergyTable(_rows(parts, amounts.mean(axis=0), intervals))
+    table = EnergyTable(_rows(amounts.parts, amounts.per_image.mean(axis=0), intervals))
     table.unpriced = _leave_unpriced(table, priced)
     table.total, table.total_t = intervals[-1], statistics.t_interval(energies[:, -1], confidence)
     table.per_image = energies[:, -1].copy()
     table.costs, table.convention = costs, convention
-    table.notes = notes_of(ledger, convention) + _interval_notes(parts, intervals) + costs.notes()
+    table.notes = notes_of(ledger, convention) + _interval_notes(amounts.parts, intervals) + costs.notes()
     table.notes += unpriced_notes(costs, table.unpriced)
     table.provenance = {
         "costs": costs.name,
@@ -130,26 +131,36 @@ def sample_of(ledger: Ledger, activity: Activity, replicates: int, seed: int, co
     }
 
 
-def amounts_of(ledger: Ledger, activity: Activity, convention: Convention) -> tuple[list[str], Floats, Floats]:
-    """Parts in the order of the network, operations per image [N, parts, OPS], and the most of them [parts, OPS]."""
+@dataclass(frozen=True, eq=False)
+class Amounts:
+    """Operations by part and kind.
+
+    Attributes:
+        parts: in the order of the network.
+        per_image: [N, parts, OPS].
+        ceiling: [parts, OPS], the most that one image can reach.
+        floor: [parts, OPS], what every image costs, whatever spikes.
+    """
+
+    parts: list[str]
+    per_image: Floats
+    ceiling: Floats
+    floor: Floats
+
+
+def amounts_of(ledger: Ledger, activity: Activity, convention: Convention) -> Amounts:
+    """What the terms of a convention amount to."""
     terms = terms_of(ledger, convention)
     parts = sorted({term.part for term in terms}, key=part_order)
     amounts = np.zeros((activity.n_images, len(parts), len(OPS)))
-    ceiling = np.zeros((len(parts), len(OPS)))
+    ceiling, floor = np.zeros((2, len(parts), len(OPS)))
     for term in terms:
         place = parts.index(term.part), OPS.index(term.op)
         amounts[:, *place] += activity.total(term.source) * term.factor
         ceiling[place] += term.ceiling
-    return parts, amounts, ceiling
-
-
-def _fixed(ledger: Ledger, convention: Convention, parts: Sequence[str]) -> Floats:
-    """Operations that every image costs, whatever spikes: [parts, OPS]."""
-    amounts = np.zeros((len(parts), len(OPS)))
-    for term in terms_of(ledger, convention):
         if isinstance(term.source, Constant):
-            amounts[parts.index(term.part), OPS.index(term.op)] += term.source.times * term.factor
-    return amounts
+            floor[place] += term.source.times * term.factor
+    return Amounts(parts, amounts, ceiling, floor)
 
 
 def prices_of(costs: CostTable) -> Floats:
@@ -159,11 +170,14 @@ def prices_of(costs: CostTable) -> Floats:
 
 def part_energies(ledger: Ledger, activity: Activity, costs: CostTable, convention: Convention) -> dict[str, float]:
     """Mean mJ per image of every part and of the "total": the numbers of `price`, without its intervals."""
-    parts, amounts, _ = amounts_of(ledger, activity, convention)
-    prices = prices_of(costs)
-    energies = _with_total(amounts @ prices * PJ_TO_MJ)
-    least = _with_total((_fixed(ledger, convention, parts) @ prices * PJ_TO_MJ)[None])[0]
-    return dict(zip([*parts, "total"], statistics.means_above(energies, least).tolist(), strict=True))
+    amounts, prices = amounts_of(ledger, activity, convention), prices_of(costs)
+    energies, least = _energies(amounts.per_image, prices), _energies(amounts.floor[None], prices)[0]
+    return dict(zip([*amounts.parts, "total"], statistics.means_above(energies, least).tolist(), strict=True))
+
+
+def _energies(amounts: Floats, prices: Floats) -> Floats:
+    """mJ [N, parts + 1] of operations [N, parts, OPS], the total last."""
+    return _with_total(amounts @ prices * PJ_TO_MJ)
 
 
 def _with_total(columns: Floats) -> Floats:

@@ -123,9 +123,8 @@ def by_brute_force(
 
 def amounts(profile: sa.Profile) -> dict[str, list[int]]:
     """Operations of every image under `exact`, by kind: "sop", "mac", "ac", "mask"."""
-    _, counted, _ = amounts_of(
-        profile.ledger, CountedActivity(profile.ledger, profile.counts), get_convention("exact")
-    )
+    activity = CountedActivity(profile.ledger, profile.counts)
+    counted = amounts_of(profile.ledger, activity, get_convention("exact")).per_image
     return {op: [round(v) for v in counted[:, :, k].sum(axis=1)] for k, op in enumerate(OPS)}
 
 

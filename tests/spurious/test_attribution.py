@@ -33,7 +33,7 @@ def test_inside_and_outside_are_the_profile_to_the_last_operation(family, heads)
         counted[:, OPS.index(piece.term.op)] += piece.amounts.sum((1, 2))
     for left in spread.outside:
         counted[:, OPS.index(left.term.op)] += left.amounts
-    _, amounts, _ = amounts_of(profile.ledger, activity, get_convention("exact"))
+    amounts = amounts_of(profile.ledger, activity, get_convention("exact")).per_image
     np.testing.assert_array_equal(counted, amounts.sum(1))  # whole numbers: no rounding
     assert not spread.evenly
     found = spurious_energy(profile, attention)
@@ -51,7 +51,7 @@ def test_every_convention_is_spread_without_a_rest(lif, convention):
     joined = join(profile, attention, "lfdr", None)
     spread = attribute(activity, rules, joined.tokens, joined.rows)
     total = sum(p.amounts.sum((1, 2)) for p in spread.inside) + sum(left.amounts for left in spread.outside)
-    np.testing.assert_allclose(total, amounts_of(profile.ledger, activity, rules)[1].sum((1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(total, amounts_of(profile.ledger, activity, rules).per_image.sum((1, 2)), rtol=1e-12)
     blocks = {left.term.name for left in spread.outside if left.term.name.startswith("block.")}
     gates = {f"block.{i}.attn.talking_heads_lif" for i in range(2)}
     assert blocks == (gates if rules.neurons == "counted" else set())  # the gate's neurons have no token
