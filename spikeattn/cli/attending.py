@@ -29,7 +29,7 @@ from spikeattn.cli.options import (
     WrongCommandLine,
     check_weights,
 )
-from spikeattn.cli.output import print_json, to_json, write_file
+from spikeattn.cli.output import note, print_json, to_json, write_file
 from spikeattn.cli.values import within
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def attend(
     named = Named(model, checkpoint, weights.value, pretrained, model_arg, time_steps)
     second = None if against is None else Named(against, against_checkpoint, "auto", against_pretrained)
     chosen = Images(paths, data, split, limit)
-    with fresh_folder(out, SUMMARY) as staging:
+    with fresh_folder(out, SUMMARY, interrupted=note) as staging:
         networks = networks_of(named, second, chosen, settings, place, any_null=null is None)
         first = networks[0]
         if evaluate and first.settings.null == "events":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ PREFIX = ".unfinished-"
 
 
 @contextmanager
-def fresh_folder(out: Path, last: str) -> Iterator[Path]:
+def fresh_folder(out: Path, last: str, interrupted: Callable[[str], None] = lambda told: None) -> Iterator[Path]:
     """A folder to write into; when the block ends its content becomes that of `out`, the file `last` after all others.
 
     After an error or an interruption `out` is as it was: not there, or empty.
@@ -23,6 +23,7 @@ def fresh_folder(out: Path, last: str) -> Iterator[Path]:
     Args:
         out: missing, or an empty folder.
         last: the file whose presence says that the result is finished.
+        interrupted: takes a sentence for the user, after Ctrl-C.
 
     Raises:
         SpikeattnError: `out` holds anything, is no folder, or cannot be written to.
@@ -40,9 +41,11 @@ def fresh_folder(out: Path, last: str) -> Iterator[Path]:
         names = sorted(path.name for path in staging.iterdir())
         for name in sorted(names, key=lambda name: name == last):
             os.replace(staging / name, out / name)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(staging, ignore_errors=True)
         _remove(made)
+        if isinstance(error, KeyboardInterrupt):
+            interrupted(f"stopped; {out} is as it was before, run the command again for the whole result")
         raise
     shutil.rmtree(staging, ignore_errors=True)
 

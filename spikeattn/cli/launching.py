@@ -30,20 +30,33 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Let SIGTERM end a run as Ctrl-C does: what is counted is written first."""
+    """Let SIGTERM end a run as Ctrl-C does: what is counted is written first, however often they come."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough, and it must not break the writing
-        raise Terminated
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)  # once is enough, and it must not break the writing
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    if before[signal.SIGINT] is signal.SIG_IGN:  # of a job in the background, which Ctrl-C does not mean
+        del before[signal.SIGINT]
     try:
+        for number in before:
+            signal.signal(number, stop)
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def written() -> None:
+    """After the writing: let another Ctrl-C end the process at once."""
+    on_main = threading.current_thread() is threading.main_thread()
+    if on_main and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager

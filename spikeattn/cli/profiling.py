@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spikeattn.cli.given import Given
-from spikeattn.cli.launching import joined, resume_command, stoppable, stored_command, threads_of_run
+from spikeattn.cli.launching import joined, resume_command, stoppable, stored_command, threads_of_run, written
 from spikeattn.cli.machine import choose_device, set_threads
 from spikeattn.cli.options import (
     Checkpoint,
@@ -183,11 +183,12 @@ def _run(
     try:
         return run(net, loader, out, progress=True, provenance={"command": stored_command(words)}, **options)
     except KeyboardInterrupt:
+        written()
         ranks = options["ranks"]
         if ranks.rank == 0:
+            note(f"stopped; what is counted is kept. To finish the run in {out}:\n  {resume_command(words, ranks)}")
             if ranks.size == 1 and (so_far := partial(out)) is not None:
                 _print(so_far, out, as_json, partial=True)
-            note(f"stopped; what is counted is kept. To finish the run in {out}:\n  {resume_command(words, ranks)}")
         raise
 
 

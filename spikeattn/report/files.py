@@ -35,8 +35,9 @@ def write(path: Path, content: str | bytes) -> Path:
         part.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise _unwritable(path, error) from error
+    finally:
+        part.unlink(missing_ok=True)
     return path
 
 

@@ -12,10 +12,12 @@ from .attending import files
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path) -> None:
-    with pytest.raises(KeyboardInterrupt), fresh_folder(tmp_path / "a/b", "last") as staging:
+    told = []
+    with pytest.raises(KeyboardInterrupt), fresh_folder(tmp_path / "a/b", "last", told.append) as staging:
         (staging / "x").write_text("x")
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
+    assert told == [f"stopped; {tmp_path / 'a/b'} is as it was before, run the command again for the whole result"]
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(ValueError), fresh_folder(empty, "last"):

@@ -14,6 +14,7 @@ import spikeattn as sa
 from spikeattn.cli import app
 from spikeattn.cli.launching import stored_command
 from spikeattn.data import batches
+from spikeattn.recording import parts
 
 DIGITS = ("profile", "--model", "sdt_digits", "--pretrained", "--data", "digits", "--limit", 24, "--batch-size", 4)
 DIGITS += ("--threads", 1, "--device", "cpu", "--plain")
@@ -24,6 +25,7 @@ FILES = ("counts.parquet", "model.json")
 def stops(monkeypatch: pytest.MonkeyPatch):
     """Have a signal arrive while batch 4 is being read."""
     plain = batches.collate
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it may be ignored
 
     def use(number: int | None) -> None:
         def collate(dataset, indices, batch):
@@ -33,7 +35,8 @@ def stops(monkeypatch: pytest.MonkeyPatch):
 
         monkeypatch.setattr(batches, "collate", collate)
 
-    return use
+    yield use
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, app.INTERRUPTED), (signal.SIGTERM, 143)])
@@ -50,6 +53,21 @@ def test_a_stopped_run_prints_its_tables_and_the_command_that_ends_it(spikeattn,
     assert command[0] == "spikeattn" and spikeattn(*command[1:]).code == 0
     assert spikeattn(*DIGITS, "--out", "whole").code == 0
     assert Path("run/counts.parquet").read_bytes() == Path("whole/counts.parquet").read_bytes()
+
+
+def test_who_presses_twice_loses_nothing(spikeattn, stops, monkeypatch) -> None:
+    plain = parts.save
+
+    def save(part, folder):
+        os.kill(os.getpid(), signal.SIGINT)
+        return plain(part, folder)
+
+    monkeypatch.setattr(parts, "save", save)
+    before = signal.getsignal(signal.SIGINT)
+    stops(signal.SIGINT)
+    done = spikeattn(*DIGITS, "--out", "run")
+    assert done.code == app.INTERRUPTED and done.out.startswith("PARTIAL sdt_digits, T=4, 16 images")
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_shards_are_merged_and_verified(spikeattn) -> None:
