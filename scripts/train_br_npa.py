@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from train_demo import train
+from training.demo import train
 
 import spikeattn as sa
 from spikeattn.attention import faithfulness
