@@ -20,6 +20,7 @@ IMAGENET_LAYOUT = (
     "expected PATH/val/<wnid>/*.JPEG, PATH/<wnid>/*.JPEG or one uncompressed .tar of such folders "
     "(<wnid> is a class folder such as n01440764)"
 )
+_LISTED = 5
 
 
 @dataclass(frozen=True)
@@ -106,10 +107,11 @@ def without_images(root: Path, classes: set[str]) -> tuple[list[str], list[str]]
 
 
 def content_of(folder: Path) -> str:
+    """What a folder holds, for an error that says so."""
     return listed(sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())) or "nothing"
 
 
-def listed(names: Sequence[str], most: int = 5) -> str:
+def listed(names: Sequence[str]) -> str:
     """The first names of a list, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(repr, names[:most])) + more
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(map(repr, names[:_LISTED])) + more

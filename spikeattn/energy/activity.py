@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,16 @@ class CountTable(Protocol):
     def time_steps(self) -> int: ...
     def column(self, measure: str, name: str) -> NDArray[Any]: ...
     def fan(self, synapse: str, by: str = "abs") -> NDArray[Any]: ...
+
+
+@runtime_checkable
+class Run(Protocol):
+    """A finished run: `results.Profile`, or anything with these two."""
+
+    @property
+    def ledger(self) -> Ledger: ...
+    @property
+    def counts(self) -> CountTable: ...
 
 
 class Activity(Protocol):

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from spikeattn.energy import verdicts
-from spikeattn.energy.activity import Activity, CountedActivity
+from spikeattn.energy.activity import Activity, CountedActivity, Run
 from spikeattn.energy.cells import cells_of, in_order, keys_of, keys_of_layers, scopes_of
 from spikeattn.energy.comparison import (
     Comparison,
@@ -37,7 +37,6 @@ from spikeattn.energy.statistics import CONFIDENCE, REPLICATES, Floats
 from spikeattn.energy.twins import DenseTwin, twin_for
 from spikeattn.errors import SpikeattnError
 from spikeattn.recording.ledger import Ledger
-from spikeattn.results import Profile
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,8 +47,8 @@ ARITHMETIC = "arithmetic: operations x pJ on both sides; reading weights and act
 
 
 def compare(
-    profile: Profile,
-    ann: nn.Module | str | Profile | None = None,
+    profile: Run,
+    ann: nn.Module | str | Run | None = None,
     costs: str | Path | CostTable | Sequence[str | Path | CostTable] = COSTS,
     convention: str | Convention = DEFAULT_CONVENTION,
     gamma: float | pd.DataFrame = 0.0,
@@ -87,14 +86,14 @@ def compare(
     tables = list({table.name: table for table in map(get_costs, listed)}.values())
     if not tables:
         raise SpikeattnError("costs is empty; give at least one cost table")
-    if isinstance(ann, Profile):
+    if isinstance(ann, Run):
         if not isinstance(gamma, int | float) or gamma != 0:
             raise SpikeattnError("gamma is about a quantised ANN; beside another profile leave it out")
         return compare_profiles(profile, ann, tables, convention, resampling)
     twin = twin_for(profile.ledger, ann)
     activity = CountedActivity(profile.ledger, profile.counts)
     made = compare_activity(profile.ledger, activity, twin, tables, convention, gamma, resampling)
-    return replace(made, notes=(*made.notes, *profile.warnings))
+    return replace(made, notes=(*made.notes, *profile.ledger.warnings))
 
 
 def compare_activity(
@@ -160,7 +159,7 @@ def compare_activity(
 
 
 def compare_profiles(
-    profile: Profile, other: Profile, tables: Sequence[CostTable], convention: Convention, resampling: Resampling
+    profile: Run, other: Run, tables: Sequence[CostTable], convention: Convention, resampling: Resampling
 ) -> Comparison:
     """`compare` for two runs over the same images; the ratio is the other's energy over this one's."""
     _check_same_images(profile, other)
@@ -182,9 +181,10 @@ def compare_profiles(
         [(table.name, against, table.price("mac"), table.price("sop")) for table in tables],
         columns=["costs", "against", "mac_pj", "sop_pj"],
     )
-    notes = [f"paired: both networks saw the same {profile.n_images} images, which are drawn together", ARITHMETIC]
+    n_images = profile.counts.n_images
+    notes = [f"paired: both networks saw the same {n_images} images, which are drawn together", ARITHMETIC]
     for label, run in zip((name, against), runs, strict=True):
-        notes += [f"{label}: {note}" for note in (*notes_of(run.ledger, convention), *run.warnings)]
+        notes += [f"{label}: {note}" for note in (*notes_of(run.ledger, convention), *run.ledger.warnings)]
     notes += [note for table in tables for note in table.notes()]
     activity = CountedActivity(profile.ledger, profile.counts)
     return Comparison(
@@ -198,11 +198,11 @@ def compare_profiles(
         verdicts.beside_profile(name, parts),
         tuple(notes),
         _provenance(profile.ledger, activity, convention, tables, resampling)
-        | {"against_ledger": other.ledger.hash(), "against_time_steps": other.time_steps},
+        | {"against_ledger": other.ledger.hash(), "against_time_steps": other.ledger.time_steps},
     )
 
 
-def _check_same_images(profile: Profile, other: Profile) -> None:
+def _check_same_images(profile: Run, other: Run) -> None:
     mine, theirs = (run.counts.rows[["index", "id", "label"]] for run in (profile, other))
     if len(mine) == len(theirs) and mine[["index", "id"]].equals(theirs[["index", "id"]]):
         known = (mine["label"] >= 0) & (theirs["label"] >= 0)
@@ -253,13 +253,13 @@ def _name(ledger: Ledger) -> str:
     return str(ledger.model.get("name", "the model"))
 
 
-def _names(profile: Profile, other: Profile) -> tuple[str, str]:
+def _names(profile: Run, other: Run) -> tuple[str, str]:
     """The names of two models; the same model twice is told apart by T, or by its order."""
     name, against = _name(profile.ledger), _name(other.ledger)
     if name != against:
         return name, against
-    if profile.time_steps != other.time_steps:
-        return f"{name}, T={profile.time_steps}", f"{against}, T={other.time_steps}"
+    if profile.ledger.time_steps != other.ledger.time_steps:
+        return f"{name}, T={profile.ledger.time_steps}", f"{against}, T={other.ledger.time_steps}"
     return name, f"the other {against}"
 
 

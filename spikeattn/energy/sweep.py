@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spikeattn.energy.activity import Activity, CountedActivity, CountTable
+from spikeattn.energy.activity import Activity, CountedActivity, CountTable, Run
 from spikeattn.energy.cells import cells_of, in_order, keys_of
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention, get_convention
@@ -32,17 +32,8 @@ COSTS = ("horowitz-45nm-fp32", "horowitz-45nm-fp16", "horowitz-45nm-int8")
 RATE_SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
-class Counted(Protocol):
-    """A finished run: `Profile`, or anything with these two."""
-
-    @property
-    def ledger(self) -> Ledger: ...
-    @property
-    def counts(self) -> CountTable: ...
-
-
 def sweep(
-    run: Counted | PublishedActivity,
+    run: Run | PublishedActivity,
     costs: str | Path | CostTable | Sequence[str | Path | CostTable] = COSTS,
     rate_scales: Sequence[float] = RATE_SCALES,
     convention: str | Convention = DEFAULT_CONVENTION,
@@ -148,7 +139,7 @@ class _FirstSteps:
         return self.counts.fan(synapse, by)[:, : self.time_steps]
 
 
-def _until(run: Counted | PublishedActivity, t: int) -> tuple[Ledger, Activity]:
+def _until(run: Run | PublishedActivity, t: int) -> tuple[Ledger, Activity]:
     """Ledger and activity of steps 1..t."""
     ledger = replace(run.ledger, time_steps=t)
     if isinstance(run, PublishedActivity):
@@ -167,7 +158,7 @@ def _checked(scales: Sequence[float]) -> list[float]:
     return sorted(set(found))
 
 
-def _notes(run: Counted | PublishedActivity, convention: Convention, bounded: bool) -> list[str]:
+def _notes(run: Run | PublishedActivity, convention: Convention, bounded: bool) -> list[str]:
     notes = ["truncation: the energy at t steps is that of steps 1..t of this run, exact where no step looks ahead"]
     ahead = sorted({t.neuron for t in run.ledger.tensors if t.neuron is not None and "PSN" in t.neuron})
     if ahead:
