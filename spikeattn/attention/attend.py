@@ -53,6 +53,10 @@ class Attention:
     axes: tuple[str, ...] = ("image", "row", "column")
     tokens: TokenCounts | None = None
 
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} {size}" for name, size in zip(self.axes, self.maps.shape, strict=True))
+        return f"<Attention of {self.provenance['model']['name']}: maps {sizes}>"
+
     @property
     def z(self) -> Floats:
         """Like `maps`; so are p, q and lfdr."""

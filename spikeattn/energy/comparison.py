@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,16 @@ class Comparison:
     sentences: tuple[str, ...]
     notes: tuple[str, ...]
     provenance: dict[str, Any]
+
+    def __repr__(self) -> str:
+        ratio = f"{self.total.value:.4g} [{self.total.low:.4g}, {self.total.high:.4g}]"
+        return f"<Comparison of {self.name} with {self.against}: the other's energy / this one's is {ratio}>"
+
+    def _repr_html_(self) -> str:
+        """In a notebook: the sentences, the table of parts, the notes."""
+        said = "".join(f"<p>{escape(text)}</p>" for text in self.sentences)
+        notes = "".join(f"<li>{escape(text)}</li>" for text in self.notes)
+        return f"{said}{self.parts.to_html(index=False, na_rep='', float_format='{:.4g}'.format)}<ul>{notes}</ul>"
 
     def to_dict(self) -> dict[str, Any]:
         """All of it in JSON types; NaN, NA and infinity become None."""

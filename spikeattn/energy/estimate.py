@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -63,6 +64,14 @@ class EnergyTable(pd.DataFrame):
     @property
     def _constructor(self) -> type[pd.DataFrame]:
         return pd.DataFrame
+
+    def _repr_html_(self) -> str:
+        """In a notebook: below the table its convention, costs and notes, without which a figure says little."""
+        n, T = self.provenance.get("n_images"), self.provenance.get("time_steps")
+        said = f"mJ per image, arithmetic only. Convention {self.convention.name}, costs {self.costs.name}, T = {T}"
+        said += f", {n} images." if n else "."
+        notes = "".join(f"<li>{escape(text)}</li>" for text in self.notes)
+        return f"{self.to_html(index=False, float_format='{:.4g}'.format)}<p>{escape(said)}</p><ul>{notes}</ul>"
 
 
 def energy(
