@@ -71,7 +71,9 @@ class EnergyTable(pd.DataFrame):
         said = f"mJ per image, arithmetic only. Convention {self.convention.name}, costs {self.costs.name}, T = {T}"
         said += f", {n} images." if n else "."
         notes = "".join(f"<li>{escape(text)}</li>" for text in self.notes)
-        return f"{self.to_html(index=False, float_format='{:.4g}'.format)}<p>{escape(said)}</p><ul>{notes}</ul>"
+        whole = dict.fromkeys(("macs", "sops", "acs", "mask_ops"), "{:,.0f}".format)
+        table = self.to_html(index=False, formatters=whole, float_format="{:.4g}".format)
+        return f"{table}<p>{escape(said)}</p><ul>{notes}</ul>"
 
 
 def energy(
