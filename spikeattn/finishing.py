@@ -178,5 +178,6 @@ def _warnings(
         found.append(f"skipped: {len(skipped)} images could not be read: {names}{more}")
     if ledger.uncounted:
         names = ", ".join(dict.fromkeys(u.op for u in ledger.uncounted))
-        found.append(f"uncounted: {len(ledger.uncounted)} operations have no counting rule ({names})")
+        many = f"{len(ledger.uncounted)} operations have" if len(ledger.uncounted) > 1 else "1 operation has"
+        found.append(f"uncounted: {many} no counting rule ({names})")
     return tuple(found)

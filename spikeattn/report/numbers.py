@@ -26,12 +26,12 @@ def prefix_of(value: float) -> tuple[str, float]:
 
 
 def amount(value: float | None, digits: int = 4) -> str:
-    """A count with an SI prefix: 339694.9 is "339.7 k", 12 is "12"."""
+    """A count with an SI prefix: 339694.9 is "339.7 k", 12 is "12", 0.5 is "0.5000"."""
     if value is None or not known(value):
         return MISSING
     if float(value).is_integer() and abs(value) < 10_000:
         return f"{int(value):d}"
-    prefix, factor = prefix_of(value)
+    prefix, factor = prefix_of(value) if abs(value) >= 1 else ("", 1.0)
     return f"{significant(value / factor, digits)} {prefix}".strip()
 
 

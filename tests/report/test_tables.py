@@ -219,6 +219,7 @@ def test_latex_compiles_alone_and_inside_a_paper(profile, foreign, rates, tmp_pa
     [
         (amount(339694.9), "339.7 k"),
         (amount(12), "12"),
+        (amount(0.5), "0.5000"),
         (amount(7.1667), "7.167"),
         (amount(None), "–"),
         (energy_unit([2e-3, float("nan")])[0], "µJ"),
