@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: the command line without the program's name; the process's own unless given.
     """
+    if getattr(sys.stdout, "errors", None) == "strict":  # a terminal without "µ" shows an escape instead of failing
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         command = typer.main.get_command(app)
         given = list(sys.argv[1:] if arguments is None else arguments)
@@ -81,6 +83,9 @@ def _machine_error(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     text = str(error)
+    if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
+        name = error.object.encode("utf-8", "backslashreplace").decode()
+        return f"{name[:300]!r}: this name is no UTF-8 and cannot be used here; rename the file or folder"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
         return "out of memory; give a smaller --batch-size"
     if isinstance(error, RuntimeError) and text.startswith("DataLoader worker"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,8 +32,7 @@ from spikeattn.cli.output import note, print_json, to_json, write_file
 from spikeattn.cli.values import within
 
 if TYPE_CHECKING:
-    from spikeattn.cli.attention_run import Network
-    from spikeattn.results import Profile
+    pass
 
 SUMMARY = "summary.json"
 
@@ -143,10 +141,12 @@ def attend(
       spikeattn attend --model sdt_digits --pretrained --data digits --limit 50 --evaluate --pictures 0 --out noise
       spikeattn attend --model sdt_digits --pretrained --data digits --limit 8 --run runs/digits --out joules
     """
+    from spikeattn.cli.attention_energy import energy_on_noise, open_run
     from spikeattn.cli.attention_files import draw, write_tables
     from spikeattn.cli.attention_networks import Images, Named, calibrate_all, look, networks_of, stacked
     from spikeattn.cli.attention_run import Settings
     from spikeattn.cli.attention_summary import as_text, summarise
+    from spikeattn.energy import get_convention, get_costs
 
     paths = [*(images or ()), *(more or ())]
     if bool(paths) == (data is not None):
@@ -161,6 +161,7 @@ def attend(
         null or "normal", replicates, statistic, block, estimator, ties, method, threshold, seed, memory
     )
     settings.check()
+    prices, rules = get_costs(costs), get_convention(convention)
     set_threads(threads)
     place = choose_device(device)
     named = Named(model, checkpoint, weights.value, pretrained, model_arg, time_steps)
@@ -173,13 +174,13 @@ def attend(
             raise WrongCommandLine("--evaluate plants normal noise, which is no event count; give --null pixel with it")
         if calibrate:
             calibrate_all(networks)
-        profile = None if run is None else _opened(run, first)
+        profile = None if run is None else open_run(run, first, chosen.number(first.dataset))
         kept, skipped = look(networks, chosen.number(first.dataset))
         evaluations = [network.evaluate(stacked(network, kept)) for network in networks] if evaluate else []
         for network in networks:
             network.say_warnings()
         if profile is not None:
-            _add_energy(first, profile, kept, costs, convention)
+            first.energy = energy_on_noise(first, profile, kept, prices, rules)
         command = shlex.join(["spikeattn", *context.obj])
         summary = summarise(networks, skipped, evaluations, command)
         files = draw(staging, networks, kept[:pictures])
@@ -197,16 +198,3 @@ def _layer(given: str) -> int | str:
         return given if given == "all" else int(given)
     except ValueError:
         raise WrongCommandLine(f"--layer {given!r}: give the number of a block, or all") from None
-
-
-def _opened(run: Path, network: Network) -> Profile:
-    from spikeattn.cli.attention_energy import open_run
-
-    return open_run(run, network)
-
-
-def _add_energy(network: Network, profile: Profile, kept: Sequence[int], costs: str, convention: str) -> None:
-    from spikeattn.cli.attention_energy import energy_on_noise
-    from spikeattn.energy import get_convention, get_costs
-
-    network.energy = energy_on_noise(network, profile, kept, get_costs(costs), get_convention(convention))

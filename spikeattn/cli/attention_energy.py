@@ -23,14 +23,15 @@ if TYPE_CHECKING:
 METHODS = ("p", "q", "lfdr", "soft")
 
 
-def open_run(path: Path, network: Network) -> Profile:
-    """The run, checked for the model's name before anything is computed; the counts themselves are compared later."""
+def open_run(path: Path, network: Network, number: int) -> Profile:
+    """The run, checked for the model's name and the first `number` images; the counts themselves are compared later."""
     profile = Profile.load(path)
     name, other = network.model.provenance["name"], profile.ledger.model.get("name")
     if name != other:
         raise SpikeattnError(f"--run {path} is of {other} and --model is {name}; give the run of the same model")
     if not network.family.time:
         raise SpikeattnError(f"--run {path}: {name} has no spikes, so no energy can be told apart by token")
+    _plan(network, profile, set(range(number)))
     return profile
 
 
@@ -92,6 +93,19 @@ def sentence(record: dict[str, Any]) -> str:
 
 def _counted(network: Network, profile: Profile, wanted: set[int]) -> TokenCounts:
     """Spikes per token of the wanted images, in passes of the batches that the run took."""
+    device = next(network.model.parameters()).device
+    found = []
+    for number, indices in enumerate(_plan(network, profile, wanted)):
+        if wanted.isdisjoint(map(int, indices)):
+            continue
+        batch = collate(network.dataset, indices, number)
+        every = token_counts(network.model, batch.images.to(device), batch.index.tolist())
+        found.append(_only(every, [row for row, index in enumerate(every.images) if index in wanted]))
+    return merged(found)
+
+
+def _plan(network: Network, profile: Profile, wanted: set[int]) -> list[np.ndarray]:
+    """The batches of the run; an error where a wanted image is in none."""
     settings = profile.provenance.get("settings", {}).get("data") or {}
     choice = {key: settings[key] for key in ("batch_size", "limit", "sample", "seed") if key in settings}
     plan = batch_indices(len(network.dataset), **(choice or {"batch_size": 1}))
@@ -100,15 +114,7 @@ def _counted(network: Network, profile: Profile, wanted: set[int]) -> TokenCount
             f"the run holds no counts of {len(missing)} of the images, first {network.dataset.id(missing[0])}; profile "
             "the same --data, or give a --limit within that of the run"
         )
-    device = next(network.model.parameters()).device
-    found = []
-    for number, indices in enumerate(plan):
-        if wanted.isdisjoint(map(int, indices)):
-            continue
-        batch = collate(network.dataset, indices, number)
-        every = token_counts(network.model, batch.images.to(device), batch.index.tolist())
-        found.append(_only(every, [row for row, index in enumerate(every.images) if index in wanted]))
-    return merged(found)
+    return plan
 
 
 def _only(counts: TokenCounts, rows: list[int]) -> TokenCounts:

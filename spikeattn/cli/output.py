@@ -33,8 +33,9 @@ def print_json(record: Any) -> None:
 
 
 def to_json(record: Any) -> str:
-    """The text of `print_json`."""
-    return json.dumps(_plain(record), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """The text of `print_json`; file names that are no UTF-8 stand as escapes, which are read back as they were."""
+    content = json.dumps(_plain(record), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return content.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:

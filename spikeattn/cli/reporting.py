@@ -57,6 +57,8 @@ def report(
     from spikeattn.report import write_report
     from spikeattn.results import Profile
 
+    if out.exists() and not out.is_dir():
+        raise SpikeattnError(f"--out {out}: this is a file; give a folder for the report")
     prices, chosen = get_costs(costs), get_convention(convention)
     command = shlex.join(["spikeattn", *context.obj])
     if run is not None:

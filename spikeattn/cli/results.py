@@ -196,12 +196,12 @@ def rates(
     if form is Format.text:
         warnings = "".join(f"warning  {line}\n" for line in notices)
         table = text(frame) if tidy else sheet_text(frame)
-        content = f"{heading}\n\n{table}\n{warnings}".encode()
+        content = f"{heading}\n\n{table}\n{warnings}".encode("utf-8", "backslashreplace")
     else:
         record = {"model": profile.ledger.model.get("name"), "untrained": profile.untrained, "rates": records(frame)}
         content = render(frame, form.value, record)
     if out is None:
-        typer.echo(content, nl=False)
+        typer.echo(content.decode(), nl=False)
     else:
         write_file(out, content)
         note(f"wrote {out}")

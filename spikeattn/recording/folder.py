@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from spikeattn.data.dataset import printable
 from spikeattn.errors import SpikeattnError
 from spikeattn.recording import files, parts
 from spikeattn.recording.counts import FILE
@@ -43,6 +44,9 @@ class RunFolder:
         if self.follows:
             self._lock.share()
             return self
+        name = str(self.path)
+        if (shown := printable(name)) != name:
+            raise SpikeattnError(f"{shown}: the name of this folder is no UTF-8; give another, which Parquet can open")
         try:
             self._parts.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -136,7 +136,8 @@ class Ledger:
 
     def to_json(self) -> str:
         """The text of `model.json`: UTF-8, two spaces, a final newline."""
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+        content = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+        return content.encode("utf-8", "backslashreplace").decode("utf-8")  # file names may be no UTF-8
 
     def save(self, path: str | Path) -> Path:
         """Write `model.json` and return its path; the file appears whole or not at all."""

@@ -32,7 +32,7 @@ def write(path: Path, content: str | bytes) -> Path:
     """
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        part.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+        part.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace"))
         part.replace(path)
     except OSError as error:
         raise _unwritable(path, error) from error

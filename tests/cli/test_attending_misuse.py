@@ -31,6 +31,8 @@ from .attending import QUICK, files
         (["--pictures", -1], 2, "--pictures -1: give 0 or more"),
         (["--data", "digts"], 1, "unknown data 'digts': did you mean 'digits'"),
         (["--run", "nowhere"], 1, "nowhere"),
+        (["--costs", "horowitz"], 1, "unknown cost table 'horowitz': did you mean"),
+        (["--convention", "exac"], 1, "unknown convention 'exac': did you mean 'exact'"),
         (["--against", "sdt_2_256_gesture"], 1, "a digit is 1x16x16 but the model takes 2x128x128"),
         (["--against", "resnet18"], 1, "is no model whose attention is known here"),
         (["--null", "events"], 1, "digits/11: null=\"events\" takes frames [T, C, H, W] of event counts"),

@@ -37,6 +37,7 @@ def test_a_run_must_be_of_the_same_model_and_images(spikeattn, run) -> None:
     assert "is of sdt_digits and --model is vit_digits; give the run of the same model" in wrong.error
     beyond = spikeattn(*QUICK, "--limit", 45, "--run", run, "--out", "far", "--replicates", 1, "--pictures", 0)
     assert "the run holds no counts of 5 of the images" in beyond.error
+    assert "image/s" not in beyond.err  # said before any of them is looked at
 
 
 def test_events_are_tested_against_events(spikeattn, svg_only, tmp_path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import spikeattn as sa
 from spikeattn.cli import app
@@ -79,3 +80,10 @@ def test_wrong_use_says_what_to_do(spikeattn, run, tmp_path) -> None:
     assert "summary.json cannot be read" in spikeattn("report", run, "--attention", "seen").error
     assert "nowhere: no such folder" in spikeattn("report", "nowhere").error
     assert "unknown convention 'paper'" in spikeattn("report", run, "--convention", "paper").error
+
+
+def test_a_file_in_place_of_the_folder_is_said_at_once(spikeattn, run, monkeypatch) -> None:
+    monkeypatch.setattr("spikeattn.report.write_report", None)
+    Path("file").write_text("")
+    done = spikeattn("report", run, "--out", "file")
+    assert (done.code, done.error) == (app.FAILED, "error: --out file: this is a file; give a folder for the report")
