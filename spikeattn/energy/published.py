@@ -97,7 +97,7 @@ def energy_from_rates(
         first_conv: "once" or "every-step" in place of the convention's own choice.
 
     Returns:
-        As `energy`, with limits NaN: a published table has no images to resample.
+        As `energy`, but with limits NaN, since a published table has no images to resample.
 
     Raises:
         SpikeattnError: a row that is no tensor of the model, a tensor without a row, a rate outside [0, 1] or NaN.

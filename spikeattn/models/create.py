@@ -37,7 +37,7 @@ def create_model(
         **kwargs: arguments of `SpikeDrivenTransformer` that replace the published ones, such as `time_steps=1`.
 
     Returns:
-        The model. Its `provenance` is a dictionary: name, config (all arguments), trained, checkpoint (file name),
+        The model, with a dictionary `provenance` of name, config (all arguments), trained, checkpoint (file name),
         sha256, weights (the entry taken), notes and card of the checkpoint, and the neuron implementation asked for.
 
     Raises:
