@@ -81,9 +81,10 @@ def silencing_curve(
 
     Returns:
         One row per order, threshold and draw, with columns order ("significance" or the control), threshold, draw,
-        silenced (share of the tokens of the attended blocks), accuracy with accuracy_low and accuracy_high (Wilson), same_prediction
-        (share of images whose class is that of the whole network), energy_mj with ci_low and ci_high, blocks_mj
-        (without SPS and head), energy_share and blocks_share (of the whole network's), sops_per_image, n_images.
+        silenced (share of the tokens of the attended blocks), accuracy with accuracy_low and accuracy_high (Wilson),
+        same_prediction (share of images whose class is that of the whole network), energy_mj with ci_low and ci_high,
+        blocks_mj (without SPS and head), energy_share and blocks_share (of the whole network's), sops_per_image,
+        n_images.
 
     Raises:
         SpikeattnError: another model, no tokens, images that the loader does not give, unknown names.
