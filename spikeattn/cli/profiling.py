@@ -52,7 +52,7 @@ class Neurons(StrEnum):
 def profile(
     context: typer.Context,
     model: Annotated[str, typer.Option(metavar="NAME", help="Model, see `spikeattn models`.")],
-    data: Annotated[str, typer.Option(metavar="SPEC", help="digits, digits-events or NAME:PATH, as listed above.")],
+    data: Annotated[str, typer.Option(metavar="SPEC", help="A name or NAME:PATH, as listed above.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the run: counts.parquet and model.json.")],
     checkpoint: Checkpoint = None,
     weights: WhichWeights = Weights.auto,
@@ -115,6 +115,7 @@ def profile(
     Data:
       digits                scikit-learn's digits, 1x16x16 (installed with spikeattn)
       digits-events         the same as SIMULATED events of a small saccade, 2x16x16
+      digits-scenes         the same, each somewhere on a black canvas, 1x32x32
       cifar10:PATH          PATH/test.parquet and train.parquet: columns image (encoded bytes) and label
       imagenet:PATH         PATH/val/<wnid>/*.JPEG, PATH/<wnid>/*.JPEG, or a tar of such folders
       folder:PATH           any images; the folders in PATH are the classes

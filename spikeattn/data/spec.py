@@ -1,4 +1,4 @@
-"""What `--data` takes: a name, and for all but the two embedded ones a path after a colon."""
+"""What `--data` takes: a name, and for all but the embedded ones a path after a colon."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from spikeattn.errors import SpikeattnError, unknown
 DATA = {
     "digits": "scikit-learn's digits, held-out split, 1x16x16 (shipped with a dependency)",
     "digits-events": "the same digits as SIMULATED events of a small saccade, 2x16x16 (shipped with a dependency)",
+    "digits-scenes": "the same digits somewhere on a black canvas, 1x32x32 (shipped with a dependency)",
     "cifar10:PATH": "CIFAR-10: folder with train.parquet and test.parquet (columns image, label), 3x32x32",
     "imagenet:PATH": "ImageNet-1k: folder with val/<wnid>/*.JPEG, or a tar of <wnid> folders",
     "folder:PATH": "any folder of images; its sub-folders are the classes",
@@ -50,7 +51,7 @@ def _open(spec: str, model: Any, time_steps: int | None, split: str | None) -> D
         if spec and Path(spec).expanduser().exists():
             raise SpikeattnError(f"{spec!r} is a path without a name before it: folder:{spec} or imagenet:{spec}?")
         raise unknown("data", f"{name}:PATH" if colon else name, DATA)
-    if name in ("digits", "digits-events") and colon:
+    if name in ("digits", "digits-events", "digits-scenes") and colon:
         raise SpikeattnError(f"{spec!r}: {name} takes no path")
     if name == "digits":
         from spikeattn.data.digits import open_digits
@@ -60,6 +61,10 @@ def _open(spec: str, model: Any, time_steps: int | None, split: str | None) -> D
         from spikeattn.data.digits_events import open_digits_events
 
         return open_digits_events(model, time_steps=time_steps, split=split)
+    if name == "digits-scenes":
+        from spikeattn.data.digit_scenes import open_digit_scenes
+
+        return open_digit_scenes(model, split=split)
     if not path:
         raise SpikeattnError(f"{spec!r} lacks the path: {names[name]}")
     if name == "cifar10":

@@ -123,6 +123,14 @@ def sdt_digits_events(pretrained: bool = False, **kwargs: Any) -> SpikeDrivenTra
 
 
 @register_model
+def sdt_digits_scenes(pretrained: bool = False, **kwargs: Any) -> SpikeDrivenTransformer:
+    """SDT-2-48 for digits on a 32x32 canvas, T=2, trained among noise; pretrained=True loads the package's weights."""
+    args = {"depth": 2, "embed_dim": 48, "img_size": 32, "in_chans": 1, "num_classes": 10, "pooling_stat": "1100"}
+    args |= {"time_steps": 2, "mlp_ratio": 2.0}
+    return _build("sdt_digits_scenes", "digits", args, pretrained, kwargs)
+
+
+@register_model
 def sdt_nmnist(pretrained: bool = False, **kwargs: Any) -> SpikeDrivenTransformer:
     """SDT-2-96 for N-MNIST frames of 34x34 pixels; pretrained=True loads the package's own weights."""
     args = {"depth": 2, "embed_dim": 96, "img_size": 34, "in_chans": 2, "num_classes": 10, "pooling_stat": "1010"}

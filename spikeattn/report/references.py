@@ -11,6 +11,7 @@ _DATA = {
     "cifar10": "krizhevsky2009",
     "digits": "alpaydin1998",
     "digits-events": "alpaydin1998",
+    "digits-scenes": "alpaydin1998",
     "nmnist": "orchard2015",
     "nmnist_sample": "orchard2015",
     "dvs128-gesture": "amir2017",
