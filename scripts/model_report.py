@@ -165,11 +165,11 @@ def _attention(args: argparse.Namespace) -> str:
 
 
 def _chance(images: pd.DataFrame, rule: str) -> str:
-    """What p alone lets pass where nothing is attended to, and what is left under control of false discoveries."""
+    """What p alone lets pass by chance (less where p is two-sided: below the mean is left out), and what q keeps."""
     if not rule.startswith("p ≤ "):
         return ""
     level, kept, strict = float(rule.removeprefix("p ≤ ")), images["significant"].mean(), images["significant_q"]
-    text = f"By chance alone {level:.0%} of the tokens pass {rule}"
+    text = f"By chance alone up to {level:.0%} of the tokens pass {rule}"
     if strict.notna().all():
         text += f"; q ≤ 0.1, which controls the false discovery rate, keeps {strict.mean():.1%}"
     if kept <= CHANCE * level and strict.eq(0).all():

@@ -35,7 +35,7 @@ def test_report_of_the_digits_model(monkeypatch, tmp_path):
     assert "## Notes" in text and "a note of mine" in text
     assert text.startswith("# sdt_digits on digits\n\n24 images of the test split, T = 4.")
     assert "spikeattn profile --model sdt_digits" in text and "spikeattn attend --model sdt_digits" in text
-    assert "By chance alone 10% of the tokens pass p ≤ 0.1; q ≤ 0.1, which" in text
+    assert "By chance alone up to 10% of the tokens pass p ≤ 0.1; q ≤ 0.1, which" in text
     assert str(tmp_path) not in text and "--log log.csv" in text
     assert json.loads((out / "summary.json").read_text())["energy_mj"] == pytest.approx(profile.energy().total.value)
     assert set(pd.read_csv(out / "energy.csv")["convention"]) == {"exact", "sdt-paper"}
