@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 
 import torch
 
@@ -18,6 +18,7 @@ from spikeattn.recording.examine import plan
 from .models import live_model, photos, plain, recorded
 from .timing import write
 
+WAYS = ("none", "plain", "plain-recorded", "fast-plain", "fast")
 STEPS = (100, 500, 1000, 2000, 5000)
 _SMALL = {"img_size": 32, "embed_dim": 64, "depth": 2, "num_classes": 10, "pooling_stat": "0011"}
 
@@ -27,19 +28,21 @@ def run(args: argparse.Namespace) -> None:
     if args.only:  # the process itself
         print(json.dumps(_growth() if args.only == ["growth"] else _peak(args, args.only[0])))
         return
-    peaks = {}
-    for way in ("none", "plain", "plain-recorded", "fast-plain", "fast"):
-        peaks[way] = _apart(args, way)
-        print(way, peaks[way], file=sys.stderr, flush=True)
+    rounds: dict[str, list[float]] = {way: [] for way in WAYS}
+    for _ in range(args.rounds):
+        for way in WAYS:
+            rounds[way].append(_apart(args, way))
+            print(way, rounds[way][-1], file=sys.stderr, flush=True)
+    peaks = {way: median(found) for way, found in rounds.items()}
     growth = _apart(args, "growth")
     where = "GPU memory" if args.device != "cpu" else "resident memory"
-    rows = [(f"peak {where}, {args.images} images in batches of {args.batch_size}", "MB")]
-    rows += [(way, f"{mb:.0f}") for way, mb in peaks.items()]
-    rows.append(("plain: recorded over not", f"{peaks['plain-recorded'] / peaks['plain']:.4f}"))
-    rows.append(("fast: recorded over not", f"{peaks['fast'] / peaks['fast-plain']:.4f}"))
+    rows = [(f"peak {where}, {args.images} images in batches of {args.batch_size}", "MB, median", "least", "most")]
+    rows += [(way, f"{peaks[way]:.0f}", f"{min(all_):.0f}", f"{max(all_):.0f}") for way, all_ in rounds.items()]
+    rows.append(("plain: recorded over not", f"{peaks['plain-recorded'] / peaks['plain']:.4f}", "", ""))
+    rows.append(("fast: recorded over not", f"{peaks['fast'] / peaks['fast-plain']:.4f}", "", ""))
     grown = [("images profiled into a folder", "resident memory, MB"), *((n, f"{mb:.0f}") for n, mb in growth.items())]
-    what = f"{args.model}, T=4; growth: a network of 2 blocks at 32 px"
-    write(Path(args.out), "memory", what, args.device, {"peaks": peaks, "growth": growth}, [rows, grown])
+    what = f"{args.model}, T=4, {args.rounds} rounds, alternating; growth: a network of 2 blocks at 32 px"
+    write(Path(args.out), "memory", what, args.device, {"peaks": rounds, "growth": growth}, [rows, grown])
 
 
 def _apart(args: argparse.Namespace, way: str) -> float | dict[str, float]:
@@ -59,11 +62,15 @@ def _peak(args: argparse.Namespace, way: str) -> float:
         net = fast.prepare(model)
     else:
         net = model
+    if args.device == "cpu":  # what the passes take, not what making the model took
+        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew (Linux, man 5 proc)
+    else:
+        torch.cuda.reset_peak_memory_stats()
     if way != "none":
         (recorded(net, made, batches) if way in ("fast", "plain-recorded") else plain(net, batches))()
     if args.device != "cpu":
         return torch.cuda.max_memory_allocated() / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    return _status("VmHWM")
 
 
 def _growth() -> dict[str, float]:
@@ -77,16 +84,16 @@ def _growth() -> dict[str, float]:
         generator = torch.Generator().manual_seed(0)
         for number in range(max(STEPS) // 50):
             if number * 50 in STEPS:
-                found[str(number * 50)] = _resident()
+                found[str(number * 50)] = _status("VmRSS")
             yield torch.randn((50, 3, 32, 32), generator=generator)
-        found[str(max(STEPS))] = _resident()
+        found[str(max(STEPS))] = _status("VmRSS")
 
     with tempfile.TemporaryDirectory() as folder:
         sa.profile(model, batches(), Path(folder) / "run", save_every=0.5)
     return found
 
 
-def _resident() -> float:
-    status = Path("/proc/self/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1]) / 1e3
+def _status(field: str) -> float:
+    """VmRSS or VmHWM, its peak, of this process in MB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1e3
