@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+from markdown_table import markdown_table
 
 from spikeattn.energy.conventions import PRESETS
 from spikeattn.energy.published import activity_from_rates
@@ -66,13 +67,13 @@ def figures(rows: pd.DataFrame) -> str:
         for row in rows.itertuples()
     ]
     head = ("model", "quantity", "convention", "computed", "printed", "residual", "evidence", "what went in", "where")
-    return markdown(head, lines, "lllrrrlll")
+    return markdown_table(head, lines, "lllrrrlll")
 
 
 def reasons(rows: pd.DataFrame) -> str:
     """Printed figures without one of ours, and why."""
     lines = [(row.model, row.quantity, row.as_printed or "-", row.note, row.source) for row in rows.itertuples()]
-    return markdown(("model", "quantity", "printed", "why", "where"), lines, "llrll")
+    return markdown_table(("model", "quantity", "printed", "why", "where"), lines, "llrll")
 
 
 def switches() -> list[str]:
@@ -84,25 +85,21 @@ def switches() -> list[str]:
     text = [
         "## SDT-8-512 from Table S1 under every convention (mJ per image)\n\n"
         "`exact` needs counts and is absent; a rate table has no pooled rates, so rates before the pool stand in, a "
-        f"lower bound.\n\n{markdown(('part', *names), lines, 'l' + 'r' * len(names))}\n"
+        f"lower bound.\n\n{markdown_table(('part', *names), lines, 'l' + 'r' * len(names))}\n"
     ]
     for name in ("sdt-paper", "sdt-printed"):
         steps = waterfall(activity.ledger, activity, name, start="input-rate")
         lines = [(s, a, b, f"{e:.4f}", f"{d:+.4f}") for s, a, b, e, d in steps.itertuples(index=False)]
         head = ("switch", "from", "to", "mJ after it", "difference")
-        text.append(f"### From `input-rate` to `{name}`, one switch at a time\n\n{markdown(head, lines, 'lllrr')}\n")
+        text.append(
+            f"### From `input-rate` to `{name}`, one switch at a time\n\n{markdown_table(head, lines, 'lllrr')}\n"
+        )
     return text
 
 
 def number(value: float, form: str = ".6g") -> str:
     """A number, or "-" where there is none."""
     return "-" if value is None or pd.isna(value) else format(value, form)
-
-
-def markdown(head: tuple[str, ...], rows: list[tuple[str, ...]], align: str) -> str:
-    """A table; `align` is one letter per column."""
-    rule = [{"l": "---", "r": "---:"}[letter] for letter in align]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, tuple(rule), *rows))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from markdown_table import markdown_table
 from numpy.typing import NDArray
 
 from spikeattn.energy.bootstrap import CONFIDENCE, bootstrap_means, percentile_limits, studentised_limits
@@ -251,7 +252,7 @@ def page(table: pd.DataFrame, seconds: float, command: str) -> str:
         rare=_markdown(table[table["quantity"] == "mean, few images spike"]),
         ratios=_markdown(table[table["quantity"] == "paired ratio"]),
         beside=_markdown(table[mean & ~listed]),
-        alternatives=_lines(["family", "skewness", *compared.columns], alternatives),
+        alternatives=markdown_table(["family", "skewness", *compared.columns], alternatives),
     )
 
 
@@ -264,12 +265,7 @@ def _markdown(table: pd.DataFrame) -> str:
         ]
         for row in table.itertuples()
     ]
-    return _lines(["family", "skewness", "n", "method", "coverage", "truth above", "truth below"], rows)
-
-
-def _lines(head: list[object], rows: list[list[object]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+    return markdown_table(["family", "skewness", "n", "method", "coverage", "truth above", "truth below"], rows)
 
 
 def main() -> None:

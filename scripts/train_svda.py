@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from markdown_table import markdown_table
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.nn.functional import pad
@@ -112,8 +113,7 @@ def pruning(model: nn.Module, test: Digits) -> list[dict]:
 def markdown(frame: pd.DataFrame, digits: int = 3) -> str:
     """A frame as a Markdown table."""
     cells = [[f"{v:.{digits}f}" if isinstance(v, float) else str(v) for v in row] for row in frame.itertuples(False)]
-    lines = [list(map(str, frame.columns)), ["---"] * len(frame.columns), *cells]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown_table(list(frame.columns), cells)
 
 
 def write_page(out: Path, accuracy: pd.DataFrame, pruned: pd.DataFrame, logs: pd.DataFrame, command: str) -> None:
