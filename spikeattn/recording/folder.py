@@ -10,9 +10,9 @@ Files appear whole or not at all, and `model.json` comes last, so a folder that 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from spikeattn.data.dataset import printable
 from spikeattn.errors import SpikeattnError
 from spikeattn.recording import files, parts
 from spikeattn.recording.counts import FILE
@@ -44,8 +44,8 @@ class RunFolder:
         if self.follows:
             self._lock.share()
             return self
-        name = str(self.path)
-        if (shown := printable(name)) != name:
+        shown = os.fsencode(self.path).decode("utf-8", "backslashreplace")
+        if shown != str(self.path):
             raise SpikeattnError(f"{shown}: the name of this folder is no UTF-8; give another, which Parquet can open")
         try:
             self._parts.mkdir(parents=True, exist_ok=True)

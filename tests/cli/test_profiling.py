@@ -121,7 +121,8 @@ def test_wrong_use_says_what_to_do(spikeattn, tmp_path, options, message) -> Non
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--threads", 0], "--threads 0: give 1 or more"),
+        (["--threads", 0], "--threads 0: give a number from 1 to 4096"),
+        (["--threads", 10**11], "give a number from 1 to 4096"),
         (["--batch-size", 0], "--batch-size 0: give 1 or more"),
         (["--limit", 0], "--limit 0: give 1 or more"),
         (["--limit", "ten"], "Invalid value for '--limit'"),
