@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spikeattn.attention.families import SPIKE_DRIVEN, capture, check_images, family_of, ready, taps_of
+from spikeattn.attention.capture import capture, check_images, ready
+from spikeattn.attention.families import SPIKE_DRIVEN, family_of, taps_of
 from spikeattn.attention.maps import attention_map
 from spikeattn.attention.nulls import NULLS, poisson_binomial
 from spikeattn.attention.regularize import regularize

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from spikeattn.attention.attend import Attention, attend
-from spikeattn.attention.families import check_images
+from spikeattn.attention.capture import check_images
 from spikeattn.attention.planted import REGIONS, coverage
 from spikeattn.errors import SpikeattnError, unknown
 

@@ -13,14 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spikeattn.attention.capture import capture, check_images, ready
 from spikeattn.attention.families import (
     OTHERWISE,
     Family,
     Tap,
-    capture,
-    check_images,
     family_of,
-    ready,
     softmax_part,
     spike_counts,
     taps_of,

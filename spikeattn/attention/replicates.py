@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from spikeattn.attention import linear_gelu
-from spikeattn.attention.families import Tap, capture, embedding_replaced, ready
+from spikeattn.attention.capture import capture, embedding_replaced, ready
+from spikeattn.attention.families import Tap
 from spikeattn.attention.maps import attention_map
 from spikeattn.attention.nulls import draw_inputs, draw_tokens
 from spikeattn.errors import SpikeattnError

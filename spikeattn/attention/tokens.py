@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spikeattn.attention.families import capture, check_images, family_of
+from spikeattn.attention.capture import capture, check_images
+from spikeattn.attention.families import family_of
 from spikeattn.attention.token_taps import Layouts, Unsigned, Watch, smallest
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.recording import neurons as nodes

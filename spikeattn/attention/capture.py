@@ -1,0 +1,124 @@
+"""Running a model as far as its attention: the tensors at the taps of a map, and the state it is left in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spikeattn.attention.families import OTHERWISE, Tap, grid_of
+from spikeattn.errors import SpikeattnError
+from spikeattn.modes import in_eval
+from spikeattn.recording.neurons import reset
+
+
+class _Enough(Exception):
+    """Everything wanted was seen: the rest of the forward pass is not needed."""
+
+
+def capture(
+    model: nn.Module, images: Tensor, taps: tuple[Tap, ...], whole: bool = False
+) -> tuple[list[Tensor], tuple[int, int], Tensor | None]:
+    """The tensors at the taps, the grid of tokens, and the output of one forward pass.
+
+    The pass ends at the last tap unless `whole`; then there is an output. Call it inside `ready(model)`.
+    """
+    seen: dict[int, Tensor] = {}
+    grid: list[tuple[int, int]] = []
+    handles = []
+
+    def keep(number: int, value: Tensor) -> None:
+        seen[number] = value
+        if len(seen) == len(taps) and not whole:
+            raise _Enough
+
+    def hook(number: int, tap: Tap) -> Any:
+        if tap.read is None:
+            return tap.module.register_forward_hook(lambda module, args, out: keep(number, out))
+        if tap.output:
+            return tap.module.register_forward_hook(lambda module, args, out: keep(number, tap.read(out)))
+        return tap.module.register_forward_pre_hook(lambda module, args: keep(number, tap.read(*args)))
+
+    def embedded(module: nn.Module, args: Any, out: Tensor) -> None:
+        grid.append(grid_of(model, images, out))
+
+    output = None
+    try:
+        handles.append(model.patch_embed.register_forward_hook(embedded))
+        handles.extend(hook(number, tap) for number, tap in enumerate(taps))
+        output = model(_as_input(model, images))
+    except _Enough:
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
+    if len(seen) < len(taps) or not grid:
+        raise SpikeattnError(
+            f"the forward pass of {type(model).__name__} went past {len(taps) - len(seen)} of the modules that show "
+            f"its attention (a fused kernel of its own, perhaps); {OTHERWISE}"
+        )
+    return [seen[number] for number in range(len(taps))], grid[0], output
+
+
+@contextmanager
+def ready(model: nn.Module, attentions: tuple[nn.Module, ...] = ()) -> Iterator[None]:
+    """The model in eval mode with neurons reset and `attentions` without fused kernels, which show no map; undone."""
+    fused = {module: module.fused_attn for module in attentions if hasattr(module, "fused_attn")}
+    try:
+        with in_eval(model):
+            for module in fused:
+                module.fused_attn = False
+            reset(model)
+            yield
+    finally:
+        reset(model)
+        for module, value in fused.items():
+            module.fused_attn = value
+
+
+@contextmanager
+def embedding_replaced(model: nn.Module, embedded: Tensor) -> Iterator[None]:
+    """The patch embedding gives `embedded` instead of looking at its input."""
+    model.patch_embed.forward = lambda *args, **kwargs: embedded
+    try:
+        yield
+    finally:
+        del model.patch_embed.forward
+
+
+def check_images(model: nn.Module, images: Any) -> Tensor:
+    """Images [B, C, H, W] or frames [B, T, C, H, W], on the model's device.
+
+    Raises:
+        SpikeattnError: no such tensor, none of them, NaN, or sides that the patch embedding cannot take.
+    """
+    if not isinstance(images, Tensor) or images.dim() not in (4, 5) or 0 in images.shape:
+        shape = list(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise SpikeattnError(
+            f"the images are {shape}; give a tensor [B, C, H, W], or frames [B, T, C, H, W], of 1 image or more "
+            "(one image: images[None])"
+        )
+    if not torch.isfinite(images).all():
+        raise SpikeattnError("the images hold NaN or infinite values")
+    embed, size = getattr(model, "patch_embed", None), tuple(images.shape[-2:])
+    patch = getattr(embed, "patch_size", None)
+    patch = (patch, patch) if isinstance(patch, int) else patch
+    wanted = getattr(embed, "img_size", None) if getattr(embed, "strict_img_size", False) else None
+    if wanted is not None and tuple(wanted) != size:
+        raise SpikeattnError(
+            f"the images have {size[0]}x{size[1]} pixels, the model takes {wanted[0]}x{wanted[1]}; resize them, or "
+            "create the model with img_size=... or dynamic_img_size=True"
+        )
+    if patch is not None and (size[0] < patch[0] or size[1] < patch[1]):
+        raise SpikeattnError(f"images of {size[0]}x{size[1]} pixels are smaller than a patch of {patch[0]}x{patch[1]}")
+    parameter = next(model.parameters(), None)
+    return images if parameter is None else images.to(parameter.device)
+
+
+def _as_input(model: nn.Module, images: Tensor) -> Tensor:
+    """Spikformer takes frames as [T, B, C, H, W]."""
+    foreign = images.dim() == 5 and hasattr(model, "depths") and not hasattr(model, "paper_names")
+    return images.transpose(0, 1) if foreign else images
