@@ -5,7 +5,8 @@ In the order of the data's way from a profile to the files of `write_report`:
 - frames: `tables` (rates, energy per block), `analyses` (the ANN, waterfalls, the sweep), `settings_sheets`,
   `gallery` (what `spikeattn attend` wrote), `attention_tables`;
 - sheets, the frames as people read them, cell by cell: `sheet`, `sheets`, `analysis_sheets`; their numbers: `numbers`;
-- text of the sheets: `typeset` (LaTeX, Markdown), `booktabs` and `paper_tables` (the three tables of a paper);
+- text of the sheets: `typeset` (LaTeX, Markdown); the three tables of a paper: `paper_tables` (frames), `paper_latex`,
+  `booktabs`;
 - figures: `drawing` (style, SVG, PDF), `tips`, `figures`, `heatmap`, `sweep_figure`; of attention: `pictures`,
   `attention_pieces`, `attention_panels`, `attention_grids`;
 - sentences: `cautions`, `methods`, `references`;
@@ -14,7 +15,8 @@ In the order of the data's way from a profile to the files of `write_report`:
 """
 
 from spikeattn.report.page import Report, write_report
-from spikeattn.report.paper_tables import model_table, models_latex, part_table, parts_latex
+from spikeattn.report.paper_latex import models_latex, parts_latex
+from spikeattn.report.paper_tables import model_table, part_table
 from spikeattn.report.tables import block_energy, rate_table
 from spikeattn.report.typeset import to_latex, to_markdown
 

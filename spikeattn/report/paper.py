@@ -12,7 +12,8 @@ from spikeattn.energy.estimate import EnergyTable
 from spikeattn.report import drawing, methods
 from spikeattn.report.booktabs import document
 from spikeattn.report.drawing import figure_style
-from spikeattn.report.paper_tables import models_latex, models_of, part_table, parts_latex, rates_latex
+from spikeattn.report.paper_latex import models_latex, parts_latex, rates_latex
+from spikeattn.report.paper_tables import models_of, part_table
 from spikeattn.report.references import bibliography
 
 if TYPE_CHECKING:

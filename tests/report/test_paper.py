@@ -15,7 +15,8 @@ from spikeattn.report import methods, rate_table, write_report
 from spikeattn.report.booktabs import Field, code, document, table
 from spikeattn.report.numbers import energy_unit, rate
 from spikeattn.report.paper import COLUMN, to_pdf
-from spikeattn.report.paper_tables import model_table, models_latex, part_table, parts_latex, rates_latex
+from spikeattn.report.paper_latex import models_latex, parts_latex, rates_latex
+from spikeattn.report.paper_tables import model_table, part_table
 from spikeattn.report.references import REFERENCES, bibliography, keys_in
 from spikeattn.report.typeset import escape_latex
 
