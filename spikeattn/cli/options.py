@@ -110,7 +110,9 @@ WhichWeights = Annotated[
 Limit = Annotated[int | None, typer.Option("--limit", metavar="N", callback=within(1), help="Only the first N images.")]
 Threads = Annotated[
     int | None,
-    typer.Option("--threads", metavar="N", callback=within(1, 4096), help="CPU threads; torch's own choice unless given."),
+    typer.Option(
+        "--threads", metavar="N", callback=within(1, 4096), help="CPU threads; torch's own choice unless given."
+    ),
 ]
 Device = Annotated[
     str, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:N or auto (a GPU if there is one).")

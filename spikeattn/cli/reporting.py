@@ -114,6 +114,7 @@ def _demo(out: Path, costs: CostTable, convention: Convention, command: str) -> 
 @contextmanager
 def _staging(out: Path) -> Iterator[Path]:
     """A folder inside `out` in which a run is made before it takes the place of an earlier one."""
+    new = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=out))
@@ -121,8 +122,13 @@ def _staging(out: Path) -> Iterator[Path]:
         raise SpikeattnError(f"--out {out}: cannot write there ({error.strerror}); give another folder") from error
     try:
         yield staging
+    except KeyboardInterrupt:
+        note(f"stopped; {out} is as it was before, run the command again for the whole report")
+        raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        if new and not any(out.iterdir()):
+            out.rmdir()
 
 
 def _run_files() -> set[str]:

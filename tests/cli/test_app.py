@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import os
 import subprocess
 import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
 
 import pytest
 import typer
@@ -105,3 +108,16 @@ def test_a_reader_that_has_seen_enough_and_a_full_disk() -> None:
         with open("/dev/full", "w") as full:
             done = subprocess.run([*PYTHON, "--help"], stdout=full, stderr=subprocess.PIPE, text=True)
         assert (done.returncode, done.stderr) == (app.FAILED, "error: No space left on device\n")
+
+
+def test_no_two_modules_of_the_commands_import_each_other() -> None:
+    imports: dict[str, set[str]] = {}
+    for path in Path(app.__file__).parent.glob("*.py"):
+        found = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        inside = [node.module.removeprefix("spikeattn.cli").lstrip(".") for node in found if node.module]
+        names = {name for name in inside if (path.parent / f"{name}.py").is_file()}
+        imports[path.stem] = names | {
+            each.name for node in found if node.module == "spikeattn.cli" for each in node.names
+        }
+    order = list(TopologicalSorter(imports).static_order())  # raises CycleError
+    assert order[-1] == "__init__" and "profiling" in imports["app"]

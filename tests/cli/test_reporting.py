@@ -87,3 +87,16 @@ def test_a_file_in_place_of_the_folder_is_said_at_once(spikeattn, run, monkeypat
     Path("file").write_text("")
     done = spikeattn("report", run, "--out", "file")
     assert (done.code, done.error) == (app.FAILED, "error: --out file: this is a file; give a folder for the report")
+
+
+def test_a_stopped_demo_leaves_nothing(spikeattn, tmp_path, monkeypatch) -> None:
+    def stops(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("spikeattn.runs.profile", stops)
+    done = spikeattn("report", "--out", "new")
+    assert done.code == app.INTERRUPTED
+    assert done.err.endswith(
+        "stopped; new is as it was before, run the command again for the whole report\ninterrupted\n"
+    )
+    assert not any(tmp_path.iterdir())
