@@ -75,7 +75,7 @@ def test_wrong_use_says_what_to_do(spikeattn, run, tmp_path) -> None:
     for arguments in ((), (run,)):
         done = spikeattn("report", *arguments, "--out", "file")
         assert done.code == app.FAILED
-        assert "cannot write" in done.error
+        assert "--out file: this is a file; give a folder for the report" in done.error
     assert "--attention goes with a RUN" in spikeattn("report", "--attention", "seen").error
     assert "summary.json cannot be read" in spikeattn("report", run, "--attention", "seen").error
     assert "nowhere: no such folder" in spikeattn("report", "nowhere").error
