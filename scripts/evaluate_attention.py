@@ -2,9 +2,10 @@
 
     python scripts/evaluate_attention.py --photos ../shared/data/imagenet_sample/val
 
-Which map, layer, head, null and threshold serve a model best is chosen on digits of the training split, by a rule fixed
-beforehand (the share of the digit's tokens that keep attention minus that of the noise); it is measured on digits of
-the test split, once, beside the defaults. Writes evaluation.csv, chosen.csv and evaluation.md into reports/attention.
+Which map, layer, head, null and threshold serve a model best is chosen on digits of the training split, by two rules
+(what the digit keeps beyond the noise: share of its tokens, and part of the map's total), and measured on digits of the
+test split beside the defaults. Writes evaluation.csv, chosen.csv, randomised.csv and evaluation.md into
+reports/attention; with --models only the rows of these models are measured anew.
 """
 
 from __future__ import annotations
@@ -35,8 +36,11 @@ from spikeattn.attention.significance import AttentionWarning, assess
 
 INK = 0.5  # of a pixel of a digit: from here on it belongs to the object
 THRESHOLDS = (0.05, 0.1, 0.2, 0.3)
-KINDS = {"sdt_digits": ("Vhat_S", "V_S", "gate", "drive"), "vit_digits": ("cls", "received")}
+SPIKES = ("Vhat_S", "V_S", "gate", "drive")
+KINDS = {"sdt_digits": SPIKES, "vit_digits": ("cls", "received"), "sdt_digits_scenes": SPIKES}
+DATA = {"sdt_digits": "digits", "vit_digits": "digits", "sdt_digits_scenes": "digits-scenes"}
 NULLS = ("normal", "patch")
+TABLES = {"evaluation": "%.6g", "chosen": "%.5g", "randomised": "%.5g"}  # digits of their numbers
 CHOICE, TEST = 21, 11  # seeds of the planted noise and its nulls
 
 
@@ -73,9 +77,9 @@ def demo_model(name: str) -> nn.Module:
     return timm.create_model(name, pretrained=True).eval()
 
 
-def digits(model: nn.Module, split: str, number: int) -> tuple[Tensor, np.ndarray]:
-    """Images [B, 1, 16, 16] and the pixels of the digit."""
-    images = sa.open_dataset("digits", model, split=split).images[:number]
+def digits(name: str, model: nn.Module, split: str, number: int) -> tuple[Tensor, np.ndarray]:
+    """Images [B, 1, H, W] of the model's data and the pixels of the digit."""
+    images = sa.open_dataset(DATA[name], model, split=split).images[:number]
     return images, images[:, 0].numpy() >= INK
 
 
@@ -100,13 +104,13 @@ def candidates(
                     yield Setting(kind, layer, head, null), maps[:, head], replicates[:, :, head], unit
 
 
-def choose(name: str, model: nn.Module, number: int, B: int) -> tuple[Setting, pd.DataFrame]:
-    """The best setting for a model on training digits with a noise square, and the table of all.
+def choose(name: str, model: nn.Module, number: int, B: int) -> tuple[dict[str, Setting], pd.DataFrame]:
+    """The best settings for a model on training digits with a noise square, by two rules, and the table of all.
 
     `auc` is the chance that a digit's token scores higher than one of noise: no null and no threshold that is the same
     for all tokens can tell them apart better than it.
     """
-    images, things = digits(model, "train", number)
+    images, things = digits(name, model, "train", number)
     planted = [noise_square(image, 0.375, seed=CHOICE, index=i) for i, image in enumerate(images)]
     noisy, masks = torch.stack([image for image, _ in planted]), [mask for _, mask in planted]
     rows, settings = [], []
@@ -127,8 +131,11 @@ def choose(name: str, model: nn.Module, number: int, B: int) -> tuple[Setting, p
                 rows.append({"model": name} | vars(setting) | {"auc": auc} | pd.DataFrame(scores).mean().to_dict())
                 settings.append(setting)
     table = pd.DataFrame(rows)
-    best = int((table["object_kept"] - table["nonzero_after"]).argmax())
-    return settings[best], table
+    rules = {
+        "by tokens": table["object_kept"] - table["nonzero_after"],
+        "by share": table["object_share_after"] - table["share_after"],
+    }
+    return {rule: settings[int(score.argmax())] for rule, score in rules.items()}, table
 
 
 def separation(scores: np.ndarray, thing: np.ndarray, noise: np.ndarray) -> float:
@@ -200,7 +207,7 @@ def photos(folder: Path, number: int, size: int = 224) -> Tensor:
 def randomised(name: str, number: int, setting: Setting, B: int) -> pd.DataFrame:
     """The randomisation check of a model's map and of what is significant in it, layer by layer."""
     model = demo_model(name)
-    images, _ = digits(model, "test", number)
+    images, _ = digits(name, model, "test", number)
 
     def significant(network: nn.Module, batch: Tensor) -> np.ndarray:
         found = sa.attend(network, batch, setting.null, B, seed=TEST, **setting.options)
@@ -212,6 +219,15 @@ def randomised(name: str, number: int, setting: Setting, B: int) -> pd.DataFrame
     return means.reset_index().assign(model=name, images=number)
 
 
+def merged(file: Path, models: list[str], parts: list[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of other models in a table written before, and those measured now."""
+    before = pd.read_csv(file) if file.exists() else pd.DataFrame({"model": []})
+    others = before[~before["model"].isin(models)]
+    order = [*KINDS, "ViT-Ti/16, untrained"]
+    table = pd.concat([others, *parts], ignore_index=True) if len(others) or parts else before
+    return table.sort_values("model", key=lambda names: names.map(order.index), kind="stable", ignore_index=True)
+
+
 def main(given: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--images", type=int, default=30, help="test digits (default: 30)")
@@ -220,43 +236,48 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--photos", type=Path, help="folder of folders of photos; left out, digits alone")
     parser.add_argument("--number", type=int, default=6, help="photos (default: 6)")
     parser.add_argument("--checked", type=int, default=4, help="digits of the randomisation check (default: 4)")
+    parser.add_argument("--models", nargs="+", choices=tuple(KINDS), default=tuple(KINDS), help="default: all")
     parser.add_argument("--out", type=Path, default=Path("reports/attention"))
     args = parser.parse_args(given)
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", AttentionWarning)
     args.out.mkdir(parents=True, exist_ok=True)
-    start, rows, tables, checks = time.time(), [], [], []
+    start = time.time()
+    measured_anew = [*args.models, *(["ViT-Ti/16, untrained"] if args.photos is not None else [])]
+    found: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
 
     def write() -> None:  # after every part: a run cut short leaves what it has
-        table, chosen = pd.DataFrame(rows), pd.concat(tables)
-        table.to_csv(args.out / "evaluation.csv", index=False, float_format="%.6g", lineterminator="\n")
-        chosen.to_csv(args.out / "chosen.csv", index=False, float_format="%.5g", lineterminator="\n")
-        text = page(args, table, chosen, pd.concat(checks) if checks else pd.DataFrame(), time.time() - start)
-        (args.out / "evaluation.md").write_text(text, encoding="utf-8")
+        tables = {}
+        for name, parts in found.items():
+            tables[name] = merged(args.out / f"{name}.csv", measured_anew, parts)
+            tables[name].to_csv(args.out / f"{name}.csv", index=False, float_format=TABLES[name], lineterminator="\n")
+        (args.out / "evaluation.md").write_text(page(args, **tables, seconds=time.time() - start), encoding="utf-8")
 
     best = {}
-    for name in KINDS:
+    for name in args.models:
         model = demo_model(name)
         best[name], table = choose(name, model, args.choice, args.replicates)
-        tables.append(table)
-        images, things = digits(model, "test", args.images)
+        found["chosen"].append(table)
+        images, things = digits(name, model, "test", args.images)
         depth = int(table["layer"].max())
-        for which, setting in (("default", Setting(KINDS[name][0], depth)), ("chosen", best[name])):
+        for which, setting in (("default", Setting(KINDS[name][0], depth)), *best[name].items()):
             for region in ("square", "clusters"):
                 about = {"model": name, "setting": which}
-                rows += measured(about, model, images, things, region, args.replicates, setting)
+                rows = measured(about, model, images, things, region, args.replicates, setting)
+                found["evaluation"].append(pd.DataFrame(rows))
         write()
-        print(f"{name}: {best[name].name}, {best[name].null}; {time.time() - start:.0f} s", flush=True)
+        print(*best[name].values(), f"{time.time() - start:.0f} s", sep="\n", flush=True)
     if args.photos is not None:
         torch.manual_seed(0)
         vit = timm.create_model("vit_tiny_patch16_224").eval()
         for region in ("square", "clusters"):
             about = {"model": "ViT-Ti/16, untrained", "setting": "default"}
             setting = Setting("cls", 11)
-            rows += measured(about, vit, photos(args.photos, args.number), None, region, args.replicates, setting)
+            rows = measured(about, vit, photos(args.photos, args.number), None, region, args.replicates, setting)
+            found["evaluation"].append(pd.DataFrame(rows))
         write()
-    for name in KINDS if args.checked else ():
-        checks.append(randomised(name, args.checked, best[name], args.replicates // 2))
+    for name in args.models if args.checked else ():
+        found["randomised"].append(randomised(name, args.checked, best[name]["by tokens"], args.replicates // 2))
         write()
         print(f"{name}: randomisation; {time.time() - start:.0f} s", flush=True)
 

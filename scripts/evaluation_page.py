@@ -49,21 +49,28 @@ def shown(table: pd.DataFrame, columns: list[str]) -> str:
 
 
 def page(
-    args: argparse.Namespace, table: pd.DataFrame, chosen: pd.DataFrame, checks: pd.DataFrame, seconds: float
+    args: argparse.Namespace, evaluation: pd.DataFrame, chosen: pd.DataFrame, randomised: pd.DataFrame, seconds: float
 ) -> str:
     """evaluation.md."""
+    table, checks = evaluation, randomised
     photos = f" --photos DIR --number {args.number}" if args.photos is not None else ""
+    others = set(chosen["model"]) - set(args.models)
+    only = f" --models {' '.join(args.models)}" if others else ""
     untrained = table["model"].str.contains("untrained")
     parts = [
         "# Noise planted in images: what attention it keeps, and what the object keeps",
         f"`python scripts/evaluate_attention.py --images {args.images} --choice {args.choice} --replicates "
-        f"{args.replicates}{photos}`: {seconds:.0f} s on one thread of a busy machine. In brackets: standard errors "
-        "over images.",
+        f"{args.replicates}{photos}{only}`: {seconds:.0f} s on one thread of a busy machine"
+        f"{'; the rows of the other models are those of an earlier run' if others else ''}. In brackets: standard "
+        "errors over images. How `sdt_digits_scenes` came about, and what it shows: [scenes.md](scenes.md); "
+        "real photos with B = 200: [photos.md](photos.md).",
         HOW,
         f"## Trained models, {args.images} digits of the test split",
-        "`default`: the model's default map of the last layer, null `normal`, p <= .1. `chosen`: what separated digit "
-        f"and noise best on {args.choice} training digits, of "
-        f"{' and '.join(f'{n} settings of {name}' for name, n in chosen.groupby('model', sort=False).size().items())}.",
+        "`default`: the model's default map of the last layer, null `normal`, p <= .1. Best on "
+        f"{args.choice} training digits, of "
+        f"{', '.join(f'{n} settings of {name}' for name, n in chosen.groupby('model', sort=False).size().items())}: "
+        "`by tokens`, the share of the digit's tokens that keep attention minus that of the noise; `by share`, the "
+        "digit's part of the regularised map minus the noise's.",
         shown(table[~untrained], ["model", "setting", "map", "null", "region", "method"]),
         verdict(table[~untrained]),
         "## How far digit and noise can be told apart at all",
@@ -72,7 +79,7 @@ def page(
     ]
     if untrained.any():
         parts += [
-            f"## An untrained ViT on {args.number} real photos",
+            f"## An untrained ViT on {int(table.loc[untrained, 'images'].iloc[0])} real photos",
             "ViT-Ti/16 of timm with random weights, 224x224 pixels, 196 tokens. Its attention follows nothing but the "
             "pixels, so it shows what the evaluation gives where nothing has been learned.",
             shown(table[untrained], ["map", "null", "region", "method"]),
@@ -80,9 +87,9 @@ def page(
     if len(checks):
         parts += [
             "## Randomisation check",
-            f"The chosen maps of {int(checks['images'].iloc[0])} test digits while weights are permuted layer by "
-            "layer, from the last to the first: Spearman's correlation with the trained model's maps, Jaccard index of "
-            "what is significant, share of maps that are constant. Layers behind the map change nothing.",
+            f"The maps chosen by tokens, of {int(checks['images'].iloc[0])} test digits while weights are permuted "
+            "layer by layer, last to first: Spearman's correlation with the trained model's maps, Jaccard index "
+            "of what is significant, share of maps that are constant. Layers behind the map change nothing.",
         ]
         for name, rows in checks.groupby("model", sort=False):
             lines = ["| layer | Spearman | Jaccard of what is significant | constant |", "|---|---|---|---|"]
@@ -99,17 +106,18 @@ def verdict(table: pd.DataFrame) -> str:
     """A line per model and setting: what the digit keeps beyond the noise and beyond chance, with rough errors."""
     lines = []
     for (model, setting, region), rows in table.groupby(["model", "setting", "region"], sort=False):
-        row, chance = (rows[rows["method"] == method].iloc[0] for method in ("p", "random"))
+        row, chance, before = (rows[rows["method"] == method].iloc[0] for method in ("p", "random", "none"))
         gap = row["object_kept"] - row["nonzero_after"]
         error = (row["object_kept_se"] ** 2 + row["nonzero_after_se"] ** 2) ** 0.5
         luck = row["object_kept"] - chance["object_kept"]
         luck_error = (row["object_kept_se"] ** 2 + chance["object_kept_se"] ** 2) ** 0.5
         parted = gap > 2 * error and luck > 2 * luck_error
         lines.append(
-            f"- {model}, {setting}, {region}: {100 - row['nonzero_after']:.0f} % of the noise tokens lose their "
-            f"attention, {row['object_kept']:.0f} % of the digit's keep it; digit minus noise {gap:.1f} ({error:.1f}) "
-            f"percentage points, digit minus chance {luck:.1f} ({luck_error:.1f}): "
-            f"{'told apart' if parted else 'NOT told apart'}."
+            f"- {model}, {setting}, {region}: attention on {before['nonzero_after']:.0f} % of the noise tokens before "
+            f"and {row['nonzero_after']:.0f} % after, on {before['object_kept']:.0f} % of the digit's before and "
+            f"{row['object_kept']:.0f} % after; the noise's part of the map {row['share_before']:.3f} before and "
+            f"{row['share_after']:.3f} after. Digit minus noise {gap:.1f} ({error:.1f}) percentage points, digit minus "
+            f"chance {luck:.1f} ({luck_error:.1f}): {'told apart' if parted else 'NOT told apart'}."
         )
     return "\n".join(["Told apart: both differences exceed twice their errors (taken as independent).", "", *lines])
 

@@ -62,3 +62,13 @@ def test_nmnist_sample(shared):
     if not folder.is_dir():
         pytest.skip("the sample of N-MNIST is not beside this checkout")
     check("sdt_nmnist", f"nmnist:{folder}")
+
+
+def test_digits_in_scenes():
+    check("sdt_digits_scenes", "digits-scenes")
+    model = sa.create_model("sdt_digits_scenes", pretrained=True)
+    card = model.provenance["card"]
+    assert shipped_weights("sdt_digits_scenes").stat().st_size < 1_000_000
+    assert json.loads(card["architecture"]) == model.config and all(card.values())
+    assert "squares of 8 to 12 pixels" in card["augmentation"] and "without noise" in card["data"]
+    assert 0.5 < int(card["test_correct_with_noise"]) / int(card["test_images"]) < float(card["test_accuracy"])
