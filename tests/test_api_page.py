@@ -1,0 +1,26 @@
+"""The API page: every public name is on it, and every name on it exists."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import spikeattn as sa
+
+PAGE = (Path(__file__).parents[1] / "docs" / "api.md").read_text(encoding="utf-8")
+NAMED = re.findall(r"^::: (\S+)$", PAGE, re.MULTILINE)
+
+
+def test_every_name_on_the_page_exists_and_is_documented():
+    for path in NAMED:
+        room, _, name = path.rpartition(".")
+        assert getattr(import_module(room), name).__doc__, path
+    assert len(set(NAMED)) == len(NAMED)
+
+
+def test_every_public_name_is_on_the_page():
+    listed = {path.rpartition(".")[2] for path in NAMED}
+    functions = {name for name in sa.__all__ if not isinstance(getattr(sa, name), ModuleType)}
+    assert functions - listed == {"__version__"}
