@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -30,9 +30,6 @@ from spikeattn.cli.options import (
 )
 from spikeattn.cli.output import note, print_json, to_json, write_file
 from spikeattn.cli.values import within
-
-if TYPE_CHECKING:
-    pass
 
 SUMMARY = "summary.json"
 
