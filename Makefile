@@ -1,5 +1,5 @@
 # make report   set up .venv and run the embedded default end to end: reports/demo/
-# make test     set up .venv, ruff, then all tests
+# make test     set up .venv, ruff, then all tests, by WORKERS=2 processes that take a test file each
 # make docs     set up .venv, mkdocs too, and build the pages into build/docs/
 #
 # .venv belongs to this file. Its stamp holds the path of this checkout and is written after a complete installation:
@@ -9,6 +9,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+WORKERS ?= 2
 
 .PHONY: help setup report test lint docs clean FORCE
 .DEFAULT_GOAL := help
@@ -28,7 +29,7 @@ report: $(STAMP)
 	@$(VENV)/bin/spikeattn report --out reports/demo
 
 test: lint
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n $(WORKERS) --dist loadfile
 
 lint: $(STAMP)
 	@$(PY) -m ruff check --quiet
