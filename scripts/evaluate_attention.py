@@ -219,10 +219,10 @@ def randomised(name: str, number: int, setting: Setting, B: int) -> pd.DataFrame
     return means.reset_index().assign(model=name, images=number)
 
 
-def merged(file: Path, models: list[str], parts: list[pd.DataFrame]) -> pd.DataFrame:
-    """The rows of other models in a table written before, and those measured now."""
+def merged(file: Path, parts: list[pd.DataFrame]) -> pd.DataFrame:
+    """Those measured now, and of a table written before the rows of models that are not, or not yet."""
     before = pd.read_csv(file) if file.exists() else pd.DataFrame({"model": []})
-    others = before[~before["model"].isin(models)]
+    others = before[~before["model"].isin({name for part in parts for name in part["model"]})]
     order = [*KINDS, "ViT-Ti/16, untrained"]
     table = pd.concat([others, *parts], ignore_index=True) if len(others) or parts else before
     return table.sort_values("model", key=lambda names: names.map(order.index), kind="stable", ignore_index=True)
@@ -243,13 +243,12 @@ def main(given: list[str] | None = None) -> None:
     warnings.simplefilter("ignore", AttentionWarning)
     args.out.mkdir(parents=True, exist_ok=True)
     start = time.time()
-    measured_anew = [*args.models, *(["ViT-Ti/16, untrained"] if args.photos is not None else [])]
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
 
     def write() -> None:  # after every part: a run cut short leaves what it has
         tables = {}
         for name, parts in found.items():
-            tables[name] = merged(args.out / f"{name}.csv", measured_anew, parts)
+            tables[name] = merged(args.out / f"{name}.csv", parts)
             tables[name].to_csv(args.out / f"{name}.csv", index=False, float_format=TABLES[name], lineterminator="\n")
         (args.out / "evaluation.md").write_text(page(args, **tables, seconds=time.time() - start), encoding="utf-8")
 
