@@ -11,11 +11,13 @@ OUT=${1:?usage: scripts/on_gpu.sh OUT DATA [THEIRS] [STEP ...]}
 DATA=${2:?the folder with imagenet_sample and cifar10_jpg}
 THEIRS=${3:-}
 shift $(($# < 3 ? $# : 3))
-cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
+"$PYTHON" -c 'import torch; torch.cuda.is_available() or exit("error: torch sees no CUDA device")' || exit
+mkdir -p "$OUT"
+OUT=$(realpath "$OUT") DATA=$(realpath "$DATA") THEIRS=${THEIRS:+$(realpath "$THEIRS")}
+cd "$(dirname "$0")/.."
 PHOTOS=$DATA/imagenet_sample
 SDT="--model sdt_8_512 --data imagenet:$PHOTOS --limit 256 --batch-size 64 --device cuda --calibrate"
-mkdir -p "$OUT"
 
 bench() { "$PYTHON" scripts/benchmark.py "$@" --out "$OUT"; }
 
@@ -25,7 +27,7 @@ gpu() { bench gpu --photos "$PHOTOS" --batches 64,128; }                     # b
 parity() { bench parity-cuda; }                                              # 0 different counts
 memory() { bench memory --device cuda --images 128 --batch-size 32 --rounds 1; }        # bar: recorded / not <= 1.05
 precision() { bench precision --device cuda --images 16 --photos "$PHOTOS"; }
-verify() {                                                                   # a run on CUDA, checked again and resumed
+verify() {  # a run on CUDA, checked again; on all GPUs the same
   rm -rf "$OUT/run" "$OUT/ranks"
   "$PYTHON" -m spikeattn profile $SDT --out "$OUT/run" && "$PYTHON" -m spikeattn verify "$OUT/run" || return 1
   local gpus
@@ -37,8 +39,8 @@ svda() { "$PYTHON" scripts/train_svda_cifar10.py --data "$DATA/cifar10_jpg" --se
 cifar() {                                                                    # towards 93 %: about 36 minutes
   "$PYTHON" scripts/train.py --model sdt_2_256 --data "cifar10:$DATA/cifar10_jpg" --device cuda --precision bf16 \
     --batch-size 256 --warmup-epochs 5 --shift 4 --auto-augment rand-m9-n1-mstd0.4-inc1 --reprob 0.1 --mixup 0.2 \
-    --cutmix 1 --mixup-prob 0.5 --lr 1.5e-3 --neurons triton --epochs 300 --plain-epochs 12 --test-every 5 --workers 13 \
-    --half --out "$OUT/sdt_2_256.safetensors"
+    --cutmix 1 --mixup-prob 0.5 --lr 1.5e-3 --neurons triton --epochs 300 --plain-epochs 30 --test-every 10 \
+    --workers 13 --half --out "$OUT/sdt_2_256.safetensors"
 }
 
 failed=0

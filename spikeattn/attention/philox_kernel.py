@@ -11,12 +11,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from spikeattn.attention import random_bits
+
 _BLOCK = 256
 
-M0 = tl.constexpr(0xD2E7470EE14C6C93)
-M1 = tl.constexpr(0xCA5A826395121157)
-W0 = tl.constexpr(0x9E3779B97F4A7C15)
-W1 = tl.constexpr(0xBB67AE8584CAA73B)
+M0, M1 = (tl.constexpr(x) for x in random_bits.MULTIPLIERS)
+W0, W1 = (tl.constexpr(x) for x in random_bits.WEYL)
 
 
 @triton.jit
@@ -47,5 +47,6 @@ def _philox_kernel(keys_ptr, out_ptr, blocks, ROUNDS: tl.constexpr, BLOCK: tl.co
 def philox(keys: Tensor, blocks: int) -> Tensor:
     """Like `random_bits.philox`: keys [b, 2] int64 -> [b, 4 * blocks] int64."""
     out = torch.empty((len(keys), 4 * blocks), dtype=torch.int64, device=keys.device)
-    _philox_kernel[(triton.cdiv(blocks, _BLOCK), len(keys))](keys.contiguous(), out, blocks, ROUNDS=10, BLOCK=_BLOCK)
+    grid = (triton.cdiv(blocks, _BLOCK), len(keys))
+    _philox_kernel[grid](keys.contiguous(), out, blocks, ROUNDS=random_bits.ROUNDS, BLOCK=_BLOCK)
     return out

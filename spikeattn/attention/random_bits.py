@@ -8,6 +8,7 @@ not depend on the device either.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import cache
 from statistics import NormalDist
@@ -17,6 +18,8 @@ import torch
 from torch import Tensor
 
 from spikeattn.errors import SpikeattnError
+
+logger = logging.getLogger(__name__)
 
 Key = tuple[int, int, int]
 
@@ -72,10 +75,13 @@ def _maker(device: torch.device) -> Callable[[Tensor, int], Tensor]:
     try:
         from spikeattn.attention import philox_kernel
 
-        same = torch.equal(philox_kernel.philox(probe, 300), philox(probe, 300))
-    except Exception:  # no Triton, no compiler for its launcher, a device that it does not know
-        return philox
-    return philox_kernel.philox if same else philox
+        if torch.equal(philox_kernel.philox(probe, 300), philox(probe, 300)):
+            return philox_kernel.philox
+        reason = "its kernel gives other bits here"
+    except Exception as error:  # no Triton, no compiler for its launcher, a device that it does not know
+        reason = f"{type(error).__name__}: {error}"
+    logger.warning("random draws on %s run as plain torch, the same bits several times slower: %s", device, reason)
+    return philox
 
 
 def normal(keys: Sequence[Key], n: int, device: torch.device | str = "cpu") -> Tensor:
