@@ -23,7 +23,7 @@ from training.demo import train
 import spikeattn as sa
 from spikeattn.attention import faithfulness
 from spikeattn.energy.statistics import wilson_interval
-from spikeattn.recording.neurons import reset
+from spikeattn.tracing.neurons import reset
 
 
 def norm_map(model: nn.Module, images: Tensor) -> Tensor:

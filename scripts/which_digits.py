@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 import spikeattn as sa
 from spikeattn.models.calibrate import calibrate_batch_norm
-from spikeattn.recording.neurons import find_neurons, is_spiking_neuron, reset
+from spikeattn.tracing.neurons import find_neurons, is_spiking_neuron, reset
 
 _BITS = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8)
 OUT = Path(__file__).resolve().parents[1] / "reports" / "faults"

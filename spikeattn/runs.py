@@ -20,18 +20,18 @@ from spikeattn.finishing import check_origin, check_settings, finish, finish_emp
 from spikeattn.models import fast
 from spikeattn.modes import in_eval
 from spikeattn.provenance import describe, device_of, provenance_of
-from spikeattn.recording import neurons as nodes
 from spikeattn.recording.counts import batch_table
-from spikeattn.recording.examine import Forward, call_model, plan
 from spikeattn.recording.folder import RunFolder
 from spikeattn.recording.ledger import Ledger
-from spikeattn.recording.origins import tensors_in
 from spikeattn.recording.parts import Part, PartWriter, origin
 from spikeattn.recording.probe import probe
 from spikeattn.recording.recorder import Recorder
 from spikeattn.recording.sending import Sent
-from spikeattn.recording.taps import Plan
 from spikeattn.results import Profile
+from spikeattn.tracing import neurons as nodes
+from spikeattn.tracing.examine import Forward, call_model, plan
+from spikeattn.tracing.origins import tensors_in
+from spikeattn.tracing.taps import Plan
 from spikeattn.watch import Bar
 
 SAVE_EVERY = 30.0  # seconds

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import spikeattn as sa
 from spikeattn.models import fast
 from spikeattn.models.neurons import implementation_in_use
-from spikeattn.recording.examine import plan
+from spikeattn.tracing.examine import plan
 
 from .models import convolutions, live_model, photos, plain, published_loop, recorded, spikingjelly_twin
 from .timing import alternate, medians, ratio, write

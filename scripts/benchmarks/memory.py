@@ -13,7 +13,7 @@ import torch
 
 import spikeattn as sa
 from spikeattn.models import fast
-from spikeattn.recording.examine import plan
+from spikeattn.tracing.examine import plan
 
 from .models import live_model, photos, plain, recorded
 from .timing import write

@@ -14,7 +14,7 @@ import spikeattn as sa
 from spikeattn.models.calibrate import calibrate_batch_norm
 from spikeattn.recording.counts import batch_table
 from spikeattn.recording.recorder import Recorder
-from spikeattn.recording.taps import Plan
+from spikeattn.tracing.taps import Plan
 
 Run = Callable[[], Any]
 

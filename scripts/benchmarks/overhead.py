@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import spikeattn as sa
 from spikeattn.models import fast
-from spikeattn.recording.examine import plan
+from spikeattn.tracing.examine import plan
 
 from .models import Run, convolutions, live_model, photos, plain, published_loop, recorded, spikingjelly_twin
 from .timing import alternate, joined, medians, ratio, write

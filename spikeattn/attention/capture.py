@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from spikeattn.attention.families import OTHERWISE, Tap, grid_of
 from spikeattn.errors import SpikeattnError
 from spikeattn.modes import in_eval
-from spikeattn.recording.neurons import reset
+from spikeattn.tracing.neurons import reset
 
 
 class _Enough(Exception):

@@ -23,7 +23,7 @@ from torch.nn.functional import pad
 
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.modes import in_eval
-from spikeattn.recording.neurons import reset
+from spikeattn.tracing.neurons import reset
 
 Array = np.ndarray | Tensor
 FILLS = ("zero", "mean", "blur")

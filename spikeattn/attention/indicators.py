@@ -32,7 +32,7 @@ from spikeattn.errors import SpikeattnError
 from spikeattn.models.spike_driven import SpikeDrivenSelfAttention
 from spikeattn.models.svda import SvdaAttention
 from spikeattn.modes import in_eval
-from spikeattn.recording.neurons import reset
+from spikeattn.tracing.neurons import reset
 
 SPECTRAL = ("spectral_entropy", "effective_rank", "spectral_sparsity")
 INDICATORS = (*SPECTRAL, "alignment", "selectivity", "robustness")

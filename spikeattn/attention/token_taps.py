@@ -13,7 +13,7 @@ from torch import Tensor
 from spikeattn.attention.families import SPIKFORMER, Family
 from spikeattn.recording import counting
 from spikeattn.recording.tally import Tally
-from spikeattn.recording.taps import Pairs, Plan, Tap
+from spikeattn.tracing.taps import Pairs, Plan, Tap
 
 Unsigned = NDArray[Any]  # uint16; uint32 or uint64 where a count does not fit
 

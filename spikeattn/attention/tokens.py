@@ -18,9 +18,9 @@ from spikeattn.attention.capture import capture, check_images
 from spikeattn.attention.families import family_of
 from spikeattn.attention.token_taps import Layouts, Unsigned, Watch, smallest
 from spikeattn.errors import SpikeattnError, unknown
-from spikeattn.recording import neurons as nodes
-from spikeattn.recording.examine import plan
 from spikeattn.recording.recorder import Recorder
+from spikeattn.tracing import neurons as nodes
+from spikeattn.tracing.examine import plan
 
 
 @dataclass(frozen=True, eq=False)

@@ -212,7 +212,7 @@ def entry_ledger(name: str) -> Ledger:
     A still image is the same at every step and the ledger counts per step, so one step is traced.
     """
     from spikeattn.models import create_model
-    from spikeattn.recording.examine import ledger_of  # a ledger needs no torch; only a model does
+    from spikeattn.tracing.examine import ledger_of  # a ledger needs no torch; only a model does
 
     model = create_model(name)
     steps = model.time_steps
@@ -229,6 +229,6 @@ def _ledger(model: Ledger | nn.Module | str) -> Ledger:
         return entry_ledger(model)
     if not hasattr(model, "forward"):
         raise SpikeattnError(f"model is a {type(model).__name__}; give a model, the name of one, or a Ledger")
-    from spikeattn.recording.examine import ledger_of
+    from spikeattn.tracing.examine import ledger_of
 
     return ledger_of(model)

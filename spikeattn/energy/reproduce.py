@@ -213,7 +213,7 @@ def _attention() -> Iterator[Row]:
 def _geometry(model: str) -> Ledger:
     """Ledger of one block of an entry point at T = 1: its tokens, channels, first convolution and classifier."""
     from spikeattn.models import create_model
-    from spikeattn.recording.examine import ledger_of
+    from spikeattn.tracing.examine import ledger_of
 
     return ledger_of(create_model(ENTRY_POINTS[model], depth=1, time_steps=1))
 

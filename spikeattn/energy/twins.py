@@ -87,7 +87,7 @@ def twin_for(ledger: Ledger, ann: nn.Module | str | None = None) -> DenseTwin:
 
     from spikeattn.models.ann import AnnTransformer, twin_config
     from spikeattn.modes import in_eval
-    from spikeattn.recording.neurons import is_spiking_neuron
+    from spikeattn.tracing.neurons import is_spiking_neuron
 
     image = _image_shape(ledger)
     if ann is None:

@@ -11,9 +11,9 @@ from spikeattn.recording.ledger import Ledger
 
 if TYPE_CHECKING:
     from spikeattn.recording.context import record
-    from spikeattn.recording.examine import ledger_of
+    from spikeattn.tracing.examine import ledger_of
 
-_HOME = {"ledger_of": "examine", "record": "context"}
+_HOME = {"ledger_of": "spikeattn.tracing.examine", "record": "spikeattn.recording.context"}
 
 __all__ = ["Counts", "Ledger", "ledger_of", "record"]
 
@@ -21,5 +21,5 @@ __all__ = ["Counts", "Ledger", "ledger_of", "record"]
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value = getattr(import_module(_HOME[name]), name)
     return value

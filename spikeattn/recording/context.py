@@ -9,12 +9,12 @@ import pandas as pd
 from torch import Tensor, nn
 
 from spikeattn.errors import SpikeattnError
-from spikeattn.recording import neurons as nodes
 from spikeattn.recording.counts import BatchCounts
-from spikeattn.recording.examine import plan
-from spikeattn.recording.origins import tensors_in
 from spikeattn.recording.recorder import Recorder
-from spikeattn.recording.taps import Plan
+from spikeattn.tracing import neurons as nodes
+from spikeattn.tracing.examine import plan
+from spikeattn.tracing.origins import tensors_in
+from spikeattn.tracing.taps import Plan
 
 
 class Recording:

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from spikeattn.errors import SpikeattnError
-from spikeattn.recording import neurons as nodes
-from spikeattn.recording.examine import Forward
-from spikeattn.recording.origins import tensors_in
 from spikeattn.recording.recorder import Recorder
-from spikeattn.recording.taps import Plan, Tap
+from spikeattn.tracing import neurons as nodes
+from spikeattn.tracing.examine import Forward
+from spikeattn.tracing.origins import tensors_in
+from spikeattn.tracing.taps import Plan, Tap
 
 Key = tuple[str, str]  # (measure, name)
 

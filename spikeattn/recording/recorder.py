@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikeattn.errors import SpikeattnError
-from spikeattn.recording import neurons as nodes
-from spikeattn.recording.origins import tensors_in
-from spikeattn.recording.stack import ModuleStack, in_parts
 from spikeattn.recording.tally import Tally
-from spikeattn.recording.taps import Pairs, Plan, Tap
+from spikeattn.tracing import neurons as nodes
+from spikeattn.tracing.origins import tensors_in
+from spikeattn.tracing.stack import ModuleStack, in_parts
+from spikeattn.tracing.taps import Pairs, Plan, Tap
 
 _Taps = dict[int, list[tuple[Tap, int | None]]]  # by call: what to count there, and the time step that the call is
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from spikeattn.errors import SpikeattnError
 from spikeattn.recording import counting
-from spikeattn.recording import neurons as nodes
 from spikeattn.recording.counts import BatchCounts, Key
 from spikeattn.recording.sending import Sent
-from spikeattn.recording.taps import Pairs, Plan, Tap
+from spikeattn.tracing import neurons as nodes
+from spikeattn.tracing.taps import Pairs, Plan, Tap
 
 _NOTHING: Mapping[str, Any] = {}
 _SAME = "every batch must have the same image size, channels and time steps"

@@ -29,13 +29,13 @@ from spikeattn.energy.estimate import EnergyTable
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.models.spike_driven import SpikeDrivenTransformer
 from spikeattn.provenance import device_of
-from spikeattn.recording import neurons as nodes
 from spikeattn.recording.counts import Counts, batch_table, merge
-from spikeattn.recording.examine import plan
 from spikeattn.recording.recorder import Recorder
 from spikeattn.results import Profile
 from spikeattn.runs import profile
 from spikeattn.spurious.join import Assessed, assess_tokens
+from spikeattn.tracing import neurons as nodes
+from spikeattn.tracing.examine import plan
 
 Kept = NDArray[np.bool_]  # [image, layer, token]
 

@@ -10,7 +10,7 @@ import pytest
 from spikeattn.energy.published import energy_from_rates, read_rates
 from spikeattn.errors import SpikeattnError
 from spikeattn.models import create_model
-from spikeattn.recording.examine import ledger_of
+from spikeattn.tracing.examine import ledger_of
 from tests.conftest import ROOT
 
 TABLE_S1 = ROOT / "spikeattn" / "energy" / "tables" / "table_s1_sdt_8_512.csv"

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from spikeattn.energy.twins import ann_macs, dense_twin, measure_gamma
 from spikeattn.errors import SpikeattnError
 from spikeattn.models import AnnTransformer, SpikeDrivenTransformer, create_model, model_names, twin_names, twin_of
-from spikeattn.recording.examine import ledger_of
+from spikeattn.tracing.examine import ledger_of
 
 TINY = {"img_size": 16, "num_classes": 5, "embed_dim": 32, "depth": 2, "num_heads": 4, "pooling_stat": "0011"}
 MILLIONS = {"ann_8_384": 16.81, "ann_6_512": 23.37, "ann_8_512": 29.68, "ann_10_512": 36.01, "ann_8_768": 66.34}

@@ -14,7 +14,7 @@ import spikeattn as sa
 from spikeattn.errors import SpikeattnError
 from spikeattn.models import br_npa
 from spikeattn.models.calibrate import calibrate_batch_norm
-from spikeattn.recording.examine import plan
+from spikeattn.tracing.examine import plan
 
 TINY = {"img_size": 16, "in_chans": 1, "num_classes": 5, "embed_dim": 16, "depth": 1, "num_heads": 2}
 TINY |= {"pooling_stat": "1100", "time_steps": 3}

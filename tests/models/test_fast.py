@@ -13,8 +13,8 @@ from spikeattn.errors import SpikeattnError
 from spikeattn.models import fast, native
 from spikeattn.models.spike_driven import SpikeDrivenTransformer
 from spikeattn.recording.counts import BatchCounts
-from spikeattn.recording.examine import plan
 from spikeattn.recording.recorder import Recorder
+from spikeattn.tracing.examine import plan
 from tests.models.sdt_oracle import exact_input, exact_weights
 
 DEVICES = [
@@ -208,7 +208,7 @@ def test_input_of_another_shape() -> None:
 
 
 def test_chosen_by_the_work_and_kept_in_the_provenance() -> None:
-    from spikeattn.recording.examine import ledger_of
+    from spikeattn.tracing.examine import ledger_of
 
     model, images = build("pooled, TET", batch=2)
     made = ledger_of(model)

@@ -116,7 +116,7 @@ def test_a_still_image_is_convolved_once() -> None:
 
 
 def test_fan_out_is_the_ledgers() -> None:
-    from spikeattn.recording.fanout import ConvGeometry, fan_out_map
+    from spikeattn.tracing.fanout import ConvGeometry, fan_out_map
 
     for size, kernel in (((7, 5), 3), ((1, 4), 3), ((6, 6), 5), ((3, 3), 1)):
         geometry = ConvGeometry(2, 12, (kernel,) * 2, (1, 1), (kernel // 2,) * 2, (1, 1), False, (0, 0), 1)

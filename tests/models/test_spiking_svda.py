@@ -13,7 +13,7 @@ from spikeattn.errors import SpikeattnError
 from spikeattn.models import SpikeDrivenTransformer
 from spikeattn.models.calibrate import calibrate_batch_norm
 from spikeattn.models.spiking_svda import ChannelScale, ChannelThresholdLIF, SpikeDrivenSvdaTransformer, convert, fold
-from spikeattn.recording.examine import ledger_of
+from spikeattn.tracing.examine import ledger_of
 
 SMALL = {"img_size": 8, "in_chans": 1, "num_classes": 3, "embed_dim": 16, "depth": 2, "num_heads": 2}
 SMALL |= {"pooling_stat": "0001", "time_steps": 3}

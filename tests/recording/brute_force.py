@@ -143,7 +143,7 @@ def assert_exact(
     Args:
         macs_once: MACs of layers on a still image that the model repeats, which are charged once.
     """
-    from spikeattn.recording.neurons import is_spiking_neuron
+    from spikeattn.tracing.neurons import is_spiking_neuron
 
     model.eval()
     if call is not None:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from spikeattn.recording import counting
-from spikeattn.recording.fanout import ConvGeometry, fan_out_map
+from spikeattn.tracing.fanout import ConvGeometry, fan_out_map
 
 
 def spikes(kind: str, *shape: int, seed: int = 0) -> torch.Tensor:

@@ -9,7 +9,7 @@ from spikingjelly.activation_based import layer, neuron
 from torch import nn
 
 from spikeattn.recording.entries import Synapse
-from spikeattn.recording.examine import plan
+from spikeattn.tracing.examine import plan
 
 
 class OwnLIF(neuron.LIFNode):

@@ -10,7 +10,7 @@ from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
 import spikeattn as sa
-from spikeattn.recording.neurons import emits_binary, find_neurons, is_spiking_neuron
+from spikeattn.tracing.neurons import emits_binary, find_neurons, is_spiking_neuron
 from tests.recording.brute_force import amounts, by_brute_force, exact, pictures
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import spikeattn as sa
 from spikeattn.recording.counting import unit_of, whole
-from spikeattn.recording.neurons import is_spiking_neuron
+from spikeattn.tracing.neurons import is_spiking_neuron
 from tests.recording.brute_force import amounts, assert_exact, exact, pictures
 from tests.recording.networks import Stages as Net
 

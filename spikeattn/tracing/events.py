@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from spikeattn.recording.fanout import ConvGeometry
-from spikeattn.recording.origins import Origin, View
+from spikeattn.tracing.fanout import ConvGeometry
+from spikeattn.tracing.origins import Origin, View
 
 INPUT, NEURON = "input", "neuron"
 

@@ -14,10 +14,10 @@ from typing import Any
 from torch import nn
 
 from spikeattn.errors import SpikeattnError
-from spikeattn.recording import neurons as nodes
-from spikeattn.recording.axes import AxisReader
-from spikeattn.recording.events import NEURON, Event
-from spikeattn.recording.origins import View
+from spikeattn.tracing import neurons as nodes
+from spikeattn.tracing.axes import AxisReader
+from spikeattn.tracing.events import NEURON, Event
+from spikeattn.tracing.origins import View
 
 Pair = tuple[Event, Event]  # the same event for the smaller and the larger batch
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from spikeattn.recording.axes import Axes
 from spikeattn.recording.ledger import Ledger
+from spikeattn.tracing.axes import Axes
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from spikeattn.recording.events import INPUT, NEURON, Event
-from spikeattn.recording.fanout import ConvGeometry
-from spikeattn.recording.neurons import memories
-from spikeattn.recording.origin_book import OriginBook
-from spikeattn.recording.origins import (
+from spikeattn.tracing.events import INPUT, NEURON, Event
+from spikeattn.tracing.fanout import ConvGeometry
+from spikeattn.tracing.neurons import memories
+from spikeattn.tracing.origin_book import OriginBook
+from spikeattn.tracing.origins import (
     ALIAS,
     MATMULS,
     Origin,
@@ -27,7 +27,7 @@ from spikeattn.recording.origins import (
     distinct_elements,
     tensors_in,
 )
-from spikeattn.recording.stack import Frame, ModuleStack, in_parts
+from spikeattn.tracing.stack import Frame, ModuleStack, in_parts
 
 _LOGITS = 1 << 18  # outputs of layers with more elements than this are no logits
 

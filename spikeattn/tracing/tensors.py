@@ -12,13 +12,13 @@ from torch import nn
 
 from spikeattn.errors import SpikeattnError
 from spikeattn.recording import entries
-from spikeattn.recording import neurons as nodes
-from spikeattn.recording.axes import Axes, AxisReader
 from spikeattn.recording.counting import kind_of
-from spikeattn.recording.events import NEURON, Event
-from spikeattn.recording.origins import Origin, View
-from spikeattn.recording.steps import Line, main_view
-from spikeattn.recording.taps import Tap
+from spikeattn.tracing import neurons as nodes
+from spikeattn.tracing.axes import Axes, AxisReader
+from spikeattn.tracing.events import NEURON, Event
+from spikeattn.tracing.origins import Origin, View
+from spikeattn.tracing.steps import Line, main_view
+from spikeattn.tracing.taps import Tap
 
 
 @dataclass(frozen=True)

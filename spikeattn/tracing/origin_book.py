@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from spikeattn.recording.counting import value_flags, whole
-from spikeattn.recording.origins import Origin, View, overwritten
+from spikeattn.tracing.origins import Origin, View, overwritten
 
 
 class OriginBook:

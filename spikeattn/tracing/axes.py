@@ -14,7 +14,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from spikeattn.recording.origins import View
+from spikeattn.tracing.origins import View
 
 
 @dataclass(frozen=True)

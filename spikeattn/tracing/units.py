@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from spikeattn.recording.counting import unit_of
-from spikeattn.recording.neurons import emits_binary, evaluating, reset
-from spikeattn.recording.origins import tensors_in
+from spikeattn.tracing.neurons import emits_binary, evaluating, reset
+from spikeattn.tracing.origins import tensors_in
 
 
 def units_of(

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from spikeattn.errors import SpikeattnError
-from spikeattn.recording import neurons as nodes
-from spikeattn.recording.events import Event
 from spikeattn.recording.ledger import Ledger
-from spikeattn.recording.origins import tensors_in
-from spikeattn.recording.planner import Planner
-from spikeattn.recording.taps import Plan
-from spikeattn.recording.trace import Trace
-from spikeattn.recording.units import units_of
+from spikeattn.tracing import neurons as nodes
+from spikeattn.tracing.events import Event
+from spikeattn.tracing.origins import tensors_in
+from spikeattn.tracing.planner import Planner
+from spikeattn.tracing.taps import Plan
+from spikeattn.tracing.trace import Trace
+from spikeattn.tracing.units import units_of
 
 Forward = Callable[[nn.Module, Tensor], Any]
 

@@ -11,15 +11,15 @@ import torch
 from torch import nn
 
 from spikeattn.recording import entries
-from spikeattn.recording.axes import Axes, AxisReader
-from spikeattn.recording.events import INPUT, NEURON, Event
-from spikeattn.recording.fanout import fan_out_map
 from spikeattn.recording.ledger import Ledger
-from spikeattn.recording.origins import View
-from spikeattn.recording.steps import Line, lines_of, main_view, time_steps_of
-from spikeattn.recording.taps import Fan, Pairs, Plan, Tap
-from spikeattn.recording.tensors import Tensors, unique
-from spikeattn.recording.trace import Trace
+from spikeattn.tracing.axes import Axes, AxisReader
+from spikeattn.tracing.events import INPUT, NEURON, Event
+from spikeattn.tracing.fanout import fan_out_map
+from spikeattn.tracing.origins import View
+from spikeattn.tracing.steps import Line, lines_of, main_view, time_steps_of
+from spikeattn.tracing.taps import Fan, Pairs, Plan, Tap
+from spikeattn.tracing.tensors import Tensors, unique
+from spikeattn.tracing.trace import Trace
 
 
 class Planner:
