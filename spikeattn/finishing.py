@@ -107,7 +107,9 @@ def _settled(ledger: Ledger, parts: Sequence[Part]) -> Ledger:
             "the model's input is the same at every time step in the first batch and varies in a later one; give "
             "frames [B, T, C, H, W] throughout, or images [B, C, H, W] throughout"
         )
-    tensors = tuple(replace(t, kind=kind_of(*flags[t.name][:3])) if t.name in flags else t for t in ledger.tensors)
+    tensors = tuple(
+        replace(t, kind=kind_of(*flags[t.name][:3])) if t.name in flags and not t.number else t for t in ledger.tensors
+    )
     return replace(ledger, tensors=tensors)
 
 

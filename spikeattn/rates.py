@@ -46,29 +46,32 @@ def rates(
     Returns:
         One row per tensor and time step, in the order of the network. Columns: label (only with labels; -1 is
         unknown), tensor (dotted path), role (its name in the paper, if it has one), part, block, kind, t (1..T and
-        "mean"), nonzero_rate (share of non-zero elements), mean_rate (mean |value|: the same for binary spikes, larger
-        for integer ones; NaN for real tensors), ci_low and ci_high of nonzero_rate, interval (its method, see
-        `spikeattn.energy.statistics.Interval`; "upper bound" flags tensors that spike in fewer than 10 images),
-        n_images.
+        "mean"; "mean" alone where there is no split over time steps), nonzero_rate (share of non-zero elements),
+        mean_rate (mean |value|: the same for binary spikes, larger for integer ones; NaN for real tensors), ci_low and
+        ci_high of nonzero_rate, interval (its method, see `spikeattn.energy.statistics.Interval`; "upper bound" flags
+        tensors that spike in fewer than 10 images), n_images.
     """
     T, tensors = ledger.time_steps, ledger.tensors
     groups = [(None, slice(None))] if labels is None else list(images_by_label(labels, counts.n_images).items())
     shares, means = [], []
     for tensor in tensors:
         share = counts.column("nnz", tensor.name) / tensor.elements
-        shares.append(np.concatenate([share, share.mean(axis=1, keepdims=True)], axis=1))
+        split = share.shape[1] == T  # else it is counted per image, and has a mean alone
+        shares.append(np.concatenate([share, share.mean(axis=1, keepdims=True)], axis=1) if split else share)
         values = counts.column("abs", tensor.name)
         mean = np.stack([values[images].mean(axis=0) / tensor.elements for _, images in groups])
         mean = np.full_like(mean, np.nan) if tensor.kind == "real" else mean
-        means.append(np.concatenate([mean, mean.mean(axis=1, keepdims=True)], axis=1))
-    table, steps = np.concatenate(shares, axis=1), [*range(1, T + 1), "mean"]
+        means.append(np.concatenate([mean, mean.mean(axis=1, keepdims=True)], axis=1) if split else mean)
+    table = np.concatenate(shares, axis=1)
+    rows = [share.shape[1] for share in shares]
+    steps = [[*range(1, T + 1), "mean"] if n == T + 1 else ["mean"] for n in rows]
     columns = {
-        "tensor": np.repeat([t.name for t in tensors], T + 1),
-        "role": np.repeat(np.array([t.role for t in tensors], dtype=object), T + 1),
-        "part": np.repeat(np.array([t.part for t in tensors], dtype=object), T + 1),
-        "block": pd.array([t.block for t in tensors for _ in steps], dtype="Int64"),
-        "kind": np.repeat([t.kind for t in tensors], T + 1),
-        "t": pd.Series(steps * len(tensors), dtype=object),
+        "tensor": np.repeat([t.name for t in tensors], rows),
+        "role": np.repeat(np.array([t.role for t in tensors], dtype=object), rows),
+        "part": np.repeat(np.array([t.part for t in tensors], dtype=object), rows),
+        "block": pd.array([t.block for t, n in zip(tensors, rows, strict=True) for _ in range(n)], dtype="Int64"),
+        "kind": np.repeat([t.kind for t in tensors], rows),
+        "t": pd.Series([t for found in steps for t in found], dtype=object),
     }
     frames = []
     for (label, images), mean in zip(groups, np.concatenate(means, axis=1), strict=True):

@@ -30,8 +30,8 @@ from spikeattn.recording.sending import Sent
 from spikeattn.results import Profile
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.examine import Forward, call_model, plan
-from spikeattn.tracing.origins import tensors_in
 from spikeattn.tracing.taps import Plan
+from spikeattn.tracing.values import tensors_in
 from spikeattn.watch import Bar
 
 SAVE_EVERY = 30.0  # seconds

@@ -59,14 +59,17 @@ class RunningEnergy:
             if synapse.fan_out is not None:
                 key, price = (source.measure.removeprefix("fan_"), synapse.input), price * synapse.fan_out
         steps = np.zeros(ledger.time_steps)
-        steps[1 if source.once else 0 :] = price
+        steps[: 1 if source.once else None] = price
         self._weights[key] = self._weights.get(key, 0) + steps
 
     def add(self, counts: Mapping[Key, np.ndarray]) -> None:
         """Take the counts of one batch, [T, B] by measure and name."""
         energy = self._fixed + sum(
-            weights @ counts[key if key in counts else (_SAME[key[0]], key[1])]
-            for key, weights in self._weights.items()
+            weights[: len(column)] @ column
+            for weights, column in (
+                (weights, counts[key if key in counts else (_SAME[key[0]], key[1])])
+                for key, weights in self._weights.items()
+            )
         )
         self.sums += (np.size(energy), np.sum(energy), np.sum(np.square(energy)))
 

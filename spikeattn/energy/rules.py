@@ -97,7 +97,7 @@ def _times(ledger: Ledger, synapse: Synapse, convention: Convention) -> int:
     once = tensor.static or not synapse.every_step
     if tensor.maker == "input" and convention.first_conv == "every-step":
         once = False
-    return 1 if once else ledger.time_steps
+    return 1 if once else synapse.runs or ledger.time_steps
 
 
 class _Rules:
@@ -176,7 +176,7 @@ class _Rules:
             return []
         if rule.startswith("rate-sum") and (product.op == "token_sum" or rule == "rate-sum"):
             return self._rate_sum(product)
-        once, T = not product.every_step, self.ledger.time_steps
+        once, T = not product.every_step, product.runs or self.ledger.time_steps
         times = Constant(1 if once else T)
         operands = [self.ledger.tensor(name) for name in product.operands]
         if product.op == "mask":
@@ -202,7 +202,7 @@ class _Rules:
 
     def _additions(self, product: Product, op: str, tensor: Tensor) -> Term:
         """One addition per non-zero element of the operand and per place where the product uses it."""
-        once, T = not product.every_step, self.ledger.time_steps
+        once, T = not product.every_step, product.runs or self.ledger.time_steps
         if not tensor.spikes:
             times = Constant(1 if once else T)
             return self._term(product, op, product.elements, times, product.elements * times.times)

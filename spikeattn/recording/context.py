@@ -13,8 +13,8 @@ from spikeattn.recording.counts import BatchCounts
 from spikeattn.recording.recorder import Recorder
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.examine import plan
-from spikeattn.tracing.origins import tensors_in
 from spikeattn.tracing.taps import Plan
+from spikeattn.tracing.values import tensors_in
 
 
 class Recording:
@@ -63,7 +63,7 @@ class Recording:
         first = self._recorder is None
         if first:
             self._recorder = Recorder(model, self._trace(x)).__enter__()
-        batch = self._recorder.plan.input_axes.images_in(x.shape, self._recorder.plan.ledger.time_steps)
+        batch = self._recorder.plan.input_axes.images_in(x.shape)
         self._open = self._recorder.watching(batch)
         tally = self._open.__enter__()
         if first:  # the hooks just registered on the model itself act from its next call on

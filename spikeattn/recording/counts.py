@@ -62,6 +62,7 @@ class Counts:
         self.columns: tuple[str, ...] = tuple(
             pq.read_schema(table).names if isinstance(table, Path) else table.column_names
         )
+        self._known = frozenset(self.columns)
         self.n_images: int = pq.read_metadata(table).num_rows if isinstance(table, Path) else table.num_rows
         self.time_steps: int = ledger.time_steps
 
@@ -113,14 +114,18 @@ class Counts:
         return f"{measure}:{name}:1" in self.columns
 
     def column(self, measure: str, name: str) -> NDArray[Any]:
-        """Counts [N, T]: int64, or float64 for the sum of |value| of a real tensor."""
+        """Counts [N, T]: int64, or float64 for the sum of |value| of a real tensor.
+
+        [N, 1] for what has no split over time steps: the operation joins them, or runs once per image behind them.
+        """
         if measure == "abs" and not self.has("abs", name):
             measure = "nnz"  # binary: the two are the same number
         elif measure in ("fan_abs", "pairs_abs") and not self.has(measure, name):
             measure = {"fan_abs": "fan_nnz", "pairs_abs": "pairs"}[measure]
         if not self.has(measure, name):
             raise SpikeattnError(f"the count table has no {measure!r} of {name!r}; it was not counted in this run")
-        table = self._read([f"{measure}:{name}:{t}" for t in range(1, self.time_steps + 1)])
+        there = [f"{measure}:{name}:{t}" for t in range(1, self.time_steps + 1)]
+        table = self._read([column for column in there if column in self._known])
         return np.stack([column.to_numpy() for column in table.columns], axis=1)
 
     def fan(self, synapse: str, by: str = "abs") -> NDArray[Any]:
@@ -166,7 +171,7 @@ def batch_table(counts: BatchCounts, index: Sequence[int], ids: Sequence[str], l
         "id": pa.array(ids, pa.string()),
         "label": pa.array(labels, pa.int64()),
     }
-    T = next(iter(counts.counts.values())).shape[0]
+    T = max(values.shape[0] for values in counts.counts.values())
     first = T - len(counts.predictions) + 1
     for t, row in enumerate(counts.predictions, start=first):
         columns[f"pred:{t}"] = pa.array(row, pa.int64())

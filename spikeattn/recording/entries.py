@@ -27,6 +27,8 @@ class Tensor:
         unit: the values are whole multiples of this number, which folds into the weights behind (1/4 for levels k/4);
             counts, rates and `kind` are of value / unit.
         role, part, block, hook: the paper's names where the model has them; None elsewhere.
+        number: real by construction, whatever values it happens to have: what multiplies it are multiply-accumulates.
+        joined: its values depend on several time steps, or stand for one alone: it is counted per image, not per step.
     """
 
     name: str
@@ -42,6 +44,8 @@ class Tensor:
     hook: str | None = None
     neuron: str | None = None
     unit: float = 1.0
+    number: bool = False
+    joined: bool = False
 
     @property
     def spikes(self) -> bool:
@@ -57,7 +61,9 @@ class Synapse:
         dense_macs: multiply-accumulates as usually quoted, k^2*h*w*c_in*c_out for a convolution: padding included, so
             the operations of a fully spiking input are a little fewer.
         fan_out: weights each input element meets, or None where it depends on the position (padding, stride).
-        every_step: False where the layer runs once per image, because the model repeats its output over time.
+        every_step: False where the layer runs once per image: the model repeats its output over time, or it joins the
+            time steps.
+        runs: at how many time steps it runs, where these are not all; dense_macs are those of one.
         weights, biases: how many parameters; 0 weights in ledgers of versions that did not record them.
         out_channels, groups, kernel, stride: of a convolution; a linear layer has its output features as channels, and
             no kernel. A transposed convolution has stride 1 here: each of its inputs meets the whole kernel.
@@ -79,6 +85,7 @@ class Synapse:
     groups: int = 1
     kernel: tuple[int, ...] = ()
     stride: tuple[int, ...] = ()
+    runs: int | None = None
 
     @property
     def kernel_fan_out(self) -> int:
@@ -93,6 +100,7 @@ class Product:
     Attributes:
         elements: dense operations; an element of operand x takes part in `elements / x.elements` of them.
         every_step: False where it runs once per image, as behind a mean over time.
+        runs: at how many time steps it runs, where these are not all.
     """
 
     name: str
@@ -103,6 +111,7 @@ class Product:
     part: str | None = None
     block: int | None = None
     every_step: bool = True
+    runs: int | None = None
 
 
 @dataclass(frozen=True)

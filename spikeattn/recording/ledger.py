@@ -107,12 +107,24 @@ class Ledger:
         structure = {
             "time_steps": self.time_steps,
             "static_input": self.static_input,
-            "tensors": [[t.name, list(t.shape), t.elements, *([] if t.unit == 1 else [t.unit])] for t in self.tensors],
+            "tensors": [
+                [t.name, list(t.shape), t.elements, *([] if t.unit == 1 else [t.unit]), *(["joined"] * t.joined)]
+                for t in self.tensors
+            ],
             "synapses": [
-                [s.name, s.op, s.input, s.dense_macs, s.fan_out, s.output_elements, s.every_step] for s in self.synapses
+                [
+                    *(s.name, s.op, s.input, s.dense_macs, s.fan_out, s.output_elements, s.every_step),
+                    *([] if s.runs is None else [s.runs]),
+                ]
+                for s in self.synapses
             ],
             "products": [
-                [p.name, p.op, list(p.operands), p.elements, *([] if p.every_step else [False])] for p in self.products
+                [
+                    *(p.name, p.op, list(p.operands), p.elements),
+                    *([] if p.every_step else [False]),
+                    *([] if p.runs is None else [p.runs]),
+                ]
+                for p in self.products
             ],
         }
         return hashlib.sha256(json.dumps(structure, separators=(",", ":")).encode()).hexdigest()

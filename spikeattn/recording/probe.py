@@ -16,8 +16,8 @@ from spikeattn.errors import SpikeattnError
 from spikeattn.recording.recorder import Recorder
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.examine import Forward
-from spikeattn.tracing.origins import tensors_in
 from spikeattn.tracing.taps import Plan, Tap
+from spikeattn.tracing.values import tensors_in
 
 Key = tuple[str, str]  # (measure, name)
 
@@ -98,8 +98,8 @@ def _marking(model: nn.Module, plan: Plan, marks: dict[str, list[Tensor]]) -> It
     weights: dict[int, Tensor] = {}
 
     def mark(tap: Tap, module: nn.Module, args: Any, output: Any) -> None:
-        x = next(tensors_in(output)).detach()
-        x = tap.axes.split(x, plan.ledger.time_steps, 2).flatten(2).double()
+        x = list(tensors_in(output))[tap.index].detach()
+        x = tap.axes.split(x, 2).flatten(2).double()
         if x.shape[2] not in weights:
             generator = torch.Generator().manual_seed(0)
             weights[x.shape[2]] = torch.rand(x.shape[2], dtype=torch.double, generator=generator).to(x.device)

@@ -17,9 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from spikeattn.errors import SpikeattnError
 from spikeattn.recording.tally import Tally
 from spikeattn.tracing import neurons as nodes
-from spikeattn.tracing.origins import tensors_in
 from spikeattn.tracing.stack import ModuleStack, in_parts
 from spikeattn.tracing.taps import Pairs, Plan, Tap
+from spikeattn.tracing.values import tensors_in
 
 _Taps = dict[int, list[tuple[Tap, int | None]]]  # by call: what to count there, and the time step that the call is
 
@@ -49,9 +49,9 @@ class Recorder:
         operations = [tap for tap in self.plan.taps if tap.where == "operation"]
         for tap in self.plan.taps:
             if tap.where != "operation":
-                for step, (call, _) in enumerate(tap.at):
+                for number, (call, _) in enumerate(tap.at):
                     place = (outputs if tap.where == "output" else arguments)[tap.module][call]
-                    place.append((tap, step if tap.by_call else None))
+                    place.append((tap, tap.step(number)))
         for path in dict.fromkeys((*arguments, *outputs)):
             before, after = self._hooks(path, arguments[path], outputs[path])
             self._handles.append(modules[path].register_forward_pre_hook(before, with_kwargs=True))
@@ -102,7 +102,7 @@ class Recorder:
             self.muted = True  # counting is no operation of the model
             try:
                 for tap, step in taps.get(self._calls[path], ()):
-                    self.tally.count(tap, next(tensors_in(values)), step, left)
+                    self.tally.count(tap, list(tensors_in(values))[tap.index], step, left)
             finally:
                 self.muted = False
 
@@ -136,9 +136,9 @@ class _Operations(TorchDispatchMode):
         self._recorder = recorder
         self._entries: dict[tuple[str, int, str, int], list[tuple[Tap | Pairs, int | None]]] = defaultdict(list)
         for entry in (*taps, *recorder.plan.pairs):
-            for step, (call, ordinal) in enumerate(entry.at):
+            for number, (call, ordinal) in enumerate(entry.at):
                 place = self._entries[entry.module, call, entry.op, ordinal]
-                place.append((entry, step if entry.by_call else None))
+                place.append((entry, entry.step(number)))
         self._names = {op for _, _, op, _ in self._entries}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

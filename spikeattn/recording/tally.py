@@ -14,6 +14,7 @@ from spikeattn.recording import counting
 from spikeattn.recording.counts import BatchCounts, Key
 from spikeattn.recording.sending import Sent
 from spikeattn.tracing import neurons as nodes
+from spikeattn.tracing.layout import Axes
 from spikeattn.tracing.taps import Pairs, Plan, Tap
 
 _NOTHING: Mapping[str, Any] = {}
@@ -37,7 +38,7 @@ class Tally:
         self.ran: Mapping[tuple[str, int, str], int] = {}
         self.logits: list[Tensor] = []
         self.fan_outs: dict[int, Tensor] = {}
-        self._sums: dict[Key, list[tuple[int | None, Tensor]]] = defaultdict(list)
+        self._sums: dict[Key, list[tuple[int | None, Axes, Tensor]]] = defaultdict(list)
         self._flags: dict[str, Tensor] = {}
         self._broken: dict[str, Tensor] = {}
         self._sick: dict[str, Tensor] = {}
@@ -60,10 +61,11 @@ class Tally:
         for fan in tap.fans:
             spatial = fan.weights.dim()
             nonzero = x if tap.binary else (x != 0).float()
-            self._add("fan_nnz", fan.synapse, t, counting.weigh(counting.sum_channels(nonzero, spatial), fan.weights))
+            additions = counting.weigh(counting.sum_channels(nonzero, spatial), fan.weights)
+            self._add("fan_nnz", fan.synapse, t, additions, tap.axes)
             if not tap.binary:
                 values = counting.sum_channels(x.double().abs(), spatial)
-                self._add("fan_abs", fan.synapse, t, counting.weigh(values, fan.weights))
+                self._add("fan_abs", fan.synapse, t, counting.weigh(values, fan.weights), tap.axes)
 
     def _take(self, tap: Tap, left: Mapping[str, Tensor | int]) -> bool:
         """Take what a module has left of everything that is to be counted at `tap`; False where that is not all."""
@@ -71,9 +73,9 @@ class Tally:
         if (tap.tensor and "nnz" not in left) or (fans and "fan_nnz" not in left):
             return False
         if tap.tensor:
-            self._add("nnz", tap.name, None, left["nnz"])
+            self._add("nnz", tap.name, None, left["nnz"], tap.axes)
         for synapse in fans:
-            self._add("fan_nnz", synapse, None, left["fan_nnz"])
+            self._add("fan_nnz", synapse, None, left["fan_nnz"], tap.axes)
         if "sick" in left:
             self._sick[tap.name] = torch.as_tensor(left["sick"])
         return True
@@ -81,22 +83,23 @@ class Tally:
     @torch.no_grad()
     def count_pairs(self, pairs: Pairs, a: Tensor, b: Tensor, t: int | None) -> None:
         """Count the spike pairs of the matrix product a @ b."""
-        T, operands = self.plan.ledger.time_steps, zip((a, b), pairs.axes, pairs.units, strict=True)
-        left, right = (counting.whole(axes.split(x.detach(), T, self.batch), unit) for x, axes, unit in operands)
-        self._add("pairs", pairs.name, t, counting.spike_pairs(left, right))
+        operands = zip((a, b), pairs.axes, pairs.units, strict=True)
+        left, right = (counting.whole(axes.split(x.detach(), self.batch), unit) for x, axes, unit in operands)
+        axes = pairs.axes[0] if pairs.axes[0].timed else pairs.axes[1]
+        self._add("pairs", pairs.name, t, counting.spike_pairs(left, right), axes)
         if pairs.by_value:
-            self._add("pairs_abs", pairs.name, t, counting.spike_pairs(left, right, by_value=True).round())
+            self._add("pairs_abs", pairs.name, t, counting.spike_pairs(left, right, by_value=True).round(), axes)
 
     def _split(self, tap: Tap, x: Tensor) -> Tensor:
         """[T, B, ...] of a tapped tensor; a batch unlike the first one is an error."""
         shape = tuple(x.shape)
         try:
-            x = tap.axes.split(x, self.plan.ledger.time_steps, self.batch)
-        except RuntimeError:
+            x = tap.axes.split(x, self.batch)
+        except (RuntimeError, IndexError):
             x = x.new_empty(0)
-        elements = self.plan.ledger.tensor(tap.name).elements
-        steps = self.plan.ledger.time_steps if tap.axes.timed else 1
-        if x.dim() < 2 or x.shape[:2] != (steps, self.batch) or x[0, 0].numel() != elements:
+        elements, steps = self.plan.ledger.tensor(tap.name).elements, tap.axes.steps
+        held = len(steps) // len(set(steps)) if steps else 1  # positions of one step
+        if x.dim() < 2 or x.shape[:2] != (len(steps) or 1, self.batch) or held * x[0, 0].numel() != elements:
             raise SpikeattnError(
                 f"tensor {tap.name} has shape {shape} in a batch of {self.batch}, where the first batch had {elements} "
                 f"elements per image and time step; {_SAME}"
@@ -107,14 +110,14 @@ class Tally:
         if tap.binary:
             ones = counting.count_binary(x)
             self._note_broken(tap.name, counting.not_binary(x))
-            self._add("nnz", tap.name, t, ones)
+            self._add("nnz", tap.name, t, ones, tap.axes)
             return
         flags = counting.value_flags(x)
         if tap.name == "input":
             flags = torch.cat([flags, (x != x[:1]).any().reshape(1)])
         self._flags[tap.name] = flags | self._flags[tap.name] if tap.name in self._flags else flags
-        self._add("nnz", tap.name, t, counting.count_nonzero(x))
-        self._add("abs", tap.name, t, counting.sum_abs(x))
+        self._add("nnz", tap.name, t, counting.count_nonzero(x), tap.axes)
+        self._add("abs", tap.name, t, counting.sum_abs(x), tap.axes)
 
     def _count_at_once(self, tap: Tap, x: Tensor, t: int | None) -> bool:
         """Count a 0/1 tensor on CUDA in one pass over its memory; False where that cannot be done."""
@@ -127,9 +130,9 @@ class Tally:
         ones, broken, fans = kernels.count(x, *(self._on_device(w, x.device) for w in weights))
         self._note_broken(tap.name, broken != 0)
         if tap.tensor:
-            self._add("nnz", tap.name, t, ones)
+            self._add("nnz", tap.name, t, ones, tap.axes)
         for fan in tap.fans:
-            self._add("fan_nnz", fan.synapse, t, fans)
+            self._add("fan_nnz", fan.synapse, t, fans, tap.axes)
         return True
 
     def _note_broken(self, name: str, broken: Tensor) -> None:
@@ -141,8 +144,8 @@ class Tally:
             self.fan_outs[id(weights)] = weights.to(device, torch.int64)
         return self.fan_outs[id(weights)]
 
-    def _add(self, measure: str, name: str, t: int | None, value: Tensor) -> None:
-        self._sums[measure, name].append((t, value))
+    def _add(self, measure: str, name: str, t: int | None, value: Tensor, axes: Axes) -> None:
+        self._sums[measure, name].append((t, axes, value))
 
     # ---------------------------------------------------------------- when it has ended
     def collect(self, output: Any) -> BatchCounts:
@@ -194,24 +197,30 @@ class Tally:
                     f"{self.ran.get(place, 0)} times in this forward pass and {expected} times in the first; {rule}"
                 )
 
-    def _over_time(self, parts: list[tuple[int | None, Tensor]]) -> Tensor:
+    def _over_time(self, parts: list[tuple[int | None, Axes, Tensor]]) -> Tensor:
+        """[T, B], or [1, B] of what has no split over time steps; a still image counts at every step."""
         T = self.plan.ledger.time_steps
-        if parts[0][0] is None:
-            column = torch.stack([p for _, p in parts]).sum(0) if len(parts) > 1 else parts[0][1]
-        else:
-            column = torch.zeros((T, self.batch), dtype=torch.float64, device=parts[0][1].device)
-            for t, part in parts:
-                column[t] += part[0]
-        return column.expand(T, self.batch) if len(column) == 1 else column
+        t, axes, first = parts[0]
+        if t is None and axes.steps in ((), tuple(range(T))):
+            column = torch.stack([part for *_, part in parts]).sum(0) if len(parts) > 1 else first
+            return column.expand(T, self.batch) if len(column) == 1 and not axes.joined else column
+        column = torch.zeros((T, self.batch), dtype=torch.float64, device=first.device)
+        for t, axes, part in parts:
+            steps = torch.tensor(axes.steps if t is None else [t], device=part.device)
+            column.index_add_(0, steps, part.double())
+        return column
 
     def _predictions(self, output: Any) -> Tensor | None:
         axes = self.plan.output_axes
         steps: Tensor | None = None
         if self.logits:
             steps = torch.stack(self.logits) if len(self.logits) > 1 else self.logits[0]
-        elif isinstance(output, Tensor) and axes is not None and "X" not in axes.order:
-            steps = axes.split(output.detach(), self.plan.ledger.time_steps, self.batch)
-            steps = steps if steps.dim() == 3 else None
+        elif isinstance(output, Tensor) and axes is not None and axes.outer == axes.inner == 1:
+            try:
+                steps = axes.split(output.detach(), self.batch)
+            except (RuntimeError, IndexError):
+                return None
+            steps = steps if steps.dim() == 3 and axes.steps == tuple(range(len(axes.steps))) else None
         if steps is None or steps.shape[1] != self.batch:
             return None
         count = torch.arange(1, len(steps) + 1, device=steps.device).view(-1, 1, 1)

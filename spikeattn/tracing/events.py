@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from spikeattn.tracing.fanout import ConvGeometry
 from spikeattn.tracing.origins import Origin, View
 
@@ -22,13 +20,12 @@ class Event:
         call: which call of that module it was, from 0.
         op, ordinal: aten operation and its position among those of that name in this call of the module.
         origins, views: of the data operands (for a synapse its input alone, for a neuron its output).
-        positions: of these operands among the tensors that the operation is given.
-        data: operands that no neuron has touched, kept to see whether they change over time; else None.
+        positions: of these operands among the tensors that the operation is given; of a neuron's spikes among the
+            tensors that it returns.
         argument: the module's first argument if that holds exactly the elements the operation receives.
         weights, biases: parameters of a synapse; a bias that is added in an operation of its own is not seen.
         weight_name: name of the parameter that the weights are.
         reason: why an "unknown" one is not counted.
-        state: shapes of what a neuron keeps after the call.
     """
 
     what: str
@@ -41,7 +38,6 @@ class Event:
     out: Origin
     out_view: View
     positions: tuple[int, ...] = ()
-    data: tuple[Tensor | None, ...] = ()
     macs: int = 0
     geometry: ConvGeometry | None = None
     fan_out: int | None = None
@@ -51,7 +47,6 @@ class Event:
     biases: int = 0
     weight_name: str | None = None
     reason: str = ""
-    state: tuple[tuple[int, ...], ...] = ()
 
     def site(self) -> str:
         """Name of the operation: the module's path where the module is the operation, else path.op_ordinal."""

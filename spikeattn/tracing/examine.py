@@ -1,13 +1,15 @@
 """Examine a model before a run: what to count in it and where.
 
-The model runs once with one image and once with two. The operations of both passes are compared: the axis that grew is
-the batch. The result is a `Plan`: the ledger (what exists) and the taps (where and how to count it).
+The model runs once with two images, operation by operation (`trace`). Labels tell which image and time step every row
+of every tensor belongs to, origins what it is. The result is a `Plan`: the ledger (what exists) and the taps (where and
+how to count it).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,14 +18,15 @@ from torch import Tensor, nn
 from spikeattn.errors import SpikeattnError
 from spikeattn.recording.ledger import Ledger
 from spikeattn.tracing import neurons as nodes
-from spikeattn.tracing.events import Event
-from spikeattn.tracing.origins import tensors_in
+from spikeattn.tracing.layout import BATCH
 from spikeattn.tracing.planner import Planner
+from spikeattn.tracing.steps import time_steps_of
 from spikeattn.tracing.taps import Plan
 from spikeattn.tracing.trace import Trace
 from spikeattn.tracing.units import units_of
 
 Forward = Callable[[nn.Module, Tensor], Any]
+INPUTS = ("events", "pixels")
 
 
 def call_model(model: nn.Module, images: Tensor) -> Any:
@@ -39,37 +42,92 @@ def plan(
     neurons: nodes.NeuronPredicate = nodes.is_spiking_neuron,
     time_steps: int | None = None,
     layout: str = "TB",
+    input: str | None = None,
+    spike_output: int | None = None,
 ) -> Plan:
-    """Trace `model` on one and on two of `images` and decide what to count; the model is left as it was.
+    """Trace `model` on two of `images` and decide what to count; the model is left as it was.
 
     Args:
         images: a batch as `forward` takes it, [B, C, H, W] or [B, T, C, H, W]; B = 1 is shown twice.
         forward: calls the model on a batch.
         neurons: which modules are spiking neurons.
-        time_steps: T, where the neurons' calls do not tell.
-        layout: order of time and batch inside the model, "TB" or "BT".
+        time_steps: T, where the network does not tell.
+        layout: "TB" or "BT"; where images and time lie is derived from the run, so it has no effect any more.
+        input: "events" or "pixels", where whole numbers in the input are to be taken for the other thing than they
+            are by default (events in frames, pixels in a still image).
+        spike_output: which of the tensors that a neuron of the user's own returns are its spikes, from 0.
 
     Raises:
-        SpikeattnError: no neurons, contradicting time steps, an axis layout that cannot be read, or a model that fails
-            on so few images.
+        SpikeattnError: no neurons, contradicting time steps, a network whose images influence each other, rows whose
+            image cannot be derived, or a model that fails on so few images.
     """
     if layout not in ("TB", "BT"):
         raise SpikeattnError(f"layout is {layout!r}; valid are 'TB' ([T, B, ...] or [T*B, ...]) and 'BT' ([B, T, ...])")
+    if input is not None and input not in INPUTS:
+        raise SpikeattnError(f"input is {input!r}; valid are 'events' (added by value) and 'pixels' (multiplied)")
+    if time_steps is not None and (not isinstance(time_steps, int) or time_steps < 1):
+        raise SpikeattnError(f"time_steps is {time_steps!r}; give a whole number of at least 1, or leave it out")
     found = nodes.find_neurons(model, neurons)
     names = model.paper_names() if hasattr(model, "paper_names") else {}
     nodes.reset(model)
     before = nodes.state_of(model)
     with nodes.unregistered_forbidden(model, neurons):
         with _failing(model, f"on {min(len(images), 2)} of the {len(images)} images"):
-            units = units_of(model, found, lambda: forward(model, images[:2].clone()))
-        for sizes in ((1, 2), (2, 3)):  # a batch of one may take another kernel; then two and three are compared
-            one, two = (_trace(model, found, forward, images, n, names, units, before) for n in sizes)
-            if [_key(e) for e in one.events] == [_key(e) for e in two.events]:
-                kept = nodes.changed(before, nodes.state_of(model))
-                return Planner(found, one, two, names, time_steps, layout, kept).build()
-    raise SpikeattnError(
-        f"{type(model).__name__} runs other operations on two images than on three, so what belongs to which image "
-        "cannot be told apart"
+            units, spikes = units_of(model, found, lambda: forward(model, images[:BATCH].clone()), spike_output)
+
+        def trace(batch: int) -> Trace:
+            made = Trace(model, found, batch, names, units, spikes, time_steps)
+            _run(made, model, forward, images, batch, before)
+            if _numbered_wrongly(made, found):
+                totals = {name: made.calls[name] for name in found}
+                made = Trace(model, found, batch, names, units, spikes, time_steps, totals)
+                _run(made, model, forward, images, batch, before)
+            return made
+
+        made = trace(BATCH)
+        mixed = made.mixing()
+        if mixed is not None and len(images) > 1:
+            raise _mixes(model, mixed, made, images)
+        if mixed is not None:
+            made = trace(1)
+    kept = nodes.changed(before, nodes.state_of(model))
+    result = Planner(found, made, names, kept, input).build()
+    if mixed is None:
+        return result
+    warning = (
+        f"mixed images: the network mixes the images of a batch ({mixed}), so each image was profiled alone, in a "
+        "batch of its own; in larger batches its spikes would be others"
+    )
+    return replace(result, ledger=replace(result.ledger, warnings=(*result.ledger.warnings, warning)))
+
+
+def _numbered_wrongly(trace: Trace, neurons: Mapping[str, nn.Module]) -> bool:
+    """Whether neurons that are called step by step are called other numbers of times, so that T was needed first."""
+    labeller = trace.labeller
+    if labeller.T is not None or not any(trace.calls[name] for name in neurons):
+        return False
+    T = time_steps_of(neurons, trace.calls, labeller)
+    return any(trace.calls[name] != T for name in neurons if trace.calls[name])
+
+
+def _mixes(model: nn.Module, why: str, trace: Trace, images: Tensor) -> SpikeattnError:
+    """The error of a network whose images influence each other, with the advice that fits."""
+    name = type(model).__name__
+    if trace.labeller.over_images is not None and images.dim() in (3, 5):
+        return SpikeattnError(
+            f"{name} mixes images: {why}. If the loader gives [T, B, ...], transpose it, since images come first here: "
+            "forward=lambda model, images: model(images.transpose(0, 1)) with a loader that gives [B, T, ...]"
+        )
+    if why.startswith("neuron "):
+        path = why.split()[1]
+        return SpikeattnError(
+            f"{name} mixes images: {why}, so it hands its state from one image to the next. Let it see [T, B, ...]:\n"
+            f"    x = x.unflatten(0, (T, -1))\n    x = self.{path}(x).flatten(0, 1)\n"
+            "or profile it in batches of one image"
+        )
+    return SpikeattnError(
+        f"{name} mixes images: {why}, so that the counts of an image depend on the others in its batch. Compute it per "
+        "image, or profile in batches of one image"
     )
 
 
@@ -87,21 +145,19 @@ def ledger_of(model: nn.Module) -> Ledger:
     return plan(model, images.to(device)).ledger
 
 
-def _trace(
-    model: nn.Module, found: Mapping[str, nn.Module], forward: Forward, images: Tensor, n: int,
-    names: Mapping[str, Any], units: Mapping[str, float | None], state: Mapping[str, Any],
-) -> Trace:  # fmt: skip
-    batch = torch.cat([images] * n)[:n] if len(images) < n else images[:n]
-    trace = Trace(model, found, n, names, units)
+def _run(
+    trace: Trace, model: nn.Module, forward: Forward, images: Tensor, batch: int, state: Mapping[str, Any]
+) -> None:
+    """One traced pass over so many of the images."""
+    shown = (torch.cat([images] * batch)[:batch] if len(images) < batch else images[:batch]).clone()
     with nodes.evaluating(model):
         kept = nodes.changed(state, nodes.state_of(model))
-        with _failing(model, f"on {n} of the {len(images)} images", kept), torch.no_grad(), trace:
-            trace.outputs = list(tensors_in(forward(model, batch.clone())))
+        with _failing(model, f"on {batch} of the {len(images)} images", kept), torch.no_grad(), trace:
+            trace.finish(forward(model, trace.show(shown)))
     if not trace.inputs:
         raise SpikeattnError(
             "forward(model, images) never called the model with a tensor; pass forward= a function that does"
         )
-    return trace
 
 
 @contextmanager
@@ -115,9 +171,3 @@ def _failing(model: nn.Module, images: str, kept: str = "") -> Iterator[None]:
             f"{type(error).__name__}: {error}"
             + (f" (state of an earlier pass survives the reset in {kept})" if kept else "")
         ) from error
-
-
-def _key(event: Event) -> tuple[Any, ...]:
-    """What must be the same for both batches; `squeeze` drops the axis of a single image."""
-    ranks = tuple(len(view.shape) for view in (*event.views, event.out_view))
-    return event.what, event.module, event.call, event.op, event.ordinal, ranks

@@ -88,14 +88,20 @@ def emits_binary(neuron: nn.Module) -> bool:
     return bool(getattr(getattr(neuron, "surrogate_function", None), "spiking", False))
 
 
-def is_multi_step(neuron: nn.Module, over_time: bool) -> bool:
-    """Whether one call of the neuron covers all time steps ([T, B, ...] in and out).
+def is_opaque(neuron: nn.Module) -> bool:
+    """Whether a neuron runs by SpikingJelly's own code alone, which takes [T, B, ...] in multi-step mode.
 
-    Args:
-        over_time: what the shapes of its output suggest, for a neuron that does not say its step mode.
+    A subclass that changes how the neuron is called may turn its axes first, so it is looked into instead.
     """
-    mode = getattr(neuron, "step_mode", None)
-    return over_time if mode is None else mode == "m"
+    if getattr(neuron, "step_mode", None) not in ("m", "s") or not is_spiking_neuron(neuron):
+        return False
+    methods = (getattr(type(neuron), name, None) for name in ("forward", "multi_step_forward", "single_step_forward"))
+    return all(method is None or method.__module__.startswith("spikingjelly.") for method in methods)
+
+
+def runs_over_time(neuron: nn.Module) -> bool:
+    """Whether one call of a neuron of SpikingJelly's covers all time steps, [T, B, ...] in and out."""
+    return getattr(neuron, "step_mode", None) == "m"
 
 
 def memories(neuron: nn.Module) -> list[torch.Tensor]:

@@ -6,11 +6,14 @@ multiplies spikes by a constant. The unit folds into the weights behind, so coun
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
+
+from spikeattn.tracing.labels import NOTHING, Label
 
 # The same elements, seen or stored another way (expand and repeat: the same elements more often).
 ALIAS = {
@@ -37,21 +40,30 @@ _NEUTRAL = {
     "ones_like", "full_like", "new_full", "new_ones", "rand_like", "randn_like", "eq", "ne", "isnan", "isinf",
     "isfinite", "any", "all", "is_nonzero", "equal", "_local_scalar_dense", "fill",
 }  # fmt: skip
-# Layers in one operation that no rule opens: attention, recurrent layers, transforms.
-_HEAVY = (
-    "_scaled_dot_product", "_native_multi_head", "_transformer_encoder", "lstm", "gru", "rnn_", "_thnn_fused",
-    "mkldnn_", "quantized_", "_fft", "fft_", "cdist", "_cdist", "_trilinear", "bilinear", "conv_tbc", "_int_mm",
-    "_scaled_mm", "addbmm", "addr", "_weight_int", "grid_sampler", "linalg_",
-)  # fmt: skip
+# Neither multiply by weights nor hide a layer: copies, orders, sums, counts, masks of chance, norms that fold into the
+# layer before. With the operations above and those that torch tags as elementwise or as reductions this is the whole
+# list; anything else that the input reaches is counted by a rule or listed.
+_FREE = {
+    "avg_pool1d", "avg_pool2d", "avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d", "adaptive_avg_pool3d", "mkldnn_adaptive_avg_pool2d", "cumsum", "cummax", "cummin", "topk",
+    "sort", "argsort", "kthvalue", "median", "mode", "nonzero", "unique", "_unique2", "unique_dim", "bincount",
+    "embedding", "scatter_add", "scatter_reduce", "index_add", "index_fill", "masked_scatter", "native_dropout",
+    "bernoulli", "dropout", "native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training",
+    "cudnn_batch_norm", "_batch_norm_with_update", "_batch_norm_no_update", "_has_same_storage_numel", "col2im",
+    "resize", "set", "view_as_real", "view_as_complex", "real", "imag", "_conj", "histc", "searchsorted", "bucketize",
+    "tile", "swapaxes", "movedim", "lift", "_assert_async", "isin", "record_stream", "sym_size", "_cast_Float",
+    "rot90", "uniform", "normal", "random", "exponential", "multinomial", "_assert_scalar", "renorm", "max_unpool2d",
+    "linalg_vector_norm", "_pin_memory", "_is_all_true", "_is_any_true", "_reshape_copy", "view_copy", "block_diag",
+}  # fmt: skip
 MATMULS = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1, "dot": 0, "mv": 0, "addmv": 1}  # position of the first factor
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """What tells the axes of a tensor: its shape, and the sums of its rows where images may share the first axis."""
+    """What tells the axes of a tensor: its shape and its label, as they were at an operation."""
 
     shape: tuple[int, ...]
-    rows: Tensor | None = None
+    label: Label = NOTHING
 
 
 @dataclass(eq=False)
@@ -64,8 +76,11 @@ class Origin:
         site: the name of that operation; of a parameter, its name.
         unit: its values are whole multiples of this number, by the operations that led here from spikes; None if not.
         summed: sums have entered it, so its values have no largest one.
-        weight: it descends from parameters alone.
+        weight: it descends from parameters, buffers and constants that the code makes.
+        unknown: nothing says where it comes from (a copy through numpy, a tensor that no module holds), or it descends
+            from such a tensor and from nothing that is known.
         stateless: it descends from the input and constants alone, through no neuron.
+        steady: the same at every time step, by the operations that led here: the network repeats a still image.
         of_input: its values are those of the input.
         varies: it descends from the input; a constant of the forward pass does not.
         blank: nothing but zeros, or not written yet.
@@ -73,6 +88,8 @@ class Origin:
         flags: value flags seen so far (see counting.value_flags), or None.
         view: the tensor when it was made.
         sources: what it was pooled or masked from.
+        parents: what it was computed from.
+        needed: the earliest time step of a single-step neuron that it leads to, once the pass has ended.
     """
 
     name: str | None = None
@@ -82,7 +99,9 @@ class Origin:
     unit: float | None = None
     summed: bool = False
     weight: bool = False
+    unknown: bool = False
     stateless: bool = False
+    steady: bool = True
     of_input: bool = False
     varies: bool = False
     blank: bool = False
@@ -90,6 +109,8 @@ class Origin:
     flags: Tensor | None = None
     view: View | None = None
     sources: tuple[Origin, ...] = ()
+    parents: tuple[Origin, ...] = ()
+    needed: int | None = None
 
     @property
     def spiky(self) -> bool:
@@ -103,26 +124,25 @@ class Origin:
 
 
 def derive(
-    name: str, args: Any, kwargs: dict[str, Any], given: Sequence[Tensor], origins: Sequence[Origin], out: Tensor
-) -> tuple[Origin, str]:
+    func: Any, name: str, args: Any, kwargs: dict[str, Any], given: Sequence[Tensor], origins: Sequence[Origin],
+    out: Tensor,
+) -> tuple[Origin, str]:  # fmt: skip
     """Origin of the result of an operation that multiplies no weights, and the event it is.
 
     Returns:
-        The origin, and "mask", "token_sum", "unknown" (it acts on spikes and has no counting rule) or "" (nothing).
+        The origin, and "mask", "token_sum", "unknown" (it has no counting rule) or "" (nothing).
     """
-    result = Origin(
-        stateless=all(o.stateless for o in origins),
-        weight=bool(origins) and all(o.weight for o in origins),
-        varies=any(o.varies for o in origins) and name not in _BLANK,
-        blank=name in _BLANK,
-    )
+    result = merged(origins, blank=name in _BLANK)
+    result.varies &= name not in _BLANK
+    result.steady &= torch.Tag.nondeterministic_seeded not in func.tags
     spiky = [o for o in origins if o.spiky]
     holding = [o for t, o in zip(given, origins, strict=True) if _holds_values(t, out)]
     if not spiky:
         parts = name in ALIAS or name in _PARTS
         result.blank |= parts and bool(origins) and all(o.blank for o in origins)
         result.of_input = parts and any(o.of_input for o in origins) and all(o.of_input or o.blank for o in origins)
-        return result, "unknown" if not result.weight and _multiplies(name, given, origins) else ""
+        counts = result.varies or result.unknown
+        return result, "unknown" if counts and _multiplies(func, name, given, origins) else ""
     if name in _BLANK or name in _NEUTRAL:
         return result, ""
     if name in ALIAS or name in _PARTS:
@@ -159,6 +179,23 @@ def derive(
     return result, "" if result.spiky else "unknown"
 
 
+def merged(origins: Sequence[Origin], blank: bool = False) -> Origin:
+    """The origin of something computed from these, as far as it does not depend on the operation.
+
+    A tensor that the code makes of nothing but numbers is a constant, as good as a weight; one that is still blank is
+    none, since something will be written into it.
+    """
+    return Origin(
+        stateless=all(o.stateless for o in origins),
+        steady=all(o.steady for o in origins),
+        weight=all(o.weight for o in origins) and not blank,
+        unknown=any(o.unknown for o in origins) and not any(o.varies for o in origins),
+        varies=any(o.varies for o in origins),
+        blank=blank,
+        parents=tuple(origins),
+    )
+
+
 def common_unit(origins: Sequence[Origin]) -> float | None:
     """The unit that all of them share, or None."""
     units = {o.unit for o in origins}
@@ -174,24 +211,15 @@ def overwritten(old: Origin, new: Origin, whole: bool) -> Origin:
     return Origin(
         unit=common_unit(kept),
         summed=any(o.summed for o in kept),
-        weight=all(o.weight for o in (old, new)),
+        weight=all(o.weight for o in kept) and not all(o.blank for o in (old, new)),
+        unknown=any(o.unknown for o in kept) and not any(o.varies for o in kept),
         varies=any(o.varies for o in kept),
         stateless=old.stateless and new.stateless,
+        steady=all(o.steady for o in kept),
         of_input=all(o.of_input for o in kept),
         blank=all(o.blank for o in (old, new)),
+        parents=(old, new),
     )
-
-
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Tensors of nested tuples, lists and dicts, in order."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from tensors_in(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from tensors_in(item)
 
 
 def distinct_elements(weight: Tensor) -> int:
@@ -218,6 +246,18 @@ def _constant(args: Any, given: Sequence[Tensor], origins: Sequence[Origin]) -> 
     return None
 
 
-def _multiplies(name: str, given: Sequence[Tensor], origins: Sequence[Origin]) -> bool:
-    """Whether an operation on real tensors hides multiplications by weights that no rule counts."""
-    return name.startswith(_HEAVY) and any(not o.weight and t.dim() > 1 for t, o in zip(given, origins, strict=True))
+def _multiplies(func: Any, name: str, given: Sequence[Tensor], origins: Sequence[Origin]) -> bool:
+    """Whether an operation on real numbers is none of those that are known not to multiply.
+
+    Elementwise arithmetic is free where one number or array is a constant (scales, shifts, activations, membranes
+    fold into the layers or the neurons); a product of two arrays that both depend on the input is a product.
+    """
+    if name == "mul" and len(given) == 2:
+        return all((o.varies or o.unknown) and t.numel() > 1 for t, o in zip(given, origins, strict=True))
+    if name in ALIAS or name in _PARTS or name in _BLANK or name in _NEUTRAL or name in _FREE:
+        return False
+    if name.startswith(_POOLS):
+        return False
+    if func.namespace not in ("aten", "prims"):
+        return True
+    return torch.Tag.pointwise not in func.tags and torch.Tag.reduction not in func.tags and bool(given)

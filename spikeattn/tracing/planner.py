@@ -1,4 +1,4 @@
-"""Build a plan from the traces of a smaller and a larger batch: every tensor, synapse and product, and its taps."""
+"""Build a plan from a trace: every tensor, synapse and product, and where each is counted."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from torch import nn
 
 from spikeattn.recording import entries
 from spikeattn.recording.ledger import Ledger
-from spikeattn.tracing.axes import Axes, AxisReader
 from spikeattn.tracing.events import INPUT, NEURON, Event
 from spikeattn.tracing.fanout import fan_out_map
-from spikeattn.tracing.origins import View
+from spikeattn.tracing.layout import Axes, LayoutReader
 from spikeattn.tracing.steps import Line, lines_of, main_view, time_steps_of
 from spikeattn.tracing.taps import Fan, Pairs, Plan, Tap
 from spikeattn.tracing.tensors import Tensors, unique
@@ -23,20 +22,18 @@ from spikeattn.tracing.trace import Trace
 
 
 class Planner:
-    """Builds a Plan from two traces; see `examine.plan` for the arguments. `kept` names state that survives a reset."""
+    """Builds a Plan from a trace; see `examine.plan` for the arguments. `kept` names state that survives a reset."""
 
     def __init__(
-        self, neurons: Mapping[str, nn.Module], one: Trace, two: Trace, names: Mapping[str, Any],
-        time_steps: int | None, layout: str, kept: str = "",
+        self, neurons: Mapping[str, nn.Module], trace: Trace, names: Mapping[str, Any], kept: str = "",
+        events: str | None = None,
     ) -> None:  # fmt: skip
-        self.neurons, self.one, self.two, self.names, self.kept = neurons, one, two, names, kept
-        self.sizes = (one.batch, two.batch)
-        pairs = list(zip(one.events, two.events, strict=True))
-        self.T, multi = time_steps_of(neurons, pairs, self.sizes, layout, time_steps)
-        self.reader = AxisReader(self.sizes, self.T, layout)
-        self.reader.learn((a.module, *views) for a, b in pairs for views in zip(a.views, b.views, strict=True))
-        self.lines = lines_of(pairs, self.reader, multi, one.calls)
-        self.tensors = Tensors(neurons, self.reader, names)
+        self.neurons, self.trace, self.names, self.kept = neurons, trace, names, kept
+        self.B = trace.batch
+        self.T = time_steps_of(neurons, trace.calls, trace.labeller)
+        self.reader = LayoutReader(trace.labeller.time, self.T, self.B)
+        self.lines = lines_of(trace.events, self.reader)
+        self.tensors = Tensors(neurons, self.reader, names, trace.labeller.repeats, events)
         self.synapses: dict[str, entries.Synapse] = {}
         self.products: dict[str, entries.Product] = {}
         self.uncounted: dict[tuple[str, str], entries.Uncounted] = {}
@@ -48,7 +45,7 @@ class Planner:
         for line in self.lines:
             a = line.first
             if a.what == INPUT:
-                self.tensors.input(line, self.lines)
+                self.tensors.input(line)
             elif a.what == NEURON:
                 self.tensors.neuron(line, self.kept)
             elif a.what in ("conv", "linear"):
@@ -61,7 +58,7 @@ class Planner:
         return self._plan()
 
     def _plan(self) -> Plan:
-        tensors = self.tensors
+        tensors, calls = self.tensors, self.trace.calls
         taps = (*tensors.taps.values(), *self.fans)
         watched = (*taps, *self.pairs)
         output_axes, logits_from = self._logits()
@@ -78,9 +75,9 @@ class Planner:
             neurons=self.neurons,
             taps=taps,
             pairs=tuple(self.pairs),
-            calls={entry.module: self.one.calls[entry.module] for entry in watched if entry.module},
+            calls={entry.module: calls[entry.module] for entry in watched if entry.module},
             ordinals={
-                (entry.module, call, entry.op): self.one.ordinals[entry.module, call][entry.op]
+                (entry.module, call, entry.op): self.trace.ordinals[entry.module, call][entry.op]
                 for entry in watched
                 if entry.op
                 for call, _ in entry.at
@@ -88,47 +85,81 @@ class Planner:
             input_axes=tensors.taps["input"].axes,
             output_axes=output_axes,
             logits_from=logits_from,
+            one_image=self.B == 1,
         )
 
     def _warnings(self) -> tuple[str, ...]:
-        idle = [name for name in self.neurons if not self.one.calls[name]]
-        if not idle:
-            return ()
-        return (f"idle: {len(idle)} neurons are never called in the forward pass, the first is {idle[0]}",)
+        found, labeller = [], self.trace.labeller
+        idle = [name for name in self.neurons if not self.trace.calls.get(name)]
+        if idle:
+            found.append(f"idle: {len(idle)} neurons are never called in the forward pass, the first is {idle[0]}")
+        if self.T == 1 and labeller.given is None and labeller.T is None:
+            found.append(
+                "time: T = 1, since no neuron runs along an axis of time or is called more than once; if the network "
+                "works on more time steps, say time_steps="
+            )
+        if labeller.guessed:
+            names = ", ".join(dict.fromkeys(labeller.guessed))
+            found.append(
+                f"labels: which images the results of {names} belong to was found by changing one image and looking "
+                "what moves, since no rule knows these operations"
+            )
+        if labeller.hidden:
+            where, why = next(iter(labeller.hidden.items()))
+            found.append(f"hidden: {where} reads a number out of data of several images ({why}); what becomes of it is "
+                         "not followed")  # fmt: skip
+        return tuple(found)
 
     def _leave_out(self, event: Event, reason: str) -> None:
         self.uncounted.setdefault((event.site(), event.op), entries.Uncounted(event.site(), event.op, reason))
 
     # ---------------------------------------------------------------- synapses
-    def _steps(self, line: Line) -> tuple[bool, int] | None:
-        """Whether a line runs at every time step, and how many steps one event covers; None: images mix in it."""
-        a, b = line.pairs[0]
-        axes = self.tensors.read(main_view(a), main_view(b), line)
-        if axes is None and a.what != "mask":
-            axes = self.tensors.read(a.out_view, b.out_view, line)
-        if axes is None or a.macs * self.sizes[1] != b.macs * self.sizes[0]:
+    def _joins(self, line: Line) -> bool:
+        """Whether an operation joins time steps: it runs once per image."""
+        a = line.first
+        if line.by_call or self.T == 1 or a.what == "token_sum":
+            return False
+        found = [self.tensors.read(view) for view in (a.out_view, *a.views)]
+        return any(axes is not None and axes.joined for axes in found) or (
+            found[0] is not None and not found[0].timed and any(axes is not None and axes.timed for axes in found[1:])
+        )
+
+    def _steps(self, line: Line, joined: bool) -> tuple[bool, int, int | None] | None:
+        """Whether a line runs at every time step, how many steps one event covers, and at how many it runs (None: all).
+
+        None where the images of its operand cannot be told apart.
+        """
+        a = line.first
+        axes = self.tensors.read(main_view(a)) or (None if a.what == "mask" else self.tensors.read(a.out_view))
+        if axes is None or a.macs % self.B:
             return None
-        return line.by_call or axes.timed or self.T == 1, self.T if axes.timed else 1
+        if line.by_call:
+            return True, 1, None if len(line.steps) == self.T else len(line.steps)
+        if axes.timed and not joined:
+            covered = len(set(axes.steps))
+            return True, covered, None if covered == self.T else covered
+        return self.T == 1, 1, None
 
     def _synapse(self, line: Line) -> None:
-        a, b = line.pairs[0]
-        steps = self._steps(line)
-        tensor = self.tensors.operand(line, 0) if steps is not None else None
+        a, joined = line.first, self._joins(line)
+        steps = self._steps(line, joined)
+        tensor = self.tensors.operand(line, 0, joined) if steps is not None else None
         if steps is None or tensor is None:
-            self._leave_out(a, self.tensors.unreadable(a.views[0], b.views[0]))
+            self._leave_out(a, self.reader.unreadable(a.views[0].shape, a.views[0].label))
             return
-        every_step, covered = steps
+        every_step, covered, runs = steps
         name = unique(a.site(), self.synapses)
-        out_axes = self.tensors.read(a.out_view, b.out_view, line)
+        out_axes = self.tensors.read(a.out_view)
         known = self.names.get(name)
         self.synapses[name] = entries.Synapse(
             name=name,
             op="linear" if a.geometry is None else a.geometry.op,
             input=tensor.name,
-            dense_macs=a.macs // self.sizes[0] // covered,
+            dense_macs=a.macs // self.B // covered,
             fan_out=a.fan_out if a.geometry is None else self._fan_out(line, name, tensor),
-            output_elements=prod(out_axes.of_image(a.out_view.shape, self.T, self.sizes[0])) if out_axes else 0,
+            output_elements=prod(out_axes.of_image(a.out_view.shape, self.B)) if out_axes else 0,
             every_step=every_step,
+            runs=runs,
             weights=a.weights,
             biases=a.biases,
             **_shape_of_weights(a),
@@ -141,63 +172,68 @@ class Planner:
         weights = fan_out_map(a.geometry, a.views[0].shape[2:])
         if bool((weights == weights.flatten()[0]).all()):
             return int(weights.flatten()[0])
-        if tensor.kind == "real":
+        if tensor.number:
             return None  # every position is a multiply-accumulate
-        tap, one, two = self.tensors.here(line, 0)
-        own, axes = self.tensors.taps[tensor.name], self.tensors.read(one, two, line)
+        tap, view = self.tensors.here(line, 0)
+        own, axes = self.tensors.taps[tensor.name], self.tensors.read(view)
+        axes = axes.untimed if tensor.joined else axes
         tap = replace(tap, name=tensor.name, axes=axes, binary=own.binary, unit=own.unit)
         self.fans.append(replace(tap, fans=(Fan(name, weights),), tensor=False))
         return None
 
     # ---------------------------------------------------------------- products
     def _product(self, line: Line) -> None:
-        a, b = line.pairs[0]
-        steps = self._steps(line)
-        operands = [self.tensors.operand(line, i) for i in range(len(a.origins))] if steps is not None else [None]
-        axes = [self.tensors.read(one, two, line) for one, two in zip(a.views, b.views, strict=True)]
+        a, joined = line.first, self._joins(line)
+        steps = self._steps(line, joined)
+        operands = [self.tensors.operand(line, i, joined) for i in range(len(a.origins))] if steps else [None]
+        axes = [self.tensors.read(view) for view in a.views]
         if steps is None or None in operands or (a.what == "matmul" and None in axes):
-            self._leave_out(a, "the axes of its operands cannot be read, or it mixes the images of a batch")
+            unread = next((v for v, found in zip(a.views, axes, strict=True) if found is None), a.out_view)
+            self._leave_out(a, self.reader.unreadable(unread.shape, unread.label))
             return
-        every_step, covered = steps
+        every_step, covered, runs = steps
         name = unique(a.out.name if a.what == "mask" and a.out.name else a.site(), self.products)
         elements = operands[0].elements
         if a.what == "matmul":
-            elements = a.macs // self.sizes[0] // covered
-            self._pairs(line, name, operands, axes)
+            elements = a.macs // self.B // covered
+            self._pairs(line, name, operands, [found.untimed for found in axes] if joined else axes)
         elif a.what == "mask":
-            elements = prod(a.out_view.shape) // self.sizes[0] // covered
+            elements = prod(a.out_view.shape) // self.B // covered
             self.tensors.mask(line)
         known = self.names.get(name) or self.names.get(operands[0].name)
         part = {"part": "SDSA" if known.part in ("SDSA", "QKV") else known.part, "block": known.block} if known else {}
         self.products[name] = entries.Product(
-            name, a.what, tuple(o.name for o in operands), elements, a.what, every_step=every_step, **part
+            name, a.what, tuple(o.name for o in operands), elements, a.what, every_step=every_step, runs=runs, **part
         )
 
     def _pairs(self, line: Line, name: str, operands: Sequence[entries.Tensor], axes: Sequence[Axes]) -> None:
         """Count the pairs of spikes that meet in a matrix product; also by value unless an operand can only be 0/1."""
-        if any(o.kind == "real" for o in operands):
+        if any(o.number for o in operands):
             return
-        at = tuple((event.call, event.ordinal) for event, _ in line.pairs)
+        at = tuple((event.call, event.ordinal) for event in line.events)
         by_value = not any(self.tensors.taps[o.name].binary for o in operands)
         a, units = line.first, (operands[0].unit, operands[1].unit)
+        both = (axes[0], axes[1])
         self.pairs.append(
-            Pairs(name, a.module, at, line.by_call, a.op, a.positions, (axes[0], axes[1]), units, by_value)
+            Pairs(name, a.module, at, line.by_call, a.op, a.positions, both, units, by_value, steps=line.steps)
         )
 
     # ---------------------------------------------------------------- predictions
     def _logits(self) -> tuple[Axes | None, str | None]:
         """Axes of the model's output, and the layer whose output per step has the model's output as mean or sum."""
-        if not self.one.outputs:
+        if not self.trace.outputs:
             return None, None
-        one, two = self.one.outputs[0], self.two.outputs[0]
-        axes = self.reader.read(View(tuple(one.shape)), View(tuple(two.shape)))
-        if self.T == 1 or axes != Axes("B") or two.dim() != 2:
+        output = self.trace.outputs[0]
+        axes = self.tensors.read(self.trace.output_views[0])
+        if axes is not None and not axes.timed:
+            axes = replace(axes, step=None, joined=False)
+        if self.T == 1 or axes != Axes() or output.dim() != 2:
             return axes, None
-        for path, calls in reversed(self.two.layers.items()):
+        for path, calls in reversed(self.trace.layers.items()):
             steps = calls[0] if len(calls) == 1 else torch.stack(calls) if len({c.shape for c in calls}) == 1 else None
-            if steps is None or steps.shape != (self.T, *two.shape):
+            if steps is None or steps.shape != (self.T, *output.shape):
                 continue
-            if any(torch.allclose(way(0), two, rtol=1e-4, atol=1e-5) for way in (steps.mean, steps.sum)):
+            if any(torch.allclose(way(0), output, rtol=1e-4, atol=1e-5) for way in (steps.mean, steps.sum)):
                 return axes, path
         return axes, None
 

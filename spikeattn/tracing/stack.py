@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from spikeattn.tracing.origins import tensors_in
+from spikeattn.tracing.values import tensors_in
 
 
 @dataclass

@@ -1,7 +1,7 @@
-"""Time steps of a model: how many there are, and which operations of a forward pass are the same one, step by step.
+"""Which operations of a forward pass are the same one, time step by time step.
 
 A multi-step network handles all time steps in one call of a layer. A single-step network calls its layers once per
-step, in a loop of its own; there an operation is a line of events, one per step.
+step, in a loop of its own; there an operation is a line of events, one per step at which it runs.
 """
 
 from __future__ import annotations
@@ -9,17 +9,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
 from spikeattn.errors import SpikeattnError
-from spikeattn.tracing import neurons as nodes
-from spikeattn.tracing.axes import AxisReader
 from spikeattn.tracing.events import NEURON, Event
+from spikeattn.tracing.labeller import Labeller, steps_of_calls
+from spikeattn.tracing.layout import Axes, LayoutReader
 from spikeattn.tracing.origins import View
-
-Pair = tuple[Event, Event]  # the same event for the smaller and the larger batch
 
 
 @dataclass(frozen=True)
@@ -27,160 +24,118 @@ class Line:
     """One operation.
 
     Attributes:
-        pairs: its events: one per time step if `by_call`, else a single one.
-        by_call: the time steps are calls, in order.
+        events: one per time step at which it runs if `by_call`, else a single one.
+        by_call: the calls belong to a step each.
+        steps: of these, in order.
     """
 
-    pairs: tuple[Pair, ...]
+    events: tuple[Event, ...]
     by_call: bool
+    steps: tuple[int, ...] = ()
 
     @property
     def first(self) -> Event:
-        """The event of the first time step, in the smaller batch."""
-        return self.pairs[0][0]
+        """The event of the first time step."""
+        return self.events[0]
 
 
 def main_view(event: Event) -> View:
-    """The tensor whose axes say whether an operation covers all time steps: what it reads, of a mask what it gives.
+    """The tensor whose axes say whether an operation covers all time steps: what it reads, of a product what it gives.
 
     What a module is given tells more than what it makes of it: [T, B, ...] rather than [T*B, ...].
     """
-    return event.out_view if event.what == "mask" else event.argument or event.views[0]
+    if event.what in ("mask", "matmul"):
+        return event.out_view
+    return event.argument or event.views[0]
 
 
-def time_steps_of(
-    neurons: Mapping[str, nn.Module], pairs: Sequence[Pair], sizes: tuple[int, int], layout: str, given: int | None
-) -> tuple[int, frozenset[str]]:
-    """T, and the paths of the neurons that handle all time steps in one call.
+def time_steps_of(neurons: Mapping[str, nn.Module], calls: Mapping[str, int], labeller: Labeller) -> int:
+    """T: as the user says it, else the axis that neurons run along, else how often they are called.
 
     Raises:
-        SpikeattnError: no neuron was called; neurons that see different numbers of steps, or another one than given.
+        SpikeattnError: no neuron was called, or one as often as no whole number of times per step.
     """
-    calls: dict[str, list[Pair]] = defaultdict(list)
-    for pair in pairs:
-        if pair[0].what == NEURON:
-            calls[pair[0].module].append(pair)
-    if not calls:
+    called = {name: calls[name] for name in neurons if calls.get(name)}
+    if not called:
         raise SpikeattnError(
             f"none of the {len(neurons)} neurons is called in the forward pass, the first is {next(iter(neurons))}: "
             "call them as modules, self.lif(x), not through their forward methods"
         )
-    axis = 0 if layout == "TB" else 1
-    multi = frozenset(name for name, found in calls.items() if _over_time(neurons[name], found[0], axis, given))
-    seen = {name: _axis_length(name, found, axis, sizes, layout) for name, found in calls.items() if name in multi}
-    if given is not None and (not isinstance(given, int) or given < 1):
-        raise SpikeattnError(f"time_steps is {given!r}; give a whole number of at least 1, or leave it out")
-    T = given or min(seen.values() or [len(found) for found in calls.values()])
-    for name, found in calls.items():
-        if name in multi:
-            if seen[name] != T:
-                raise SpikeattnError(
-                    f"neuron {name} sees {seen[name]} time steps where {T} are expected; all neurons must share one T; "
-                    "check layout= and time_steps="
-                )
-        elif len(found) % T and not _merged(neurons[name], found[0][0], sizes, T):
+    T = labeller.given or labeller.T or steps_of_calls(list(called.values()))
+    for name in called if labeller.T is None else ():
+        if called[name] > T and called[name] % T:
             raise SpikeattnError(
-                f"neuron {name} sees {len(found)} time steps where {T} are expected; single-step neurons must be "
+                f"neuron {name} sees {called[name]} time steps where {T} are expected; single-step neurons must be "
                 "called a whole number of times per step, say time_steps="
             )
-    return T, multi
+    return T
 
 
-def lines_of(
-    pairs: Sequence[Pair], reader: AxisReader, multi: frozenset[str], calls: Mapping[str, int]
-) -> list[Line]:
-    """The operations of a forward pass, in the order of their first events.
-
-    Raises:
-        SpikeattnError: a layer of a single-step network is called several times, but not a multiple of T.
-    """
+def lines_of(events: Sequence[Event], reader: LayoutReader) -> list[Line]:
+    """The operations of a forward pass, in the order of their first events."""
     groups: dict[Hashable, list[int]] = defaultdict(list)
+    steps: dict[int, int] = {}
     lines: list[tuple[int, Line]] = []
-    for index, (a, b) in enumerate(pairs):
-        axes = reader.read(main_view(a), main_view(b), module=a.module) if multi and a.what != "unknown" else None
-        if a.module in multi or (axes is not None and axes.timed):
-            lines.append((index, Line(((a, b),), False)))
+    for index, event in enumerate(events):
+        step = step_of(event, reader) if event.what != "unknown" and reader.time_steps > 1 else None
+        if step is None:
+            lines.append((index, Line((event,), False)))
         else:
-            groups[a.what, a.module, a.op, a.weight_name].append(index)
+            steps[index] = step
+            groups[event.what, event.module, event.op, event.weight_name].append(index)
     for indices in groups.values():
-        for members, by_call in _by_step(indices, pairs, reader.time_steps, _REFINEMENTS):
-            a = pairs[members[0]][0]
-            if not by_call and not multi:
-                _check_calls(a, calls[a.module], reader.time_steps)
-            lines.append((members[0], Line(tuple(pairs[i] for i in members), by_call)))
+        for members in _by_step(indices, events, steps, _REFINEMENTS):
+            line = Line(tuple(events[i] for i in members), len(members) > 1, tuple(steps[i] for i in members))
+            lines.append((members[0], line if line.by_call else Line(line.events, False)))
     return [line for _, line in sorted(lines, key=lambda entry: entry[0])]
 
 
+def step_of(event: Event, reader: LayoutReader) -> int | None:
+    """The one time step that an event belongs to: of the neuron that waits for it, else of what it computes with.
+
+    None where it covers several, or none in particular.
+    """
+    view = event.out_view if event.what == NEURON else main_view(event)
+    found: list[Axes | None] = [reader.read(v.shape, v.label) for v in (view, event.out_view, *event.views)]
+    if any(axes is not None and (axes.timed or axes.joined) for axes in found):
+        return None
+    if event.what != NEURON and event.out.needed is not None:
+        return event.out.needed
+    steps = [axes.step for axes in found if axes is not None and axes.step is not None]
+    return max(steps) if steps else None
+
+
 def _by_step(
-    indices: Sequence[int], pairs: Sequence[Pair], T: int, refinements: Sequence[Callable[[Pair], Hashable]]
-) -> list[tuple[list[int], bool]]:
-    """Events of one group as lines of T alike events each; told apart further where that does not come out."""
-    slots, odd = divmod(len(indices), T)
-    if not odd:
-        for lines in ([indices[s::slots] for s in range(slots)], [indices[s * T : s * T + T] for s in range(slots)]):
-            if all(_alike([pairs[i] for i in line]) for line in lines):
-                return [(list(line), True) for line in lines]
-    if not refinements:
-        return [([i], False) for i in indices]
+    indices: Sequence[int], events: Sequence[Event], steps: Mapping[int, int],
+    refinements: Sequence[Callable[[Event], Hashable]],
+) -> list[list[int]]:  # fmt: skip
+    """Events of one group as lines with at most one event per step; told apart further where they differ."""
+    by_step: dict[int, list[int]] = defaultdict(list)
+    for i in indices:
+        by_step[steps[i]].append(i)
+    width = max(len(found) for found in by_step.values())
+    lines = [[found[slot] for _, found in sorted(by_step.items()) if slot < len(found)] for slot in range(width)]
+    even = len({len(found) for found in by_step.values()}) == 1
+    if not refinements or (even and all(_alike([events[i] for i in line]) for line in lines)):
+        return lines
     finer: dict[Hashable, list[int]] = defaultdict(list)
     for i in indices:
-        finer[refinements[0](pairs[i])].append(i)
-    return [found for part in finer.values() for found in _by_step(part, pairs, T, refinements[1:])]
+        finer[refinements[0](events[i])].append(i)
+    return [found for part in finer.values() for found in _by_step(part, events, steps, refinements[1:])]
 
 
-def _shapes(pair: Pair) -> Hashable:
-    return tuple(view.shape for event in pair for view in (*event.views, event.out_view))
+def _shapes(event: Event) -> Hashable:
+    return tuple(view.shape for view in (*event.views, event.out_view))
 
 
-def _makers(pair: Pair) -> Hashable:
-    return tuple(origin.maker_name for origin in pair[0].origins)
+def _makers(event: Event) -> Hashable:
+    return tuple(origin.maker_name for origin in event.origins)
 
 
 _REFINEMENTS = (_shapes, _makers)
 
 
-def _alike(line: Sequence[Pair]) -> bool:
+def _alike(line: Sequence[Event]) -> bool:
     """Whether events can be the steps of one operation; at the first step a recurrent one receives other zeros."""
-    alike = len({_shapes(pair) for pair in line}) == 1
-    return alike and (line[0][0].what == NEURON or len({_makers(pair) for pair in line[1:]}) <= 1)
-
-
-def _check_calls(event: Event, calls: int, T: int) -> None:
-    if event.what in ("conv", "linear", "matmul", "mask", "token_sum") and calls > 1 and calls % T:
-        raise SpikeattnError(
-            f"module {event.module or 'itself, the whole model,'} is called {calls} times in one forward pass of {T} "
-            "time steps, which is no whole number of times per step; say time_steps= if T is another number"
-        )
-
-
-def _over_time(neuron: nn.Module, pair: Pair, axis: int, given: int | None) -> bool:
-    """Whether a neuron runs along an axis: it says so, or its state lacks the axis, or the axis can be that of time."""
-    one, two = pair[0].out_view.shape, pair[1].out_view.shape
-    if len(one) <= axis:
-        return False
-    lacks = any((*one[:axis], *one[axis + 1 :]) == state for state in pair[0].state)
-    return nodes.is_multi_step(neuron, lacks or one[axis] == two[axis] == (given or one[axis]))
-
-
-def _axis_length(name: str, found: Sequence[Pair], axis: int, sizes: tuple[int, int], layout: str) -> int:
-    for a, b in found:
-        one, two = a.out_view.shape, b.out_view.shape
-        if one[axis] != two[axis]:
-            raise SpikeattnError(
-                f"axis {axis} of neuron {name} grows with the batch, so it is no time axis: {one} and {two} for "
-                f"{sizes[0]} and {sizes[1]} images. A neuron that runs over images hands its state from one image to "
-                f"the next; if the model keeps its tensors the other way round, try layout="
-                f"{'BT' if layout == 'TB' else 'TB'!r}, else the module that calls it must give it [T, B, ...]"
-            )
-    lengths = sorted({a.out_view.shape[axis] for a, _ in found})
-    if len(lengths) > 1:
-        raise SpikeattnError(
-            f"neuron {name} is called with {' and with '.join(map(str, lengths))} time steps in one forward pass; all "
-            "neurons must share one T"
-        )
-    return lengths[0]
-
-
-def _merged(neuron: Any, event: Event, sizes: tuple[int, int], T: int) -> bool:
-    """Whether a neuron without state or step mode takes all time steps at once, [T*B, ...]."""
-    return getattr(neuron, "step_mode", None) is None and event.out_view.shape[0] % (T * sizes[0]) == 0
+    alike = len({_shapes(event) for event in line}) == 1
+    return alike and (line[0].what == NEURON or len({_makers(event) for event in line[1:]}) <= 1)

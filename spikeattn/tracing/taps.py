@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from spikeattn.recording.ledger import Ledger
-from spikeattn.tracing.axes import Axes
+from spikeattn.tracing.layout import Axes
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Tap:
     Attributes:
         where: "output" or "argument" of a module, or "operation" (operand number `operand`, -1 for the result).
         at: the calls of the module, with the position of the operation among those of its name in the call.
-        by_call: the entries of `at` are the time steps, in order; else the tensor holds all steps, or none.
+        by_call: the entries of `at` belong to a time step each, those of `steps`; else the tensor holds all, or none.
+        index: which of the tensors that a module returns.
         binary: 0/1 by construction; checked in every batch.
         unit: what its values are whole multiples of.
         fans: fan-out-weighted counts to take from this tensor.
@@ -45,6 +46,12 @@ class Tap:
     tensor: bool = True
     op: str = ""
     operand: int = -1
+    steps: tuple[int, ...] = ()
+    index: int = 0
+
+    def step(self, place: int) -> int | None:
+        """The time step of an entry of `at`, or None."""
+        return self.steps[place] if self.by_call else None
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,11 @@ class Pairs:
     axes: tuple[Axes, Axes]
     units: tuple[float, float]
     by_value: bool
+    steps: tuple[int, ...] = ()
+
+    def step(self, place: int) -> int | None:
+        """The time step of an entry of `at`, or None."""
+        return self.steps[place] if self.by_call else None
 
 
 @dataclass(frozen=True)
@@ -76,6 +88,7 @@ class Plan:
         calls: calls of each watched module per forward pass.
         ordinals: runs of each watched operation, by (module, call, operation).
         logits_from: the module whose outputs per step have the model's output as their mean or sum.
+        one_image: the network mixes the images of a batch, so that it is profiled image by image.
     """
 
     ledger: Ledger
@@ -87,3 +100,4 @@ class Plan:
     input_axes: Axes
     output_axes: Axes | None
     logits_from: str | None
+    one_image: bool = False

@@ -14,10 +14,10 @@ from spikeattn.errors import SpikeattnError
 from spikeattn.recording import entries
 from spikeattn.recording.counting import kind_of
 from spikeattn.tracing import neurons as nodes
-from spikeattn.tracing.axes import Axes, AxisReader
 from spikeattn.tracing.events import NEURON, Event
+from spikeattn.tracing.layout import Axes, LayoutReader
 from spikeattn.tracing.origins import Origin, View
-from spikeattn.tracing.steps import Line, main_view
+from spikeattn.tracing.steps import Line
 from spikeattn.tracing.taps import Tap
 
 
@@ -37,157 +37,153 @@ class Tensors:
         taps: where each is counted, by name.
     """
 
-    def __init__(self, neurons: Mapping[str, nn.Module], reader: AxisReader, names: Mapping[str, Any]) -> None:
+    def __init__(
+        self, neurons: Mapping[str, nn.Module], reader: LayoutReader, names: Mapping[str, Any], repeats: bool,
+        events: str | None,
+    ) -> None:  # fmt: skip
         self.entries: dict[str, entries.Tensor] = {}
         self.taps: dict[str, Tap] = {}
         self._neurons, self._reader, self._names = neurons, reader, names
-        self._T, self._sizes = reader.time_steps, reader.sizes
+        self._repeats, self._events = repeats, events
+        self._T, self._batch = reader.time_steps, reader.batch
         self._places: dict[int, _Place] = {}
 
-    def read(self, one: View, two: View, line: Line) -> Axes | None:
-        """The axes of a tensor of this line; None where they cannot be told."""
-        return self._reader.read(one, two, not line.by_call, line.first.module)
-
-    def unreadable(self, one: View, two: View) -> str:
-        """Why a tensor is not counted."""
-        small, large = self._sizes
-        return f"the axes of {one.shape} and {two.shape} (for {small} and {large} images) cannot be read"
+    def read(self, view: View) -> Axes | None:
+        """The axes of a tensor; None where they cannot be told."""
+        return self._reader.read(view.shape, view.label)
 
     # ---------------------------------------------------------------- entries
-    def input(self, line: Line, lines: Sequence[Line]) -> None:
-        """Enter the model's input; frames that the model turns itself, or takes one by one, are [B, T, ...]."""
-        a, b = line.pairs[0]
-        shape, axes, frames = a.views[0].shape, self.read(a.views[0], b.views[0], line), False
+    def input(self, line: Line) -> None:
+        """Enter the model's input; frames that the network takes one by one are no still image."""
+        a = line.first
+        axes = self.read(a.views[0])
         if axes is None:
             raise SpikeattnError(
-                f"the model's input has shape {shape} for {self._sizes[0]} images and {b.views[0].shape} for "
-                f"{self._sizes[1]}; expected one axis that holds the images"
+                f"the model's input has shape {a.views[0].shape} for {self._batch} images: "
+                f"{self._reader.unreadable(a.views[0].shape, a.views[0].label)}; forward= must make it of the images "
+                "that it is given, by operations of torch"
             )
-        whole = axes.lead == 1 and axes.at == 0 and not line.by_call and len(shape) > 1 and axes.order != "BX"
-        if not line.by_call and axes.order == "B":
-            frames = any(self._takes_frames(other, prod(shape)) for other in lines)
-        if whole and shape[1] == self._T and (frames or len(shape) >= 5):
-            axes = Axes("BT", lead=2)
-        tap = Tap("", "argument", "", tuple((e.call, 0) for e, _ in line.pairs), axes, line.by_call)
-        tensor = self._add(line, 0, unique("input", self.entries), tap, shape, axes)
-        if frames and not axes.timed:  # frames that share an axis with something else: no still image
-            self.entries[tensor.name] = replace(tensor, static=False)
-
-    def _takes_frames(self, line: Line, elements: int) -> bool:
-        """Whether a layer receives the input step by step: all of it over a time axis, or a T-th of it per call."""
-        a, b = line.pairs[0]
-        if a.what not in ("conv", "linear") or not a.origins[0].of_input or self._T == 1:
-            return False
-        axes, received = self.read(a.views[0], b.views[0], line), prod(a.views[0].shape)
-        timed = axes is not None and axes.timed
-        return (timed and received == elements) or (line.by_call and received * self._T == elements)
+        tap = Tap("", "argument", "", tuple((e.call, 0) for e in line.events), axes, line.by_call, steps=line.steps)
+        self._add(line, 0, unique("input", self.entries), tap, a.views[0].shape, axes)
 
     def neuron(self, line: Line, kept: str) -> None:
         """Enter the spikes of a neuron; `kept` names state that survives a reset."""
         if self.operand(line, 0) is None:
-            (a, b), state = line.pairs[0], f"; its state, {kept}, survives the reset" if kept else ""
+            a, state = line.first, f"; its state, {kept}, survives the reset" if kept else ""
             raise SpikeattnError(
-                f"neuron {a.module} gives {a.out_view.shape} for {self._sizes[0]} images and {b.out_view.shape} for "
-                f"{self._sizes[1]}, so no axis holds the images{state}"
+                f"neuron {a.module} gives {a.out_view.shape} for {self._batch} images, and "
+                f"{self._reader.unreadable(a.out_view.shape, a.out_view.label)}, so its spikes cannot be counted per "
+                f"image{state}"
             )
 
-    def operand(self, line: Line, index: int) -> entries.Tensor | None:
-        """The entry of what an operation receives, made on first sight; None where its axes cannot be read."""
-        known = self._known(line, index)
+    def operand(self, line: Line, index: int, joined: bool = False) -> entries.Tensor | None:
+        """The entry of what an operation receives, made on first sight; None where its axes cannot be read.
+
+        Args:
+            joined: the operation joins time steps, so what it receives is counted per image.
+        """
+        known = self._known(line, index, joined)
         if known is not None:
             return known
         a = line.first
-        tap, one, two = self._whole(line, index) or self.here(line, index)
-        axes = self.read(one, two, line)
+        tap, view = self._whole(line, index, joined) or self.here(line, index)
+        axes = self.read(view)
         if axes is None:
             return None
+        if (joined and self._T > 1) or (not line.by_call and axes.step is not None and self._T > 1):
+            axes = axes.untimed
         base = a.origins[index].name if tap.where == "output" else a.origins[index].site
         if tap.where == "argument" or (tap.where == "operation" and tap.operand >= 0):
             base = f"{a.site()}:{'ab'[index] if len(a.origins) > 1 else 'in'}"
-        return self._add(line, index, unique(base, self.entries), replace(tap, axes=axes), one.shape, axes)
+        return self._add(line, index, unique(base, self.entries), replace(tap, axes=axes), view.shape, axes)
 
     def mask(self, line: Line) -> None:
         """Enter a mask of spikes that a module hands out, also where nothing but a sum or a pool reads it."""
-        outs = [event.out for pair in line.pairs for event in pair]
-        first, second = outs[0], outs[1]
+        outs = [event.out for event in line.events]
+        first = outs[0]
         if first.name is None or any(o.name != first.name for o in outs) or id(first) in self._places:
             return
-        axes = self.read(first.view, second.view, line)
+        axes = self.read(first.view)
         if axes is None:
             return
-        for out, event in zip(outs, [event for pair in line.pairs for event in pair], strict=True):
+        for out, event in zip(outs, line.events, strict=True):
             out.flags = torch.stack([o.flags for o in event.origins]).any(0) if out.flags is None else out.flags
-        tap = Tap("", "output", first.name, tuple((o.call, 0) for o in outs[::2]), axes, line.by_call)
-        shape = axes.of_image(first.view.shape, self._T, self._sizes[0])
-        self._enter(unique(first.name, self.entries), tap, outs, shape, False)
+        at = tuple((o.call, 0) for o in outs)
+        tap = Tap("", "output", first.name, at, axes, line.by_call, steps=line.steps)
+        self._enter(unique(first.name, self.entries), tap, outs, axes.of_image(first.view.shape, self._batch), False)
 
     # ---------------------------------------------------------------- where a tensor is counted
-    def _known(self, line: Line, index: int) -> entries.Tensor | None:
-        """The counted tensor that an operation receives, whole and at its own time step at every step; or None."""
-        places = [self._places.get(id(a.origins[index])) for a, _ in line.pairs]
+    def _known(self, line: Line, index: int, joined: bool) -> entries.Tensor | None:
+        """The counted tensor that an operation receives, whole and at its own time steps; or None."""
+        places = [self._places.get(id(event.origins[index])) for event in line.events]
         if any(place is None or place.name != places[0].name for place in places):
             return None
-        tap = self.taps[places[0].name]
-        a, b = line.pairs[0]
+        tap, a = self.taps[places[0].name], line.first
+        if joined and self._T > 1:
+            whole = _all_of(a, index) and tap.axes.joined and not line.by_call
+            return self.entries[tap.name] if whole else None
         if not (tap.axes.timed or tap.by_call):  # one tensor for all time steps, or repeated for them
-            own = self.read(a.views[index], b.views[index], line)
-            times = self._T if own is not None and own.timed else 1
-            alike = len({id(event.origins[index]) for event, _ in line.pairs}) == 1
-            alike &= all(_all_of(event, index, times) for pair in line.pairs for event in pair)
-        elif any(not _all_of(event, index) for pair in line.pairs for event in pair):
+            own = self.read(a.views[index])
+            times = len(own.steps) if own is not None and own.timed else 1
+            alike = len({id(event.origins[index]) for event in line.events}) == 1
+            alike &= all(_all_of(event, index, times) for event in line.events)
+        elif any(not _all_of(event, index) for event in line.events):
             return None
         elif self._T == 1:
             alike = True
         elif line.by_call:
-            alike = tap.by_call and [place.step for place in places] == list(range(self._T))
+            alike = tap.by_call and tuple(place.step for place in places) == line.steps == tap.steps
         else:
-            here = self.read(main_view(a), main_view(b), line)
-            alike = tap.axes.timed and here is not None and here.timed
+            here = self.read(a.views[index])
+            alike = here is not None and here.timed and sorted(set(here.steps)) == sorted(set(tap.axes.steps))
         return self.entries[tap.name] if alike else None
 
-    def _whole(self, line: Line, index: int) -> tuple[Tap, View, View] | None:
+    def _whole(self, line: Line, index: int, joined: bool) -> tuple[Tap, View] | None:
         """A tap at the module or operation that made the operand, if the operand is all of that; else None."""
-        a, b = line.pairs[0]
-        origins = [event.origins[index] for event, _ in line.pairs]
+        a = line.first
+        origins = [event.origins[index] for event in line.events]
         if a.what == NEURON:
-            at = tuple((event.call, 0) for event, _ in line.pairs)
-            return Tap("", "output", a.module, at, Axes("B"), line.by_call), a.out_view, b.out_view
-        whole = all(_all_of(event, index) for event, _ in line.pairs)
+            at = tuple((event.call, 0) for event in line.events)
+            tap = Tap("", "output", a.module, at, Axes(), line.by_call, steps=line.steps, index=a.positions[0])
+            return tap, a.out_view
+        whole = all(_all_of(event, index) for event in line.events)
         if not whole or origins[0].maker == NEURON or len({id(o) for o in origins}) < len(origins):
             return None
-        one, two = origins[0].view, b.origins[index].view
-        here, made = self.read(a.views[index], b.views[index], line), self.read(one, two, line)
-        if here is None or made is None or (here.timed != made.timed and self._T > 1):
+        view = origins[0].view
+        here, made = self.read(a.views[index]), self.read(view)
+        if here is None or made is None or (here.timed != made.timed and self._T > 1 and not joined):
             return None
         if all(o.name is not None and o.name == origins[0].name for o in origins):
             at = tuple((o.call, 0) for o in origins)
-            return Tap("", "output", origins[0].name, at, made, line.by_call), one, two
+            return Tap("", "output", origins[0].name, at, made, line.by_call, steps=line.steps), view
         if all(o.made is not None and o.made[::2] == origins[0].made[::2] for o in origins):
             module, _, op, _ = origins[0].made
             at = tuple((o.made[1], o.made[3]) for o in origins)
-            return Tap("", "operation", module, at, made, line.by_call, op=op), one, two
+            return Tap("", "operation", module, at, made, line.by_call, op=op, steps=line.steps), view
         return None
 
-    def here(self, line: Line, index: int) -> tuple[Tap, View, View]:
+    def here(self, line: Line, index: int) -> tuple[Tap, View]:
         """A tap at the operation itself: the module's argument where that is the operand, or the operand."""
-        a, b = line.pairs[0]
-        if a.alone and all(event.argument is not None for pair in line.pairs for event in pair):
-            at = tuple((event.call, 0) for event, _ in line.pairs)
-            return Tap("", "argument", a.module, at, Axes("B"), line.by_call), a.argument, b.argument
-        at = tuple((event.call, event.ordinal) for event, _ in line.pairs)
-        tap = Tap("", "operation", a.module, at, Axes("B"), line.by_call, op=a.op, operand=a.positions[index])
-        return tap, a.views[index], b.views[index]
+        a = line.first
+        if a.alone and all(event.argument is not None for event in line.events):
+            at = tuple((event.call, 0) for event in line.events)
+            return Tap("", "argument", a.module, at, Axes(), line.by_call, steps=line.steps), a.argument
+        at = tuple((event.call, event.ordinal) for event in line.events)
+        tap = Tap(
+            "", "operation", a.module, at, Axes(), line.by_call, op=a.op, operand=a.positions[index], steps=line.steps
+        )
+        return tap, a.views[index]
 
     # ---------------------------------------------------------------- what a tensor is
     def _add(self, line: Line, index: int, name: str, tap: Tap, shape: Sequence[int], axes: Axes) -> entries.Tensor:
-        origins = [event.origins[index] for pair in line.pairs for event in pair]
-        image = axes.of_image(shape, self._T, self._sizes[0])
+        origins = [event.origins[index] for event in line.events]
+        image = axes.of_image(shape, self._batch)
         return self._enter(name, tap, origins, image, self._static(line, index, axes))
 
     def _enter(
         self, name: str, tap: Tap, origins: Sequence[Origin], shape: tuple[int, ...], static: bool
     ) -> entries.Tensor:
-        """A tensor of the ledger with its tap; `origins` are those of both traces, step by step."""
+        """A tensor of the ledger with its tap; `origins` are those of its events, step by step."""
         first = origins[0]
         neuron = self._neurons.get(first.name or "") if first.maker == NEURON else None
         flags = torch.stack([o.flags for o in origins]).any(0)
@@ -197,30 +193,38 @@ class Tensors:
             binary = all(self.taps[source].binary for source in sources)
         unit = first.unit or 1.0
         known = self._names.get(name)
+        spikes = all(o.spiky for o in origins) or self._is_events(origins, static)
         self.entries[name] = entries.Tensor(
-            name, shape, prod(shape), first.maker, kind_of(*flags.tolist()), static,
+            name, shape, prod(shape), first.maker, kind_of(*flags.tolist()) if spikes else "real", static,
             tuple(dict.fromkeys(source for source in sources if source)),
             *((known.role, known.part, known.block, known.hook) if known else (None, None, None, None)),
             neuron=nodes.neuron_class(neuron) if neuron is not None else None,
-            unit=unit,
+            unit=unit, number=not spikes, joined=tap.axes.joined,
         )  # fmt: skip
-        for step, origin in enumerate(origins[::2]):
-            self._places[id(origin)] = _Place(name, step if tap.by_call else None)
+        for place, origin in enumerate(origins):
+            self._places[id(origin)] = _Place(name, tap.step(place))
         binary = binary and not bool(flags.any()) and unit == 1.0
         self.taps[name] = replace(tap, name=name, binary=binary, unit=unit)
         return self.entries[name]
 
-    def _static(self, line: Line, index: int, axes: Axes) -> bool:
-        """Whether an operand is the same at every time step, for what no neuron has touched."""
-        data = [b.data[index] if index < len(b.data) else None for _, b in line.pairs]
-        if any(x is None for x in data):
+    def _is_events(self, origins: Sequence[Origin], static: bool) -> bool:
+        """Whether values of the input that turn out to be whole numbers are events: in frames they are, in a still
+        image they are pixels; the user may say otherwise."""
+        if not all(o.of_input for o in origins):
             return False
-        if line.by_call:
-            return all(torch.equal(x, data[0]) for x in data)
-        a, b = line.pairs[0]
-        own = self.read(a.views[index], b.views[index], line)
-        steps = (own if own is not None and own.timed else axes).split(data[0], self._T, self._sizes[1])
-        return bool((steps == steps[:1]).all())
+        return self._events == "events" or (self._events is None and not static)
+
+    def _static(self, line: Line, index: int, axes: Axes) -> bool:
+        """Whether an operand is the same at every time step by construction: a still image that is repeated."""
+        origins = [event.origins[index] for event in line.events]
+        if not all(o.stateless and o.steady for o in origins):
+            return False
+        own = [self.read(event.views[index]) for event in line.events]
+        if any(found is None for found in own):
+            return False
+        if any(found.timed for found in own) or axes.timed:
+            return self._repeats
+        return all(found.step is None or self._T == 1 for found in own) and not any(found.joined for found in own)
 
     def _sources(self, origin: Origin) -> tuple[str | None, ...]:
         """Counted tensors that a pool or a mask was made from; None for one that is not counted."""

@@ -1,7 +1,9 @@
 """Watch one forward pass operation by operation: which module made each tensor, and what every synapse receives.
 
 A `Trace` is a dispatch mode: it sees the tensor operations that a model really executes, so functional calls
-(`F.conv2d`, `q @ k`, `k * v`) are found like modules. What happens inside a neuron is passed over.
+(`F.conv2d`, `q @ k`, `k * v`) are found like modules. Every tensor on the way has an origin (what it is: spikes, a
+weight, a number) and a label (which image and time step its rows belong to). What happens inside SpikingJelly's neurons
+is passed over; a user's own neuron is looked into for its labels, and counts as one neuron all the same.
 """
 
 from __future__ import annotations
@@ -14,22 +16,19 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from spikeattn.tracing import neurons as nodes
+from spikeattn.tracing.book import TensorBook
 from spikeattn.tracing.events import INPUT, NEURON, Event
-from spikeattn.tracing.fanout import ConvGeometry
-from spikeattn.tracing.neurons import memories
-from spikeattn.tracing.origin_book import OriginBook
-from spikeattn.tracing.origins import (
-    ALIAS,
-    MATMULS,
-    Origin,
-    View,
-    derive,
-    distinct_elements,
-    tensors_in,
-)
+from spikeattn.tracing.label_rules import Call
+from spikeattn.tracing.labeller import Labeller
+from spikeattn.tracing.labels import ANY, IMAGE, NOTHING, TIME, Label
+from spikeattn.tracing.operations import OPERATIONS, Multiplication
+from spikeattn.tracing.origins import ALIAS, Origin, View, derive, distinct_elements, merged
 from spikeattn.tracing.stack import Frame, ModuleStack, in_parts
+from spikeattn.tracing.values import tensors_in
 
 _LOGITS = 1 << 18  # outputs of layers with more elements than this are no logits
+_LAYERS = ("aten::convolution", "aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm", "aten::mv")
 
 
 class Trace(TorchDispatchMode):
@@ -40,151 +39,171 @@ class Trace(TorchDispatchMode):
     Args:
         batch: number of images that will be shown.
         units: what the spikes of a neuron are multiples of, where that is not 1; None where they are real numbers.
+        spikes: which of the tensors that a neuron returns are its spikes, where not the first.
+        time_steps: T as the user says it.
+        totals: calls of each neuron in an earlier pass, which then number its calls.
 
     Attributes:
         events: what happened.
         inputs: what went into the model, once per call of it.
+        outputs: what came out of the pass.
         layers: what small layers with weights gave, call by call, by path: candidates for logits.
         calls: calls of each module.
         ordinals: how often each operation ran in each call, by (path, call).
-        origins: of every tensor.
+        book: origin and label of every tensor.
+        labeller: what gives the labels, and has found the axis of time.
     """
 
     def __init__(
         self, model: nn.Module, neurons: Mapping[str, nn.Module], batch: int, names: Collection[str] = (),
-        units: Mapping[str, float | None] | None = None,
+        units: Mapping[str, float | None] | None = None, spikes: Mapping[str, int] | None = None,
+        time_steps: int | None = None, totals: Mapping[str, int] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.events: list[Event] = []
         self.inputs: list[Tensor] = []
+        self.outputs: list[Tensor] = []
         self.layers: dict[str, list[Tensor]] = defaultdict(list)
         self.ordinals: dict[tuple[str, int], dict[str, int]] = {}
-        self.names, self.batch, self.units = names, batch, units or {}
+        self.names, self.batch, self.units, self.spikes = names, batch, units or {}, spikes or {}
+        self.book = TensorBook()
+        self.labeller = Labeller(self.book, time_steps, totals)
         self._model = model
-        self.origins = OriginBook(batch)
+        self._made: list[Origin] = []
+        self._paused = False
         self._stack = _TracingStack(self, model, neurons)
 
     @property
     def calls(self) -> Mapping[str, int]:
         return self._stack.calls
 
+    def show(self, images: Tensor) -> Tensor:
+        """Note the batch that the pass will be given; image after image along axis 0."""
+        self.book.put(images, Origin(stateless=True, of_input=True, varies=True), self.labeller.batch(images))
+        return images
+
     def __enter__(self) -> Trace:
-        for name, tensor in (*self._model.named_parameters(), *self._model.named_buffers()):
-            self.origins[tensor] = Origin(site=name, weight=True, stateless=True)
+        self.book.hold(self._model)
         self._stack.__enter__()
         return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
+        if not self._paused:
+            super().__exit__(*error)
+        self._paused = False
         self._stack.__exit__(*error)
+
+    def pause(self) -> None:
+        """Off the stack of modes while an opaque neuron works: its thousands of operations cost what they cost."""
+        if not self._paused:
+            self._paused = True
+            super().__exit__(None, None, None)
+
+    def go_on(self) -> None:
+        """Back on the stack of modes."""
+        if self._paused:
+            self._paused = False
+            super().__enter__()
 
     # ---------------------------------------------------------------- operations
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if self.origins.muted or not self._stack.frames:
+        if self.book.muted:
             return func(*args, **kwargs)
         out = in_parts(self, func, args, kwargs)
         if out is not NotImplemented:
             return out
         name = func._schema.name.split("::")[1].rstrip("_")
-        if self._stack.in_neuron:
+        if self._stack.in_neuron and func._schema.name in _LAYERS:
             self._inside_neuron(name)
+        if self._stack.opaque:
             return func(*args, **kwargs)
         written = _written(func, args, kwargs)
+        given = list(tensors_in((args, tuple(kwargs.values()))))
+        for tensor in given:
+            self.book.origin(tensor)
         for tensor in written:
-            if self.origins[tensor].spiky:
-                self.origins.observe(tensor)
+            if self.book.origin(tensor).spiky:
+                self.book.observe(tensor)
         out = func(*args, **kwargs)
-        self._observe(name, args, kwargs, out, written)
+        self._observe(func, name, args, kwargs, given, out, written)
         return out
 
-    def _observe(self, name: str, args: Any, kwargs: Any, out: Any, written: Sequence[Tensor]) -> None:
-        given = list(tensors_in((args, tuple(kwargs.values()))))
+    def _observe(
+        self, func: Any, name: str, args: Any, kwargs: Any, given: list[Tensor], out: Any, written: Sequence[Tensor]
+    ) -> None:
         made = list(tensors_in(out))
+        frame = self._stack.frames[-1] if self._stack.frames else None
+        where = f"{name} in {frame.path or type(self._model).__name__}" if frame else f"{name} in forward="
+        call = Call(func, name, args, kwargs, given, made)
         if not made:
+            with self.book.muting():
+                self.labeller.observe(call, where) if given else None
             return
-        ordinal = self._stack.frames[-1].ordinal(name)
-        if written and name == "copy":
-            given = given[1:]
-        if name in ALIAS and given and made[0].numel() >= given[0].numel() and _keeps_values(given[0], made[0]):
-            result = self.origins[given[0]]
-        elif name == "convolution":
-            result = self._convolve(name, args, given, made[0], ordinal)
-        elif name in MATMULS:
-            result = self._multiply(name, args, given, made[0], ordinal)
+        with self.book.muting():
+            found = self.labeller.observe(call, where, bool(self._stack.in_neuron))
+        events = frame is not None and not self._stack.in_neuron
+        ordinal = frame.ordinal(name) if frame is not None and events else 0
+        data = given[1:] if written and name == "copy" else given
+        rule = OPERATIONS.get(func._schema.name)
+        steady = _tells_steps_apart(self.labeller, made[0], found[0], data)
+        if name in ALIAS and data and made[0].numel() >= data[0].numel() and _keeps_values(data[0], made[0]):
+            result = self.book.origin(data[0])
+        elif rule is not None:
+            result = self._multiply(rule(args, kwargs, made[0]), name, data, made[0], found[0], ordinal, events)
         else:
-            origins = [self.origins[t] for t in given]
-            result, what = derive(name, args, kwargs, given, origins, made[0])
-            if what:
-                data = given[:1] if what == "token_sum" else given
-                self._event(what, name, ordinal, given, data, result, made[0])
+            origins = [self.book.origin(t) for t in data]
+            result, what = derive(func, name, args, kwargs, data, origins, made[0])
+            if what and events:
+                taken = data[:1] if what == "token_sum" else data
+                reason = _unruled(name, made[0]) if what == "unknown" and not any(o.spiky for o in origins) else ""
+                self._event(what, name, ordinal, data, taken, result, made[0], found[0], reason=reason)
+        if steady and result.steady:
+            result = replace(result, steady=False, parents=(result,))
+        self._made.append(result)
         for tensor in written:
-            self.origins.overwrite(tensor, result)
-        self.origins[made[0]] = result
-        for tensor in made[1:]:  # each part of a split is a tensor of its own
-            self.origins[tensor] = replace(result)
+            self.book.overwrite(tensor, result, found[0])
+        self.book.put(made[0], result, found[0])
+        for tensor, label in zip(made[1:], found[1:], strict=False):  # each part of a split is a tensor of its own
+            origin = replace(result)
+            self._made.append(origin)
+            self.book.put(tensor, origin, label)
 
-    def _convolve(self, name: str, args: Any, given: Sequence[Tensor], out: Tensor, ordinal: int) -> Origin:
-        x, w = args[0], args[1]
-        result = self._product_of(x, w)
-        if result.weight:
+    def _multiply(
+        self, found: Multiplication, name: str, given: Sequence[Tensor], out: Tensor, label: Label, ordinal: int,
+        events: bool,
+    ) -> Origin:  # fmt: skip
+        a, b = found.a, found.b
+        left, right = self.book.origin(a), self.book.origin(b)
+        result = merged((left, right))
+        if result.weight or not events or (left.weight and right.weight):
             return result
-        geometry = ConvGeometry(
-            in_channels=w.shape[0] if args[6] else w.shape[1] * args[8],
-            out_channels=out.shape[1],
-            kernel=tuple(w.shape[2:]),
-            stride=tuple(args[3]),
-            padding=tuple(args[4]),
-            dilation=tuple(args[5]),
-            transposed=bool(args[6]),
-            output_padding=tuple(args[7]),
-            groups=int(args[8]),
-        )
-        positions = x if geometry.transposed else out
-        facts = {
-            "macs": geometry.macs_per_position * positions[:, :1].numel(),
-            "weights": w.numel(),
-            "biases": 0 if args[2] is None else args[2].numel(),
-            "weight_name": self.origins[w].site,
-        }
-        if self.origins[w].weight:
-            self._event("conv", name, ordinal, given, [x], result, out, geometry=geometry, **facts)
-        else:
-            reason = "its kernel is computed from the input"
-            self._event("unknown", name, ordinal, given, [x, w], result, out, reason=reason)
-        return result
-
-    def _multiply(self, name: str, args: Any, given: Sequence[Tensor], out: Tensor, ordinal: int) -> Origin:
-        a, b = args[MATMULS[name]], args[MATMULS[name] + 1]
-        result = self._product_of(a, b)
-        if result.weight:
-            return result
-        columns = int(b.shape[-1]) if b.dim() > 1 else 1
-        macs = a.numel() * columns
-        biases = args[0].numel() if MATMULS[name] and self.origins[args[0]].weight else 0
-        for weight, data, fan_out in ((b, a, columns), (a, b, int(a.shape[-2]) if a.dim() > 1 else 1)):
-            if self.origins[weight].weight:
-                facts = {"weights": distinct_elements(weight), "weight_name": self.origins[weight].site}
-                facts |= {"macs": macs, "fan_out": fan_out, "biases": biases}
-                self._event("linear", name, ordinal, given, [data], result, out, **facts)
+        biases = 0
+        if found.biases is not None and self.book.origin(found.biases).weight:
+            biases = found.biases.numel()
+        ways = [(b, a, right, found.fan_out_a), (a, b, left, found.fan_out_b)]
+        for weight, data, origin, fan_out in ways[: 1 if found.geometry is not None else 2]:
+            if origin.weight and not self.book.origin(data).unknown:
+                facts = {"weights": distinct_elements(weight), "weight_name": origin.site, "macs": found.macs}
+                facts |= {"biases": biases, "geometry": found.geometry}
+                what = "linear" if found.geometry is None else "conv"
+                fan = None if found.geometry is not None else fan_out
+                self._event(what, name, ordinal, given, [data], result, out, label, fan_out=fan, **facts)
                 return result
-        if a.dim() < 2 or b.dim() < 2:
-            reason = "a product of vectors has no counting rule"
-            self._event("unknown", name, ordinal, given, [a, b], result, out, reason=reason)
+        lost = next((o for o in (left, right) if o.unknown), None)
+        why = found.why_not
+        if lost is not None:
+            why = "nothing says where one of its factors comes from: no module holds it, and no operation made it"
+        if why or found.geometry is not None:
+            self._event("unknown", name, ordinal, given, [a, b], result, out, label, reason=why)
             return result
-        if self.origins[a].spiky and self.origins[b].spiky:
-            result.unit, result.summed = self.origins[a].unit * self.origins[b].unit, True
-        self._event("matmul", name, ordinal, given, [a, b], result, out, macs=macs)
+        if left.spiky and right.spiky:
+            result.unit, result.summed = left.unit * right.unit, True  # type: ignore[operator]
+        self._event("matmul", name, ordinal, given, [a, b], result, out, label, macs=found.macs)
         return result
-
-    def _product_of(self, a: Tensor, b: Tensor) -> Origin:
-        a, b = self.origins[a], self.origins[b]
-        return Origin(weight=a.weight and b.weight, stateless=a.stateless and b.stateless, varies=a.varies or b.varies)
 
     def _inside_neuron(self, name: str) -> None:
         """A layer with weights inside a neuron is not counted, so it is listed."""
-        if name != "convolution" and name not in MATMULS:
-            return
         path = self._stack.frames[-1].path
         reason = "weights inside a neuron are taken as part of its dynamics and are not counted"
         nothing = Origin()
@@ -192,83 +211,186 @@ class Trace(TorchDispatchMode):
 
     def _event(
         self, what: str, op: str, ordinal: int, given: Sequence[Tensor], data: Sequence[Tensor], result: Origin,
-        out: Tensor, **facts: Any,
+        out: Tensor, label: Label, **facts: Any,
     ) -> None:  # fmt: skip
         frame = self._stack.frames[-1]
-        origins = tuple(self.origins.observe(t) if what != "unknown" else self.origins[t] for t in data)
+        origins = tuple(self.book.observe(t) if what != "unknown" else self.book.origin(t) for t in data)
         positions = tuple(next(i for i, t in enumerate(given) if t is operand) for operand in data)
         argument = None
         if len(data) == 1 and frame.argument is not None:
-            same = self.origins[frame.argument] is origins[0] and frame.argument.numel() == data[0].numel()
-            argument = self.origins.view(frame.argument) if same else None
+            same = self.book.origin(frame.argument) is origins[0] and frame.argument.numel() == data[0].numel()
+            argument = self.view(frame.argument) if same else None
         module = self._stack.module(frame.path)
         alone = what in ("conv", "linear") and _is_operation(module)
         if alone and isinstance(bias := getattr(module, "bias", None), Tensor):
             facts["biases"] = bias.numel()
         event = Event(
-            what, frame.path, frame.call, op, ordinal, origins, tuple(self.origins.view(t) for t in data), result,
-            self.origins.view(out) if what in ("matmul", "mask") else View(tuple(out.shape)), positions,
-            tuple(t.detach().clone() if o.stateless else None for t, o in zip(data, origins, strict=True)),
-            argument=argument, alone=alone, **facts,
+            what, frame.path, frame.call, op, ordinal, origins, tuple(self.view(t) for t in data), result,
+            View(tuple(out.shape), label), positions, argument=argument, alone=alone, **facts,
         )  # fmt: skip
         result.made, result.site, result.view = (frame.path, frame.call, op, ordinal), event.site(), event.out_view
         self.events.append(event)
+
+    def view(self, tensor: Tensor) -> View:
+        """Shape and label of a tensor as they are now."""
+        return View(tuple(tensor.shape), self.labeller.label(tensor))
 
     # ---------------------------------------------------------------- modules
     def entered(self, frame: Frame) -> None:
         """The model was called, with a tensor somewhere in its arguments."""
         x = frame.argument
-        origin = self.origins[x] = Origin(
-            INPUT, frame.call, stateless=True, of_input=True, varies=True, maker=INPUT, view=self.origins.view(x)
-        )
-        self.origins.observe(x)
+        assert x is not None
+        known = self.book.origin(x)
+        view = self.view(x)
+        origin = Origin(
+            INPUT, frame.call, stateless=True, steady=known.steady and not known.unknown, of_input=True, varies=True,
+            maker=INPUT, view=view,
+        )  # fmt: skip
+        self.book.put(x, origin, view.label)
+        self._made.append(origin)
+        self.book.observe(x)
         self.inputs.append(x)
-        view, data = origin.view, (x.detach().clone(),)
+        self.events.append(Event(INPUT, "", frame.call, INPUT, 0, (origin,), (view,), origin, view, alone=True))
+
+    def neuron_entered(self, frame: Frame, module: nn.Module) -> None:
+        """A neuron begins to work."""
+        if nodes.is_opaque(module):
+            self._stack.opaque += 1
+            if not any(p.dim() > 1 for p in module.parameters()):  # weights inside it are to be seen
+                self.pause()
+        elif frame.argument is not None:
+            with self.book.muting():
+                self.labeller.own_axes(frame.argument)
+
+    def neuron_left(self, path: str, frame: Frame, tensors: Sequence[Tensor], module: nn.Module) -> None:
+        """A neuron has handed out its spikes."""
+        opaque = nodes.is_opaque(module)
+        if opaque:
+            self._stack.opaque -= 1
+            self.go_on()
+        if not tensors:
+            return
+        place = min(self.spikes.get(path, 0), len(tensors) - 1)
+        spikes, x = tensors[place], frame.argument
+        with self.book.muting():
+            label = self._behind_neuron(path, module, x, spikes, opaque)
+        for kept in (*tensors, *nodes.memories(module)) if opaque else tensors:
+            if kept is not spikes:
+                self._left_beside(kept, spikes, label)
+        unit, view = self.units.get(path, 1.0), View(tuple(spikes.shape), label)
+        parents = () if x is None else (self.book.origin(x),)
+        origin = Origin(path, frame.call, unit=unit, maker=NEURON, varies=True, view=view, parents=parents)
+        self.book.put(spikes, origin, label)
+        self._made.append(origin)
+        self.book.observe(spikes)
         self.events.append(
-            Event(INPUT, "", frame.call, INPUT, 0, (origin,), (view,), origin, view, data=data, alone=True)
+            Event(NEURON, path, frame.call, NEURON, 0, (origin,), (view,), origin, view, (place,), alone=True)
         )
 
-    def left(self, path: str, frame: Frame, tensors: Sequence[Tensor], neuron: bool) -> None:
+    def _behind_neuron(self, path: str, module: nn.Module, x: Tensor | None, out: Tensor, opaque: bool) -> Label:
+        if x is not None and opaque:
+            self.book.origin(x)
+        if opaque and x is not None and nodes.runs_over_time(module):
+            return self.labeller.multi_step(path, x, out)
+        if not opaque:
+            self.labeller.settle_by_evidence(path, x)
+            own = self.labeller.label(out)
+            if own.get(TIME) is not None and own.fields[TIME].numel() > 1:
+                return own
+            if self.labeller.T is not None and self.labeller.time is not None and own.get(TIME) is not None:
+                return own
+            return self.labeller.single_step(path, x, out, own)
+        return self.labeller.single_step(path, x, out)
+
+    def _left_beside(self, kept: Tensor, spikes: Tensor, label: Label) -> None:
+        """What a neuron hands out or keeps beside its spikes: a membrane potential, of the last step."""
+        if kept.dim() == 0 or self.book.label(kept).fields:
+            return
+        fields = {}
+        for name, values in label.fields.items():
+            if kept.dim() == values.dim() and kept.shape == spikes.shape:
+                fields[name] = values
+            elif kept.shape == spikes.shape[1:]:
+                last = values[-1]
+                fields[name] = last if name == TIME else (values.amax(0) if values.shape[0] > 1 else values[0])
+        self.book.put(kept, Origin(varies=True, parents=(self.book.origin(spikes),)), Label(fields, label.joined))
+
+    def left(self, path: str, frame: Frame, tensors: Sequence[Tensor]) -> None:
         """A module has handed out tensors; the first one bears its name."""
         self.ordinals[path, frame.call] = dict(frame.ordinals)
         if not tensors:
             return
         first = tensors[0]
-        if neuron:
-            unit, view = self.units.get(path, 1.0), self.origins.view(first)
-            origin = self.origins[first] = Origin(path, frame.call, unit=unit, maker=NEURON, varies=True, view=view)
-            self.origins.observe(first)
-            state = tuple(tuple(kept.shape) for kept in memories(self._stack.module(path)))
-            self.events.append(
-                Event(NEURON, path, frame.call, NEURON, 0, (origin,), (view,), origin, view, alone=True, state=state)
-            )
-            return
-        origin = self.origins[first]
+        origin = self.book.origin(first)
         if path and not origin.weight and (origin.name is None or path in self.names):
-            origin.name, origin.call, origin.view = path, frame.call, self.origins.view(first)
+            origin.name, origin.call, origin.view = path, frame.call, self.view(first)
         last = next((e for e in reversed(self.events) if e.what not in ("unknown", "token_sum", "mask")), None)
         if last is not None and last.module == path and last.what == "linear" and first.numel() <= _LOGITS:
             self.layers[path].append(first.detach())
 
+    # ---------------------------------------------------------------- afterwards
+    def finish(self, outputs: Any) -> None:
+        """The pass has ended: note what came out, and which step of a loop each operation belongs to."""
+        self.outputs = list(tensors_in(outputs))
+        self.output_views = [self.view(x) for x in self.outputs]
+        self.labeller.settle_by_calls()
+        for event in self.events:
+            if event.what == NEURON:
+                steps = event.out_view.label.get(TIME)
+                if steps is not None and steps.numel() == 1 and int(steps.flatten()[0]) != ANY:
+                    for origin in event.out.parents:
+                        step = int(steps.flatten()[0])
+                        origin.needed = step if origin.needed is None else min(step, origin.needed)
+        for origin in reversed(self._made):
+            if origin.needed is None or origin.maker == NEURON:
+                continue
+            for parent in origin.parents:
+                if not parent.weight:
+                    parent.needed = origin.needed if parent.needed is None else min(origin.needed, parent.needed)
+
+    def mixing(self) -> str | None:
+        """What joins several images, if that reaches a neuron or what is counted or the model's output; else None."""
+        views = [view for event in self.events if event.what != "unknown" for view in (*event.views, event.out_view)]
+        for view in [*views, *self.output_views]:
+            why = view.label.joined.get(IMAGE)
+            if why is not None:
+                return why
+        return None
+
 
 class _TracingStack(ModuleStack):
-    """The module stack of a trace: tells it what goes into the model, and what modules hand out."""
+    """The module stack of a trace: tells it what goes into the model, and what modules hand out.
+
+    Attributes:
+        opaque: above 0 while one of SpikingJelly's neurons is at work.
+    """
 
     def __init__(self, trace: Trace, model: nn.Module, neurons: Mapping[str, nn.Module]) -> None:
         super().__init__(model, neurons)
         self._trace = trace
+        self.opaque = 0
+
+    def __enter__(self) -> ModuleStack:
+        self.opaque = 0
+        return super().__enter__()
 
     def enter(self, path: str, args: Any) -> None:
         super().enter(path, args)
-        if path == "" and self.frames[-1].argument is not None:
-            for other in list(tensors_in(args))[1:]:  # further arguments are data too
-                self._trace.origins[other] = Origin(stateless=True, varies=True, of_input=True)
-            self._trace.entered(self.frames[-1])
+        frame = self.frames[-1]
+        if path == "" and frame.argument is not None:
+            self._trace.entered(frame)
+        if path in self._neurons:
+            self._trace.neuron_entered(frame, self.module(path))
 
     def leave(self, path: str, output: Any) -> Frame | None:
         frame = super().leave(path, output)
         if frame is not None:
-            self._trace.left(path, frame, list(tensors_in(output)), path in self._neurons)
+            tensors = list(tensors_in(output))
+            if path in self._neurons:
+                self._trace.ordinals[path, frame.call] = dict(frame.ordinals)
+                self._trace.neuron_left(path, frame, tensors, self.module(path))
+            else:
+                self._trace.left(path, frame, tensors)
         return frame
 
 
@@ -276,6 +398,26 @@ def _is_operation(module: nn.Module) -> bool:
     """Whether a module is a layer with weights and nothing else, so that its name names the operation."""
     parts = {name for name, _ in module.named_children()}
     return parts <= {"parametrizations"} and any(True for _ in module.parameters())
+
+
+def _unruled(name: str, out: Tensor) -> str:
+    return f"{name} on {out.numel():,} real numbers of the traced batch multiplies them and has no counting rule"
+
+
+def _tells_steps_apart(labeller: Labeller, out: Tensor, label: Label, given: Sequence[Tensor]) -> bool:
+    """Whether a constant that differs from step to step has met data that were the same at all of them."""
+    found = [labeller.label(x) for x in given]
+    for name, values in label.fields.items():
+        if name == IMAGE or (name != TIME and name not in labeller.alike):
+            continue
+        for axis, size in enumerate(values.shape):
+            if size == 1:
+                continue
+            for x, own in zip(given, found, strict=True):
+                place = axis - out.dim() + x.dim()
+                if own is NOTHING and 0 <= place and x.dim() > 1 and x.shape[place] == out.shape[axis] > 1:
+                    return True
+    return False
 
 
 def _written(func: Any, args: Any, kwargs: Any) -> list[Tensor]:

@@ -1,0 +1,202 @@
+"""Where images and time steps lie in a tensor: read off its labels, and used to take batches of any size apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from spikeattn.tracing.labels import ANY, IMAGE, MIXED, TIME, Label, along
+
+BATCH = 2  # images that are traced: enough to see which rows belong to which, and which operations join them
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Order of images and time steps in a tensor.
+
+    Attributes:
+        at: the axis that the images lie on; `outer` and `inner` are what else shares it: [outer, B, inner].
+        along: the axes that the steps lie on, counted after axis `at` has become three.
+        steps: the time step of each position along these, from 0; () where the tensor holds one step, or none.
+        step: the one step it holds; None where it holds none in particular.
+        joined: it depends on several steps at once, so its counts have no split over them.
+    """
+
+    at: int = 0
+    outer: int = 1
+    inner: int = 1
+    along: tuple[int, ...] = ()
+    steps: tuple[int, ...] = ()
+    step: int | None = None
+    joined: bool = False
+
+    @property
+    def timed(self) -> bool:
+        """Whether the tensor holds several time steps side by side."""
+        return bool(self.steps)
+
+    @property
+    def untimed(self) -> Axes:
+        """The same without the split over time steps."""
+        return replace(self, along=(), steps=(), step=None, joined=True)
+
+    def split(self, x: Tensor, batch: int) -> Tensor:
+        """The tensor as [P, B, ...]: one position per entry of `steps`, a single one where there are none."""
+        x = x.unflatten(self.at, (self.outer, batch, self.inner))
+        x = x.movedim((*self.along, self.at + 1), tuple(range(len(self.along) + 1)))
+        x = x.flatten(0, len(self.along) - 1) if self.along else x.unsqueeze(0)
+        return self._tidy(x)
+
+    def _tidy(self, x: Tensor) -> Tensor:
+        """Without the axes of size 1 that taking the image axis apart has left."""
+        rest = [d for d in range(self._rank(x)) if d not in (*self.along, self.at + 1)]
+        alone = {self.at: self.outer == 1, self.at + 2: self.inner == 1}
+        gone = [2 + i for i, axis in enumerate(rest) if alone.get(axis, False)]
+        return x.squeeze(gone) if gone else x
+
+    def _rank(self, x: Tensor) -> int:
+        """Axes of the tensor after its image axis has become three, from its rank behind [P, B]."""
+        return x.dim() - 2 + len(self.along) + 1
+
+    def images_in(self, shape: Sequence[int]) -> int:
+        """Number of images in a tensor of this shape."""
+        return shape[self.at] // (self.outer * self.inner)
+
+    def of_image(self, shape: Sequence[int], batch: int) -> tuple[int, ...]:
+        """Axes of one image at one time step."""
+        whole = [*shape[: self.at], self.outer, batch, self.inner, *shape[self.at + 1 :]]
+        alone = {self.at: self.outer == 1, self.at + 2: self.inner == 1}
+        kept = [
+            size
+            for axis, size in enumerate(whole)
+            if axis not in self.along and axis != self.at + 1 and not alone.get(axis, False)
+        ]
+        repeats = len(self.steps) // max(len(set(self.steps)), 1)  # several positions of one step
+        return tuple([repeats, *kept]) if repeats > 1 else tuple(kept)
+
+
+@dataclass(frozen=True)
+class TimeAxis:
+    """What the labels call time.
+
+    Attributes:
+        name: the field; candidates that are no time are ignored.
+        table: the step of each of its values; None where they are the steps.
+    """
+
+    name: str = TIME
+    table: tuple[int, ...] | None = None
+
+    def steps(self, label: Label) -> Tensor | None:
+        """The time step of every row; None where no step is known."""
+        own = label.get(TIME)
+        if own is not None or self.name == TIME:
+            return own
+        values = label.get(self.name)
+        if values is None or self.table is None:
+            return values
+        table = torch.tensor(self.table, dtype=torch.int32)
+        return torch.where(
+            (values == ANY) | (values == MIXED), values, table[values.clamp(0, len(table) - 1).long()]
+        )
+
+
+class LayoutReader:
+    """Reads the axes of tensors off their labels.
+
+    Args:
+        time: which field is time.
+        time_steps: T.
+        batch: images in the traced batch; 1 where a single image was shown to a network that mixes its images.
+    """
+
+    def __init__(self, time: TimeAxis, time_steps: int, batch: int = BATCH) -> None:
+        self.time, self.time_steps, self.batch = time, time_steps, batch
+        self._read: dict[tuple[int, tuple[int, ...]], tuple[Label, Axes | None]] = {}
+
+    def read(self, shape: Sequence[int], label: Label) -> Axes | None:
+        """The axes of a tensor; None where its images cannot be told apart (see `unreadable`)."""
+        key = (id(label), tuple(shape))
+        if key not in self._read:
+            self._read[key] = (label, self._axes(tuple(shape), label))
+        return self._read[key][1]
+
+    def unreadable(self, shape: Sequence[int], label: Label) -> str:
+        """Why a tensor has no axes."""
+        size = "x".join(map(str, shape))
+        if label.loose is not None:
+            return f"which rows of a tensor of {size} belong to an image depends on the data, since {label.loose}"
+        if IMAGE in label.joined:
+            return f"a tensor of {size} mixes the images of the batch, since {label.joined[IMAGE]}"
+        if label.get(IMAGE) is None:
+            return f"nothing says which image the rows of a tensor of {size} belong to"
+        return f"the images lie in no order in a tensor of {size} for {self.batch} images"
+
+    def _axes(self, shape: tuple[int, ...], label: Label) -> Axes | None:
+        images = self._images(shape, label)
+        if images is None:
+            return None
+        if self.time_steps == 1:
+            return replace(images, step=0)
+        steps = self.time.steps(label)
+        if steps is None:
+            return images
+        if bool((steps == MIXED).any()):
+            return images.untimed
+        found = [value for value in steps.unique().tolist() if value != ANY]
+        if not found:
+            return images
+        if steps.numel() == 1:
+            return replace(images, step=found[0])
+        return self._timed(shape, images, steps)
+
+    def _images(self, shape: tuple[int, ...], label: Label) -> Axes | None:
+        """The axis of the images, and what shares it."""
+        values = label.get(IMAGE)
+        if label.loose is not None or not shape:
+            return None
+        if self.batch == 1:  # one image alone: every row is its own
+            return Axes(0, outer=shape[0])
+        if values is None:
+            return None
+        for axis, size in enumerate(shape):
+            line = along(values, axis) if values.shape[axis] > 1 else None
+            known = [value for value in line or () if value != ANY]
+            if line is None or len(set(known)) < self.batch:
+                continue
+            inner = next((i for i, value in enumerate(line) if value != line[0]), size)
+            outer = size // (self.batch * inner)
+            expected = [(i // inner) % self.batch for i in range(size)]
+            if outer * self.batch * inner == size and all(
+                value in (ANY, wanted) for value, wanted in zip(line, expected, strict=True)
+            ):
+                return Axes(axis, outer, inner)
+        return None
+
+    def _timed(self, shape: tuple[int, ...], images: Axes, steps: Tensor) -> Axes:
+        """The axes with the table of the steps; without a split where one position would hold several."""
+        at, whole = images.at, (images.outer, self.batch, images.inner)
+        if steps.shape[at] > 1:
+            steps = steps.unflatten(at, whole)
+        else:
+            steps = steps.unsqueeze(at).unsqueeze(at)
+        if steps.shape[at + 1] > 1 and not bool((steps == steps.narrow(at + 1, 0, 1)).all()):
+            return images.untimed  # other steps in other images
+        steps = steps.narrow(at + 1, 0, 1)
+        axes = tuple(axis for axis, size in enumerate(steps.shape) if size > 1)
+        if not axes:
+            return replace(images, step=int(steps.flatten()[0]))
+        table = steps.flatten().tolist()
+        missing = [t for t in range(self.time_steps) if t not in table]
+        for place, value in enumerate(table):  # a row of constants in front of shifted steps stands for a free step
+            if value == ANY:
+                table[place] = missing.pop(0) if missing else 0
+        counts = {table.count(step) for step in set(table)}
+        if len(counts) > 1 or max(table) >= self.time_steps:
+            return images.untimed
+        return replace(images, along=axes, steps=tuple(table))
+
+
