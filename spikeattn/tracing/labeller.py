@@ -17,7 +17,7 @@ from torch import Tensor
 from spikeattn.errors import SpikeattnError
 from spikeattn.tracing import labels
 from spikeattn.tracing.book import TensorBook
-from spikeattn.tracing.label_rules import SHAPE_ALONE, Call, births, picks_by_value, pointwise, rule_of
+from spikeattn.tracing.label_rules import SHAPE_ALONE, Call, births, picks_by_value, pointwise, reshape, rule_of
 from spikeattn.tracing.labels import ANY, IMAGE, MIXED, NOTHING, TIME, Label
 from spikeattn.tracing.layout import TimeAxis
 from spikeattn.tracing.poke import poke
@@ -55,6 +55,7 @@ class Labeller:
         self.over_images: str | None = None
         self._last: dict[str, int] = {}
         self._sizes: dict[str, int] = {}
+        self._parents: dict[str, tuple[str, tuple[int, ...]]] = {}
 
     # ---------------------------------------------------------------------------------------------------- candidates
     def batch(self, images: Tensor) -> Label:
@@ -90,6 +91,10 @@ class Labeller:
         if call.name in SHAPE_ALONE or not call.given:
             return [NOTHING] * len(call.out)
         known = [self.label(x) for x in call.given]
+        if call.name == "_local_scalar_dense" and known[0].joined.get(IMAGE):
+            self.hidden[where] = known[0].joined[IMAGE]
+        if not call.out:
+            return []
         names = dict.fromkeys(name for label in known for name in label.fields)
         joined: dict[str, str] = {}
         for label in known:
@@ -115,10 +120,38 @@ class Labeller:
             for birth in births(call):
                 line = birth.values
                 fields[0][self._candidate(int(line.max()) + 1, birth.alike)] = line
-        if call.name == "_local_scalar_dense" and any(label.joined.get(IMAGE) for label in known):
-            self.hidden[where] = known[0].joined[IMAGE]
+            if rule is reshape:
+                fields[0] |= self._taken_apart(known[0], fields[0], call.out[0].shape)
         kept = {name: why for name, why in joined.items() if name in names}
         return [Label(found, kept if found else {}, loose) for found in fields]
+
+    def _taken_apart(self, before: Label, after: dict[str, Tensor], shape: Sequence[int]) -> dict[str, Tensor]:
+        """A candidate axis that a view takes apart, [B, T*C] as [B, T, C]: each part of it is a candidate."""
+        found: dict[str, Tensor] = {}
+        for name in [n for n in after if n in self.alike]:
+            values = after[name]
+            axes = [axis for axis, size in enumerate(values.shape) if size > 1]
+            if len(axes) < 2 or sum(size > 1 for size in before.fields[name].shape) != 1:
+                continue
+            for axis in axes:
+                line = labels.arange(shape[axis], axis, len(shape))
+                table = [ANY] * self._sizes[name]
+                places = line.expand(values.shape).flatten().tolist()
+                for value, place in zip(values.flatten().tolist(), places, strict=True):
+                    if 0 <= value < len(table):
+                        table[value] = place
+                child = self._candidate(shape[axis], self.alike[name])
+                self._parents[child] = (name, tuple(table))
+                found[child] = line
+        return found
+
+    def _tables(self, name: str, table: Sequence[int]) -> dict[str, tuple[int, ...]]:
+        """The step of each value of a candidate, and of those that it was split off."""
+        found = {name: tuple(table)}
+        while name in self._parents:
+            name, places = self._parents[name]
+            found[name] = table = tuple(table[place] if place >= 0 else 0 for place in places)
+        return found
 
     def _apply(self, call: Call, rule: Any, where: str, loose: str | None) -> Sequence[Tensor | None]:
         """The label of each result in one field."""
@@ -243,7 +276,7 @@ class Labeller:
         if told:
             size = self._sizes[told[0]]
             self._expect(path, size)
-            self.time, self.T = TimeAxis(told[0]), size
+            self.time, self.T = TimeAxis(told[0], self._tables(told[0], range(size))), size
 
     def _settle(self, path: str, label: Label, n: int) -> None:
         """Time is the first candidate whose values tell the rows of axis 0 apart, in order; else it begins here."""
@@ -253,7 +286,7 @@ class Labeller:
         for name in sorted(label.fields):
             table = self._table(label.fields[name], n) if name in self.alike and n > 1 else None
             if table is not None:
-                self.time, self.T = TimeAxis(name, table), None if mixes else n
+                self.time, self.T = TimeAxis(name, self._tables(name, table)), None if mixes else n
                 return
         if not mixes:
             self.time, self.T = TimeAxis(), n
@@ -292,7 +325,7 @@ class Labeller:
                     table = [0] * (max(values[-1], self._sizes[name] - 1) + 1)
                     for step, value in enumerate(values):
                         table[value] = step
-                    self.time = TimeAxis(name, tuple(table))
+                    self.time = TimeAxis(name, self._tables(name, table))
                     return
         self.time = TimeAxis()
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from spikeattn.tracing.labels import ANY, IMAGE, MIXED, TIME, Label, along
+from spikeattn.tracing.labels import ANY, IMAGE, MIXED, TIME, Label, along, compact
 
 BATCH = 2  # images that are traced: enough to see which rows belong to which, and which operations join them
 
@@ -83,25 +83,24 @@ class TimeAxis:
     """What the labels call time.
 
     Attributes:
-        name: the field; candidates that are no time are ignored.
-        table: the step of each of its values; None where they are the steps.
+        name: the field that is time; other candidates are ignored.
+        tables: the step of each value, by field: of the candidate, and of those it was split off.
     """
 
     name: str = TIME
-    table: tuple[int, ...] | None = None
+    tables: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def steps(self, label: Label) -> Tensor | None:
         """The time step of every row; None where no step is known."""
         own = label.get(TIME)
-        if own is not None or self.name == TIME:
+        if own is not None:
             return own
-        values = label.get(self.name)
-        if values is None or self.table is None:
-            return values
-        table = torch.tensor(self.table, dtype=torch.int32)
-        return torch.where(
-            (values == ANY) | (values == MIXED), values, table[values.clamp(0, len(table) - 1).long()]
-        )
+        for name, table in self.tables.items():
+            values = label.get(name)
+            if values is not None:
+                steps = torch.tensor(table, dtype=torch.int32)[values.clamp(0, len(table) - 1).long()]
+                return compact(torch.where((values == ANY) | (values == MIXED), values, steps))
+        return None
 
 
 class LayoutReader:
@@ -140,6 +139,8 @@ class LayoutReader:
         if images is None:
             return None
         if self.time_steps == 1:
+            if images.at == 1 and shape[0] == 1:  # [T, B, ...]
+                return replace(images, along=(0,), steps=(0,), step=0)
             return replace(images, step=0)
         steps = self.time.steps(label)
         if steps is None:

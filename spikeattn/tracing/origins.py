@@ -31,6 +31,7 @@ _PARTS = {
     "_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d", "abs", "neg", "relu",
 }  # fmt: skip
 _POOLS = ("max_pool", "adaptive_max_pool", "amax", "amin", "max", "min", "maximum", "minimum")
+_AVERAGES = ("mean", "avg_pool", "adaptive_avg_pool", "_adaptive_avg_pool", "mkldnn_adaptive_avg_pool")
 _BLANK = {
     "zero", "zeros", "zeros_like", "new_zeros", "empty", "empty_like", "new_empty", "new_empty_strided",
     "empty_strided",
@@ -145,7 +146,8 @@ def derive(
         return result, "unknown" if counts and _multiplies(func, name, given, origins) else ""
     if name in _BLANK or name in _NEUTRAL:
         return result, ""
-    if name in ALIAS or name in _PARTS:
+    of_one = name.startswith(_AVERAGES) and out.numel() == given[0].numel()  # the mean of one value is the value
+    if name in ALIAS or name in _PARTS or of_one:
         kept = [o for o in holding if not o.blank]
         result.unit, result.summed = common_unit(kept), any(o.summed for o in kept)
     elif name == "mul" and len(given) == 2 and len(spiky) == 2 and all(t.numel() > 1 for t in given):

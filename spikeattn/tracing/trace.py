@@ -256,7 +256,7 @@ class Trace(TorchDispatchMode):
         """A neuron begins to work."""
         if nodes.is_opaque(module):
             self._stack.opaque += 1
-            if not any(p.dim() > 1 for p in module.parameters()):  # weights inside it are to be seen
+            if not any(p.dim() > 0 for p in module.parameters()):  # weights inside it are to be seen
                 self.pause()
         elif frame.argument is not None:
             with self.book.muting():
