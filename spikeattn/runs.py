@@ -18,6 +18,7 @@ from spikeattn.distributed import Ranks
 from spikeattn.errors import SpikeattnError
 from spikeattn.finishing import check_origin, check_settings, finish, finish_empty, in_memory, nothing_to_profile
 from spikeattn.models import fast
+from spikeattn.models.spike_driven import SpikeDrivenTransformer
 from spikeattn.modes import in_eval
 from spikeattn.provenance import describe, device_of, provenance_of
 from spikeattn.recording.counts import batch_table
@@ -35,6 +36,7 @@ from spikeattn.tracing.values import tensors_in
 from spikeattn.watch import Bar
 
 SAVE_EVERY = 30.0  # seconds
+_OWN = (SpikeDrivenTransformer,)  # known by their type to keep images apart; a class of the user's own is probed
 
 
 def profile(
@@ -46,6 +48,8 @@ def profile(
     neurons: nodes.NeuronPredicate = nodes.is_spiking_neuron,
     time_steps: int | None = None,
     layout: str = "TB",
+    input: str | None = None,
+    spike_output: int | None = None,
     plain: bool | None = None,
     resume: bool = False,
     strict: bool = False,
@@ -70,8 +74,12 @@ def profile(
         forward: calls the model on a batch; default `model(images)`. The first tensor of what it returns is taken for
             the logits, [B, classes] or [T, B, classes].
         neurons: which modules are spiking neurons; default SpikingJelly's.
-        time_steps: T, where the neurons' calls do not tell.
-        layout: order of time and batch inside the model, "TB" or "BT".
+        time_steps: T, where the network does not tell.
+        layout: "TB" or "BT"; where images and time lie is derived from the run, so it has no effect any more.
+        input: "events" or "pixels", what whole numbers in the input are: events are added by value, pixels are
+            multiplied. By default those in frames ([B, T, ...]) are events and those in a still image are pixels.
+        spike_output: which of the tensors that a neuron of your own returns are its spikes, from 0; by default the
+            first that holds whole multiples of one number, which a membrane potential does not.
         plain: True runs the model as it is; False runs a fast copy of it (`models.fast`), or is an error where there
             can be none. Unless given, a fast copy runs where it pays; `provenance["settings"]["path"]` says what ran.
         resume: continue an interrupted run in `out`; its finished batches are not run again.
@@ -100,7 +108,9 @@ def profile(
     if not isinstance(model, nn.Module):
         raise SpikeattnError(f"the model is {type(model).__name__}; give a torch module, and other calls as forward=")
     model = nodes.unwrap(model)
-    run = _Run(model, forward, {"neurons": neurons, "time_steps": time_steps, "layout": layout}, strict, provenance)
+    options = {"neurons": neurons, "time_steps": time_steps, "layout": layout}
+    options |= {"input": input, "spike_output": spike_output}
+    run = _Run(model, forward, options, strict, provenance)
     run.path = fast.choose(model, plain, usual=forward is call_model and neurons is nodes.is_spiking_neuron)
     run.shard, run.ranks, run.progress, run.save_every = shard, ranks, progress, save_every
     if out is None:
@@ -256,6 +266,11 @@ class _Run:
                     recorder = Recorder(net, made).__enter__()
                 if not mine:
                     continue
+                if made.one_image and len(images) > 1:
+                    raise SpikeattnError(
+                        f"{type(self.model).__name__} mixes images, as its first batch, of one image, has shown; the "
+                        f"next has {len(images)}: give batches of one image throughout"
+                    )
                 nodes.reset(recorder.model)
                 with torch.no_grad(), recorder.watching(len(images)) as tally:
                     output = self.forward(recorder.model, images)
@@ -280,7 +295,7 @@ class _Run:
 
     def _plan(self, images: Tensor, loader: Iterable[Any], folder: RunFolder | None) -> Plan:
         made = plan(self.model, images, forward=self.forward, **self.options)
-        if not hasattr(self.model, "paper_names"):
+        if type(self.model) not in _OWN:
             probe(self.model, made, images, self.forward)
         if self.strict and made.ledger.uncounted:
             listed = ", ".join(f"{u.name} ({u.op})" for u in made.ledger.uncounted[:5])

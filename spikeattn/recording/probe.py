@@ -45,11 +45,12 @@ def probe(model: nn.Module, plan: Plan, images: Tensor, forward: Forward) -> Non
             taken for the wrong one, a neuron that runs over images, or a network that mixes its batch).
     """
     a, b = images[:1], images[-1:]
-    pair, second, first = torch.cat([a, b]), torch.cat([a, _another(b)]), torch.cat([_another(a), b])
+    pair = a if plan.one_image else torch.cat([a, b])
+    other_a, other_b = (None, None) if plan.one_image else (_another(a, images), _another(b, images))
     with Recorder(model, plan) as recorder:
-        usual, again, beside, behind = (
-            _run(model, recorder, batch, forward) for batch in (pair, pair, second, first)
-        )
+        usual, again = (_run(model, recorder, pair, forward) for _ in range(2))
+        beside = usual if other_b is None else _run(model, recorder, torch.cat([a, other_b]), forward)
+        behind = usual if other_a is None else _run(model, recorder, torch.cat([other_a, b]), forward)
     moved = usual.first_difference(again, slice(None))
     if moved is not None:
         state = nodes.changed(usual.state, again.state)
@@ -68,10 +69,15 @@ def probe(model: nn.Module, plan: Plan, images: Tensor, forward: Forward) -> Non
         )
 
 
-def _another(image: Tensor) -> Tensor:
-    """An image with the same values in other places; of one that has no others, its complement."""
-    other = image.flip(-1).roll(1, -1)
-    return 1 - image if torch.equal(other, image) else other
+def _another(image: Tensor, images: Tensor) -> Tensor | None:
+    """Something else that the network may be given: the same values in other places, or another image of the batch.
+
+    None where there is neither; values of our own might be outside its domain, as a token id that does not exist.
+    """
+    for other in (image.flip(-1).roll(1, -1), *images.split(1)):
+        if not torch.equal(other, image):
+            return other
+    return None
 
 
 def _run(model: nn.Module, recorder: Recorder, batch: Tensor, forward: Forward) -> _Pass:
@@ -99,7 +105,7 @@ def _marking(model: nn.Module, plan: Plan, marks: dict[str, list[Tensor]]) -> It
 
     def mark(tap: Tap, module: nn.Module, args: Any, output: Any) -> None:
         x = list(tensors_in(output))[tap.index].detach()
-        x = tap.axes.split(x, 2).flatten(2).double()
+        x = tap.axes.split(x, 1 if plan.one_image else 2).flatten(1 if x.dim() < 2 else 2).double()
         if x.shape[2] not in weights:
             generator = torch.Generator().manual_seed(0)
             weights[x.shape[2]] = torch.rand(x.shape[2], dtype=torch.double, generator=generator).to(x.device)

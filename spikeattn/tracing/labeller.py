@@ -219,7 +219,9 @@ class Labeller:
         else:
             steps = steps.cummax(0).values.to(torch.int32)
         if out.dim() != x.dim():
-            image = None if image is None else image.reshape(-1, *[1] * (rank - 1)) if rank else image
+            more = [1] * (rank - x.dim())  # gates that broadcast add axes behind that of time
+            fits = image is not None and rank > x.dim()
+            image = image.reshape(image.shape[0], *more, *image.shape[1:]) if fits and image is not None else None
         fields = {} if steps is None or steps.dim() != rank else {TIME: steps}
         if image is not None:
             fields[IMAGE] = image

@@ -166,7 +166,7 @@ class LayoutReader:
         for axis, size in enumerate(shape):
             line = along(values, axis) if values.shape[axis] > 1 else None
             known = [value for value in line or () if value != ANY]
-            if line is None or len(set(known)) < self.batch:
+            if line is None or len(set(known)) < self.batch or len(line) != size:
                 continue
             inner = next((i for i, value in enumerate(line) if value != line[0]), size)
             outer = size // (self.batch * inner)

@@ -97,10 +97,12 @@ def step_of(event: Event, reader: LayoutReader) -> int | None:
     """
     view = event.out_view if event.what == NEURON else main_view(event)
     found: list[Axes | None] = [reader.read(v.shape, v.label) for v in (view, event.out_view, *event.views)]
-    if any(axes is not None and (axes.timed or axes.joined) for axes in found):
+    if any(axes is not None and axes.timed for axes in found):
         return None
-    if event.what != NEURON and event.out.needed is not None:
+    if event.what != NEURON and event.out.needed is not None:  # also where it takes in what earlier steps have left
         return event.out.needed
+    if any(axes is not None and axes.joined for axes in found):
+        return None
     steps = [axes.step for axes in found if axes is not None and axes.step is not None]
     return max(steps) if steps else None
 

@@ -90,7 +90,9 @@ class Tensors:
         axes = self.read(view)
         if axes is None:
             return None
-        if (joined and self._T > 1) or (not line.by_call and axes.step is not None and self._T > 1):
+        if line.by_call:
+            axes = replace(axes, step=None, joined=False)
+        elif self._T > 1 and (joined or axes.step is not None):
             axes = axes.untimed
         base = a.origins[index].name if tap.where == "output" else a.origins[index].site
         if tap.where == "argument" or (tap.where == "operation" and tap.operand >= 0):
