@@ -143,9 +143,12 @@ class Profile:
         """
         return rates(self.ledger, self.counts, replicates, seed, confidence, None if by is None else self._labels(by))
 
-    def operations(self, first_conv: str = "once") -> pd.DataFrame:
-        """Operations that took place, one row per synapse and product; see `spikeattn.energy.operations`."""
-        return operations(self.ledger, self.counts, first_conv)
+    def operations(self, first_conv: str = "once", per_image: bool = False) -> pd.DataFrame:
+        """Operations that took place, one row per synapse and product; see `spikeattn.energy.operations`.
+
+        With per_image=True one row per image and synapse or product.
+        """
+        return operations(self.ledger, self.counts, first_conv, per_image)
 
     @overload
     def energy(

@@ -28,6 +28,7 @@ from spikeattn.recording.parts import Part, PartWriter, origin
 from spikeattn.recording.probe import probe
 from spikeattn.recording.recorder import Recorder
 from spikeattn.recording.sending import Sent
+from spikeattn.recording.tally import OtherPath
 from spikeattn.results import Profile
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.examine import Forward, call_model, plan
@@ -127,6 +128,7 @@ class _Run:
     path = fast.PLAIN
     progress = False
     save_every = SAVE_EVERY
+    _twice = False
 
     def __init__(
         self,
@@ -271,10 +273,7 @@ class _Run:
                         f"{type(self.model).__name__} mixes images, as its first batch, of one image, has shown; the "
                         f"next has {len(images)}: give batches of one image throughout"
                     )
-                nodes.reset(recorder.model)
-                with torch.no_grad(), recorder.watching(len(images)) as tally:
-                    output = self.forward(recorder.model, images)
-                    sent.append((batch, skipped, tally.send(next(tensors_in(output), None))))
+                sent.append((batch, skipped, self._count(recorder, images, made)))
                 while len(sent) > (images.device.type == "cuda"):  # a GPU works on this batch meanwhile
                     self._store(*sent.pop(0), writer, bar)
         finally:
@@ -283,6 +282,24 @@ class _Run:
             if recorder is not None:
                 recorder.__exit__()
         return made.ledger if made is not None else None
+
+    def _count(self, recorder: Recorder, images: Tensor, made: Plan) -> Sent:
+        """One batch. PyTorch may run other operations on a single image than on several; then it is shown twice."""
+        alone = len(images) == 1 and not made.one_image
+        try:
+            shown = torch.cat([images, images]) if alone and self._twice else images
+            return self._pass_of(recorder, shown, len(images))
+        except OtherPath:
+            if not alone or self._twice:
+                raise
+            self._twice = True
+            return self._pass_of(recorder, torch.cat([images, images]), 1)
+
+    def _pass_of(self, recorder: Recorder, images: Tensor, kept: int) -> Sent:
+        nodes.reset(recorder.model)
+        with torch.no_grad(), recorder.watching(len(images)) as tally:
+            output = self.forward(recorder.model, images)
+            return tally.send(next(tensors_in(output), None), kept)
 
     def _store(self, batch: Batch, skipped: tuple[Any, ...], sent: Sent, writer: PartWriter, bar: Bar) -> None:
         """Wait for the counts of a batch, and hand them on."""
@@ -325,5 +342,7 @@ def _check_weights(model: nn.Module) -> None:
                 f"weight {name} of the model is on the meta device, which holds shapes and no values; create the model "
                 "on a real device, or load its weights with load_state_dict(..., assign=True)"
             )
+        if tensor.layout != torch.strided:
+            tensor = tensor.coalesce().values() if tensor.layout == torch.sparse_coo else tensor.values()
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise SpikeattnError(f"weight {name} of the model holds NaN or infinite values; load an intact checkpoint")

@@ -8,17 +8,21 @@ import numpy as np
 import pandas as pd
 
 from spikeattn.energy.activity import CountedActivity, CountTable
-from spikeattn.energy.conventions import get_convention
+from spikeattn.energy.conventions import Convention, get_convention
 from spikeattn.energy.rules import terms_of
 from spikeattn.energy.terms import AMOUNTS, OTHER, Rate
 from spikeattn.recording.ledger import Ledger
 
 
-def operations(ledger: Ledger, counts: CountTable, first_conv: str = "once") -> pd.DataFrame:
+def operations(
+    ledger: Ledger, counts: CountTable, first_conv: str = "once", per_image: bool = False
+) -> pd.DataFrame:
     """Operations that took place, one row per synapse and product (convention `exact`).
 
     Args:
         first_conv: "once" or "every-step", how often the MACs of a still image count; kept in `attrs`.
+        per_image: one row per image and synapse or product instead: image (its index in the run), synapse, sops, macs,
+            acs, mask_ops.
 
     Returns:
         Columns synapse, input_tensor, part, block, dense_macs (per image and time step, padding included), sops
@@ -29,6 +33,8 @@ def operations(ledger: Ledger, counts: CountTable, first_conv: str = "once") -> 
     """
     activity = CountedActivity(ledger, counts)
     convention = get_convention("exact", first_conv=first_conv)
+    if per_image:
+        return _per_image(ledger, activity, convention, first_conv)
     totals: dict[str, dict[str, int]] = {}
     for term in terms_of(ledger, convention):
         amount = activity.total(term.source) * term.factor
@@ -65,4 +71,22 @@ def operations(ledger: Ledger, counts: CountTable, first_conv: str = "once") -> 
     whole = ["block", "dense_macs", "sops", "acs", "macs", "mask_ops"]
     frame = frame.astype({column: "Int64" for column in whole} | {"counted": bool})
     frame.attrs = {"first_conv": first_conv, "n_images": activity.n_images, "time_steps": ledger.time_steps}
+    return frame
+
+
+def _per_image(ledger: Ledger, activity: CountedActivity, convention: Convention, first_conv: str) -> pd.DataFrame:
+    """One row per image and entry of the ledger, image after image."""
+    n = activity.n_images
+    names = [entry.name for entry in (*ledger.synapses, *ledger.products)]
+    amounts = {name: {column: np.zeros(n, np.int64) for column in AMOUNTS.values()} for name in names}
+    for term in terms_of(ledger, convention):
+        amounts[term.name][AMOUNTS[term.op]] += np.rint(activity.total(term.source) * term.factor).astype(np.int64)
+    rows = getattr(activity.counts, "rows", None)
+    index = np.arange(n) if rows is None else rows["index"].to_numpy()
+    columns: dict[str, Any] = {"image": np.repeat(index, len(names)), "synapse": np.tile(names, n)}
+    for column in ("sops", "macs", "acs", "mask_ops"):
+        table = np.stack([amounts[name][column] for name in names], axis=1) if names else np.zeros((n, 0), np.int64)
+        columns[column] = table.ravel()
+    frame = pd.DataFrame(columns)
+    frame.attrs = {"first_conv": first_conv, "n_images": n, "time_steps": ledger.time_steps}
     return frame

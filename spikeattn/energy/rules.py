@@ -182,18 +182,17 @@ class _Rules:
         if product.op == "mask":
             op = "mask" if _gates(operands) else "mac"
             return [self._term(product, op, product.elements, times, product.elements * times.times)]
-        spiking = [tensor for tensor in operands if tensor.spikes]
         if product.op == "token_sum":
             return [self._additions(product, "ac", operands[0])]
+        # A matrix into which sums have entered is one of numbers: each unit of the other operand selects a row of it.
+        spiking = [tensor for tensor in operands if tensor.spikes and not tensor.summed]
         if not spiking:
             return [self._term(product, "mac", product.elements, times, product.elements * times.times)]
-        binary = [tensor for tensor in operands if tensor.kind == "binary"]
+        binary = [tensor for tensor in spiking if tensor.kind == "binary"]
         if rule != "operations" and binary:
             names = tuple(tensor.name for tensor in binary)
             rate = Rate(names, "nnz", once, True) if rule == "least-rate" else Rate(names[:1], "nnz", once)
             return [self._term(product, "sop", product.elements, rate, product.elements * times.times)]
-        if len(spiking) == len(operands) and len(binary) == 1:
-            return [self._additions(product, "sop", binary[0])]  # each spike adds a row of integers
         if len(spiking) == len(operands) > 1:
             measure = "pairs" if binary or self.by == "nnz" else "pairs_abs"
             ceiling = self._ceiling(product.elements, *operands) / (T if once else 1)

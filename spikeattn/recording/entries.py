@@ -28,6 +28,7 @@ class Tensor:
             counts, rates and `kind` are of value / unit.
         role, part, block, hook: the paper's names where the model has them; None elsewhere.
         number: real by construction, whatever values it happens to have: what multiplies it are multiply-accumulates.
+        summed: whole numbers into which sums of spikes have entered (k^T v): no train of spikes.
         joined: its values depend on several time steps, or stand for one alone: it is counted per image, not per step.
     """
 
@@ -46,6 +47,7 @@ class Tensor:
     unit: float = 1.0
     number: bool = False
     joined: bool = False
+    summed: bool = False
 
     @property
     def spikes(self) -> bool:

@@ -105,7 +105,8 @@ def _marking(model: nn.Module, plan: Plan, marks: dict[str, list[Tensor]]) -> It
 
     def mark(tap: Tap, module: nn.Module, args: Any, output: Any) -> None:
         x = list(tensors_in(output))[tap.index].detach()
-        x = tap.axes.split(x, 1 if plan.one_image else 2).flatten(1 if x.dim() < 2 else 2).double()
+        x = tap.axes.split(x, 1 if plan.one_image else 2)
+        x = x.reshape(*x.shape[:2], -1).double()
         if x.shape[2] not in weights:
             generator = torch.Generator().manual_seed(0)
             weights[x.shape[2]] = torch.rand(x.shape[2], dtype=torch.double, generator=generator).to(x.device)

@@ -15,10 +15,14 @@ from spikeattn.recording.counts import BatchCounts, Key
 from spikeattn.recording.sending import Sent
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.layout import Axes
-from spikeattn.tracing.taps import Pairs, Plan, Tap
+from spikeattn.tracing.taps import Pairs, Plan, Tap, logits_of
 
 _NOTHING: Mapping[str, Any] = {}
 _SAME = "every batch must have the same image size, channels and time steps"
+
+
+class OtherPath(SpikeattnError):
+    """A forward pass ran other operations than the first one."""
 
 
 class Tally:
@@ -157,10 +161,13 @@ class Tally:
         return self.send(output).result()
 
     @torch.no_grad()
-    def send(self, output: Any) -> Sent:
+    def send(self, output: Any, kept: int | None = None) -> Sent:
         """Have everything of this pass on its way to the host, in one copy; the next pass can start meanwhile.
 
         Call it before the neurons are reset.
+
+        Args:
+            kept: so many images of the batch are wanted, the first ones; None for all.
 
         Raises:
             SpikeattnError: a tensor that never appeared, or appeared too often.
@@ -172,7 +179,10 @@ class Tally:
         if isinstance(output, Tensor):
             sick["the model's output"] = ~torch.isfinite(output).all()
         predictions = self._predictions(output)
-        return Sent(self.batch, columns, self._broken, sick, self._flags, predictions)
+        if kept is not None and kept < self.batch:
+            columns = {key: column[:, :kept] for key, column in columns.items()}
+            predictions = None if predictions is None else predictions[:, :kept]
+        return Sent(self.batch if kept is None else kept, columns, self._broken, sick, self._flags, predictions)
 
     def _check_path(self) -> None:
         """Every tensor appeared as often as in the first batch, and nothing watched ran more or less often."""
@@ -180,19 +190,19 @@ class Tally:
         for tap in self.plan.taps:
             seen = len(self._sums.get(("nnz", tap.name) if tap.tensor else ("fan_nnz", tap.fans[0].synapse), ()))
             if seen != len(tap.at):
-                raise SpikeattnError(
+                raise OtherPath(
                     f"tensor {tap.name} appeared {seen} times in this forward pass and {len(tap.at)} times in the "
                     f"first; {rule}"
                 )
         for path, expected in self.plan.calls.items():
             if path in self.calls and self.calls[path] != expected:
-                raise SpikeattnError(
+                raise OtherPath(
                     f"module {path} was called {self.calls[path]} times in this forward pass and {expected} times in "
                     f"the first; {rule}"
                 )
         for place, expected in self.plan.ordinals.items():
             if self.ran.get(place, 0) != expected:
-                raise SpikeattnError(
+                raise OtherPath(
                     f"operation {place[2]} of module {place[0] or 'itself, the whole model,'} ran "
                     f"{self.ran.get(place, 0)} times in this forward pass and {expected} times in the first; {rule}"
                 )
@@ -214,7 +224,7 @@ class Tally:
         axes = self.plan.output_axes
         steps: Tensor | None = None
         if self.logits:
-            steps = torch.stack(self.logits) if len(self.logits) > 1 else self.logits[0]
+            steps = logits_of(self.logits, self.plan.logits_axes, self.batch)
         elif isinstance(output, Tensor) and axes is not None and axes.outer == axes.inner == 1:
             try:
                 steps = axes.split(output.detach(), self.batch)

@@ -74,7 +74,8 @@ class Call:
             return b if a is None else a
         if not self.image:
             out = labels.later(a, b)
-            self.joins |= bool(((a != b) & (a != ANY) & (b != ANY)).any())
+            known = (a != ANY) & (b != ANY) & (a != MIXED) & (b != MIXED)
+            self.joins |= bool(((a != b) & known).any())
             return out
         if a.shape == b.shape and bool((a == b).all()):
             return a

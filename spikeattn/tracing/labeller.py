@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -272,25 +273,29 @@ class Labeller:
             return
         told = sorted(self.evidence)
         self.evidence.clear()
-        if not told and self.given is not None and self.given > 1 and x is not None:
+        once = bool(self.totals) and all(calls == 1 for calls in self.totals.values())
+        if not told and once and self.given is not None and self.given > 1 and x is not None:
+            # Neurons without a state, called once on all steps: the user's T says which axis these are.
             fitting = [n for n in sorted(self.book.label(x).fields) if self._sizes.get(n) == self.given]
             told = [n for n in fitting if self.alike[n]] or fitting
         if told:
             size = self._sizes[told[0]]
-            self._expect(path, size)
             self.time, self.T = TimeAxis(told[0], self._tables(told[0], range(size))), size
 
     def _settle(self, path: str, label: Label, n: int) -> None:
         """Time is the first candidate whose values tell the rows of axis 0 apart, in order; else it begins here."""
         mixes = (image := label.get(IMAGE)) is not None and image.shape[0] > 1
-        if not mixes:
-            self._expect(path, n)
         for name in sorted(label.fields):
             table = self._table(label.fields[name], n) if name in self.alike and n > 1 else None
             if table is not None:
-                self.time, self.T = TimeAxis(name, self._tables(name, table)), None if mixes else n
+                # Rows that are single values are steps of the whole axis, of which this neuron may see a part.
+                alone = label.fields[name].numel() == n
+                size = self._sizes[name] if alone else n
+                table = tuple(range(size)) if alone else table
+                self.time, self.T = TimeAxis(name, self._tables(name, table)), None if mixes else size
                 return
         if not mixes:
+            self._expect(path, n)
             self.time, self.T = TimeAxis(), n
 
     def _expect(self, path: str, n: int) -> None:
@@ -314,6 +319,24 @@ class Labeller:
             for value in row:
                 table[value] = step
         return tuple(table)
+
+    def number_steps(self, spikes: Sequence[Label], path: str) -> None:
+        """After the pass: T counts the steps that neurons have seen; frames that none of them sees are no steps.
+
+        Raises:
+            SpikeattnError: the user says another T; `path` is the first neuron.
+        """
+        if self.time is None or self.T is None:
+            return
+        seen = set()
+        for label in spikes:
+            steps = label.get(TIME)
+            seen |= set() if steps is None else set(labels.values_of(steps))
+        if seen and seen != set(range(self.T)) and max(seen) < self.T:
+            numbers = {step: i for i, step in enumerate(sorted(seen))}
+            order = tuple(numbers.get(step, MIXED) for step in range(self.T))
+            self.time, self.T = replace(self.time, order=order), len(seen)
+        self._expect(path, self.T)
 
     def settle_by_calls(self) -> None:
         """After the pass: frames that are handed to neurons one by one are steps, in the order of the calls."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from spikeattn.tracing.labels import ANY, IMAGE, MIXED, TIME, Label, along, compact
+from spikeattn.tracing.labels import ANY, IMAGE, MIXED, TIME, Label, along, compact, join_along
 
 BATCH = 2  # images that are traced: enough to see which rows belong to which, and which operations join them
 
@@ -85,13 +85,23 @@ class TimeAxis:
     Attributes:
         name: the field that is time; other candidates are ignored.
         tables: the step of each value, by field: of the candidate, and of those it was split off.
+        order: the number of each step, where neurons see some of the steps alone; MIXED for the others.
     """
 
     name: str = TIME
     tables: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    order: tuple[int, ...] | None = None
 
     def steps(self, label: Label) -> Tensor | None:
         """The time step of every row; None where no step is known."""
+        found = self._raw(label)
+        if found is None or self.order is None:
+            return found
+        order = torch.tensor(self.order, dtype=torch.int32)
+        there = (found != ANY) & (found != MIXED)
+        return torch.where(there, order[found.clamp(0, len(order) - 1).long()], found)
+
+    def _raw(self, label: Label) -> Tensor | None:
         own = label.get(TIME)
         if own is not None:
             return own
@@ -168,13 +178,11 @@ class LayoutReader:
             known = [value for value in line or () if value != ANY]
             if line is None or len(set(known)) < self.batch or len(line) != size:
                 continue
-            inner = next((i for i, value in enumerate(line) if value != line[0]), size)
-            outer = size // (self.batch * inner)
-            expected = [(i // inner) % self.batch for i in range(size)]
-            if outer * self.batch * inner == size and all(
-                value in (ANY, wanted) for value, wanted in zip(line, expected, strict=True)
-            ):
-                return Axes(axis, outer, inner)
+            per_image = size // self.batch
+            for inner in (n for n in range(1, per_image + 1) if per_image % n == 0 and size % self.batch == 0):
+                expected = ((i // inner) % self.batch for i in range(size))
+                if all(value in (ANY, wanted) for value, wanted in zip(line, expected, strict=True)):
+                    return Axes(axis, per_image // inner, inner)
         return None
 
     def _timed(self, shape: tuple[int, ...], images: Axes, steps: Tensor) -> Axes:
@@ -184,17 +192,19 @@ class LayoutReader:
             steps = steps.unflatten(at, whole)
         else:
             steps = steps.unsqueeze(at).unsqueeze(at)
-        if steps.shape[at + 1] > 1 and not bool((steps == steps.narrow(at + 1, 0, 1)).all()):
+        steps = compact(join_along(steps, [at + 1]))
+        if bool((steps == MIXED).any()):
             return images.untimed  # other steps in other images
-        steps = steps.narrow(at + 1, 0, 1)
         axes = tuple(axis for axis, size in enumerate(steps.shape) if size > 1)
         if not axes:
             return replace(images, step=int(steps.flatten()[0]))
         table = steps.flatten().tolist()
         missing = [t for t in range(self.time_steps) if t not in table]
-        for place, value in enumerate(table):  # a row of constants in front of shifted steps stands for a free step
-            if value == ANY:
-                table[place] = missing.pop(0) if missing else 0
+        free = missing if len(missing) == table.count(ANY) else []
+        for place, value in enumerate(table):
+            if value == ANY:  # constants: in front of shifted steps they stand for a free one, else they go with others
+                beside = next((v for v in table[place:] if v != ANY), table[place - 1])
+                table[place] = free.pop(0) if free else beside
         counts = {table.count(step) for step in set(table)}
         if len(counts) > 1 or max(table) >= self.time_steps:
             return images.untimed

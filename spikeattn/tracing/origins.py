@@ -81,7 +81,8 @@ class Origin:
         unknown: nothing says where it comes from (a copy through numpy, a tensor that no module holds), or it descends
             from such a tensor and from nothing that is known.
         stateless: it descends from the input and constants alone, through no neuron.
-        steady: the same at every time step, by the operations that led here: the network repeats a still image.
+        steady: no chance has entered, which differs from step to step.
+        apart: the fields (see labels) along which constants tell apart what was the same everywhere.
         of_input: its values are those of the input.
         varies: it descends from the input; a constant of the forward pass does not.
         blank: nothing but zeros, or not written yet.
@@ -103,6 +104,7 @@ class Origin:
     unknown: bool = False
     stateless: bool = False
     steady: bool = True
+    apart: frozenset[str] = frozenset()
     of_input: bool = False
     varies: bool = False
     blank: bool = False
@@ -143,7 +145,7 @@ def derive(
         result.blank |= parts and bool(origins) and all(o.blank for o in origins)
         result.of_input = parts and any(o.of_input for o in origins) and all(o.of_input or o.blank for o in origins)
         counts = result.varies or result.unknown
-        return result, "unknown" if counts and _multiplies(func, name, given, origins) else ""
+        return result, "unknown" if counts and _multiplies(func, name, given, origins, out) else ""
     if name in _BLANK or name in _NEUTRAL:
         return result, ""
     of_one = name.startswith(_AVERAGES) and out.numel() == given[0].numel()  # the mean of one value is the value
@@ -190,6 +192,7 @@ def merged(origins: Sequence[Origin], blank: bool = False) -> Origin:
     return Origin(
         stateless=all(o.stateless for o in origins),
         steady=all(o.steady for o in origins),
+        apart=frozenset().union(*(o.apart for o in origins)),
         weight=all(o.weight for o in origins) and not blank,
         unknown=any(o.unknown for o in origins) and not any(o.varies for o in origins),
         varies=any(o.varies for o in origins),
@@ -218,6 +221,7 @@ def overwritten(old: Origin, new: Origin, whole: bool) -> Origin:
         varies=any(o.varies for o in kept),
         stateless=old.stateless and new.stateless,
         steady=all(o.steady for o in kept),
+        apart=old.apart | new.apart,
         of_input=all(o.of_input for o in kept),
         blank=all(o.blank for o in (old, new)),
         parents=(old, new),
@@ -248,13 +252,18 @@ def _constant(args: Any, given: Sequence[Tensor], origins: Sequence[Origin]) -> 
     return None
 
 
-def _multiplies(func: Any, name: str, given: Sequence[Tensor], origins: Sequence[Origin]) -> bool:
+def _multiplies(
+    func: Any, name: str, given: Sequence[Tensor], origins: Sequence[Origin], out: Tensor
+) -> bool:  # fmt: skip
     """Whether an operation on real numbers is none of those that are known not to multiply.
 
     Elementwise arithmetic is free where one number or array is a constant (scales, shifts, activations, membranes
-    fold into the layers or the neurons); a product of two arrays that both depend on the input is a product.
+    fold into the layers or the neurons); a product of two arrays that both depend on the input is a product, and one
+    that meets every number with several weights is a layer.
     """
     if name == "mul" and len(given) == 2:
+        if any(o.varies and out.numel() > t.numel() > 1 for t, o in zip(given, origins, strict=True)):
+            return all(t.numel() > 1 for t in given)
         return all((o.varies or o.unknown) and t.numel() > 1 for t, o in zip(given, origins, strict=True))
     if name in ALIAS or name in _PARTS or name in _BLANK or name in _NEUTRAL or name in _FREE:
         return False

@@ -14,9 +14,10 @@ from spikeattn.recording import entries
 from spikeattn.recording.ledger import Ledger
 from spikeattn.tracing.events import INPUT, NEURON, Event
 from spikeattn.tracing.fanout import fan_out_map
+from spikeattn.tracing.labels import IMAGE
 from spikeattn.tracing.layout import Axes, LayoutReader
 from spikeattn.tracing.steps import Line, lines_of, main_view, time_steps_of
-from spikeattn.tracing.taps import Fan, Pairs, Plan, Tap
+from spikeattn.tracing.taps import Fan, Pairs, Plan, Tap, logits_of
 from spikeattn.tracing.tensors import Tensors, unique
 from spikeattn.tracing.trace import Trace
 
@@ -61,7 +62,7 @@ class Planner:
         tensors, calls = self.tensors, self.trace.calls
         taps = (*tensors.taps.values(), *self.fans)
         watched = (*taps, *self.pairs)
-        output_axes, logits_from = self._logits()
+        output_axes, logits = self._logits()
         return Plan(
             ledger=Ledger(
                 time_steps=self.T,
@@ -84,7 +85,8 @@ class Planner:
             },
             input_axes=tensors.taps["input"].axes,
             output_axes=output_axes,
-            logits_from=logits_from,
+            logits_from=None if logits is None else logits[0],
+            logits_axes=None if logits is None else logits[1],
             one_image=self.B == 1,
         )
 
@@ -116,7 +118,7 @@ class Planner:
     # ---------------------------------------------------------------- synapses
     def _joins(self, line: Line) -> bool:
         """Whether an operation joins time steps: it runs once per image."""
-        a = line.first
+        a = line.told
         if line.by_call or self.T == 1 or a.what == "token_sum":
             return False
         found = [self.tensors.read(view) for view in (a.out_view, *a.views)]
@@ -129,7 +131,7 @@ class Planner:
 
         None where the images of its operand cannot be told apart.
         """
-        a = line.first
+        a = line.told
         axes = self.tensors.read(main_view(a)) or (None if a.what == "mask" else self.tensors.read(a.out_view))
         if axes is None or a.macs % self.B:
             return None
@@ -145,11 +147,12 @@ class Planner:
         steps = self._steps(line, joined)
         tensor = self.tensors.operand(line, 0, joined) if steps is not None else None
         if steps is None or tensor is None:
-            self._leave_out(a, self.reader.unreadable(a.views[0].shape, a.views[0].label))
+            view = line.told.views[0]
+            self._leave_out(a, self.reader.unreadable(view.shape, view.label))
             return
         every_step, covered, runs = steps
         name = unique(a.site(), self.synapses)
-        out_axes = self.tensors.read(a.out_view)
+        out_axes = self.tensors.read(line.told.out_view)
         known = self.names.get(name)
         self.synapses[name] = entries.Synapse(
             name=name,
@@ -184,11 +187,13 @@ class Planner:
     # ---------------------------------------------------------------- products
     def _product(self, line: Line) -> None:
         a, joined = line.first, self._joins(line)
+        if a.what == "token_sum" and IMAGE in a.out_view.label.joined:
+            return  # over the images of the batch: bookkeeping, or the network would have been refused
         steps = self._steps(line, joined)
         operands = [self.tensors.operand(line, i, joined) for i in range(len(a.origins))] if steps else [None]
-        axes = [self.tensors.read(view) for view in a.views]
+        axes = [self.tensors.read(view) for view in line.told.views]
         if steps is None or None in operands or (a.what == "matmul" and None in axes):
-            unread = next((v for v, found in zip(a.views, axes, strict=True) if found is None), a.out_view)
+            unread = next((v for v, found in zip(line.told.views, axes, strict=True) if found is None), a.out_view)
             self._leave_out(a, self.reader.unreadable(unread.shape, unread.label))
             return
         every_step, covered, runs = steps
@@ -208,7 +213,7 @@ class Planner:
 
     def _pairs(self, line: Line, name: str, operands: Sequence[entries.Tensor], axes: Sequence[Axes]) -> None:
         """Count the pairs of spikes that meet in a matrix product; also by value unless an operand can only be 0/1."""
-        if any(o.number for o in operands):
+        if any(o.number or o.summed for o in operands):
             return
         at = tuple((event.call, event.ordinal) for event in line.events)
         by_value = not any(self.tensors.taps[o.name].binary for o in operands)
@@ -219,7 +224,7 @@ class Planner:
         )
 
     # ---------------------------------------------------------------- predictions
-    def _logits(self) -> tuple[Axes | None, str | None]:
+    def _logits(self) -> tuple[Axes | None, tuple[str, Axes | None] | None]:
         """Axes of the model's output, and the layer whose output per step has the model's output as mean or sum."""
         if not self.trace.outputs:
             return None, None
@@ -230,11 +235,11 @@ class Planner:
         if self.T == 1 or axes != Axes() or output.dim() != 2:
             return axes, None
         for path, calls in reversed(self.trace.layers.items()):
-            steps = calls[0] if len(calls) == 1 else torch.stack(calls) if len({c.shape for c in calls}) == 1 else None
+            steps, own = logits_of([x for x, _ in calls], self.tensors.read(calls[0][1]), self.B), calls[0][1]
             if steps is None or steps.shape != (self.T, *output.shape):
                 continue
             if any(torch.allclose(way(0), output, rtol=1e-4, atol=1e-5) for way in (steps.mean, steps.sum)):
-                return axes, path
+                return axes, (path, self.tensors.read(own))
         return axes, None
 
 

@@ -15,6 +15,7 @@ from torch import nn
 from spikeattn.errors import SpikeattnError
 from spikeattn.tracing.events import NEURON, Event
 from spikeattn.tracing.labeller import Labeller, steps_of_calls
+from spikeattn.tracing.labels import IMAGE
 from spikeattn.tracing.layout import Axes, LayoutReader
 from spikeattn.tracing.origins import View
 
@@ -37,6 +38,11 @@ class Line:
     def first(self) -> Event:
         """The event of the first time step."""
         return self.events[0]
+
+    @property
+    def told(self) -> Event:
+        """The first event all of whose operands belong to images; at the first step some are zeros of no image."""
+        return next((e for e in self.events if all(v.label.get(IMAGE) is not None for v in e.views)), self.events[0])
 
 
 def main_view(event: Event) -> View:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from spikeattn.recording.ledger import Ledger
@@ -88,6 +89,7 @@ class Plan:
         calls: calls of each watched module per forward pass.
         ordinals: runs of each watched operation, by (module, call, operation).
         logits_from: the module whose outputs per step have the model's output as their mean or sum.
+        logits_axes: of that module's output.
         one_image: the network mixes the images of a batch, so that it is profiled image by image.
     """
 
@@ -101,3 +103,13 @@ class Plan:
     output_axes: Axes | None
     logits_from: str | None
     one_image: bool = False
+    logits_axes: Axes | None = None
+
+
+def logits_of(calls: Sequence[Tensor], axes: Axes | None, batch: int) -> Tensor | None:
+    """The logits of each time step, [T, B, classes], from what a layer gave call by call; None where they are none."""
+    if len(calls) == 1 and axes is not None and axes.timed:
+        return axes.split(calls[0], batch) if axes.steps == tuple(range(len(axes.steps))) else None
+    if axes is None or axes.timed or axes.at != 0 or len({call.shape for call in calls}) > 1:
+        return None
+    return torch.stack(list(calls))

@@ -45,6 +45,7 @@ class Tensors:
         self.taps: dict[str, Tap] = {}
         self._neurons, self._reader, self._names = neurons, reader, names
         self._repeats, self._events = repeats, events
+        self._times = {reader.time.name, *reader.time.tables}
         self._T, self._batch = reader.time_steps, reader.batch
         self._places: dict[int, _Place] = {}
 
@@ -125,7 +126,7 @@ class Tensors:
             whole = _all_of(a, index) and tap.axes.joined and not line.by_call
             return self.entries[tap.name] if whole else None
         if not (tap.axes.timed or tap.by_call):  # one tensor for all time steps, or repeated for them
-            own = self.read(a.views[index])
+            own = self.read(line.told.views[index])
             times = len(own.steps) if own is not None and own.timed else 1
             alike = len({id(event.origins[index]) for event in line.events}) == 1
             alike &= all(_all_of(event, index, times) for event in line.events)
@@ -136,7 +137,7 @@ class Tensors:
         elif line.by_call:
             alike = tap.by_call and tuple(place.step for place in places) == line.steps == tap.steps
         else:
-            here = self.read(a.views[index])
+            here = self.read(line.told.views[index])
             alike = here is not None and here.timed and sorted(set(here.steps)) == sorted(set(tap.axes.steps))
         return self.entries[tap.name] if alike else None
 
@@ -151,8 +152,8 @@ class Tensors:
         whole = all(_all_of(event, index) for event in line.events)
         if not whole or origins[0].maker == NEURON or len({id(o) for o in origins}) < len(origins):
             return None
-        view = origins[0].view
-        here, made = self.read(a.views[index]), self.read(view)
+        view = line.told.origins[index].view
+        here, made = self.read(line.told.views[index]), self.read(view)
         if here is None or made is None or (here.timed != made.timed and self._T > 1 and not joined):
             return None
         if all(o.name is not None and o.name == origins[0].name for o in origins):
@@ -169,12 +170,12 @@ class Tensors:
         a = line.first
         if a.alone and all(event.argument is not None for event in line.events):
             at = tuple((event.call, 0) for event in line.events)
-            return Tap("", "argument", a.module, at, Axes(), line.by_call, steps=line.steps), a.argument
+            return Tap("", "argument", a.module, at, Axes(), line.by_call, steps=line.steps), line.told.argument
         at = tuple((event.call, event.ordinal) for event in line.events)
         tap = Tap(
             "", "operation", a.module, at, Axes(), line.by_call, op=a.op, operand=a.positions[index], steps=line.steps
         )
-        return tap, a.views[index]
+        return tap, line.told.views[index]
 
     # ---------------------------------------------------------------- what a tensor is
     def _add(self, line: Line, index: int, name: str, tap: Tap, shape: Sequence[int], axes: Axes) -> entries.Tensor:
@@ -193,15 +194,16 @@ class Tensors:
         binary = neuron is not None and nodes.emits_binary(neuron)
         if sources and None not in sources:
             binary = all(self.taps[source].binary for source in sources)
-        unit = first.unit or 1.0
+        made = [o for o in origins if not o.blank] or [first]  # the zeros of a first step are what the others are
+        unit = made[0].unit or 1.0
         known = self._names.get(name)
-        spikes = all(o.spiky for o in origins) or self._is_events(origins, static)
+        spikes = all(o.spiky for o in made) or self._is_events(origins, static)
         self.entries[name] = entries.Tensor(
             name, shape, prod(shape), first.maker, kind_of(*flags.tolist()) if spikes else "real", static,
             tuple(dict.fromkeys(source for source in sources if source)),
             *((known.role, known.part, known.block, known.hook) if known else (None, None, None, None)),
             neuron=nodes.neuron_class(neuron) if neuron is not None else None,
-            unit=unit, number=not spikes, joined=tap.axes.joined,
+            unit=unit, number=not spikes, joined=tap.axes.joined, summed=spikes and any(o.summed for o in made),
         )  # fmt: skip
         for place, origin in enumerate(origins):
             self._places[id(origin)] = _Place(name, tap.step(place))
@@ -219,7 +221,7 @@ class Tensors:
     def _static(self, line: Line, index: int, axes: Axes) -> bool:
         """Whether an operand is the same at every time step by construction: a still image that is repeated."""
         origins = [event.origins[index] for event in line.events]
-        if not all(o.stateless and o.steady for o in origins):
+        if not all(o.stateless and o.steady and not self._times & o.apart for o in origins):
             return False
         own = [self.read(event.views[index]) for event in line.events]
         if any(found is None for found in own):

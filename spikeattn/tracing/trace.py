@@ -13,13 +13,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.book import TensorBook
 from spikeattn.tracing.events import INPUT, NEURON, Event
-from spikeattn.tracing.label_rules import Call
+from spikeattn.tracing.label_rules import Call, pointwise, rule_of
 from spikeattn.tracing.labeller import Labeller
 from spikeattn.tracing.labels import ANY, IMAGE, NOTHING, TIME, Label
 from spikeattn.tracing.operations import OPERATIONS, Multiplication
@@ -63,7 +64,7 @@ class Trace(TorchDispatchMode):
         self.events: list[Event] = []
         self.inputs: list[Tensor] = []
         self.outputs: list[Tensor] = []
-        self.layers: dict[str, list[Tensor]] = defaultdict(list)
+        self.layers: dict[str, list[tuple[Tensor, View]]] = defaultdict(list)
         self.ordinals: dict[tuple[str, int], dict[str, int]] = {}
         self.names, self.batch, self.units, self.spikes = names, batch, units or {}, spikes or {}
         self.book = TensorBook()
@@ -146,7 +147,7 @@ class Trace(TorchDispatchMode):
         ordinal = frame.ordinal(name) if frame is not None and events else 0
         data = given[1:] if written and name == "copy" else given
         rule = OPERATIONS.get(func._schema.name)
-        steady = _tells_steps_apart(self.labeller, made[0], found[0], data)
+        apart = _told_apart(self.labeller, call, found[0])
         if name in ALIAS and data and made[0].numel() >= data[0].numel() and _keeps_values(data[0], made[0]):
             result = self.book.origin(data[0])
         elif rule is not None:
@@ -158,8 +159,8 @@ class Trace(TorchDispatchMode):
                 taken = data[:1] if what == "token_sum" else data
                 reason = _unruled(name, made[0]) if what == "unknown" and not any(o.spiky for o in origins) else ""
                 self._event(what, name, ordinal, data, taken, result, made[0], found[0], reason=reason)
-        if steady and result.steady:
-            result = replace(result, steady=False, parents=(result,))
+        if apart - result.apart:
+            result = replace(result, apart=result.apart | apart, parents=(result,))
         self._made.append(result)
         for tensor in written:
             self.book.overwrite(tensor, result, found[0])
@@ -183,7 +184,7 @@ class Trace(TorchDispatchMode):
             biases = found.biases.numel()
         ways = [(b, a, right, found.fan_out_a), (a, b, left, found.fan_out_b)]
         for weight, data, origin, fan_out in ways[: 1 if found.geometry is not None else 2]:
-            if origin.weight and not self.book.origin(data).unknown:
+            if origin.weight and not self.book.origin(data).unknown and weight.layout == torch.strided:
                 facts = {"weights": distinct_elements(weight), "weight_name": origin.site, "macs": found.macs}
                 facts |= {"biases": biases, "geometry": found.geometry}
                 what = "linear" if found.geometry is None else "conv"
@@ -192,6 +193,9 @@ class Trace(TorchDispatchMode):
                 return result
         lost = next((o for o in (left, right) if o.unknown), None)
         why = found.why_not
+        sparse = next((x for x in (a, b) if x.layout != torch.strided), None)
+        if sparse is not None:
+            why = "its weights are sparse, so that the fan-out of an element depends on which of them are stored"
         if lost is not None:
             why = "nothing says where one of its factors comes from: no module holds it, and no operation made it"
         if why or found.geometry is not None:
@@ -243,8 +247,8 @@ class Trace(TorchDispatchMode):
         known = self.book.origin(x)
         view = self.view(x)
         origin = Origin(
-            INPUT, frame.call, stateless=True, steady=known.steady and not known.unknown, of_input=True, varies=True,
-            maker=INPUT, view=view,
+            INPUT, frame.call, stateless=True, steady=known.steady and not known.unknown, apart=known.apart,
+            of_input=True, varies=True, maker=INPUT, view=view,
         )  # fmt: skip
         self.book.put(x, origin, view.label)
         self._made.append(origin)
@@ -326,7 +330,7 @@ class Trace(TorchDispatchMode):
             origin.name, origin.call, origin.view = path, frame.call, self.view(first)
         last = next((e for e in reversed(self.events) if e.what not in ("unknown", "token_sum", "mask")), None)
         if last is not None and last.module == path and last.what == "linear" and first.numel() <= _LOGITS:
-            self.layers[path].append(first.detach())
+            self.layers[path].append((first.detach(), self.view(first)))
 
     # ---------------------------------------------------------------- afterwards
     def finish(self, outputs: Any) -> None:
@@ -334,6 +338,8 @@ class Trace(TorchDispatchMode):
         self.outputs = list(tensors_in(outputs))
         self.output_views = [self.view(x) for x in self.outputs]
         self.labeller.settle_by_calls()
+        neurons = [event for event in self.events if event.what == NEURON]
+        self.labeller.number_steps([e.out_view.label for e in neurons], neurons[0].module if neurons else "")
         for event in self.events:
             if event.what == NEURON:
                 steps = event.out_view.label.get(TIME)
@@ -350,7 +356,10 @@ class Trace(TorchDispatchMode):
 
     def mixing(self) -> str | None:
         """What joins several images, if that reaches a neuron or what is counted or the model's output; else None."""
-        views = [view for event in self.events if event.what != "unknown" for view in (*event.views, event.out_view)]
+        counted = [event for event in self.events if event.what != "unknown"]
+        views = [view for event in counted for view in event.views]
+        # What a sum over everything is for (a log, an assertion) is nothing that anybody waits for.
+        views += [event.out_view for event in counted if event.what != "token_sum"]
         for view in [*views, *self.output_views]:
             why = view.label.joined.get(IMAGE)
             if why is not None:
@@ -404,20 +413,21 @@ def _unruled(name: str, out: Tensor) -> str:
     return f"{name} on {out.numel():,} real numbers of the traced batch multiplies them and has no counting rule"
 
 
-def _tells_steps_apart(labeller: Labeller, out: Tensor, label: Label, given: Sequence[Tensor]) -> bool:
-    """Whether a constant that differs from step to step has met data that were the same at all of them."""
-    found = [labeller.label(x) for x in given]
-    for name, values in label.fields.items():
-        if name == IMAGE or (name != TIME and name not in labeller.alike):
+def _told_apart(labeller: Labeller, call: Call, label: Label) -> frozenset[str]:
+    """The fields along which a constant with values of its own has met data that were the same everywhere."""
+    found: set[str] = set()
+    if rule_of(call.func, call.name) is not pointwise or len(call.given) < 2:
+        return frozenset()
+    constants = [x for x in call.given if labeller.label(x) is NOTHING and x.dim() > 1]
+    for name, values in label.fields.items() if constants else ():
+        if name != TIME and name not in labeller.alike:
             continue
         for axis, size in enumerate(values.shape):
-            if size == 1:
-                continue
-            for x, own in zip(given, found, strict=True):
-                place = axis - out.dim() + x.dim()
-                if own is NOTHING and 0 <= place and x.dim() > 1 and x.shape[place] == out.shape[axis] > 1:
-                    return True
-    return False
+            for x in constants if size > 1 else ():
+                place = axis - values.dim() + x.dim()
+                if place >= 0 and x.shape[place] > 1:
+                    found.add(name)
+    return frozenset(found)
 
 
 def _written(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
