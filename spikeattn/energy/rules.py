@@ -193,8 +193,11 @@ class _Rules:
             names = tuple(tensor.name for tensor in binary)
             rate = Rate(names, "nnz", once, True) if rule == "least-rate" else Rate(names[:1], "nnz", once)
             return [self._term(product, "sop", product.elements, rate, product.elements * times.times)]
+        known = all(tensor.summed is not None for tensor in operands)
+        if not known and len(spiking) == len(operands) and len(binary) == 1:
+            return [self._additions(product, "sop", binary[0])]  # a run of a version that told matrices by their values
         if len(spiking) == len(operands) > 1:
-            measure = "pairs" if binary or self.by == "nnz" else "pairs_abs"
+            measure = "pairs" if self.by == "nnz" or (binary and not known) else "pairs_abs"
             ceiling = self._ceiling(product.elements, *operands) / (T if once else 1)
             return [self._term(product, "sop", 1, Count(measure, product.name, once), ceiling)]
         return [self._additions(product, "sop", spiking[0])]

@@ -28,7 +28,8 @@ class Tensor:
             counts, rates and `kind` are of value / unit.
         role, part, block, hook: the paper's names where the model has them; None elsewhere.
         number: real by construction, whatever values it happens to have: what multiplies it are multiply-accumulates.
-        summed: whole numbers into which sums of spikes have entered (k^T v): no train of spikes.
+        summed: whole numbers into which sums of spikes have entered (k^T v): no train of spikes. None in runs
+            of versions that did not know.
         joined: its values depend on several time steps, or stand for one alone: it is counted per image, not per step.
     """
 
@@ -47,7 +48,7 @@ class Tensor:
     unit: float = 1.0
     number: bool = False
     joined: bool = False
-    summed: bool = False
+    summed: bool | None = None
 
     @property
     def spikes(self) -> bool:

@@ -104,7 +104,7 @@ class Tally:
         elements, steps = self.plan.ledger.tensor(tap.name).elements, tap.axes.steps
         held = len(steps) // len(set(steps)) if steps else 1  # positions of one step
         if x.dim() < 2 or x.shape[:2] != (len(steps) or 1, self.batch) or held * x[0, 0].numel() != elements:
-            raise SpikeattnError(
+            raise OtherPath(
                 f"tensor {tap.name} has shape {shape} in a batch of {self.batch}, where the first batch had {elements} "
                 f"elements per image and time step; {_SAME}"
             )

@@ -78,9 +78,10 @@ def plan(
         def trace(batch: int) -> Trace:
             made = Trace(model, found, batch, names, units, spikes, time_steps)
             _run(made, model, forward, images, batch, before)
-            if _numbered_wrongly(made, found):
+            if made.labeller.early or _numbered_wrongly(made, found):
                 totals = {name: made.calls[name] for name in found}
-                made = Trace(model, found, batch, names, units, spikes, time_steps, totals)
+                expected = made.labeller.time if made.labeller.early else None
+                made = Trace(model, found, batch, names, units, spikes, time_steps, totals, expected)
                 _run(made, model, forward, images, batch, before)
             return made
 

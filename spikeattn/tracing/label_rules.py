@@ -558,6 +558,7 @@ def transform(call: Call) -> Result:
 PICKED_BY_VALUE = {
     "masked_select", "nonzero", "unique", "_unique2", "unique_dim", "unique_consecutive", "nonzero_static",
 }  # fmt: skip
+BLANKS = {"zeros_like", "empty_like", "new_zeros", "new_empty", "new_empty_strided"}
 # New tensors of a tensor's shape alone.
 SHAPE_ALONE = {
     "zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "randint_like", "new_zeros",

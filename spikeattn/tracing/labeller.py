@@ -18,7 +18,7 @@ from torch import Tensor
 from spikeattn.errors import SpikeattnError
 from spikeattn.tracing import labels
 from spikeattn.tracing.book import TensorBook
-from spikeattn.tracing.label_rules import SHAPE_ALONE, Call, births, picks_by_value, pointwise, reshape, rule_of
+from spikeattn.tracing.label_rules import BLANKS, SHAPE_ALONE, Call, births, picks_by_value, pointwise, reshape, rule_of
 from spikeattn.tracing.labels import ANY, IMAGE, MIXED, NOTHING, TIME, Label
 from spikeattn.tracing.layout import TimeAxis
 from spikeattn.tracing.poke import poke
@@ -33,6 +33,7 @@ class Labeller:
         book: of the tensors.
         given: T as the user says it, or None.
         totals: how often each neuron is called, known from an earlier pass; then calls are numbered by it.
+        expected: the axis of time, known from an earlier pass.
 
     Attributes:
         time: which field is time; None until it is known.
@@ -41,11 +42,15 @@ class Labeller:
         calls: neuron -> values of the candidates at each of its calls, for neurons called step by step.
         guessed: operations whose labels were found by trying (`poke`).
         hidden: operations that read a number out of data of several images.
+        early: whether a neuron numbered its calls before the axis of time was found, from another number.
         over_images: the neuron that runs along the axis of the images itself, if one does.
     """
 
-    def __init__(self, book: TensorBook, given: int | None, totals: Mapping[str, int] | None = None) -> None:
-        self.book, self.given, self.totals = book, given, totals or {}
+    def __init__(
+        self, book: TensorBook, given: int | None, totals: Mapping[str, int] | None = None,
+        expected: TimeAxis | None = None,
+    ) -> None:  # fmt: skip
+        self.book, self.given, self.totals, self.expected = book, given, totals or {}, expected
         self.time: TimeAxis | None = None
         self.T: int | None = None
         self.alike: dict[str, bool] = {}
@@ -54,6 +59,7 @@ class Labeller:
         self.guessed: dict[str, str] = {}
         self.hidden: dict[str, str] = {}
         self.over_images: str | None = None
+        self.early = False
         self._last: dict[str, int] = {}
         self._sizes: dict[str, int] = {}
         self._parents: dict[str, tuple[str, tuple[int, ...]]] = {}
@@ -89,6 +95,9 @@ class Labeller:
     # ---------------------------------------------------------------------------------------------------- operations
     def observe(self, call: Call, where: str, in_neuron: bool = False) -> list[Label]:
         """The labels of the results of an operation; `where` names it in errors."""
+        if call.name in BLANKS and call.out and call.given and call.out[0].shape == call.given[0].shape:
+            image = self.label(call.given[0]).get(IMAGE)  # a row of zeros stands for the image whose row it is like
+            return [NOTHING if image is None else NOTHING.with_field(IMAGE, image)]
         if call.name in SHAPE_ALONE or not call.given:
             return [NOTHING] * len(call.out)
         known = [self.label(x) for x in call.given]
@@ -243,8 +252,11 @@ class Labeller:
         if steps is not None and steps.numel() > 1:
             return base if base.get(TIME) is not None else base.with_field(TIME, steps)
         own = None if steps is None or int(steps.flatten()[0]) in (ANY, MIXED) else int(steps.flatten()[0])
+        told = None if self.expected is None or own is not None else self.expected.steps(before)
         if self.T is not None and own is not None:
             step = own
+        elif told is not None and told.numel() == 1 and int(told.flatten()[0]) not in (ANY, MIXED):
+            step = int(told.flatten()[0])
         elif not self.totals or self.totals.get(path) == (self.given or self._steps_of_totals()):
             step = number
         else:
@@ -281,6 +293,8 @@ class Labeller:
         if told:
             size = self._sizes[told[0]]
             self.time, self.T = TimeAxis(told[0], self._tables(told[0], range(size))), size
+            first = [calls[0].get(told[0], 0) for calls in self.calls.values() if calls]
+            self.early = any(value not in (0, ANY, MIXED) for value in first)
 
     def _settle(self, path: str, label: Label, n: int) -> None:
         """Time is the first candidate whose values tell the rows of axis 0 apart, in order; else it begins here."""

@@ -160,7 +160,7 @@ class LayoutReader:
         found = [value for value in steps.unique().tolist() if value != ANY]
         if not found:
             return images
-        if steps.numel() == 1:
+        if len(found) == 1:
             return replace(images, step=found[0])
         return self._timed(shape, images, steps)
 
@@ -195,6 +195,7 @@ class LayoutReader:
         steps = compact(join_along(steps, [at + 1]))
         if bool((steps == MIXED).any()):
             return images.untimed  # other steps in other images
+        steps = _along_one(steps)
         axes = tuple(axis for axis, size in enumerate(steps.shape) if size > 1)
         if not axes:
             return replace(images, step=int(steps.flatten()[0]))
@@ -211,3 +212,12 @@ class LayoutReader:
         return replace(images, along=axes, steps=tuple(table))
 
 
+def _along_one(steps: Tensor) -> Tensor:
+    """The steps along a single axis, where that tells them all; constants in between (ANY) then follow their row."""
+    for axis, size in enumerate(steps.shape):
+        line = along(steps, axis) if size > 1 else None
+        if line is not None and len(set(line) - {ANY}) > 1:
+            told = torch.tensor(line, dtype=torch.int32).view([-1 if a == axis else 1 for a in range(steps.dim())])
+            if bool(((steps == told) | (steps == ANY)).all()):
+                return told
+    return steps

@@ -31,6 +31,7 @@ _PARTS = {
     "_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d", "abs", "neg", "relu",
 }  # fmt: skip
 _POOLS = ("max_pool", "adaptive_max_pool", "amax", "amin", "max", "min", "maximum", "minimum")
+_BY_NUMBER = {"index", "index_select", "gather", "take", "masked_select"}  # tensors behind the first only pick
 _AVERAGES = ("mean", "avg_pool", "adaptive_avg_pool", "_adaptive_avg_pool", "mkldnn_adaptive_avg_pool")
 _BLANK = {
     "zero", "zeros", "zeros_like", "new_zeros", "empty", "empty_like", "new_empty", "new_empty_strided",
@@ -143,7 +144,9 @@ def derive(
     if not spiky:
         parts = name in ALIAS or name in _PARTS
         result.blank |= parts and bool(origins) and all(o.blank for o in origins)
-        result.of_input = parts and any(o.of_input for o in origins) and all(o.of_input or o.blank for o in origins)
+        values = origins[:1] if name in _BY_NUMBER else origins
+        moved = parts or name.startswith(_POOLS)
+        result.of_input = moved and any(o.of_input for o in values) and all(o.of_input or o.blank for o in values)
         counts = result.varies or result.unknown
         return result, "unknown" if counts and _multiplies(func, name, given, origins, out) else ""
     if name in _BLANK or name in _NEUTRAL:

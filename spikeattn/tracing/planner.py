@@ -144,6 +144,8 @@ class Planner:
 
     def _synapse(self, line: Line) -> None:
         a, joined = line.first, self._joins(line)
+        if all(event.origins[0].blank for event in line.events):
+            return  # the zeros of a first step, which another operation takes at the later ones
         steps = self._steps(line, joined)
         tensor = self.tensors.operand(line, 0, joined) if steps is not None else None
         if steps is None or tensor is None:

@@ -23,6 +23,7 @@ from spikeattn.tracing.events import INPUT, NEURON, Event
 from spikeattn.tracing.label_rules import Call, pointwise, rule_of
 from spikeattn.tracing.labeller import Labeller
 from spikeattn.tracing.labels import ANY, IMAGE, NOTHING, TIME, Label
+from spikeattn.tracing.layout import TimeAxis
 from spikeattn.tracing.operations import OPERATIONS, Multiplication
 from spikeattn.tracing.origins import ALIAS, Origin, View, derive, distinct_elements, merged
 from spikeattn.tracing.stack import Frame, ModuleStack, in_parts
@@ -43,6 +44,7 @@ class Trace(TorchDispatchMode):
         spikes: which of the tensors that a neuron returns are its spikes, where not the first.
         time_steps: T as the user says it.
         totals: calls of each neuron in an earlier pass, which then number its calls.
+        expected: the axis of time, where an earlier pass has found it after neurons had numbered their calls.
 
     Attributes:
         events: what happened.
@@ -58,7 +60,7 @@ class Trace(TorchDispatchMode):
     def __init__(
         self, model: nn.Module, neurons: Mapping[str, nn.Module], batch: int, names: Collection[str] = (),
         units: Mapping[str, float | None] | None = None, spikes: Mapping[str, int] | None = None,
-        time_steps: int | None = None, totals: Mapping[str, int] | None = None,
+        time_steps: int | None = None, totals: Mapping[str, int] | None = None, expected: TimeAxis | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.events: list[Event] = []
@@ -68,7 +70,7 @@ class Trace(TorchDispatchMode):
         self.ordinals: dict[tuple[str, int], dict[str, int]] = {}
         self.names, self.batch, self.units, self.spikes = names, batch, units or {}, spikes or {}
         self.book = TensorBook()
-        self.labeller = Labeller(self.book, time_steps, totals)
+        self.labeller = Labeller(self.book, time_steps, totals, expected)
         self._model = model
         self._made: list[Origin] = []
         self._paused = False
@@ -342,7 +344,7 @@ class Trace(TorchDispatchMode):
         self.labeller.number_steps([e.out_view.label for e in neurons], neurons[0].module if neurons else "")
         for event in self.events:
             if event.what == NEURON:
-                steps = event.out_view.label.get(TIME)
+                steps = self.labeller.time.steps(event.out_view.label) if self.labeller.time else None
                 if steps is not None and steps.numel() == 1 and int(steps.flatten()[0]) != ANY:
                     for origin in event.out.parents:
                         step = int(steps.flatten()[0])
