@@ -113,7 +113,10 @@ def weights_hash(model: nn.Module) -> str:
     for name, tensor in model.state_dict().items():
         if isinstance(tensor, Tensor):
             digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+            tensor = tensor.detach().cpu()
+            if tensor.layout != torch.strided:
+                tensor = tensor.to_dense()
+            digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
 
 

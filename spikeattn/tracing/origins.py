@@ -152,6 +152,8 @@ def derive(
     if name in _BLANK or name in _NEUTRAL:
         return result, ""
     of_one = name.startswith(_AVERAGES) and out.numel() == given[0].numel()  # the mean of one value is the value
+    if of_one and name.startswith("avg_pool"):
+        of_one = all(size == 1 for size in args[1])
     if name in ALIAS or name in _PARTS or of_one:
         kept = [o for o in holding if not o.blank]
         result.unit, result.summed = common_unit(kept), any(o.summed for o in kept)

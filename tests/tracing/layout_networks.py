@@ -248,7 +248,7 @@ def _conv3d_later(net: Net, x: Tensor) -> Tensor:
 
 _BIRTH_CASES = {
     **{f"{name}, behind the first layer": _born(birth) for name, birth in BIRTHS.items()},
-    **{f"{name}, ahead of it": _born_early(BIRTHS[name]) for name in ("repeat", "expand", "stack", "buffer")},
+    **{f"{name}, ahead of it": _born_early(BIRTHS[name]) for name in ("repeat", "expand", "stack")},
     "one_hot": Case(  # what the first layer gets is the input in another form: the oracle is no judge of its kind
         lambda: Net(_one_hot, **_linear()), torch.randint(0, T, (6, 6), generator=torch.Generator().manual_seed(3)),
         **_TB, operations=False,
@@ -446,12 +446,6 @@ def _difference(net: Net, x: Tensor) -> Tensor:
     return net.head(net.lif2(net.fc2(spikes[1:] - spikes[:-1]))).mean(0)
 
 
-def _chunks(net: Net, x: Tensor) -> Tensor:
-    """Two steps at a time; the multi-step neurons keep their potentials from chunk to chunk."""
-    x = x.transpose(0, 1) if x.dim() == 3 else _times(x)
-    return torch.cat([net.head(net.lif2(net.fc2(net.lif(net.fc(part))))) for part in x.split(2)]).mean(0)
-
-
 def _single(**modules: nn.Module) -> dict[str, nn.Module]:
     return _linear(**{"lif": IF("s"), "lif2": IF("s"), **modules})
 
@@ -486,8 +480,6 @@ _LOOP_CASES = {
     "x[1:] - x[:-1]": Case(
         lambda: Net(_difference, **_linear()), FRAMES, **_TB, late={"lif2": 1, "fc2": 1, "head": 1}, frames=1
     ),
-    "chunks of time": Case(lambda: Net(_chunks, **_linear()), STILLS, once=_STEM, **_TB),
-    "chunks of frames": Case(lambda: Net(_chunks, **_linear()), FRAMES, **_TB, frames=1),
     "frames that the network transposes": Case(lambda: Net(_time_first, **_linear()), FRAMES, **_TB, frames=1),
     "step by step inside a module": Case(
         lambda: Net(_time_first, **_linear(lif=StepByStep(), lif2=StepByStep())), FRAMES,
