@@ -15,9 +15,10 @@ from spikeattn.errors import SpikeattnError
 from spikeattn.provenance import differences
 from spikeattn.recording.counting import kind_of
 from spikeattn.recording.counts import FILE, Counts, merge, row_groups, write_counts
+from spikeattn.recording.entries import Tensor
 from spikeattn.recording.folder import RunFolder, parts_of, started
 from spikeattn.recording.ledger import Ledger
-from spikeattn.recording.parts import Part, joined_flags
+from spikeattn.recording.parts import Part, joined_extremes, joined_flags
 from spikeattn.results import Profile
 
 MIXED = "mixed"  # entry of the provenance: settings in which the parts of one run differ
@@ -107,10 +108,31 @@ def _settled(ledger: Ledger, parts: Sequence[Part]) -> Ledger:
             "the model's input is the same at every time step in the first batch and varies in a later one; give "
             "frames [B, T, C, H, W] throughout, or images [B, C, H, W] throughout"
         )
-    tensors = tuple(
-        replace(t, kind=kind_of(*flags[t.name][:3])) if t.name in flags and not t.number else t for t in ledger.tensors
-    )
-    return replace(ledger, tensors=tensors)
+    extremes = joined_extremes(parts)
+    tensors = []
+    for tensor in ledger.tensors:
+        if tensor.name in flags and not tensor.number:
+            low, high = extremes.get(tensor.name, (None, None))
+            if tensor.high is not None and high is not None and max(high, -(low or 0)) > tensor.high:
+                raise SpikeattnError(
+                    f"neuron {tensor.name} gives {max(high, -(low or 0)):g} units of {tensor.unit:g}, and levels= says "
+                    f"{tensor.high:g} at most; give the true number, or leave it out"
+                )
+            if tensor.high is None:
+                tensor = replace(tensor, low=low, high=high)
+            tensor = replace(tensor, kind=kind_of(*flags[tensor.name][:3]))
+        tensors.append(tensor)
+    return replace(ledger, tensors=tuple(tensors), provenance={**ledger.provenance, **_input_of(tensors, flags)})
+
+
+def _input_of(tensors: Sequence[Tensor], flags: Mapping[str, tuple[bool, ...]]) -> dict[str, Any]:
+    """What the input was taken for, and why, where whole numbers may be either events or pixels."""
+    found = next((t for t in tensors if t.name == "input"), None)
+    if found is None or "input" not in flags or flags["input"][0]:
+        return {}
+    kind = "pixels" if found.number else "events"
+    form = "a still image" if found.static else "frames with a time axis of their own"
+    return {"input": {"kind": kind, "why": f"whole numbers in {form}; input= and --input override this"}}
 
 
 def _described(ledger: Ledger, counts: Counts, parts: Sequence[Part], shuffled: bool) -> Ledger:

@@ -51,6 +51,7 @@ def profile(
     layout: str = "TB",
     input: str | None = None,
     spike_output: int | None = None,
+    levels: int | None = None,
     plain: bool | None = None,
     resume: bool = False,
     strict: bool = False,
@@ -81,6 +82,8 @@ def profile(
             multiplied. By default those in frames ([B, T, ...]) are events and those in a still image are pixels.
         spike_output: which of the tensors that a neuron of your own returns are its spikes, from 0; by default the
             first that holds whole multiples of one number, which a membrane potential does not.
+        levels: the largest spike of your own neurons in units of the smallest one, such as 4 for spikes of k/4; by
+            default what the images of the run show. A larger spike is an error.
         plain: True runs the model as it is; False runs a fast copy of it (`models.fast`), or is an error where there
             can be none. Unless given, a fast copy runs where it pays; `provenance["settings"]["path"]` says what ran.
         resume: continue an interrupted run in `out`; its finished batches are not run again.
@@ -110,7 +113,7 @@ def profile(
         raise SpikeattnError(f"the model is {type(model).__name__}; give a torch module, and other calls as forward=")
     model = nodes.unwrap(model)
     options = {"neurons": neurons, "time_steps": time_steps, "layout": layout}
-    options |= {"input": input, "spike_output": spike_output}
+    options |= {"input": input, "spike_output": spike_output, "levels": levels}
     run = _Run(model, forward, options, strict, provenance)
     run.path = fast.choose(model, plain, usual=forward is call_model and neurons is nodes.is_spiking_neuron)
     run.shard, run.ranks, run.progress, run.save_every = shard, ranks, progress, save_every
@@ -305,7 +308,7 @@ class _Run:
         """Wait for the counts of a batch, and hand them on."""
         counts = sent.result()
         table = batch_table(counts, batch.index.tolist(), batch.ids, batch.labels.tolist())
-        writer.add(Part((batch.number,), counts.flags, skipped, table))
+        writer.add(Part((batch.number,), counts.flags, skipped, table, extremes=counts.extremes))
         bar.add(len(batch.images) + len(skipped), counts.counts)
         self.ranks.tell(**bar.state)
         bar.show(self.ranks.others())

@@ -94,6 +94,16 @@ def profile(
         bool,
         typer.Option("--calibrate", help="Untrained model: batch-norm statistics from the first images, so it fires."),
     ] = False,
+    frames: Annotated[
+        str | None,
+        typer.Option(
+            "--input",
+            metavar="KIND",
+            show_default=False,
+            help="What whole numbers in the input are: events (added) or pixels (multiplied). Frames hold events and "
+            "still images pixels, unless given.",
+        ),
+    ] = None,
     plain: Annotated[
         bool | None,
         typer.Option(
@@ -146,7 +156,7 @@ def profile(
         net = given.network()
         loader = given.images(net, _place(device, ranks), choice)
         options = {"resume": resume, "strict": strict, "plain": plain, "allow_mixed": allow_mixed}
-        options |= {"shard": shard, "ranks": ranks, "save_every": save_every}
+        options |= {"input": frames, "shard": shard, "ranks": ranks, "save_every": save_every}
         try:
             done = _run(net, loader, out, words, as_json, **options)
         except EmptyShard as empty:

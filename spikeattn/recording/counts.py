@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +39,14 @@ class BatchCounts:
             output is no [B, classes].
         flags: value flags by tensor (see counting.value_flags); a fourth one on the input: it varies over time.
         batch: number of images B.
+        extremes: the smallest and the largest value of tensors that are not 0/1 by construction, in their units.
     """
 
     counts: dict[Key, np.ndarray]
     predictions: np.ndarray
     flags: dict[str, tuple[bool, ...]]
     batch: int
+    extremes: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 class Counts:

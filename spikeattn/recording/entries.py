@@ -30,6 +30,8 @@ class Tensor:
         number: real by construction, whatever values it happens to have: what multiplies it are multiply-accumulates.
         summed: whole numbers into which sums of spikes have entered (k^T v): no train of spikes. None in runs
             of versions that did not know.
+        low, high: the smallest and the largest value in units of `unit` that the neuron can give (0 and 1 of a binary
+            one, `levels` of the user), or that the run has seen; None where nobody looked.
         joined: its values depend on several time steps, or stand for one alone: it is counted per image, not per step.
     """
 
@@ -49,6 +51,8 @@ class Tensor:
     number: bool = False
     joined: bool = False
     summed: bool | None = None
+    low: float | None = None
+    high: float | None = None
 
     @property
     def spikes(self) -> bool:

@@ -36,6 +36,7 @@ class Part:
         ledger: hash of the ledger the counts belong to.
         settings: what the counts were made with.
         source: the file it was read from, None in memory.
+        extremes: the smallest and the largest value by tensor; the smallest and largest of all batches.
     """
 
     batches: tuple[int, ...]
@@ -45,6 +46,7 @@ class Part:
     ledger: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     source: Path | None = None
+    extremes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def images(self) -> int:
@@ -97,6 +99,7 @@ def join(parts: Sequence[Part]) -> Part:
         flags=joined_flags(parts),
         skipped=tuple(item for part in parts for item in part.skipped),
         table=pa.concat_tables(tables) if tables else None,
+        extremes=joined_extremes(parts),
     )
 
 
@@ -108,6 +111,16 @@ def joined_flags(parts: Iterable[Part]) -> dict[str, tuple[bool, ...]]:
             known = flags.get(name, (False,) * len(values))
             flags[name] = tuple(a or b for a, b in zip(known, values, strict=True))
     return flags
+
+
+def joined_extremes(parts: Iterable[Part]) -> dict[str, tuple[float, float]]:
+    """The smallest and the largest value by tensor over all parts."""
+    found: dict[str, tuple[float, float]] = {}
+    for part in parts:
+        for name, (low, high) in part.extremes.items():
+            known = found.get(name, (low, high))
+            found[name] = (min(low, known[0]), max(high, known[1]))
+    return found
 
 
 def origin(ledger: Ledger) -> dict[str, Any]:
@@ -150,6 +163,7 @@ def load(path: Path) -> Part:
             meta["ledger"],
             meta["settings"],
             path,
+            {name: (values[0], values[1]) for name, values in meta.get("extremes", {}).items()},
         )
     except (pa.ArrowInvalid, KeyError, TypeError, IndexError) as error:
         raise SpikeattnError(
@@ -165,6 +179,7 @@ def _pack(part: Part) -> bytes:
         "empty": part.table is None,
         "ledger": part.ledger,
         "settings": part.settings,
+        "extremes": part.extremes,
     }
     table = part.table if part.table is not None else pa.table({})
     table = table.combine_chunks().replace_schema_metadata({_META: json.dumps(meta)})

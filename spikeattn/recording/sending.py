@@ -23,12 +23,14 @@ class Sent:
 
     def __init__(
         self, batch: int, columns: Mapping[Key, Tensor], broken: Mapping[str, Tensor], sick: Mapping[str, Tensor],
-        flags: Mapping[str, Tensor], predictions: Tensor | None,
+        flags: Mapping[str, Tensor], predictions: Tensor | None, extremes: Mapping[str, Tensor] | None = None,
     ) -> None:  # fmt: skip
         self._batch, self._keys = batch, list(columns)
         self._names = [list(broken), list(sick), list(flags)]
         groups = [list(columns.values()), list(broken.values()), list(sick.values()), list(flags.values())]
         groups.append([] if predictions is None else [predictions])
+        self._extremes = list(extremes or {})
+        groups.append(list((extremes or {}).values()))
         self._sizes = [[part.numel() for part in group] for group in groups]
         self._event: torch.cuda.Event | None = None
         packed = _joined([part.reshape(-1) for group in groups for part in group], groups[0][0].device)
@@ -45,7 +47,7 @@ class Sent:
         if self._event is not None:
             self._event.synchronize()
         values = iter(np.split(self._host.numpy(), np.cumsum([n for group in self._sizes for n in group])[:-1]))
-        columns, broken, sick, flags, predictions = ([next(values) for _ in group] for group in self._sizes)
+        columns, broken, sick, flags, predictions, extremes = ([next(values) for _ in group] for group in self._sizes)
         counts = {key: column.reshape(-1, self._batch) for key, column in zip(self._keys, columns, strict=True)}
         _check_binary(self._names[0], broken)
         _check_finite(self._names[1], sick, counts)
@@ -55,6 +57,7 @@ class Sent:
             classes.astype(np.int64).reshape(-1, self._batch),
             {name: tuple(bool(v) for v in value) for name, value in zip(self._names[2], flags, strict=True)},
             self._batch,
+            {name: (float(v[0]), float(v[1])) for name, v in zip(self._extremes, extremes, strict=True)},
         )
 
 

@@ -44,6 +44,7 @@ class Tally:
         self.fan_outs: dict[int, Tensor] = {}
         self._sums: dict[Key, list[tuple[int | None, Axes, Tensor]]] = defaultdict(list)
         self._flags: dict[str, Tensor] = {}
+        self._extremes: dict[str, Tensor] = {}
         self._broken: dict[str, Tensor] = {}
         self._sick: dict[str, Tensor] = {}
 
@@ -119,6 +120,12 @@ class Tally:
         flags = counting.value_flags(x)
         if tap.name == "input":
             flags = torch.cat([flags, (x != x[:1]).any().reshape(1)])
+        if not self.plan.ledger.tensor(tap.name).number and x.numel():
+            low, high = torch.aminmax(x.float())
+            known = self._extremes.get(tap.name)
+            if known is not None:
+                low, high = torch.minimum(low, known[0]), torch.maximum(high, known[1])
+            self._extremes[tap.name] = torch.stack([low, high])
         self._flags[tap.name] = flags | self._flags[tap.name] if tap.name in self._flags else flags
         self._add("nnz", tap.name, t, counting.count_nonzero(x), tap.axes)
         self._add("abs", tap.name, t, counting.sum_abs(x), tap.axes)
@@ -182,7 +189,8 @@ class Tally:
         if kept is not None and kept < self.batch:
             columns = {key: column[:, :kept] for key, column in columns.items()}
             predictions = None if predictions is None else predictions[:, :kept]
-        return Sent(self.batch if kept is None else kept, columns, self._broken, sick, self._flags, predictions)
+        return Sent(self.batch if kept is None else kept, columns, self._broken, sick, self._flags, predictions,
+                    self._extremes)  # fmt: skip
 
     def _check_path(self) -> None:
         """Every tensor appeared as often as in the first batch, and nothing watched ran more or less often."""

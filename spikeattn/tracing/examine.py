@@ -44,6 +44,7 @@ def plan(
     layout: str = "TB",
     input: str | None = None,
     spike_output: int | None = None,
+    levels: int | None = None,
 ) -> Plan:
     """Trace `model` on two of `images` and decide what to count; the model is left as it was.
 
@@ -55,6 +56,7 @@ def plan(
         layout: "TB" or "BT"; where images and time lie is derived from the run, so it has no effect any more.
         input: "events" or "pixels", where whole numbers in the input are to be taken for the other thing than they
             are by default (events in frames, pixels in a still image).
+        levels: the largest spike of a user's own neurons, in units of the smallest one.
         spike_output: which of the tensors that a neuron of the user's own returns are its spikes, from 0.
 
     Raises:
@@ -67,6 +69,8 @@ def plan(
         raise SpikeattnError(f"input is {input!r}; valid are 'events' (added by value) and 'pixels' (multiplied)")
     if time_steps is not None and (not isinstance(time_steps, int) or time_steps < 1):
         raise SpikeattnError(f"time_steps is {time_steps!r}; give a whole number of at least 1, or leave it out")
+    if levels is not None and (isinstance(levels, bool) or not isinstance(levels, int) or levels < 1):
+        raise SpikeattnError(f"levels is {levels!r}; give a whole number of at least 1, or leave it out")
     found = nodes.find_neurons(model, neurons)
     names = model.paper_names() if hasattr(model, "paper_names") else {}
     nodes.reset(model)
@@ -92,7 +96,7 @@ def plan(
         if mixed is not None:
             made = trace(1)
     kept = nodes.changed(before, nodes.state_of(model))
-    result = Planner(found, made, names, kept, input).build()
+    result = Planner(found, made, names, kept, input, levels).build()
     if mixed is None:
         return result
     warning = (

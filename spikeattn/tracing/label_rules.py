@@ -33,6 +33,7 @@ class Call:
         of: the label of a tensor in the field at hand, None where it is ANY.
         image: whether the field is the image; otherwise steps, where a join is the later one.
         joins: whether the operation has joined several values of the field.
+        before: the shape of its first tensor before it ran, where it works in place (`unsqueeze_`).
     """
 
     func: Any
@@ -44,6 +45,7 @@ class Call:
     of: Callable[[Tensor], Tensor | None] = lambda tensor: None
     image: bool = True
     joins: bool = False
+    before: torch.Size | None = None
     _bound: dict[str, Any] | None = field(default=None, repr=False)
 
     @property
@@ -99,8 +101,8 @@ class Call:
         return out
 
     def full(self, label: Tensor, tensor: Tensor) -> Tensor:
-        """The label with an entry for every element."""
-        return label.expand(tensor.shape)
+        """The label with an entry for every element, in the shape that the tensor had before the operation."""
+        return label.expand(self.before if tensor is self.given[0] and self.before is not None else tensor.shape)
 
     def again(self, replaced: dict[int, Any]) -> Any:
         """The operation once more, with other tensors in some places (by their position in `given`)."""

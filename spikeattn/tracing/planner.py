@@ -27,14 +27,14 @@ class Planner:
 
     def __init__(
         self, neurons: Mapping[str, nn.Module], trace: Trace, names: Mapping[str, Any], kept: str = "",
-        events: str | None = None,
+        events: str | None = None, levels: int | None = None,
     ) -> None:  # fmt: skip
         self.neurons, self.trace, self.names, self.kept = neurons, trace, names, kept
         self.B = trace.batch
         self.T = time_steps_of(neurons, trace.calls, trace.labeller)
         self.reader = LayoutReader(trace.labeller.time, self.T, self.B)
         self.lines = lines_of(trace.events, self.reader)
-        self.tensors = Tensors(neurons, self.reader, names, trace.labeller.repeats, events)
+        self.tensors = Tensors(neurons, self.reader, names, trace.labeller.repeats, events, levels)
         self.synapses: dict[str, entries.Synapse] = {}
         self.products: dict[str, entries.Product] = {}
         self.uncounted: dict[tuple[str, str], entries.Uncounted] = {}

@@ -39,12 +39,12 @@ class Tensors:
 
     def __init__(
         self, neurons: Mapping[str, nn.Module], reader: LayoutReader, names: Mapping[str, Any], repeats: bool,
-        events: str | None,
+        events: str | None, levels: int | None = None,
     ) -> None:  # fmt: skip
         self.entries: dict[str, entries.Tensor] = {}
         self.taps: dict[str, Tap] = {}
         self._neurons, self._reader, self._names = neurons, reader, names
-        self._repeats, self._events = repeats, events
+        self._repeats, self._events, self._levels = repeats, events, levels
         self._times = {reader.time.name, *reader.time.tables}
         self._T, self._batch = reader.time_steps, reader.batch
         self._places: dict[int, _Place] = {}
@@ -208,6 +208,10 @@ class Tensors:
         for place, origin in enumerate(origins):
             self._places[id(origin)] = _Place(name, tap.step(place))
         binary = binary and not bool(flags.any()) and unit == 1.0
+        if binary:
+            self.entries[name] = replace(self.entries[name], low=0.0, high=1.0)
+        elif neuron is not None and self._levels is not None and not nodes.is_spiking_neuron(neuron):
+            self.entries[name] = replace(self.entries[name], high=float(self._levels))
         self.taps[name] = replace(tap, name=name, binary=binary, unit=unit)
         return self.entries[name]
 

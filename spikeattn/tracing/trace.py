@@ -128,17 +128,19 @@ class Trace(TorchDispatchMode):
         for tensor in written:
             if self.book.origin(tensor).spiky:
                 self.book.observe(tensor)
+        before = given[0].shape if written and given else None
         out = func(*args, **kwargs)
-        self._observe(func, name, args, kwargs, given, out, written)
+        self._observe(func, name, args, kwargs, given, out, written, before)
         return out
 
     def _observe(
-        self, func: Any, name: str, args: Any, kwargs: Any, given: list[Tensor], out: Any, written: Sequence[Tensor]
-    ) -> None:
+        self, func: Any, name: str, args: Any, kwargs: Any, given: list[Tensor], out: Any, written: Sequence[Tensor],
+        before: torch.Size | None,
+    ) -> None:  # fmt: skip
         made = list(tensors_in(out))
         frame = self._stack.frames[-1] if self._stack.frames else None
         where = f"{name} in {frame.path or type(self._model).__name__}" if frame else f"{name} in forward="
-        call = Call(func, name, args, kwargs, given, made)
+        call = Call(func, name, args, kwargs, given, made, before=before)
         if not made:
             with self.book.muting():
                 self.labeller.observe(call, where) if given else None

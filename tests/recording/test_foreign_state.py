@@ -77,7 +77,7 @@ def hidden_in_a_function() -> Callable[[Tensor, Net], Tensor]:
         (lambda: FirstStage(moving_average, average=torch.zeros(())), r"mixes images: mean in FirstStage joins them"),
         (lambda: FirstStage(lambda x, net: net.own[0](x), own=[IF(step_mode="m")]), r"FirstStage.own keeps spiking"),
         (lambda: FirstStage(hidden_in_a_function()), r"first at conv2:in .*keeps state"),
-        (lambda: FirstStage(lambda x, net: net.lif(x - x.mean(1, keepdim=True))), r"mixes images: mean in FirstStage joins them"),
+        (lambda: FirstStage(lambda x, net: net.lif(x - x.mean(1, keepdim=True))), r"mixes images: mean in FirstStage"),
         (lambda: FirstStage(lambda x, net: net.lif(x + torch.randn_like(x))), r"draws random numbers in eval mode"),
         (lambda: IF(step_mode="m"), "the model is itself one spiking neuron, a IFNode"),
     ],
