@@ -172,7 +172,7 @@ class _Rules:
     def product(self, product: Product) -> list[Term]:
         """Additions of a token sum or matrix product, and masks; or a paper's formula for all of them."""
         rule = self.convention.attention
-        if rule == "none" or (rule != "operations" and product.op == "mask"):
+        if rule == "none" or (rule != "operations" and product.op in ("mask", "average")):
             return []
         if rule.startswith("rate-sum") and (product.op == "token_sum" or rule == "rate-sum"):
             return self._rate_sum(product)
@@ -182,7 +182,7 @@ class _Rules:
         if product.op == "mask":
             op = "mask" if _gates(operands) else "mac"
             return [self._term(product, op, product.elements, times, product.elements * times.times)]
-        if product.op == "token_sum":
+        if product.op in ("token_sum", "average"):
             return [self._additions(product, "ac", operands[0])]
         # A matrix into which sums have entered is one of numbers: each unit of the other operand selects a row of it.
         spiking = [tensor for tensor in operands if tensor.spikes and not tensor.summed]

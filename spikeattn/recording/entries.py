@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import prod
 
 KINDS = ("binary", "ternary", "integer", "real")
-PRODUCT_OPS = ("token_sum", "mask", "matmul")
+PRODUCT_OPS = ("token_sum", "average", "mask", "matmul")
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,8 @@ class Synapse:
 
 @dataclass(frozen=True)
 class Product:
-    """An operation without weights on counted tensors: "token_sum" (a sum over tokens), "mask" (AND) or "matmul".
+    """An operation without weights on counted tensors: "token_sum" (a sum over tokens), "average" (a mean that leaves
+    one number), "mask" (AND) or "matmul".
 
     Attributes:
         elements: dense operations; an element of operand x takes part in `elements / x.elements` of them.

@@ -8,6 +8,7 @@ from spikeattn.tracing.fanout import ConvGeometry
 from spikeattn.tracing.origins import Origin, View
 
 INPUT, NEURON = "input", "neuron"
+SUMS = ("token_sum", "average")  # additions without weights, of one operand
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,7 +16,8 @@ class Event:
     """One call of the model or of a neuron, one synapse or product, in the order of execution.
 
     Attributes:
-        what: "input", "neuron", "conv", "linear", "matmul", "mask", "token_sum" or "unknown".
+        what: "input", "neuron", "conv", "linear", "matmul", "mask", "token_sum", "average" or
+            "unknown".
         module: dotted path of the innermost module at work.
         call: which call of that module it was, from 0.
         op, ordinal: aten operation and its position among those of that name in this call of the module.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -134,7 +135,7 @@ def derive(
     """Origin of the result of an operation that multiplies no weights, and the event it is.
 
     Returns:
-        The origin, and "mask", "token_sum", "unknown" (it has no counting rule) or "" (nothing).
+        The origin, and "mask", "token_sum", "average", "unknown" (it has no counting rule) or "" (nothing).
     """
     result = merged(origins, blank=name in _BLANK)
     result.varies &= name not in _BLANK
@@ -164,6 +165,15 @@ def derive(
     elif name == "sum":
         result.unit, result.summed = spiky[0].unit, True
         return result, "token_sum"
+    elif name.startswith(_AVERAGES):
+        # Windows that leave several positions pass spikes on, as parts of one; what leaves a single one is a number.
+        window = _window(name, args, given[0], out)
+        if window is None:
+            return result, "unknown"
+        if window == 0:
+            return result, "average"
+        result.unit, result.summed = spiky[0].unit / window, spiky[0].summed  # type: ignore[operator]
+        result.maker, result.sources = "pool", tuple(spiky)
     elif name.startswith(_POOLS) and all(o.spiky for o in holding):
         result.unit, result.summed = common_unit(spiky), any(o.summed for o in spiky)
         result.maker, result.sources = "pool", tuple(spiky)
@@ -239,6 +249,27 @@ def distinct_elements(weight: Tensor) -> int:
     for size, stride in zip(weight.shape, weight.stride(), strict=True):
         count *= 1 if stride == 0 else size
     return count
+
+
+def _window(name: str, args: Any, x: Tensor, out: Tensor) -> int | None:
+    """Elements that an average of spikes divides by; 0 where one position is left, None where they are not the same."""
+    if name == "mean":
+        return 0
+    spatial = int(name[name.index("pool") + 4])
+    sizes = list(zip(x.shape[-spatial:], out.shape[-spatial:], strict=True))
+    if all(after == 1 for _, after in sizes):
+        return 0
+    if "adaptive" in name:
+        if any(before % after and after % before for before, after in sizes):
+            return None
+        return prod(max(before // after, 1) for before, after in sizes)
+    kernel, padding = (list(a) * (spatial // len(a) or 1) for a in (args[1], args[3] if len(args) > 3 else [0]))
+    ceil = len(args) > 4 and bool(args[4])
+    include = args[5] if len(args) > 5 else True
+    if ceil or (any(padding) and not include):
+        return None
+    divisor = args[6] if len(args) > 6 else None
+    return int(divisor or prod(kernel))
 
 
 def _holds_values(tensor: Tensor, out: Tensor) -> bool:

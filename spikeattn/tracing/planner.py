@@ -12,7 +12,7 @@ from torch import nn
 
 from spikeattn.recording import entries
 from spikeattn.recording.ledger import Ledger
-from spikeattn.tracing.events import INPUT, NEURON, Event
+from spikeattn.tracing.events import INPUT, NEURON, SUMS, Event
 from spikeattn.tracing.fanout import fan_out_map
 from spikeattn.tracing.labels import IMAGE
 from spikeattn.tracing.layout import Axes, LayoutReader
@@ -51,7 +51,7 @@ class Planner:
                 self.tensors.neuron(line, self.kept)
             elif a.what in ("conv", "linear"):
                 self._synapse(line)
-            elif a.what in ("mask", "token_sum", "matmul"):
+            elif a.what in ("mask", "matmul", *SUMS):
                 self._product(line)
             else:
                 acts = "acts on spikes" if any(o.spiky for o in a.origins) else "multiplies real numbers"
@@ -119,7 +119,7 @@ class Planner:
     def _joins(self, line: Line) -> bool:
         """Whether an operation joins time steps: it runs once per image."""
         a = line.told
-        if line.by_call or self.T == 1 or a.what == "token_sum":
+        if line.by_call or self.T == 1 or a.what in SUMS:
             return False
         found = [self.tensors.read(view) for view in (a.out_view, *a.views)]
         return any(axes is not None and axes.joined for axes in found) or (
@@ -189,7 +189,7 @@ class Planner:
     # ---------------------------------------------------------------- products
     def _product(self, line: Line) -> None:
         a, joined = line.first, self._joins(line)
-        if a.what == "token_sum" and IMAGE in a.out_view.label.joined:
+        if a.what in SUMS and IMAGE in a.out_view.label.joined:
             return  # over the images of the batch: bookkeeping, or the network would have been refused
         steps = self._steps(line, joined)
         operands = [self.tensors.operand(line, i, joined) for i in range(len(a.origins))] if steps else [None]

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.book import TensorBook
-from spikeattn.tracing.events import INPUT, NEURON, Event
+from spikeattn.tracing.events import INPUT, NEURON, SUMS, Event
 from spikeattn.tracing.label_rules import Call, pointwise, rule_of
 from spikeattn.tracing.labeller import Labeller
 from spikeattn.tracing.labels import ANY, IMAGE, NOTHING, TIME, Label
@@ -160,7 +160,7 @@ class Trace(TorchDispatchMode):
             origins = [self.book.origin(t) for t in data]
             result, what = derive(func, name, args, kwargs, data, origins, made[0])
             if what and events:
-                taken = data[:1] if what == "token_sum" else data
+                taken = data[:1] if what in SUMS else data
                 reason = _unruled(name, made[0]) if what == "unknown" and not any(o.spiky for o in origins) else ""
                 self._event(what, name, ordinal, data, taken, result, made[0], found[0], reason=reason)
         if apart - result.apart:
@@ -332,7 +332,7 @@ class Trace(TorchDispatchMode):
         origin = self.book.origin(first)
         if path and not origin.weight and (origin.name is None or path in self.names):
             origin.name, origin.call, origin.view = path, frame.call, self.view(first)
-        last = next((e for e in reversed(self.events) if e.what not in ("unknown", "token_sum", "mask")), None)
+        last = next((e for e in reversed(self.events) if e.what not in ("unknown", "mask", *SUMS)), None)
         if last is not None and last.module == path and last.what == "linear" and first.numel() <= _LOGITS:
             self.layers[path].append((first.detach(), self.view(first)))
 
@@ -363,7 +363,7 @@ class Trace(TorchDispatchMode):
         counted = [event for event in self.events if event.what != "unknown"]
         views = [view for event in counted for view in event.views]
         # What a sum over everything is for (a log, an assertion) is nothing that anybody waits for.
-        views += [event.out_view for event in counted if event.what != "token_sum"]
+        views += [event.out_view for event in counted if event.what not in SUMS]
         for view in [*views, *self.output_views]:
             why = view.label.joined.get(IMAGE)
             if why is not None:
