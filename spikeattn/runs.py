@@ -340,6 +340,11 @@ class _Run:
 
 def _check_weights(model: nn.Module) -> None:
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if torch.nn.parameter.is_lazy(tensor):
+            raise SpikeattnError(
+                f"weight {name} of the model has no size yet, since a lazy layer has seen no data; call the model once "
+                "on a batch, then reset it, before it is profiled"
+            )
         if tensor.is_meta:
             raise SpikeattnError(
                 f"weight {name} of the model is on the meta device, which holds shapes and no values; create the model "

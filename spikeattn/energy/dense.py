@@ -73,8 +73,10 @@ DENSE: Mapping[str, DenseFormula] = {
 
 def tokens_and_channels(ledger: Ledger) -> tuple[int, int, int]:
     """Blocks, tokens N and channels D of a spike-driven transformer; all its blocks are alike."""
-    operands = [ledger.tensor(product.operands[0]) for product in ledger.products if product.op == "token_sum"]
-    sizes = {(tensor.elements // tensor.shape[0], tensor.shape[0]) for tensor in operands}
+    sums = [product for product in ledger.products if product.op == "token_sum"]
+    operands = [ledger.tensor(product.operands[0]) for product in sums]
+    tokens = [p.summed_over or t.elements // t.shape[0] for p, t in zip(sums, operands, strict=True)]
+    sizes = {(n, tensor.elements // n) for n, tensor in zip(tokens, operands, strict=True)}
     if len(sizes) != 1:
         raise SpikeattnError(f"{len(sizes)} sizes of attention blocks in this model; these formulas need one")
     return len(operands), *sizes.pop()

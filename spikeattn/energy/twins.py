@@ -61,7 +61,7 @@ def dense_twin(ledger: Ledger) -> DenseTwin:
     sums = [p for p in ledger.products if p.op == "token_sum" and p.part == "SDSA"]
     for product in sums:
         tensor = ledger.tensor(product.operands[0])
-        tokens = tensor.elements // tensor.shape[0]
+        tokens = product.summed_over or tensor.elements // tensor.shape[0]
         rows.append((product.part, product.block, product.name, 2 * tokens * tensor.elements, False))
     note = "the same layers once, as multiply-accumulates"
     if sums:
@@ -91,7 +91,8 @@ def twin_for(ledger: Ledger, ann: nn.Module | str | None = None) -> DenseTwin:
 
     image = _image_shape(ledger)
     if ann is None:
-        if str(ledger.model.get("class", "")).rpartition(".")[2] != "SpikeDrivenTransformer":
+        home, _, kind = str(ledger.model.get("class", "")).rpartition(".")
+        if kind != "SpikeDrivenTransformer" or not home.startswith("spikeattn."):  # a user's class may bear the name
             twin = dense_twin(ledger)
             return replace(twin, note=f"no ANN was given, and this model has no twin of its own: {twin.note}")
         with torch.device("meta"):

@@ -64,10 +64,11 @@ class Recording:
         if first:
             self._recorder = Recorder(model, self._trace(x)).__enter__()
         batch = self._recorder.plan.input_axes.images_in(x.shape)
-        self._open = self._recorder.watching(batch)
+        self._open = self._recorder.watching(batch, (args, kwargs))
         tally = self._open.__enter__()
         if first:  # the hooks just registered on the model itself act from its next call on
-            tally.count(next(tap for tap in self._recorder.plan.taps if tap.name == "input"), x, None)
+            with self._recorder.muting():
+                tally.count(next(tap for tap in self._recorder.plan.taps if tap.name == "input"), x, None)
 
     def _trace(self, x: Tensor) -> Plan:
         """Trace the first batch (in eval mode, without gradients); frames may be [T, B, C, H, W] or [B, T, C, H, W]."""

@@ -109,6 +109,7 @@ class Product:
         elements: dense operations; an element of operand x takes part in `elements / x.elements` of them.
         every_step: False where it runs once per image, as behind a mean over time.
         runs: at how many time steps it runs, where these are not all.
+        summed_over: of a sum, how many elements make one; None in runs of versions that did not record it.
     """
 
     name: str
@@ -120,6 +121,7 @@ class Product:
     block: int | None = None
     every_step: bool = True
     runs: int | None = None
+    summed_over: int | None = None
 
 
 @dataclass(frozen=True)

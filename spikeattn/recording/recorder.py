@@ -69,8 +69,11 @@ class Recorder:
         self._operations = self.tally = None
 
     @contextmanager
-    def watching(self, batch: int) -> Iterator[Tally]:
+    def watching(self, batch: int, inside: Any = None) -> Iterator[Tally]:
         """Count what runs inside as one forward pass of `batch` images; `tally.collect(output)` gives the counts.
+
+        Args:
+            inside: what the model was called with, where its call has begun already (`sa.record`).
 
         Raises:
             SpikeattnError: a neuron still holds the membrane potential of an earlier pass.
@@ -92,19 +95,27 @@ class Recorder:
                 self._operations.ran.clear()
                 self.tally.ran = self._operations.ran
                 with self._operations.stack, self._operations:
+                    if inside is not None:
+                        self._operations.stack.enter("", inside)
                     yield self.tally
         finally:
             self.tally = None
 
+    @contextmanager
+    def muting(self) -> Iterator[None]:
+        """What runs inside is counting, and no operation of the model."""
+        self.muted = True
+        try:
+            yield
+        finally:
+            self.muted = False
+
     def _hooks(self, path: str, arguments: _Taps, outputs: _Taps) -> tuple[Callable, Callable]:
         def count(taps: _Taps, values: Any, module: nn.Module) -> None:
             left = getattr(module, "counts", {}) if self._leaves_counts else {}
-            self.muted = True  # counting is no operation of the model
-            try:
+            with self.muting():
                 for tap, step in taps.get(self._calls[path], ()):
                     self.tally.count(tap, list(tensors_in(values))[tap.index], step, left)
-            finally:
-                self.muted = False
 
         def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if self.tally is not None:

@@ -242,4 +242,5 @@ class Tally:
         if steps is None or steps.shape[1] != self.batch:
             return None
         count = torch.arange(1, len(steps) + 1, device=steps.device).view(-1, 1, 1)
-        return (steps.float().cumsum(0) / count).argmax(-1)
+        mean = steps.float().cumsum(0) / count
+        return mean.argmax(-1) if mean.shape[-1] > 1 else mean[..., 0] > 0  # one logit says yes or no by its sign

@@ -1,8 +1,8 @@
 """How each kind of operation hands labels on: which rows of its result belong to which image and time step.
 
 A rule takes a `Call` and one field at a time and returns the label of the result (or one per result). Rules are kept
-by the name of the aten operation; `torch.Tag.pointwise` and `torch.Tag.reduction` cover most operations without an
-entry, and `poke` the rest.
+by the name of the aten operation (namespace::name of others); `torch.Tag.pointwise` and `torch.Tag.reduction` cover
+most operations without an entry, and `poke` the rest.
 """
 
 from __future__ import annotations
@@ -572,7 +572,7 @@ SHAPE_ALONE = {
 def rule_of(func: Any, name: str) -> Rule | None:
     """The rule of an operation, or None."""
     if func.namespace not in ("aten", "prims"):
-        return None
+        return RULES.get(func._schema.name)
     found = RULES.get(name)
     if found is not None:
         return found

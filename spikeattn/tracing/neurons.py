@@ -165,7 +165,8 @@ def state_of(model: nn.Module) -> dict[str, tuple[Any, ...]]:
     found: dict[str, tuple[Any, ...]] = {}
     for path, module in model.named_modules():
         own = {k: v for k, v in vars(module).items() if not k.startswith("_")}
-        for key, value in (own | module._buffers | vars(module).get("_memories", {})).items():
+        kept_there = {**own, **dict(module._buffers.items()), **vars(module).get("_memories", {})}
+        for key, value in kept_there.items():
             kept = list(_kept(value))
             if kept:
                 sums = tuple((tuple(t.shape), float(torch.nan_to_num(t.detach().double()).sum())) for t in kept)

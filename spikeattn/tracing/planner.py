@@ -210,8 +210,9 @@ class Planner:
         known = self.names.get(name) or self.names.get(operands[0].name)
         part = {"part": "SDSA" if known.part in ("SDSA", "QKV") else known.part, "block": known.block} if known else {}
         self.products[name] = entries.Product(
-            name, a.what, tuple(o.name for o in operands), elements, a.what, every_step=every_step, runs=runs, **part
-        )
+            name, a.what, tuple(o.name for o in operands), elements, a.what, every_step=every_step, runs=runs,
+            summed_over=prod(a.views[0].shape) // max(prod(a.out_view.shape), 1) if a.what in SUMS else None, **part,
+        )  # fmt: skip
 
     def _pairs(self, line: Line, name: str, operands: Sequence[entries.Tensor], axes: Sequence[Axes]) -> None:
         """Count the pairs of spikes that meet in a matrix product; also by value unless an operand can only be 0/1."""

@@ -45,7 +45,12 @@ class ModuleStack:
         self.in_neuron = 0
         self._neurons = neurons
         inside = tuple(f"{path}." for path in neurons)
-        self._paths = {path: module for path, module in model.named_modules() if not path.startswith(inside)}
+        self._paths = {
+            path: module
+            for path, module in model.named_modules()
+            # Scripted parts take no hooks; their operations are seen all the same, as those of the module around them.
+            if not path.startswith(inside) and not isinstance(module, torch.jit.ScriptModule)
+        }
         self._handles: list[Any] = []
 
     def module(self, path: str) -> nn.Module:
