@@ -6,6 +6,7 @@
     python scripts/benchmark.py precision --photos DIR      # how far the fast path and bf16 move each rate
     python scripts/benchmark.py gpu --photos DIR            # a GPU: sweep, counters, kernels, JPEG decoding
     python scripts/benchmark.py parity-cuda                 # spikes on the CPU against SpikingJelly's CUDA neurons
+    python scripts/benchmark.py startup                     # what the first batch of a foreign network costs
     python scripts/benchmark.py attend --theirs DIR --images 4   # attention regularisation, beside the authors
 
 Results go to reports/benchmark/NAME.json and NAME.md with the command, the machine and the thread count.
@@ -18,7 +19,7 @@ import sys
 from pathlib import Path
 
 import torch
-from benchmarks import attend, gpu, memory, overhead, parity, precision
+from benchmarks import attend, gpu, memory, overhead, parity, precision, startup
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = {
@@ -28,6 +29,7 @@ RUN = {
     "gpu": gpu.run,
     "parity-cuda": parity.run,
     "attend": attend.run,
+    "startup": startup.run,
 }
 
 

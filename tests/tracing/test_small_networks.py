@@ -1,0 +1,336 @@
+"""Small networks with the right value by hand: one for each kind of fault that an attack on the first edition found."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from spikingjelly.activation_based import functional, layer, neuron
+from torch import Tensor, nn
+
+import spikeattn as sa
+from spikeattn.models.names import PaperName
+
+T = 4
+
+
+def lif(v: float = 0.2) -> neuron.LIFNode:
+    return neuron.LIFNode(v_threshold=v, step_mode="m")
+
+
+def steps(x: Tensor) -> Tensor:
+    return x.unsqueeze(0).repeat(T, *[1] * x.dim())
+
+
+def names(profile: sa.Profile) -> list[str]:
+    listed = [f"(listed) {entry.name}" for entry in profile.ledger.uncounted]
+    return [synapse.name for synapse in profile.ledger.synapses] + listed
+
+
+class First(nn.Module):
+    """`part` stands before the first neuron."""
+
+    def __init__(self, part: nn.Module, width: int) -> None:
+        super().__init__()
+        self.part, self.lif, self.head = part, lif(0.05), layer.Linear(width, 3, step_mode="m")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.lif(steps(self.part(x).flatten(1)))).mean(0)
+
+
+class Chunks(nn.Module):
+    """Attention within chunks of two time steps."""
+
+    def __init__(self, chunk: int, heads: int) -> None:
+        super().__init__()
+        self.chunk, self.heads = chunk, heads
+        self.enc, self.k, self.v, self.out, self.head = lif(0.3), lif(0.5), lif(0.6), lif(), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.enc(steps(x))
+        t, b, n, d = x.shape
+        c, h = self.chunk, self.heads
+
+        def grouped(z: Tensor) -> Tensor:
+            z = z.view(t // c, c, b, n, h, d // h).permute(0, 2, 4, 1, 3, 5)
+            return z.reshape(t // c, b, h, c * n, d // h)
+
+        y = grouped(x) @ (grouped(self.k(x)).mT @ grouped(self.v(x)))
+        y = y.view(t // c, b, h, c, n, d // h).permute(0, 3, 1, 4, 2, 5).reshape(t, b, n, d)
+        return self.head(self.out(y).mean(2)).mean(0)
+
+
+@pytest.mark.parametrize(("chunk", "heads"), [(2, 2), (2, 1), (4, 2), (1, 4)])
+def test_attention_within_chunks_of_time(chunk: int, heads: int) -> None:
+    torch.manual_seed(0)
+    net, x = Chunks(chunk, heads), torch.rand(4, 5, 8) * 2
+    profile = sa.profile(net, [x])
+    assert profile.time_steps == T
+    wide = 1 if chunk > 1 else T
+    assert profile.counts.column("pairs", "bmm_0").shape == (4, wide)
+    with torch.no_grad():
+        spikes = net.enc(steps(x))
+        k, v = net.k(spikes), net.v(spikes)
+        functional.reset_net(net)
+    found = profile.operations().set_index("synapse").sops
+    meet = torch.stack([z.view(T // chunk, chunk, 4, 5, 8).flatten(0, 0) for z in (k, v)])
+    k, v = meet[0].permute(0, 2, 1, 3, 4).flatten(2, 3), meet[1].permute(0, 2, 1, 3, 4).flatten(2, 3)
+    split = (-1, heads, 8 // heads)
+    pairs = sum(
+        int((k.unflatten(-1, split[1:])[..., h, :].sum(-1) * v.unflatten(-1, split[1:])[..., h, :].sum(-1)).sum())
+        for h in range(heads)
+    )
+    assert int(found["bmm_0"]) == pairs > 0
+    assert int(found["bmm_1"]) == int(spikes.sum()) * 8 // heads  # each spike of q adds a row of k^T v
+
+
+@pytest.mark.parametrize("first", "TB")
+def test_images_time_and_tokens_in_one_axis(first: str) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.enc, self.fc, self.lif, self.head = lif(0.4), nn.Linear(4, 6), lif(0.1), nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:  # [B, P, N, C]
+            x = self.spikes = self.enc(steps(x))
+            swap = (1, 0) if first == "B" else (0, 1)
+            y = x.permute(*swap, 2, 3, 4)
+            shape = y.shape[:4]
+            y = self.fc(y.flatten(0, 2)).reshape(*shape, 6).permute(*swap, 2, 3, 4)
+            return self.head(self.lif(y.contiguous()).mean((2, 3))).mean(0)
+
+    torch.manual_seed(0)
+    net, x = Net(), torch.rand(5, 3, 2, 4) * 2
+    profile = sa.profile(net, [x])
+    with torch.no_grad():
+        net(x)
+    fc = profile.ledger.synapse("fc")
+    assert fc.dense_macs == 3 * 2 * 4 * 6
+    counted = profile.counts.column("nnz", fc.input)
+    assert counted.tolist() == net.spikes.flatten(2).sum(2).T.tolist()
+    ann = sa.sweep(profile, costs="horowitz-45nm-fp32", rate_scales=(1.0,)).attrs["ann_macs"]
+    assert ann == 3 * 2 * 4 * 6 + 18
+
+
+def test_boolean_frames_and_a_blank_recording() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.lif = layer.Conv2d(2, 4, 3, padding=1, step_mode="m"), lif(0.1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.lif(self.conv(x.transpose(0, 1).float())).flatten(2).mean(0)
+
+    x = torch.rand(4, T, 2, 8, 8) > 0.7
+    x[0] = False
+    assert sa.profile(Net(), [x]).n_images == 4
+
+
+def test_token_ids_stay_token_ids_while_the_network_is_probed() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.enc, self.lif = nn.Embedding(50, 8), lif(0.3), lif(0.1)
+            self.fc = layer.Linear(8, 8, step_mode="m")
+
+        def forward(self, ids: Tensor) -> Tensor:
+            return self.lif(self.fc(self.enc(steps(self.table(ids))))).mean((0, 2))
+
+    ids = torch.randint(0, 50, (4, 7))
+    ids[0] = 49
+    assert sa.profile(Net(), [ids]).n_images == 4
+
+
+@torch.library.custom_op("spikeattn_tests::fc", mutates_args=())
+def custom_fc(x: Tensor, w: Tensor) -> Tensor:
+    return x @ w.t()
+
+
+class Custom(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(8, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return custom_fc(x, self.w)
+
+
+def test_operators_without_a_rule_are_listed_and_an_error_under_strict() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantised = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(6, 8)), {nn.Linear})
+    for part in (Custom(), quantised):
+        profile = sa.profile(First(part, 8), [torch.rand(3, 6)])
+        assert len(names(profile)) == 2 and names(profile)[1].startswith("(listed) part")
+        assert any(w.startswith("labels: ") for w in profile.warnings)
+        with pytest.raises(sa.SpikeattnError, match="strict: 1 operations on spikes cannot be counted: part"):
+            sa.profile(First(part, 8), [torch.rand(3, 6)], strict=True)
+
+
+def test_scripted_and_lazy_parts() -> None:
+    scripted = torch.jit.script(nn.Sequential(nn.Linear(6, 8), nn.ReLU()))
+    profile = sa.profile(First(scripted, 8), [torch.rand(3, 6)])
+    assert int(profile.operations().macs.sum()) == 3 * 48
+    with pytest.raises(sa.SpikeattnError, match="has no size yet, since a lazy layer has seen no data"):
+        sa.profile(First(nn.LazyLinear(8), 8), [torch.rand(3, 6)])
+
+
+def test_names_of_tensors_do_not_switch_the_proof_off() -> None:
+    class Mixes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.n, self.c, self.h = lif(), nn.Linear(8, 8), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x.expand(T, *x.shape)
+            return self.h(self.n(self.c(x - x.mean(1, keepdim=True)))).mean(0)
+
+        def paper_names(self) -> dict[str, PaperName]:
+            return {"n": PaperName("SPS", None, "x"), "typo": PaperName("SPS", None, "x")}
+
+    with pytest.raises(sa.SpikeattnError, match="Mixes mixes images: mean in Mixes joins them"):
+        sa.profile(Mixes(), [torch.rand(4, 8) * 2])
+
+
+def test_what_repeats_is_decided_by_the_network_and_not_by_the_first_recordings() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.c, self.c2 = (layer.Conv2d(n, 4, 3, padding=1, step_mode="m") for n in (2, 4))
+            self.lif, self.fc = lif(0.1), layer.Linear(256, 3, step_mode="m")
+            nn.init.constant_(self.c.bias, -1.5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.lif(self.c2(F.relu(self.c(x.transpose(0, 1))))).flatten(2)).mean(0)
+
+    net, x = Net(), torch.rand(6, T, 2, 8, 8) * 2
+    x[:2] *= 0.01  # dark: nothing passes the ReLU
+    for order in ([0, 1, 2, 3, 4, 5], [2, 3, 4, 5, 0, 1]):
+        macs = sa.profile(net, [x[order]]).operations().set_index("synapse").macs["c2"]
+        assert int(macs) == 9216 * T * 6
+
+
+def test_one_unit_of_a_spike_adds_one_row_of_a_matrix_whatever_its_numbers() -> None:
+    class Level(nn.Module):
+        def __init__(self, top: int) -> None:
+            super().__init__()
+            self.top = top
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x.clamp(0, self.top).round()
+
+    class Attention(nn.Module):
+        def __init__(self, top: int, scale: float) -> None:
+            super().__init__()
+            self.scale, self.h = scale, nn.Linear(16, 3)
+            self.q, self.k, self.v, self.o = Level(top), Level(1), Level(1), Level(1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            q, k, v = (f(z) for f, z in zip((self.q, self.k, self.v), x.chunk(3, -1), strict=True))
+            self.units = int(q.sum())
+            return self.h(self.o(q @ ((k.mT @ v) * self.scale) / 64).mean(1))
+
+    x = torch.rand(2, 64, 48, generator=torch.Generator().manual_seed(0)) * 1.4
+    x[:, 0, 0] = 1.9
+    for top, scale in ((1, 1.0), (2, 1.0), (2, 0.3)):
+        net = Attention(top, scale)
+        profile = sa.profile(net, [x], neurons=lambda m: isinstance(m, Level), time_steps=1)
+        net(x)
+        assert int(profile.operations().set_index("synapse").sops["bmm_1"]) == net.units * 16
+
+
+@pytest.mark.parametrize(("pool", "out"), [(nn.AvgPool2d(2), 4), (nn.AdaptiveAvgPool2d(2), 4), (nn.AvgPool2d(4), 1)])
+def test_average_pools_pass_parts_of_spikes_on_or_give_a_number(pool: nn.Module, out: int) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lif, self.pool, self.fc = lif(0.3), pool, nn.Linear(2 * out, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.spikes = self.lif(steps(x))
+            return self.fc(self.pool(self.spikes.flatten(0, 1)).flatten(1)).view(T, -1, 3).mean(0)
+
+    net, x = Net(), torch.rand(3, 2, 4, 4)
+    found = sa.profile(net, [x]).operations().fillna(0).set_index("synapse")
+    with torch.no_grad():
+        net(x)
+    spikes = int(net.spikes.sum())
+    assert spikes > 0 and found.counted.all()
+    if out > 1:  # a spike is a quarter in one window, and meets three weights
+        assert int(found.sops["fc"]) == spikes * 3 and int(found.acs.sum()) == 0
+    else:
+        assert int(found.macs["fc"]) == 3 * T * 2 * 3 and int(found.acs.sum()) == spikes
+
+
+def test_one_logit_is_right_by_its_sign() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.lif = layer.Linear(6, 8, step_mode="m"), lif()
+            self.h = layer.Linear(8, 1, step_mode="m")
+            nn.init.constant_(self.h.bias, 50.0)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.h(self.lif(self.fc(steps(x)))).mean(0)
+
+    x, y = torch.rand(8, 6) * 3, torch.ones(8, dtype=torch.long)
+    assert float(sa.profile(Net(), [(x, y)]).over_time().accuracy.iloc[-1]) == 1.0
+
+
+@pytest.mark.parametrize("heads", [1, 4])
+def test_the_twin_of_a_gate_takes_its_tokens_from_the_sum(heads: int) -> None:
+    class Gate(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.e, self.k, self.g, self.h = lif(), lif(), lif(), nn.Linear(32, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.e(x.expand(2, *x.shape))
+
+            def apart(z: Tensor) -> Tensor:
+                return z.unflatten(-1, (heads, -1)).transpose(2, 3)
+
+            gate = self.g((apart(x) * apart(self.k(x))).sum(-2, keepdim=True))
+            return self.h((apart(x) * gate).transpose(2, 3).flatten(3).mean(2)).mean(0)
+
+        def paper_names(self) -> dict[str, PaperName]:
+            return {n: PaperName("SDSA", 0, n) for n in ("e", "k", "g", "mul_0", "sum_0", "mul_1")}
+
+    assert sa.profile(Gate(), [torch.rand(2, 16, 32)]).summary()["ann_macs"] == 2 * 16 * 16 * 32 + 32 * 3
+
+
+def test_a_class_that_bears_the_name_of_ours_gets_a_twin_of_its_own() -> None:
+    class SpikeDrivenTransformer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.c, self.n, self.h = layer.Conv2d(3, 4, 16, 16, step_mode="m"), lif(), nn.Linear(4, 10)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.h(self.n(self.c(x.expand(2, *x.shape))).mean((3, 4))).mean(0)
+
+    for size, positions in ((224, 196), (32, 4)):
+        profile = sa.profile(SpikeDrivenTransformer(), [torch.rand(2, 3, size, size)])
+        assert sa.compare(profile).provenance["ann_macs"] == positions * 4 * 768 + 40
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_record_counts_what_the_forward_of_the_network_itself_sums(training: bool) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.lif, self.head = nn.Linear(5, 8), neuron.IFNode(v_threshold=0.2), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.spikes = torch.stack([self.lif(self.fc(x)) for _ in range(T)])
+            return self.head(self.spikes.sum(0))
+
+    net = Net().train(training)
+    with sa.record(net) as rec:
+        for size in (4, 4, 2):
+            net(torch.rand(size, 5))
+            functional.reset_net(net)
+    counted = rec.counts()
+    last = counted[(counted.tensor == "lif") & (counted.forward == 2)]
+    assert int(last.nonzero.sum()) == int(net.spikes.sum()) > 0
