@@ -23,6 +23,7 @@ from spikeattn.energy.comparison import (
     frame_of,
     intervals_of,
     inverted,
+    matched_bits,
     tables_of,
     total_of,
     with_break_even,
@@ -59,9 +60,11 @@ def compare(
     """A profiled network beside its ANN twin, beside another ANN, or beside another profile of the same images.
 
     Beside an ANN every cost table prices both networks, and one more pricing sets the spiking network in int8 beside
-    the ANN quantised to as many levels as T binary steps can tell apart, b = ceil(log2(T + 1)) bits (Yan et al., arXiv
-    2409.08290). Its multiply-accumulate is priced, by our choice, as an int8 multiplication x b / 8 + an int8 addition;
-    the layer that reads the image keeps 8 bits, as in the spiking network.
+    the ANN quantised to as many levels as T steps of spikes can tell apart, b = ceil(log2((max - min) T + 1)) bits for
+    spikes from min to max units, ceil(log2(T + 1)) for binary ones (Yan et al., arXiv 2409.08290). Its
+    multiply-accumulate is priced, by our choice, as an int8 multiplication x b / 8 + an int8 addition; the layer that
+    reads the image keeps 8 bits, as in the spiking network. Where the ANN has the layers of the spiking network, b is
+    that of the spikes each of them receives; elsewhere it is the largest of them.
 
     Args:
         profile: the spiking network's run.
@@ -111,8 +114,10 @@ def compare_activity(
     keys = in_order({*own_keys, *layer_keys})
     cells, scopes = cells_of(ledger, activity, convention, keys), scopes_of(keys)
     macs, inner = layers["macs"].to_numpy(dtype=float), ~layers["reads_image"].to_numpy(dtype=bool)
-    skipped, bits, int8 = _gammas(twin, gamma), T.bit_length(), get_costs(QUANTISED)
-    narrow = (int8.price("mult") * bits / 8 + int8.price("add")) * (1 - skipped)
+    skipped, int8 = _gammas(twin, gamma), get_costs(QUANTISED)
+    each = _bits(ledger, twin)
+    bits = int(each[inner].max()) if inner.any() else T.bit_length()
+    narrow = (int8.price("mult") * each / 8 + int8.price("add")) * (1 - skipped)
     pricings: list[tuple[CostTable, str, int | None, Floats]] = [
         (table, twin.name, None, np.full(len(layers), table.price("mac"))) for table in tables
     ]
@@ -136,13 +141,12 @@ def compare_activity(
     name = _name(ledger)
     notes = [
         f"twin: {twin.note}; batch norm, activations, pooling and softmax are counted on neither side",
-        f"quantised: {bits} bits tell apart as many levels as {T} binary steps (arXiv 2409.08290); multiply-accumulate "
-        f"= int8 multiplication x {bits}/8 + int8 addition (our choice), 8 bits in the layer that reads the image",
+        _bits_note(each[inner], bits, T),
         _gamma_note(gamma, prices[-1][3]),
         ARITHMETIC,
     ]
-    if any(tensor.kind == "integer" and tensor.maker == "neuron" for tensor in ledger.tensors):
-        notes.append("integer-spikes: the bits of the quantised ANN follow from T alone")
+    if any(t.kind == "integer" and t.maker == "neuron" and (t.low is None or t.high is None) for t in ledger.tensors):
+        notes.append("integer-spikes: largest values unknown, so the bits of the quantised ANN follow from T alone")
     notes += [*notes_of(ledger, convention), *(note for table in tables for note in table.notes())]
     return Comparison(
         name,
@@ -242,6 +246,24 @@ def _gammas(twin: DenseTwin, gamma: float | pd.DataFrame) -> Floats:
     if (bad := ~((share >= 0) & (share <= 1))).any():
         raise SpikeattnError(f"gamma is {share[bad][0]:g}; it is a share, from 0 to 1")
     return np.where(layers["reads_image"], 0.0, share)
+
+
+def _bits(ledger: Ledger, twin: DenseTwin) -> Floats:
+    """Bits of every layer of the quantised ANN: each its own where they are the ledger's layers, else the largest."""
+    own, most = matched_bits(ledger)
+    names = list(twin.layers["layer"])
+    return np.array([own[name] for name in names] if set(names) <= set(own) else [most] * len(names), dtype=float)
+
+
+def _bits_note(each: Floats, most: int, time_steps: int) -> str:
+    steps = "binary steps" if most == time_steps.bit_length() else "steps of these spikes"
+    varying = len(set(each)) > 1
+    least, b = (f"{each.min():.0f} to ", "b") if varying else ("", str(most))
+    return (
+        f"quantised: {least}{most} bits tell apart as many levels as {time_steps} {steps} (arXiv 2409.08290); "
+        f"multiply-accumulate = int8 multiplication x {b}/8 + int8 addition (our choice), 8 bits in the layer that "
+        "reads the image"
+    )
 
 
 def _gamma_note(gamma: float | pd.DataFrame, mean: float) -> str:

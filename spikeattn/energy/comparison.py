@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from spikeattn.energy.cells import Cells, Key, Scope
 from spikeattn.energy.costs import CostTable
 from spikeattn.energy.statistics import CONFIDENCE, REPLICATES, Floats, Interval, Intervals, mean_intervals
+from spikeattn.recording.entries import Tensor
+from spikeattn.recording.ledger import Ledger
 
 Ratios = tuple[Floats, Floats, Floats, NDArray[np.str_]]  # value, low, high, method
 _TABLES = ("parts", "blocks", "attention")
+_LIMITS = {"binary": (0.0, 1.0), "ternary": (-1.0, 1.0)}  # values of a kind of spikes where nobody looked
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +38,8 @@ class Comparison:
         blocks: the same per transformer block, with column block.
         attention: the same for attention alone, without and with the Q, K and V layers, over all blocks.
         prices: a row per pricing: pJ of one multiply-accumulate of the ANN (mean over all layers but the first, zeros
-            skipped) and of one synaptic operation, bits and gamma of the ANN, break_even of a layer.
+            skipped) and of one synaptic operation, bits (the most of any layer) and gamma of the ANN, break_even of a
+            layer.
         sentences: the outcome in words.
         notes: choices and limits a reader must know.
         provenance: settings of the comparison and what both figures rest on.
@@ -89,6 +93,37 @@ class Resampling:
     def arguments(self) -> tuple[int, int, float]:
         """As the functions of `statistics` take them."""
         return self.replicates, self.seed, self.confidence
+
+
+def matched_bits(ledger: Ledger) -> tuple[dict[str, int], int]:
+    """Bits that tell apart as many levels as the spikes of T steps: b = ceil(log2((max - min) x T + 1)).
+
+    max and min are in units of the spikes, so 0 and 1 give ceil(log2(T + 1)).
+
+    Returns:
+        The bits by synapse and product, of the operand with the most levels; and the most bits of any of these.
+    """
+    T = ledger.time_steps
+    read = {synapse.name: (synapse.input,) for synapse in ledger.synapses}
+    read |= {product.name: product.operands for product in ledger.products}
+    bits = {
+        name: max((T * _levels(ledger.tensor(operand))).bit_length() for operand in operands)
+        for name, operands in read.items()
+    }
+    return bits, max(bits.values(), default=T.bit_length())
+
+
+def _levels(tensor: Tensor) -> int:
+    """How many units the largest value of a tensor lies above its smallest, silence being one of the values.
+
+    1, as of binary spikes, for a tensor that is no train of spikes, and for integer spikes whose limits nobody knows.
+    """
+    if tensor.number or tensor.summed or not tensor.spikes or tensor.maker == "input":
+        return 1
+    low, high = tensor.low, tensor.high
+    if low is None or high is None:
+        low, high = _LIMITS.get(tensor.kind, (0.0, 1.0))
+    return max(round(max(high, 0.0) - min(low, 0.0)), 1)
 
 
 def frame_of(

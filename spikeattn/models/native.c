@@ -172,6 +172,7 @@ static inline void add_row(vec *restrict a, const float *restrict row) {
    of weights is added, and nothing is multiplied.
 
    weights [ceil(O / 64)][K * K][I][64] and bias [ceil(O / 64)][64], zero beyond O.
+   I is at most 65,536, what the 16-bit index holds: a wider one would double the memory of the spikes found.
    Returns 0, or 1 without memory. */
 int spikeattn_conv(const uint8_t *x, const float *weights, const float *bias, float *y, i64 N, i64 H, i64 W, i64 I,
                    i64 O, i64 K, int threads) {
@@ -181,7 +182,7 @@ int spikeattn_conv(const uint8_t *x, const float *weights, const float *bias, fl
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
         const size_t pixels = (size_t)((band + 2 * half) * W);
-        uint16_t *index = malloc(sizeof(uint16_t) * (pixels * (size_t)I + 8));
+        uint16_t *index = malloc(sizeof(uint16_t) * (pixels * (size_t)I + 8)); /* I <= 65536 */
         i64 *from = malloc(sizeof(i64) * (pixels + 1));
         failed = !index || !from;
 #pragma omp for collapse(2) schedule(dynamic)

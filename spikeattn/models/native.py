@@ -24,6 +24,10 @@ from spikeattn.errors import SpikeattnError
 
 SOURCE = Path(__file__).with_name("native.c")
 WIDTH = 64  # output channels per block of weights, as in the source
+_INDEX = 1 << 16  # channels that the uint16 index of the spike convolution in the source can tell apart
+_ROW = (1 << 31) - 1  # channels of one position that an int32 counts, in the source
+_POSITIONS = 1 << 24  # positions whose sum float32 holds exactly
+_LARGEST = 1 << 53  # counts travel as float64, which holds every integer up to here
 _FLAGS = ("-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-std=c11")
 _TUNED = (("-march=native", "-fopenmp"), ("-mcpu=native", "-fopenmp"), ("-fopenmp",), ())  # the first that works
 
@@ -143,6 +147,27 @@ def _zeros(x: Tensor, wanted: bool = True) -> Tensor | None:
     return torch.zeros(x.shape[:2], dtype=torch.int64) if wanted else None
 
 
+def _check_counts(channels: int, positions: int, fan_out: Tensor | None) -> None:
+    """Refuse sizes whose counts could be wrong: more than the source's integers, or float64, can hold."""
+    if channels > _ROW:
+        raise SpikeattnError(f"the fast path counts up to {_ROW:,} channels, not {channels:,}; use plain=True")
+    if fan_out is not None and positions:
+        most = channels * positions * int(fan_out.max())
+        if most >= _LARGEST:
+            raise SpikeattnError(
+                f"{channels:,} channels of {positions:,} positions with fan-outs of up to {int(fan_out.max()):,} can "
+                f"make {most:,} additions per image and time step; counts are exact below 2**53 ({_LARGEST:,})"
+            )
+
+
+def _check_positions(positions: int) -> None:
+    if positions > _POSITIONS:
+        raise SpikeattnError(
+            f"the fast path sums over up to 2**24 ({_POSITIONS:,}) positions, beyond which float32 is inexact; these "
+            f"are {positions:,}: use plain=True"
+        )
+
+
 def lif(
     x: Tensor, tau: float, multiply: bool, threshold: float, fan_out: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None, int]:
@@ -157,6 +182,7 @@ def lif(
         Spikes like x; counts [T, B]; weighed counts [T, B] or None; the number of potentials that are NaN or infinite.
     """
     T, B, C, H, W = x.shape
+    _check_counts(C, H * W, fan_out)
     still = x.stride(0) == 0 and T > 1
     rows = _rows(x[:1] if still else x)
     spikes = torch.empty((T, B, H, W, C), dtype=torch.bool)
@@ -172,7 +198,9 @@ def lif(
 def pool(x: Tensor, stride: int, fan_out: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """3x3 max-pool with padding 1 of spikes, with their counts and weighed counts as in `lif`."""
     T, B, C, H, W = x.shape
-    y = torch.empty((T, B, (H - 1) // stride + 1, (W - 1) // stride + 1, C), dtype=torch.bool)
+    rows, columns = (H - 1) // stride + 1, (W - 1) // stride + 1
+    _check_counts(C, rows * columns, fan_out)
+    y = torch.empty((T, B, rows, columns, C), dtype=torch.bool)
     counts, fans = _zeros(x), _zeros(x, fan_out is not None)
     _call("pool", _rows(x), y, T * B, H, W, C, stride, fan_out, counts, fans)
     return _columns(y), counts, fans
@@ -192,6 +220,9 @@ def mask(a: Tensor, b: Tensor, votes: bool) -> tuple[Tensor, Tensor, Tensor | No
     b has the shape of a, or H = W = 1.
     """
     T, B, C, H, W = a.shape
+    _check_counts(C, H * W, None)
+    if votes:
+        _check_positions(H * W)
     y, counts = torch.empty((T, B, H, W, C), dtype=torch.bool), _zeros(a)
     sums = torch.empty((T, B, 1, 1, C)) if votes else None
     one = b.shape[3:] == (1, 1) and H * W > 1
@@ -202,6 +233,7 @@ def mask(a: Tensor, b: Tensor, votes: bool) -> tuple[Tensor, Tensor, Tensor | No
 def mean(x: Tensor) -> Tensor:
     """Mean over positions, [T, B, C, H, W] -> [T, B, C]."""
     T, B, C, H, W = x.shape
+    _check_positions(H * W)
     y = torch.empty((T, B, C))
     _call("mean", _rows(x), y, T * B, H * W, C)
     return y
@@ -222,15 +254,16 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor, out_channels: int, kernel: int
     """Convolution with stride 1 and padding kernel // 2 under packed weights: [T, B, I, H, W] -> [T, B, O, H, W].
 
     Spikes (bools) add weights; real numbers multiply them. An input expanded over T gives an output expanded over T.
+    Spikes of more than 65,536 channels go as real numbers: a product with 0 or 1 adds the same, in the same order.
     """
     T, B, C, H, W = x.shape
     if x.stride(0) == 0 and T > 1:
         return conv(x[:1], weight, bias, out_channels, kernel).expand(T, -1, -1, -1, -1)
     y = torch.empty((T, B, H, W, out_channels))
-    if x.dtype == torch.bool:
+    if x.dtype == torch.bool and C <= _INDEX:
         failed = _call("conv", _rows(x), weight, bias, y, T * B, H, W, C, out_channels, kernel)
         if failed:
             raise SpikeattnError("out of memory in a convolution of the fast path; give smaller batches")
     else:
-        _call("conv_real", _rows(x), weight, bias, y, T * B, H, W, C, out_channels, kernel)
+        _call("conv_real", _rows(x.float()), weight, bias, y, T * B, H, W, C, out_channels, kernel)
     return _columns(y)

@@ -2,6 +2,7 @@
 
 Tensors are [T, B, C, H, W] in channels-last memory. Spikes are bools where only pools and masks read them, and numbers
 of the convolutions' type elsewhere. Counts are added into int64 buffers on the device; nothing waits for the host.
+Fan-outs are weighed in int64: those of one block of spikes can add up to more than an int32 holds.
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from spikeattn.errors import SpikeattnError
+
+_INDEX = 1 << 31  # elements of one image and step that the kernels' 32-bit offsets tell apart
+_POSITIONS_SUMMED = 1 << 24  # positions whose sum float32 holds exactly
 _BLOCK, _WARPS = 2048, 8
 _POSITIONS, _CHANNELS = 16, 128  # tile of the mask kernel
 
@@ -31,7 +36,7 @@ def _lif_kernel(
     v = tl.zeros((BLOCK,), dtype=tl.float32)
     x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
     if FANS:
-        weights = tl.load(weights_ptr + at // C, mask=inside, other=0).to(tl.int32)
+        weights = tl.load(weights_ptr + at // C, mask=inside, other=0).to(tl.int64)
     for t in tl.static_range(T):
         if not STILL and t > 0:
             x = tl.load(x_ptr + t * size + at, mask=inside, other=0.0).to(tl.float32)
@@ -74,7 +79,7 @@ def _pool_kernel(
         ones = found.to(tl.int32)
         tl.atomic_add(counts_ptr + image, tl.sum(ones).to(tl.int64))
         if FANS:
-            weights = tl.load(weights_ptr + position, mask=inside, other=0).to(tl.int32)
+            weights = tl.load(weights_ptr + position, mask=inside, other=0).to(tl.int64)
             tl.atomic_add(fans_ptr + image, tl.sum(ones * weights).to(tl.int64))
 
 
@@ -126,7 +131,7 @@ def _count_kernel(
     tl.atomic_add(broken_ptr, broken.to(tl.int64), mask=broken > 0)
     if FANS:
         position = at // C if LAST else at % P
-        weights = tl.load(weights_ptr + position, mask=inside, other=0).to(tl.int32)
+        weights = tl.load(weights_ptr + position, mask=inside, other=0).to(tl.int64)
         tl.atomic_add(fans_ptr + row, tl.sum(ones * weights).to(tl.int64))
 
 
@@ -145,6 +150,14 @@ def _bytes(x: Tensor) -> Tensor:
     return x.view(torch.uint8) if x.dtype == torch.bool else x
 
 
+def _check_size(elements: int) -> None:
+    if elements >= _INDEX:
+        raise SpikeattnError(
+            f"the fast path on a GPU reads fewer than 2**31 ({_INDEX:,}) values per image and time step; these are "
+            f"{elements:,}: use plain=True"
+        )
+
+
 def _counters(x: Tensor) -> Tensor:
     """[2, T, B] zeros: counts and weighed counts."""
     return torch.zeros((2, *x.shape[:2]), dtype=torch.int64, device=x.device)
@@ -155,6 +168,7 @@ def lif(
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor]:
     """As `native.lif`; spikes of type `dtype`. Without `count` there are no counts; the last value is on the device."""
     T, B, C, H, W = x.shape
+    _check_size(C * H * W)
     still = x.stride(0) == 0 and T > 1
     rows = _rows(x[:1] if still else x)
     spikes = torch.empty((T, B, H, W, C), dtype=dtype, device=x.device)
@@ -173,6 +187,7 @@ def pool(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """As `native.pool`; spikes of type `dtype`."""
     T, B, C, H, W = x.shape
+    _check_size(C * H * W)
     rows, columns = (H - 1) // stride + 1, (W - 1) // stride + 1
     y = torch.empty((T, B, rows, columns, C), dtype=dtype, device=x.device)
     counters, size, fans = _counters(x), rows * columns * C, fan_out is not None and count
@@ -193,6 +208,12 @@ def mask(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """As `native.mask`; the result of type `dtype`."""
     T, B, C, H, W = a.shape
+    _check_size(C * H * W)
+    if votes and H * W > _POSITIONS_SUMMED:
+        raise SpikeattnError(
+            f"the fast path sums over up to 2**24 ({_POSITIONS_SUMMED:,}) positions, beyond which float32 is inexact; "
+            f"these are {H * W:,}: use plain=True"
+        )
     y = torch.empty((T, B, H, W, C), dtype=dtype, device=a.device)
     counts = torch.zeros((T, B), dtype=torch.int64, device=a.device)
     sums = torch.empty((T, B, 1, 1, C), device=a.device) if votes else None
@@ -214,7 +235,7 @@ def countable(x: Tensor) -> bool:
     if not x.is_cuda or x.dtype not in (torch.float32, torch.float16, torch.bfloat16):
         return False
     image = x[0, 0]
-    return image.numel() < 2**31 and (image.is_contiguous() or (image.dim() > 1 and _channels_last(image)))
+    return image.numel() < _INDEX and (image.is_contiguous() or (image.dim() > 1 and _channels_last(image)))
 
 
 def _channels_last(image: Tensor) -> bool:

@@ -1,63 +1,90 @@
 """Exact counts of one tensor per time step and image: non-zero elements, sums of |value|, fan-out-weighted sums.
 
-Floating-point sums are exact here because their terms are small integers: every partial sum over one row of a tensor
-stays below 2**24, which float32 holds exactly; rows are then added in float64. Real tensors (an image) have no exact
-sum of |value|; theirs is a float64 sum.
+Floating-point sums are exact here because their terms are whole numbers: ones are added in float32 in pieces of at
+most 2**24 elements, and pieces in float64, as are values. A count that float64 cannot hold is an error on the CPU; on a
+GPU nothing here waits for the device, so whoever receives the counts must compare them with `LARGEST`. Real tensors (an
+image) have no exact sum of |value|; theirs is a float64 sum.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
+from math import prod
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
+from spikeattn.errors import SpikeattnError
+
+LARGEST = 1 << 53  # float64 holds every integer up to here: sums of whole numbers >= 0 that stay below it are exact
 _PIECE = 1 << 20
 _EXACT = 1 << 24  # float32 holds every integer up to here
+_CHANNELS = 1 << 16  # so many values of up to 256 (_LEVELS) add up to _EXACT
 _NEAR, _LEVELS = 1e-2, 256
 
 
-def _rows(x: Tensor) -> Tensor:
-    """[T, B, ...] -> [T, B, R, K] with K below 2**24, without a copy where the memory layout allows."""
-    x = x.reshape(*x.shape[:2], 1) if x.dim() == 2 else x
-    inner = x[0, 0].numel()
-    if x.dim() > 3 and inner >= _EXACT:
-        return x.flatten(3) if x.is_contiguous() else x.contiguous().flatten(3)
-    return x.flatten(2).unsqueeze(2)
+def _pieces(x: Tensor) -> tuple[Tensor, ...]:
+    """[T, B, ...] -> [T, B, K] one after another, K at most 2**24: float32 counts the ones of each exactly."""
+    return (x.flatten(2) if x.dim() > 2 else x.unsqueeze(2)).split(_EXACT, dim=2)
+
+
+def _added(parts: Iterable[Tensor]) -> Tensor:
+    """The sum of counts, in float64."""
+    first, *others = (part.double() for part in parts)
+    return sum(others, start=first)
 
 
 def count_binary(x: Tensor) -> Tensor:
     """Ones of a 0/1 tensor [T, B, ...] -> [T, B] float64."""
     if x.dtype == torch.bool:
         return torch.count_nonzero(x.flatten(2), dim=2).double()
-    rows = _rows(x)
-    return rows.sum(dim=-1, dtype=_accumulator(x)).sum(dim=-1, dtype=torch.float64)
+    return _added(piece.sum(dim=2, dtype=_accumulator(x)) for piece in _pieces(x))
 
 
 def count_nonzero(x: Tensor) -> Tensor:
     """Non-zero elements of [T, B, ...] -> [T, B] float64."""
     if not x.is_floating_point():
         return torch.count_nonzero(x.flatten(2), dim=2).double()
-    rows = _rows(x)
-    return torch.linalg.vector_norm(rows, 0, dim=-1, dtype=_accumulator(x)).sum(dim=-1, dtype=torch.float64)
+    return _added(torch.linalg.vector_norm(piece, 0, dim=2, dtype=_accumulator(x)) for piece in _pieces(x))
 
 
 def sum_abs(x: Tensor) -> Tensor:
-    """Sum of |value| of [T, B, ...] -> [T, B] float64; exact for integer values."""
-    return x.double().abs().flatten(2).sum(dim=2)
+    """Sum of |value| of [T, B, ...] -> [T, B] float64; exact for integer values.
+
+    Raises:
+        SpikeattnError: whole numbers on the CPU whose sum float64 cannot hold exactly.
+    """
+    total = x.double().abs().flatten(2).sum(dim=2)
+    if _too_large(total) and (not x.is_floating_point() or bool((x == x.round()).all())):
+        raise _inexact("the sum of |value|", total)
+    return total
 
 
 def sum_channels(x: Tensor, spatial: int) -> Tensor:
-    """[T, B, C, *space] -> [T, B, *space] float64: the part of a fan-out-weighted count that every weighting shares."""
+    """[T, B, C, *space] -> [T, B, *space] float64: the part of a fan-out-weighted count that every weighting shares.
+
+    Exact for values up to 256, and for any whole numbers in float64.
+    """
     space = tuple(range(x.dim() - spatial, x.dim()))
     others = tuple(d for d in range(2, x.dim()) if d not in space)
-    return x.sum(dim=others, dtype=_accumulator(x)).double() if others else x.double()
+    if not others:
+        return x.double()
+    many = prod(x.shape[d] for d in others) > _CHANNELS
+    return x.sum(dim=others, dtype=torch.float64 if many else _accumulator(x)).double()
 
 
 def weigh(per_position: Tensor, fan_out: Tensor) -> Tensor:
-    """[T, B, *space] times the fan-out of each position [*space] -> [T, B] float64."""
-    return per_position.flatten(2) @ fan_out.flatten().to(per_position.device)
+    """[T, B, *space] times the fan-out of each position [*space] -> [T, B] float64.
+
+    Raises:
+        SpikeattnError: a count on the CPU that float64 cannot hold exactly.
+    """
+    total = per_position.flatten(2) @ fan_out.flatten().to(per_position.device)
+    if _too_large(total):
+        raise _inexact("a fan-out-weighted count", total)
+    return total
 
 
 def whole(x: Tensor, unit: float) -> Tensor:
@@ -118,7 +145,8 @@ def value_flags(x: Tensor) -> Tensor:
     if x.dtype == torch.bool:
         return torch.zeros(3, dtype=torch.bool, device=x.device)
     if not x.is_floating_point():
-        return torch.stack([torch.zeros((), dtype=torch.bool, device=x.device), (x < 0).any(), (x.abs() > 1).any()])
+        beyond = (x > 1) | ((x < 0) & (x.abs() != 1))  # |-128| is -128 in int8
+        return torch.stack([torch.zeros((), dtype=torch.bool, device=x.device), (x < 0).any(), beyond.any()])
     low, high = torch.aminmax(x)
     return torch.stack([(x != x.round()).any() | low.isnan(), low < 0, (low < -1) | (high > 1)])
 
@@ -137,9 +165,15 @@ def spike_pairs(a: Tensor, b: Tensor, by_value: bool = False) -> Tensor:
 
     The sum over k of (non-zero a[:, k]) times (non-zero b[k, :]): what the sum of the product of 0/1 matrices is.
     `by_value` takes integer spikes for as many spikes as their value says: sums of |value| instead.
+
+    Raises:
+        SpikeattnError: a count on the CPU that float64 cannot hold exactly.
     """
     left, right = (x.double().abs() if by_value else (x != 0).double() for x in (a, b))
-    return (left.sum(dim=-2) * right.sum(dim=-1)).flatten(2).sum(dim=2)
+    total = (left.sum(dim=-2) * right.sum(dim=-1)).flatten(2).sum(dim=2)
+    if _too_large(total):
+        raise _inexact("the number of spike pairs", total)
+    return total
 
 
 @cache
@@ -154,3 +188,17 @@ def cuda_kernels() -> ModuleType | None:
 
 def _accumulator(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def _too_large(total: Tensor) -> bool:
+    """Whether a count of the CPU is one that float64 may have rounded; what is not finite is found elsewhere."""
+    if total.device.type != "cpu":
+        return False  # asking would wait for the device
+    return bool((total >= LARGEST).any()) and bool(total.isfinite().all())
+
+
+def _inexact(what: str, total: Tensor) -> SpikeattnError:
+    return SpikeattnError(
+        f"{what} of one image at one time step is {total.max():.4g}; counts are exact below 2**53 ({LARGEST:,}) and "
+        "would be rounded from there on. Spikes so large are no spikes: check the unit of the neurons and the input"
+    )

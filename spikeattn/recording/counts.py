@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -25,6 +26,7 @@ from spikeattn.recording.ledger import Ledger
 
 FILE = "counts.parquet"
 _META = b"spikeattn"
+_LARGEST = 1 << 53  # float64, in which parts are kept, holds every whole number up to here
 _ROW_GROUP = 1 << 16  # small row groups multiply size and reading time of a table with a thousand columns
 Key = tuple[str, str]  # (measure, name)
 
@@ -139,7 +141,12 @@ class Counts:
         entry = self.ledger.synapse(synapse)
         if entry.fan_out is None:
             return self.column(f"fan_{by}", synapse)
-        return self.column(by, entry.input) * entry.fan_out
+        column = self.column(by, entry.input)
+        if column.size and int(column.max()) * entry.fan_out * self.time_steps >= 1 << 63:
+            raise SpikeattnError(
+                f"synapse {synapse} adds 2**63 times or more on one image, more than a table of whole numbers holds"
+            )
+        return column * entry.fan_out
 
     def save(self, path: str | Path) -> Path:
         """Write the table as Parquet; the file appears whole or not at all."""
@@ -231,5 +238,10 @@ def _typed(table: pa.Table, real: set[str]) -> pa.Table:
     columns = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         whole = pa.types.is_floating(column.type) and name.rsplit(":", 1)[0] not in real
+        if whole and (pc.max(column).as_py() or 0) >= _LARGEST:
+            raise SpikeattnError(
+                f"column {name} holds a count of 2**53 or more, beyond which whole numbers are not exact here; profile "
+                "fewer time steps, or smaller images"
+            )
         columns[name] = column.cast(pa.int64()) if whole else column
     return pa.table(columns)

@@ -43,6 +43,8 @@ class TensorBook:
             else:
                 # A single number that the code makes on the way (torch.tensor(0.5)) is a constant; an array is not.
                 found = Origin(stateless=True, weight=tensor.numel() == 1, unknown=tensor.numel() != 1)
+                if tensor.numel() == 1 and not tensor.is_meta:
+                    found.recipe = hash(float(tensor)) if not tensor.is_complex() else None
                 self.put(tensor, found, NOTHING)
         return found
 
@@ -90,8 +92,23 @@ class TensorBook:
             if old is None:
                 continue
             whole_of_it = other.numel() == tensor.numel()
-            self._origins[other] = overwritten(old, origin, whole_of_it)
+            there = self._origins.get(tensor)  # says which part of the memory was written
+            renewed = overwritten(old, origin, whole_of_it)
+            renewed.apart |= self._parts_of_fields(other, tensor)
+            renewed.recipe = hash(("written", old.made_as, there.made_as if there else None, origin.made_as))
+            self._origins[other] = renewed
             self._labels[other] = self._renewed(other, tensor, label)
+
+    def _parts_of_fields(self, other: Tensor, tensor: Tensor) -> frozenset[str]:
+        """The fields of which what is written holds some values only, so that it tells them apart."""
+        whole, part = (self._labels.get(x) or NOTHING for x in (other, tensor))
+        found = set()
+        for name, values in whole.fields.items():
+            held = part.get(name)
+            kept = set() if held is None else set(labels.values_of(held))
+            if kept and kept < set(labels.values_of(values)):
+                found.add(name)
+        return frozenset(found)
 
     def _renewed(self, other: Tensor, tensor: Tensor, label: Label) -> Label:
         """The label of a tensor after `label` has been written to where it overlaps with another."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from spikeattn.errors import SpikeattnError
 from spikeattn.recording.ledger import Ledger
 from spikeattn.tracing import neurons as nodes
+from spikeattn.tracing.labeller import steps_of_calls
 from spikeattn.tracing.layout import BATCH
 from spikeattn.tracing.planner import Planner
 from spikeattn.tracing.steps import time_steps_of
@@ -82,11 +83,18 @@ def plan(
         def trace(batch: int) -> Trace:
             made = Trace(model, found, batch, names, units, spikes, time_steps)
             _run(made, model, forward, images, batch, before)
-            if made.labeller.early or _numbered_wrongly(made, found):
+            frames = made.labeller.frames
+            shared = frames is not None and any(made.calls[name] > frames for name in found)
+            if made.labeller.early or shared or _numbered_wrongly(made, found):
                 totals = {name: made.calls[name] for name in found}
-                expected = made.labeller.time if made.labeller.early else None
-                made = Trace(model, found, batch, names, units, spikes, time_steps, totals, expected)
+                expected = made.labeller.time if made.labeller.early or shared else None
+                again = (model, found, batch, names, units, spikes, time_steps, totals, expected)
+                made = Trace(*again, frames if shared else None)
                 _run(made, model, forward, images, batch, before)
+                seen, told = made.labeller.latest + 1, made.labeller.T is not None or time_steps is not None or shared
+                if not told and seen > steps_of_calls(list(totals.values())):
+                    made = Trace(*again, seen)  # neurons that skip steps are no neurons that run twice in each
+                    _run(made, model, forward, images, batch, before)
             return made
 
         made = trace(BATCH)

@@ -139,6 +139,7 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 # ------------------------------------------------------------------------------------------------ the same elements
 @rule(
     "permute", "transpose", "t", "unsqueeze", "squeeze", "expand", "select", "slice", "split", "split_with_sizes",
+    "unsafe_split", "unsafe_split_with_sizes", "unsafe_chunk",
     "chunk", "unbind", "narrow", "diagonal", "unfold", "swapaxes", "movedim", "alias", "detach", "flip", "fliplr",
 )  # fmt: skip
 def view(call: Call) -> Result:
@@ -333,19 +334,45 @@ def written(call: Call) -> Result:
     """Into every row that can be reached: what was there joins what is written, and what decides where."""
     base, *others = call.given
     out = call.of(base)
+    if call.name in ("index_add", "scatter_add", "scatter_reduce", "index_copy", "scatter") and len(others) == 2:
+        return _carried(call, out)
     for other in others:
         label = call.of(other)
         if label is None:
             continue
         if call.name in ("select_scatter",):
             label = label.unsqueeze(call.axes()[0])
-        if label.dim() != call.rank or any(
+        placed = call.name in ("index_put", "_index_put_impl") and other is call.argument("values")
+        if placed or label.dim() != call.rank or any(
             n not in (1, size) for n, size in zip(label.shape, call.out[0].shape, strict=True)
         ):
             label = _written_rows(call, other, label)
         elif call.name.startswith("scatter"):
             label = call.together(label, [call.axes()[0]])
         out = call.meet(out, label)
+    return out
+
+
+def _carried(call: Call, out: Tensor | None) -> Result:
+    """Rows that indices carry somewhere: each value of the label is followed there, and meets what else arrives."""
+    base, index, source = call.given[0], *call.given[1:3]
+    chosen, moved = call.of(index), call.of(source)
+    if moved is not None:
+        zeros = torch.zeros(base.shape)
+        carried: Tensor | None = None
+        for value in labels.values_of(moved):
+            seen = (moved == value).float().expand(source.shape)
+            there = next(tensors_in(call.again({0: zeros, 2: seen}))) != 0
+            one = torch.where(there, torch.tensor(value, dtype=torch.int32), torch.tensor(ANY, dtype=torch.int32))
+            carried = one if carried is None else labels.strict(carried, one)
+        if carried is not None:
+            call.joins |= bool((carried == MIXED).any())
+            carried = labels.compact(carried)
+            out = carried if call.name in ("index_copy", "scatter") and out is None else call.meet(out, carried)
+    if chosen is not None:
+        axis = call.axes()[0]
+        chosen = call.together(chosen, range(chosen.dim()) if chosen.dim() != call.rank else [axis])
+        out = call.combine(out, chosen.reshape([1] * call.rank) if chosen.dim() != call.rank else chosen)
     return out
 
 

@@ -34,6 +34,7 @@ class Labeller:
         given: T as the user says it, or None.
         totals: how often each neuron is called, known from an earlier pass; then calls are numbered by it.
         expected: the axis of time, known from an earlier pass.
+        steps: T, where an earlier pass has seen more steps than the neurons' calls suggest.
 
     Attributes:
         time: which field is time; None until it is known.
@@ -42,15 +43,17 @@ class Labeller:
         calls: neuron -> values of the candidates at each of its calls, for neurons called step by step.
         guessed: operations whose labels were found by trying (`poke`).
         hidden: operations that read a number out of data of several images.
+        frames: how many frames are handed to a neuron one by one, where that is how it gets them.
+        latest: the largest number that a neuron called step by step has given its call.
         early: whether a neuron numbered its calls before the axis of time was found, from another number.
         over_images: the neuron that runs along the axis of the images itself, if one does.
     """
 
     def __init__(
         self, book: TensorBook, given: int | None, totals: Mapping[str, int] | None = None,
-        expected: TimeAxis | None = None,
+        expected: TimeAxis | None = None, steps: int | None = None,
     ) -> None:  # fmt: skip
-        self.book, self.given, self.totals, self.expected = book, given, totals or {}, expected
+        self.book, self.given, self.totals, self.expected, self.steps = book, given, totals or {}, expected, steps
         self.time: TimeAxis | None = None
         self.T: int | None = None
         self.alike: dict[str, bool] = {}
@@ -60,6 +63,8 @@ class Labeller:
         self.hidden: dict[str, str] = {}
         self.over_images: str | None = None
         self.early = False
+        self.latest = 0
+        self.frames: int | None = None
         self._last: dict[str, int] = {}
         self._sizes: dict[str, int] = {}
         self._parents: dict[str, tuple[str, tuple[int, ...]]] = {}
@@ -226,6 +231,8 @@ class Labeller:
                 )
             if n == self.T and (steps is None or bool((steps == MIXED).any()) or n == 1):
                 steps = labels.arange(n, 0, rank) if steps is None else labels.arange(n, 0, rank)
+        elif n == self.T and bool((steps == MIXED).any()):  # joined over windows of time, one for each step
+            steps = labels.arange(n, 0, rank)
         else:
             steps = steps.cummax(0).values.to(torch.int32)
         if out.dim() != x.dim():
@@ -257,15 +264,17 @@ class Labeller:
             step = own
         elif told is not None and told.numel() == 1 and int(told.flatten()[0]) not in (ANY, MIXED):
             step = int(told.flatten()[0])
-        elif not self.totals or self.totals.get(path) == (self.given or self._steps_of_totals()):
+        elif not self.totals or self.totals.get(path) == self._known_steps():
             step = number
         else:
             step = own if own is not None else self._last.get(path, -1) + 1
         self._last[path] = step
+        self.latest = max(self.latest, step)
         return base.without(set(self.alike)).with_field(TIME, labels.constant(step, out.dim()))
 
-    def _steps_of_totals(self) -> int:
-        return steps_of_calls(list(self.totals.values()))
+    def _known_steps(self) -> int:
+        """T as the user says it, or as an earlier pass has found it."""
+        return self.given or self.steps or steps_of_calls(list(self.totals.values()))
 
     def own_axes(self, x: Tensor) -> None:
         """Before a user's own neuron whose input may hold time: each of its axes is a candidate of its own."""
@@ -359,10 +368,12 @@ class Labeller:
         for calls in self.calls.values():
             for name in sorted(set.intersection(*(set(found) for found in calls))) if len(calls) > 1 else ():
                 values = [found[name] for found in calls]
-                rising = values[0] >= 0 and all(a < b for a, b in zip(values, values[1:], strict=False))
-                if name in self.alike and rising:
+                distinct = sorted(set(values))
+                rising = values[0] >= 0 and distinct[-1] < MIXED and values == sorted(values) and len(distinct) > 1
+                if name in self.alike and rising and len({values.count(value) for value in distinct}) == 1:
+                    self.frames = len(distinct)  # a neuron may run several times on one frame
                     table = [0] * (max(values[-1], self._sizes[name] - 1) + 1)
-                    for step, value in enumerate(values):
+                    for step, value in enumerate(distinct):
                         table[value] = step
                     self.time = TimeAxis(name, self._tables(name, table))
                     return

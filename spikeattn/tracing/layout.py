@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from spikeattn.errors import SpikeattnError
 from spikeattn.tracing.labels import ANY, IMAGE, MIXED, TIME, Label, along, compact, join_along
 
 BATCH = 2  # images that are traced: enough to see which rows belong to which, and which operations join them
@@ -160,6 +161,11 @@ class LayoutReader:
         found = [value for value in steps.unique().tolist() if value != ANY]
         if not found:
             return images
+        if max(found) >= self.time_steps:
+            raise SpikeattnError(
+                f"a tensor of {'x'.join(map(str, shape))} belongs to time step {max(found) + 1}, and the neurons run "
+                f"over {self.time_steps} steps: say time_steps= if T is another number"
+            )
         if len(found) == 1:
             return replace(images, step=found[0])
         return self._timed(shape, images, steps)

@@ -23,7 +23,8 @@ ALIAS = {
 }  # fmt: skip
 # Some of the elements, or several tensors side by side: values stay what they are.
 _PARTS = {
-    "select", "slice", "split", "split_with_sizes", "chunk", "unbind", "narrow", "index", "index_select", "cat",
+    "select", "slice", "split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes", "unsafe_chunk",
+    "chunk", "unbind", "narrow", "index", "index_select", "cat",
     "stack", "unfold", "im2col", "constant_pad_nd", "roll", "flip", "gather", "pad", "where", "take", "as_strided",
     "diagonal", "masked_select", "masked_fill", "index_put", "_index_put_impl", "index_copy", "scatter", "tril", "triu",
     "select_scatter", "slice_scatter", "repeat_interleave", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
@@ -31,7 +32,10 @@ _PARTS = {
     "replication_pad2d", "replication_pad3d", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d",
     "_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d", "abs", "neg", "relu",
 }  # fmt: skip
+_SQUARES = ("linalg_", "norm", "var", "std")  # reductions that multiply numbers with themselves
 _POOLS = ("max_pool", "adaptive_max_pool", "amax", "amin", "max", "min", "maximum", "minimum")
+_COMPARED = {"eq", "ne", "gt", "ge", "lt", "le"}
+_MULTIPLYING = {"mul", "div", "true_divide", "addcmul", "addcdiv", "lerp", "prod"}
 _BY_NUMBER = {"index", "index_select", "gather", "take", "masked_select"}  # tensors behind the first only pick
 _AVERAGES = ("mean", "avg_pool", "adaptive_avg_pool", "_adaptive_avg_pool", "mkldnn_adaptive_avg_pool")
 _BLANK = {
@@ -56,7 +60,7 @@ _FREE = {
     "resize", "set", "view_as_real", "view_as_complex", "real", "imag", "_conj", "histc", "searchsorted", "bucketize",
     "tile", "swapaxes", "movedim", "lift", "_assert_async", "isin", "record_stream", "sym_size", "_cast_Float",
     "rot90", "uniform", "normal", "random", "exponential", "multinomial", "_assert_scalar", "renorm", "max_unpool2d",
-    "linalg_vector_norm", "_pin_memory", "_is_all_true", "_is_any_true", "_reshape_copy", "view_copy", "block_diag",
+    "_pin_memory", "_is_all_true", "_is_any_true", "_reshape_copy", "view_copy", "block_diag",
 }  # fmt: skip
 MATMULS = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1, "dot": 0, "mv": 0, "addmv": 1}  # position of the first factor
 
@@ -93,6 +97,7 @@ class Origin:
         view: the tensor when it was made.
         sources: what it was pooled or masked from.
         parents: what it was computed from.
+        recipe: equal for two tensors that the same operations made of the same things, with the same numbers.
         needed: the earliest time step of a single-step neuron that it leads to, once the pass has ended.
     """
 
@@ -115,7 +120,13 @@ class Origin:
     view: View | None = None
     sources: tuple[Origin, ...] = ()
     parents: tuple[Origin, ...] = ()
+    recipe: int | None = None
     needed: int | None = None
+
+    @property
+    def made_as(self) -> int:
+        """The recipe, or one that no other tensor has."""
+        return id(self) if self.recipe is None else self.recipe
 
     @property
     def spiky(self) -> bool:
@@ -150,8 +161,14 @@ def derive(
         result.of_input = moved and any(o.of_input for o in values) and all(o.of_input or o.blank for o in values)
         counts = result.varies or result.unknown
         return result, "unknown" if counts and _multiplies(func, name, given, origins, out) else ""
+    if name in _COMPARED and len(given) == 1 and out.dtype == torch.bool:
+        result.unit = 1.0  # spikes compared with a number are zeros and ones again
+        return result, ""
     if name in _BLANK or name in _NEUTRAL:
         return result, ""
+    arrays = [o for t, o in zip(given, origins, strict=True) if t.numel() > 1]
+    if name in ("where", "masked_fill") and any(o.weight and not o.blank for o in arrays):
+        return result, "unknown"  # spikes that choose weights add them
     of_one = name.startswith(_AVERAGES) and out.numel() == given[0].numel()  # the mean of one value is the value
     if of_one and name.startswith("avg_pool"):
         of_one = all(size == 1 for size in args[1])
@@ -297,14 +314,16 @@ def _multiplies(
     fold into the layers or the neurons); a product of two arrays that both depend on the input is a product, and one
     that meets every number with several weights is a layer.
     """
-    if name == "mul" and len(given) == 2:
-        if any(o.varies and out.numel() > t.numel() > 1 for t, o in zip(given, origins, strict=True)):
-            return all(t.numel() > 1 for t in given)
-        return all((o.varies or o.unknown) and t.numel() > 1 for t, o in zip(given, origins, strict=True))
+    if name in _MULTIPLYING:
+        arrays = [(t, o) for t, o in zip(given, origins, strict=True) if t.numel() > 1 and not o.blank]
+        data = [t for t, o in arrays if o.varies or o.unknown]
+        return len(data) > 1 or (len(arrays) > 1 and any(out.numel() > t.numel() for t in data))
     if name in ALIAS or name in _PARTS or name in _BLANK or name in _NEUTRAL or name in _FREE:
         return False
     if name.startswith(_POOLS):
         return False
+    if name.startswith(_SQUARES):
+        return True
     if func.namespace not in ("aten", "prims"):
         return True
     return torch.Tag.pointwise not in func.tags and torch.Tag.reduction not in func.tags and bool(given)

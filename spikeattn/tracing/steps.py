@@ -67,7 +67,13 @@ def time_steps_of(neurons: Mapping[str, nn.Module], calls: Mapping[str, int], la
             f"none of the {len(neurons)} neurons is called in the forward pass, the first is {next(iter(neurons))}: "
             "call them as modules, self.lif(x), not through their forward methods"
         )
-    T = labeller.given or labeller.T or steps_of_calls(list(called.values()))
+    T = labeller.given or labeller.T or labeller.steps or steps_of_calls(list(called.values()))
+    if labeller.T is None and labeller.totals and labeller.latest >= T:
+        raise SpikeattnError(
+            f"the neurons' calls do not tell the time steps: {max(called, key=called.__getitem__)} is called "
+            f"{max(called.values())} times, others less often, and step {labeller.latest + 1} is seen where {T} are "
+            "expected; say time_steps="
+        )
     for name in called if labeller.T is None else ():
         if called[name] > T and called[name] % T:
             raise SpikeattnError(

@@ -228,7 +228,7 @@ class Tensors:
         if not all(o.stateless and o.steady and not self._times & o.apart for o in origins):
             return False
         own = [self.read(event.views[index]) for event in line.events]
-        if any(found is None for found in own):
+        if any(found is None for found in own) or len({origin.made_as for origin in origins}) > 1:
             return False
         if any(found.timed for found in own) or axes.timed:
             return self._repeats

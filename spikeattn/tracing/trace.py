@@ -22,7 +22,7 @@ from spikeattn.tracing.book import TensorBook
 from spikeattn.tracing.events import INPUT, NEURON, SUMS, Event
 from spikeattn.tracing.label_rules import Call, pointwise, rule_of
 from spikeattn.tracing.labeller import Labeller
-from spikeattn.tracing.labels import ANY, IMAGE, NOTHING, TIME, Label
+from spikeattn.tracing.labels import ANY, IMAGE, TIME, Label
 from spikeattn.tracing.layout import TimeAxis
 from spikeattn.tracing.operations import OPERATIONS, Multiplication
 from spikeattn.tracing.origins import ALIAS, Origin, View, derive, distinct_elements, merged
@@ -45,6 +45,7 @@ class Trace(TorchDispatchMode):
         time_steps: T as the user says it.
         totals: calls of each neuron in an earlier pass, which then number its calls.
         expected: the axis of time, where an earlier pass has found it after neurons had numbered their calls.
+        steps: T, where an earlier pass has seen more steps than the neurons' calls suggest.
 
     Attributes:
         events: what happened.
@@ -61,6 +62,7 @@ class Trace(TorchDispatchMode):
         self, model: nn.Module, neurons: Mapping[str, nn.Module], batch: int, names: Collection[str] = (),
         units: Mapping[str, float | None] | None = None, spikes: Mapping[str, int] | None = None,
         time_steps: int | None = None, totals: Mapping[str, int] | None = None, expected: TimeAxis | None = None,
+        steps: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.events: list[Event] = []
@@ -70,7 +72,7 @@ class Trace(TorchDispatchMode):
         self.ordinals: dict[tuple[str, int], dict[str, int]] = {}
         self.names, self.batch, self.units, self.spikes = names, batch, units or {}, spikes or {}
         self.book = TensorBook()
-        self.labeller = Labeller(self.book, time_steps, totals, expected)
+        self.labeller = Labeller(self.book, time_steps, totals, expected, steps)
         self._model = model
         self._made: list[Origin] = []
         self._paused = False
@@ -163,6 +165,9 @@ class Trace(TorchDispatchMode):
                 taken = data[:1] if what in SUMS else data
                 reason = _unruled(name, made[0]) if what == "unknown" and not any(o.spiky for o in origins) else ""
                 self._event(what, name, ordinal, data, taken, result, made[0], found[0], reason=reason)
+        if result.recipe is None and not any(result is self.book.origin(t) for t in data):
+            parts = tuple(self.book.origin(t).made_as for t in given)
+            result.recipe = hash((func._schema.name, repr(_numbers(args)), repr(_numbers(kwargs)), parts))
         if apart - result.apart:
             result = replace(result, apart=result.apart | apart, parents=(result,))
         self._made.append(result)
@@ -251,8 +256,8 @@ class Trace(TorchDispatchMode):
         known = self.book.origin(x)
         view = self.view(x)
         origin = Origin(
-            INPUT, frame.call, stateless=True, steady=known.steady and not known.unknown, apart=known.apart,
-            of_input=True, varies=True, maker=INPUT, view=view,
+            INPUT, frame.call, stateless=True, recipe=known.made_as, steady=known.steady and not known.unknown,
+            apart=known.apart, of_input=True, varies=True, maker=INPUT, view=view,
         )  # fmt: skip
         self.book.put(x, origin, view.label)
         self._made.append(origin)
@@ -420,9 +425,11 @@ def _unruled(name: str, out: Tensor) -> str:
 def _told_apart(labeller: Labeller, call: Call, label: Label) -> frozenset[str]:
     """The fields along which a constant with values of its own has met data that were the same everywhere."""
     found: set[str] = set()
+    if call.name in ("cumsum", "cumprod", "tril", "triu"):  # sums up to a position, and triangles, differ along an axis
+        return frozenset(n for n, values in label.fields.items() if n != IMAGE and values.numel() > 1)
     if rule_of(call.func, call.name) is not pointwise or len(call.given) < 2:
         return frozenset()
-    constants = [x for x in call.given if labeller.label(x) is NOTHING and x.dim() > 1]
+    constants = [x for x in call.given if not labeller.label(x).fields and x.numel() > 1]
     for name, values in label.fields.items() if constants else ():
         if name != TIME and name not in labeller.alike:
             continue
@@ -432,6 +439,17 @@ def _told_apart(labeller: Labeller, call: Call, label: Label) -> frozenset[str]:
                 if place >= 0 and x.shape[place] > 1:
                     found.add(name)
     return frozenset(found)
+
+
+def _numbers(value: Any) -> Any:
+    """The arguments of an operation without its tensors."""
+    if isinstance(value, Tensor):
+        return None
+    if isinstance(value, (tuple, list)):
+        return [_numbers(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _numbers(item) for name, item in value.items()}
+    return value
 
 
 def _written(func: Any, args: Any, kwargs: Any) -> list[Tensor]:

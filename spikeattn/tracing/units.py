@@ -55,6 +55,11 @@ def units_of(
         if not found:
             continue
         columns = [unit_of(torch.cat(column)) for column in zip(*found, strict=False)]
+        if not columns:
+            raise SpikeattnError(
+                f"neuron {name} returns no tensor that can be seen, but {type(levelled[name]).__name__} objects of its "
+                "own; let it return its spikes as a tensor, or in a tuple, dict or dataclass"
+            )
         place = next((i for i, unit in enumerate(columns) if unit is not None), 0)
         if spike_output is not None:
             if not 0 <= spike_output < len(columns):

@@ -10,6 +10,7 @@ import pytest
 
 import spikeattn as sa
 from spikeattn.energy.compare import compare, compare_activity
+from spikeattn.energy.comparison import matched_bits
 from spikeattn.energy.conventions import get_convention
 from spikeattn.energy.costs import get_costs
 from spikeattn.energy.published import PublishedActivity, read_rates
@@ -90,6 +91,70 @@ def test_bits_of_the_quantised_ann(sdt_8_512, T, bits):
     found = beside(dataclasses.replace(sdt_8_512, time_steps=T), 0.1)
     assert found.prices["bits"].iloc[-1] == bits == int(np.ceil(np.log2(T + 1)))
     assert found.prices["break_even"].iloc[-1] == pytest.approx((0.2 * bits / 8 + 0.03) / (0.03 * T))
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "high", "T", "bits"),
+    [
+        ("binary", None, None, 4, 3), ("binary", 0.0, 1.0, 4, 3), ("binary", 0.0, 0.0, 1, 1),
+        ("ternary", None, None, 1, 2), ("ternary", -1.0, 1.0, 1, 2), ("ternary", -1.0, 1.0, 4, 4),
+        ("ternary", -1.0, 0.0, 1, 1), ("integer", 0.0, 4.0, 1, 3), ("integer", 0.0, 3.0, 1, 2),
+        ("integer", 0.0, 4.0, 4, 5), ("integer", 2.0, 4.0, 1, 3), ("integer", None, None, 4, 3),
+        ("real", None, None, 4, 3), ("real", -9.0, 9.0, 4, 3),
+    ],
+)  # fmt: skip
+def test_matched_bits_of_one_operand(ledger, kind, low, high, T, bits):
+    """ceil(log2((max - min) x T + 1)), in units; the layer on "lif1" alone differs, the largest is of all layers."""
+    tensors = [dataclasses.replace(t, kind=kind, low=low, high=high) if t.name == "lif1" else t for t in ledger.tensors]
+    ledger = dataclasses.replace(ledger, time_steps=T, tensors=tuple(tensors))
+    own, most = matched_bits(ledger)
+    assert own["head"] == bits
+    assert {own[name] for name in ("conv1", "qk", "av", "sum")} == {T.bit_length()} and most == max(
+        bits, T.bit_length()
+    )
+
+
+def test_matched_bits_of_numbers_and_of_products(ledger):
+    """A matrix of sums is no train of spikes; of two trains the one with more levels tells."""
+    wide = {"q": {"kind": "ternary"}, "lif1": {"summed": True, "high": 99.0, "low": 0.0}, "v": {"kind": "integer"}}
+    wide["v"] |= {"low": 0.0, "high": 8.0}
+    wide["input"] = {"kind": "integer", "low": 0.0, "high": 255.0}
+    tensors = tuple(dataclasses.replace(t, **wide.get(t.name, {})) for t in ledger.tensors)
+    own, most = matched_bits(dataclasses.replace(ledger, time_steps=1, tensors=tensors))
+    assert (own["qk"], own["av"], own["kv"], own["head"], own["conv"], own["ss"], most) == (2, 4, 4, 1, 1, 1, 4)
+
+
+def test_every_layer_is_priced_with_its_own_bits(sdt_8_512):
+    """Levels 0..4 into the first MLP layers alone: 5 bits there at T = 4, 3 elsewhere; the table prints the largest."""
+    fed = {s.input for s in sdt_8_512.synapses if s.part == "MLP1"}
+    own = {
+        t.name: dataclasses.replace(t, kind="integer", low=0.0, high=4.0) for t in sdt_8_512.tensors if t.name in fed
+    }
+    four = dataclasses.replace(sdt_8_512, tensors=tuple(own.get(t.name, t) for t in sdt_8_512.tensors))
+    also = {s.part for s in four.synapses if s.input in fed}
+    first, found = beside(sdt_8_512, 0.2), beside(four, 0.2)
+    assert found.prices["bits"].iloc[-1] == 5 and found.prices["against"].iloc[-1].endswith(", 5 bits")
+    for part in PARTS[:-1]:
+        before, after = (row(c.parts, part, "horowitz-45nm-int8", bits=True)["against_mj"] for c in (first, found))
+        times = (0.2 * 5 / 8 + 0.03) / (0.2 * 3 / 8 + 0.03) if part in also else 1
+        assert after / before == pytest.approx(times), part
+    (note,) = (note for note in found.notes if note.startswith("quantised: "))
+    assert "3 to 5 bits" in note and "x b/8" in note and "of these spikes" in note
+    assert any("quantised: 3 bits" in note and "x 3/8" in note and "binary steps" in note for note in first.notes)
+    assert not any("T alone" in note for note in found.notes)
+    unknown = [dataclasses.replace(t, low=None, high=None) for t in four.tensors]
+    unseen = beside(dataclasses.replace(four, tensors=tuple(unknown)), 0.2)
+    assert unseen.prices["bits"].iloc[-1] == 3 and any("T alone" in note for note in unseen.notes)
+
+
+def test_an_ann_of_other_layers_takes_the_largest_bits(sdt_8_512):
+    fed = next(s.input for s in sdt_8_512.synapses if s.part == "MLP1")
+    tensors = [dataclasses.replace(t, kind="ternary") if t.name == fed else t for t in sdt_8_512.tensors]
+    ledger, twin = dataclasses.replace(sdt_8_512, tensors=tuple(tensors)), dense_twin(sdt_8_512)
+    other = dataclasses.replace(twin, layers=twin.layers.assign(layer="ann." + twin.layers["layer"]))
+    quantised = beside(ledger, 0.2, twin=other).prices.iloc[-1]
+    assert quantised["bits"] == 4 and quantised["mac_pj"] == pytest.approx(0.2 * 4 / 8 + 0.03)
+    assert beside(ledger, 0.2, twin=twin).prices.iloc[-1]["mac_pj"] < 0.2 * 4 / 8 + 0.03
 
 
 # What the numbers mean

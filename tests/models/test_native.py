@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
 from spikingjelly.activation_based import neuron
 from torch import Tensor
 
+from spikeattn.errors import SpikeattnError
 from spikeattn.models import fast, native
 
 pytestmark = pytest.mark.skipif(not native.compiler(), reason="no C compiler")
@@ -99,6 +104,67 @@ def test_convolution(kernel: int, chans: int, outs: int, size: tuple[int, int], 
     x = x.mul(3).round() if real else x
     expected = F.conv2d(x.flatten(0, 1).float(), weight, bias, padding=kernel // 2)
     assert torch.equal(native.conv(x, *native.pack(weight, bias), outs, kernel).flatten(0, 1), expected)
+
+
+@pytest.mark.parametrize("chans", [65_536, 65_537, 65_600])
+def test_a_channel_beyond_16_bits_meets_its_own_weights(chans: int) -> None:
+    x = torch.zeros(1, 2, chans, 1, 1, dtype=torch.bool)
+    x[0, 0, [3, chans - 1]] = True
+    x[0, 1, [64, 65_535]] = True
+    weight = torch.arange(chans).float().view(1, chans, 1, 1)
+    found = native.conv(x, *native.pack(weight, torch.ones(1)), 1, 1)
+    assert found.flatten().tolist() == [chans + 3, 65_600]
+
+
+def test_spikes_taken_for_real_numbers_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, packed = spikes(2, 3, 70, 5, 9), native.pack(noise(130, 70, 3, 3, seed=1), noise(130, seed=2))
+    narrow = native.conv(x, *packed, 130, 3)
+    monkeypatch.setattr(native, "_INDEX", 69)
+    assert torch.equal(native.conv(x, *packed, 130, 3), narrow)
+
+
+def test_counts_that_could_be_wrong_are_refused() -> None:
+    huge = torch.tensor([1 << 62, 1, 1, 1])
+    x = last(torch.full((1, 1, 1, 2, 2), 9.0))
+    for run in (lambda: native.lif(x, 2.0, False, 1.0, huge), lambda: native.pool(x.bool(), 1, huge)):
+        with pytest.raises(SpikeattnError, match=r"18,446,744,073,709,551,616 additions .* exact below 2\*\*53"):
+            run()
+    most = torch.tensor([(1 << 51) - 1] * 4)  # 2**53 - 4 additions: the largest that float64 surely holds
+    assert native.lif(x, 2.0, False, 1.0, most)[2].item() == native.pool(x.bool(), 1, most)[2].item() == (1 << 53) - 4
+    many = torch.ones(1, 1, 1, 1, dtype=torch.bool).expand(1, 1, 1, 1, (1 << 24) + 1)
+    for run in (lambda: native.mask(many, many, votes=True), lambda: native.mean(many)):
+        with pytest.raises(SpikeattnError, match="16,777,217"):
+            run()
+    wide = torch.ones(1, 1, 1, 1, 1).expand(1, 1, 1 << 31, 1, 1)
+    with pytest.raises(SpikeattnError, match="channels"):
+        native.lif(wide, 2.0, False, 1.0, None)
+
+
+def test_large_fan_outs_on_a_gpu_in_tritons_interpreter() -> None:
+    pytest.importorskip("triton")
+    code = """
+import pytest, torch
+from spikeattn.errors import SpikeattnError
+from spikeattn.models import triton_kernels as kernels
+fans, x = torch.full((4,), 1 << 22), torch.ones(1, 1, 1024, 2, 2)
+expected = 4096 << 22
+assert kernels.count(x, fans.view(2, 2))[2].item() == expected
+assert kernels.count(x[0].contiguous(memory_format=torch.channels_last)[None], fans.view(2, 2))[2].item() == expected
+assert kernels.pool(x.bool(), 1, fans, torch.bool, True)[2].item() == expected
+assert kernels.lif(x * 9, 2.0, False, 1.0, fans, torch.bool, True)[2].item() == expected
+many = torch.ones(1, 1, 1, 1, dtype=torch.bool).expand(1, 1, 128, 1, (1 << 24) + 1)
+runs = [
+    lambda: kernels.lif(many, 2.0, False, 1.0, None, torch.bool, True),
+    lambda: kernels.pool(many, 1, None, torch.bool, True),
+    lambda: kernels.mask(many[:, :, :1], many[:, :, :1], True, torch.bool, True),
+]
+for run in runs:
+    with pytest.raises(SpikeattnError, match="2,147,483,776|16,777,217"):
+        run()
+"""
+    env = os.environ | {"TRITON_INTERPRET": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_large_image_in_bands() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from spikeattn.errors import SpikeattnError
 from spikeattn.recording import counting
 from spikeattn.tracing.fanout import ConvGeometry, fan_out_map
 
@@ -47,6 +48,58 @@ def test_one_odd_value_among_millions_is_seen() -> None:
 def test_rows_longer_than_float32_can_count() -> None:
     x = torch.ones(1, 1, 9, (1 << 21) + 1)
     assert counting.count_binary(x).item() == counting.count_nonzero(x).item() == x.numel()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.uint8, torch.bool])
+@pytest.mark.parametrize("shape", [(1, 1, (1 << 25) + 1), (1, 2, 1, (1 << 24) + 3), (1, 1, 3, 11_184_811)])
+def test_more_elements_than_float32_can_count(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    x = torch.ones(1, dtype=dtype).expand(shape)
+    elements = x[0, 0].numel()
+    assert counting.count_binary(x).unique().tolist() == counting.count_nonzero(x).unique().tolist() == [elements]
+    swapped = x.unsqueeze(-1)  # all of them channels of one position
+    assert counting.sum_channels(swapped, 1).unique().tolist() == [elements]
+
+
+def test_channels_of_integer_spikes() -> None:
+    x = torch.full((1, 1, (1 << 17) + 1, 1), 255.0)  # 33,423,615, odd and above 2**24
+    assert counting.sum_channels(x, 1).item() == 255 * len(x[0, 0])
+
+
+def test_whole_numbers_that_float64_would_round_are_refused() -> None:
+    most = 2**53 - 1
+    one = torch.ones(1, 1, 1, 1, dtype=torch.float64)
+    assert counting.sum_abs(torch.tensor([[[2.0**52, 2.0**52 - 1]]], dtype=torch.float64)).item() == most
+    assert counting.spike_pairs(one * most, one, by_value=True).item() == most
+    assert counting.weigh(one[..., 0], torch.tensor([float(most)], dtype=torch.float64)).item() == most
+    refused = {
+        "sum of .value.": [
+            torch.tensor([[[2.0**53, 1.0]]]),
+            torch.full((1, 1, 4), 1 << 62),
+            torch.tensor([[[most + 2]]]),
+        ],
+        "fan-out": [one[..., 0] * 2**30],
+        "pairs": [one * 2**40],
+    }
+    calls = {
+        "sum of .value.": counting.sum_abs,
+        "fan-out": lambda x: counting.weigh(x, torch.tensor([2.0**30], dtype=torch.float64)),
+        "pairs": lambda x: counting.spike_pairs(x, x, by_value=True),
+    }
+    for what, values in refused.items():
+        for x in values:
+            with pytest.raises(SpikeattnError, match=rf"{what}.* exact below 2\*\*53"):
+                calls[what](x)
+    real = torch.tensor([[[1e20, 0.5]]])  # no whole numbers: a float64 sum is all there is
+    assert counting.sum_abs(real).item() == pytest.approx(1e20)
+    assert counting.sum_abs(torch.tensor([[[np.inf]]])).isinf().all()  # found by the check for infinite values
+
+
+def test_the_smallest_integer_of_a_type_is_beyond_one() -> None:
+    for dtype in (torch.int8, torch.int64):
+        x = torch.full((1, 1, 1), torch.iinfo(dtype).min, dtype=dtype)
+        assert counting.value_flags(x).tolist() == [False, True, True]
+    assert counting.value_flags(torch.tensor([[[0, -1, 1]]], dtype=torch.int8)).tolist() == [False, True, False]
+    assert counting.value_flags(torch.tensor([[[0, 255]]], dtype=torch.uint8)).tolist() == [False, False, True]
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.float16, torch.bfloat16, torch.float64])

@@ -428,9 +428,9 @@ def table(profile: sa.Profile) -> dict[tuple[str, str], np.ndarray]:
 
 
 SOUND = [
-    "repeat, behind the first layer", "buffer, ahead of it", "one_hot", "conv3d over time, later",
+    "repeat, behind the first layer", "stack, ahead of it", "one_hot", "conv3d over time, later",
     "tokens in the axis, B*T*P", "tokens in the axis, P*T*B", "as many windows as steps",
-    "as many channels as steps, images first", "own neuron [B*T, ...], stills", "loop, cat", "chunks of time",
+    "as many channels as steps, images first", "own neuron [B*T, ...], stills", "loop, cat",
 ]  # fmt: skip
 
 

@@ -334,3 +334,119 @@ def test_record_counts_what_the_forward_of_the_network_itself_sums(training: boo
     counted = rec.counts()
     last = counted[(counted.tensor == "lif") & (counted.forward == 2)]
     assert int(last.nonzero.sum()) == int(net.spikes.sum()) > 0
+
+
+PER_STEP = {
+    "repeated": (lambda x, net: x.repeat(T, 1, 1), True),
+    "scaled": (lambda x, net: x.repeat(T, 1, 1) * 2, True),
+    "by a constant of each step": (lambda x, net: x.repeat(T, 1, 1) * torch.arange(1.0, 5).view(T, 1, 1), False),
+    "by a parameter of each step": (lambda x, net: x.repeat(T, 1, 1) * net.decay.exp(), False),
+    "latency code": (lambda x, net: (x.expand(T, *x.shape) > torch.arange(4.0).view(T, 1, 1) / 5).float(), False),
+    "masked at a step": (lambda x, net: x.repeat(T, 1, 1).masked_fill(torch.eye(T)[0].view(T, 1, 1) > 0, 0.0), False),
+    "summed up": (lambda x, net: x.repeat(T, 1, 1).cumsum(0), False),
+    "written from a step on": (lambda x, net: _add_from_the_second_step(x.repeat(T, 1, 1)), False),
+    "a loop": (lambda x, net: torch.stack([torch.relu(x - 0.2) for _ in range(T)]), None),
+}  # fmt: skip
+
+
+def _add_from_the_second_step(x: Tensor) -> Tensor:
+    x[1:] += 1
+    return x
+
+
+class Coded(nn.Module):
+    """`code` makes the input of each step from a still image."""
+
+    def __init__(self, code) -> None:
+        super().__init__()
+        self.fc, self.lif, self.head, self.code = nn.Linear(6, 8), neuron.IFNode(step_mode="m"), nn.Linear(8, 3), code
+        self.decay = nn.Parameter(torch.rand(T, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.lif(self.fc(self.code(x, self)))).mean(0)
+
+
+@pytest.mark.parametrize("name", PER_STEP)
+def test_a_still_image_is_one_that_the_network_only_repeats(name: str) -> None:
+    """Its first layer is charged once; what differs from step to step is multiplied at every step."""
+    code, static = PER_STEP[name]
+    macs = int(sa.profile(Coded(code), [torch.rand(3, 6)]).operations().set_index("synapse").macs["fc"])
+    assert macs in ({3 * 48, 3 * 48 * T} if static is None else {3 * 48 * (1 if static else T)})
+
+
+@pytest.mark.parametrize(("factor", "macs"), [(lambda t: 0.5, 48), (lambda t: (t + 1) / 4, 48 * T)])
+def test_a_loop_that_changes_the_image_from_step_to_step(factor, macs: int) -> None:
+    class Loop(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.lif, self.head = nn.Linear(6, 8), neuron.IFNode(), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return sum(self.head(self.lif(self.fc(x * factor(t)))) for t in range(T))
+
+    found = sa.profile(Loop(), [torch.rand(3, 6)]).operations().set_index("synapse").macs
+    assert int(found["fc"]) == 3 * macs
+
+
+def test_layers_that_run_at_every_second_step_alone() -> None:
+    class Skips(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.fc2, self.head = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+            self.lif, self.lif2 = neuron.IFNode(v_threshold=0.3), neuron.IFNode(v_threshold=0.1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out = 0
+            for t in range(T):
+                spikes = self.lif(self.fc(x))
+                if t % 2:
+                    out = out + self.head(self.lif2(self.fc2(spikes)))
+            return out
+
+    torch.manual_seed(0)
+    profile = sa.profile(Skips(), [torch.rand(3, 6) * 3])
+    assert profile.time_steps == T and profile.ledger.synapse("fc2").runs == 2
+    assert not profile.counts.column("nnz", "lif2")[:, ::2].any()
+
+
+def test_a_neuron_shared_twice_per_frame() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.head, self.lif, self.lif2 = nn.Linear(6, 8), nn.Linear(8, 3), neuron.IFNode(), neuron.IFNode()
+
+        def forward(self, x: Tensor) -> Tensor:  # [B, T, 6]
+            frames = x.unbind(1)
+            return sum(self.head(self.lif2(self.lif(self.fc(f)) + 0 * self.lif(self.fc(f * 0.5)))) for f in frames)
+
+    assert sa.profile(Twice(), [torch.rand(3, T, 6) * 3]).time_steps == T
+
+
+def test_rows_that_an_index_carries_to_another_image_mix_images() -> None:
+    class Carries(Coded):
+        def forward(self, x: Tensor) -> Tensor:
+            x = torch.zeros_like(x).index_add(0, torch.zeros(len(x), dtype=torch.long), x)
+            return super().forward(x)
+
+    with pytest.raises(sa.SpikeattnError, match="Carries mixes images: index_add in Carries joins them"):
+        sa.profile(Carries(lambda x, net: x.repeat(T, 1, 1)), [torch.rand(3, 6)])
+
+
+@pytest.mark.parametrize("how", ["div", "addcmul", "outer", "own product"])
+def test_layers_written_with_elementwise_operations_are_listed(how: str) -> None:
+    class Elementwise(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.rand(8, 6) + 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            wide = x.unsqueeze(1)
+            if how == "own product":
+                return (x.unsqueeze(1) * x.flip(1).unsqueeze(1)).expand(-1, 8, -1).sum(-1)
+            return {
+                "div": lambda: wide / self.w, "addcmul": lambda: torch.addcmul(torch.zeros(1), wide, self.w),
+                "outer": lambda: wide * self.w,
+            }[how]().sum(-1)  # fmt: skip
+
+    found = names(sa.profile(First(Elementwise(), 8), [torch.rand(3, 6)]))
+    assert any(name.startswith("(listed) part") for name in found)
