@@ -7,119 +7,19 @@ most operations without an entry, and `poke` the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from math import prod
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from spikeattn.tracing import labels
+from spikeattn.tracing.call import Call
 from spikeattn.tracing.labels import ANY, MIXED
 from spikeattn.tracing.values import tensors_in
 
 Result = Tensor | None | list[Tensor | None]
 _FEW = 64  # values of a field that are followed one by one through a window; more are a candidate axis, and no time
-
-
-@dataclass
-class Call:
-    """One operation: what ran, with what, and what it gave.
-
-    Attributes:
-        given: its tensors, in order; those of lists too.
-        out: its results.
-        of: the label of a tensor in the field at hand, None where it is ANY.
-        image: whether the field is the image; otherwise steps, where a join is the later one.
-        joins: whether the operation has joined several values of the field.
-        before: the shape of its first tensor before it ran, where it works in place (`unsqueeze_`).
-    """
-
-    func: Any
-    name: str
-    args: Sequence[Any]
-    kwargs: dict[str, Any]
-    given: list[Tensor]
-    out: list[Tensor]
-    of: Callable[[Tensor], Tensor | None] = lambda tensor: None
-    image: bool = True
-    joins: bool = False
-    before: torch.Size | None = None
-    _bound: dict[str, Any] | None = field(default=None, repr=False)
-
-    @property
-    def rank(self) -> int:
-        """Axes of the first result."""
-        return self.out[0].dim()
-
-    def argument(self, name: str, default: Any = None) -> Any:
-        """An argument by its name in the operation's schema."""
-        if self._bound is None:
-            schema = self.func._schema.arguments
-            self._bound = {a.name: a.default_value for a in schema if a.has_default_value()}
-            self._bound |= {a.name: value for a, value in zip(schema, self.args, strict=False)} | self.kwargs
-        found = self._bound.get(name, default)
-        return default if found is None else found
-
-    def axes(self, name: str = "dim", of: int | None = None) -> list[int]:
-        """The axes that an argument names, counted from the front; all of them where it names none."""
-        rank = self.given[0].dim() if of is None else of
-        given = self.argument(name)
-        if given is None or (isinstance(given, (list, tuple)) and not given):
-            return list(range(rank))
-        return [axis % max(rank, 1) for axis in (given if isinstance(given, (list, tuple)) else [given])]
-
-    def meet(self, a: Tensor | None, b: Tensor | None) -> Tensor | None:
-        """The elementwise join of two labels of the rank of the result."""
-        if a is None or b is None or a is b:
-            return b if a is None else a
-        if not self.image:
-            out = labels.later(a, b)
-            known = (a != ANY) & (b != ANY) & (a != MIXED) & (b != MIXED)
-            self.joins |= bool(((a != b) & known).any())
-            return out
-        if a.shape == b.shape and bool((a == b).all()):
-            return a
-        out = labels.position(a, b)
-        self.joins |= bool((out == MIXED).any()) or bool((labels.strict(a, b) == MIXED).any())
-        return out
-
-    def combine(self, a: Tensor | None, b: Tensor | None) -> Tensor | None:
-        """What depends on both in every element."""
-        if a is None or b is None:
-            return b if a is None else a
-        out = labels.strict(a, b)
-        self.joins |= bool((out == MIXED).any())
-        return out
-
-    def together(self, label: Tensor, axes: Sequence[int], keep: bool = True) -> Tensor:
-        """The label behind an operation that makes one of everything along these axes."""
-        out = labels.join_along(label, axes, keep)
-        if any(label.shape[axis] > 1 for axis in axes):
-            self.joins |= bool((out == MIXED).any())
-        return out
-
-    def full(self, label: Tensor, tensor: Tensor) -> Tensor:
-        """The label with an entry for every element, in the shape that the tensor had before the operation."""
-        return label.expand(self.before if tensor is self.given[0] and self.before is not None else tensor.shape)
-
-    def again(self, replaced: dict[int, Any]) -> Any:
-        """The operation once more, with other tensors in some places (by their position in `given`)."""
-        number = -1
-
-        def put(value: Any) -> Any:
-            nonlocal number
-            if isinstance(value, Tensor):
-                number += 1
-                return replaced[number] if number in replaced else value.cpu()  # labels live on the CPU
-            if isinstance(value, (tuple, list)):
-                return type(value)(put(item) for item in value) if not hasattr(value, "_fields") else value
-            return value
-
-        args = [put(value) for value in self.args]
-        kwargs = {name: put(value) for name, value in self.kwargs.items() if name != "out"}
-        return self.func(*args, **kwargs)
 
 
 Rule = Callable[[Call], Result]
@@ -617,58 +517,3 @@ def picks_by_value(call: Call) -> bool:
     if call.name != "index":
         return False
     return any(i is not None and i.dtype in (torch.bool, torch.uint8) for i in call.argument("indices"))
-
-
-# -------------------------------------------------------------------------------------------------- births of time
-@dataclass(frozen=True)
-class Birth:
-    """An axis along which an operation repeats data, or lays them side by side: it may be that of time.
-
-    Attributes:
-        axis, values: of the result, and what the label is along it.
-        alike: every position holds the same data, so they stay the same until something tells them apart.
-    """
-
-    axis: int
-    values: Tensor
-    alike: bool
-
-
-def births(call: Call) -> list[Birth]:
-    """The candidates for the axis of time that an operation on data creates."""
-    out = call.out[0]
-    data = [x for x in call.given if call.of(x) is not None]
-    if not data:
-        return []
-    found: list[tuple[int, list[int], bool]] = []
-    x = data[0]
-    if call.name == "expand" or rule_of(call.func, call.name) is pointwise:
-        if call.name != "expand" and len(call.given) < 2:
-            return []
-        for axis, size in enumerate(out.shape):
-            before = max((d.shape[axis - out.dim() + d.dim()] for d in data if axis >= out.dim() - d.dim()), default=1)
-            if size > 1 and before == 1:
-                found.append((axis, list(range(size)), call.name == "expand"))
-    elif call.name in ("repeat", "tile"):
-        times = list(call.argument("repeats"))
-        for axis, n in enumerate(times):
-            if n > 1:
-                found.append((axis, [i // (out.shape[axis] // n) for i in range(out.shape[axis])], True))
-    elif call.name == "repeat_interleave" and isinstance(call.argument("repeats"), int):
-        n, axis = call.argument("repeats"), call.argument("dim")
-        if axis is not None and n > 1:
-            found.append((axis % out.dim(), [i % n for i in range(out.shape[axis])], True))
-    elif call.name in ("stack", "cat") and len(call.given) > 1:
-        axis = call.argument("dim", 0) % out.dim()
-        same_one = all(y is x for y in call.given)
-        sizes = [1 if call.name == "stack" else y.shape[axis] for y in call.given]
-        found.append((axis, [i for i, n in enumerate(sizes) for _ in range(n)], same_one))
-    elif call.name in ("index_select", "index") and len(call.given) == 2:
-        return []
-    if not prod(out.shape):
-        return []
-    shapes = [[-1 if a == axis else 1 for a in range(out.dim())] for axis, _, _ in found]
-    return [
-        Birth(axis, torch.tensor(line, dtype=torch.int32).view(shape), alike)
-        for (axis, line, alike), shape in zip(found, shapes, strict=True)
-    ]

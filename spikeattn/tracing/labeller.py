@@ -1,7 +1,7 @@
 """Labels of the tensors of one forward pass: from the batch that is shown, through every operation and neuron.
 
 Which axis is time is found on the way: the axis along which a multi-step neuron runs, or along which the body of a
-user's own neuron joins one row after another, names the candidate (see `label_rules.births`) that it is. Neurons that
+user's own neuron joins one row after another, names the candidate (see `births`) that it is. Neurons that
 are called step by step number the steps themselves.
 """
 
@@ -17,8 +17,10 @@ from torch import Tensor
 
 from spikeattn.errors import SpikeattnError
 from spikeattn.tracing import labels
+from spikeattn.tracing.births import births
 from spikeattn.tracing.book import TensorBook
-from spikeattn.tracing.label_rules import BLANKS, SHAPE_ALONE, Call, births, picks_by_value, pointwise, reshape, rule_of
+from spikeattn.tracing.call import Call
+from spikeattn.tracing.label_rules import BLANKS, SHAPE_ALONE, picks_by_value, pointwise, reshape, rule_of
 from spikeattn.tracing.labels import ANY, IMAGE, MIXED, NOTHING, TIME, Label
 from spikeattn.tracing.layout import TimeAxis
 from spikeattn.tracing.poke import poke

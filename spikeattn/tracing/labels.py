@@ -2,7 +2,7 @@
 
 A label is a small whole-number tensor with the axes of the tensor it describes and size 1 along those on which it is
 constant; it costs bytes where the tensor costs megabytes. Several *fields* are carried side by side: the image, the
-time step, and the candidates for the axis of time (see `birth`). What no data reach has no label.
+time step, and the candidates for the axis of time (see `births`). What no data reach has no label.
 
 Two ideas make labels usable. Position and taint: `x - x.mean(0)` mixes images, but its rows still stand where the
 images of x stand; the position is kept and the field remembers the operation that joined. Time is causal: an

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from spikeattn.tracing import labels
-from spikeattn.tracing.label_rules import Call
+from spikeattn.tracing.call import Call
 from spikeattn.tracing.labels import ANY
 from spikeattn.tracing.values import tensors_in
 

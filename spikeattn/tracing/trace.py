@@ -19,8 +19,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.book import TensorBook
+from spikeattn.tracing.call import Call
 from spikeattn.tracing.events import INPUT, NEURON, SUMS, Event
-from spikeattn.tracing.label_rules import Call, pointwise, rule_of
+from spikeattn.tracing.label_rules import pointwise, rule_of
 from spikeattn.tracing.labeller import Labeller
 from spikeattn.tracing.labels import ANY, IMAGE, TIME, Label
 from spikeattn.tracing.layout import TimeAxis
