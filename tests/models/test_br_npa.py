@@ -46,7 +46,7 @@ def test_the_ledger_holds_the_heads_products_once_per_image_and_names_what_it_le
     assert sum(product.elements for product in own) == macs["cosines"] + macs["sums"]
     assert not any(product.every_step for product in own) and not ledger.synapse("head").every_step
     assert ledger.synapse("head").dense_macs == macs["linear"]
-    assert {entry.op for entry in ledger.uncounted} == {"mul", "linalg_vector_norm"}
+    assert {entry.op for entry in ledger.uncounted} == {"mul", "div", "linalg_vector_norm"}
 
 
 def test_attached_sdt_is_the_rate_of_the_last_lif_and_leaves_the_model_alone():
