@@ -64,8 +64,8 @@ def probe(model: nn.Module, plan: Plan, images: Tensor, forward: Forward) -> Non
     if moved is not None:
         raise SpikeattnError(
             f"replacing one image of a batch changes the counts of another one, first at {moved}: either a neuron "
-            "hands its state from image to image, as one that is given [T*B, ...] for [T, B, ...] does, or the order "
-            "of time and batch is not the assumed one (try layout='BT'), or the network mixes the images of a batch"
+            "hands its state from image to image, as one that is given [T*B, ...] for [T, B, ...] does, or the network "
+            "mixes the images of a batch in a way that its operations do not show (through .item(), a list or numpy)"
         )
 
 
