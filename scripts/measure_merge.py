@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from spikeattn.recording import parts
-from spikeattn.recording.counts import row_groups, write_counts
-from spikeattn.recording.entries import Tensor
-from spikeattn.recording.ledger import Ledger
-from spikeattn.recording.parts import Part
+from spikeattn.storage import parts
+from spikeattn.storage.counts import row_groups, write_counts
+from spikeattn.storage.entries import Tensor
+from spikeattn.storage.ledger import Ledger
+from spikeattn.storage.parts import Part
 
 T = 4
 

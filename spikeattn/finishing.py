@@ -13,13 +13,12 @@ from typing import Any
 
 from spikeattn.errors import SpikeattnError
 from spikeattn.provenance import differences
-from spikeattn.recording.counting import kind_of
-from spikeattn.recording.counts import FILE, Counts, merge, row_groups, write_counts
-from spikeattn.recording.entries import Tensor
-from spikeattn.recording.folder import RunFolder, parts_of, started
-from spikeattn.recording.ledger import Ledger
-from spikeattn.recording.parts import Part, joined_extremes, joined_flags
 from spikeattn.results import Profile
+from spikeattn.storage.counts import FILE, Counts, merge, row_groups, write_counts
+from spikeattn.storage.entries import Tensor, kind_of
+from spikeattn.storage.folder import RunFolder, parts_of, started
+from spikeattn.storage.ledger import Ledger
+from spikeattn.storage.parts import Part, joined_extremes, joined_flags
 
 MIXED = "mixed"  # entry of the provenance: settings in which the parts of one run differ
 

@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from spikeattn.energy.statistics import CONFIDENCE, REPLICATES, images_by_label, mean_intervals
-from spikeattn.recording.counts import Counts
-from spikeattn.recording.ledger import Ledger
+from spikeattn.storage.counts import Counts
+from spikeattn.storage.ledger import Ledger
 
 
 class RateTable(pd.DataFrame):

@@ -23,9 +23,9 @@ from spikeattn.energy.statistics import CONFIDENCE, REPLICATES, wilson_interval
 from spikeattn.energy.twins import dense_twin
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.rates import RateTable, rates
-from spikeattn.recording.counts import FILE, Counts
-from spikeattn.recording.folder import LEDGER, interrupted
-from spikeattn.recording.ledger import Ledger
+from spikeattn.storage.counts import FILE, Counts
+from spikeattn.storage.folder import LEDGER, interrupted
+from spikeattn.storage.ledger import Ledger
 
 
 class EmptyShard(SpikeattnError):

@@ -11,6 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spikeattn.counting.probe import probe
+from spikeattn.counting.recorder import Recorder
+from spikeattn.counting.sending import Sent
+from spikeattn.counting.tally import OtherPath
 from spikeattn.data.batches import Batch
 from spikeattn.data.loaders import batches_of, check_finite, n_samples, shuffles
 from spikeattn.data.takes import WHOLE, Shard, Take
@@ -21,15 +25,11 @@ from spikeattn.models import fast
 from spikeattn.models.spike_driven import SpikeDrivenTransformer
 from spikeattn.modes import in_eval
 from spikeattn.provenance import describe, device_of, provenance_of
-from spikeattn.recording.counts import batch_table
-from spikeattn.recording.folder import RunFolder
-from spikeattn.recording.ledger import Ledger
-from spikeattn.recording.parts import Part, PartWriter, origin
-from spikeattn.recording.probe import probe
-from spikeattn.recording.recorder import Recorder
-from spikeattn.recording.sending import Sent
-from spikeattn.recording.tally import OtherPath
 from spikeattn.results import Profile
+from spikeattn.storage.counts import batch_table
+from spikeattn.storage.folder import RunFolder
+from spikeattn.storage.ledger import Ledger
+from spikeattn.storage.parts import Part, PartWriter, origin
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.examine import Forward, call_model, plan
 from spikeattn.tracing.taps import Plan

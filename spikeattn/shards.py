@@ -9,10 +9,10 @@ from pathlib import Path
 from spikeattn.data.takes import Shard
 from spikeattn.errors import SpikeattnError
 from spikeattn.finishing import check_origin, check_settings, finish, nothing_to_profile
-from spikeattn.recording.folder import LEDGER, RunFolder, interrupted, ledger_of, parts_of
-from spikeattn.recording.ledger import Ledger
-from spikeattn.recording.parts import Part
 from spikeattn.results import Profile
+from spikeattn.storage.folder import LEDGER, RunFolder, interrupted, ledger_of, parts_of
+from spikeattn.storage.ledger import Ledger
+from spikeattn.storage.parts import Part
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from spikeattn.errors import SpikeattnError
 from spikeattn.finishing import chosen
 from spikeattn.models import fast
 from spikeattn.provenance import Difference, differences, provenance_of
-from spikeattn.recording.counts import FILE, Counts
 from spikeattn.results import Profile
+from spikeattn.storage.counts import FILE, Counts
 
 OK, FAILED, MOVED, NOT_DONE = "ok", "failed", "moved", "not done"
 

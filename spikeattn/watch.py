@@ -20,10 +20,10 @@ from spikeattn.energy.costs import get_costs
 from spikeattn.energy.estimate import PJ_TO_MJ
 from spikeattn.energy.rules import terms_of
 from spikeattn.energy.terms import Constant, Count
-from spikeattn.recording.counts import Key
-from spikeattn.recording.ledger import Ledger
-from spikeattn.recording.parts import Part
 from spikeattn.report.numbers import energy_unit
+from spikeattn.storage.counts import Key
+from spikeattn.storage.ledger import Ledger
+from spikeattn.storage.parts import Part
 
 _SAME = {"abs": "nnz", "fan_abs": "fan_nnz", "pairs_abs": "pairs"}  # of binary tensors: one column for both
 _NORMAL = 1.96

@@ -1,4 +1,4 @@
-"""`profile` on loaders and models of every kind; tests/recording/test_runs.py has runs that fail and resume."""
+"""`profile` on loaders and models of every kind; tests/storage/test_runs.py has runs that fail and resume."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch.utils.data import DataLoader, TensorDataset
 import spikeattn as sa
 from spikeattn.cli.output import headline
 from spikeattn.errors import SpikeattnError
+from tests.counting.networks import tiny_sdt
 from tests.models.sdt_oracle import exact_input
-from tests.recording.networks import tiny_sdt
 
 IMAGES, LABELS = exact_input(6, 3, 16, 16), torch.arange(6) % 4
 

@@ -170,7 +170,7 @@ def fast_reset(net: nn.Module) -> None:
 
 def _precisions(args: argparse.Namespace, model: nn.Module, made: Any, images: Tensor, results: dict[str, Any]) -> Any:
     """How far tf32 and bf16 move the rates of fp32, over all tensors."""
-    from spikeattn.recording.recorder import Recorder
+    from spikeattn.counting.recorder import Recorder
 
     rates: dict[str, Tensor] = {}
     for name in ("fp32", "tf32", "bf16"):

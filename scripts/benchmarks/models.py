@@ -11,9 +11,9 @@ from spikingjelly.activation_based.model import spike_driven_transformer as sj_s
 from torch import Tensor, nn
 
 import spikeattn as sa
+from spikeattn.counting.recorder import Recorder
 from spikeattn.models.calibrate import calibrate_batch_norm
-from spikeattn.recording.counts import batch_table
-from spikeattn.recording.recorder import Recorder
+from spikeattn.storage.counts import batch_table
 from spikeattn.tracing.taps import Plan
 
 Run = Callable[[], Any]

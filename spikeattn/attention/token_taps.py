@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spikeattn.attention.families import SPIKFORMER, Family
-from spikeattn.recording import counting
-from spikeattn.recording.tally import Tally
+from spikeattn.counting.tally import Tally
+from spikeattn.tracing.kinds import whole
 from spikeattn.tracing.taps import Pairs, Plan, Tap
 
 Unsigned = NDArray[Any]  # uint16; uint32 or uint64 where a count does not fit
@@ -106,7 +106,7 @@ class Watch:
         tokens = self.layouts.tokens.get(tap.name)
         if tokens is None or not tap.tensor:
             return
-        x = counting.whole(tap.axes.split(x.detach(), self.batch), tap.unit)  # [T, B, *shape]
+        x = whole(tap.axes.split(x.detach(), self.batch), tap.unit)  # [T, B, *shape]
         x = x.reshape(*x.shape[:2], *self.tally.plan.ledger.tensor(tap.name).shape)
         nonzero = x if tap.binary else (x != 0).float()
         self._add("nnz", tap.name, t, per_token(nonzero, tokens))
@@ -122,7 +122,7 @@ class Watch:
         self.tally.count_pairs(pairs, a, b, t)
         operands = zip((a, b), pairs.axes, pairs.units, strict=True)
         left, right = (
-            counting.whole(axes.split(x.detach(), self.batch), unit) for x, axes, unit in operands
+            whole(axes.split(x.detach(), self.batch), unit) for x, axes, unit in operands
         )  # [T, B, (heads), M, K], [T, B, (heads), K, N]
         inner, outer = left.shape[-1] == self.layouts.n, right.shape[-1] == self.layouts.n
         if inner == outer:

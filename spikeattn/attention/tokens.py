@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from spikeattn.attention.capture import capture, check_images
 from spikeattn.attention.families import family_of
 from spikeattn.attention.token_taps import Layouts, Unsigned, Watch, smallest
+from spikeattn.counting.recorder import Recorder
 from spikeattn.errors import SpikeattnError, unknown
-from spikeattn.recording.recorder import Recorder
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.examine import plan
 

@@ -86,7 +86,7 @@ def threads_of_run(threads: int | None, out: Path, resume: bool) -> int | None:
     allows one thread to each, takes the number that a process alone would take.
     """
     from spikeattn.distributed import cores, launched
-    from spikeattn.recording.folder import ledger_of
+    from spikeattn.storage.folder import ledger_of
 
     if threads is not None:
         return threads

@@ -241,7 +241,7 @@ def _check_shard(text: str) -> None:
 
 def _check_out(out: Path, resume: bool) -> None:
     """Say that a folder holds a run before the model and the data are loaded; the run itself looks again."""
-    from spikeattn.recording.folder import RunFolder
+    from spikeattn.storage.folder import RunFolder
 
     if out.exists():
         with RunFolder(out, resume):

@@ -132,8 +132,8 @@ def _staging(out: Path) -> Iterator[Path]:
 
 
 def _run_files() -> set[str]:
-    from spikeattn.recording.counts import FILE
-    from spikeattn.recording.folder import LEDGER
+    from spikeattn.storage.counts import FILE
+    from spikeattn.storage.folder import LEDGER
 
     return {FILE, LEDGER}
 

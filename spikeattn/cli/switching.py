@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from spikeattn.energy import Convention, CostTable
     from spikeattn.energy.activity import Activity
-    from spikeattn.recording.ledger import Ledger
+    from spikeattn.storage.ledger import Ledger
 
 
 def show_conventions(

@@ -20,7 +20,7 @@ from spikeattn.errors import SpikeattnError
 if TYPE_CHECKING:
     import torch
 
-    from spikeattn.recording.ledger import Ledger
+    from spikeattn.storage.ledger import Ledger
 
 
 def verify(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from spikeattn.energy.terms import Constant, Count, Rate
 from spikeattn.errors import SpikeattnError
-from spikeattn.recording.ledger import Ledger
+from spikeattn.storage.ledger import Ledger
 
 
 class CountTable(Protocol):

@@ -17,7 +17,7 @@ from spikeattn.energy.rules import terms_of
 from spikeattn.energy.statistics import Floats
 from spikeattn.energy.terms import OPS, OTHER, PARTS, Constant, Count, Term
 from spikeattn.energy.twins import ATTENTION, shared_part
-from spikeattn.recording.ledger import Ledger
+from spikeattn.storage.ledger import Ledger
 
 Key = tuple[str, int | None]
 ORDER = (*(shared_part(part) for part in PARTS), OTHER)

@@ -37,7 +37,7 @@ from spikeattn.energy.rules import notes_of
 from spikeattn.energy.statistics import CONFIDENCE, REPLICATES, Floats
 from spikeattn.energy.twins import DenseTwin, twin_for
 from spikeattn.errors import SpikeattnError
-from spikeattn.recording.ledger import Ledger
+from spikeattn.storage.ledger import Ledger
 
 if TYPE_CHECKING:
     from torch import nn

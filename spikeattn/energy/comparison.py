@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from spikeattn.energy.cells import Cells, Key, Scope
 from spikeattn.energy.costs import CostTable
 from spikeattn.energy.statistics import CONFIDENCE, REPLICATES, Floats, Interval, Intervals, mean_intervals
-from spikeattn.recording.entries import Tensor
-from spikeattn.recording.ledger import Ledger
+from spikeattn.storage.entries import Tensor
+from spikeattn.storage.ledger import Ledger
 
 Ratios = tuple[Floats, Floats, Floats, NDArray[np.str_]]  # value, low, high, method
 _TABLES = ("parts", "blocks", "attention")

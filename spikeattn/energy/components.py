@@ -21,7 +21,7 @@ from spikeattn.energy.memory import COMPONENTS, LEAKY, NOT_LEAKY, Line, check_pr
 from spikeattn.energy.rules import notes_of
 from spikeattn.energy.statistics import Floats
 from spikeattn.energy.terms import Constant, part_order
-from spikeattn.recording.ledger import Ledger
+from spikeattn.storage.ledger import Ledger
 
 EVERYTHING = "memory-inclusive total"
 

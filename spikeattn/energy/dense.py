@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from spikeattn.energy.conventions import EVIDENCE
 from spikeattn.errors import SpikeattnError, unknown
-from spikeattn.recording.ledger import Ledger
+from spikeattn.storage.ledger import Ledger
 
 ATTENTION = {
     "2N^2D": "Q K^T and A V: N x N x D multiply-accumulates each",

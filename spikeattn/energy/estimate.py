@@ -25,7 +25,7 @@ from spikeattn.energy.costs import CostTable, get_costs
 from spikeattn.energy.rules import notes_of, terms_of
 from spikeattn.energy.statistics import Floats, Interval, Intervals
 from spikeattn.energy.terms import AMOUNTS, OPS, Constant, part_order
-from spikeattn.recording.ledger import Ledger
+from spikeattn.storage.ledger import Ledger
 
 PJ_TO_MJ = 1e-9
 

@@ -15,7 +15,7 @@ from spikeattn.energy.costs import CostTable, get_costs
 from spikeattn.energy.estimate import price
 from spikeattn.energy.statistics import CONFIDENCE, REPLICATES, images_by_label
 from spikeattn.energy.terms import Constant, Count, Rate
-from spikeattn.recording.ledger import Ledger
+from spikeattn.storage.ledger import Ledger
 
 
 @dataclass(frozen=True)

@@ -50,8 +50,8 @@ from spikeattn.energy.energy_models import EnergyModel
 from spikeattn.energy.rules import terms_of
 from spikeattn.energy.terms import OTHER, Constant, Count
 from spikeattn.errors import SpikeattnError
-from spikeattn.recording.entries import Synapse, Tensor
-from spikeattn.recording.ledger import Ledger
+from spikeattn.storage.entries import Synapse, Tensor
+from spikeattn.storage.ledger import Ledger
 
 COMPONENTS = (
     "compute", "biases", "neuron_updates", "leak", "addressing",

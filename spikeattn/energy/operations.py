@@ -11,12 +11,10 @@ from spikeattn.energy.activity import CountedActivity, CountTable
 from spikeattn.energy.conventions import Convention, get_convention
 from spikeattn.energy.rules import terms_of
 from spikeattn.energy.terms import AMOUNTS, OTHER, Rate
-from spikeattn.recording.ledger import Ledger
+from spikeattn.storage.ledger import Ledger
 
 
-def operations(
-    ledger: Ledger, counts: CountTable, first_conv: str = "once", per_image: bool = False
-) -> pd.DataFrame:
+def operations(ledger: Ledger, counts: CountTable, first_conv: str = "once", per_image: bool = False) -> pd.DataFrame:
     """Operations that took place, one row per synapse and product (convention `exact`).
 
     Args:

@@ -27,7 +27,7 @@ from spikeattn.energy.rules import roles_of
 from spikeattn.energy.statistics import Floats
 from spikeattn.energy.terms import Constant, Count, Rate
 from spikeattn.errors import SpikeattnError, unknown
-from spikeattn.recording.ledger import Ledger
+from spikeattn.storage.ledger import Ledger
 
 if TYPE_CHECKING:
     from torch import nn

@@ -20,7 +20,7 @@ from spikeattn.energy.costs import get_costs
 from spikeattn.energy.dense import DENSE, dense_macs, tokens_and_channels
 from spikeattn.energy.estimate import PJ_TO_MJ, part_energies
 from spikeattn.energy.published import PublishedActivity, activity_from_rates, entry_ledger, packaged_table
-from spikeattn.recording.ledger import Ledger
+from spikeattn.storage.ledger import Ledger
 
 RATES = "table_s1_sdt_8_512"
 COSTS = "horowitz-45nm-fp32"  # the prices of all these papers: E_MAC 4.6 pJ, E_AC 0.9 pJ

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from spikeattn.energy.conventions import Convention
 from spikeattn.energy.terms import OTHER, Constant, Count, Rate, Term
 from spikeattn.errors import SpikeattnError
-from spikeattn.recording.entries import Product, Synapse, Tensor
-from spikeattn.recording.ledger import Ledger
+from spikeattn.storage.entries import Product, Synapse, Tensor
+from spikeattn.storage.ledger import Ledger
 
 VOTES = "votes"  # role of a sum of spikes that a weight multiplies: a number, not a train of spikes
 

@@ -26,7 +26,7 @@ from spikeattn.energy.rules import notes_of
 from spikeattn.energy.statistics import Floats
 from spikeattn.energy.twins import dense_twin
 from spikeattn.errors import SpikeattnError
-from spikeattn.recording.ledger import Ledger
+from spikeattn.storage.ledger import Ledger
 
 COSTS = ("horowitz-45nm-fp32", "horowitz-45nm-fp16", "horowitz-45nm-int8")
 RATE_SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)

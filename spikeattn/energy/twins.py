@@ -15,7 +15,7 @@ import pandas as pd
 
 from spikeattn.energy.terms import OTHER
 from spikeattn.errors import SpikeattnError, unknown
-from spikeattn.recording.ledger import Ledger
+from spikeattn.storage.ledger import Ledger
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -135,7 +135,6 @@ def ann_macs(model: nn.Module, input: Tensor) -> pd.DataFrame:
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
-
 
     counter = FlopCounterMode(display=False)
     try:

@@ -17,7 +17,7 @@ from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import CostTable, get_costs
 from spikeattn.energy.estimate import part_energies
 from spikeattn.energy.terms import PARTS, Constant, Count, Rate
-from spikeattn.recording.ledger import Ledger
+from spikeattn.storage.ledger import Ledger
 
 
 def waterfall(

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spikeattn.attention.attend import Attention
+from spikeattn.counting.recorder import Recorder
 from spikeattn.data.batches import Batch
 from spikeattn.data.loaders import batches_of
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
@@ -29,11 +30,10 @@ from spikeattn.energy.estimate import EnergyTable
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.models.spike_driven import SpikeDrivenTransformer
 from spikeattn.provenance import device_of
-from spikeattn.recording.counts import Counts, batch_table, merge
-from spikeattn.recording.recorder import Recorder
 from spikeattn.results import Profile
 from spikeattn.runs import profile
 from spikeattn.spurious.join import Assessed, assess_tokens
+from spikeattn.storage.counts import Counts, batch_table, merge
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.examine import plan
 

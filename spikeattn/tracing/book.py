@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from spikeattn.recording.counting import value_flags, whole
 from spikeattn.tracing import labels
+from spikeattn.tracing.kinds import value_flags, whole
 from spikeattn.tracing.labels import ANY, NOTHING, Label
 from spikeattn.tracing.origins import Origin, overwritten
 from spikeattn.tracing.values import tensors_in

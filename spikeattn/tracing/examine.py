@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeattn.errors import SpikeattnError
-from spikeattn.recording.ledger import Ledger
+from spikeattn.storage.ledger import Ledger
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.labeller import steps_of_calls
 from spikeattn.tracing.layout import BATCH

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from spikeattn.recording import entries
-from spikeattn.recording.ledger import Ledger
+from spikeattn.storage import entries
+from spikeattn.storage.ledger import Ledger
 from spikeattn.tracing.events import INPUT, NEURON, SUMS, Event
 from spikeattn.tracing.fanout import fan_out_map
 from spikeattn.tracing.labels import IMAGE

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from spikeattn.recording.ledger import Ledger
+from spikeattn.storage.ledger import Ledger
 from spikeattn.tracing.layout import Axes
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from spikeattn.errors import SpikeattnError
-from spikeattn.recording import entries
-from spikeattn.recording.counting import kind_of
+from spikeattn.storage import entries
+from spikeattn.storage.entries import kind_of
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.events import NEURON, Event
 from spikeattn.tracing.layout import Axes, LayoutReader

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from spikeattn.errors import SpikeattnError
-from spikeattn.recording.counting import unit_of
+from spikeattn.tracing.kinds import unit_of
 from spikeattn.tracing.neurons import emits_binary, evaluating, reset
 from spikeattn.tracing.values import tensors_in
 

@@ -14,7 +14,7 @@ import spikeattn as sa
 from spikeattn.cli import app
 from spikeattn.cli.launching import stored_command
 from spikeattn.data import batches
-from spikeattn.recording import parts
+from spikeattn.storage import parts
 
 DIGITS = ("profile", "--model", "sdt_digits", "--pretrained", "--data", "digits", "--limit", 24, "--batch-size", 4)
 DIGITS += ("--threads", 1, "--device", "cpu", "--plain")

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pytest
 
 from spikeattn.errors import SpikeattnError
-from spikeattn.recording.counts import Counts
-from spikeattn.recording.ledger import Ledger
 from spikeattn.results import Profile
+from spikeattn.storage.counts import Counts
+from spikeattn.storage.ledger import Ledger
 from tests.energy.conftest import BruteCounts, T
 
 LABELS = np.array([3, 1, 1, 3, 1, -1, 3, 1, 1, 3, 1, 1])

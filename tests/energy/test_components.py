@@ -13,7 +13,7 @@ from spikeattn.energy.components import EVERYTHING
 from spikeattn.energy.costs import Cost, MemoryCost
 from spikeattn.energy.memory import COMPONENTS, word_price
 from spikeattn.errors import SpikeattnError
-from spikeattn.recording.entries import Synapse
+from spikeattn.storage.entries import Synapse
 
 N, T = 12, 3
 INT32 = "horowitz-45nm-int32"

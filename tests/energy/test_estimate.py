@@ -16,7 +16,7 @@ from spikeattn.energy.operations import operations
 from spikeattn.energy.rules import terms_of
 from spikeattn.energy.terms import Rate
 from spikeattn.errors import SpikeattnError
-from spikeattn.recording.entries import Synapse, Uncounted
+from spikeattn.storage.entries import Synapse, Uncounted
 
 EXACT = ("conv", "conv1", "head", "kv", "sum", "qk", "av", "ss")
 PAPER = ("conv", "conv1", "head", "kv", "sum")

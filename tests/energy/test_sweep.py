@@ -15,7 +15,7 @@ from spikeattn.energy.published import PublishedActivity, energy_from_rates, pac
 from spikeattn.energy.sweep import sweep
 from spikeattn.energy.twins import dense_twin
 from spikeattn.errors import SpikeattnError
-from spikeattn.recording.counts import Counts
+from spikeattn.storage.counts import Counts
 
 FP32 = "horowitz-45nm-fp32"
 MJ = 1e-9

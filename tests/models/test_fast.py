@@ -9,11 +9,11 @@ from spikingjelly.activation_based import functional, neuron
 from torch import Tensor
 
 import spikeattn as sa
+from spikeattn.counting.recorder import Recorder
 from spikeattn.errors import SpikeattnError
 from spikeattn.models import fast, native
 from spikeattn.models.spike_driven import SpikeDrivenTransformer
-from spikeattn.recording.counts import BatchCounts
-from spikeattn.recording.recorder import Recorder
+from spikeattn.storage.counts import BatchCounts
 from spikeattn.tracing.examine import plan
 from tests.models.sdt_oracle import exact_input, exact_weights
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from spikingjelly.activation_based import functional, neuron
 from torch import Tensor, nn
 
-from tests.recording.brute_force import exact, pictures
+from tests.counting.brute_force import exact, pictures
 
 T = 4
 LOW = 0.25  # threshold of all neurons, so low that every image has spikes at every step

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import spikeattn as sa
 from spikeattn.models.names import PaperName
-from tests.recording.brute_force import amounts, by_brute_force, exact, pictures
+from tests.counting.brute_force import amounts, by_brute_force, exact, pictures
 from tests.tracing.layout_networks import CASES, FRAMES, IF, Along, Case, Net, Split, Stateful, T, is_neuron
 
 MIXES = re.compile(r"mix(es|ing)? .*images|images.*mix", re.IGNORECASE | re.DOTALL)

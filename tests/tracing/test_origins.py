@@ -20,7 +20,7 @@ from spikingjelly.activation_based import functional, neuron
 from torch import Tensor, nn
 
 import spikeattn as sa
-from tests.recording.brute_force import exact, pictures
+from tests.counting.brute_force import exact, pictures
 
 T = 4
 

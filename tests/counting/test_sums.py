@@ -7,9 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from spikeattn.counting import sums
 from spikeattn.errors import SpikeattnError
-from spikeattn.recording import counting
+from spikeattn.storage.entries import kind_of
 from spikeattn.tracing.fanout import ConvGeometry, fan_out_map
+from spikeattn.tracing.kinds import value_flags
 
 
 def spikes(kind: str, *shape: int, seed: int = 0) -> torch.Tensor:
@@ -28,26 +30,26 @@ def test_counts_equal_numpy(kind: str, shape: tuple[int, ...], layout: str) -> N
     elif layout == "channels_last" and len(shape) == 5:
         x = x.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, shape[:2])
     values = x.numpy().astype(np.float64).reshape(*shape[:2], -1)
-    assert np.array_equal(counting.count_nonzero(x).numpy(), (values != 0).sum(-1))
-    assert np.array_equal(counting.sum_abs(x).numpy(), np.abs(values).sum(-1))
-    ones = counting.count_binary(x)
+    assert np.array_equal(sums.count_nonzero(x).numpy(), (values != 0).sum(-1))
+    assert np.array_equal(sums.sum_abs(x).numpy(), np.abs(values).sum(-1))
+    ones = sums.count_binary(x)
     if kind == "binary":
         assert np.array_equal(ones.numpy(), (values != 0).sum(-1))
-    assert bool(counting.not_binary(x)) == (kind != "binary")
-    assert counting.kind_of(*counting.value_flags(x).tolist()) == kind
+    assert bool(sums.not_binary(x)) == (kind != "binary")
+    assert kind_of(*value_flags(x).tolist()) == kind
 
 
 def test_one_odd_value_among_millions_is_seen() -> None:
     x = torch.ones(1, 2, 9_000_000)
-    assert not counting.not_binary(x)
+    assert not sums.not_binary(x)
     for odd in (0.5, 0.999, 2.0, -1.0, float("nan")):
         x[0, 1, 4_321_000] = odd
-        assert counting.not_binary(x), odd
+        assert sums.not_binary(x), odd
 
 
 def test_rows_longer_than_float32_can_count() -> None:
     x = torch.ones(1, 1, 9, (1 << 21) + 1)
-    assert counting.count_binary(x).item() == counting.count_nonzero(x).item() == x.numel()
+    assert sums.count_binary(x).item() == sums.count_nonzero(x).item() == x.numel()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.uint8, torch.bool])
@@ -55,22 +57,22 @@ def test_rows_longer_than_float32_can_count() -> None:
 def test_more_elements_than_float32_can_count(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     x = torch.ones(1, dtype=dtype).expand(shape)
     elements = x[0, 0].numel()
-    assert counting.count_binary(x).unique().tolist() == counting.count_nonzero(x).unique().tolist() == [elements]
+    assert sums.count_binary(x).unique().tolist() == sums.count_nonzero(x).unique().tolist() == [elements]
     swapped = x.unsqueeze(-1)  # all of them channels of one position
-    assert counting.sum_channels(swapped, 1).unique().tolist() == [elements]
+    assert sums.sum_channels(swapped, 1).unique().tolist() == [elements]
 
 
 def test_channels_of_integer_spikes() -> None:
     x = torch.full((1, 1, (1 << 17) + 1, 1), 255.0)  # 33,423,615, odd and above 2**24
-    assert counting.sum_channels(x, 1).item() == 255 * len(x[0, 0])
+    assert sums.sum_channels(x, 1).item() == 255 * len(x[0, 0])
 
 
 def test_whole_numbers_that_float64_would_round_are_refused() -> None:
     most = 2**53 - 1
     one = torch.ones(1, 1, 1, 1, dtype=torch.float64)
-    assert counting.sum_abs(torch.tensor([[[2.0**52, 2.0**52 - 1]]], dtype=torch.float64)).item() == most
-    assert counting.spike_pairs(one * most, one, by_value=True).item() == most
-    assert counting.weigh(one[..., 0], torch.tensor([float(most)], dtype=torch.float64)).item() == most
+    assert sums.sum_abs(torch.tensor([[[2.0**52, 2.0**52 - 1]]], dtype=torch.float64)).item() == most
+    assert sums.spike_pairs(one * most, one, by_value=True).item() == most
+    assert sums.weigh(one[..., 0], torch.tensor([float(most)], dtype=torch.float64)).item() == most
     refused = {
         "sum of .value.": [
             torch.tensor([[[2.0**53, 1.0]]]),
@@ -81,39 +83,39 @@ def test_whole_numbers_that_float64_would_round_are_refused() -> None:
         "pairs": [one * 2**40],
     }
     calls = {
-        "sum of .value.": counting.sum_abs,
-        "fan-out": lambda x: counting.weigh(x, torch.tensor([2.0**30], dtype=torch.float64)),
-        "pairs": lambda x: counting.spike_pairs(x, x, by_value=True),
+        "sum of .value.": sums.sum_abs,
+        "fan-out": lambda x: sums.weigh(x, torch.tensor([2.0**30], dtype=torch.float64)),
+        "pairs": lambda x: sums.spike_pairs(x, x, by_value=True),
     }
     for what, values in refused.items():
         for x in values:
             with pytest.raises(SpikeattnError, match=rf"{what}.* exact below 2\*\*53"):
                 calls[what](x)
     real = torch.tensor([[[1e20, 0.5]]])  # no whole numbers: a float64 sum is all there is
-    assert counting.sum_abs(real).item() == pytest.approx(1e20)
-    assert counting.sum_abs(torch.tensor([[[np.inf]]])).isinf().all()  # found by the check for infinite values
+    assert sums.sum_abs(real).item() == pytest.approx(1e20)
+    assert sums.sum_abs(torch.tensor([[[np.inf]]])).isinf().all()  # found by the check for infinite values
 
 
 def test_the_smallest_integer_of_a_type_is_beyond_one() -> None:
     for dtype in (torch.int8, torch.int64):
         x = torch.full((1, 1, 1), torch.iinfo(dtype).min, dtype=dtype)
-        assert counting.value_flags(x).tolist() == [False, True, True]
-    assert counting.value_flags(torch.tensor([[[0, -1, 1]]], dtype=torch.int8)).tolist() == [False, True, False]
-    assert counting.value_flags(torch.tensor([[[0, 255]]], dtype=torch.uint8)).tolist() == [False, False, True]
+        assert value_flags(x).tolist() == [False, True, True]
+    assert value_flags(torch.tensor([[[0, -1, 1]]], dtype=torch.int8)).tolist() == [False, True, False]
+    assert value_flags(torch.tensor([[[0, 255]]], dtype=torch.uint8)).tolist() == [False, False, True]
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.float16, torch.bfloat16, torch.float64])
 def test_other_types_count_the_same(dtype: torch.dtype) -> None:
     x = spikes("binary", 2, 3, 40, 50)
     y = x.to(dtype)
-    assert torch.equal(counting.count_nonzero(y), counting.count_nonzero(x))
-    assert torch.equal(counting.count_binary(y), counting.count_nonzero(x))
-    assert not counting.not_binary(y)
+    assert torch.equal(sums.count_nonzero(y), sums.count_nonzero(x))
+    assert torch.equal(sums.count_binary(y), sums.count_nonzero(x))
+    assert not sums.not_binary(y)
 
 
 def test_spike_pairs_are_the_sum_of_the_product() -> None:
     a, b = spikes("binary", 3, 2, 4, 6, 5), spikes("binary", 3, 2, 4, 5, 7, seed=1)
-    assert torch.equal(counting.spike_pairs(a, b), (a @ b).flatten(2).sum(2).double())
+    assert torch.equal(sums.spike_pairs(a, b), (a @ b).flatten(2).sum(2).double())
 
 
 @pytest.mark.parametrize(
@@ -134,4 +136,4 @@ def test_fan_out_equals_a_convolution_of_ones(dims, stride, padding, dilation, g
     y = getattr(F, name)(x.flatten(0, 1), torch.ones(*shape, *(kernel,) * dims), **options)
     expected = y.unflatten(0, (2, 3)).flatten(2).sum(2).double()
     weights = fan_out_map(geometry, x.shape[3:])
-    assert torch.equal(counting.weigh(counting.sum_channels(x, dims), weights), expected)
+    assert torch.equal(sums.weigh(sums.sum_channels(x, dims), weights), expected)

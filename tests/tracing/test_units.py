@@ -10,10 +10,10 @@ from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
 import spikeattn as sa
-from spikeattn.recording.counting import unit_of, whole
+from spikeattn.tracing.kinds import unit_of, whole
 from spikeattn.tracing.neurons import is_spiking_neuron
-from tests.recording.brute_force import amounts, assert_exact, exact, pictures
-from tests.recording.networks import Stages as Net
+from tests.counting.brute_force import amounts, assert_exact, exact, pictures
+from tests.counting.networks import Stages as Net
 
 STEM = 3 * 64 * 4 * 27  # MACs of three time steps of the first convolution, on a still image charged once
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import spikeattn as sa
 from spikeattn.tracing.neurons import emits_binary, find_neurons, is_spiking_neuron
-from tests.recording.brute_force import amounts, by_brute_force, exact, pictures
+from tests.counting.brute_force import amounts, by_brute_force, exact, pictures
 
 
 def table(*levels: float) -> neuron.FewSpikeTable:

@@ -13,10 +13,10 @@ import torch
 
 import spikeattn as sa
 from spikeattn.errors import SpikeattnError
-from spikeattn.recording import files
-from spikeattn.recording.folder import RunFolder
-from spikeattn.recording.lock import FolderLock
-from spikeattn.recording.parts import Part, PartWriter, load, save
+from spikeattn.storage import files
+from spikeattn.storage.folder import RunFolder
+from spikeattn.storage.lock import FolderLock
+from spikeattn.storage.parts import Part, PartWriter, load, save
 
 ROWS = pa.table({"index": [0, 1], "id": ["a", "b"], "label": [1, 2], "nnz:x:1": [3.0, 4.0]})
 

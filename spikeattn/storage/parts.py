@@ -17,8 +17,8 @@ from typing import Any
 import pyarrow as pa
 
 from spikeattn.errors import SpikeattnError
-from spikeattn.recording import files
-from spikeattn.recording.ledger import Ledger
+from spikeattn.storage import files
+from spikeattn.storage.ledger import Ledger
 
 _META = b"spikeattn"
 _CHUNK = 1 << 22

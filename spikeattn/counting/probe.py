@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spikeattn.counting.recorder import Recorder
 from spikeattn.errors import SpikeattnError
-from spikeattn.recording.recorder import Recorder
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.examine import Forward
 from spikeattn.tracing.taps import Plan, Tap

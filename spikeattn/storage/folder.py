@@ -14,11 +14,11 @@ import os
 from pathlib import Path
 
 from spikeattn.errors import SpikeattnError
-from spikeattn.recording import files, parts
-from spikeattn.recording.counts import FILE
-from spikeattn.recording.ledger import Ledger
-from spikeattn.recording.lock import FolderLock
-from spikeattn.recording.parts import Part
+from spikeattn.storage import files, parts
+from spikeattn.storage.counts import FILE
+from spikeattn.storage.ledger import Ledger
+from spikeattn.storage.lock import FolderLock
+from spikeattn.storage.parts import Part
 
 LEDGER = "model.json"
 PARTS = "parts"

@@ -14,8 +14,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from spikeattn.counting.tally import Tally
 from spikeattn.errors import SpikeattnError
-from spikeattn.recording.tally import Tally
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.stack import ModuleStack, in_parts
 from spikeattn.tracing.taps import Pairs, Plan, Tap

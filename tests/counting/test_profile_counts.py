@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import spikeattn as sa
+from tests.counting.networks import Levels, Signs, Steps, batches, foreign, observe, tiny_sdt
 from tests.models.sdt_oracle import exact_input
-from tests.recording.networks import Levels, Signs, Steps, batches, foreign, observe, tiny_sdt
 
 
 def synops(model: nn.Module, images: Tensor, call) -> int:

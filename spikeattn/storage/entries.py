@@ -12,6 +12,15 @@ KINDS = ("binary", "ternary", "integer", "real")
 PRODUCT_OPS = ("token_sum", "average", "mask", "matmul")
 
 
+def kind_of(no_integer: bool, negative: bool, above_one: bool) -> str:
+    """The kind of a tensor from its three value flags, gathered over a whole run."""
+    if no_integer:
+        return "real"
+    if above_one:
+        return "integer"
+    return "ternary" if negative else "binary"
+
+
 @dataclass(frozen=True)
 class Tensor:
     """A tensor that is counted, named by the dotted path of the module that made it ("input" for the model's input).

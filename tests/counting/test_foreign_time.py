@@ -10,7 +10,7 @@ from spikingjelly.activation_based import layer, neuron
 from torch import Tensor, nn
 
 import spikeattn as sa
-from tests.recording.brute_force import amounts, assert_exact, exact, pictures
+from tests.counting.brute_force import amounts, assert_exact, exact, pictures
 
 IF, LIF = neuron.IFNode, neuron.LIFNode
 

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 import spikeattn as sa
 from spikeattn.errors import SpikeattnError
-from spikeattn.recording.counts import Counts
-from spikeattn.recording.folder import RunFolder
+from spikeattn.storage.counts import Counts
+from spikeattn.storage.folder import RunFolder
+from tests.counting.networks import batches, foreign, hooks_of, tiny_sdt
 from tests.models.sdt_oracle import exact_input
-from tests.recording.networks import batches, foreign, hooks_of, tiny_sdt
 
 
 class Tiny(nn.Module):

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 import spikeattn as sa
 from spikeattn.models.calibrate import calibrate_batch_norm
-from tests.recording.brute_force import assert_exact, exact, pictures
-from tests.recording.networks import loop_over_time, repeat_input
+from tests.counting.brute_force import assert_exact, exact, pictures
+from tests.counting.networks import loop_over_time, repeat_input
 
 IF, LIF = neuron.IFNode, neuron.LIFNode
 
@@ -252,9 +252,7 @@ def test_blocks_of_published_networks(how: str, ops: list[str]) -> None:
 
 
 def test_sew_resnet_still_lists_the_addition_of_spikes() -> None:
-    model = sew_resnet.sew_resnet18(
-        cnf="ADD", spiking_neuron=IF, surrogate_function=surrogate.ATan(), num_classes=3
-    )
+    model = sew_resnet.sew_resnet18(cnf="ADD", spiking_neuron=IF, surrogate_function=surrogate.ATan(), num_classes=3)
     functional.set_step_mode(model, "m")
     profile = sa.profile(model, [pictures(2, 3, 16, 16)], forward=repeat_input)
     assert {u.op for u in profile.ledger.uncounted} == {"add"}  # the mean of a single position is its value

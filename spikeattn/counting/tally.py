@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spikeattn.counting import sums
+from spikeattn.counting.sending import Sent
 from spikeattn.errors import SpikeattnError
-from spikeattn.recording import counting
-from spikeattn.recording.counts import BatchCounts, Key
-from spikeattn.recording.sending import Sent
+from spikeattn.storage.counts import BatchCounts, Key
 from spikeattn.tracing import neurons as nodes
+from spikeattn.tracing.kinds import value_flags, whole
 from spikeattn.tracing.layout import Axes
 from spikeattn.tracing.taps import Pairs, Plan, Tap, logits_of
 
@@ -58,7 +59,7 @@ class Tally:
         """
         if left and self._take(tap, left):
             return
-        x = counting.whole(self._split(tap, x.detach()), tap.unit)
+        x = whole(self._split(tap, x.detach()), tap.unit)
         if tap.binary and x.is_cuda and self._count_at_once(tap, x, t):
             return
         if tap.tensor:
@@ -66,11 +67,11 @@ class Tally:
         for fan in tap.fans:
             spatial = fan.weights.dim()
             nonzero = x if tap.binary else (x != 0).float()
-            additions = counting.weigh(counting.sum_channels(nonzero, spatial), fan.weights)
+            additions = sums.weigh(sums.sum_channels(nonzero, spatial), fan.weights)
             self._add("fan_nnz", fan.synapse, t, additions, tap.axes)
             if not tap.binary:
-                values = counting.sum_channels(x.double().abs(), spatial)
-                self._add("fan_abs", fan.synapse, t, counting.weigh(values, fan.weights), tap.axes)
+                values = sums.sum_channels(x.double().abs(), spatial)
+                self._add("fan_abs", fan.synapse, t, sums.weigh(values, fan.weights), tap.axes)
 
     def _take(self, tap: Tap, left: Mapping[str, Tensor | int]) -> bool:
         """Take what a module has left of everything that is to be counted at `tap`; False where that is not all."""
@@ -89,11 +90,11 @@ class Tally:
     def count_pairs(self, pairs: Pairs, a: Tensor, b: Tensor, t: int | None) -> None:
         """Count the spike pairs of the matrix product a @ b."""
         operands = zip((a, b), pairs.axes, pairs.units, strict=True)
-        left, right = (counting.whole(axes.split(x.detach(), self.batch), unit) for x, axes, unit in operands)
+        left, right = (whole(axes.split(x.detach(), self.batch), unit) for x, axes, unit in operands)
         axes = pairs.axes[0] if pairs.axes[0].timed else pairs.axes[1]
-        self._add("pairs", pairs.name, t, counting.spike_pairs(left, right), axes)
+        self._add("pairs", pairs.name, t, sums.spike_pairs(left, right), axes)
         if pairs.by_value:
-            self._add("pairs_abs", pairs.name, t, counting.spike_pairs(left, right, by_value=True).round(), axes)
+            self._add("pairs_abs", pairs.name, t, sums.spike_pairs(left, right, by_value=True).round(), axes)
 
     def _split(self, tap: Tap, x: Tensor) -> Tensor:
         """[T, B, ...] of a tapped tensor; a batch unlike the first one is an error."""
@@ -113,11 +114,11 @@ class Tally:
 
     def _count_tensor(self, tap: Tap, x: Tensor, t: int | None) -> None:
         if tap.binary:
-            ones = counting.count_binary(x)
-            self._note_broken(tap.name, counting.not_binary(x))
+            ones = sums.count_binary(x)
+            self._note_broken(tap.name, sums.not_binary(x))
             self._add("nnz", tap.name, t, ones, tap.axes)
             return
-        flags = counting.value_flags(x)
+        flags = value_flags(x)
         if tap.name == "input":
             flags = torch.cat([flags, (x != x[:1]).any().reshape(1)])
         if not self.plan.ledger.tensor(tap.name).number and x.numel():
@@ -127,12 +128,12 @@ class Tally:
                 low, high = torch.minimum(low, known[0]), torch.maximum(high, known[1])
             self._extremes[tap.name] = torch.stack([low, high])
         self._flags[tap.name] = flags | self._flags[tap.name] if tap.name in self._flags else flags
-        self._add("nnz", tap.name, t, counting.count_nonzero(x), tap.axes)
-        self._add("abs", tap.name, t, counting.sum_abs(x), tap.axes)
+        self._add("nnz", tap.name, t, sums.count_nonzero(x), tap.axes)
+        self._add("abs", tap.name, t, sums.sum_abs(x), tap.axes)
 
     def _count_at_once(self, tap: Tap, x: Tensor, t: int | None) -> bool:
         """Count a 0/1 tensor on CUDA in one pass over its memory; False where that cannot be done."""
-        kernels = counting.cuda_kernels()
+        kernels = sums.cuda_kernels()
         weights = [fan.weights for fan in tap.fans]
         if kernels is None or len(weights) > 1 or any(w.dim() != x.dim() - 3 for w in weights):
             return False

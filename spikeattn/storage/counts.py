@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from spikeattn.errors import SpikeattnError
-from spikeattn.recording import files
-from spikeattn.recording.ledger import Ledger
+from spikeattn.storage import files
+from spikeattn.storage.ledger import Ledger
 
 FILE = "counts.parquet"
 _META = b"spikeattn"

@@ -11,8 +11,8 @@ from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
 import spikeattn as sa
-from tests.recording.brute_force import assert_exact, exact, pictures
-from tests.recording.networks import Stages as Net
+from tests.counting.brute_force import assert_exact, exact, pictures
+from tests.counting.networks import Stages as Net
 
 IF = neuron.IFNode
 STEM = 3 * 64 * 4 * 27  # MACs of three time steps of the first convolution, on a still image charged once

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 import spikeattn as sa
 from spikeattn.errors import SpikeattnError
+from tests.counting.networks import hooks_of, tiny_sdt
 from tests.models.sdt_oracle import exact_input
-from tests.recording.networks import hooks_of, tiny_sdt
 
 
 def test_record_counts_an_ordinary_loop_and_leaves_no_trace() -> None:

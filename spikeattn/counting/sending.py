@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from spikeattn.errors import SpikeattnError
-from spikeattn.recording.counts import BatchCounts, Key
+from spikeattn.storage.counts import BatchCounts, Key
 
 
 class Sent:

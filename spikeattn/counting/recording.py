@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from torch import Tensor, nn
 
+from spikeattn.counting.recorder import Recorder
 from spikeattn.errors import SpikeattnError
-from spikeattn.recording.counts import BatchCounts
-from spikeattn.recording.recorder import Recorder
+from spikeattn.storage.counts import BatchCounts
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.examine import plan
 from spikeattn.tracing.taps import Plan

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from spikeattn.errors import SpikeattnError, unknown
-from spikeattn.recording import files
-from spikeattn.recording.entries import KINDS, PRODUCT_OPS, Product, Synapse, Tensor, Uncounted
+from spikeattn.storage import files
+from spikeattn.storage.entries import KINDS, PRODUCT_OPS, Product, Synapse, Tensor, Uncounted
 
 FORMAT = 1
 

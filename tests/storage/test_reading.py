@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import spikeattn as sa
+from tests.counting.networks import batches, tiny_sdt
 from tests.models.sdt_oracle import exact_input
-from tests.recording.networks import batches, tiny_sdt
 
 READ = """
 import sys

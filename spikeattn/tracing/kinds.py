@@ -1,0 +1,58 @@
+"""What the values of a tensor are: whole multiples of a unit or not, negative, above one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+LEVELS = 256  # more distinct values than these are numbers, not the levels of a neuron
+_NEAR = 1e-2  # of the unit: what is further from a multiple is none
+
+
+def whole(x: Tensor, unit: float) -> Tensor:
+    """Values in units of `unit`, rounded where they are multiples of it but for floating-point error.
+
+    Spikes of 1/3 or of a learned threshold are no exact multiples in floating point; a value that is further than a
+    hundredth of the unit from a multiple is none, and stays as it is.
+    """
+    if unit == 1.0:
+        return x
+    precision = torch.finfo(x.dtype if x.is_floating_point() else torch.float32).eps
+    multiples = (x if x.dtype == torch.float64 else x.float()) / unit
+    rounded = multiples.round()
+    near = (multiples - rounded).abs() <= (rounded.abs() * 4 * precision).clamp(min=_NEAR)
+    return torch.where(near, rounded, multiples)
+
+
+def unit_of(x: Tensor) -> float | None:
+    """The largest number that all values are whole multiples of; None where it is below 1/256 of the largest value.
+
+    Zeros alone are multiples of 1.
+    """
+    levels = x.detach().abs().unique()
+    levels = levels[levels > 0].double().tolist()
+    if not levels or len(levels) > LEVELS:
+        return None if levels else 1.0
+    error = levels[-1] * max(1e-5, 4 * torch.finfo(x.dtype if x.is_floating_point() else torch.float32).eps)
+    unit = levels[0]
+    for level in levels[1:]:  # Euclid's algorithm, up to floating-point error
+        while unit > error:
+            rest = level % unit
+            level, unit = unit, min(rest, unit - rest)
+        unit = level
+    exact = float(round(unit)) if unit > 0.75 else 1 / round(1 / unit)
+    unit = exact if abs(unit - exact) <= error * 1e-2 else unit
+    multiples = torch.tensor(levels, dtype=torch.float64) / unit
+    near = bool(((multiples - multiples.round()).abs() <= _NEAR).all())
+    return unit if near and multiples[-1] <= LEVELS else None
+
+
+def value_flags(x: Tensor) -> Tensor:
+    """[3] bool: some value is no integer (NaN is none), some value is negative, some |value| is above 1."""
+    if x.dtype == torch.bool:
+        return torch.zeros(3, dtype=torch.bool, device=x.device)
+    if not x.is_floating_point():
+        beyond = (x > 1) | ((x < 0) & (x.abs() != 1))  # |-128| is -128 in int8
+        return torch.stack([torch.zeros((), dtype=torch.bool, device=x.device), (x < 0).any(), beyond.any()])
+    low, high = torch.aminmax(x)
+    return torch.stack([(x != x.round()).any() | low.isnan(), low < 0, (low < -1) | (high > 1)])
