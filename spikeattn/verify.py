@@ -196,7 +196,7 @@ def _batches(
     told = f"{len(drawn)} of {data.total} batches ({', '.join(map(str, drawn))}), {again.n_images} images"
     differing = [
         name
-        for measure, name in _columns(again.counts)
+        for measure, name in again.counts.keys
         if not np.array_equal(again.counts.column(measure, name), profile.counts.column(measure, name)[where])
     ]
     if not differing:
@@ -209,12 +209,6 @@ def _batches(
     if others:
         return Check("batches", MOVED, f"{told}: {size}; other settings explain it: {', '.join(others)}")
     return Check("batches", FAILED, f"{told}: {size}, with the same settings")
-
-
-def _columns(counts: Counts) -> list[tuple[str, str]]:
-    """(measure, name) of every counted column."""
-    found = [name.rpartition(":")[0].partition(":") for name in counts.columns if name.count(":") > 1]
-    return list(dict.fromkeys((measure, name) for measure, _, name in found))
 
 
 class _threads:

@@ -21,7 +21,8 @@ from spikeattn.energy.estimate import PJ_TO_MJ
 from spikeattn.energy.rules import terms_of
 from spikeattn.energy.terms import Constant, Count
 from spikeattn.report.numbers import energy_unit
-from spikeattn.storage.counts import Key
+from spikeattn.storage import columns
+from spikeattn.storage.columns import Key
 from spikeattn.storage.ledger import Ledger
 from spikeattn.storage.parts import Part
 
@@ -77,9 +78,8 @@ class RunningEnergy:
         """Take rows of a count table."""
         counts: dict[Key, list[np.ndarray]] = {}
         for name in table.column_names:
-            if name.count(":") > 1:
-                measure, _, rest = name.partition(":")
-                counts.setdefault((measure, rest.rpartition(":")[0]), []).append(table[name].to_numpy())
+            if (counted := columns.counted(name)) is not None:
+                counts.setdefault(counted.key, []).append(table[name].to_numpy())
         self.add({key: np.stack(columns) for key, columns in counts.items()})
 
 

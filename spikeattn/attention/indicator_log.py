@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from spikeattn.attention.indicators import EPS, FLIPS, INDICATORS, NOISE, measure
 from spikeattn.errors import SpikeattnError
 from spikeattn.report.drawing import PALETTE, RULE, WIDTH, figure_style, finish, short, to_png, to_svg
+from spikeattn.storage import files
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 NARROWEST = 0.02  # span of a vertical axis
@@ -66,9 +67,9 @@ class IndicatorLog:
         folder.mkdir(parents=True, exist_ok=True)
         figure = indicator_figure(self.frame, note)
         paths = [folder / f"{name}.{kind}" for kind in ("csv", "svg", "png")]
-        self.frame.to_csv(paths[0], index=False, float_format="%.6g", lineterminator="\n")
-        paths[1].write_text(to_svg(figure), encoding="utf-8")
-        paths[2].write_bytes(to_png(figure))
+        table = self.frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        for path, content in zip(paths, (table, to_svg(figure), to_png(figure)), strict=True):
+            files.write(path, content)
         return paths
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,19 +113,13 @@ def render(frame: pd.DataFrame, form: str, record: Any) -> bytes:
 
 def write_file(path: Path, content: bytes) -> None:
     """Replace a file by new content in one step."""
+    from spikeattn.storage import files
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            try:
-                file.write(content)
-                file.flush()
-                os.chmod(file.name, 0o666 & ~_umask())
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
     except OSError as error:
         raise SpikeattnError(f"{path}: cannot write ({error.strerror}); give another --out") from error
+    files.write(path, content, "give another --out")
 
 
 def number(value: float) -> str:
@@ -176,12 +168,6 @@ def _aligned(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
 
 def _cell(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _missing(value: Any) -> bool:

@@ -14,12 +14,11 @@ from torch import Tensor, nn
 
 from spikeattn.counting.recorder import Recorder
 from spikeattn.errors import SpikeattnError
+from spikeattn.storage.columns import Key
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.examine import Forward
 from spikeattn.tracing.taps import Plan, Tap
 from spikeattn.tracing.values import tensors_in
-
-Key = tuple[str, str]  # (measure, name)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from spikeattn.errors import SpikeattnError
-from spikeattn.storage.counts import BatchCounts, Key
+from spikeattn.storage.columns import Key
+from spikeattn.storage.counts import BatchCounts
 
 
 class Sent:

@@ -12,7 +12,8 @@ from torch import Tensor
 from spikeattn.counting import sums
 from spikeattn.counting.sending import Sent
 from spikeattn.errors import SpikeattnError
-from spikeattn.storage.counts import BatchCounts, Key
+from spikeattn.storage.columns import Key
+from spikeattn.storage.counts import BatchCounts
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.kinds import value_flags, whole
 from spikeattn.tracing.layout import Axes

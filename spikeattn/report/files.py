@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from spikeattn.errors import SpikeattnError
+from spikeattn.storage import files
 
 
 def folder(path: str | Path) -> Path:
@@ -25,20 +25,12 @@ def folder(path: str | Path) -> Path:
 
 
 def write(path: Path, content: str | bytes) -> Path:
-    """Write a file under a temporary name in the same folder, then rename it.
+    """Write a file in one step.
 
     Raises:
         SpikeattnError: the folder cannot be written to.
     """
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace"))
-        part.replace(path)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+    return files.write(path, content, "give another folder with --out")
 
 
 def stems(ids: Sequence[str]) -> list[str]:

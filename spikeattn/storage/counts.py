@@ -1,8 +1,9 @@
 """The per-image count table: one row per image, one column per count and time step, in Arrow and Parquet.
 
-Columns are `index`, `id`, `label`, `pred:1..T`, and `measure:name:t` for the measures nnz (non-zero elements of a
-tensor), abs (sum of |value|, where that is another number), fan_nnz and fan_abs (fan-out-weighted, for synapses whose
-fan-out depends on the position), pairs and pairs_abs (spike pairs of a matrix product). Rows are sorted by index.
+Columns (`columns` names them) are `index`, `id`, `label`, a prediction after each step, and the measures nnz (non-zero
+elements of a tensor), abs (sum of |value|, where that is another number), fan_nnz and fan_abs (fan-out-weighted, for
+synapses whose fan-out depends on the position), pairs and pairs_abs (spike pairs of a matrix product). Rows are sorted
+by index.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from spikeattn.errors import SpikeattnError
-from spikeattn.storage import files
+from spikeattn.storage import columns, files
+from spikeattn.storage.columns import Key
 from spikeattn.storage.ledger import Ledger
 
 FILE = "counts.parquet"
 _META = b"spikeattn"
 _LARGEST = 1 << 53  # float64, in which parts are kept, holds every whole number up to here
 _ROW_GROUP = 1 << 16  # small row groups multiply size and reading time of a table with a thousand columns
-Key = tuple[str, str]  # (measure, name)
 
 
 @dataclass(frozen=True)
@@ -110,12 +111,18 @@ class Counts:
     @property
     def rows(self) -> pd.DataFrame:
         """What identifies the images: index, id, label (-1 unknown) and the predictions pred_1..pred_T there are."""
-        names = ["index", "id", "label", *(c for c in self.columns if c.startswith("pred:"))]
-        return self._read(names).to_pandas().rename(columns=lambda name: name.replace("pred:", "pred_"))
+        steps = {name: t for name in self.columns if (t := columns.predicted(name)) is not None}
+        names = {name: f"pred_{t}" for name, t in steps.items()}
+        return self._read([*columns.IMAGE, *names]).to_pandas().rename(columns=names)
+
+    @property
+    def keys(self) -> list[Key]:
+        """(measure, name) of everything that was counted."""
+        return list(dict.fromkeys(c.key for c in map(columns.counted, self.columns) if c is not None))
 
     def has(self, measure: str, name: str) -> bool:
         """Whether the table holds a measure of a tensor, synapse or product."""
-        return f"{measure}:{name}:1" in self.columns
+        return columns.count(measure, name, 1) in self._known
 
     def column(self, measure: str, name: str) -> NDArray[Any]:
         """Counts [N, T]: int64, or float64 for the sum of |value| of a real tensor.
@@ -128,7 +135,7 @@ class Counts:
             measure = {"fan_abs": "fan_nnz", "pairs_abs": "pairs"}[measure]
         if not self.has(measure, name):
             raise SpikeattnError(f"the count table has no {measure!r} of {name!r}; it was not counted in this run")
-        there = [f"{measure}:{name}:{t}" for t in range(1, self.time_steps + 1)]
+        there = [columns.count(measure, name, t) for t in range(1, self.time_steps + 1)]
         table = self._read([column for column in there if column in self._known])
         return np.stack([column.to_numpy() for column in table.columns], axis=1)
 
@@ -160,12 +167,12 @@ def write_counts(groups: Iterable[pa.Table], ledger: Ledger, path: str | Path) -
     path = Path(path)
     origin = {"ledger": ledger.hash(), "settings": ledger.settings_hash(), "time_steps": ledger.time_steps}
     writer: pq.ParquetWriter | None = None
-    with files.whole(path) as part:
+    with files.whole(path) as file:
         try:
             for group in groups:
                 group = group.combine_chunks().replace_schema_metadata({_META: json.dumps(origin)})
                 if writer is None:
-                    writer = pq.ParquetWriter(part, group.schema, compression="zstd", write_page_checksum=True)
+                    writer = pq.ParquetWriter(file, group.schema, compression="zstd", write_page_checksum=True)
                 writer.write_table(group, row_group_size=_ROW_GROUP)
         finally:
             if writer is not None:
@@ -175,7 +182,7 @@ def write_counts(groups: Iterable[pa.Table], ledger: Ledger, path: str | Path) -
 
 def batch_table(counts: BatchCounts, index: Sequence[int], ids: Sequence[str], labels: Sequence[int]) -> pa.Table:
     """The rows of one batch; counts are float64 until the whole run decides which tensors are real."""
-    columns: dict[str, Any] = {
+    made: dict[str, Any] = {
         "index": pa.array(index, pa.int64()),
         "id": pa.array(ids, pa.string()),
         "label": pa.array(labels, pa.int64()),
@@ -183,11 +190,11 @@ def batch_table(counts: BatchCounts, index: Sequence[int], ids: Sequence[str], l
     T = max(values.shape[0] for values in counts.counts.values())
     first = T - len(counts.predictions) + 1
     for t, row in enumerate(counts.predictions, start=first):
-        columns[f"pred:{t}"] = pa.array(row, pa.int64())
+        made[columns.prediction(t)] = pa.array(row, pa.int64())
     for (measure, name), values in counts.counts.items():
         for t, row in enumerate(values, start=1):
-            columns[f"{measure}:{name}:{t}"] = pa.array(row, pa.float64())
-    return pa.table(columns)
+            made[columns.count(measure, name, t)] = pa.array(row, pa.float64())
+    return pa.table(made)
 
 
 def merge(tables: Iterable[pa.Table], ledger: Ledger) -> pa.Table:
@@ -217,8 +224,8 @@ def row_groups(tables: Sequence[pa.Table], ledger: Ledger) -> Iterator[pa.Table]
         raise SpikeattnError(
             f"image number {everything[repeated[0]]} stands twice in the counts; batches must not overlap"
         )
-    real = {f"abs:{t.name}" for t in ledger.tensors if t.kind == "real"}
-    real |= {f"fan_abs:{s.name}" for s in ledger.synapses if ledger.tensor(s.input).kind == "real"}
+    real = {("abs", t.name) for t in ledger.tensors if t.kind == "real"}
+    real |= {("fan_abs", s.name) for s in ledger.synapses if ledger.tensor(s.input).kind == "real"}
     for start in range(0, len(everything), _ROW_GROUP):
         first, last = everything[start], everything[min(start + _ROW_GROUP, len(everything)) - 1]
         pieces = []
@@ -234,14 +241,16 @@ def _by_index(table: pa.Table) -> pa.Table:
     return table if bool((index[1:] >= index[:-1]).all()) else table.take(pa.array(np.argsort(index, kind="stable")))
 
 
-def _typed(table: pa.Table, real: set[str]) -> pa.Table:
-    columns = {}
+def _typed(table: pa.Table, real: set[Key]) -> pa.Table:
+    typed = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
-        whole = pa.types.is_floating(column.type) and name.rsplit(":", 1)[0] not in real
+        whole = pa.types.is_floating(column.type) and (
+            (counted := columns.counted(name)) is None or counted.key not in real
+        )
         if whole and (pc.max(column).as_py() or 0) >= _LARGEST:
             raise SpikeattnError(
                 f"column {name} holds a count of 2**53 or more, beyond which whole numbers are not exact here; profile "
                 "fewer time steps, or smaller images"
             )
-        columns[name] = column.cast(pa.int64()) if whole else column
-    return pa.table(columns)
+        typed[name] = column.cast(pa.int64()) if whole else column
+    return pa.table(typed)

@@ -88,7 +88,7 @@ class RunFolder:
 
     def _tidy(self) -> None:
         """Remove what a killed process left half written."""
-        for path in (*self.path.glob(f"*{files.SUFFIX}"), *self._parts.glob(f"*{files.SUFFIX}")):
+        for path in (*files.unfinished(self.path), *files.unfinished(self._parts)):
             files.discard(path)
         if self.finished() and "shard" not in Ledger.load(self.path / LEDGER).provenance:
             self._drop_parts()  # of a process that was killed while it did so

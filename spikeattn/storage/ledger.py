@@ -153,8 +153,7 @@ class Ledger:
 
     def save(self, path: str | Path) -> Path:
         """Write `model.json` and return its path; the file appears whole or not at all."""
-        files.write(Path(path), self.to_json().encode())
-        return Path(path)
+        return files.write(Path(path), self.to_json())
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any], source: str = "ledger") -> Ledger:
