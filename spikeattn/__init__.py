@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from spikeattn.attention.attend import attend
     from spikeattn.attention.evaluate import evaluate_regularization
     from spikeattn.attention.maps import attention_map
-    from spikeattn.counting.recording import record
     from spikeattn.data import make_loader, open_dataset
     from spikeattn.energy import energy_from_rates, measure_gamma, reproduce, sweep, waterfall
     from spikeattn.energy.compare import compare
     from spikeattn.models import br_npa, create_model, svda, twin_of
+    from spikeattn.recordings import record
     from spikeattn.results import Profile
     from spikeattn.runs import profile
     from spikeattn.spurious import spurious_energy
@@ -37,7 +37,7 @@ _HOME = {
     "measure_gamma": "energy",
     "open_dataset": "data",
     "profile": "runs",
-    "record": "counting.recording",
+    "record": "recordings",
     "reproduce": "energy",
     "spurious_energy": "spurious",
     "svda": "models",

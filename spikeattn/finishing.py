@@ -9,7 +9,9 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from uuid import uuid4
 
 from spikeattn.errors import SpikeattnError
 from spikeattn.provenance import differences
@@ -41,6 +43,17 @@ def in_memory(parts: Sequence[Part], ledger: Ledger, *, shuffled: bool = False) 
     ledger = _settled(ledger, parts)
     counts = Counts(merge([part.table for part in parts if part.table is not None], ledger), ledger)
     counts.ledger = _described(ledger, counts, parts, shuffled)
+    return Profile(counts.ledger, counts)
+
+
+def on_disk(parts: Sequence[Part], ledger: Ledger, folder: TemporaryDirectory[str]) -> Profile:
+    """The result of parts that are too many for memory, its table in a temporary folder that lives as long as it."""
+    ledger = _settled(ledger, parts)
+    tables = [part.table for part in parts if part.table is not None]
+    path = write_counts(row_groups(tables, ledger), ledger, Path(folder.name) / f"{uuid4().hex}.parquet")
+    counts = Counts(path, ledger)
+    counts.holds = folder
+    counts.ledger = _described(ledger, counts, parts, False)
     return Profile(counts.ledger, counts)
 
 

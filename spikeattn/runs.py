@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spikeattn.counting.probe import probe
+from spikeattn.counting.probe import probed_plan
 from spikeattn.counting.recorder import Recorder
 from spikeattn.counting.sending import Sent
 from spikeattn.counting.tally import OtherPath
@@ -22,7 +22,6 @@ from spikeattn.distributed import Ranks
 from spikeattn.errors import SpikeattnError
 from spikeattn.finishing import check_origin, check_settings, finish, finish_empty, in_memory, nothing_to_profile
 from spikeattn.models import fast
-from spikeattn.models.spike_driven import SpikeDrivenTransformer
 from spikeattn.modes import in_eval
 from spikeattn.provenance import describe, device_of, provenance_of
 from spikeattn.results import Profile
@@ -31,13 +30,12 @@ from spikeattn.storage.folder import RunFolder
 from spikeattn.storage.ledger import Ledger
 from spikeattn.storage.parts import Part, PartWriter, origin
 from spikeattn.tracing import neurons as nodes
-from spikeattn.tracing.examine import Forward, call_model, plan
+from spikeattn.tracing.examine import Forward, call_model
 from spikeattn.tracing.taps import Plan
 from spikeattn.tracing.values import tensors_in
 from spikeattn.watch import Bar
 
 SAVE_EVERY = 30.0  # seconds
-_OWN = (SpikeDrivenTransformer,)  # known by their type to keep images apart; a class of the user's own is probed
 
 
 def profile(
@@ -271,11 +269,6 @@ class _Run:
                     recorder = Recorder(net, made).__enter__()
                 if not mine:
                     continue
-                if made.one_image and len(images) > 1:
-                    raise SpikeattnError(
-                        f"{type(self.model).__name__} mixes images, as its first batch, of one image, has shown; the "
-                        f"next has {len(images)}: give batches of one image throughout"
-                    )
                 sent.append((batch, skipped, self._count(recorder, images, made)))
                 while len(sent) > (images.device.type == "cuda"):  # a GPU works on this batch meanwhile
                     self._store(*sent.pop(0), writer, bar)
@@ -314,15 +307,7 @@ class _Run:
         bar.show(self.ranks.others())
 
     def _plan(self, images: Tensor, loader: Iterable[Any], folder: RunFolder | None) -> Plan:
-        made = plan(self.model, images, forward=self.forward, **self.options)
-        if type(self.model) not in _OWN:
-            probe(self.model, made, images, self.forward)
-        if self.strict and made.ledger.uncounted:
-            listed = ", ".join(f"{u.name} ({u.op})" for u in made.ledger.uncounted[:5])
-            raise SpikeattnError(
-                f"strict: {len(made.ledger.uncounted)} operations on spikes cannot be counted: {listed}; run without "
-                "strict to have them listed in the result"
-            )
+        made = probed_plan(self.model, images, self.forward, self.strict, **self.options)
         provenance = provenance_of(self.model, loader, images, self.path) | self.extra
         if self.shard != WHOLE:
             provenance["shard"] = str(self.shard)

@@ -14,11 +14,14 @@ from torch import Tensor, nn
 
 from spikeattn.counting.recorder import Recorder
 from spikeattn.errors import SpikeattnError
+from spikeattn.models.spike_driven import SpikeDrivenTransformer
 from spikeattn.storage.columns import Key
 from spikeattn.tracing import neurons as nodes
-from spikeattn.tracing.examine import Forward
+from spikeattn.tracing.examine import Forward, call_model, plan
 from spikeattn.tracing.taps import Plan, Tap
 from spikeattn.tracing.values import tensors_in
+
+_OWN = (SpikeDrivenTransformer,)  # known by their type to keep images apart; a class of the user's own is probed
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,27 @@ class _Pass:
             if not np.array_equal(values[:, rows], other.found[key][:, rows]):
                 return f"{key[1]} ({key[0]})"
         return None
+
+
+def probed_plan(
+    model: nn.Module, images: Tensor, forward: Forward = call_model, strict: bool = False, **options: Any
+) -> Plan:
+    """What to count in a network, and the certainty that its images are counted apart; see `plan` and `probe`.
+
+    Args:
+        strict: an operation on spikes that cannot be counted is an error.
+        options: of `plan`.
+    """
+    made = plan(model, images, forward=forward, **options)
+    if type(model) not in _OWN:
+        probe(model, made, images, forward)
+    if strict and made.ledger.uncounted:
+        listed = ", ".join(f"{u.name} ({u.op})" for u in made.ledger.uncounted[:5])
+        raise SpikeattnError(
+            f"strict: {len(made.ledger.uncounted)} operations on spikes cannot be counted: {listed}; run without "
+            "strict to have them listed in the result"
+        )
+    return made
 
 
 def probe(model: nn.Module, plan: Plan, images: Tensor, forward: Forward) -> None:
@@ -84,7 +108,7 @@ def _run(model: nn.Module, recorder: Recorder, batch: Tensor, forward: Forward) 
     state = nodes.state_of(model)
     marks: dict[str, list[Tensor]] = {}
     try:
-        with torch.no_grad(), _marking(model, recorder.plan, marks), recorder.watching(len(batch)) as tally:
+        with torch.no_grad(), _marking(model, recorder, marks), recorder.watching(len(batch)) as tally:
             output = forward(model, batch.clone())
             counts = tally.collect(next(tensors_in(output), None)).counts
     finally:
@@ -98,18 +122,22 @@ def _run(model: nn.Module, recorder: Recorder, batch: Tensor, forward: Forward) 
 
 
 @contextmanager
-def _marking(model: nn.Module, plan: Plan, marks: dict[str, list[Tensor]]) -> Iterator[None]:
+def _marking(model: nn.Module, recorder: Recorder, marks: dict[str, list[Tensor]]) -> Iterator[None]:
     """Note a checksum per image of the spikes of every neuron: as many spikes in other places are a change, too."""
-    weights: dict[int, Tensor] = {}
+    plan, weights = recorder.plan, dict[int, Tensor]()
 
     def mark(tap: Tap, module: nn.Module, args: Any, output: Any) -> None:
+        with recorder.muting():
+            marks.setdefault(tap.name, []).append(checksum(tap, output))
+
+    def checksum(tap: Tap, output: Any) -> Tensor:
         x = list(tensors_in(output))[tap.index].detach()
         x = tap.axes.split(x, 1 if plan.one_image else 2)
         x = x.reshape(*x.shape[:2], -1).double()
         if x.shape[2] not in weights:
             generator = torch.Generator().manual_seed(0)
             weights[x.shape[2]] = torch.rand(x.shape[2], dtype=torch.double, generator=generator).to(x.device)
-        marks.setdefault(tap.name, []).append((x * weights[x.shape[2]]).sum(2))
+        return (x * weights[x.shape[2]]).sum(2)
 
     modules = dict(model.named_modules())
     handles = [

@@ -30,12 +30,17 @@ class Recorder:
     Open the recorder itself with `with`: that registers the hooks and, at the end, removes them. The model may be the
     one that the plan was made of, or a copy of it whose modules have the same names and leave counts of their own
     (`models.fast`); those are taken, and what they did not count is counted here.
+
+    Args:
+        unplanned: takes the layers that the plan knows as unused and a pass calls all the same, as those of training
+            alone; without it they are an error.
     """
 
-    def __init__(self, model: nn.Module, plan: Plan) -> None:
+    def __init__(self, model: nn.Module, plan: Plan, unplanned: set[str] | None = None) -> None:
         self._leaves_counts = getattr(model, "leaves_counts", False) is True
         self.model, self.plan = model, replace(plan, neurons={}) if self._leaves_counts else plan
         self.tally: Tally | None = None
+        self._unplanned = unplanned
         self.muted = False
         self._calls: dict[str, int] = defaultdict(int)
         self._fan_outs: dict[int, Tensor] = {}
@@ -56,16 +61,22 @@ class Recorder:
             before, after = self._hooks(path, arguments[path], outputs[path])
             self._handles.append(modules[path].register_forward_pre_hook(before, with_kwargs=True))
             self._handles.append(modules[path].register_forward_hook(after))
+        if not self._leaves_counts:  # a copy for speed runs layers within others
+            for path in self.plan.calls.keys() - arguments.keys() - outputs.keys():
+                self._handles.append(modules[path].register_forward_hook(self._note_call(path)))
         if self.plan.logits_from is not None:
             self._handles.append(modules[self.plan.logits_from].register_forward_hook(self._keep_logits))
         if operations or self.plan.pairs:
             self._operations = _Operations(self, operations)
+            self._operations.stack.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        if self._operations is not None:
+            self._operations.stack.__exit__()
         self._operations = self.tally = None
 
     @contextmanager
@@ -73,11 +84,16 @@ class Recorder:
         """Count what runs inside as one forward pass of `batch` images; `tally.collect(output)` gives the counts.
 
         Args:
-            inside: what the model was called with, where its call has begun already (`sa.record`).
+            inside: what the model was called with, where its call began before there were hooks (`sa.record`).
 
         Raises:
             SpikeattnError: a neuron still holds the membrane potential of an earlier pass.
         """
+        if self.plan.one_image and batch > 1:
+            raise SpikeattnError(
+                f"{type(self.model).__name__} mixes images, as its first batch, of one image, has shown; the next has "
+                f"{batch}: give batches of one image throughout"
+            )
         left = nodes.leftover_state(self.plan.neurons)
         if left is not None:
             raise SpikeattnError(
@@ -86,15 +102,17 @@ class Recorder:
                 "each batch"
             )
         self._calls.clear()
-        self.tally = Tally(self.plan, batch, self._calls)
+        self.tally = Tally(self.plan, batch, self._calls, self._unplanned)
         self.tally.fan_outs = self._fan_outs
+        self.tally.partial = self._leaves_counts
         try:
             if self._operations is None:
                 yield self.tally
             else:
                 self._operations.ran.clear()
                 self.tally.ran = self._operations.ran
-                with self._operations.stack, self._operations:
+                self._operations.stack.begin()
+                with self._operations:
                     if inside is not None:
                         self._operations.stack.enter("", inside)
                     yield self.tally
@@ -127,6 +145,13 @@ class Recorder:
                 self._calls[path] += 1
 
         return before, after
+
+    def _note_call(self, path: str) -> Callable:
+        def note(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            if self.tally is not None:
+                self._calls[path] += 1
+
+        return note
 
     def _keep_logits(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if self.tally is not None:

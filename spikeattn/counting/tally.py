@@ -31,6 +31,7 @@ class Tally:
     """Accumulates one forward pass of a batch of `batch` images under `plan`.
 
     Attributes:
+        partial: not every module reports its calls (see `models.fast`).
         calls, ran: calls of modules and runs of operations so far, kept by the recorder.
         logits: what the layer `plan.logits_from` gave, call by call.
         fan_outs: those of the plan on the device, by their id; the recorder keeps them from pass to pass.
@@ -38,11 +39,14 @@ class Tally:
     Nothing waits for the device until the counts are asked for.
     """
 
-    def __init__(self, plan: Plan, batch: int, calls: Mapping[str, int]) -> None:
+    def __init__(
+        self, plan: Plan, batch: int, calls: Mapping[str, int], unplanned: set[str] | None = None
+    ) -> None:  # fmt: skip
         self.plan, self.batch = plan, batch
-        self.calls = calls
+        self.calls, self._unplanned = calls, unplanned
         self.ran: Mapping[tuple[str, int, str], int] = {}
         self.logits: list[Tensor] = []
+        self.partial = False
         self.fan_outs: dict[int, Tensor] = {}
         self._sums: dict[Key, list[tuple[int | None, Axes, Tensor]]] = defaultdict(list)
         self._flags: dict[str, Tensor] = {}
@@ -205,9 +209,12 @@ class Tally:
                     f"first; {rule}"
                 )
         for path, expected in self.plan.calls.items():
-            if path in self.calls and self.calls[path] != expected:
+            seen = self.calls.get(path, expected if self.partial else 0)
+            if seen and not expected and self._unplanned is not None:
+                self._unplanned.add(path)
+            elif seen != expected:
                 raise OtherPath(
-                    f"module {path} was called {self.calls[path]} times in this forward pass and {expected} times in "
+                    f"module {path} was called {seen} times in this forward pass and {expected} times in "
                     f"the first; {rule}"
                 )
         for place, expected in self.plan.ordinals.items():

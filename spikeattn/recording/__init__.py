@@ -11,7 +11,7 @@ _HOME = {
     "Counts": "spikeattn.storage",
     "Ledger": "spikeattn.storage",
     "ledger_of": "spikeattn.tracing.examine",
-    "record": "spikeattn.counting.recording",
+    "record": "spikeattn.recordings",
 }
 
 __all__ = ["Counts", "Ledger", "ledger_of", "record"]

@@ -59,7 +59,10 @@ class Counts:
         ledger: structure the counts belong to.
         n_images: rows of the table.
         time_steps: T.
+        holds: what must live as long as this table, such as the temporary folder that it is read from.
     """
+
+    holds: Any = None
 
     def __init__(self, table: pa.Table | Path, ledger: Ledger) -> None:
         self.ledger = ledger

@@ -130,6 +130,21 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def state_kept(model: nn.Module) -> Iterator[None]:
+    """Whatever the modules keep, memories of neurons included, is afterwards what it was."""
+    kept = [(m, dict(vars(m)), dict(vars(m).get("_memories", {}))) for m in model.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        for module, attributes, memories in kept:
+            vars(module).update(attributes)
+            vars(module).get("_memories", {}).update(memories)
+        for buffer, value in buffers:  # running statistics are written in place
+            buffer.copy_(value)
+
+
+@contextmanager
 def uncompiled() -> Iterator[None]:
     """Whatever `torch.compile` has compiled runs as plain Python: hooks in compiled code would not see every call."""
     if "torch._dynamo" not in sys.modules:

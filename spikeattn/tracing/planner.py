@@ -76,7 +76,10 @@ class Planner:
             neurons=self.neurons,
             taps=taps,
             pairs=tuple(self.pairs),
-            calls={entry.module: calls[entry.module] for entry in watched if entry.module},
+            calls={
+                **{path: calls.get(path, 0) for path in self.trace.weighted if path},
+                **{entry.module: calls[entry.module] for entry in watched if entry.module},
+            },
             ordinals={
                 (entry.module, call, entry.op): self.trace.ordinals[entry.module, call][entry.op]
                 for entry in watched

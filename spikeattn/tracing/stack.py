@@ -53,6 +53,11 @@ class ModuleStack:
         }
         self._handles: list[Any] = []
 
+    @property
+    def weighted(self) -> tuple[str, ...]:
+        """Paths of the modules with weights of their own, whether they are called or not."""
+        return tuple(p for p, m in self._paths.items() if any(w.dim() > 1 for w in m.parameters(recurse=False)))
+
     def module(self, path: str) -> nn.Module:
         """The module of a path; the model itself has the empty one."""
         return self._paths[path]
@@ -81,9 +86,14 @@ class ModuleStack:
 
         return leave
 
-    def __enter__(self) -> ModuleStack:
+    def begin(self) -> None:
+        """A forward pass begins: no module is at work, none has been called."""
+        self.frames.clear()
         self.calls.clear()
         self.in_neuron = 0
+
+    def __enter__(self) -> ModuleStack:
+        self.begin()
         for path, module in self._paths.items():
             self._handles.append(module.register_forward_pre_hook(self._entering(path), with_kwargs=True))
             self._handles.append(module.register_forward_hook(self._leaving(path)))

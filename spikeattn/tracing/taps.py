@@ -86,7 +86,7 @@ class Plan:
     """What to count: the ledger, the taps, and what a forward pass like the first one looks like.
 
     Attributes:
-        calls: calls of each watched module per forward pass.
+        calls: calls of each watched module, and of each with weights, per forward pass; 0 where it stands unused.
         ordinals: runs of each watched operation, by (module, call, operation).
         logits_from: the module whose outputs per step have the model's output as their mean or sum.
         logits_axes: of that module's output.

@@ -80,6 +80,11 @@ class Trace(TorchDispatchMode):
         self._stack = _TracingStack(self, model, neurons)
 
     @property
+    def weighted(self) -> tuple[str, ...]:
+        """Paths of the modules with weights of their own, whether they are called or not."""
+        return self._stack.weighted
+
+    @property
     def calls(self) -> Mapping[str, int]:
         return self._stack.calls
 

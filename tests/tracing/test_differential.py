@@ -1,6 +1,7 @@
 """Random networks (`random_networks`): every count of every image equals that of an interpreter of the same recipe.
 
 The interpreter knows by construction what each tensor is, runs one image at a time, and shares no code with spikeattn.
+Every network is run by `sa.profile` and in a loop of the user's own under `sa.record`, in training mode or not.
 A failure prints the seeds and their recipes; one of them alone:
 
     python -c "from tests.tracing.test_differential import explain; explain(17)"
@@ -16,6 +17,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from spikingjelly.activation_based import functional
 
 import spikeattn as sa
 from tests.tracing.random_networks import AMOUNTS, PRODUCTS, Cost, RandomNet, Recipe, Step, interpret, make
@@ -41,11 +43,24 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def differences(recipe: Recipe, expected: list[Cost]) -> list[str]:
+def recorded(recipe: Recipe, training: bool) -> sa.Profile:
+    """The same network in a loop of the user's own."""
+    model = RandomNet(recipe).train(training)
+    with sa.record(model, **recipe.options()) as recording, torch.set_grad_enabled(training):
+        for batch in recipe.images():
+            functional.reset_net(model)
+            model(batch)
+    return recording.profile()
+
+
+def differences(recipe: Recipe, expected: list[Cost], through: str = "profile") -> list[str]:
     """Where a profile of the recipe's network disagrees with what its images cost; empty where nowhere."""
     try:
         with quiet():
-            profile = sa.profile(RandomNet(recipe).eval(), recipe.images(), **recipe.options())
+            if through == "profile":
+                profile = sa.profile(RandomNet(recipe).eval(), recipe.images(), **recipe.options())
+            else:
+                profile = recorded(recipe, training=through == "record in training")
     except Exception as error:  # whatever it is, the other seeds are run too
         return [f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"]
     return compare(profile, recipe, expected)
@@ -85,9 +100,10 @@ def report(recipe: Recipe, wrong: list[str]) -> str:
 
 
 def explain(seed: int) -> None:
-    """Print the recipe of a seed and where the profile disagrees."""
+    """Print the recipe of a seed and where the counts disagree."""
     recipe = make(seed)
-    print(report(recipe, differences(recipe, costs_of(recipe)) or ["no difference"]))
+    for through in ("profile", "record", "record in training"):
+        print(through, report(recipe, differences(recipe, costs_of(recipe), through) or ["no difference"]))
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
@@ -96,9 +112,11 @@ def test_random_networks(chunk: int) -> None:
     failures = []
     for seed in seeds:
         recipe = make(seed)
-        if wrong := differences(recipe, costs_of(recipe)):
-            failures.append((seed, report(recipe, wrong)))
-    failed = [seed for seed, _ in failures]
+        costs = costs_of(recipe)
+        for through in ("profile", "record in training" if seed % 2 else "record"):
+            if wrong := differences(recipe, costs, through):
+                failures.append((seed, f"\n{through}:{report(recipe, wrong)}"))
+    failed = sorted({seed for seed, _ in failures})
     assert not failures, f"{len(failed)} of {len(seeds)} networks, seeds {failed}:\n" + "".join(t for _, t in failures)
 
 

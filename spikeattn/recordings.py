@@ -1,0 +1,358 @@
+"""`sa.record`: a run whose batches the user feeds, in a loop of their own, in training or eval mode.
+
+It traces, probes and counts as `sa.profile` does, and gives the same result; only the loop is not ours.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from spikeattn.counting.probe import probed_plan
+from spikeattn.counting.recorder import Recorder
+from spikeattn.counting.sending import Sent
+from spikeattn.counting.tally import OtherPath
+from spikeattn.energy import EnergyTable
+from spikeattn.errors import SpikeattnError
+from spikeattn.finishing import in_memory, on_disk
+from spikeattn.modes import in_eval
+from spikeattn.provenance import describe, device_of, provenance_of
+from spikeattn.rates import RateTable
+from spikeattn.results import Profile
+from spikeattn.storage import parts
+from spikeattn.storage.counts import batch_table
+from spikeattn.storage.entries import Uncounted
+from spikeattn.storage.parts import Part
+from spikeattn.tracing import neurons as nodes
+from spikeattn.tracing.examine import Forward
+from spikeattn.tracing.taps import Plan
+from spikeattn.tracing.values import tensors_in
+
+SPILL = 1 << 26  # bytes of counts that stay in memory; 64 MB are some 10,000 images of a large network
+_DROPOUT = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout)
+
+
+class _FunctionalDropout(TorchFunctionMode):
+    """Keeps the operations of dropout out of the count: they run in training alone, and the plan is of eval mode."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self._recorder, self.ran = recorder, False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func not in _DROPOUT:
+            return func(*args, **kwargs)
+        p, training = (*args[1:3], *(0.5, True)[len(args[1:3]) :])
+        self.ran |= bool(kwargs.get("p", p)) and bool(kwargs.get("training", training))
+        with self._recorder.muting():
+            return func(*args, **kwargs)
+
+
+class Recording:
+    """The context of `record`: follows the model's own calls; see there."""
+
+    def __init__(self, model: nn.Module, strict: bool = False, **options: Any) -> None:
+        if not isinstance(model, nn.Module):
+            raise SpikeattnError(f"the model is {type(model).__name__}; give a torch module")
+        self.model = nodes.unwrap(model)
+        self._options = {"strict": strict, **options}
+        self._neurons = nodes.find_neurons(self.model, options["neurons"])
+        self._recorder: Recorder | None = None
+        self._uncompiled = nodes.uncompiled()
+        self._handles: list[Any] = []
+        self._open: ExitStack | None = None
+        self._functional: _FunctionalDropout | None = None
+        self._outside: BaseException | None = None
+        self._busy = False
+        self._axis = 0  # along which the images lie
+        self._shown: tuple[int, Tensor, Forward] | None = None
+        self._sent: Sent | None = None
+        self._sizes: list[int] = []
+        self._unplanned: set[str] = set()
+        self._dropped = False
+        self._waiting: list[Part] = []
+        self._folder: TemporaryDirectory[str] | None = None
+
+    # ---------------------------------------------------------------- following the model
+    def __enter__(self) -> Recording:
+        self._uncompiled.__enter__()
+        self._handles = [
+            self.model.register_forward_pre_hook(self._begin, with_kwargs=True, prepend=True),
+            self.model.register_forward_hook(self._end, always_call=True),
+        ]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._abandon()
+        if self._recorder is not None:
+            self._recorder.__exit__()
+        self._uncompiled.__exit__(None, None, None)
+        if error[0] is None:
+            self._take()
+
+    def _begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._busy or self._open is not None:  # the trace's own passes; a model that calls itself
+            return
+        leaves, spec = tree_flatten((args, kwargs))
+        places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+        if len(places) != 1:
+            raise SpikeattnError(
+                f"{type(model).__name__} was called with {len(places)} tensors; record() follows calls with one, whose "
+                "rows are images. For other calls use profile(model, loader, forward=lambda model, images: ...)"
+            )
+        x = leaves[places[0]].detach()
+        if x.numel() == 0:
+            return
+
+        def call(network: nn.Module, images: Tensor) -> Any:
+            given = tree_unflatten([images if i == places[0] else leaf for i, leaf in enumerate(leaves)], spec)
+            return network(*given[0], **given[1])
+
+        first = self._recorder is None
+        if self._recorder is None:
+            left = nodes.leftover_state(self._neurons)
+            if left is not None:
+                raise SpikeattnError(
+                    f"neuron {left} holds the membrane potential of an earlier forward pass as recording begins; call "
+                    "spikingjelly.activation_based.functional.reset_net(model) first"
+                )
+            self._recorder = Recorder(model, self._trace(x, call), self._unplanned).__enter__()
+        batch = self._recorder.plan.input_axes.images_in(x.shape)
+        opened = ExitStack()
+        tally = opened.enter_context(self._recorder.watching(batch, (args, kwargs) if first else None))
+        self._functional = opened.enter_context(_FunctionalDropout(self._recorder)) if model.training else None
+        self._open, self._outside = opened, sys.exc_info()[1]
+        self._shown = (self._axis, x, call) if batch == 1 else None
+        if first:  # the hooks just registered on the model itself act from its next call on
+            with self._recorder.muting():
+                tally.count(next(tap for tap in self._recorder.plan.taps if tap.name == "input"), x, None)
+
+    def _end(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if self._busy or self._open is None or self._recorder is None:
+            return
+        failed = sys.exc_info()[1]
+        if failed is not None and failed is not self._outside:
+            self._abandon()
+            return
+        tally, opened, self._open = self._recorder.tally, self._open, None
+        try:
+            with opened:
+                sent = tally.send(next(tensors_in(output), None))
+        except OtherPath:
+            if self._shown is None or self._recorder.plan.one_image:
+                raise
+            sent = self._twice(*self._shown)
+        self._take()
+        self._sent = sent
+        self._sizes.append(tally.batch)
+        self._dropped |= self._drops() or (self._functional is not None and self._functional.ran)
+
+    def _twice(self, axis: int, images: Tensor, call: Forward) -> Sent:
+        """Count a single image again beside itself: PyTorch may run other operations on one image than on several."""
+        if self._drops():
+            raise SpikeattnError(
+                "a batch of one image runs other operations than the first batch, and cannot be shown again while "
+                "dropout is at work; leave it out (drop_last=True), or record in eval mode"
+            )
+        self._busy = True
+        try:
+            with torch.no_grad(), nodes.state_kept(self.model):
+                nodes.reset(self.model)
+                with self._recorder.watching(2) as tally:
+                    output = call(self.model, torch.cat([images, images], axis))
+                    return tally.send(next(tensors_in(output), None), 1)
+        finally:
+            self._busy = False
+
+    def _drops(self) -> bool:
+        """Whether dropout is at work, under the names that torch, timm and SpikingJelly give it."""
+        return any(
+            type(m).__name__.startswith("Drop") and m.training and bool(getattr(m, "p", getattr(m, "drop_prob", 0)))
+            for m in self.model.modules()
+        )
+
+    def _abandon(self) -> None:
+        """Close a pass that an exception cut short."""
+        if self._open is not None:
+            opened, self._open = self._open, None
+            opened.close()
+
+    # ---------------------------------------------------------------- the first batch
+    def _trace(self, x: Tensor, call: Forward) -> Plan:
+        """Trace and probe on the first batch, in eval mode: images may lie along its first axis or, with frames
+        [T, B, ...], along its second; the one that keeps images apart is right."""
+        orders = [0, 1] if x.dim() > 2 and not hasattr(self.model, "paper_names") else [0]
+        if x.dim() == 5:
+            orders.reverse()  # [T, B, C, H, W] is what SpikingJelly's networks take
+        errors: dict[int, SpikeattnError] = {}
+        self._busy = True
+        try:
+            cuda = {device.index or 0 for device in (device_of(self.model), x.device) if device.type == "cuda"}
+            with in_eval(self.model), torch.random.fork_rng(devices=sorted(cuda)):
+                for axis in orders:
+                    try:
+                        made = self._plan(x, axis, call)
+                    except SpikeattnError as error:
+                        errors[axis] = error
+                    else:
+                        self._axis = axis
+                        provenance = provenance_of(self.model, (), x.transpose(0, axis))
+                        ledger = replace(made.ledger, model=describe(self.model), provenance=provenance)
+                        return replace(made, ledger=ledger)
+        finally:
+            self._busy = False
+        raise errors[0]
+
+    def _plan(self, x: Tensor, axis: int, call: Forward) -> Plan:
+        """The plan for input whose images lie along `axis`."""
+        return probed_plan(
+            self.model, x.transpose(0, axis), lambda m, images: call(m, images.transpose(0, axis)), **self._options
+        )
+
+    # ---------------------------------------------------------------- the counts so far
+    def _take(self) -> None:
+        """Take the counts of the last pass from the device; a GPU works on the next one meanwhile."""
+        if self._sent is None or self._recorder is None:
+            return
+        sent, self._sent = self._sent, None
+        counts, number = sent.result(), len(self._sizes) - 1
+        start = sum(self._sizes[:number])
+        index = range(start, start + counts.batch)
+        table = batch_table(counts, index, [str(i) for i in index], [-1] * counts.batch)
+        made_of = parts.origin(self._recorder.plan.ledger)
+        self._waiting.append(Part((number,), counts.flags, (), table, extremes=counts.extremes, **made_of))
+        if sum(part.table.nbytes for part in self._waiting if part.table is not None) >= SPILL:
+            self._spill(made_of)
+
+    def _spill(self, made_of: Mapping[str, Any]) -> None:
+        """Bring the counts in memory to a temporary folder, which goes with the recording."""
+        if self._folder is None:
+            self._folder = TemporaryDirectory(prefix="spikeattn-")
+        parts.save(replace(parts.join(self._waiting), **made_of), Path(self._folder.name))
+        self._waiting = []
+
+    def profile(self) -> Profile:
+        """The result of every forward pass since the start or the last `reset`, as that of `sa.profile`.
+
+        Its images are numbered in the order they came and have no labels.
+
+        Raises:
+            SpikeattnError: nothing has been recorded.
+        """
+        self._take()
+        if self._recorder is None or not self._sizes:
+            raise SpikeattnError("nothing recorded yet: call the model inside `with record(model) as rec:` first")
+        ledger = self._recorder.plan.ledger
+        listed = [
+            Uncounted(path, "layer", "runs in training mode only; the network was traced in eval mode")
+            for path in sorted(self._unplanned)
+        ]
+        warnings = ["dropout: counts stand before dropout, which was at work"] if self._dropped else []
+        ledger = replace(ledger, uncounted=(*ledger.uncounted, *listed), warnings=(*ledger.warnings, *warnings))
+        if self._folder is None:
+            return in_memory(self._waiting, ledger)
+        written = [parts.load(path) for path in sorted(Path(self._folder.name).glob("*.arrow"))]
+        return on_disk([*written, *self._waiting], ledger, self._folder)
+
+    def counts(self) -> pd.DataFrame:
+        """Counts of every forward pass so far, one row per image, tensor and time step.
+
+        Columns: forward (number of the pass), image (position in its batch), tensor, t (1..T), nonzero, abs_sum,
+        elements. Rates are nonzero / elements.
+        """
+        profile = self.profile()
+        forward = np.repeat(np.arange(len(self._sizes)), self._sizes)
+        image = np.concatenate([np.arange(size) for size in self._sizes])
+        frames = []
+        for tensor in profile.ledger.tensors:
+            nonzero = profile.counts.column("nnz", tensor.name)
+            N, T = nonzero.shape
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "forward": np.repeat(forward, T),
+                        "image": np.repeat(image, T),
+                        "tensor": tensor.name,
+                        "t": np.tile(np.arange(1, T + 1), N),
+                        "nonzero": nonzero.ravel(),
+                        "abs_sum": profile.counts.column("abs", tensor.name).ravel(),
+                        "elements": tensor.elements,
+                    }
+                )
+            )
+        table = pd.concat(frames, ignore_index=True)
+        return table.sort_values(["forward"], kind="stable", ignore_index=True)
+
+    def rates(self) -> RateTable:
+        """Firing rates so far; see `Profile.rates`."""
+        return self.profile().rates()
+
+    def energy(self, *args: Any, **kwargs: Any) -> EnergyTable:
+        """Energy per image so far, with its interval; see `Profile.energy` for the arguments."""
+        return self.profile().energy(*args, **kwargs)
+
+    def reset(self) -> None:
+        """Forget the counts so far, as at the start of an epoch; what the network is made of stays known."""
+        self._sent, self._sizes, self._waiting, self._folder = None, [], [], None
+        self._unplanned.clear()
+        self._dropped = False
+
+    def __repr__(self) -> str:
+        return f"<Recording of {type(self.model).__name__}: {sum(self._sizes)} images, {len(self._sizes)} passes>"
+
+
+def record(
+    model: nn.Module,
+    *,
+    neurons: nodes.NeuronPredicate = nodes.is_spiking_neuron,
+    time_steps: int | None = None,
+    layout: str = "TB",
+    input: str | None = None,
+    spike_output: int | None = None,
+    levels: int | None = None,
+    strict: bool = False,
+) -> Recording:
+    """Count the spikes of every forward pass inside a `with` block; the model itself is not changed.
+
+    >>> with sa.record(model) as rec:
+    ...     model(images)
+    >>> rec.energy()
+
+    It is `sa.profile` around a loop of the user's own, in training or eval mode: at the first batch the network is
+    traced and probed, in eval mode and without gradients, then the model's own calls are counted. The mode, the weights
+    and torch's random numbers are as they would be without it. In training mode counts stand before dropout, and layers
+    that run in training alone are listed as uncounted.
+
+    Args:
+        model: any module with SpikingJelly neurons, called with one tensor whose rows are images, [B, ...] or
+            [T, B, ...]; other arguments may stand beside it.
+        neurons, time_steps, layout, input, spike_output, levels, strict: see `sa.profile`.
+
+    Returns:
+        A context. `counts()` has a row per forward pass, image, tensor and time step; `rates()`, `energy()` and
+        `profile()` are those of a `Profile`; `reset()` forgets what was counted. Memory stays flat: beyond 64 MB the
+        counts lie in a temporary folder.
+
+    Raises:
+        SpikeattnError: no neurons; a forward pass without `reset_net` before it; NaN; batches of another shape; a
+            network whose images influence each other, or whose state outlives a reset.
+    """
+    options = {"neurons": neurons, "time_steps": time_steps, "layout": layout}
+    return Recording(model, strict, input=input, spike_output=spike_output, levels=levels, **options)
