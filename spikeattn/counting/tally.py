@@ -44,6 +44,7 @@ class Tally:
     ) -> None:  # fmt: skip
         self.plan, self.batch = plan, batch
         self.calls, self._unplanned = calls, unplanned
+        self._other: OtherPath | None = None
         self.ran: Mapping[tuple[str, int, str], int] = {}
         self.logits: list[Tensor] = []
         self.partial = False
@@ -62,9 +63,12 @@ class Tally:
         Args:
             left: counts of it that its module has left, which are taken instead (see `models.fast`).
         """
-        if left and self._take(tap, left):
+        if self._other is not None or (left and self._take(tap, left)):
             return
-        x = whole(self._split(tap, x.detach()), tap.unit)
+        parted = self._split(tap, x.detach())
+        if parted is None:
+            return
+        x = whole(parted, tap.unit)
         if tap.binary and x.is_cuda and self._count_at_once(tap, x, t):
             return
         if tap.tensor:
@@ -94,15 +98,23 @@ class Tally:
     @torch.no_grad()
     def count_pairs(self, pairs: Pairs, a: Tensor, b: Tensor, t: int | None) -> None:
         """Count the spike pairs of the matrix product a @ b."""
-        operands = zip((a, b), pairs.axes, pairs.units, strict=True)
-        left, right = (whole(axes.split(x.detach(), self.batch), unit) for x, axes, unit in operands)
+        operands = list(zip((a, b), pairs.axes, pairs.units, strict=True))
+        try:
+            left, right = (whole(axes.split(x.detach(), self.batch), unit) for x, axes, unit in operands)
+        except (RuntimeError, IndexError):
+            self._other = OtherPath(
+                f"product {pairs.name} has operands {tuple(a.shape)} and {tuple(b.shape)} in a batch of {self.batch}, "
+                f"unlike in the first; {_SAME}"
+            )
+            return
         axes = pairs.axes[0] if pairs.axes[0].timed else pairs.axes[1]
         self._add("pairs", pairs.name, t, sums.spike_pairs(left, right), axes)
         if pairs.by_value:
             self._add("pairs_abs", pairs.name, t, sums.spike_pairs(left, right, by_value=True).round(), axes)
 
-    def _split(self, tap: Tap, x: Tensor) -> Tensor:
-        """[T, B, ...] of a tapped tensor; a batch unlike the first one is an error."""
+    def _split(self, tap: Tap, x: Tensor) -> Tensor | None:
+        """[T, B, ...] of a tapped tensor; a batch unlike the first one is an error, once the pass has ended: a single
+        image, on which PyTorch may run other operations, can then be shown again."""
         shape = tuple(x.shape)
         try:
             x = tap.axes.split(x, self.batch)
@@ -111,10 +123,11 @@ class Tally:
         elements, steps = self.plan.ledger.tensor(tap.name).elements, tap.axes.steps
         held = len(steps) // len(set(steps)) if steps else 1  # positions of one step
         if x.dim() < 2 or x.shape[:2] != (len(steps) or 1, self.batch) or held * x[0, 0].numel() != elements:
-            raise OtherPath(
+            self._other = OtherPath(
                 f"tensor {tap.name} has shape {shape} in a batch of {self.batch}, where the first batch had {elements} "
                 f"elements per image and time step; {_SAME}"
             )
+            return None
         return x if x.dim() > 2 else x.unsqueeze(-1)
 
     def _count_tensor(self, tap: Tap, x: Tensor, t: int | None) -> None:
@@ -185,6 +198,8 @@ class Tally:
         Raises:
             SpikeattnError: a tensor that never appeared, or appeared too often.
         """
+        if self._other is not None:
+            raise self._other
         self._check_path()
         columns = {key: self._over_time(parts) for key, parts in self._sums.items()}
         sick = {name: ~torch.isfinite(v) for name, v in nodes.membrane_sums(self.plan.neurons).items()}
