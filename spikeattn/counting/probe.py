@@ -85,7 +85,7 @@ def _run(model: nn.Module, recorder: Recorder, batch: Tensor, forward: Forward) 
     state = nodes.state_of(model)
     marks: dict[str, list[Tensor]] = {}
     try:
-        with torch.no_grad(), _marking(model, recorder.plan, marks), recorder.watching(len(batch)) as tally:
+        with torch.no_grad(), _marking(model, recorder, marks), recorder.watching(len(batch)) as tally:
             output = forward(model, batch.clone())
             counts = tally.collect(next(tensors_in(output), None)).counts
     finally:
@@ -99,18 +99,20 @@ def _run(model: nn.Module, recorder: Recorder, batch: Tensor, forward: Forward) 
 
 
 @contextmanager
-def _marking(model: nn.Module, plan: Plan, marks: dict[str, list[Tensor]]) -> Iterator[None]:
+def _marking(model: nn.Module, recorder: Recorder, marks: dict[str, list[Tensor]]) -> Iterator[None]:
     """Note a checksum per image of the spikes of every neuron: as many spikes in other places are a change, too."""
     weights: dict[int, Tensor] = {}
+    plan = recorder.plan
 
     def mark(tap: Tap, module: nn.Module, args: Any, output: Any) -> None:
-        x = list(tensors_in(output))[tap.index].detach()
-        x = tap.axes.split(x, 1 if plan.one_image else 2)
-        x = x.reshape(*x.shape[:2], -1).double()
-        if x.shape[2] not in weights:
-            generator = torch.Generator().manual_seed(0)
-            weights[x.shape[2]] = torch.rand(x.shape[2], dtype=torch.double, generator=generator).to(x.device)
-        marks.setdefault(tap.name, []).append((x * weights[x.shape[2]]).sum(2))
+        with recorder.muting():  # the neuron at work may hold synapses, whose operations are watched
+            x = list(tensors_in(output))[tap.index].detach()
+            x = tap.axes.split(x, 1 if plan.one_image else 2)
+            x = x.reshape(*x.shape[:2], -1).double()
+            if x.shape[2] not in weights:
+                generator = torch.Generator().manual_seed(0)
+                weights[x.shape[2]] = torch.rand(x.shape[2], dtype=torch.double, generator=generator).to(x.device)
+            marks.setdefault(tap.name, []).append((x * weights[x.shape[2]]).sum(2))
 
     modules = dict(model.named_modules())
     handles = [

@@ -28,6 +28,7 @@ class Event:
         weights, biases: parameters of a synapse; a bias that is added in an operation of its own is not seen.
         weight_name: name of the parameter that the weights are.
         reason: why an "unknown" one is not counted.
+        name: of a synapse inside a neuron, which has a name of its own.
     """
 
     what: str
@@ -49,9 +50,12 @@ class Event:
     biases: int = 0
     weight_name: str | None = None
     reason: str = ""
+    name: str = ""
 
     def site(self) -> str:
         """Name of the operation: the module's path where the module is the operation, else path.op_ordinal."""
+        if self.name:
+            return self.name
         if self.alone:
             return self.module
         return ".".join(filter(None, [self.module, f"{self.op}_{self.ordinal}"]))

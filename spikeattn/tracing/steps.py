@@ -109,10 +109,14 @@ def step_of(event: Event, reader: LayoutReader) -> int | None:
     """
     view = event.out_view if event.what == NEURON else main_view(event)
     found: list[Axes | None] = [reader.read(v.shape, v.label) for v in (view, event.out_view, *event.views)]
-    if any(axes is not None and axes.timed for axes in found):
+    needed = event.out.needed if event.what != NEURON else None
+    timed = [axes for axes in found if axes is not None and axes.timed]
+    # A synapse that its step awaits takes in what earlier steps have left beside: a recurrent one.
+    recurrent = event.what in ("conv", "linear") and all(max(axes.steps) == needed for axes in timed)
+    if timed and not recurrent:
         return None
-    if event.what != NEURON and event.out.needed is not None:  # also where it takes in what earlier steps have left
-        return event.out.needed
+    if needed is not None:
+        return needed
     if any(axes is not None and axes.joined for axes in found):
         return None
     steps = [axes.step for axes in found if axes is not None and axes.step is not None]

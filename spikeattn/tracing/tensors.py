@@ -92,7 +92,7 @@ class Tensors:
         if axes is None:
             return None
         if line.by_call:
-            axes = replace(axes, step=None, joined=False)
+            axes = replace(axes, along=(), steps=(), step=None, joined=False)
         elif self._T > 1 and (joined or axes.step is not None):
             axes = axes.untimed
         base = a.origins[index].name if tap.where == "output" else a.origins[index].site
