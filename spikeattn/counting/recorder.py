@@ -171,7 +171,9 @@ class _Operations(TorchDispatchMode):
             if isinstance(entry, Pairs):
                 self._recorder.tally.count_pairs(entry, *(operands[i] for i in entry.operands), step)
             elif entry.operand >= 0:
-                self._recorder.tally.count(entry, operands[entry.operand], step)
+                operand = operands[entry.operand]
+                operand = operand if entry.columns is None else operand.narrow(*entry.columns)
+                self._recorder.tally.count(entry, operand, step)
         out = func(*args, **kwargs)
         for entry, step in found:
             if isinstance(entry, Tap) and entry.operand < 0:

@@ -21,7 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.book import TensorBook
 from spikeattn.tracing.call import Call
-from spikeattn.tracing.events import INPUT, NEURON, SUMS, Event
+from spikeattn.tracing.concat import beside, narrowed, ranges, summed_axis, told_apart
+from spikeattn.tracing.events import INPUT, NEURON, SUMS, Event, Part
 from spikeattn.tracing.inside import facts_of, named, operand_of, synapse_at
 from spikeattn.tracing.label_rules import pointwise, rule_of
 from spikeattn.tracing.labeller import Labeller
@@ -158,6 +159,8 @@ class Trace(TorchDispatchMode):
         data = given[1:] if written and name == "copy" else given
         rule = OPERATIONS.get(func._schema.name)
         apart = _told_apart(self.labeller, call, found[0])
+        if name not in ALIAS:
+            self._take(data)
         if name in ALIAS and data and made[0].numel() >= data[0].numel() and _keeps_values(data[0], made[0]):
             result = self.book.origin(data[0])
         elif self._stack.in_neuron and events:
@@ -167,6 +170,8 @@ class Trace(TorchDispatchMode):
         else:
             origins = [self.book.origin(t) for t in data]
             result, what = derive(func, name, args, kwargs, data, origins, made[0])
+            if not result.spiky and not result.weight:
+                result.beside = beside(name, args, kwargs, data, origins, made[0])
             if what and events:
                 taken = data[:1] if what in SUMS else data
                 reason = _unruled(name, made[0]) if what == "unknown" and not any(o.spiky for o in origins) else ""
@@ -203,6 +208,7 @@ class Trace(TorchDispatchMode):
                 facts = {"weights": distinct_elements(weight), "weight_name": origin.site, "macs": found.macs}
                 facts |= {"biases": biases, "geometry": found.geometry}
                 what = "linear" if found.geometry is None else "conv"
+                facts["parts"] = self._parts(data, summed_axis(found, data))
                 fan = None if found.geometry is not None else fan_out
                 self._event(what, name, ordinal, given, [data], result, out, label, fan_out=fan, **facts)
                 return result
@@ -220,6 +226,26 @@ class Trace(TorchDispatchMode):
             result.unit, result.summed = left.unit * right.unit, True  # type: ignore[operator]
         self._event("matmul", name, ordinal, given, [a, b], result, out, label, macs=found.macs)
         return result
+
+    def _take(self, given: Sequence[Tensor]) -> None:
+        """An operation takes tensors in which spikes and numbers may lie side by side."""
+        for tensor in given:
+            found = self.book.origin(tensor).beside
+            if found is not None:
+                found.uses += 1
+
+    def _parts(self, data: Tensor, axis: int | None) -> tuple[Part, ...]:
+        """What lies side by side in the input of a layer, along the axis that it sums over."""
+        parts = []
+        for part, start, size in ranges(data, self.book.origin(data), axis):
+            assert axis is not None
+            with self.book.muting():
+                piece = data.narrow(axis, start, size)
+            label = narrowed(self.labeller.label(data), axis, start, size)
+            self.book.put(piece, part, label)
+            self.book.observe(piece)
+            parts.append(Part(part, View(tuple(piece.shape), label), axis, start, size))
+        return tuple(parts)
 
     def _synapses(self) -> tuple[InnerSynapse, ...]:
         """The synapses inside the neuron at work, if the table of neurons has some for it."""
@@ -322,6 +348,7 @@ class Trace(TorchDispatchMode):
             return
         place = min(self.spikes.get(path, 0), len(tensors) - 1)
         spikes, x = tensors[place], frame.argument
+        self._take([] if x is None else [x])
         with self.book.muting():
             label = self._behind_neuron(path, module, x, spikes, known)
         for kept in (*tensors, *nodes.memories(module)) if known else tensors:
@@ -387,6 +414,8 @@ class Trace(TorchDispatchMode):
         """The pass has ended: note what came out, and which step of a loop each operation belongs to."""
         self.outputs = list(tensors_in(outputs))
         self.output_views = [self.view(x) for x in self.outputs]
+        self._take(self.outputs)
+        self.events = told_apart(self.events)
         self.labeller.settle_by_calls()
         neurons = [event for event in self.events if event.what == NEURON]
         self.labeller.number_steps([e.out_view.label for e in neurons], neurons[0].module if neurons else "")

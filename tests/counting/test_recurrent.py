@@ -189,11 +189,15 @@ def test_spikes_meet_weights_over_time(T: int, batch: int) -> None:
 @pytest.mark.parametrize("mode", ["m", "s"])
 @pytest.mark.parametrize("spikes", [False, True])
 def test_linear_recurrent_container(mode: str, spikes: bool, T: int, batch: int) -> None:
-    """Its layer receives the input and its own spikes side by side: numbers cost MACs, spikes additions."""
+    """Its layer receives the input and its own spikes side by side: numbers cost MACs, spikes additions.
+
+    Where there is one step alone, its state is a constant beside the input: numbers as well.
+    """
     node = layer.LinearRecurrentContainer(neuron.IFNode(), WIDTH, WIDTH, step_mode=mode)
 
     def spiking(path: str, inputs: int) -> slice:
-        return slice(0 if spikes else WIDTH, None) if path == "node.rc" else all_but_the_first(path, inputs)
+        numbers = 0 if spikes else WIDTH if T > 1 else 2 * WIDTH
+        return slice(numbers, None) if path == "node.rc" else all_but_the_first(path, inputs)
 
     check(Net(node, mode, T, spikes), batch, spiking)
 
@@ -238,3 +242,46 @@ def test_recurrent_networks_on_numbers(name: str, T: int, batch: int) -> None:
 def test_cells_in_a_loop(name: str, T: int, batch: int) -> None:
     profile = check(Loop(getattr(rnn, name)(WIDTH, WIDTH), T), batch)
     assert profile.time_steps == T
+
+
+class Skip(nn.Module):
+    """Currents and the spikes that they make, side by side, into a convolution or a linear layer, twice if asked."""
+
+    def __init__(self, mode: str, T: int, conv: bool, also: bool = False) -> None:
+        super().__init__()
+        self.fc, self.lif = nn.Linear(6, WIDTH), neuron.IFNode(step_mode=mode)
+        self.joint = nn.Conv1d(4, 5, 2) if conv else nn.Linear(2 * WIDTH, 9)
+        self.head = nn.Linear(15 if conv else 9, 3)
+        self.last = neuron.IFNode(step_mode=mode)
+        self.mode, self.T, self.conv, self.also = mode, T, conv, also
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.fc(x) * 4
+        if self.mode == "m":
+            return self.step(x.repeat(self.T, 1, 1)).mean(0)
+        return sum(self.step(x) for _ in range(self.T))
+
+    def step(self, x: Tensor) -> Tensor:
+        spikes = self.lif(x)
+        if not self.conv:
+            both = torch.cat([spikes, x], -1)
+            return self.head(self.last(self.joint(both) + (both[..., :9] if self.also else 0)))
+        both = torch.cat([y.flatten(0, -2).unflatten(-1, (2, 4)) for y in (spikes, x)], 1)  # [T*B, 4, 4]
+        return self.head(self.last(self.joint(both).flatten(1).view(*x.shape[:-1], 15)))
+
+
+@every_size
+@pytest.mark.parametrize("mode", ["m", "s"])
+@pytest.mark.parametrize("conv", [False, True])
+def test_spikes_and_numbers_side_by_side(conv: bool, mode: str, T: int, batch: int) -> None:
+    def spiking(path: str, inputs: int) -> slice:
+        return slice(inputs // 2) if path == "joint" else all_but_the_first(path, inputs)
+
+    profile = check(Skip(mode, T, conv), batch, spiking)
+    weights = [s.weights for s in profile.ledger.synapses if s.name.startswith("joint")]
+    assert weights == [20, 20] if conv else [72, 72]
+
+
+def test_spikes_beside_numbers_that_something_else_takes_are_listed() -> None:
+    profile = profiled(Skip("m", 3, False, also=True), pictures(3, 6), 2)
+    assert "cat" in {u.op for u in profile.ledger.uncounted}

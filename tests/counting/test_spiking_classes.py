@@ -71,7 +71,8 @@ SPIKING = {
     "TernaryLIFNode": ("ms", "ternary", {}),
 }  # fmt: skip
 NOT_SPIKING = {"NonSpikingIFNode", "NonSpikingLIFNode", "NoisyNonSpikingIFNode"}  # they emit membrane potentials
-SYNAPSES = {"PSN", "MaskedPSN", "SlidingPSN", "ILCIFNode", "ILCLIFNode", "ILCCUBALIFNode", "NoisyILCCUBALIFNode"}  # inside them
+# Have synapses inside.
+SYNAPSES = {"PSN", "MaskedPSN", "SlidingPSN", "ILCIFNode", "ILCLIFNode", "ILCCUBALIFNode", "NoisyILCCUBALIFNode"}
 
 
 class Net(nn.Module):
