@@ -119,14 +119,15 @@ TABLE: list[NeuronKind] = [
 def register(kind: NeuronKind) -> None:
     """Add a kind of neurons; it comes before those that are there."""
     TABLE.insert(0, kind)
-    _kind_of_class.cache_clear()
+    kind_of_class.cache_clear()
 
 
 def kind_of(module: nn.Module) -> NeuronKind | None:
     """The kind of a module; None for what is no neuron, or one of the user's own."""
-    return _kind_of_class(type(module))
+    return kind_of_class(type(module))
 
 
 @cache
-def _kind_of_class(cls: type) -> NeuronKind | None:
+def kind_of_class(cls: type) -> NeuronKind | None:
+    """The kind of a class, which is asked for at every call of every module."""
     return next((kind for kind in TABLE if kind.covers(cls)), None)

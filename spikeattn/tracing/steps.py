@@ -150,10 +150,16 @@ def _makers(event: Event) -> Hashable:
     return tuple(origin.maker_name for origin in event.origins)
 
 
-_REFINEMENTS = (_shapes, _makers)
+def _units(event: Event) -> tuple[float | None, ...]:
+    """What the operands are multiples of, None for numbers; zeros of a first step go with spikes of 0 and 1."""
+    return tuple(1.0 if origin.blank else origin.unit for origin in event.origins)
+
+
+_REFINEMENTS = (_shapes, _makers, _units)
 
 
 def _alike(line: Sequence[Event]) -> bool:
     """Whether events can be the steps of one operation; at the first step a recurrent one receives other zeros."""
     alike = len({_shapes(event) for event in line}) == 1
+    alike &= len({_units(event) for event in line if not any(origin.blank for origin in event.origins)}) <= 1
     return alike and (line[0].what == NEURON or len({_makers(event) for event in line[1:]}) <= 1)

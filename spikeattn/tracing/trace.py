@@ -35,6 +35,7 @@ from spikeattn.tracing.stack import Frame, ModuleStack, in_parts
 from spikeattn.tracing.values import tensors_in
 
 _LOGITS = 1 << 18  # outputs of layers with more elements than this are no logits
+_LOST = "nothing says where one of its factors comes from: no module holds it, and no operation made it"
 _LAYERS = ("aten::convolution", "aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm", "aten::mv")
 
 
@@ -218,7 +219,7 @@ class Trace(TorchDispatchMode):
         if sparse is not None:
             why = "its weights are sparse, so that the fan-out of an element depends on which of them are stored"
         if lost is not None:
-            why = "nothing says where one of its factors comes from: no module holds it, and no operation made it"
+            why = _LOST
         if why or found.geometry is not None:
             self._event("unknown", name, ordinal, given, [a, b], result, out, label, reason=why)
             return result
@@ -268,15 +269,19 @@ class Trace(TorchDispatchMode):
         if met is not None and product is not None:
             result, before = merged(origins), self.book.origin(met.data)
             facts = facts_of(met, module, product, self.book)
+            if before.unknown:
+                facts |= {"what": "unknown", "reason": _LOST}
             self.book.set_origin(met.data, operand_of(met, before, path, self.units.get(path, 1.0)))
             self._event(facts.pop("what"), name, ordinal, given, [met.data], result, out, label, **facts)
             self.book.set_origin(met.data, before)  # elsewhere it is what it was
             return result
+        result, what = derive(func, name, args, kwargs, given, origins, out)
         weights = [o for o in origins if o.weight]
         data = any(not o.weight and not o.blank for o in origins)
-        if data and weights and (rule is not None or any(named(o, synapses, path) for o in weights)):
+        other = what == "unknown" and any(named(o, synapses, path) for o in weights)
+        if data and weights and (rule is not None or other):
             self._inside_neuron(name)
-        return derive(func, name, args, kwargs, given, origins, out)[0]
+        return result
 
     def _inside_neuron(self, name: str) -> None:
         """A layer with weights inside a neuron is not counted, so it is listed."""

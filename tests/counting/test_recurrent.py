@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from spikingjelly.activation_based import functional, layer, neuron, rnn
+from spikingjelly.activation_based import layer, neuron, rnn
 from torch import Tensor, nn
 
 import spikeattn as sa
+from spikeattn.tracing.neurons import reset
 from tests.counting.brute_force import amounts, exact, pictures
 
 WIDTH = 8
@@ -38,33 +42,41 @@ class Net(nn.Module):
 
 
 class Loop(nn.Module):
-    """A cell of an RNN, step by step with its own states."""
+    """A cell of an RNN, step by step with its own states; the first one may be the currents that arrive."""
 
-    def __init__(self, cell: nn.Module, T: int) -> None:
+    def __init__(self, cell: nn.Module, T: int, first: Callable[[Tensor], Any] = lambda x: None) -> None:
         super().__init__()
         self.fc, self.lif, self.node, self.head = nn.Linear(6, WIDTH), neuron.IFNode(), cell, nn.Linear(WIDTH, 3)
-        self.T = T
+        self.T, self.first = T, first
 
     def forward(self, x: Tensor) -> Tensor:
-        x, state, out = self.fc(x) * 4, None, 0
+        x = self.fc(x) * 4
+        state, out = self.first(x), 0
         for _ in range(self.T):
             state = self.node(self.lif(x), state)
             out = out + self.head(state[0] if isinstance(state, tuple) else state)
         return out
 
 
-def by_hand(net: nn.Module, images: Tensor, spiking: Callable[[str, int], slice]) -> tuple[list[int], list[int]]:
+def by_hand(
+    net: nn.Module, images: Tensor, spiking: Callable[[str, int], slice], skip: int = 0
+) -> tuple[list[int], list[int]]:
     """(SOPs, MACs) of every image, run alone, over all layers, also those inside neurons.
 
     Args:
         spiking: which inputs of a layer are spikes, by its path and its number of inputs; the others are numbers.
+        skip: leave out so many calls of each layer.
     """
     counts: list[tuple[int, int]] = []
     for image in images.split(1):
-        functional.reset_net(net)
+        reset(net)
         found = [0, 0]
+        calls: Counter[str] = Counter()
 
-        def count(path: str, module: nn.Module, x: Tensor, found: list[int]) -> None:
+        def count(path: str, module: nn.Module, x: Tensor, found: list[int], calls: Counter[str]) -> None:
+            calls[path] += 1
+            if calls[path] <= skip:
+                return
             mask = torch.zeros(x.shape[1 if x.dim() == 3 and isinstance(module, nn.Conv1d) else -1])
             mask[spiking(path, len(mask))] = 1
             mask = mask.view(-1, 1) if isinstance(module, nn.Conv1d) else mask
@@ -75,7 +87,7 @@ def by_hand(net: nn.Module, images: Tensor, spiking: Callable[[str, int], slice]
                 found[place] += round(out.sum().item())
 
         handles = [
-            module.register_forward_pre_hook(lambda m, args, path=path, found=found: count(path, m, args[0], found))
+            module.register_forward_pre_hook(lambda m, args, at=(path, found, calls): count(at[0], m, args[0], *at[1:]))
             for path, module in net.named_modules()
             if isinstance(module, (nn.Linear, nn.Conv1d))
         ]
@@ -84,7 +96,7 @@ def by_hand(net: nn.Module, images: Tensor, spiking: Callable[[str, int], slice]
         for handle in handles:
             handle.remove()
         counts.append((found[0], found[1]))
-    functional.reset_net(net)
+    reset(net)
     return [sops for sops, _ in counts], [macs for _, macs in counts]
 
 
@@ -111,8 +123,8 @@ def check(
     return profile
 
 
-STEPS, BATCHES = (1, 2, 3, 4), (1, 2, 3)
-every_size = pytest.mark.parametrize(("T", "batch"), [(T, B) for T in STEPS for B in BATCHES])
+# Time steps 1 to 4 with batches of 1 to 3 images: each of them, not each pair.
+every_size = pytest.mark.parametrize(("T", "batch"), [(1, 2), (2, 1), (2, 3), (3, 2), (4, 1), (4, 3)])
 
 
 @every_size
@@ -175,7 +187,7 @@ def test_spikes_meet_weights_over_time(T: int, batch: int) -> None:
     spikes: list[int] = []
     exact(net)
     for image in images.split(1):
-        functional.reset_net(net)
+        reset(net)
         spikes.append(T * round(net.lif((net.fc(image) * 4).repeat(T, 1, 1)).sum().item()))
     sops, macs = by_hand(net, images, all_but_the_first)
     profile = profiled(net, images, batch)
@@ -242,6 +254,36 @@ def test_recurrent_networks_on_numbers(name: str, T: int, batch: int) -> None:
 def test_cells_in_a_loop(name: str, T: int, batch: int) -> None:
     profile = check(Loop(getattr(rnn, name)(WIDTH, WIDTH), T), batch)
     assert profile.time_steps == T
+
+
+def test_a_first_state_of_numbers_is_multiplied_and_what_follows_is_added() -> None:
+    net, images = Loop(rnn.SpikingVanillaRNNCell(WIDTH, WIDTH), 3, first=lambda x: x), pictures(3, 6)
+    profile = profiled(net, images, 2)
+    sops, macs = by_hand(net, images, lambda path, n: slice(0) if path in ("fc", "node.linear_hh") else slice(None))
+    added = by_hand(net, images, lambda path, n: slice(None) if path == "node.linear_hh" else slice(0), skip=1)[0]
+    assert amounts(profile)["sop"] == [a + b for a, b in zip(sops, added, strict=True)] and sum(added) > 0
+    assert amounts(profile)["mac"] == [value - 2 * WIDTH * WIDTH for value in macs]
+    assert not profile.ledger.uncounted
+
+
+def test_a_first_state_of_unknown_origin_is_listed() -> None:
+    net = Loop(
+        rnn.SpikingVanillaRNNCell(WIDTH, WIDTH),
+        3,
+        first=lambda x: torch.from_numpy(np.ones((len(x), WIDTH), np.float32)),
+    )
+    profile = profiled(net, pictures(3, 6), 2)
+    assert [(u.name, u.op) for u in profile.ledger.uncounted] == [("node.linear_hh", "addmm")]
+    assert "nothing says where" in profile.ledger.uncounted[0].reason
+
+
+def test_a_subclass_with_a_forward_pass_of_its_own_is_looked_into_and_listed() -> None:
+    class Mine(neuron.ILCIFNode):
+        def forward(self, x_seq: Tensor) -> Tensor:
+            return super().forward(x_seq)
+
+    profile = profiled(Net(Mine(**POPULATION), "m", 3), pictures(3, 6), 2)
+    assert [(u.name, u.op) for u in profile.ledger.uncounted] == [("node", "convolution")]
 
 
 class Skip(nn.Module):
