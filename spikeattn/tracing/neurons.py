@@ -86,9 +86,10 @@ def is_known(neuron: nn.Module) -> bool:
     kind = kind_of(neuron)
     if kind is None or not kind.spiking or kind.order != "TB" or _steps(neuron, kind) is None:
         return False
-    framework = kind.package[0].partition(".")[0] + "."
-    methods = (getattr(type(neuron), name, None) for name in ("forward", "multi_step_forward", "single_step_forward"))
-    return all(method is None or method.__module__.startswith(framework) for method in methods)
+    frameworks = {package.partition(".")[0] for package in kind.package}
+    methods = ("forward", "multi_step_forward", "single_step_forward")
+    owners = (next((c for c in type(neuron).__mro__ if name in vars(c)), None) for name in methods)
+    return all(owner is None or owner.__module__.partition(".")[0] in frameworks for owner in owners)
 
 
 def is_opaque(neuron: nn.Module) -> bool:

@@ -76,7 +76,7 @@ class Second(nn.Module):
 
 @pytest.fixture
 def toys() -> Iterator[None]:
-    Toy.__module__ = Toy.forward.__module__ = "toyframework.neurons"
+    Toy.__module__ = "toyframework.neurons"
     synapses = (InnerSynapse("recurrent.weight", OWN_SPIKES),)
     kind = NeuronKind(("toyframework",), "Toy", steps=ONE, spikes=1, reset="clear", synapses=synapses)
     neuron_table.register(kind)
