@@ -127,7 +127,7 @@ def _marking(model: nn.Module, recorder: Recorder, marks: dict[str, list[Tensor]
     plan, weights = recorder.plan, dict[int, Tensor]()
 
     def mark(tap: Tap, module: nn.Module, args: Any, output: Any) -> None:
-        with recorder.muting():
+        with recorder.muting():  # the module at work may hold operations that are watched
             marks.setdefault(tap.name, []).append(checksum(tap, output))
 
     def checksum(tap: Tap, output: Any) -> Tensor:

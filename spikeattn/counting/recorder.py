@@ -176,6 +176,7 @@ class _Operations(TorchDispatchMode):
                 place = self._entries[entry.module, call, entry.op, ordinal]
                 place.append((entry, entry.step(number)))
         self._names = {op for _, _, op, _ in self._entries}
+        self._open = {path for path, *_ in self._entries} & set(recorder.plan.neurons)  # have synapses inside
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -183,9 +184,11 @@ class _Operations(TorchDispatchMode):
         if out is not NotImplemented:
             return out
         name = func._schema.name.split("::")[1].rstrip("_")
-        if name not in self._names or not self.stack.frames or self.stack.in_neuron or self._recorder.muted:
+        if name not in self._names or not self.stack.frames or self._recorder.muted:
             return func(*args, **kwargs)
         frame = self.stack.frames[-1]
+        if self.stack.in_neuron and frame.path not in self._open:
+            return func(*args, **kwargs)
         found = self._entries.get((frame.path, frame.call, name, frame.ordinal(name)), ())
         self.ran[frame.path, frame.call, name] += 1
         operands = list(tensors_in(args))
@@ -193,7 +196,9 @@ class _Operations(TorchDispatchMode):
             if isinstance(entry, Pairs):
                 self._recorder.tally.count_pairs(entry, *(operands[i] for i in entry.operands), step)
             elif entry.operand >= 0:
-                self._recorder.tally.count(entry, operands[entry.operand], step)
+                operand = operands[entry.operand]
+                operand = operand if entry.columns is None else operand.narrow(*entry.columns)
+                self._recorder.tally.count(entry, operand, step)
         out = func(*args, **kwargs)
         for entry, step in found:
             if isinstance(entry, Tap) and entry.operand < 0:

@@ -12,6 +12,17 @@ SUMS = ("token_sum", "average")  # additions without weights, of one operand
 
 
 @dataclass(frozen=True, eq=False)
+class Part:
+    """A range of what a layer receives, along the axis that it sums over."""
+
+    origin: Origin
+    view: View
+    axis: int
+    start: int
+    size: int
+
+
+@dataclass(frozen=True, eq=False)
 class Event:
     """One call of the model or of a neuron, one synapse or product, in the order of execution.
 
@@ -28,6 +39,9 @@ class Event:
         weights, biases: parameters of a synapse; a bias that is added in an operation of its own is not seen.
         weight_name: name of the parameter that the weights are.
         reason: why an "unknown" one is not counted.
+        parts: what lies side by side in the input of a layer.
+        columns: (axis, start, size) of the operand, where that is a part of a tensor.
+        name: of a synapse inside a neuron, which has a name of its own.
     """
 
     what: str
@@ -49,9 +63,14 @@ class Event:
     biases: int = 0
     weight_name: str | None = None
     reason: str = ""
+    parts: tuple[Part, ...] = ()
+    columns: tuple[int, int, int] | None = None
+    name: str = ""
 
     def site(self) -> str:
         """Name of the operation: the module's path where the module is the operation, else path.op_ordinal."""
+        if self.name:
+            return self.name
         if self.alone:
             return self.module
         return ".".join(filter(None, [self.module, f"{self.op}_{self.ordinal}"]))

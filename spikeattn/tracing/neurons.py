@@ -14,23 +14,15 @@ from torch import nn
 
 from spikeattn.errors import SpikeattnError
 from spikeattn.modes import in_eval
+from spikeattn.tracing.neuron_table import ALL, BY_MODE, ONE, InnerSynapse, NeuronKind, kind_of
 
 NeuronPredicate = Callable[[nn.Module], bool]
 
-# Under its present name and the one that it had up to 0.0.0.0.12, for which much published code is written.
-_PACKAGE = ("spikingjelly.activation_based.neuron", "spikingjelly.clock_driven.neuron")
-# Neurons of that package whose output is not 0/1 by construction: levels, signs, learned amplitudes, potentials.
-_NOT_BINARY = ("ILIF", "Ternary", "STBIF", "FewSpike", "FS", "DSR", "QANN", "IFNodeQ", "FlexSN", "LIAF", "Noisy")
-
 
 def is_spiking_neuron(module: nn.Module) -> bool:
-    """Whether a module is one of SpikingJelly's spiking neurons, or a subclass of one.
-
-    SpikingJelly has spiking classes that are no `BaseNode` (PSN, GatedLIF ...) and `NonSpiking*` nodes that emit
-    membrane potentials; so the module a class is defined in decides, not a base class alone.
-    """
-    classes = [c for c in type(module).__mro__ if c.__module__.startswith(_PACKAGE)]
-    return bool(classes) and not any("NonSpiking" in c.__name__ for c in classes)
+    """Whether a module is a spiking neuron of the table (`neuron_table`), or of a class that derives from one."""
+    kind = kind_of(module)
+    return kind is not None and kind.spiking
 
 
 def find_neurons(model: nn.Module, predicate: NeuronPredicate = is_spiking_neuron) -> dict[str, nn.Module]:
@@ -66,42 +58,74 @@ def find_neurons(model: nn.Module, predicate: NeuronPredicate = is_spiking_neuro
     if not found:
         raise SpikeattnError(
             f"{type(model).__name__} has no spiking neurons: none of its {sum(1 for _ in model.modules())} modules "
-            "comes from SpikingJelly's neuron package. For neurons of your own pass neurons=lambda module: "
+            "is in the table of neurons (SpikingJelly's). For neurons of your own pass neurons=lambda module: "
             "isinstance(module, YourNeuron); a network without spikes has no firing rates to record"
         )
     return found
 
 
 def neuron_class(neuron: nn.Module) -> str:
-    """Name of SpikingJelly's class that a neuron is or derives from; its own class where that is none of theirs."""
-    names = (c.__name__ for c in type(neuron).__mro__ if c.__module__.startswith(_PACKAGE))
-    return next(names, type(neuron).__name__)
+    """Name of the framework's class that a neuron is or derives from; its own class where it is the user's own."""
+    kind = kind_of(neuron)
+    package = kind.package if kind is not None else ()
+    return next((c.__name__ for c in type(neuron).__mro__ if c.__module__.startswith(package)), type(neuron).__name__)
 
 
 def emits_binary(neuron: nn.Module) -> bool:
     """Whether a neuron emits nothing but 0 and 1 by construction (a Heaviside step in the forward pass)."""
-    from spikingjelly.activation_based import neuron as sj
+    kind = kind_of(neuron)
+    heaviside = bool(getattr(getattr(neuron, "surrogate_function", None), "spiking", False))
+    return kind is not None and kind.binary and heaviside
 
-    names = [c.__name__ for c in type(neuron).__mro__]
-    if not isinstance(neuron, sj.BaseNode) or any(name.startswith(_NOT_BINARY) for name in names):
+
+def is_known(neuron: nn.Module) -> bool:
+    """Whether a neuron runs by its framework's own code alone, so that the table says which rows its spikes belong to.
+
+    A subclass that changes how the neuron is called may turn its axes first, so its labels are derived instead.
+    """
+    kind = kind_of(neuron)
+    if kind is None or not kind.spiking or kind.order != "TB" or _steps(neuron, kind) is None:
         return False
-    return bool(getattr(getattr(neuron, "surrogate_function", None), "spiking", False))
+    frameworks = {package.partition(".")[0] for package in kind.package}
+    methods = ("forward", "multi_step_forward", "single_step_forward")
+    owners = (next((c for c in type(neuron).__mro__ if name in vars(c)), None) for name in methods)
+    return all(owner is None or owner.__module__.partition(".")[0] in frameworks for owner in owners)
 
 
 def is_opaque(neuron: nn.Module) -> bool:
-    """Whether a neuron runs by SpikingJelly's own code alone, which takes [T, B, ...] in multi-step mode.
+    """Whether nothing inside a neuron is looked at: it is known, and has no synapses inside."""
+    return is_known(neuron) and not inner_synapses(neuron)
 
-    A subclass that changes how the neuron is called may turn its axes first, so it is looked into instead.
-    """
-    if getattr(neuron, "step_mode", None) not in ("m", "s") or not is_spiking_neuron(neuron):
-        return False
-    methods = (getattr(type(neuron), name, None) for name in ("forward", "multi_step_forward", "single_step_forward"))
-    return all(method is None or method.__module__.startswith("spikingjelly.") for method in methods)
+
+def inner_synapses(neuron: nn.Module) -> tuple[InnerSynapse, ...]:
+    """The weights inside a neuron of the table that its spikes or currents meet."""
+    kind = kind_of(neuron)
+    return kind.synapses if kind is not None and is_known(neuron) else ()
 
 
 def runs_over_time(neuron: nn.Module) -> bool:
-    """Whether one call of a neuron of SpikingJelly's covers all time steps, [T, B, ...] in and out."""
-    return getattr(neuron, "step_mode", None) == "m"
+    """Whether one call of a neuron of the table covers all time steps, [T, B, ...] in and out."""
+    kind = kind_of(neuron)
+    return kind is not None and _steps(neuron, kind) == ALL
+
+
+def spike_place(neuron: nn.Module) -> int | None:
+    """Which of the tensors that a neuron returns are its spikes, where the table says it."""
+    kind = kind_of(neuron)
+    return None if kind is None else kind.spikes
+
+
+def state_spikes(neuron: nn.Module) -> bool:
+    """Whether what a neuron returns beside its spikes is 0 or 1 as well."""
+    kind = kind_of(neuron)
+    return kind is not None and kind.state_spikes
+
+
+def _steps(neuron: nn.Module, kind: NeuronKind) -> str | None:
+    """How many time steps a call covers; None where the neuron does not say."""
+    if kind.steps != BY_MODE:
+        return kind.steps
+    return {"m": ALL, "s": ONE}.get(getattr(neuron, "step_mode", ""))
 
 
 def memories(neuron: nn.Module) -> list[torch.Tensor]:
@@ -111,9 +135,10 @@ def memories(neuron: nn.Module) -> list[torch.Tensor]:
 
 
 def reset(model: nn.Module) -> None:
-    """Put every module that has a `reset` back to its initial state, like SpikingJelly's `reset_net`."""
+    """Put every module that has a `reset`, or what the table calls so, back to its state before the first step."""
     for module in model.modules():
-        method = getattr(module, "reset", None)
+        kind = kind_of(module)
+        method = getattr(module, "reset" if kind is None else kind.reset, None)
         if callable(method) and not _needs_arguments(method):
             method()
 

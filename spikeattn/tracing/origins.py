@@ -74,6 +74,23 @@ class View:
 
 
 @dataclass(eq=False)
+class Beside:
+    """What lies side by side in the result of a concatenation.
+
+    Attributes:
+        origins, sizes: of its parts, in order.
+        address, stride: where the result begins in memory, and how far apart the places along its axis are.
+        uses: operations that have taken it, whole or in parts.
+    """
+
+    origins: tuple[Origin, ...]
+    sizes: tuple[int, ...]
+    address: int
+    stride: int
+    uses: int = 0
+
+
+@dataclass(eq=False)
 class Origin:
     """Where a tensor comes from; views of a tensor share its origin.
 
@@ -98,6 +115,7 @@ class Origin:
         sources: what it was pooled or masked from.
         parents: what it was computed from.
         recipe: equal for two tensors that the same operations made of the same things, with the same numbers.
+        beside: what lies side by side in it, where it is a concatenation of spikes and numbers.
         needed: the earliest time step of a single-step neuron that it leads to, once the pass has ended.
     """
 
@@ -121,6 +139,7 @@ class Origin:
     sources: tuple[Origin, ...] = ()
     parents: tuple[Origin, ...] = ()
     recipe: int | None = None
+    beside: Beside | None = None
     needed: int | None = None
 
     @property

@@ -184,7 +184,7 @@ class Planner:
             return None  # every position is a multiply-accumulate
         tap, view = self.tensors.here(line, 0)
         own, axes = self.tensors.taps[tensor.name], self.tensors.read(view)
-        axes = axes.untimed if tensor.joined else axes
+        axes = axes.untimed if tensor.joined or line.by_call else axes
         tap = replace(tap, name=tensor.name, axes=axes, binary=own.binary, unit=own.unit)
         self.fans.append(replace(tap, fans=(Fan(name, weights),), tensor=False))
         return None

@@ -109,10 +109,14 @@ def step_of(event: Event, reader: LayoutReader) -> int | None:
     """
     view = event.out_view if event.what == NEURON else main_view(event)
     found: list[Axes | None] = [reader.read(v.shape, v.label) for v in (view, event.out_view, *event.views)]
-    if any(axes is not None and axes.timed for axes in found):
+    needed = event.out.needed if event.what != NEURON else None
+    timed = [axes for axes in found if axes is not None and axes.timed]
+    # A synapse that its step awaits takes in what earlier steps have left beside: a recurrent one.
+    recurrent = event.what in ("conv", "linear") and all(max(axes.steps) == needed for axes in timed)
+    if timed and not recurrent:
         return None
-    if event.what != NEURON and event.out.needed is not None:  # also where it takes in what earlier steps have left
-        return event.out.needed
+    if needed is not None:
+        return needed
     if any(axes is not None and axes.joined for axes in found):
         return None
     steps = [axes.step for axes in found if axes is not None and axes.step is not None]
@@ -146,10 +150,16 @@ def _makers(event: Event) -> Hashable:
     return tuple(origin.maker_name for origin in event.origins)
 
 
-_REFINEMENTS = (_shapes, _makers)
+def _units(event: Event) -> tuple[float | None, ...]:
+    """What the operands are multiples of, None for numbers; zeros of a first step go with spikes of 0 and 1."""
+    return tuple(1.0 if origin.blank else origin.unit for origin in event.origins)
+
+
+_REFINEMENTS = (_shapes, _makers, _units)
 
 
 def _alike(line: Sequence[Event]) -> bool:
     """Whether events can be the steps of one operation; at the first step a recurrent one receives other zeros."""
     alike = len({_shapes(event) for event in line}) == 1
+    alike &= len({_units(event) for event in line if not any(origin.blank for origin in event.origins)}) <= 1
     return alike and (line[0].what == NEURON or len({_makers(event) for event in line[1:]}) <= 1)

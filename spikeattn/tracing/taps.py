@@ -32,6 +32,7 @@ class Tap:
         binary: 0/1 by construction; checked in every batch.
         unit: what its values are whole multiples of.
         fans: fan-out-weighted counts to take from this tensor.
+        columns: (axis, start, size) of the part of an operand that is counted; None for all of it.
         tensor: whether its non-zeros are counted here (else only the fans).
     """
 
@@ -49,6 +50,7 @@ class Tap:
     operand: int = -1
     steps: tuple[int, ...] = ()
     index: int = 0
+    columns: tuple[int, int, int] | None = None
 
     def step(self, place: int) -> int | None:
         """The time step of an entry of `at`, or None."""

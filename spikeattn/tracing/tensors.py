@@ -92,7 +92,7 @@ class Tensors:
         if axes is None:
             return None
         if line.by_call:
-            axes = replace(axes, step=None, joined=False)
+            axes = replace(axes, along=(), steps=(), step=None, joined=False)
         elif self._T > 1 and (joined or axes.step is not None):
             axes = axes.untimed
         base = a.origins[index].name if tap.where == "output" else a.origins[index].site
@@ -173,8 +173,9 @@ class Tensors:
             return Tap("", "argument", a.module, at, Axes(), line.by_call, steps=line.steps), line.told.argument
         at = tuple((event.call, event.ordinal) for event in line.events)
         tap = Tap(
-            "", "operation", a.module, at, Axes(), line.by_call, op=a.op, operand=a.positions[index], steps=line.steps
-        )
+            "", "operation", a.module, at, Axes(), line.by_call, op=a.op, operand=a.positions[index], steps=line.steps,
+            columns=a.columns,
+        )  # fmt: skip
         return tap, line.told.views[index]
 
     # ---------------------------------------------------------------- what a tensor is
@@ -224,6 +225,8 @@ class Tensors:
 
     def _static(self, line: Line, index: int, axes: Axes) -> bool:
         """Whether an operand is the same at every time step by construction: a still image that is repeated."""
+        if any(event.columns is not None for event in line.events):
+            return False  # beside it lies what is not, so the layer runs at every step
         origins = [event.origins[index] for event in line.events]
         if not all(o.stateless and o.steady and not self._times & o.apart for o in origins):
             return False

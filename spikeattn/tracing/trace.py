@@ -2,8 +2,9 @@
 
 A `Trace` is a dispatch mode: it sees the tensor operations that a model really executes, so functional calls
 (`F.conv2d`, `q @ k`, `k * v`) are found like modules. Every tensor on the way has an origin (what it is: spikes, a
-weight, a number) and a label (which image and time step its rows belong to). What happens inside SpikingJelly's neurons
-is passed over; a user's own neuron is looked into for its labels, and counts as one neuron all the same.
+weight, a number) and a label (which image and time step its rows belong to). What happens inside the neurons of
+`neuron_table` is passed over, but for the synapses inside them (`inside`); a user's own neuron is looked into for its
+labels, and counts as one neuron all the same.
 """
 
 from __future__ import annotations
@@ -20,17 +21,21 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.book import TensorBook
 from spikeattn.tracing.call import Call
-from spikeattn.tracing.events import INPUT, NEURON, SUMS, Event
+from spikeattn.tracing.concat import beside, narrowed, ranges, summed_axis, told_apart
+from spikeattn.tracing.events import INPUT, NEURON, SUMS, Event, Part
+from spikeattn.tracing.inside import facts_of, named, operand_of, synapse_at
 from spikeattn.tracing.label_rules import pointwise, rule_of
 from spikeattn.tracing.labeller import Labeller
 from spikeattn.tracing.labels import ANY, IMAGE, TIME, Label
 from spikeattn.tracing.layout import TimeAxis
+from spikeattn.tracing.neuron_table import ARGUMENT, InnerSynapse
 from spikeattn.tracing.operations import OPERATIONS, Multiplication
 from spikeattn.tracing.origins import ALIAS, Origin, View, derive, distinct_elements, merged
 from spikeattn.tracing.stack import Frame, ModuleStack, in_parts
 from spikeattn.tracing.values import tensors_in
 
 _LOGITS = 1 << 18  # outputs of layers with more elements than this are no logits
+_LOST = "nothing says where one of its factors comes from: no module holds it, and no operation made it"
 _LAYERS = ("aten::convolution", "aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm", "aten::mv")
 
 
@@ -125,7 +130,7 @@ class Trace(TorchDispatchMode):
         if out is not NotImplemented:
             return out
         name = func._schema.name.split("::")[1].rstrip("_")
-        if self._stack.in_neuron and func._schema.name in _LAYERS:
+        if self._stack.in_neuron and func._schema.name in _LAYERS and not self._synapses():
             self._inside_neuron(name)
         if self._stack.opaque:
             return func(*args, **kwargs)
@@ -154,19 +159,25 @@ class Trace(TorchDispatchMode):
                 self.labeller.observe(call, where) if given else None
             return
         with self.book.muting():
-            found = self.labeller.observe(call, where, bool(self._stack.in_neuron))
-        events = frame is not None and not self._stack.in_neuron
+            found = self.labeller.observe(call, where, bool(self._stack.in_neuron) and not self._synapses())
+        events = frame is not None and (not self._stack.in_neuron or bool(self._synapses()))
         ordinal = frame.ordinal(name) if frame is not None and events else 0
         data = given[1:] if written and name == "copy" else given
         rule = OPERATIONS.get(func._schema.name)
         apart = _told_apart(self.labeller, call, found[0])
+        if name not in ALIAS:
+            self._take(data)
         if name in ALIAS and data and made[0].numel() >= data[0].numel() and _keeps_values(data[0], made[0]):
             result = self.book.origin(data[0])
+        elif self._stack.in_neuron and events:
+            result = self._inside(func, name, args, kwargs, data, made[0], found[0], ordinal)
         elif rule is not None:
             result = self._multiply(rule(args, kwargs, made[0]), name, data, made[0], found[0], ordinal, events)
         else:
             origins = [self.book.origin(t) for t in data]
             result, what = derive(func, name, args, kwargs, data, origins, made[0])
+            if not result.spiky and not result.weight:
+                result.beside = beside(name, args, kwargs, data, origins, made[0])
             if what and events:
                 taken = data[:1] if what in SUMS else data
                 reason = _unruled(name, made[0]) if what == "unknown" and not any(o.spiky for o in origins) else ""
@@ -203,6 +214,7 @@ class Trace(TorchDispatchMode):
                 facts = {"weights": distinct_elements(weight), "weight_name": origin.site, "macs": found.macs}
                 facts |= {"biases": biases, "geometry": found.geometry}
                 what = "linear" if found.geometry is None else "conv"
+                facts["parts"] = self._parts(data, summed_axis(found, data))
                 fan = None if found.geometry is not None else fan_out
                 self._event(what, name, ordinal, given, [data], result, out, label, fan_out=fan, **facts)
                 return result
@@ -212,13 +224,68 @@ class Trace(TorchDispatchMode):
         if sparse is not None:
             why = "its weights are sparse, so that the fan-out of an element depends on which of them are stored"
         if lost is not None:
-            why = "nothing says where one of its factors comes from: no module holds it, and no operation made it"
+            why = _LOST
         if why or found.geometry is not None:
             self._event("unknown", name, ordinal, given, [a, b], result, out, label, reason=why)
             return result
         if left.spiky and right.spiky:
             result.unit, result.summed = left.unit * right.unit, True  # type: ignore[operator]
         self._event("matmul", name, ordinal, given, [a, b], result, out, label, macs=found.macs)
+        return result
+
+    def _take(self, given: Sequence[Tensor]) -> None:
+        """An operation takes tensors in which spikes and numbers may lie side by side."""
+        for tensor in given:
+            found = self.book.origin(tensor).beside
+            if found is not None:
+                found.uses += 1
+
+    def _parts(self, data: Tensor, axis: int | None) -> tuple[Part, ...]:
+        """What lies side by side in the input of a layer, along the axis that it sums over."""
+        parts = []
+        for part, start, size in ranges(data, self.book.origin(data), axis):
+            assert axis is not None
+            with self.book.muting():
+                piece = data.narrow(axis, start, size)
+            label = narrowed(self.labeller.label(data), axis, start, size)
+            self.book.put(piece, part, label)
+            self.book.observe(piece)
+            parts.append(Part(part, View(tuple(piece.shape), label), axis, start, size))
+        return tuple(parts)
+
+    def _synapses(self) -> tuple[InnerSynapse, ...]:
+        """The synapses inside the neuron at work, if the table of neurons has some for it."""
+        frame = self._stack.frames[-1] if self._stack.in_neuron and self._stack.frames else None
+        return nodes.inner_synapses(self._stack.module(frame.path)) if frame is not None else ()
+
+    def _inside(
+        self, func: Any, name: str, args: Any, kwargs: Any, given: Sequence[Tensor], out: Tensor, label: Label,
+        ordinal: int,
+    ) -> Origin:  # fmt: skip
+        """An operation inside a neuron with synapses: one at such a weight is an event, all others are dynamics."""
+        origins = [self.book.origin(t) for t in given]
+        rule, path = OPERATIONS.get(func._schema.name), self._stack.frames[-1].path
+        synapses, module, product = self._synapses(), self._stack.module(path), None
+        if rule is not None:
+            product = rule(args, kwargs, out)
+        elif name == "mul" and len(given) == 2:  # weights of several steps, each met by the currents of its step
+            product = Multiplication(given[0], given[1], out.numel(), fan_out_a=1, fan_out_b=1)
+        met = synapse_at(synapses, path, product, self.book) if product is not None else None
+        if met is not None and product is not None:
+            result, before = merged(origins), self.book.origin(met.data)
+            facts = facts_of(met, module, product, self.book)
+            if before.unknown:
+                facts |= {"what": "unknown", "reason": _LOST}
+            self.book.set_origin(met.data, operand_of(met, before, path, self.units.get(path, 1.0)))
+            self._event(facts.pop("what"), name, ordinal, given, [met.data], result, out, label, **facts)
+            self.book.set_origin(met.data, before)  # elsewhere it is what it was
+            return result
+        result, what = derive(func, name, args, kwargs, given, origins, out)
+        weights = [o for o in origins if o.weight]
+        data = any(not o.weight and not o.blank for o in origins)
+        other = what == "unknown" and any(named(o, synapses, path) for o in weights)
+        if data and weights and (rule is not None or other):
+            self._inside_neuron(name)
         return result
 
     def _inside_neuron(self, name: str) -> None:
@@ -240,7 +307,7 @@ class Trace(TorchDispatchMode):
             same = self.book.origin(frame.argument) is origins[0] and frame.argument.numel() == data[0].numel()
             argument = self.view(frame.argument) if same else None
         module = self._stack.module(frame.path)
-        alone = what in ("conv", "linear") and _is_operation(module)
+        alone = what in ("conv", "linear") and not self._stack.in_neuron and _is_operation(module)
         if alone and isinstance(bias := getattr(module, "bias", None), Tensor):
             facts["biases"] = bias.numel()
         event = Event(
@@ -277,25 +344,28 @@ class Trace(TorchDispatchMode):
             self._stack.opaque += 1
             if not any(p.dim() > 0 for p in module.parameters()):  # weights inside it are to be seen
                 self.pause()
-        elif frame.argument is not None:
+        elif frame.argument is not None and not nodes.is_known(module):
             with self.book.muting():
                 self.labeller.own_axes(frame.argument)
 
     def neuron_left(self, path: str, frame: Frame, tensors: Sequence[Tensor], module: nn.Module) -> None:
         """A neuron has handed out its spikes."""
-        opaque = nodes.is_opaque(module)
-        if opaque:
+        known = nodes.is_known(module)
+        if nodes.is_opaque(module):
             self._stack.opaque -= 1
             self.go_on()
         if not tensors:
             return
         place = min(self.spikes.get(path, 0), len(tensors) - 1)
         spikes, x = tensors[place], frame.argument
+        self._take([] if x is None else [x])
         with self.book.muting():
-            label = self._behind_neuron(path, module, x, spikes, opaque)
-        for kept in (*tensors, *nodes.memories(module)) if opaque else tensors:
+            label = self._behind_neuron(path, module, x, spikes, known)
+        for kept in (*tensors, *nodes.memories(module)) if known else tensors:
             if kept is not spikes:
                 self._left_beside(kept, spikes, label)
+                if nodes.state_spikes(module):
+                    self.book.set_origin(kept, Origin(unit=1.0, varies=True, parents=(self.book.origin(kept),)))
         unit, view = self.units.get(path, 1.0), View(tuple(spikes.shape), label)
         parents = () if x is None else (self.book.origin(x),)
         origin = Origin(path, frame.call, unit=unit, maker=NEURON, varies=True, view=view, parents=parents)
@@ -306,12 +376,12 @@ class Trace(TorchDispatchMode):
             Event(NEURON, path, frame.call, NEURON, 0, (origin,), (view,), origin, view, (place,), alone=True)
         )
 
-    def _behind_neuron(self, path: str, module: nn.Module, x: Tensor | None, out: Tensor, opaque: bool) -> Label:
-        if x is not None and opaque:
+    def _behind_neuron(self, path: str, module: nn.Module, x: Tensor | None, out: Tensor, known: bool) -> Label:
+        if x is not None and known:
             self.book.origin(x)
-        if opaque and x is not None and nodes.runs_over_time(module):
+        if known and x is not None and nodes.runs_over_time(module):
             return self.labeller.multi_step(path, x, out)
-        if not opaque:
+        if not known:
             self.labeller.settle_by_evidence(path, x)
             own = self.labeller.label(out)
             if own.get(TIME) is not None and own.fields[TIME].numel() > 1:
@@ -319,7 +389,9 @@ class Trace(TorchDispatchMode):
             if self.labeller.T is not None and self.labeller.time is not None and own.get(TIME) is not None:
                 return own
             return self.labeller.single_step(path, x, out, own)
-        return self.labeller.single_step(path, x, out)
+        # A cell whose weights join what it is called with has labels of its own.
+        own = self.labeller.label(out) if any(s.meets == ARGUMENT for s in nodes.inner_synapses(module)) else None
+        return self.labeller.single_step(path, x, out, own)
 
     def _left_beside(self, kept: Tensor, spikes: Tensor, label: Label) -> None:
         """What a neuron hands out or keeps beside its spikes: a membrane potential, of the last step."""
@@ -352,16 +424,21 @@ class Trace(TorchDispatchMode):
         """The pass has ended: note what came out, and which step of a loop each operation belongs to."""
         self.outputs = list(tensors_in(outputs))
         self.output_views = [self.view(x) for x in self.outputs]
+        self._take(self.outputs)
+        self.events = told_apart(self.events)
         self.labeller.settle_by_calls()
         neurons = [event for event in self.events if event.what == NEURON]
         self.labeller.number_steps([e.out_view.label for e in neurons], neurons[0].module if neurons else "")
-        for event in self.events:
-            if event.what == NEURON:
-                steps = self.labeller.time.steps(event.out_view.label) if self.labeller.time else None
-                if steps is not None and steps.numel() == 1 and int(steps.flatten()[0]) != ANY:
-                    for origin in event.out.parents:
-                        step = int(steps.flatten()[0])
-                        origin.needed = step if origin.needed is None else min(step, origin.needed)
+        single: dict[tuple[str, int], int] = {}
+        for event in neurons:
+            steps = self.labeller.time.steps(event.out_view.label) if self.labeller.time else None
+            if steps is not None and steps.numel() == 1 and int(steps.flatten()[0]) != ANY:
+                step = single[event.module, event.call] = int(steps.flatten()[0])
+                for origin in event.out.parents:
+                    origin.needed = step if origin.needed is None else min(step, origin.needed)
+        for event in self.events:  # what a neuron does inside, it does at the step of its call
+            if event.name and (event.module, event.call) in single:
+                event.out.needed = single[event.module, event.call]
         for origin in reversed(self._made):
             if origin.needed is None or origin.maker == NEURON:
                 continue

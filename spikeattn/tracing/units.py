@@ -11,7 +11,7 @@ from torch import nn
 
 from spikeattn.errors import SpikeattnError
 from spikeattn.tracing.kinds import unit_of
-from spikeattn.tracing.neurons import emits_binary, evaluating, reset
+from spikeattn.tracing.neurons import emits_binary, evaluating, reset, spike_place
 from spikeattn.tracing.values import tensors_in
 
 
@@ -60,7 +60,8 @@ def units_of(
                 f"neuron {name} returns no tensor that can be seen, but {type(levelled[name]).__name__} objects of its "
                 "own; let it return its spikes as a tensor, or in a tuple, dict or dataclass"
             )
-        place = next((i for i, unit in enumerate(columns) if unit is not None), 0)
+        told = spike_place(levelled[name])
+        place = next((i for i, unit in enumerate(columns) if unit is not None), 0) if told is None else told
         if spike_output is not None:
             if not 0 <= spike_output < len(columns):
                 raise SpikeattnError(

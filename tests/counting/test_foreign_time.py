@@ -84,8 +84,8 @@ def test_recurrent_layers_receive_the_spikes_of_the_step_before() -> None:
     profile = assert_exact(exact(Recurrent()), pictures(3, 6), macs_once=3 * 48)
     received, given = (profile.counts.column("nnz", name) for name in ("back:in", "lif"))
     assert np.array_equal(received[:, 1:], given[:, :-1]) and not received[:, 0].any()
-    containers = nn.Sequential(
-        layer.Linear(6, 8, step_mode="m"), layer.LinearRecurrentContainer(IF(), 8, 8, step_mode="m"),
+    containers = nn.Sequential(  # behind spikes; beside numbers see test_recurrent
+        layer.Linear(6, 8, step_mode="m"), IF(step_mode="m"), layer.LinearRecurrentContainer(IF(), 8, 8, step_mode="m"),
         layer.Linear(8, 3, step_mode="m"),
     )  # fmt: skip
     assert_exact(exact(containers), pictures(3, 6), lambda model, x: model(steps(x)).mean(0), macs_once=3 * 48)
