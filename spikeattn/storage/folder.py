@@ -11,10 +11,11 @@ Files appear whole or not at all, and `model.json` comes last, so a folder that 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from spikeattn.errors import SpikeattnError
-from spikeattn.storage import files, parts
+from spikeattn.storage import files, lock, parts
 from spikeattn.storage.counts import FILE
 from spikeattn.storage.ledger import Ledger
 from spikeattn.storage.lock import FolderLock
@@ -24,21 +25,31 @@ LEDGER = "model.json"
 PARTS = "parts"
 
 
+_PART = re.compile(r"\d{8,}-[0-9a-f]{16}\.arrow")
+_SHOWN = 3
+
+
 class RunFolder:
     """Exclusive access to the folder of a run, as a context manager.
+
+    A folder is touched only where it is empty or a run of ours, and in it only files whose names we give; see
+    `strangers`.
 
     Args:
         path: the folder; made if absent.
         resume: continue what an interrupted run left; without it the folder must not hold one.
         follows: a rank that joins a run whose first rank has locked and checked the folder.
+        again: what an attempt left before it was finished may be written over, since it can be made again from what
+            lies elsewhere (`merge`).
 
     Raises:
-        SpikeattnError: not writable, in use by another run, or already holding one.
+        SpikeattnError: not writable, in use by another run, already holding one, or holding files of somebody else.
     """
 
-    def __init__(self, path: str | Path, resume: bool = False, follows: bool = False) -> None:
-        self.path, self.resume, self.follows = Path(path), resume, follows
+    def __init__(self, path: str | Path, resume: bool = False, follows: bool = False, again: bool = False) -> None:
+        self.path, self.resume, self.follows, self.again = Path(path), resume, follows, again
         self._lock = FolderLock(self.path)
+        self._new: list[Path] = []
 
     def __enter__(self) -> RunFolder:
         if self.follows:
@@ -47,14 +58,17 @@ class RunFolder:
         shown = os.fsencode(self.path).decode("utf-8", "backslashreplace")
         if shown != str(self.path):
             raise SpikeattnError(f"{shown}: the name of this folder is no UTF-8; give another, which Parquet can open")
+        self._new = [path for path in (self.path, *self.path.parents) if not path.exists()]
         try:
-            self._parts.mkdir(parents=True, exist_ok=True)
+            self._check_ours()
+            self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SpikeattnError(
                 f"{self.path}: cannot write the run there ({error.strerror}); give another folder"
             ) from error
         self._lock.acquire()
         try:
+            self._check_ours()
             self._check_empty()
             self._tidy()
         except BaseException:
@@ -63,11 +77,14 @@ class RunFolder:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if not self.follows:
-            left = list(self._parts.iterdir()) if self._parts.is_dir() else []
-            if self._parts.is_dir() and not left:
-                self._parts.rmdir()
+        if not self.follows and self._parts.is_dir() and not any(self._parts.iterdir()):
+            self._parts.rmdir()
         self._lock.release(remove=not self.follows)
+        for path in self._new:
+            try:
+                path.rmdir()
+            except OSError:  # it holds the run
+                break
 
     def share(self) -> None:
         """Let the other ranks of the run in."""
@@ -77,11 +94,25 @@ class RunFolder:
     def _parts(self) -> Path:
         return self.path / PARTS
 
+    def _check_ours(self) -> None:
+        if not (self.path.exists() or self.path.is_symlink()):
+            return
+        if not self.path.is_dir():
+            raise SpikeattnError(f"{self.path}: is no folder; give one for the run")
+        if linked := [path for path in _own(self.path) if path.is_symlink()]:
+            raise SpikeattnError(
+                f"{linked[0]}: is a link, where a run keeps its own files; remove it, or give another folder"
+            )
+        others = strangers(self.path)
+        if others and not _is_run(self.path):
+            names = ", ".join(others[:_SHOWN]) + (" and others" if len(others) > _SHOWN else "")
+            raise SpikeattnError(f"{self.path}: holds other files ({names}) and no run; give an empty or a new folder")
+
     def _check_empty(self) -> None:
         if self.finished():
             if not self.resume:
                 raise SpikeattnError(f"{self.path}: holds a finished run; give another folder, or delete it first")
-        elif not self.resume and (interrupted(self.path) or (self.path / FILE).exists()):
+        elif not (self.resume or self.again) and (interrupted(self.path) or (self.path / FILE).exists()):
             raise SpikeattnError(
                 f"{self.path}: holds an interrupted run; continue it with resume, or give another folder"
             )
@@ -105,11 +136,19 @@ class RunFolder:
 
     def write(self, part: Part) -> None:
         """Write one part."""
+        self._make_parts()
         parts.save(part, self._parts)
 
     def start(self, ledger: Ledger) -> None:
         """Write the ledger the run starts with; a resumed run is compared with it."""
+        self._make_parts()
         ledger.save(self._parts / LEDGER)
+
+    def _make_parts(self) -> None:
+        try:
+            self._parts.mkdir(exist_ok=True)
+        except OSError as error:
+            raise SpikeattnError(f"{self._parts}: cannot write there ({error.strerror})") from error
 
     def ledger(self) -> Ledger | None:
         """The ledger of the run that is being resumed, if it got that far."""
@@ -126,18 +165,18 @@ class RunFolder:
             self._drop_parts()
 
     def _drop_parts(self) -> None:
-        for path in (*self._parts.glob("*.arrow"), self._parts / LEDGER):
+        for path in (*_arrows(self.path), self._parts / LEDGER):
             files.discard(path)
 
 
 def parts_of(folder: Path) -> list[Part]:
     """The parts in the folder of a run, oldest batches first."""
-    return [parts.load(path) for path in sorted((folder / PARTS).glob("*.arrow"))]
+    return [parts.load(path) for path in _arrows(folder)]
 
 
 def interrupted(folder: Path) -> bool:
     """Whether the folder holds parts of a run."""
-    return any((folder / PARTS).glob("*.arrow"))
+    return bool(_arrows(folder))
 
 
 def ledger_of(folder: Path) -> Ledger | None:
@@ -150,3 +189,38 @@ def started(folder: Path) -> Ledger | None:
     """The ledger that an unfinished run, or a shard, was started with; None if it did not get that far."""
     path = folder / PARTS / LEDGER
     return Ledger.load(path) if path.is_file() else None
+
+
+def strangers(folder: Path) -> list[str]:
+    """What lies in a folder, or in its `parts`, under a name that no run gives; a folder in place of a file, too."""
+    own = set(_own(folder))
+    places = [folder, *([folder / PARTS] if (folder / PARTS).is_dir() else [])]
+    return sorted(str(path.relative_to(folder)) for place in places for path in place.iterdir() if path not in own)
+
+
+def _own(folder: Path) -> list[Path]:
+    """What lies in a folder under the names that a run gives, `parts` with its content included."""
+    inside = folder / PARTS
+    named = [folder / FILE, folder / LEDGER, folder / lock.NAME, folder / lock.OLD_NAME, inside / LEDGER]
+    own = [path for path in named if path.is_symlink() or path.is_file()]
+    if inside.is_symlink() or inside.is_dir():
+        own.append(inside)
+    return [*own, *files.unfinished(folder), *files.unfinished(inside), *_arrows(folder)]
+
+
+def _arrows(folder: Path) -> list[Path]:
+    """The files of the parts of a run, oldest batches first."""
+    inside = folder / PARTS
+    return sorted(path for path in inside.iterdir() if _PART.fullmatch(path.name)) if inside.is_dir() else []
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether the ledger of a run of ours lies there, of whatever version."""
+    for path in (folder / LEDGER, folder / PARTS / LEDGER):
+        if path.is_file():
+            try:
+                Ledger.load(path)
+            except SpikeattnError:
+                continue
+            return True
+    return False

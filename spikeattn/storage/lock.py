@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Any
 
 from spikeattn.errors import SpikeattnError
 
-NAME = ".lock"
+NAME, OLD_NAME = ".spikeattn.lock", ".lock"
+_HOLDER = re.compile(r"process \d+ on [\w.-]+")  # whatever else stands there is not ours to print
 
 
 class FolderLock:
@@ -38,10 +40,11 @@ class FolderLock:
             except FileNotFoundError:
                 pass
             self._file.close()  # its last holder has just removed the file: it no longer keeps anyone out
-        self._file.seek(0)
-        self._file.truncate()
-        self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        self._file.flush()
+        if os.fstat(self._file.fileno()).st_nlink == 1:  # else it has another name, under which it is no lock
+            self._file.seek(0)
+            self._file.truncate()
+            self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            self._file.flush()
 
     def share(self) -> None:
         """Hold it together with the other ranks; the first rank calls this too, when it has checked the folder."""
@@ -63,7 +66,8 @@ class FolderLock:
 
     def _take(self, how: int) -> None:
         try:
-            self._file = self._path.open("a+")
+            handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
+            self._file = os.fdopen(handle, "a+")
         except OSError as error:
             raise SpikeattnError(
                 f"{self._folder}: cannot write the run there ({error.strerror}); give another folder"
@@ -72,9 +76,10 @@ class FolderLock:
             fcntl.flock(self._file, how | fcntl.LOCK_NB)
         except OSError as error:
             self._file.seek(0)
-            holder = self._file.read(200).strip() or "another process"
+            holder = _HOLDER.match(self._file.read(200))
+            who = holder.group() if holder else "another process"
             self._file.close()
             self._file = None
             raise SpikeattnError(
-                f"{self._folder}: another process is writing this run ({holder}); wait for it, or give another folder"
+                f"{self._folder}: another process is writing this run ({who}); wait for it, or give another folder"
             ) from error

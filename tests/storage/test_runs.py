@@ -251,7 +251,7 @@ def test_two_runs_in_one_folder_and_damaged_results(tmp_path) -> None:
     with pytest.raises(SpikeattnError, match="no such folder"):
         sa.Profile.load(tmp_path / "nowhere")
     (tmp_path / "file").write_text("x")
-    with pytest.raises(SpikeattnError, match="cannot write the run there"):
+    with pytest.raises(SpikeattnError, match="file: is no folder; give one"):
         sa.profile(tiny_sdt(), batches(exact_input(2, 3, 16, 16), 2), out=tmp_path / "file")
 
 
