@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from numbers import Integral, Real
+from numbers import Integral, Number, Real
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,15 @@ def path(name: str, value: Any) -> Path:
 
 
 def shown(value: Any) -> str:
-    """A value as an error shows it: its text where that is short, else its type."""
+    """A value as an error shows it: itself where it is a short number, text or list of such, else its type."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
-    text = repr(value)
-    return text if len(text) <= _SHOWN and "\n" not in text else f"a {type(value).__name__}"
+    text = repr(value) if _is_plain(value) else ""
+    return text if 0 < len(text) <= _SHOWN else f"a {type(value).__name__}"
+
+
+def _is_plain(value: Any, depth: int = 2) -> bool:
+    """Whether a value has a text that says what it is; that of an object may say nothing, or fail."""
+    if isinstance(value, tuple | list | dict):
+        return depth > 0 and all(_is_plain(item, depth - 1) for item in value)
+    return value is None or isinstance(value, str | bytes | Number | np.generic | os.PathLike)

@@ -33,7 +33,7 @@ from spikeattn.storage.folder import RunFolder
 from spikeattn.storage.ledger import Ledger
 from spikeattn.storage.parts import Part, PartWriter, origin
 from spikeattn.tracing import neurons as nodes
-from spikeattn.tracing.examine import Forward, call_model, plan
+from spikeattn.tracing.examine import Forward, call_model, check_options, plan
 from spikeattn.tracing.network import check_network
 from spikeattn.tracing.taps import Plan
 from spikeattn.tracing.values import logits_in
@@ -109,7 +109,8 @@ def profile(
     """
     shard, ranks = Shard.parse(shard), ranks or Ranks()
     save_every = arguments.real_number("save_every", save_every, 0, ": the seconds between parts")
-    _check_arguments(forward, out, ranks, plain, provenance, spike_output)
+    _check_arguments(forward, out, ranks, plain, provenance)
+    check_options(time_steps, layout, input, spike_output, levels)
     switches = {"resume": resume, "strict": strict, "progress": progress, "allow_mixed": allow_mixed}
     for name, value in switches.items():
         arguments.switch(name, value)
@@ -343,7 +344,7 @@ class _Run:
         return replace(made, ledger=ledger)
 
 
-def _check_arguments(forward: Any, out: Any, ranks: Any, plain: Any, provenance: Any, spike_output: Any) -> None:
+def _check_arguments(forward: Any, out: Any, ranks: Any, plain: Any, provenance: Any) -> None:
     """Refuse arguments of `profile` of another type, before anything runs."""
     arguments.function("forward", forward, "a function of the model and a batch, such as the default model(images)")
     if out is not None:
@@ -354,8 +355,6 @@ def _check_arguments(forward: Any, out: Any, ranks: Any, plain: Any, provenance:
         )
     if plain is not None:
         arguments.switch("plain", plain)
-    if spike_output is not None:
-        arguments.whole_number("spike_output", spike_output, 0, why=", or leave it out")
     if provenance is None:
         return
     try:

@@ -67,14 +67,8 @@ def plan(
         SpikeattnError: no neurons, contradicting time steps, a network whose images influence each other, rows whose
             image cannot be derived, or a model that fails on so few images.
     """
-    if layout not in ("TB", "BT"):
-        raise SpikeattnError(f"layout is {layout!r}; valid are 'TB' ([T, B, ...] or [T*B, ...]) and 'BT' ([B, T, ...])")
-    if input is not None and input not in INPUTS:
-        raise SpikeattnError(f"input is {input!r}; valid are 'events' (added by value) and 'pixels' (multiplied)")
-    if time_steps is not None:
-        time_steps = whole_number("time_steps", time_steps, 1, why=", or leave it out")
-    if levels is not None:
-        levels = whole_number("levels", levels, 1, why=", or leave it out")
+    check_options(time_steps, layout, input, spike_output, levels)
+    time_steps, levels = (None if n is None else int(n) for n in (time_steps, levels))  # numpy's, too
     found = nodes.find_neurons(model, neurons)
     names = model.paper_names() if hasattr(model, "paper_names") else {}
     nodes.reset(model)
@@ -115,6 +109,21 @@ def plan(
         "batch of its own; in larger batches its spikes would be others"
     )
     return replace(result, ledger=replace(result.ledger, warnings=(*result.ledger.warnings, warning)))
+
+
+def check_options(time_steps: Any, layout: Any, input: Any, spike_output: Any, levels: Any) -> None:
+    """Refuse options of `plan` that are none, before anything runs.
+
+    Raises:
+        SpikeattnError: naming the option.
+    """
+    if layout not in ("TB", "BT"):
+        raise SpikeattnError(f"layout is {layout!r}; valid are 'TB' ([T, B, ...] or [T*B, ...]) and 'BT' ([B, T, ...])")
+    if input is not None and input not in INPUTS:
+        raise SpikeattnError(f"input is {input!r}; valid are 'events' (added by value) and 'pixels' (multiplied)")
+    for name, value, least in (("time_steps", time_steps, 1), ("levels", levels, 1), ("spike_output", spike_output, 0)):
+        if value is not None:
+            whole_number(name, value, least, why=", or leave it out")
 
 
 def _numbered_wrongly(trace: Trace, neurons: Mapping[str, nn.Module]) -> bool:
