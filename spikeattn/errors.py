@@ -25,6 +25,8 @@ FAILURES = (
     ValueError,
 )
 
+_LONGEST = 300  # characters of a reason: torch lists all its backends, pages of them; the cause keeps the whole
+
 
 class SpikeattnError(Exception):
     """An input or a model that spikeattn cannot use; the message names it and says what to do."""
@@ -39,10 +41,22 @@ def failing(what: str, then: str = "") -> Iterator[None]:
     try:
         yield
     except FAILURES as error:
-        lines = [line for line in str(error).splitlines() if line.strip()]
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
         # A worker process of torch's puts its traceback into the message, and the reason on its last line.
-        reason = lines[-1] if lines and lines[0].startswith("Caught ") else f"{type(error).__name__}: {error}"
-        raise SpikeattnError(f"{what}: {reason}{then}") from error
+        caught = lines[0].startswith("Caught ")
+        reason = lines[-1] if caught else f"{type(error).__name__}: {lines[0]}"
+        reason = reason if len(reason) <= _LONGEST else f"{reason[:_LONGEST]}..."
+        raise SpikeattnError(f"{what}: {reason}{_of_the_machine(error) or then}") from error
+
+
+def _of_the_machine(error: BaseException) -> str:
+    """What to do where the machine is the cause, and not the code that has failed; "" where it is not."""
+    text = str(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
+        return "; the memory is not enough: give smaller batches"
+    if text.startswith("DataLoader worker"):
+        return "; the system has ended a process that reads images, mostly for memory: give fewer workers"
+    return ""
 
 
 def unknown(kind: str, given: object, valid: Iterable[str]) -> SpikeattnError:

@@ -266,3 +266,12 @@ def test_other_public_functions(profile: sa.Profile, call: Callable, message: st
 )
 def test_arguments_of_make_loader(options: dict, message: str) -> None:
     refused(message, sa.make_loader, sa.open_dataset("digits"), **options)
+
+
+class Endless(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        raise MemoryError(f"first line{chr(10)}{'more lines ' * 100}")
+
+
+def test_the_reason_is_one_line_with_the_advice_of_the_machine() -> None:
+    refused("MemoryError: first line; the memory is not enough: give smaller batches", sa.profile, Endless(), [IMAGES])

@@ -67,12 +67,12 @@ def _check_loader(loader: Any) -> None:
 
 def _is_pair(loader: Sequence[Any]) -> bool:
     """Whether what should be a list of batches is one batch: images, and as many labels."""
-    if len(loader) != 2 or not isinstance(loader[0], Tensor) or loader[0].dim() < 3:
+    if len(loader) != 2 or not isinstance(loader[0], Tensor) or loader[0].dim() < 2:
         return False
     labels = loader[1]
     if isinstance(labels, (tuple, list)):
         return len(labels) == len(loader[0]) and not any(isinstance(label, Tensor) for label in labels)
-    return isinstance(labels, Tensor | np.ndarray) and labels.ndim < 2 <= len(loader[0].shape)
+    return isinstance(labels, Tensor | np.ndarray) and labels.ndim < 2
 
 
 def _of_plan(loader: Any, batches: Batches, take: Take) -> Iterator[tuple[Batch, bool]]:

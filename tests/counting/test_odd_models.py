@@ -529,3 +529,12 @@ class KeywordOnly(Net):
 def test_calls_by_keyword(expected: list[int]) -> None:
     assert sops(KeywordOnly(), forward=lambda model, x: model(pixels=x)) == expected
     refused(KeywordOnly(), "KeywordOnly fails on 2 of the 4 images .*TypeError")
+
+
+class Real(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.real)
+
+
+def test_complex_images(expected: list[int]) -> None:
+    assert sops(Real(), IMAGES.to(torch.complex64)) == expected
