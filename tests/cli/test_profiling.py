@@ -128,7 +128,7 @@ def test_wrong_use_says_what_to_do(spikeattn, tmp_path, options, message) -> Non
         (["--limit", "ten"], "Invalid value for '--limit'"),
         (["--limit", 3, "--sample", 3], "--limit 3 and --sample 3: give one of them"),
         (["--sample", -3], "--sample -3: give 1 or more"),
-        (["--sample", 3, "--seed", 2**32], "give a whole number from 0 to 4,294,967,295"),
+        (["--sample", 3, "--seed", 2**32], "give a number from 0 to 4294967295"),
         (["--workers", -1], "--workers -1: give 0 or more"),
         (["--time-steps", 0], "--time-steps 0: give 1 or more"),
         (["--save-every", "nan"], "--save-every nan: give 0 or more"),
