@@ -82,6 +82,11 @@ def finish_empty(folder: RunFolder, parts: Sequence[Part], ledger: Ledger) -> No
 def nothing_to_profile(parts: Iterable[Part]) -> SpikeattnError:
     """The error of a run without a single readable image."""
     skipped = _skipped(parts)
+    if not skipped:
+        return SpikeattnError(
+            "the loader gave no image to profile: it is empty, an iterator that has been read to its end, or a "
+            "DataLoader whose only batch drop_last=True drops; give one that has a batch"
+        )
     names = "; ".join(f"{name}: {reason}" for _, name, reason in skipped[:3])
     return SpikeattnError(f"the loader gave no image to profile; {len(skipped)} could not be read. {names}".strip())
 

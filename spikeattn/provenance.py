@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeattn.models.neurons import implementation_in_use
+from spikeattn.tracing.values import numbers_of
 from spikeattn.version import __version__
 
 # Settings that move rounding and nothing else (another kernel, another order of sums); all others change the counts.
@@ -112,10 +113,13 @@ def weights_hash(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         if isinstance(tensor, Tensor):
-            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+            shape = "nested" if tensor.is_nested else list(tensor.shape)
+            digest.update(f"{name} {tensor.dtype} {shape}\n".encode())
             tensor = tensor.detach().cpu()
-            if tensor.layout != torch.strided:
+            if tensor.layout != torch.strided and not tensor.is_nested:
                 tensor = tensor.to_dense()
+            if tensor.is_nested or tensor.is_quantized or tensor.is_conj():
+                tensor = numbers_of(tensor)
             digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from spikeattn import arguments
 from spikeattn.counting.probe import probed_plan
 from spikeattn.counting.recorder import Recorder
 from spikeattn.counting.sending import Sent
@@ -37,9 +38,10 @@ from spikeattn.storage.counts import batch_table
 from spikeattn.storage.entries import Uncounted
 from spikeattn.storage.parts import Part
 from spikeattn.tracing import neurons as nodes
-from spikeattn.tracing.examine import Forward
+from spikeattn.tracing.examine import Forward, check_options
+from spikeattn.tracing.network import check_network
 from spikeattn.tracing.taps import Plan
-from spikeattn.tracing.values import tensors_in
+from spikeattn.tracing.values import logits_in
 
 SPILL = 1 << 26  # bytes of counts that stay in memory; 64 MB are some 10,000 images of a large network
 _DROPOUT = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout)
@@ -66,9 +68,10 @@ class Recording:
     """The context of `record`: follows the model's own calls; see there."""
 
     def __init__(self, model: nn.Module, strict: bool = False, **options: Any) -> None:
-        if not isinstance(model, nn.Module):
-            raise SpikeattnError(f"the model is {type(model).__name__}; give a torch module")
         self.model = nodes.unwrap(model)
+        arguments.switch("strict", strict)
+        check_options(*(options[name] for name in ("time_steps", "layout", "input", "spike_output", "levels")))
+        check_network(self.model, options["neurons"])
         self._options = {"strict": strict, **options}
         self._neurons = nodes.find_neurons(self.model, options["neurons"])
         self._recorder: Recorder | None = None
@@ -118,6 +121,12 @@ class Recording:
                 "rows are images. For other calls use profile(model, loader, forward=lambda model, images: ...)"
             )
         x = leaves[places[0]].detach()
+        if x.dim() < 2 or x.is_nested or x.is_quantized or x.layout != torch.strided:
+            kind = "nested" if x.is_nested else "quantised" if x.is_quantized else str(x.layout).removeprefix("torch.")
+            raise SpikeattnError(
+                f"{type(model).__name__} was called with a {kind} tensor of {x.dim()} axes; record() follows calls with "
+                "a plain one whose rows are images, [B, ...] or [T, B, ...]"
+            )
         if x.numel() == 0:
             return
 
@@ -154,7 +163,7 @@ class Recording:
         tally, opened, self._open = self._recorder.tally, self._open, None
         try:
             with opened:
-                sent = tally.send(next(tensors_in(output), None))
+                sent = tally.send(logits_in(output))
         except OtherPath:
             if self._shown is None or self._recorder.plan.one_image:
                 raise
@@ -177,7 +186,7 @@ class Recording:
                 nodes.reset(self.model)
                 with self._recorder.watching(2) as tally:
                     output = call(self.model, torch.cat([images, images], axis))
-                    return tally.send(next(tensors_in(output), None), 1)
+                    return tally.send(logits_in(output), 1)
         finally:
             self._busy = False
 

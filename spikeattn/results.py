@@ -8,6 +8,7 @@ from typing import Any, Literal, overload
 import numpy as np
 import pandas as pd
 
+from spikeattn import arguments
 from spikeattn.energy import EnergyTable, energy, operations
 from spikeattn.energy.activity import CountedActivity
 from spikeattn.energy.components import ComponentTable, components
@@ -66,7 +67,7 @@ class Profile:
             SpikeattnError: not the folder of a finished run, damaged files, or files of different runs.
             EmptyShard: the folder of a shard without a single readable image.
         """
-        path = Path(path)
+        path = arguments.path("path", path)
         if not path.is_dir():
             raise SpikeattnError(f"{path}: no such folder; expected the folder that `spikeattn profile --out` wrote")
         if interrupted(path) and not (path / LEDGER).is_file():
@@ -84,7 +85,7 @@ class Profile:
 
     def save(self, path: str | Path) -> Path:
         """Write `model.json` and `counts.parquet` into a folder; each appears whole or not at all."""
-        path = Path(path)
+        path = arguments.path("path", path)
         if (path / FILE).exists():
             raise SpikeattnError(f"{path}: holds a run already; give another folder, or delete it first")
         try:
@@ -148,7 +149,7 @@ class Profile:
 
         With per_image=True one row per image and synapse or product.
         """
-        return operations(self.ledger, self.counts, first_conv, per_image)
+        return operations(self.ledger, self.counts, first_conv, arguments.switch("per_image", per_image))
 
     @overload
     def energy(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spikeattn import arguments
 from spikeattn.counting.probe import probed_plan
 from spikeattn.counting.recorder import Recorder
 from spikeattn.counting.sending import Sent
@@ -19,7 +21,7 @@ from spikeattn.data.batches import Batch
 from spikeattn.data.loaders import batches_of, check_finite, n_samples, shuffles
 from spikeattn.data.takes import WHOLE, Shard, Take
 from spikeattn.distributed import Ranks
-from spikeattn.errors import SpikeattnError
+from spikeattn.errors import SpikeattnError, failing
 from spikeattn.finishing import check_origin, check_settings, finish, finish_empty, in_memory, nothing_to_profile
 from spikeattn.models import fast
 from spikeattn.modes import in_eval
@@ -30,9 +32,10 @@ from spikeattn.storage.folder import RunFolder
 from spikeattn.storage.ledger import Ledger
 from spikeattn.storage.parts import Part, PartWriter, origin
 from spikeattn.tracing import neurons as nodes
-from spikeattn.tracing.examine import Forward, call_model
+from spikeattn.tracing.examine import Forward, call_model, check_options
+from spikeattn.tracing.network import check_network
 from spikeattn.tracing.taps import Plan
-from spikeattn.tracing.values import tensors_in
+from spikeattn.tracing.values import logits_in
 from spikeattn.watch import Bar
 
 SAVE_EVERY = 30.0  # seconds
@@ -102,14 +105,17 @@ def profile(
             images influence each other, another rank that failed; `results.EmptyShard` for a shard of images none of
             which can be read, which is finished all the same.
     """
-    shard, ranks = Shard.parse(shard) if isinstance(shard, str) else shard, ranks or Ranks()
-    if not save_every >= 0:
-        raise SpikeattnError(f"save_every is {save_every}; give the seconds between parts, 0 or more")
+    shard, ranks = Shard.parse(shard), ranks or Ranks()
+    save_every = arguments.real_number("save_every", save_every, 0, ": the seconds between parts")
+    _check_arguments(forward, out, ranks, plain, provenance)
+    check_options(time_steps, layout, input, spike_output, levels)
+    switches = {"resume": resume, "strict": strict, "progress": progress, "allow_mixed": allow_mixed}
+    for name, value in switches.items():
+        arguments.switch(name, value)
     if out is None and (resume or shard != WHOLE or ranks.size > 1):
         raise SpikeattnError("resume, shards and ranks need the folder of the run: give out=")
-    if not isinstance(model, nn.Module):
-        raise SpikeattnError(f"the model is {type(model).__name__}; give a torch module, and other calls as forward=")
     model = nodes.unwrap(model)
+    check_network(model, neurons)
     options = {"neurons": neurons, "time_steps": time_steps, "layout": layout}
     options |= {"input": input, "spike_output": spike_output, "levels": levels}
     run = _Run(model, forward, options, strict, provenance)
@@ -142,8 +148,6 @@ class _Run:
         self.model, self.forward, self.options, self.strict = model, forward, options, strict
         self.extra = provenance or {}
         self.device = device_of(model)
-        nodes.find_neurons(model, options["neurons"])
-        _check_weights(model)
 
     def in_memory(self, loader: Iterable[Any]) -> Profile:
         """The result of a run that writes nothing."""
@@ -293,9 +297,11 @@ class _Run:
 
     def _pass_of(self, recorder: Recorder, images: Tensor, kept: int) -> Sent:
         nodes.reset(recorder.model)
+        name = type(recorder.model).__name__
         with torch.no_grad(), recorder.watching(len(images)) as tally:
-            output = self.forward(recorder.model, images)
-            return tally.send(next(tensors_in(output), None), kept)
+            with failing(f"{name} fails on a batch of shape {tuple(images.shape)} and type {images.dtype}"):
+                output = self.forward(recorder.model, images)
+            return tally.send(logits_in(output), kept)
 
     def _store(self, batch: Batch, skipped: tuple[Any, ...], sent: Sent, writer: PartWriter, bar: Bar) -> None:
         """Wait for the counts of a batch, and hand them on."""
@@ -323,19 +329,26 @@ class _Run:
         return replace(made, ledger=ledger)
 
 
-def _check_weights(model: nn.Module) -> None:
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if torch.nn.parameter.is_lazy(tensor):
-            raise SpikeattnError(
-                f"weight {name} of the model has no size yet, since a lazy layer has seen no data; call the model once "
-                "on a batch, then reset it, before it is profiled"
-            )
-        if tensor.is_meta:
-            raise SpikeattnError(
-                f"weight {name} of the model is on the meta device, which holds shapes and no values; create the model "
-                "on a real device, or load its weights with load_state_dict(..., assign=True)"
-            )
-        if tensor.layout != torch.strided:
-            tensor = tensor.coalesce().values() if tensor.layout == torch.sparse_coo else tensor.values()
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise SpikeattnError(f"weight {name} of the model holds NaN or infinite values; load an intact checkpoint")
+def _check_arguments(forward: Any, out: Any, ranks: Any, plain: Any, provenance: Any) -> None:
+    """Refuse arguments of `profile` of another type, before anything runs."""
+    arguments.function("forward", forward, "a function of the model and a batch, such as the default model(images)")
+    if out is not None:
+        arguments.path("out", out)
+    if not isinstance(ranks, Ranks):
+        raise SpikeattnError(
+            f"ranks is {arguments.shown(ranks)}; give what spikeattn.distributed.join() returns, or leave it out"
+        )
+    if plain is not None:
+        arguments.switch("plain", plain)
+    if provenance is None:
+        return
+    try:
+        json.dumps(provenance)
+        known = isinstance(provenance, dict) and not {"settings", "shard"} & provenance.keys()
+    except (TypeError, ValueError):
+        known = False
+    if not known:
+        raise SpikeattnError(
+            f"provenance is {arguments.shown(provenance)}; give a dict of texts, numbers, lists and dicts, as they can "
+            'be kept in JSON, without the entries "settings" and "shard", which the run makes itself'
+        )

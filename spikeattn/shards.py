@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from spikeattn import arguments
 from spikeattn.data.takes import Shard
 from spikeattn.errors import SpikeattnError
 from spikeattn.finishing import check_origin, check_settings, finish, nothing_to_profile
@@ -36,9 +37,12 @@ def merge_shards(folders: Sequence[str | Path], out: str | Path, allow_mixed: bo
     Raises:
         SpikeattnError: not a finished shard; a shard missing or given twice; other weights, data or settings; damaged.
     """
+    if isinstance(folders, str) or not isinstance(folders, Iterable):
+        raise SpikeattnError(f"folders is {arguments.shown(folders)}; give the folders of all shards in a list")
+    folders = [arguments.path("a folder", path) for path in folders]
     if not folders:
         raise SpikeattnError("no shard to merge: give the folders that `spikeattn profile --shard i/n` wrote")
-    pieces = sorted((_piece(Path(path)) for path in folders), key=lambda piece: piece.shard.index)
+    pieces = sorted((_piece(path) for path in folders), key=lambda piece: piece.shard.index)
     first = pieces[0]
     _check_complete(pieces)
     for piece in pieces:

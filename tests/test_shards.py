@@ -111,7 +111,7 @@ def test_shards_that_cannot_be(text: str) -> None:
 def test_seconds_between_parts_are_not_negative() -> None:
     model, loader = digits()
     for seconds in (-1, float("nan")):
-        with pytest.raises(SpikeattnError, match="give the seconds between parts"):
+        with pytest.raises(SpikeattnError, match="the seconds between parts"):
             sa.profile(model, loader, save_every=seconds)
 
 

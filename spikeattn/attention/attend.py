@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -210,7 +211,7 @@ def _check(null: str, replicates: int, memory: float, statistic: Any, which: dic
         raise unknown("null", null, NULLS)
     if isinstance(replicates, bool) or not isinstance(replicates, int) or replicates < 1:
         raise SpikeattnError(f"replicates={replicates!r}: give a whole number of at least 1, and 200 for a p of .05")
-    if not memory > 0:
+    if not isinstance(memory, Real) or not memory > 0:
         raise SpikeattnError(f"memory={memory!r}: give the GiB that a batch of replicates may occupy")
     if statistic is not None and not isinstance(statistic, str) and not callable(statistic):
         raise SpikeattnError(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from spikeattn.attention.families import OTHERWISE, Tap, grid_of
 from spikeattn.errors import SpikeattnError
 from spikeattn.modes import in_eval
+from spikeattn.tracing.network import check_module
 from spikeattn.tracing.neurons import reset
 
 
@@ -95,6 +96,7 @@ def check_images(model: nn.Module, images: Any) -> Tensor:
     Raises:
         SpikeattnError: no such tensor, none of them, NaN, or sides that the patch embedding cannot take.
     """
+    check_module(model)
     if not isinstance(images, Tensor) or images.dim() not in (4, 5) or 0 in images.shape:
         shape = list(images.shape) if isinstance(images, Tensor) else type(images).__name__
         raise SpikeattnError(

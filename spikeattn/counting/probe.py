@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from spikeattn.counting.recorder import Recorder
-from spikeattn.errors import SpikeattnError
+from spikeattn.errors import SpikeattnError, failing
 from spikeattn.models.spike_driven import SpikeDrivenTransformer
 from spikeattn.storage.columns import Key
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.examine import Forward, call_model, plan
+from spikeattn.tracing.state import changed, state_of
 from spikeattn.tracing.taps import Plan, Tap
-from spikeattn.tracing.values import tensors_in
+from spikeattn.tracing.values import logits_in, tensors_in
 
 _OWN = (SpikeDrivenTransformer,)  # known by their type to keep images apart; a class of the user's own is probed
 
@@ -76,7 +77,7 @@ def probe(model: nn.Module, plan: Plan, images: Tensor, forward: Forward) -> Non
         behind = usual if other_a is None else _run(model, recorder, torch.cat([other_a, b]), forward)
     moved = usual.first_difference(again, slice(None))
     if moved is not None:
-        state = nodes.changed(usual.state, again.state)
+        state = changed(usual.state, again.state)
         where = f" (kept in {state})" if state else ""
         raise SpikeattnError(
             f"two passes over the same images after a reset give different counts, first at {moved}: the model keeps "
@@ -105,12 +106,14 @@ def _another(image: Tensor, images: Tensor) -> Tensor | None:
 
 def _run(model: nn.Module, recorder: Recorder, batch: Tensor, forward: Forward) -> _Pass:
     nodes.reset(model)
-    state = nodes.state_of(model)
+    state = state_of(model)
     marks: dict[str, list[Tensor]] = {}
     try:
         with torch.no_grad(), _marking(model, recorder, marks), recorder.watching(len(batch)) as tally:
-            output = forward(model, batch.clone())
-            counts = tally.collect(next(tensors_in(output), None)).counts
+            with failing(f"{type(model).__name__} fails when it is shown {len(batch)} images once more, to see that an "
+                         "image's counts come from it alone"):  # fmt: skip
+                output = forward(model, batch.clone())
+            counts = tally.collect(logits_in(output)).counts
     finally:
         nodes.reset(model)
     found: dict[Key, np.ndarray] = {}

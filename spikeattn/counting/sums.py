@@ -55,10 +55,15 @@ def sum_abs(x: Tensor) -> Tensor:
     Raises:
         SpikeattnError: whole numbers on the CPU whose sum float64 cannot hold exactly.
     """
-    total = x.double().abs().flatten(2).sum(dim=2)
+    total = magnitude(x).flatten(2).sum(dim=2)
     if _too_large(total) and (not x.is_floating_point() or bool((x == x.round()).all())):
         raise _inexact("the sum of |value|", total)
     return total
+
+
+def magnitude(x: Tensor) -> Tensor:
+    """|value| in float64, of complex numbers too."""
+    return x.abs().double() if x.is_complex() else x.double().abs()
 
 
 def sum_channels(x: Tensor, spatial: int) -> Tensor:
@@ -110,7 +115,7 @@ def spike_pairs(a: Tensor, b: Tensor, by_value: bool = False) -> Tensor:
     Raises:
         SpikeattnError: a count on the CPU that float64 cannot hold exactly.
     """
-    left, right = (x.double().abs() if by_value else (x != 0).double() for x in (a, b))
+    left, right = (magnitude(x) if by_value else (x != 0).double() for x in (a, b))
     total = (left.sum(dim=-2) * right.sum(dim=-1)).flatten(2).sum(dim=2)
     if _too_large(total):
         raise _inexact("the number of spike pairs", total)

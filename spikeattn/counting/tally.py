@@ -18,6 +18,7 @@ from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.kinds import value_flags, whole
 from spikeattn.tracing.layout import Axes
 from spikeattn.tracing.taps import Pairs, Plan, Tap, logits_of
+from spikeattn.tracing.values import numbers_of
 
 _NOTHING: Mapping[str, Any] = {}
 _SAME = "every batch must have the same image size, channels and time steps"
@@ -79,7 +80,7 @@ class Tally:
             additions = sums.weigh(sums.sum_channels(nonzero, spatial), fan.weights)
             self._add("fan_nnz", fan.synapse, t, additions, tap.axes)
             if not tap.binary:
-                values = sums.sum_channels(x.double().abs(), spatial)
+                values = sums.sum_channels(sums.magnitude(x), spatial)
                 self._add("fan_abs", fan.synapse, t, sums.weigh(values, fan.weights), tap.axes)
 
     def _take(self, tap: Tap, left: Mapping[str, Tensor | int]) -> bool:
@@ -204,8 +205,9 @@ class Tally:
         columns = {key: self._over_time(parts) for key, parts in self._sums.items()}
         sick = {name: ~torch.isfinite(v) for name, v in nodes.membrane_sums(self.plan.neurons).items()}
         sick |= {name: bad != 0 for name, bad in self._sick.items()}
-        if isinstance(output, Tensor):
-            sick["the model's output"] = ~torch.isfinite(output).all()
+        numbers = numbers_of(output.detach()) if isinstance(output, Tensor) else None
+        if numbers is not None:
+            sick["the model's output"] = ~torch.isfinite(numbers).all()
         predictions = self._predictions(output)
         if kept is not None and kept < self.batch:
             columns = {key: column[:, :kept] for key, column in columns.items()}
@@ -257,7 +259,7 @@ class Tally:
         steps: Tensor | None = None
         if self.logits:
             steps = logits_of(self.logits, self.plan.logits_axes, self.batch)
-        elif isinstance(output, Tensor) and axes is not None and axes.outer == axes.inner == 1:
+        elif _is_ordered(output) and axes is not None and axes.outer == axes.inner == 1:
             try:
                 steps = axes.split(output.detach(), self.batch)
             except (RuntimeError, IndexError):
@@ -268,3 +270,8 @@ class Tally:
         count = torch.arange(1, len(steps) + 1, device=steps.device).view(-1, 1, 1)
         mean = steps.float().cumsum(0) / count
         return mean.argmax(-1) if mean.shape[-1] > 1 else mean[..., 0] > 0  # one logit says yes or no by its sign
+
+
+def _is_ordered(output: Any) -> bool:
+    """Whether an output may hold logits, the largest of which is the prediction."""
+    return isinstance(output, Tensor) and output is numbers_of(output) and output.dtype != torch.bool

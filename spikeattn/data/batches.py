@@ -14,6 +14,7 @@ import torch
 import torch.utils.data
 from torch import Tensor
 
+from spikeattn.arguments import shown, whole_number
 from spikeattn.data.dataset import Dataset, Skipped
 from spikeattn.errors import SpikeattnError
 
@@ -50,13 +51,13 @@ def batch_indices(
     Raises:
         SpikeattnError: a number that is not positive, `limit` and `sample` together, a sample of more than there are.
     """
-    for name, value in (("batch_size", batch_size), ("limit", limit), ("sample", sample)):
-        if value is not None and value < 1:
-            raise SpikeattnError(f"{name}={value}: give a number of images of 1 or more")
+    whole_number("batch_size", batch_size, 1, why=": images per batch")
+    for name, value in (("limit", limit), ("sample", sample)):
+        if value is not None:
+            whole_number(name, value, 1, why=": images, or None for all")
     if limit is not None and sample is not None:
         raise SpikeattnError(f"limit={limit} and sample={sample}: give one of them (first images, or random images)")
-    if not 0 <= seed < 2**32:
-        raise SpikeattnError(f"seed={seed}: give a number from 0 to {2**32 - 1}")
+    whole_number("seed", seed, 0, 2**32 - 1)
     if n < 1:
         raise SpikeattnError("the data set holds no samples")
     if sample is not None and sample > n:
@@ -174,8 +175,14 @@ def make_loader(
     Raises:
         SpikeattnError: a number that is not positive, `limit` and `sample` together, negative workers.
     """
-    if workers < 0:
-        raise SpikeattnError(f"workers={workers}: give 0 (read in this process) or more")
+    whole_number("workers", workers, why=": processes that read ahead, 0 to read in this one")
+    if not all(hasattr(dataset, name) for name in ("__len__", "__getitem__", "id", "provenance")):
+        raise SpikeattnError(
+            f"dataset is {shown(dataset)}; give what spikeattn.open_dataset opens, or a subclass of "
+            "spikeattn.data.Dataset (torch's own data sets go into torch.utils.data.DataLoader)"
+        )
+    if not isinstance(skip_batches, Collection) or isinstance(skip_batches, str):
+        raise SpikeattnError(f"skip_batches is {shown(skip_batches)}; give the numbers of the batches in a list")
     batches = Batches(dataset, batch_size, limit=limit, sample=sample, seed=seed, skip_batches=skip_batches)
     return torch.utils.data.DataLoader(
         batches, batch_size=None, collate_fn=_unchanged, num_workers=workers, pin_memory=pin_memory

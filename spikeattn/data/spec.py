@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from spikeattn.arguments import shown
 from spikeattn.data.dataset import Dataset
 from spikeattn.errors import SpikeattnError, unknown
 
@@ -38,6 +39,8 @@ def open_dataset(spec: str, model: Any = None, *, time_steps: int | None = None,
     Raises:
         SpikeattnError: an unknown name, nothing usable at the path, or data that the model does not take.
     """
+    if not isinstance(spec, str):
+        raise SpikeattnError(f"the data set is {shown(spec)}; give its name as text: {', '.join(DATA)}")
     try:
         return _open(spec, model, time_steps, split)
     except PermissionError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from spikeattn.arguments import shown
 from spikeattn.errors import SpikeattnError
 
 
@@ -15,8 +16,12 @@ class Shard:
     of: int
 
     @classmethod
-    def parse(cls, text: str) -> Shard:
-        """A shard from "i/n", with i from 0 to n-1."""
+    def parse(cls, text: str | Shard) -> Shard:
+        """A shard from "i/n", with i from 0 to n-1; a shard is itself."""
+        if isinstance(text, Shard):
+            return text
+        if not isinstance(text, str):
+            raise SpikeattnError(f"shard is {shown(text)}; give i/n as text, with i from 0 to n-1, such as '0/4'")
         index, slash, of = text.partition("/")
         if not (slash and index.isdecimal() and of.isdecimal() and int(index) < int(of)):
             n = int(of) if of.isdecimal() and int(of) > 0 else 4

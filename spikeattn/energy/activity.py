@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeattn.arguments import shown
 from spikeattn.energy.terms import Constant, Count, Rate
 from spikeattn.errors import SpikeattnError
 from spikeattn.storage.ledger import Ledger
@@ -32,6 +33,18 @@ class Run(Protocol):
     def ledger(self) -> Ledger: ...
     @property
     def counts(self) -> CountTable: ...
+
+
+def check_run(name: str, run: Any) -> None:
+    """Refuse what is no finished run.
+
+    Raises:
+        SpikeattnError: naming the argument.
+    """
+    if not isinstance(run, Run):
+        raise SpikeattnError(
+            f"{name} is {shown(run)}; give the result of spikeattn.profile, or Profile.load(folder) of a finished run"
+        )
 
 
 class Activity(Protocol):

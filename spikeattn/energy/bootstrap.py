@@ -7,15 +7,20 @@ may be formed replicate by replicate. They depend on the number of images, `repl
 from __future__ import annotations
 
 from collections.abc import Iterator
+from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from threadpoolctl import threadpool_limits
 
+from spikeattn.arguments import shown, whole_number
 from spikeattn.errors import SpikeattnError
 
 REPLICATES = 2000
 CONFIDENCE = 0.95
+FEWEST = 100  # replicates: the limits of a 95 % interval are then the 3rd from either end
+MOST = 10_000_000  # beyond, limits move by less than a thousandth of a standard error, and memory runs out
 _CHUNK_BYTES = 32 * 2**20
 _DRAWS = 2**15  # at a time, so that they and their counts stay in the cache
 _NO_SPREAD = 1e-10  # of the second moment: a replicate that drew equal images only
@@ -80,10 +85,7 @@ def studentised_limits(
 
 def reweighted(columns: NDArray[np.floating], replicates: int = REPLICATES, seed: int = 0) -> Floats:
     """Means of resampled rows in the precision of the columns: [replicates, C] from [N, C]; centre them before."""
-    if replicates < 100:
-        raise SpikeattnError(f"replicates is {replicates}; a percentile interval needs at least 100, 2000 is usual")
-    if seed < 0:
-        raise SpikeattnError(f"seed is {seed}; a whole number of 0 or more is needed")
+    check_resampling(replicates, seed)
     n = len(columns)
     means = np.empty((replicates, columns.shape[1]))
     start = 0
@@ -124,9 +126,20 @@ def as_table(table: ArrayLike) -> Floats:
 
 def tail_of(confidence: float) -> float:
     """Probability left outside on either side."""
-    if not 0 < confidence < 1:
-        raise SpikeattnError(f"confidence is {confidence}; a number between 0 and 1 is needed, e.g. 0.95")
-    return (1 - confidence) / 2
+    if not isinstance(confidence, Real) or isinstance(confidence, bool) or not 0 < confidence < 1:
+        raise SpikeattnError(f"confidence is {shown(confidence)}; a number between 0 and 1 is needed, e.g. 0.95")
+    return (1 - float(confidence)) / 2
+
+
+def check_resampling(replicates: Any, seed: Any, confidence: Any = CONFIDENCE) -> None:
+    """Refuse settings of a bootstrap that are none, also where no image is resampled in the end.
+
+    Raises:
+        SpikeattnError: naming the setting.
+    """
+    whole_number("replicates", replicates, FEWEST, MOST, why=f", {REPLICATES} is usual")
+    whole_number("seed", seed)
+    tail_of(confidence)
 
 
 def _weights(n: int, replicates: int, seed: int, dtype: DTypeLike) -> Iterator[NDArray[np.floating]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from spikeattn.energy import verdicts
-from spikeattn.energy.activity import Activity, CountedActivity, Run
+from spikeattn.energy.activity import Activity, CountedActivity, Run, check_run
+from spikeattn.energy.bootstrap import check_resampling
 from spikeattn.energy.cells import cells_of, in_order, keys_of, keys_of_layers, scopes_of
 from spikeattn.energy.comparison import (
     Comparison,
@@ -30,7 +32,7 @@ from spikeattn.energy.comparison import (
 )
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention, get_convention
-from spikeattn.energy.costs import CostTable, get_costs
+from spikeattn.energy.costs import CostTable, get_cost_tables, get_costs
 from spikeattn.energy.estimate import PJ_TO_MJ
 from spikeattn.energy.ratios import ratio_intervals
 from spikeattn.energy.rules import notes_of
@@ -85,12 +87,11 @@ def compare(
             gamma outside 0..1, unknown costs or convention, a cost table without multiply-accumulates.
     """
     convention, resampling = get_convention(convention), Resampling(replicates, seed, confidence)
-    listed = [costs] if isinstance(costs, str | Path | CostTable) else list(costs)
-    tables = list({table.name: table for table in map(get_costs, listed)}.values())
-    if not tables:
-        raise SpikeattnError("costs is empty; give at least one cost table")
+    check_resampling(replicates, seed, confidence)
+    check_run("profile", profile)
+    tables = get_cost_tables(costs)
     if isinstance(ann, Run):
-        if not isinstance(gamma, int | float) or gamma != 0:
+        if not isinstance(gamma, Real) or gamma != 0:
             raise SpikeattnError("gamma is about a quantised ANN; beside another profile leave it out")
         return compare_profiles(profile, ann, tables, convention, resampling)
     twin = twin_for(profile.ledger, ann)
@@ -239,7 +240,7 @@ def _gammas(twin: DenseTwin, gamma: float | pd.DataFrame) -> Floats:
                 f"not in it, the first is {absent[0]!r}"
             )
         share = layers["layer"].map(known).to_numpy(dtype=float)
-    elif isinstance(gamma, int | float) and not isinstance(gamma, bool):
+    elif isinstance(gamma, Real) and not isinstance(gamma, bool):
         share = np.full(len(layers), float(gamma))
     else:
         raise SpikeattnError(f"gamma is a {type(gamma).__name__}; give a share from 0 to 1 or a measure_gamma table")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from spikeattn.arguments import shown
 from spikeattn.energy.overrides import changed_name, changes
 from spikeattn.errors import SpikeattnError, unknown
 
@@ -113,7 +114,7 @@ class Convention:
 
     def __post_init__(self) -> None:
         for switch, values in SWITCHES.items():
-            if getattr(self, switch) not in values:
+            if str(getattr(self, switch)) not in values:
                 raise unknown(f"value of switch {switch!r}", str(getattr(self, switch)), values)
         if self.evidence not in EVIDENCE:
             raise unknown(f"evidence of convention {self.name!r}", str(self.evidence), EVIDENCE)
@@ -248,6 +249,11 @@ def get_convention(convention: str | Convention = DEFAULT, **overrides: str) -> 
         if convention not in PRESETS:
             raise unknown("convention", convention, PRESETS)
         convention = PRESETS[convention]
+    if not isinstance(convention, Convention):
+        raise SpikeattnError(
+            f"convention is {shown(convention)}; give a name of list_conventions() or a Convention, which "
+            "get_convention(name, switch=value) makes"
+        )
     changed = changes(convention, overrides, SWITCHES, "switch of convention")
     if not changed:
         return convention

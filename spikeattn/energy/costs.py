@@ -33,6 +33,7 @@ from typing import Any
 
 import pandas as pd
 
+from spikeattn.arguments import shown
 from spikeattn.errors import SpikeattnError, unknown
 
 DEFAULT = "horowitz-45nm-fp32"
@@ -219,11 +220,28 @@ def get_costs(costs: str | Path | CostTable = DEFAULT) -> CostTable:
     """
     if isinstance(costs, CostTable):
         return costs
+    if not isinstance(costs, str | Path):
+        raise SpikeattnError(
+            f"costs is {shown(costs)}; give one cost table: a name of list_costs(), a .toml file, or a CostTable"
+        )
     if isinstance(costs, Path) or costs.endswith(".toml"):
         return CostTable.load(costs)
     if costs not in _shipped():
         raise unknown("cost table", costs, _shipped())
     return _shipped()[costs]
+
+
+def get_cost_tables(costs: Any) -> list[CostTable]:
+    """One cost table or several, as `get_costs` takes each, without repetition.
+
+    Raises:
+        SpikeattnError: none at all, and whatever `get_costs` refuses.
+    """
+    several = isinstance(costs, Iterable) and not isinstance(costs, str | bytes | Mapping)
+    tables = {table.name: table for table in map(get_costs, costs if several else [costs])}
+    if not tables:
+        raise SpikeattnError("costs is empty; give at least one cost table")
+    return list(tables.values())
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from spikeattn.arguments import shown
 from spikeattn.energy.overrides import changed_name, changes
 from spikeattn.errors import SpikeattnError, unknown
 
@@ -66,6 +67,8 @@ def get_model(model: str | EnergyModel = DEFAULT, **overrides: str | int | bool)
         if model not in MODELS:
             raise unknown("energy model", model, MODELS)
         model = MODELS[model]
+    if not isinstance(model, EnergyModel):
+        raise SpikeattnError(f"model is {shown(model)}; give an energy model or the name of one: {', '.join(MODELS)}")
     valid = ("fan_out", "queue_words", "off_chip", "packed")
     changed = changes(model, overrides, valid, "setting of energy model")
     if not changed:

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from spikeattn import arguments
 from spikeattn.energy.conventions import Convention, get_convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import CostTable
@@ -174,6 +175,7 @@ def _csv_files() -> list[str]:
 def _frame(rates: pd.DataFrame | str | Path) -> tuple[str, pd.DataFrame]:
     where = "the rate table"
     if not isinstance(rates, pd.DataFrame):
+        rates = arguments.path("rates", rates) if not isinstance(rates, str) else rates
         where = f"rate table {rates}"
         if not Path(rates).is_file() and str(rates).removesuffix(".csv") in list_rate_tables():
             return where, packaged_table(str(rates).removesuffix(".csv"))

@@ -12,6 +12,7 @@ from spikeattn.energy.bootstrap import (
     Floats,
     as_table,
     bootstrap_means,
+    check_resampling,
     percentile_limits,
     quantiles_of_t,
     reweighted,
@@ -50,6 +51,7 @@ def ratio_intervals(
     Raises:
         SpikeattnError: different images or columns, negative numbers, and whatever `mean_intervals` refuses.
     """
+    check_resampling(replicates, seed, confidence)
     over, under = _pair(numerator, denominator)
     n, columns = over.shape
     with np.errstate(divide="ignore", invalid="ignore"):

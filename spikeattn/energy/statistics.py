@@ -23,6 +23,7 @@ from spikeattn.energy.bootstrap import (
     Floats,
     as_table,
     bootstrap_means,
+    check_resampling,
     percentile_limits,
     studentised_limits,
     tail_of,
@@ -127,6 +128,7 @@ def mean_intervals(
     Raises:
         SpikeattnError: no images, NaN or infinity, fewer than 100 replicates, confidence not between 0 and 1.
     """
+    check_resampling(replicates, seed, confidence)
     table = as_table(table)
     n, columns = table.shape
     if floor is not None:
@@ -183,6 +185,7 @@ def t_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     """Mean of N values with Student's interval, the check beside the bootstrap; NaN limits for one value."""
     values = as_table(values)[:, :1]
     mean = float(values.mean())
+    tail_of(confidence)
     if len(values) == 1:
         return Interval(mean, np.nan, np.nan, "none", confidence)
     low, high = t_limits(values, confidence)

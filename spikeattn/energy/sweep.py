@@ -6,8 +6,9 @@ multiplies every operation that a spike causes; operations without spikes (a sti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spikeattn.energy.activity import Activity, CountedActivity, CountTable, Run
+from spikeattn.arguments import shown, whole_number
+from spikeattn.energy.activity import Activity, CountedActivity, CountTable, Run, check_run
 from spikeattn.energy.cells import cells_of, in_order, keys_of
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention, get_convention
-from spikeattn.energy.costs import CostTable, get_costs
+from spikeattn.energy.costs import CostTable, get_cost_tables
 from spikeattn.energy.estimate import PJ_TO_MJ, prices_of
 from spikeattn.energy.published import PublishedActivity
 from spikeattn.energy.rules import notes_of
@@ -58,10 +60,11 @@ def sweep(
         SpikeattnError: no rate scale, a negative one, unknown names, a cost table without a price for
             multiply-accumulates, or what `energy` raises.
     """
-    tables = [get_costs(each) for each in ([costs] if isinstance(costs, str | Path | CostTable) else costs)]
-    scales = _checked(rate_scales)
-    if not tables:
-        raise SpikeattnError("no cost table to price with; give at least one")
+    if not isinstance(run, PublishedActivity):
+        check_run("run", run)
+    tables, scales = get_cost_tables(costs), _checked(rate_scales)
+    if ann_macs is not None:
+        ann_macs = whole_number("ann_macs", ann_macs, why=", or leave it out")
     for table in tables:
         if not table.has("mac"):
             raise SpikeattnError(
@@ -149,13 +152,17 @@ def _until(run: Run | PublishedActivity, t: int) -> tuple[Ledger, Activity]:
 
 
 def _checked(scales: Sequence[float]) -> list[float]:
-    found = [float(scale) for scale in scales]
-    if not found:
+    if isinstance(scales, str | Mapping) or not isinstance(scales, Iterable) or getattr(scales, "ndim", 1) != 1:
+        raise SpikeattnError(f"rate_scales is {shown(scales)}; give a list of numbers, such as [0.5, 1, 2]")
+    listed = scales.tolist() if isinstance(scales, np.ndarray) else list(scales)
+    if not listed:
         raise SpikeattnError("no rate scale to sweep over; 1 stands for the rates as they are")
-    for scale in found:
-        if not (np.isfinite(scale) and scale >= 0):
-            raise SpikeattnError(f"a rate scale is {scale}; it must be a finite number >= 0, and 1 for no change")
-    return sorted(set(found))
+    for scale in listed:
+        if not isinstance(scale, Real) or isinstance(scale, bool) or not 0 <= scale < np.inf:
+            raise SpikeattnError(
+                f"a rate scale is {shown(scale)}; it must be a finite number >= 0, and 1 for no change"
+            )
+    return sorted({float(scale) for scale in listed})
 
 
 def _notes(run: Run | PublishedActivity, convention: Convention, bounded: bool) -> list[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from spikeattn.energy.terms import OTHER
-from spikeattn.errors import SpikeattnError, unknown
+from spikeattn.errors import SpikeattnError, failing, unknown
 from spikeattn.storage.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -182,7 +182,9 @@ def measure_gamma(ann: nn.Module, loader: Iterable[Any]) -> pd.DataFrame:
 
     from spikeattn.data.loaders import batches_of
     from spikeattn.modes import in_eval
+    from spikeattn.tracing.network import check_module
 
+    check_module(ann)
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
     device = next((p.device for p in ann.parameters()), torch.device("cpu"))
     zeros: dict[str, int] = {}
@@ -205,7 +207,8 @@ def measure_gamma(ann: nn.Module, loader: Iterable[Any]) -> pd.DataFrame:
                 if len(batch.images):
                     images = batch.images.to(device)
                     first = images[:1] if first is None else first
-                    ann(images)
+                    with failing(f"{type(ann).__name__} fails on a batch of shape {tuple(images.shape)}"):
+                        ann(images)
                     n_images += len(images)
         finally:
             for handle in handles:

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from numpy.typing import NDArray
 
+from spikeattn.arguments import shown
 from spikeattn.energy.activity import Activity, CountedActivity, CountTable
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import SWITCHES, Convention, get_convention
@@ -17,6 +18,7 @@ from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import CostTable, get_costs
 from spikeattn.energy.estimate import part_energies
 from spikeattn.energy.terms import PARTS, Constant, Count, Rate
+from spikeattn.errors import SpikeattnError
 from spikeattn.storage.ledger import Ledger
 
 
@@ -88,6 +90,12 @@ def side_by_side(
 
 def as_activity(ledger: Ledger, activity: Activity | CountTable) -> Activity:
     """The activity itself, or that of a count table."""
+    known = hasattr(activity, "total") or hasattr(activity, "column")
+    if not isinstance(ledger, Ledger) or not known:
+        raise SpikeattnError(
+            f"the ledger is {shown(ledger)} and its counts are {shown(activity)}; give `profile.ledger` and "
+            "`profile.counts` of a profile"
+        )
     return activity if hasattr(activity, "total") else CountedActivity(ledger, activity)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from timm.models import list_models, model_entrypoint
 
+from spikeattn.arguments import shown
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.models import entry_points
 from spikeattn.models.checkpoints import load_checkpoint, shipped_weights
@@ -43,6 +44,8 @@ def create_model(
     Raises:
         SpikeattnError: unknown name or argument, or a checkpoint that cannot be read or does not fit.
     """
+    if not isinstance(name, str):
+        raise SpikeattnError(f"name is {shown(name)}; give the name of a model as text: {', '.join(model_names())}")
     if name not in model_names():
         raise unknown("model", name, model_names())
     if pretrained and checkpoint is not None:

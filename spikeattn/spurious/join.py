@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeattn.arguments import shown
 from spikeattn.attention.attend import Attention
 from spikeattn.attention.families import SPIKE_DRIVEN, SPIKFORMER
 from spikeattn.attention.tokens import TokenCounts, merged
@@ -99,7 +100,10 @@ def assess_tokens(
     limit = THRESHOLD if threshold is None else threshold
     if not 0 <= limit <= 1:
         raise SpikeattnError(f"threshold is {threshold}; it is a probability in [0, 1], {THRESHOLD} by default")
-    pieces = [attention] if isinstance(attention, Attention) else list(attention)
+    several = isinstance(attention, Iterable) and not isinstance(attention, str)
+    pieces = [attention] if isinstance(attention, Attention) or not several else list(attention)
+    if odd := [piece for piece in pieces if not isinstance(piece, Attention)]:
+        raise SpikeattnError(f"the attention is {shown(odd[0])}; give what spikeattn.attend returns, or several of it")
     if not pieces or any(len(piece.maps) == 0 for piece in pieces):
         raise SpikeattnError("the attention holds zero images; attend at least one")
     _check_alike(pieces)

@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from spikeattn.attention.attend import Attention
-from spikeattn.energy.activity import CountedActivity
+from spikeattn.energy.activity import CountedActivity, check_run
+from spikeattn.energy.bootstrap import check_resampling
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention, get_convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
@@ -120,6 +121,8 @@ def spurious_energy(
             images that the profile does not hold; token counts that do not add up to its rows; maps of another grid.
     """
     costs, convention = get_costs(costs), get_convention(convention)
+    check_run("profile", profile)
+    check_resampling(replicates, seed, confidence)
     joined = join(profile, attention, method, threshold)
     activity = CountedActivity(profile.ledger, profile.counts)
     spread = attribute(activity, convention, joined.tokens, joined.rows, joined.heads > 1)

@@ -15,7 +15,7 @@ from spikeattn.tracing import labels
 from spikeattn.tracing.kinds import value_flags, whole
 from spikeattn.tracing.labels import ANY, NOTHING, Label
 from spikeattn.tracing.origins import Origin, overwritten
-from spikeattn.tracing.values import tensors_in
+from spikeattn.tracing.values import modules_in, tensors_in
 
 
 class TensorBook:
@@ -151,7 +151,8 @@ class TensorBook:
 
 
 def _held(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Tensors that a module keeps: parameters, buffers, attributes, and those in its lists and dictionaries."""
+    """Tensors that a module keeps: parameters, buffers, attributes, and those in its lists and dictionaries, where a
+    layer may stand too, unknown to torch."""
     for registered in (module._parameters, module._buffers):
         yield from ((name, tensor) for name, tensor in dict(registered).items() if tensor is not None)
     for name, value in vars(module).items():
@@ -159,6 +160,9 @@ def _held(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
             continue
         if isinstance(value, (Tensor, tuple, list, dict)):
             yield from ((name, tensor) for tensor in tensors_in(value))
+            for layer in modules_in(value):
+                yield from ((f"{name}.{inner}", tensor) for inner, tensor in layer.named_parameters())
+                yield from ((f"{name}.{inner}", tensor) for inner, tensor in layer.named_buffers())
 
 
 def _address(tensor: Tensor) -> int | None:

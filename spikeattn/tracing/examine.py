@@ -7,20 +7,23 @@ how to count it).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from spikeattn.errors import SpikeattnError
+from spikeattn.arguments import whole_number
+from spikeattn.errors import SpikeattnError, failing
 from spikeattn.storage.ledger import Ledger
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.labeller import steps_of_calls
 from spikeattn.tracing.layout import BATCH
 from spikeattn.tracing.planner import Planner
+from spikeattn.tracing.state import changed, state_of
 from spikeattn.tracing.steps import time_steps_of
 from spikeattn.tracing.taps import Plan
 from spikeattn.tracing.trace import Trace
@@ -64,20 +67,14 @@ def plan(
         SpikeattnError: no neurons, contradicting time steps, a network whose images influence each other, rows whose
             image cannot be derived, or a model that fails on so few images.
     """
-    if layout not in ("TB", "BT"):
-        raise SpikeattnError(f"layout is {layout!r}; valid are 'TB' ([T, B, ...] or [T*B, ...]) and 'BT' ([B, T, ...])")
-    if input is not None and input not in INPUTS:
-        raise SpikeattnError(f"input is {input!r}; valid are 'events' (added by value) and 'pixels' (multiplied)")
-    if time_steps is not None and (not isinstance(time_steps, int) or time_steps < 1):
-        raise SpikeattnError(f"time_steps is {time_steps!r}; give a whole number of at least 1, or leave it out")
-    if levels is not None and (isinstance(levels, bool) or not isinstance(levels, int) or levels < 1):
-        raise SpikeattnError(f"levels is {levels!r}; give a whole number of at least 1, or leave it out")
+    check_options(time_steps, layout, input, spike_output, levels)
+    time_steps, levels = (None if n is None else int(n) for n in (time_steps, levels))  # numpy's, too
     found = nodes.find_neurons(model, neurons)
     names = model.paper_names() if hasattr(model, "paper_names") else {}
     nodes.reset(model)
-    before = nodes.state_of(model)
-    with nodes.unregistered_forbidden(model, neurons):
-        with _failing(model, f"on {min(len(images), 2)} of the {len(images)} images"):
+    before = state_of(model)
+    with nodes.unregistered_forbidden(model, neurons), _strangers_forbidden(model, neurons):
+        with _failing(model, BATCH, images):
             units, spikes = units_of(model, found, lambda: forward(model, images[:BATCH].clone()), spike_output)
 
         def trace(batch: int) -> Trace:
@@ -103,7 +100,7 @@ def plan(
             raise _mixes(model, mixed, made, images)
         if mixed is not None:
             made = trace(1)
-    kept = nodes.changed(before, nodes.state_of(model))
+    kept = changed(before, state_of(model))
     result = Planner(found, made, names, kept, input, levels).build()
     if mixed is None:
         return result
@@ -112,6 +109,21 @@ def plan(
         "batch of its own; in larger batches its spikes would be others"
     )
     return replace(result, ledger=replace(result.ledger, warnings=(*result.ledger.warnings, warning)))
+
+
+def check_options(time_steps: Any, layout: Any, input: Any, spike_output: Any, levels: Any) -> None:
+    """Refuse options of `plan` that are none, before anything runs.
+
+    Raises:
+        SpikeattnError: naming the option.
+    """
+    if layout not in ("TB", "BT"):
+        raise SpikeattnError(f"layout is {layout!r}; valid are 'TB' ([T, B, ...] or [T*B, ...]) and 'BT' ([B, T, ...])")
+    if input is not None and input not in INPUTS:
+        raise SpikeattnError(f"input is {input!r}; valid are 'events' (added by value) and 'pixels' (multiplied)")
+    for name, value, least in (("time_steps", time_steps, 1), ("levels", levels, 1), ("spike_output", spike_output, 0)):
+        if value is not None:
+            whole_number(name, value, least, why=", or leave it out")
 
 
 def _numbered_wrongly(trace: Trace, neurons: Mapping[str, nn.Module]) -> bool:
@@ -164,8 +176,8 @@ def _run(
     """One traced pass over so many of the images."""
     shown = (torch.cat([images] * batch)[:batch] if len(images) < batch else images[:batch]).clone()
     with nodes.evaluating(model):
-        kept = nodes.changed(state, nodes.state_of(model))
-        with _failing(model, f"on {batch} of the {len(images)} images", kept), torch.no_grad(), trace:
+        kept = changed(state, state_of(model))
+        with _failing(model, batch, images, kept), torch.no_grad(), trace:
             trace.finish(forward(model, trace.show(shown)))
     if not trace.inputs:
         raise SpikeattnError(
@@ -173,14 +185,39 @@ def _run(
         )
 
 
-@contextmanager
-def _failing(model: nn.Module, images: str, kept: str = "") -> Iterator[None]:
+def _failing(model: nn.Module, batch: int, images: Tensor, kept: str = "") -> AbstractContextManager[None]:
     """What a model raises while it is examined, as one clear error; `kept` names state that survives a reset."""
+    number = min(batch, len(images))
+    some = f"{number} of the {len(images)} images" if len(images) > 1 else f"its single image, shown {batch} times,"
+    return failing(
+        f"{type(model).__name__} fails on {some} of the first batch, of shape {tuple(images.shape)} and type "
+        f"{images.dtype}, which is how it is examined before the run",
+        f" (state of an earlier pass survives the reset in {kept})" if kept else "",
+    )
+
+
+@contextmanager
+def _strangers_forbidden(model: nn.Module, predicate: nodes.NeuronPredicate) -> Iterator[None]:
+    """A neuron that is called and no part of the model, as one that `forward` makes on its way, is an error.
+
+    Raises:
+        SpikeattnError: nobody would reset or count it.
+    """
+    known = {id(module) for module in model.modules()}
+
+    def refuse(module: nn.Module, args: Any, output: Any) -> None:
+        if id(module) not in known and predicate(module):
+            raise SpikeattnError(
+                f"{type(model).__name__} calls a {type(module).__name__} that is no part of it when the run begins, so "
+                "that it is neither reset nor counted; make it in __init__ and keep it as an attribute, in a "
+                "torch.nn.ModuleList or a ModuleDict"
+            )
+
+    # After its call: `unregistered_forbidden`, which names the list that a neuron stands in, comes before it.
+    handle = torch.nn.modules.module.register_module_forward_hook(refuse)
     try:
-        yield
-    except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AssertionError, AttributeError) as error:
-        raise SpikeattnError(
-            f"{type(model).__name__} fails {images} of the first batch, which is how it is examined before the run: "
-            f"{type(error).__name__}: {error}"
-            + (f" (state of an earlier pass survives the reset in {kept})" if kept else "")
-        ) from error
+        with warnings.catch_warnings():  # that compiled parts call such hooks twice; these only look
+            warnings.filterwarnings("ignore", message=r"Using `torch\.compile\(module\)` when there are global hooks")
+            yield
+    finally:
+        handle.remove()

@@ -6,6 +6,12 @@ import torch
 from torch import Tensor
 
 LEVELS = 256  # more distinct values than these are numbers, not the levels of a neuron
+# Types that torch stores and converts, but neither compares nor orders; those that this torch has.
+UNORDERED = {
+    kind
+    for name in ("uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz")
+    if (kind := getattr(torch, name, None)) is not None
+}
 _NEAR = 1e-2  # of the unit: what is further from a multiple is none
 
 
@@ -48,9 +54,16 @@ def unit_of(x: Tensor) -> float | None:
 
 
 def value_flags(x: Tensor) -> Tensor:
-    """[3] bool: some value is no integer (NaN is none), some value is negative, some |value| is above 1."""
-    if x.dtype == torch.bool:
+    """[3] bool: some value is no integer (NaN is none), some value is negative, some |value| is above 1.
+
+    Complex values are no integers, whatever their parts are: no neuron adds one for each.
+    """
+    if x.dtype == torch.bool or x.numel() == 0:
         return torch.zeros(3, dtype=torch.bool, device=x.device)
+    if x.is_complex():
+        return torch.ones(3, dtype=torch.bool, device=x.device)
+    if x.dtype in UNORDERED:
+        x = x.double()
     if not x.is_floating_point():
         beyond = (x > 1) | ((x < 0) & (x.abs() != 1))  # |-128| is -128 in int8
         return torch.stack([torch.zeros((), dtype=torch.bool, device=x.device), (x < 0).any(), beyond.any()])

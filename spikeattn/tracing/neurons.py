@@ -200,25 +200,6 @@ def leftover_state(neurons: Mapping[str, nn.Module]) -> str | None:
     return None
 
 
-def state_of(model: nn.Module) -> dict[str, tuple[Any, ...]]:
-    """Size and sum of every tensor that a module keeps besides its parameters: "path.attribute" -> what it holds."""
-    found: dict[str, tuple[Any, ...]] = {}
-    for path, module in model.named_modules():
-        own = {k: v for k, v in vars(module).items() if not k.startswith("_")}
-        kept_there = {**own, **dict(module._buffers.items()), **vars(module).get("_memories", {})}
-        for key, value in kept_there.items():
-            kept = list(_kept(value))
-            if kept:
-                sums = tuple((tuple(t.shape), float(torch.nan_to_num(t.detach().double()).sum())) for t in kept)
-                found[f"{path or type(model).__name__}.{key}"] = sums
-    return found
-
-
-def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """Names of up to three entries of `state_of` that are not what they were."""
-    return ", ".join([name for name, value in after.items() if before.get(name) != value][:3])
-
-
 def membrane_sums(neurons: Mapping[str, nn.Module]) -> dict[str, torch.Tensor]:
     """Sum of the membrane potential of each neuron that holds one, a scalar on its device.
 
@@ -231,19 +212,6 @@ def membrane_sums(neurons: Mapping[str, nn.Module]) -> dict[str, torch.Tensor]:
         if isinstance(v, torch.Tensor) and v.is_floating_point():
             sums[name] = v.detach().sum(dtype=torch.float32)
     return sums
-
-
-def _kept(value: Any, depth: int = 3) -> Iterator[torch.Tensor]:
-    """Tensors in an attribute, its containers, and modules that hide in them."""
-    if isinstance(value, torch.Tensor):
-        if not value.is_complex():
-            yield value
-    elif depth and isinstance(value, (tuple, list, dict)):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _kept(item, depth - 1)
-    elif depth and isinstance(value, nn.Module):
-        for item in vars(value).values():
-            yield from _kept(item, depth - 1)
 
 
 def _needs_arguments(method: Callable[..., Any]) -> bool:

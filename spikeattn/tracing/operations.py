@@ -95,5 +95,6 @@ def _matrix(first: int) -> OperationRule:
 
 
 register("aten::convolution", _convolution)
+register("aten::_convolution", _convolution)  # the same, as the code of torch.jit.trace calls it
 for _name, _first in {"mm": 0, "bmm": 0, "dot": 0, "mv": 0, "addmm": 1, "baddbmm": 1, "addmv": 1}.items():
     register(f"aten::{_name}", _matrix(_first))

@@ -244,9 +244,16 @@ class Planner:
             steps, own = logits_of([x for x, _ in calls], self.tensors.read(calls[0][1]), self.B), calls[0][1]
             if steps is None or steps.shape != (self.T, *output.shape):
                 continue
-            if any(torch.allclose(way(0), output, rtol=1e-4, atol=1e-5) for way in (steps.mean, steps.sum)):
+            if any(_alike(way(0), output) for way in (steps.mean, steps.sum)):
                 return axes, (path, self.tensors.read(own))
         return axes, None
+
+
+def _alike(steps: torch.Tensor, output: torch.Tensor) -> bool:
+    """Whether an output is this mean or sum of a layer's, up to rounding; numbers of another type are not."""
+    plain = output.layout == torch.strided and output.device == steps.device
+    plain = plain and output.dtype == steps.dtype and output.is_floating_point()
+    return plain and torch.allclose(steps, output, rtol=1e-4, atol=1e-5)
 
 
 def _shape_of_weights(event: Event) -> dict[str, Any]:

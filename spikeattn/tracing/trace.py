@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from spikeattn.errors import SpikeattnError
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.book import TensorBook
 from spikeattn.tracing.call import Call
@@ -151,6 +152,11 @@ class Trace(TorchDispatchMode):
         before: torch.Size | None,
     ) -> None:  # fmt: skip
         made = list(tensors_in(out))
+        if any(tensor.is_nested for tensor in made):
+            raise SpikeattnError(
+                f"{name} in {type(self._model).__name__} makes a nested tensor, in which nobody can tell which rows "
+                "belong to an image; pad them to one size: torch.nested.to_padded_tensor"
+            )
         frame = self._stack.frames[-1] if self._stack.frames else None
         where = f"{name} in {frame.path or type(self._model).__name__}" if frame else f"{name} in forward="
         call = Call(func, name, args, kwargs, given, made, before=before)
@@ -210,7 +216,8 @@ class Trace(TorchDispatchMode):
             biases = found.biases.numel()
         ways = [(b, a, right, found.fan_out_a), (a, b, left, found.fan_out_b)]
         for weight, data, origin, fan_out in ways[: 1 if found.geometry is not None else 2]:
-            if origin.weight and not self.book.origin(data).unknown and weight.layout == torch.strided:
+            plain = weight.layout == torch.strided and not a.is_complex() and not b.is_complex()
+            if origin.weight and not self.book.origin(data).unknown and plain:
                 facts = {"weights": distinct_elements(weight), "weight_name": origin.site, "macs": found.macs}
                 facts |= {"biases": biases, "geometry": found.geometry}
                 what = "linear" if found.geometry is None else "conv"
@@ -220,6 +227,8 @@ class Trace(TorchDispatchMode):
                 return result
         lost = next((o for o in (left, right) if o.unknown), None)
         why = found.why_not
+        if a.is_complex() or b.is_complex():
+            why = "its numbers are complex, and one multiplication or addition of such is several of real numbers"
         sparse = next((x for x in (a, b) if x.layout != torch.strided), None)
         if sparse is not None:
             why = "its weights are sparse, so that the fan-out of an element depends on which of them are stored"
@@ -422,7 +431,7 @@ class Trace(TorchDispatchMode):
     # ---------------------------------------------------------------- afterwards
     def finish(self, outputs: Any) -> None:
         """The pass has ended: note what came out, and which step of a loop each operation belongs to."""
-        self.outputs = list(tensors_in(outputs))
+        self.outputs = [x for x in tensors_in(outputs) if x.dim()]  # a single number is a loss, and no logits
         self.output_views = [self.view(x) for x in self.outputs]
         self._take(self.outputs)
         self.events = told_apart(self.events)

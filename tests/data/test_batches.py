@@ -53,13 +53,13 @@ def test_a_sample_is_sorted_seeded_and_nested():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"batch_size": 0}, "batch_size=0"),
-        ({"limit": 0}, "limit=0"),
-        ({"sample": -1}, "sample=-1"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"limit": 0}, "limit is 0"),
+        ({"sample": -1}, "sample is -1"),
         ({"sample": 1001}, "sample=1001: there are"),
         ({"limit": 2, "sample": 2}, "one of them"),
-        ({"seed": -1, "sample": 2}, "seed=-1"),
-        ({"workers": -1}, "workers=-1"),
+        ({"seed": -1, "sample": 2}, "seed is -1"),
+        ({"workers": -1}, "workers is -1"),
     ],
 )
 def test_wrong_numbers_are_refused(arguments, message):

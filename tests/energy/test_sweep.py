@@ -125,7 +125,7 @@ def test_notes_on_neurons_that_look_ahead_and_on_frames(run):
         ({"rate_scales": []}, "no rate scale"),
         ({"rate_scales": [-1.0]}, "a rate scale is -1.0"),
         ({"rate_scales": [float("nan")]}, "a rate scale is nan"),
-        ({"costs": []}, "no cost table"),
+        ({"costs": []}, "costs is empty"),
         ({"costs": "horowitz-45nm"}, "did you mean 'horowitz-45nm-"),
         ({"convention": "sdt-papr"}, "did you mean 'sdt-paper'"),
         ({"costs": CostTable("chip", "", "", {"sop": Cost(1.0, "", "choice")})}, "no price for multiply-accumulates"),

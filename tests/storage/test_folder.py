@@ -22,7 +22,7 @@ from spikeattn.storage.parts import Part, PartWriter, load, save
 ROWS = pa.table({"index": [0, 1], "id": ["a", "b"], "label": [1, 2], "nnz:x:1": [3.0, 4.0]})
 
 
-class Interrupted(RuntimeError):
+class Interrupted(Exception):
     pass
 
 

@@ -171,7 +171,7 @@ def test_a_run_on_disk_is_the_run_in_memory(tmp_path) -> None:
         kept.save(tmp_path / "run")
 
 
-class Interrupted(RuntimeError):
+class Interrupted(Exception):
     pass
 
 
