@@ -124,8 +124,8 @@ class Recording:
         if x.dim() < 2 or x.is_nested or x.is_quantized or x.layout != torch.strided:
             kind = "nested" if x.is_nested else "quantised" if x.is_quantized else str(x.layout).removeprefix("torch.")
             raise SpikeattnError(
-                f"{type(model).__name__} was called with a {kind} tensor of {x.dim()} axes; record() follows calls with "
-                "a plain one whose rows are images, [B, ...] or [T, B, ...]"
+                f"{type(model).__name__} was called with a {kind} tensor of {x.dim()} axes; record() follows "
+                "calls with a plain one whose rows are images, [B, ...] or [T, B, ...]"
             )
         if x.numel() == 0:
             return
