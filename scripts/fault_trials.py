@@ -2,6 +2,7 @@
 
     python scripts/fault_trials.py                      # 40 runs killed at random moments, and at every step of writing
     python scripts/fault_trials.py --trials 5 --ranks   # and a rank of torchrun, killed in mid-run
+    python scripts/fault_trials.py --trials 0 --steps 0 --commands 10   # attend, merge and report, ended and repeated
 
 Every process is ended by SIGKILL, which nobody can catch. Random moments are spread over the duration of a run and the
 resumed run is killed again, with less and less probability. Steps are: before, after and in the midst of every file
@@ -66,11 +67,12 @@ def _kill_at(step: int) -> None:
                 partly()
             os.kill(os.getpid(), signal.SIGKILL)
 
-    plain = {name: getattr(Path, name) for name in ("write_bytes", "replace", "unlink")}
+    plain = {name: getattr(Path, name) for name in ("replace", "unlink")}
+    to_disk = os.fsync
 
-    def write_bytes(self: Path, data: bytes) -> int:
-        die(lambda: plain["write_bytes"](self, data[: len(data) // 2]))
-        return plain["write_bytes"](self, data)
+    def fsync(number: int) -> None:
+        die(lambda: os.ftruncate(number, os.fstat(number).st_size // 2))
+        to_disk(number)
 
     def replace(self: Path, target: Path) -> Path:
         die()
@@ -82,7 +84,7 @@ def _kill_at(step: int) -> None:
         die()
         plain["unlink"](self, missing_ok=missing_ok)
 
-    Path.write_bytes, Path.replace, Path.unlink = write_bytes, replace, unlink  # type: ignore[method-assign]
+    os.fsync, Path.replace, Path.unlink = fsync, replace, unlink  # type: ignore[assignment, method-assign]
 
 
 def ended(pid: int) -> int:
@@ -130,6 +132,67 @@ def step_trial(folder: Path, step: int, wanted: dict[str, str]) -> dict[str, Any
     log = folder.with_suffix(".log")
     code = ended(child([*DIGITS, "--resume", "--out", str(folder)], log, kill_at=step))
     return None if code == 0 else {"step": step, "code": code, "outcome": outcome(folder, wanted, log)}
+
+
+def command_trial(name: str, place: Path, words: list[str], trials: int, rng: random.Random) -> dict[str, Any]:
+    """Kill a command that makes a folder at random moments, then give it again: it must end well, with the same files.
+
+    Args:
+        words: the command line, to which --out is added.
+    """
+    log = place / f"{name}.log"
+    started = time.monotonic()
+    if code := ended(child([*words, "--out", str(place / name)], log)):
+        sys.exit(f"the undisturbed {name} ended with {code}: {log.read_text()[-500:]}")
+    duration, wanted = time.monotonic() - started, contents(place / name)
+    record: dict[str, Any] = {"duration_s": round(duration, 2), "trials": []}
+    for trial in range(trials):
+        out, kills = place / f"{name}{trial}", []
+        number = rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+        pid = child([*words, "--out", str(out)], log)
+        delay = rng.uniform(0, duration)
+        time.sleep(delay)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+        kills.append({"after_s": round(delay, 3), "signal": number.name, "code": ended(pid)})
+        code = ended(child([*words, "--out", str(out)], log))
+        outcome = f"exit {code}: {log.read_text()[-300:]}" if code else compared(contents(out), wanted)
+        record["trials"].append({"kills": kills, "outcome": outcome})
+        shutil.rmtree(out, ignore_errors=True)
+    return record
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Sha256 of every file in a folder; the folder's own name, which stands in some of them, is left out."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(
+            path.read_bytes().replace(str(folder).encode(), b"OUT")
+        ).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def compared(these: dict[str, str], wanted: dict[str, str]) -> str:
+    """ "same", or the files in which two folders differ."""
+    differing = [name for name in {**these, **wanted} if these.get(name) != wanted.get(name)]
+    return f"other files: {', '.join(sorted(differing)[:8])}" if differing else "same"
+
+
+def command_trials(place: Path, trials: int, rng: random.Random) -> dict[str, Any]:
+    """`attend`, `merge` and `report`, each killed at random moments and repeated."""
+    shards = [place / "shard0", place / "shard1"]
+    for i, shard in enumerate(shards):
+        if code := ended(child([*DIGITS, "--shard", f"{i}/2", "--out", str(shard)], shard.with_suffix(".log"))):
+            sys.exit(f"shard {i} ended with {code}")
+    attend = ["attend", "--model", "sdt_digits", "--pretrained", "--data", "digits", "--limit", "3"]
+    attend += ["--replicates", "20", "--threads", "1", "--device", "cpu"]
+    commands = {
+        "attend": attend,
+        "merge": ["merge", *map(str, shards)],
+        "report": ["report", str(place / "whole")],
+    }
+    return {name: command_trial(name, place, words, trials, rng) for name, words in commands.items()}
 
 
 def rank_trial(folder: Path, images: int) -> dict[str, Any]:
@@ -192,6 +255,13 @@ def report(record: dict[str, Any]) -> str:
         f"- steps of writing: {len(steps)} (all from the first file to the last removal), "
         f"{sum(step['outcome'] == 'same' for step in steps)} tables equal",
     ]
+    for name, done in record.get("commands", {}).items():
+        tries = done["trials"]
+        ways = ", ".join(sorted({kill["signal"] for trial in tries for kill in trial["kills"]}))
+        lines.append(
+            f"- `{name}` ended {len(tries)} times at random moments of its {done['duration_s']} s ({ways}) and given "
+            f"again: {sum(trial['outcome'] == 'same' for trial in tries)} times the same files"
+        )
     if rank := record.get("rank"):
         lines.append(
             f"- one of two ranks of torchrun killed in a run of {rank['images']} images: the job failed "
@@ -199,7 +269,8 @@ def report(record: dict[str, Any]) -> str:
             f"{' and named it' if rank['names_the_rank'] else ' WITHOUT naming it'}; resumed with three ranks: "
             f"{rank['outcome']} table"
         )
-    failed = [trial for trial in [*trials, *steps] if trial["outcome"] != "same"]
+    others = [trial for done in record.get("commands", {}).values() for trial in done["trials"]]
+    failed = [trial for trial in [*trials, *steps, *others] if trial["outcome"] != "same"]
     lines += [f"- FAILED: {json.dumps(trial)}" for trial in failed]
     return "\n".join([*lines, ""])
 
@@ -209,6 +280,7 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--images", type=int, default=48)
     parser.add_argument("--steps", type=int, default=1000, help="try at most so many steps of writing")
+    parser.add_argument("--commands", type=int, default=0, help="end attend, merge and report so many times each")
     parser.add_argument("--ranks", action="store_true", help="also kill a rank of torchrun")
     parser.add_argument("--add", action="store_true", help="add to the results that are there")
     parser.add_argument("--seed", type=int, default=0)
@@ -237,12 +309,15 @@ def main() -> int:
             earlier = json.loads((options.out / "kill.json").read_text())
             record["random"] = earlier["random"] + record["random"]
             record["steps"] = earlier["steps"]
+            record |= {name: earlier[name] for name in ("commands", "rank") if name in earlier}
             record["command"] = f"{earlier['command']}; {record['command']}"
         for step in range(len(record["steps"]) + 1, len(record["steps"]) + options.steps + 1):
             done = step_trial(place / f"step{step}", step, wanted)
             if done is None:
                 break
             record["steps"].append(done)
+        if options.commands:
+            record["commands"] = command_trials(place, options.commands, rng)
         if options.ranks:
             record["rank"] = rank_trial(place / "ranks", 200)
     finally:
@@ -251,7 +326,8 @@ def main() -> int:
     (options.out / "kill.json").write_text(json.dumps(record, indent=1) + "\n")
     (options.out / "kill.md").write_text(report(record))
     print(report(record))
-    good = all(trial["outcome"] == "same" for trial in [*record["random"], *record["steps"]])
+    others = [trial for done in record.get("commands", {}).values() for trial in done["trials"]]
+    good = all(trial["outcome"] == "same" for trial in [*record["random"], *record["steps"], *others])
     return 0 if good and record.get("rank", {}).get("outcome", "same") == "same" else 1
 
 

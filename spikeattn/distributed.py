@@ -1,17 +1,14 @@
-"""Ranks: the processes of one run under torchrun, and how they notice that one of them is gone.
+"""Ranks: the processes of one run under torchrun, which notices one that is dead and ends the others.
 
-The unit of work is the batch, whose composition does not depend on how many take part. Ranks exchange no counts: each
-writes its own parts into the folder of the run, and rank 0 merges them. So gloo and nccl carry a few hundred bytes at
-the start; progress, signs of life and failures travel through torch's key-value store.
+The unit of work is the batch, whose composition does not depend on how many take part. Rank r of n takes every n-th
+batch that is left and writes its own parts into the folder of the run; when all have come to the end, rank 0 merges.
+No counts travel: gloo carries a few hundred bytes at the start and at the end.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import threading
-import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -21,8 +18,8 @@ from torch import distributed as dist
 
 from spikeattn.errors import SpikeattnError
 
-BEAT, SILENCE = 2.0, 40.0  # seconds between signs of life, and without one until a rank is given up
-_AGREE = timedelta(seconds=60)
+_MEETING = timedelta(seconds=60)  # ranks of one launch start together
+_WORK = timedelta(days=7)  # how long the fastest waits for the slowest; torchrun ends it sooner where one is dead
 T = TypeVar("T")
 
 
@@ -35,132 +32,35 @@ class Ranks:
         """The value of rank 0, on every rank."""
         return value
 
-    def tell(self, **state: Any) -> None:
-        """Tell the others how far this rank is, and find out whether one of them has failed.
-
-        Raises:
-            SpikeattnError: a rank has failed or gives no sign of life; the message names it.
-        """
-
-    def others(self) -> list[dict[str, Any]]:
-        """What the other ranks have told last."""
-        return []
-
-    def wait(self, event: str, watch: Callable[[], None] = lambda: None) -> None:
-        """Until every rank has come here; `watch` is called while waiting. Raises like `tell`."""
-
-    def failed(self, error: BaseException) -> None:
-        """Tell the others that this rank gives up."""
+    def gather(self, value: T) -> list[T]:
+        """The values of all ranks, on every rank; none goes on before all have come here."""
+        return [value]
 
 
 class JoinedRanks(Ranks):
     """Processes joined by torch.distributed; made by `join`."""
 
-    def __init__(self, rank: int, size: int, local: int, store: Any) -> None:
-        self.rank, self.size, self.local, self._store = rank, size, local, store
-        self._state: dict[str, Any] = {}
-        self._seen: dict[int, tuple[int, float]] = {}
-        self._beats, self._last = 0, 0.0
-        self._told: tuple[float, list[dict[str, Any]]] = (-1.0, [])
-        self._lost: str | None = None
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="signs of life", daemon=True)
-        self._thread.start()
+    def __init__(self, rank: int, size: int, local: int) -> None:
+        self.rank, self.size, self.local = rank, size, local
 
     def share(self, value: T) -> T:
-        held = [value]
+        values = [value]
+        self._meet(lambda: dist.broadcast_object_list(values, src=0, device=torch.device("cpu")))
+        return values[0]
+
+    def gather(self, value: T) -> list[T]:
+        values: list[Any] = [None] * self.size
+        self._meet(lambda: dist.all_gather_object(values, value))
+        return values
+
+    def _meet(self, exchange: Callable[[], Any]) -> None:
         try:
-            dist.broadcast_object_list(held, src=0, device=torch.device("cpu"))
-        except RuntimeError as error:
-            self._check()
-            raise SpikeattnError("the connection to rank 0 broke while the run started") from error
-        return held[0]
-
-    def tell(self, **state: Any) -> None:
-        self._state = state
-        if time.monotonic() - self._last >= max(1.0, self.size / 8):
-            self._check()
-
-    def others(self) -> list[dict[str, Any]]:
-        now = time.monotonic()
-        if now - self._told[0] >= 0.5:  # asking costs more than a fast batch may
-            self._told = (now, [self._read(f"state/{rank}") for rank in range(self.size) if rank != self.rank])
-        return self._told[1]
-
-    def wait(self, event: str, watch: Callable[[], None] = lambda: None) -> None:
-        self._put(f"{event}/{self.rank}", "1")
-        missing = set(range(self.size)) - {self.rank}
-        while missing:
-            missing = {rank for rank in missing if not self._has(f"{event}/{rank}")}
-            watch()
-            if missing:
-                self._check(missing)
-                time.sleep(0.1)
-
-    def failed(self, error: BaseException) -> None:
-        if self._lost is None:
-            reason = str(error) or type(error).__name__
-            self._put("failed", json.dumps({"rank": self.rank, "reason": reason}))
-
-    def part(self) -> None:
-        """Wait until all have come to their end: the store may live in one of them."""
-        self._put(f"left/{self.rank}", "1")
-        while self._lost is None and not all(self._has(f"left/{rank}") for rank in range(self.size)):
-            self._check()
-            time.sleep(0.1)
-
-    def leave(self) -> None:
-        """End the signs of life."""
-        self._stop.set()
-        self._thread.join(timeout=BEAT)
-
-    def _beat(self) -> None:
-        while not self._stop.wait(BEAT if self._beats else 0):
-            self._beats += 1
-            self._put(f"state/{self.rank}", json.dumps({"beat": self._beats, **self._state}))
-
-    def _check(self, needed: Collection[int] | None = None) -> None:
-        """Raise where another rank has failed, or one of `needed` (default: all) is silent."""
-        self._last = now = time.monotonic()
-        if self._lost is not None:
-            raise SpikeattnError(self._lost)
-        if self._has("failed"):
-            told = self._read("failed")
-            if told.get("rank") != self.rank:
-                raise SpikeattnError(f"rank {told.get('rank')} failed: {told.get('reason')}")
-        for rank in range(self.size):
-            if rank == self.rank or (needed is not None and rank not in needed) or self._has(f"left/{rank}"):
-                continue
-            beat = self._read(f"state/{rank}").get("beat", 0) if self._has(f"state/{rank}") else 0
-            known, since = self._seen.get(rank, (-1, now))
-            if beat != known:
-                self._seen[rank] = (beat, now)
-            elif now - since > SILENCE:
-                raise SpikeattnError(
-                    f"rank {rank} has given no sign of life for {SILENCE:.0f} seconds: it was killed, or its machine "
-                    "is gone. What all ranks have written is kept; the same command with --resume goes on"
-                )
-
-    def _has(self, key: str) -> bool:
-        return bool(self._ask(lambda: self._store.check([key]), False))
-
-    def _read(self, key: str) -> dict[str, Any]:
-        if not self._has(key):
-            return {}
-        return json.loads(self._ask(lambda: self._store.get(key), b"{}"))
-
-    def _put(self, key: str, value: str) -> None:
-        self._ask(lambda: self._store.set(key, value), None)
-
-    def _ask(self, question: Callable[[], Any], otherwise: Any) -> Any:
-        try:
-            return question()
-        except (dist.DistError, RuntimeError):
-            self._lost = (
-                "the process that connects the ranks (torchrun, or rank 0) is gone. What all ranks have written is "
-                "kept; the same command with --resume goes on"
-            )
-            return otherwise
+            exchange()
+        except (dist.DistError, RuntimeError) as error:
+            raise SpikeattnError(
+                "the connection to another rank broke: it has failed or was killed, or its machine is gone. What all "
+                "ranks have written is kept; the same command with --resume goes on"
+            ) from error
 
 
 def launched() -> bool:
@@ -168,12 +68,14 @@ def launched() -> bool:
     return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
 
 
-@contextmanager
-def join(cuda: bool) -> Iterator[Ranks]:
-    """The ranks of this launch: torchrun's, or this process alone.
+def restarted() -> bool:
+    """Whether torchrun has started the ranks again after a failure (--max-restarts)."""
+    return launched() and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
 
-    Args:
-        cuda: whether the model runs on GPUs, so that tensors on them go through nccl.
+
+@contextmanager
+def join() -> Iterator[Ranks]:
+    """The ranks of this launch: torchrun's, or this process alone.
 
     Raises:
         SpikeattnError: the ranks do not find each other.
@@ -182,29 +84,18 @@ def join(cuda: bool) -> Iterator[Ranks]:
         yield Ranks()
         return
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     try:
-        store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=_AGREE))
-        backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
-        meeting = dist.PrefixStore(f"group/{again}", store)
-        dist.init_process_group(backend, store=meeting, rank=rank, world_size=size, timeout=_AGREE)
+        store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=_MEETING))
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=_WORK)
     except (dist.DistError, RuntimeError, ValueError) as error:
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise SpikeattnError(
-            f"rank {rank} of {size}: the ranks did not find each other at {where} within "
-            f"{_AGREE.seconds} seconds ({str(error).splitlines()[0]})"
+            f"rank {rank} of {size}: the ranks did not find each other at {where} within {_MEETING.seconds} seconds "
+            f"({str(error).splitlines()[0]})"
         ) from error
-    ranks = JoinedRanks(
-        rank, size, int(os.environ.get("LOCAL_RANK", rank)), dist.PrefixStore(f"spikeattn/{again}", store)
-    )
     try:
-        yield ranks
-        ranks.part()
-    except BaseException as error:
-        ranks.failed(error)
-        raise
+        yield JoinedRanks(rank, size, int(os.environ.get("LOCAL_RANK", rank)))
     finally:
-        ranks.leave()
         dist.destroy_process_group()
 
 

@@ -175,7 +175,7 @@ class _Run:
         if self.ranks.rank == 0 and self.ranks.size > 1:
             folder.share()
             self.ranks.share(None)
-        done = frozenset(number for part in earlier for number in part.batches)
+        done = frozenset(_numbers(earlier))
         finished, done, theirs = self.ranks.share((folder.finished(), done, settings))
         check_settings(theirs, settings, f"rank {self.ranks.rank}, beside rank 0", allow_mixed)
         if finished:
@@ -184,9 +184,10 @@ class _Run:
         writer = PartWriter(folder.write, self.save_every)
         self._check_shard(loader)
         self._execute(loader, take, earlier, folder, writer)
+        run = done.union(*self.ranks.gather(frozenset(writer.numbers)))
         if self.ranks.rank == 0:
-            self._finish(folder, loader, writer.waiting)
-        self.ranks.wait("merged")
+            self._finish(folder, loader, writer.waiting, run)
+        self.ranks.gather(None)
         return Profile.load(folder.path)
 
     def _earlier(self, folder: RunFolder, settings: dict[str, Any], allow_mixed: bool) -> Sequence[Part]:
@@ -212,8 +213,15 @@ class _Run:
                 f"{batches} shards, or smaller batches"
             )
 
-    def _finish(self, folder: RunFolder, loader: Iterable[Any], unread: Sequence[Part]) -> None:
+    def _finish(self, folder: RunFolder, loader: Iterable[Any], unread: Sequence[Part], run: frozenset[int]) -> None:
+        """The result of all batches that were run, whoever ran them."""
         parts, ledger = folder.parts(), folder.ledger()
+        if missing := sorted(run - _numbers(parts) - _numbers(unread)):
+            raise SpikeattnError(
+                f"{folder.path}: {len(missing)} of {len(run)} batches (number {', '.join(map(str, missing[:5]))}"
+                f"{' and others' if len(missing) > 5 else ''}) have gone from its parts while the run went on. The "
+                "others are kept; resume runs those batches again"
+            )
         unreadable = all(part.table is None for part in parts)
         if ledger is None or (unreadable and self.shard == WHOLE):
             folder.discard()
@@ -234,13 +242,14 @@ class _Run:
     ) -> Ledger | None:
         """Run what is to be taken, and leave the model and torch as they were."""
         benchmark, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, False
-        total = n_samples(loader, self.shard)
-        bar = Bar(total, earlier, self.progress and take.rank == 0, self.progress and take.rank > 0)
+        alone = take.ranks == 1
+        total = n_samples(loader, replace(take, done=frozenset()) if alone else take)
+        what = None if alone else f"rank 0 of {take.ranks}"  # each sees its own share alone
+        bar = Bar(total, earlier if alone else (), self.progress and take.rank == 0, what)
         try:
             with nodes.uncompiled(), in_eval(self.model):
                 ledger = self._pass(loader, take, folder, writer, bar)
             writer.flush()
-            self.ranks.wait("counted", lambda: bar.show(self.ranks.others()))
             return ledger
         finally:
             torch.backends.cudnn.benchmark = benchmark
@@ -309,8 +318,6 @@ class _Run:
         table = batch_table(counts, batch.index.tolist(), batch.ids, batch.labels.tolist())
         writer.add(Part((batch.number,), counts.flags, skipped, table, extremes=counts.extremes))
         bar.add(len(batch.images) + len(skipped), counts.counts)
-        self.ranks.tell(**bar.state)
-        bar.show(self.ranks.others())
 
     def _plan(self, images: Tensor, loader: Iterable[Any], folder: RunFolder | None) -> Plan:
         made = probed_plan(self.model, images, self.forward, self.strict, **self.options)
@@ -327,6 +334,10 @@ class _Run:
                     "resume: the folder holds counts of another model or input size; give another folder"
                 )
         return replace(made, ledger=ledger)
+
+
+def _numbers(parts: Iterable[Part]) -> set[int]:
+    return {number for part in parts for number in part.batches}
 
 
 def _check_arguments(forward: Any, out: Any, ranks: Any, plain: Any, provenance: Any) -> None:

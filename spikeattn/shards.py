@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from spikeattn import arguments
 from spikeattn.data.takes import Shard
@@ -56,8 +57,20 @@ def merge_shards(folders: Sequence[str | Path], out: str | Path, allow_mixed: bo
     if all(part.table is None for part in parts):
         raise nothing_to_profile(parts)
     ledger = _start(first)
-    with RunFolder(out) as folder:
+    if (Path(out) / LEDGER).is_file():
+        return _merged_before(Path(out), parts, ledger)
+    with RunFolder(out, again=True) as folder:
         return finish(folder, parts, ledger)
+
+
+def _merged_before(out: Path, parts: Sequence[Part], ledger: Ledger) -> Profile:
+    """The finished run in `out`, where it is that of these shards; merging can so be repeated whenever it ended."""
+    there = Profile.load(out)
+    with TemporaryDirectory(prefix="spikeattn-") as place, RunFolder(place) as folder:
+        made = finish(folder, parts, ledger).ledger
+    if made.to_dict() != there.ledger.to_dict():
+        raise SpikeattnError(f"{out}: holds another finished run; give another folder, or delete it first")
+    return there
 
 
 def _piece(path: Path) -> _Piece:

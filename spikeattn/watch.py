@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -97,28 +96,28 @@ def estimate(sums: Sequence[float]) -> str:
 
 
 class Bar:
-    """The progress of a run on standard error: images, images per second, time left, energy so far.
+    """The progress of a process on standard error: images, images per second, time left, energy so far.
 
     Args:
-        total: images of the whole run, None if not known.
+        total: images that it is to take, with those that are done; None if not known.
         earlier: parts that interrupted processes have left.
-        shown: whether this process shows the bar.
-        told: whether another one shows it. Where no one does, nothing is computed.
+        shown: whether there is a bar. Where there is none, nothing is computed.
+        what: whose progress it is, where it is one of several processes.
     """
 
-    def __init__(self, total: int | None, earlier: Sequence[Part], shown: bool, told: bool = False) -> None:
-        self._earlier, self._energy = earlier, None
-        self._before = sum(part.images for part in earlier)
-        self._done = 0
-        self.shown, self._watched = shown, shown or told
+    def __init__(self, total: int | None, earlier: Sequence[Part], shown: bool, what: str | None = None) -> None:
+        self._earlier: Sequence[Part] = earlier
+        self._energy: RunningEnergy | None = None
+        self._shown = shown
         patience = 0.1 if sys.stderr is not None and sys.stderr.isatty() else 30.0  # a log file needs no more
         self._bar = tqdm(
-            total=total, initial=self._before, unit="image", disable=not shown, smoothing=0.1, mininterval=patience
-        )
+            desc=what, total=total, initial=sum(part.images for part in earlier), unit="image", disable=not shown,
+            smoothing=0.1, mininterval=patience,
+        )  # fmt: skip
 
     def start(self, ledger: Ledger) -> None:
         """Take the structure of the model, once it is known."""
-        if self._watched:
+        if self._shown:
             self._energy = RunningEnergy(ledger)
             for part in self._earlier:
                 if part.table is not None:
@@ -126,26 +125,12 @@ class Bar:
         self._earlier = ()
 
     def add(self, images: int, counts: Mapping[Key, np.ndarray] | None = None) -> None:
-        """Take one batch of this process."""
-        self._done += images
+        """Take one batch."""
         if self._energy is not None and counts is not None:
             self._energy.add(counts)
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """What the other ranks are told."""
-        return {"images": self._done, "sums": [] if self._energy is None else self._energy.sums.tolist()}
-
-    def show(self, others: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Bring the bar up to date with this process and the others."""
-        if not self.shown:
-            return
-        images = self._before + self._done + sum(state.get("images", 0) for state in others)
-        own = [] if self._energy is None else [self._energy.sums]
-        sums = [*own, *(state["sums"] for state in others if state.get("sums"))]
-        if sums and (text := estimate(np.sum(sums, axis=0))):
-            self._bar.set_postfix_str(f"energy {text}", refresh=False)
-        self._bar.update(images - self._bar.n)
+            if text := estimate(self._energy.sums.tolist()):
+                self._bar.set_postfix_str(f"energy {text}", refresh=False)
+        self._bar.update(images)
 
     def close(self) -> None:
         """Leave the bar as it is."""

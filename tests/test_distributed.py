@@ -1,79 +1,97 @@
-"""Ranks that fail, fall silent or come to their end, without any process: two of them on one store."""
+"""Ranks that share, gather, fail and are started again: real processes on gloo, without a model."""
 
 from __future__ import annotations
 
-import threading
-import time
+import multiprocessing
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
 
 import pytest
-from torch import distributed as dist
 
 from spikeattn import distributed
-from spikeattn.distributed import JoinedRanks, Ranks, cores, launched
+from spikeattn.distributed import Ranks, cores, launched, restarted
 from spikeattn.errors import SpikeattnError
 
-
-@pytest.fixture
-def pair(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(distributed, "BEAT", 0.05)
-    monkeypatch.setattr(distributed, "SILENCE", 0.5)
-    store = dist.HashStore()
-    ranks = [JoinedRanks(rank, 2, rank, store) for rank in range(2)]
-    yield ranks
-    for rank in ranks:
-        rank.leave()
+FORK = multiprocessing.get_context("fork")
 
 
-def until_it_raises(rank: JoinedRanks) -> str:
-    with pytest.raises(SpikeattnError) as error:
-        for _ in range(100):
-            rank._check()
-            time.sleep(0.05)
-    return str(error.value)
+def together(size: int, work: Callable[[Ranks], Any]) -> list[Any]:
+    """What `work` gives, or the text of its error, on each of so many ranks; None of one that died."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+
+    def run(rank: int, sender: Any) -> None:
+        os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="localhost", MASTER_PORT=str(port))
+        try:
+            with distributed.join() as ranks:
+                sender.send(work(ranks))
+        except SpikeattnError as error:
+            sender.send(str(error))
+        sender.close()
+
+    pipes = [FORK.Pipe(duplex=False) for _ in range(size)]
+    processes = [FORK.Process(target=run, args=(rank, pipes[rank][1])) for rank in range(size)]
+    for process, (_, sender) in zip(processes, pipes, strict=True):
+        process.start()
+        sender.close()
+    results = []
+    for receiver, _ in pipes:
+        try:
+            results.append(receiver.recv() if receiver.poll(60) else "hangs")
+        except EOFError:
+            results.append(None)
+    for process in processes:
+        process.join(60)
+        assert not process.is_alive()
+    return results
 
 
-def test_a_silent_rank_is_named(pair) -> None:
-    pair[0]._check()
-    pair[1].leave()  # its thread ends, as in a process that was killed
-    told = until_it_raises(pair[0])
-    assert told.startswith("rank 1 has given no sign of life") and "--resume" in told
+def test_ranks_share_the_value_of_the_first_and_gather_those_of_all() -> None:
+    def work(ranks: Ranks) -> Any:
+        return ranks.share({"of": ranks.rank}), ranks.gather(frozenset({ranks.rank})), (ranks.rank, ranks.size)
+
+    everyone = [frozenset({0}), frozenset({1}), frozenset({2})]
+    assert together(3, work) == [({"of": 0}, everyone, (rank, 3)) for rank in range(3)]
 
 
-def test_a_living_rank_is_waited_for(pair) -> None:
-    waiting = threading.Thread(target=pair[1].wait, args=("counted",))
-    threading.Timer(1.0, waiting.start).start()  # longer than the silence that is allowed
-    pair[0].wait("counted")
-    waiting.join()
+@pytest.mark.parametrize("dead", [0, 1])
+def test_a_rank_that_dies_ends_the_others_with_what_to_do(dead: int) -> None:
+    def work(ranks: Ranks) -> Any:
+        ranks.share(None)
+        if ranks.rank == dead:
+            os._exit(9)
+        return ranks.gather(ranks.rank)
+
+    results = together(2, work)
+    assert results[dead] is None
+    assert "has failed or was killed" in results[1 - dead] and "--resume goes on" in results[1 - dead]
 
 
-def test_a_failure_is_told_to_the_others_with_its_reason(pair) -> None:
-    pair[1].failed(SpikeattnError("image 7 holds NaN"))
-    assert until_it_raises(pair[0]) == "rank 1 failed: image 7 holds NaN"
-    pair[1]._check()  # not to itself
+def test_a_rank_that_fails_says_why_and_the_others_that_it_is_gone() -> None:
+    def work(ranks: Ranks) -> Any:
+        if ranks.rank == 1:
+            raise SpikeattnError("image 7 holds NaN")
+        return ranks.gather(ranks.rank)
 
-
-def test_progress_reaches_the_others(pair) -> None:
-    pair[1].tell(images=12, sums=[12, 1.0, 0.5])
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline and not any(state.get("images") for state in pair[0].others()):
-        time.sleep(0.1)
-    assert pair[0].others()[0]["images"] == 12
-
-
-def test_a_store_that_is_gone_is_an_error(pair, monkeypatch) -> None:
-    class Gone:
-        def __getattr__(self, name):
-            raise dist.DistError("connection reset")
-
-    pair[0]._store = Gone()
-    assert "is gone" in until_it_raises(pair[0])
+    first, second = together(2, work)
+    assert second == "image 7 holds NaN" and "the connection to another rank broke" in first
 
 
 def test_one_process_needs_nobody(monkeypatch) -> None:
-    for name in ("RANK", "WORLD_SIZE"):
+    for name in ("RANK", "WORLD_SIZE", "TORCHELASTIC_RESTART_COUNT"):
         monkeypatch.delenv(name, raising=False)
-    assert not launched() and cores() >= 1
-    with distributed.join(cuda=False) as ranks:
-        assert type(ranks) is Ranks and ranks.share(5) == 5 and ranks.others() == []
-        ranks.tell(images=1)
-        ranks.wait("counted")
+    assert not launched() and not restarted() and cores() >= 1
+    with distributed.join() as ranks:
+        assert type(ranks) is Ranks and ranks.share(5) == 5 and ranks.gather(5) == [5]
+
+
+def test_a_second_start_by_torchrun_is_known(monkeypatch) -> None:
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
+    assert launched() and not restarted()
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert restarted()

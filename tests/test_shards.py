@@ -174,6 +174,32 @@ def test_without_a_readable_image_there_is_nothing_to_merge(tmp_path: Path) -> N
     assert not (tmp_path / "out").exists()
 
 
+def test_merging_can_be_repeated_wherever_it_ended(made: Path, tmp_path: Path, monkeypatch) -> None:
+    """The disk is full at its first, second, ... file; and after it has ended well."""
+    shards, out = [made / f"part{i}" for i in range(3)], tmp_path / "out"
+    replace, failures = Path.replace, 0
+    for fails in range(1, 5):
+        calls = iter(range(1, 100))
+
+        def failing(self: Path, target: Path, calls=calls, fails=fails) -> Path:
+            if next(calls) == fails:
+                raise OSError(28, "No space left on device")
+            return replace(self, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", failing)
+            try:
+                merge_shards(shards, out)
+            except SpikeattnError as error:
+                assert "No space left on device" in str(error)
+                failures += 1
+    assert failures == 2  # the table and the ledger; then it has ended well, and is only compared
+    assert merge_shards(shards, out).n_images == LIMIT and contents(out) == contents(made / "whole")
+    other = run(tmp_path / "other", limit=8)
+    with pytest.raises(SpikeattnError, match="holds another finished run"):
+        merge_shards(shards, other)
+
+
 def test_two_ranks_of_torchrun_write_the_bytes_of_one(tmp_path: Path) -> None:
     words = ["profile", "--model", "sdt_digits", "--pretrained", "--data", "digits", "--limit", "40", "--plain"]
     words += ["--batch-size", "8", "--threads", "1", "--device", "cpu", "--json"]

@@ -15,6 +15,7 @@ import typer
 from spikeattn.cli.attending import attend
 from spikeattn.cli.comparing import compare
 from spikeattn.cli.doctor import doctor
+from spikeattn.cli.launching import stoppable
 from spikeattn.cli.lists import conventions, costs, models
 from spikeattn.cli.merging import merge
 from spikeattn.cli.options import WrongCommandLine
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command = typer.main.get_command(app)
         given = list(sys.argv[1:] if arguments is None else arguments)
-        with command.make_context("spikeattn", given, obj=given) as context:
+        with stoppable(), command.make_context("spikeattn", given, obj=given) as context:
             command.invoke(context)
         if sys.stdout is not None:
             sys.stdout.flush()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from spikeattn.cli.fresh_folder import fresh_folder
+from spikeattn.cli.fresh_folder import finished_before, fresh_folder
 from spikeattn.cli.machine import choose_device, set_threads
 from spikeattn.cli.options import (
     CONVENTION,
@@ -142,7 +142,7 @@ def attend(
     from spikeattn.cli.attention_files import draw, write_tables
     from spikeattn.cli.attention_networks import Images, Named, calibrate_all, look, networks_of, stacked
     from spikeattn.cli.attention_run import Settings
-    from spikeattn.cli.attention_summary import as_text, summarise
+    from spikeattn.cli.attention_summary import summarise
     from spikeattn.energy import get_convention, get_costs
 
     paths = [*(images or ()), *(more or ())]
@@ -164,6 +164,11 @@ def attend(
     named = Named(model, checkpoint, weights.value, pretrained, model_arg, time_steps)
     second = None if against is None else Named(against, against_checkpoint, "auto", against_pretrained)
     chosen = Images(paths, data, split, limit)
+    command = shlex.join(["spikeattn", *context.obj])
+    if (before := finished_before(out, SUMMARY, command)) is not None:
+        note(f"{out} holds the finished result of this very command; delete it to have it made again")
+        _hand_over(before, out, as_json)
+        return
     with fresh_folder(out, SUMMARY, interrupted=note) as staging:
         networks = networks_of(named, second, chosen, settings, place, any_null=null is None)
         first = networks[0]
@@ -178,12 +183,17 @@ def attend(
             network.say_warnings()
         if profile is not None:
             first.energy = energy_on_noise(first, profile, kept, prices, rules)
-        command = shlex.join(["spikeattn", *context.obj])
         summary = summarise(networks, skipped, evaluations, command)
         files = draw(staging, networks, kept[:pictures])
         files += write_tables(staging, networks, evaluations)
         summary["files"] = [*sorted(files), SUMMARY]
         write_file(staging / SUMMARY, to_json(summary).encode())
+    _hand_over(summary, out, as_json)
+
+
+def _hand_over(summary: dict[str, Any], out: Path, as_json: bool) -> None:
+    from spikeattn.cli.attention_summary import as_text
+
     if as_json:
         print_json({"result": str(out), **summary})
     else:

@@ -15,34 +15,37 @@ from typing import TYPE_CHECKING
 from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:
-    import torch
-
     from spikeattn.distributed import Ranks
 
 logger = logging.getLogger(__name__)
 
 
 class Terminated(KeyboardInterrupt):
-    """The system asks the process to end (SIGTERM), as job schedulers and torchrun do."""
+    """The system asks the process to end: SIGTERM of job schedulers and torchrun, SIGHUP of a closed terminal."""
 
-    code = 128 + signal.SIGTERM
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.code = 128 + number
+
+
+# SIGHUP is no signal of Windows.
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGINT") if hasattr(signal, name))
 
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Let SIGTERM end a run as Ctrl-C does: what is counted is written first, however often they come."""
+    """Let signals end a command as Ctrl-C does: what is done is written, and left in order, however often they come."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        for each in before:
-            signal.signal(each, signal.SIG_IGN)  # once is enough, and it must not break the writing
-        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        finishing()  # once is enough, and it must not break the writing
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
 
-    if threading.current_thread() is not threading.main_thread():
+    if not _on_main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    if before[signal.SIGINT] is signal.SIG_IGN:  # of a job in the background, which Ctrl-C does not mean
-        del before[signal.SIGINT]
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    # What is ignored stays so: Ctrl-C by a job in the background, SIGHUP under nohup.
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
     try:
         for number in before:
             signal.signal(number, stop)
@@ -52,19 +55,30 @@ def stoppable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def finishing() -> None:
+    """From here on signals no longer end the command, which says what it has done and ends by itself."""
+    if _on_main_thread():
+        for number in _SIGNALS:
+            if getattr(signal.getsignal(number), "__qualname__", "").startswith(stoppable.__qualname__):
+                signal.signal(number, signal.SIG_IGN)
+
+
 def written() -> None:
     """After the writing: let another Ctrl-C end the process at once."""
-    on_main = threading.current_thread() is threading.main_thread()
-    if on_main and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    if _on_main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def _on_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
 @contextmanager
-def joined(place: torch.device) -> Iterator[Ranks]:
+def joined() -> Iterator[Ranks]:
     """The ranks of this launch; all but rank 0 are silent unless they fail, and then say who they are."""
     from spikeattn.distributed import join
 
-    with join(cuda=place.type == "cuda") as ranks:
+    with join() as ranks:
         package = logging.getLogger("spikeattn")
         level = package.level
         if ranks.rank > 0:

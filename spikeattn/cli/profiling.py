@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spikeattn.cli.given import Given
-from spikeattn.cli.launching import joined, resume_command, stoppable, stored_command, threads_of_run, written
+from spikeattn.cli.launching import joined, resume_command, stored_command, threads_of_run, written
 from spikeattn.cli.machine import choose_device, set_threads
 from spikeattn.cli.options import (
     Checkpoint,
@@ -138,6 +138,7 @@ def profile(
       spikeattn profile --model sdt_8_512 --checkpoint 8_512.pth.tar --data imagenet:/data/imagenet \\
           --sample 1000 --out runs/8_512
     """
+    from spikeattn.distributed import restarted
     from spikeattn.models import select_implementation
     from spikeattn.results import EmptyShard
 
@@ -149,7 +150,8 @@ def profile(
     words = list(context.obj)
     given = Given(model, data, checkpoint, weights.value, pretrained, split, calibrate, model_arg, time_steps)
     choice = {"batch_size": batch_size, "limit": limit, "sample": sample, "seed": seed, "workers": workers}
-    with stoppable(), joined(choose_device(device)) as ranks:
+    with joined() as ranks:
+        resume = resume or restarted()
         set_threads(threads_of_run(threads, out, resume))
         if ranks.rank == 0:
             _check_out(out, resume)

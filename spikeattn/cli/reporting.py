@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spikeattn.cli.fresh_folder import recover, staging
 from spikeattn.cli.options import CONVENTION, COSTS, ConventionName, Costs, Json, Verbose, WrongCommandLine
 from spikeattn.cli.output import headline, note, print_json
 from spikeattn.errors import SpikeattnError
@@ -98,16 +97,16 @@ def _demo(out: Path, costs: CostTable, convention: Convention, command: str) -> 
     from spikeattn.runs import profile
 
     torch.set_num_threads(1)
-    with _staging(out) as staging:
+    with _staging(out) as place:
         model = create_model(DEMO_MODEL, pretrained=True)
         dataset = open_dataset(DEMO_DATA, model, split="test")
         loader = make_loader(dataset)
         note(f"profiling {DEMO_MODEL} on {DEMO_DATA}, on one CPU thread ...")
-        profile(model, loader, staging / RUN, progress=True, provenance={"command": command})
+        profile(model, loader, place / RUN, progress=True, provenance={"command": command})
         note("attending to a few of them ...")
-        attend_demo(staging / ATTENTION, model, dataset, Profile.load(staging / RUN), costs, convention, command)
-        _replace(staging / RUN, out / RUN, _run_files())
-        _replace(staging / ATTENTION, out / ATTENTION, ATTENTION_FILES)
+        attend_demo(place / ATTENTION, model, dataset, Profile.load(place / RUN), costs, convention, command)
+        _replace(place / RUN, out / RUN, _run_files())
+        _replace(place / ATTENTION, out / ATTENTION, ATTENTION_FILES)
     return Profile.load(out / RUN)
 
 
@@ -115,19 +114,15 @@ def _demo(out: Path, costs: CostTable, convention: Convention, command: str) -> 
 def _staging(out: Path) -> Iterator[Path]:
     """A folder inside `out` in which a run is made before it takes the place of an earlier one."""
     new = not out.exists()
+    recover(out)
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=out))
-    except OSError as error:
-        raise SpikeattnError(f"--out {out}: cannot write there ({error.strerror}); give another folder") from error
-    try:
-        yield staging
+        with staging(out) as place:
+            yield place
     except KeyboardInterrupt:
         note(f"stopped; {out} is as it was before, run the command again for the whole report")
         raise
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        if new and not any(out.iterdir()):
+        if new and out.is_dir() and not any(out.iterdir()):
             out.rmdir()
 
 

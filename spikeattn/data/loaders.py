@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
 from spikeattn.data.batches import Batch, Batches, make_loader
-from spikeattn.data.takes import EVERYTHING, WHOLE, Shard, Take
+from spikeattn.data.takes import EVERYTHING, Take
 from spikeattn.errors import SpikeattnError, failing
 from spikeattn.tracing.kinds import UNORDERED
 
@@ -212,11 +212,11 @@ def shuffles(loader: Any) -> bool:
     return isinstance(sampler, (RandomSampler, SubsetRandomSampler, WeightedRandomSampler))
 
 
-def n_samples(loader: Iterable[Any], shard: Shard = WHOLE) -> int | None:
-    """Number of samples a loader will give to one shard, None where it does not say."""
+def n_samples(loader: Iterable[Any], take: Take = EVERYTHING) -> int | None:
+    """Number of samples of a loader that this process takes; the loader's own where that is all it says, or None."""
     batches = getattr(loader, "dataset", None)
     if isinstance(batches, Batches):
-        return batches.samples_in(Take(shard=shard).of_plan(batches.total))
+        return batches.samples_in(take.of_plan(batches.total))
     return len(batches) if hasattr(batches, "__len__") else None
 
 

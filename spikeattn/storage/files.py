@@ -37,8 +37,7 @@ def whole(target: Path, advice: str = INTACT) -> Iterator[BinaryIO]:
     try:
         if target.exists() and not target.is_file():
             raise SpikeattnError(f"{target}: is {'a folder' if target.is_dir() else 'no file'}; {advice}")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-        with open(os.open(part, flags, 0o666), "wb") as file:
+        with part.open("xb") as file:  # made new, or not at all: nobody's link is followed
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -61,7 +60,8 @@ def write(target: Path, content: bytes | str, advice: str = INTACT) -> Path:
 
 def unfinished(folder: Path) -> list[Path]:
     """What processes that were killed have left in a folder under the names of `whole`."""
-    return [path for path in folder.iterdir() if _UNFINISHED.fullmatch(path.name)] if folder.is_dir() else []
+    there = folder.iterdir() if folder.is_dir() else ()
+    return [path for path in there if _UNFINISHED.fullmatch(path.name) and (path.is_symlink() or path.is_file())]
 
 
 def discard(path: Path) -> None:

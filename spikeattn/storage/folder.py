@@ -211,7 +211,8 @@ def _own(folder: Path) -> list[Path]:
 def _arrows(folder: Path) -> list[Path]:
     """The files of the parts of a run, oldest batches first."""
     inside = folder / PARTS
-    return sorted(path for path in inside.iterdir() if _PART.fullmatch(path.name)) if inside.is_dir() else []
+    there = inside.iterdir() if inside.is_dir() else ()
+    return sorted(path for path in there if _PART.fullmatch(path.name) and (path.is_symlink() or path.is_file()))
 
 
 def _is_run(folder: Path) -> bool:

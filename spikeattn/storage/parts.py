@@ -64,6 +64,7 @@ class PartWriter:
     Attributes:
         origin: what parts say of their origin, see the function `origin`; to be set once the model is known.
         waiting, done: batches that are in no part yet, and parts in memory.
+        numbers: of all batches so far.
     """
 
     def __init__(self, write: Callable[[Part], None] | None, seconds: float) -> None:
@@ -72,10 +73,12 @@ class PartWriter:
         self.waiting: list[Part] = []
         self.done: list[Part] = []
         self.origin: dict[str, Any] = {}
+        self.numbers: set[int] = set()
 
     def add(self, part: Part) -> None:
         """Take one batch."""
         self.waiting.append(part)
+        self.numbers |= set(part.batches)
         if time.monotonic() - self._last >= self._seconds:
             self.flush()
 
