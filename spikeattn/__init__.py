@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from spikeattn.data import make_loader, open_dataset
     from spikeattn.energy import energy_from_rates, measure_gamma, reproduce, sweep, waterfall
     from spikeattn.energy.compare import compare
-    from spikeattn.models import br_npa, create_model, svda, twin_of
+    from spikeattn.models import br_npa, create_model, load_model, svda, twin_of
     from spikeattn.recordings import record
     from spikeattn.results import Profile
     from spikeattn.runs import profile
@@ -33,6 +33,7 @@ _HOME = {
     "create_model": "models",
     "energy_from_rates": "energy",
     "evaluate_regularization": "attention.evaluate",
+    "load_model": "models",
     "make_loader": "data",
     "measure_gamma": "energy",
     "open_dataset": "data",
@@ -58,6 +59,7 @@ __all__ = [
     "create_model",
     "energy_from_rates",
     "evaluate_regularization",
+    "load_model",
     "make_loader",
     "measure_gamma",
     "open_dataset",

@@ -34,6 +34,10 @@ MIXABLE = (
     "data.spec",
     "data.versions",
     "model.neurons",
+    # Where the code lies and what it is called; what it says is in "model.code.files".
+    "model.code.file",
+    "model.code.commit",
+    "model.code.replaced",
 )
 
 
@@ -65,7 +69,7 @@ def describe(model: nn.Module) -> dict[str, Any]:
     known = getattr(model, "provenance", {})
     return {
         "name": known.get("name", type(model).__name__),
-        "class": f"{type(model).__module__}.{type(model).__qualname__}",
+        "class": known.get("class", f"{type(model).__module__}.{type(model).__qualname__}"),
         "parameters": sum(p.numel() for p in model.parameters()),
         "trained": known.get("trained"),
         "config": dict(known.get("config", getattr(model, "config", {}))),

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from spikeattn.cli.options import model_arguments, read_value
-from spikeattn.errors import SpikeattnError, unknown
+from spikeattn.cli.options import model_arguments
+from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,7 +28,7 @@ def build(
     time_steps: int | None = None,
     like: nn.Module | None = None,
 ) -> nn.Module:
-    """A network of this package or of timm by its name, in eval mode; its `provenance` says whether it is trained.
+    """A network as `load_model` takes it, in eval mode; its `provenance` says whether it is trained.
 
     Args:
         pairs, time_steps: of --model-arg and --time-steps.
@@ -38,37 +37,16 @@ def build(
     Raises:
         SpikeattnError: unknown name or argument, weights that do not fit or cannot be had, no attention known here.
     """
-    import timm
-
     from spikeattn.attention.families import family_of
-    from spikeattn.models import create_model, model_names, twin_names
+    from spikeattn.models import twin_names
+    from spikeattn.models.load import load
 
-    if name in model_names():
-        arguments = model_arguments(pairs, time_steps)
-        return create_model(name, checkpoint=checkpoint, weights=weights, pretrained=pretrained, **arguments)
-    if not timm.is_model(name):
-        known = [*model_names(), *twin_names()]
-        close = difflib.get_close_matches(name, timm.list_models(), n=4)
-        raise unknown("model", name, {*known, *close, "vit_tiny_patch16_224", "vit_small_patch16_224"})
-    if pretrained and checkpoint is not None:
-        raise SpikeattnError("give either a checkpoint of your own or pretrained weights, not both")
-    if time_steps is not None:
-        raise SpikeattnError(f"--time-steps {time_steps}: {name} has no time steps; leave it out")
-    arguments = dict(_pairs(pairs))
+    arguments = model_arguments(name, pairs, time_steps)
     if like is not None and name in twin_names() and hasattr(like, "config"):
         shared = {key: like.config.get(key) for key in ("img_size", "in_chans", "num_classes")}
         arguments = {key: value for key, value in shared.items() if value is not None} | arguments
-    model = _from_timm(name, pretrained, arguments).eval()
+    model = load(name, arguments, pretrained, checkpoint, weights)
     family_of(model)
-    size = getattr(getattr(model, "patch_embed", None), "img_size", None)
-    if size is not None and not hasattr(model, "img_size"):
-        model.img_size, model.in_chans = tuple(size), model.patch_embed.proj.in_channels
-    if not hasattr(model, "provenance"):
-        source = "timm's own" if pretrained else None
-        model.provenance = {"name": name, "config": arguments, "trained": pretrained, "checkpoint": source}
-    model.provenance.setdefault("notes", [])
-    if checkpoint is not None:
-        _load(model, checkpoint, weights)
     return model
 
 
@@ -131,39 +109,3 @@ def _files(path: Path) -> Iterator[Path]:
         yield path
     else:
         raise SpikeattnError(f"--images {path}: there is no such file or folder")
-
-
-def _pairs(pairs: Sequence[str] | None) -> Iterator[tuple[str, Any]]:
-    for pair in pairs or ():
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise SpikeattnError(f"--model-arg {pair!r} is no KEY=VALUE pair, such as img_size=384")
-        yield key, read_value(value)
-
-
-def _from_timm(name: str, pretrained: bool, arguments: dict[str, Any]) -> nn.Module:
-    import timm
-
-    try:
-        return timm.create_model(name, pretrained=pretrained, **arguments)
-    except SpikeattnError:
-        raise
-    except (TypeError, ValueError, AssertionError, ZeroDivisionError) as error:
-        raise SpikeattnError(f"{name} cannot be built with {arguments or 'its defaults'}: {error}") from error
-    except Exception as error:  # the hub's client raises many types where there is no network or no such file
-        if not pretrained:
-            raise
-        reason = " ".join(str(error).split())[:200]
-        raise SpikeattnError(
-            f"{name}: timm could not get its weights ({type(error).__name__}: {reason}); give them as --checkpoint "
-            "FILE, or leave out --pretrained for random weights"
-        ) from error
-
-
-def _load(model: nn.Module, checkpoint: Path, weights: str) -> None:
-    from spikeattn.models import load_checkpoint, load_into
-
-    read = load_checkpoint(checkpoint, weights)
-    load_into(model, read)
-    model.provenance |= {"trained": True, "checkpoint": read.path.name, "sha256": read.sha256, "weights": read.which}
-    model.provenance["notes"] = list(read.notes)

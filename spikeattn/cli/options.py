@@ -5,14 +5,14 @@ from __future__ import annotations
 import inspect
 import logging
 import sys
-from ast import literal_eval
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from spikeattn.arguments import read_value
 from spikeattn.cli.values import WrongCommandLine, choice, level, within
 from spikeattn.errors import unknown
 
@@ -143,20 +143,40 @@ def check_weights(weights: Weights, checkpoint: Path | None) -> None:
         raise WrongCommandLine(f"--weights {weights} chooses from a file: give --checkpoint FILE too")
 
 
-def model_arguments(pairs: Iterable[str] | None, time_steps: int | None) -> dict[str, Any]:
-    """Keyword arguments for `create_model` from KEY=VALUE pairs and --time-steps.
+def model_arguments(model: str, pairs: Iterable[str] | None, time_steps: int | None) -> dict[str, Any]:
+    """Keyword arguments for `load_model` from KEY=VALUE pairs and --time-steps.
 
     A value is read as Python would read it (64, 0.5, True, (128, 96)), unless the argument is a text such as
-    pooling_stat, where 0011 is no number.
+    pooling_stat, where 0011 is no number. --time-steps is an argument of this package's own models; a network of one's
+    own is told its T by an argument of its factory, if it has one.
     """
+    from spikeattn.models import model_names
+    from spikeattn.models.own_code import Word, is_address
+
+    words = dict(_pairs(pairs))
+    if is_address(model):
+        return {key: Word(text) for key, text in words.items()}
+    if model in model_names():
+        return _of_ours(words, time_steps)
+    if time_steps is not None:
+        raise WrongCommandLine(f"--time-steps {time_steps}: {model} has no time steps; leave it out")
+    return {key: read_value(text) for key, text in words.items()}
+
+
+def _pairs(pairs: Iterable[str] | None) -> Iterator[tuple[str, str]]:
+    for pair in pairs or ():
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise WrongCommandLine(f"--model-arg {pair!r} is no KEY=VALUE pair, such as num_classes=100")
+        yield key, text
+
+
+def _of_ours(words: Mapping[str, str], time_steps: int | None) -> dict[str, Any]:
     from spikeattn.models import SpikeDrivenTransformer
 
     valid = inspect.signature(SpikeDrivenTransformer).parameters
     arguments: dict[str, Any] = {}
-    for pair in pairs or ():
-        key, equals, text = pair.partition("=")
-        if not equals:
-            raise WrongCommandLine(f"--model-arg {pair!r} is no KEY=VALUE pair, such as num_classes=100")
+    for key, text in words.items():
         if key not in valid:
             raise unknown("model argument", key, valid)
         arguments[key] = text if isinstance(valid[key].default, str) else read_value(text)
@@ -167,14 +187,3 @@ def model_arguments(pairs: Iterable[str] | None, time_steps: int | None) -> dict
             )
         arguments["time_steps"] = time_steps
     return arguments
-
-
-def read_value(text: str) -> Any:
-    """A word of the command line as Python would read it."""
-    words = {"true": True, "false": False, "none": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    try:
-        return literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text

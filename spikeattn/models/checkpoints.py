@@ -22,7 +22,7 @@ from torch import Tensor
 from spikeattn.errors import SpikeattnError
 from spikeattn.models.pickles import read_pickle
 
-MODEL_KEYS = ("state_dict", "model", "model_state_dict")
+MODEL_KEYS = ("state_dict", "model", "model_state_dict", "net")
 EMA_KEYS = ("state_dict_ema", "model_ema")
 WRAPPERS = ("module.", "_orig_mod.")  # what DistributedDataParallel and torch.compile put before every name
 SHIPPED = Path(__file__).parent / "weights"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from spikeattn.errors import SpikeattnError
 from spikeattn.models.checkpoints import Checkpoint
+from spikeattn.models.spike_driven import SpikeDrivenTransformer
 
 
 def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
@@ -21,7 +23,9 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
             mis-shaped entries, the arguments in which the two differ and the entry points whose shapes fit. The model
             is left as it was.
     """
-    given, wanted = checkpoint.state_dict, model.state_dict()
+    wanted = model.state_dict()
+    checkpoint = replace(checkpoint, state_dict=_within(checkpoint.state_dict, wanted))
+    given = checkpoint.state_dict
     missing = [key for key in wanted if key not in given]
     unexpected = [key for key in given if key not in wanted]
     misshaped = [key for key in wanted if key in given and given[key].shape != wanted[key].shape]
@@ -34,7 +38,8 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
         if checkpoint.which != "all"
         else f"checkpoint {checkpoint.path}"
     )
-    if not missing and not unexpected and all(key.startswith("head.") for key in misshaped):
+    heads = "head.weight" in misshaped and all(key.startswith("head.") for key in misshaped)
+    if not missing and not unexpected and heads:
         classes, built = given["head.weight"].shape[0], wanted["head.weight"].shape[0]
         if given["head.weight"].shape[1:] == wanted["head.weight"].shape[1:]:
             raise SpikeattnError(
@@ -46,9 +51,22 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
         _count("missing", missing, missing),
         _count("unexpected", unexpected, unexpected),
         _count("mis-shaped", misshaped, shapes),
-        _advice(given, getattr(model, "config", {})),
+        _advice(given, getattr(model, "config", {})) if isinstance(model, SpikeDrivenTransformer) else "",
     ]
     raise SpikeattnError(f"{where} does not fit the model: " + "; ".join(fact for fact in facts if fact))
+
+
+def _within(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights without what a training module around the network put before each name ("model.", "net.").
+
+    PyTorch Lightning keeps the network as an attribute of its module. What fits more of the network's names is taken.
+    """
+    best = inner = dict(state)
+    while inner and all("." in key for key in inner) and len({key.partition(".")[0] for key in inner}) == 1:
+        inner = {key.partition(".")[2]: tensor for key, tensor in inner.items()}
+        if len(inner.keys() & wanted.keys()) > len(best.keys() & wanted.keys()):
+            best = inner
+    return best
 
 
 def _check_types(checkpoint: Checkpoint, wanted: Mapping[str, Tensor]) -> None:
