@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
+from spikeattn.data.dataset import NO_SIZE
 from spikeattn.errors import SpikeattnError
 from spikeattn.provenance import differences
 from spikeattn.results import Profile
@@ -196,6 +197,8 @@ def _warnings(
     largest, classes = int(counts.rows["label"].max()), ledger.model.get("config", {}).get("num_classes")
     if classes is not None and largest >= classes:
         found.append(f"labels: the largest is {largest} and the model has {classes} outputs; accuracy has no meaning")
+    data = ledger.provenance.get("settings", {}).get("data") or {}
+    found += [f"input-size: {note}" for note in data.get("notes", ()) if note.startswith(NO_SIZE)]
     if ledger.model.get("trained") is False:
         found.append("untrained: the weights are random, so these rates and energies describe nothing")
     neurons = [t.name for t in ledger.tensors if t.maker == "neuron"]

@@ -28,7 +28,7 @@ class Check:
     """One thing that was looked at.
 
     Attributes:
-        name: "file", "table", "rows", "counts", "model", "data" or "batches".
+        name: "file", "table", "rows", "counts", "code" (of a network of the user's own), "model", "data" or "batches".
         result: "ok"; "failed"; "moved" (other numbers, and other settings that explain such); "not done".
         detail: what was found, in one sentence.
     """
@@ -69,6 +69,7 @@ def verify(
     batches: int = 3,
     seed: int = 0,
     missing: Mapping[str, str] | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Verification:
     """Look at a finished run again, from its provenance.
 
@@ -77,7 +78,8 @@ def verify(
         model, loader: the model with its weights and a `make_loader` loader of the data, as the run had them. What is
             not given is not checked, and without both no batch is run again.
         batches: how many batches to run again, drawn by `seed`; every count of every image in them is compared.
-        missing: why there is no "model" or no "data", for the result.
+        missing: why there is no "model" or no "data", and which file of the model's "code" has changed, for the result.
+        options: keyword arguments of `sa.profile` that the run was made with, such as forward= and neurons=.
 
     Raises:
         SpikeattnError: no finished run, or files that cannot be read at all.
@@ -90,6 +92,8 @@ def verify(
         raise SpikeattnError("verify needs a loader of spikeattn.make_loader, whose batches can be read one by one")
     stored, why = profile.provenance.get("settings", {}), dict(missing or {})
     with _threads(stored.get("threads")):
+        if code := (stored.get("model") or {}).get("code"):
+            checks.append(_code(code, getattr(model, "provenance", {}).get("code"), why.get("code", "")))
         if model is None:
             checks.append(Check("model", NOT_DONE, why.get("model", "the model is not at hand")))
         else:
@@ -105,7 +109,7 @@ def verify(
             needs = "it needs the model and the data" if batches else "none was asked for"
             checks.append(Check("batches", NOT_DONE, needs))
         elif all(check.result != FAILED for check in checks):
-            checks.append(_batches(profile, model, data, batches, seed, settings))
+            checks.append(_batches(profile, model, data, batches, seed, settings, dict(options or {})))
         else:
             checks.append(Check("batches", NOT_DONE, "what is wrong above would show in every batch"))
     return Verification(Path(path), tuple(checks), settings)
@@ -158,6 +162,20 @@ def _impossible(counts: Counts) -> Iterator[str]:
             yield f"{synapse.name}: a negative number of operations"
 
 
+def _code(stored: Mapping[str, Any], now: Mapping[str, Any] | None, changed: str) -> Check:
+    """The files that the network was made from are the run's."""
+    if changed:
+        return Check("code", FAILED, f"{changed}; it is not run")
+    if now is None:
+        return Check("code", NOT_DONE, "the model at hand was not made by load_model")
+    old, new = stored.get("files", {}), now.get("files", {})
+    if wrong := sorted(name for name in {**old, **new} if old.get(name) != new.get(name)):
+        return Check("code", FAILED, f"{wrong[0]} has other content than the run's")
+    if stored.get("sha256") != now.get("sha256"):
+        return Check("code", FAILED, f"{stored.get('file')} has other content than the run's")
+    return Check("code", OK, f"{len(old)} files that the model was made from are the run's")
+
+
 def _model(stored: dict[str, Any], now: dict[str, Any], settings: Iterable[Difference]) -> Check:
     if known := stored.get("weights_sha256"):
         if known != now["weights_sha256"]:
@@ -179,7 +197,13 @@ def _data(profile: Profile, data: Batches, settings: Iterable[Difference]) -> Ch
 
 
 def _batches(
-    profile: Profile, model: nn.Module, data: Batches, number: int, seed: int, settings: tuple[Difference, ...]
+    profile: Profile,
+    model: nn.Module,
+    data: Batches,
+    number: int,
+    seed: int,
+    settings: tuple[Difference, ...],
+    options: dict[str, Any],
 ) -> Check:
     """Run some batches again and compare every column."""
     from spikeattn.runs import profile as run
@@ -189,7 +213,7 @@ def _batches(
     drawn = sorted(np.random.RandomState(seed).permutation(full)[:number].tolist())
     loader = make_loader(data.dataset, **data.choice, skip_batches=set(range(data.total)) - set(drawn))
     plain = profile.provenance["settings"].get("path", fast.PLAIN) == fast.PLAIN
-    again = run(model, loader, plain=plain)
+    again = run(model, loader, plain=plain, **options)
     if again.ledger.hash() != profile.ledger.hash():
         return Check("batches", FAILED, "the model has another structure than the run's")
     where = np.searchsorted(profile.counts.rows["index"], again.counts.rows["index"])

@@ -16,10 +16,14 @@ from spikeattn.cli.options import (
     Checkpoint,
     ConventionName,
     Costs,
+    CropPct,
     Device,
+    InputShape,
     Json,
     Limit,
+    Mean,
     ModelArgs,
+    Std,
     Threads,
     TimeSteps,
     Verbose,
@@ -36,7 +40,9 @@ SUMMARY = "summary.json"
 
 def attend(
     context: typer.Context,
-    model: Annotated[str, typer.Option(metavar="NAME", help="Model: sdt_*, ann_*, vit_digits, or one of timm's ViTs.")],
+    model: Annotated[
+        str, typer.Option(metavar="NAME|FILE.py:NAME", help="sdt_*, ann_*, vit_digits, a ViT of timm's or your own.")
+    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="New folder for pictures, tables and summary.json.")],
     more: Annotated[list[Path] | None, typer.Argument(metavar="PATH", help="More --images.")] = None,
     images: Annotated[
@@ -113,6 +119,10 @@ def attend(
     device: Device = "auto",
     time_steps: TimeSteps = None,
     model_arg: ModelArgs = None,
+    input_shape: InputShape = None,
+    mean: Mean = None,
+    std: Std = None,
+    crop_pct: CropPct = None,
     calibrate: Annotated[
         bool,
         typer.Option(
@@ -143,6 +153,7 @@ def attend(
     from spikeattn.cli.attention_networks import Images, Named, calibrate_all, look, networks_of, stacked
     from spikeattn.cli.attention_run import Settings
     from spikeattn.cli.attention_summary import summarise
+    from spikeattn.cli.networks import Input
     from spikeattn.energy import get_convention, get_costs
 
     paths = [*(images or ()), *(more or ())]
@@ -163,7 +174,7 @@ def attend(
     place = choose_device(device)
     named = Named(model, checkpoint, weights.value, pretrained, model_arg, time_steps)
     second = None if against is None else Named(against, against_checkpoint, "auto", against_pretrained)
-    chosen = Images(paths, data, split, limit)
+    chosen = Images(paths, data, split, limit, Input(input_shape, mean, std, crop_pct))
     command = shlex.join(["spikeattn", *context.obj])
     if (before := finished_before(out, SUMMARY, command)) is not None:
         note(f"{out} holds the finished result of this very command; delete it to have it made again")

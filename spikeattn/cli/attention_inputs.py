@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from spikeattn.cli.options import model_arguments
+from spikeattn.cli.networks import arguments_of, network
 from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:
@@ -39,13 +39,12 @@ def build(
     """
     from spikeattn.attention.families import family_of
     from spikeattn.models import twin_names
-    from spikeattn.models.load import load
 
-    arguments = model_arguments(name, pairs, time_steps)
+    arguments = arguments_of(name, pairs, time_steps)
     if like is not None and name in twin_names() and hasattr(like, "config"):
         shared = {key: like.config.get(key) for key in ("img_size", "in_chans", "num_classes")}
         arguments = {key: value for key, value in shared.items() if value is not None} | arguments
-    model = load(name, arguments, pretrained, checkpoint, weights)
+    model = network(name, arguments, checkpoint, weights, pretrained)
     family_of(model)
     return model
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from spikeattn.cli.attention_inputs import build, open_images, same_crop, twin_name
 from spikeattn.cli.attention_run import Network, Settings
 from spikeattn.cli.given import calibrate_untrained
+from spikeattn.cli.networks import Input
 from spikeattn.cli.output import note
 from spikeattn.data import open_dataset
 from spikeattn.data.dataset import Skipped
@@ -38,7 +39,6 @@ class Named:
 
     def built(self, like: nn.Module | None = None) -> nn.Module:
         """The network; `like` as for `build`."""
-        torch.manual_seed(0)  # untrained weights, too, must be the same when the command is run again
         return build(
             self.name, self.checkpoint, self.weights, self.pretrained, self.model_arg, self.time_steps, like=like
         )
@@ -60,12 +60,16 @@ class Images:
     data: str | None
     split: str | None
     limit: int | None
+    fed: Input = Input()
 
     def opened(self, model: object, time_steps: int | None) -> Dataset:
         """As the model wants them."""
+        wants, time_steps = self.fed.of(model, None if self.paths else self.data, time_steps)
         if self.paths:
-            return open_images(self.paths, model)
-        return open_dataset(self.data or "", model, time_steps=time_steps, split=self.split)
+            return open_images(self.paths, wants)
+        dataset = open_dataset(self.data or "", wants, time_steps=time_steps, split=self.split)
+        self.fed.check(dataset)
+        return dataset
 
     def number(self, dataset: Dataset) -> int:
         """How many of them."""

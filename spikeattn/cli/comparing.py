@@ -15,6 +15,7 @@ from spikeattn.cli.values import within
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import nn
 
     from spikeattn.energy import Comparison
     from spikeattn.results import Profile
@@ -30,7 +31,8 @@ def compare(
             "--against",
             metavar="RUN|MODEL",
             help="Folder of another run over the same images, or the name of an ANN that timm builds (ann_8_512, "
-            "vit_small_patch16_224). Default: the ANN twin of the run's model, or its own layers as dense ones.",
+            "vit_small_patch16_224), or FILE.py:NAME for one of your own. Default: the ANN twin of the run's model, or "
+            "its own layers as dense ones.",
         ),
     ] = None,
     costs: Annotated[
@@ -83,10 +85,14 @@ def compare(
     hand_over(_all_rows(found), found.to_dict(), as_text, out, as_json, LIST_FORMATS)
 
 
-def _other(against: str | None) -> Profile | str | None:
-    """A run where there is a folder of that name, or a path was meant; otherwise the name of an ANN."""
+def _other(against: str | None) -> Profile | nn.Module | str | None:
+    """A run where there is a folder of that name, or a path was meant; otherwise an ANN, by its name or address."""
+    from spikeattn.cli.networks import ann_named
+    from spikeattn.models.own_code import is_address
     from spikeattn.results import Profile
 
+    if against is not None and is_address(against) and not Path(against).is_dir():
+        return ann_named(against)
     if against is not None and (Path(against).is_dir() or os.sep in against):
         return Profile.load(against)
     return against

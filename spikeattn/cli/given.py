@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spikeattn.cli.options import WrongCommandLine, model_arguments
+from spikeattn.cli.networks import Input, arguments_of, network, run_options
+from spikeattn.cli.options import WrongCommandLine
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from spikeattn.data import Dataset
-    from spikeattn.models import SpikeDrivenTransformer
 
 CALIBRATION = 8  # images
 
@@ -34,30 +35,40 @@ class Given:
     calibrate: bool
     model_arg: list[str] | None
     time_steps: int | None
+    neuron_class: list[str] | None = None
+    layout: str | None = None
+    forward: str | None = None
+    input_shape: str | None = None
+    mean: str | None = None
+    std: str | None = None
+    crop_pct: float | None = None
 
-    def network(self) -> SpikeDrivenTransformer:
+    def network(self) -> nn.Module:
         """The model, not yet calibrated."""
-        import torch
+        arguments = arguments_of(self.model, self.model_arg, self.time_steps)
+        return network(self.model, arguments, self.checkpoint, self.weights, self.pretrained)
 
-        from spikeattn.models import create_model
+    def options(self, net: nn.Module) -> dict[str, Any]:
+        """How the model is run, as keyword arguments of `sa.profile`; to be asked for before its images."""
+        from spikeattn.models.own_code import is_address
 
-        arguments = model_arguments(self.model_arg, self.time_steps)
-        torch.manual_seed(0)  # untrained weights, too, must be the same in a resumed run
-        return create_model(
-            self.model, checkpoint=self.checkpoint, weights=self.weights, pretrained=self.pretrained, **arguments
-        )
+        own = is_address(self.model)
+        return run_options(net, own, self.neuron_class, self.forward, self.layout, self.time_steps)
 
-    def images(self, net: SpikeDrivenTransformer, place: torch.device, choice: Mapping[str, Any]) -> Any:
+    def images(self, net: Any, place: torch.device, choice: Mapping[str, Any], forward: Any = None) -> Any:
         """The loader of its images; the model goes to its device, and is calibrated if that was asked for."""
         import torch
 
         from spikeattn.data import make_loader, open_dataset
 
-        dataset = open_dataset(self.data, net, time_steps=self.time_steps, split=self.split)
+        fed = Input(self.input_shape, self.mean, self.std, self.crop_pct)
+        wants, time_steps = fed.of(net, self.data, self.time_steps)
+        dataset = open_dataset(self.data, wants, time_steps=time_steps, split=self.split)
+        fed.check(dataset)
         loader = make_loader(dataset, pin_memory=place.type == "cuda", **choice)
         net.to(place)
         if self.calibrate:
-            calibrate_untrained(net, dataset)
+            calibrate_untrained(net, dataset, forward)
         threads = torch.get_num_threads()
         logger.info(
             "%s: %d images of %d; %s, %d threads", self.data, loader.dataset.n_samples, len(dataset), place, threads
@@ -65,7 +76,7 @@ class Given:
         return loader
 
 
-def calibrate_untrained(net: SpikeDrivenTransformer, dataset: Dataset) -> None:
+def calibrate_untrained(net: Any, dataset: Dataset, forward: Any = None) -> None:
     """Calibrate an untrained model on the first images of the data that can be read, and say so in its provenance.
 
     Always on the same images, whatever the batch size and the choice of images, so that the model is the same.
@@ -75,11 +86,12 @@ def calibrate_untrained(net: SpikeDrivenTransformer, dataset: Dataset) -> None:
     from spikeattn.data.batches import collate
     from spikeattn.data.dataset import Skipped
     from spikeattn.models.calibrate import calibrate_batch_norm
+    from spikeattn.provenance import device_of
 
-    if net.provenance["trained"]:
+    if net.provenance["trained"] is not False:
         raise WrongCommandLine("--calibrate would overwrite trained batch norms; it is for models without weights")
     readable = (i for i in range(len(dataset)) if not isinstance(dataset[i], Skipped))
     batch = collate(dataset, list(islice(readable, CALIBRATION)), 0)
     if batch.ids:
-        calibrate_batch_norm(net, batch.images.to(next(net.parameters()).device))
+        calibrate_batch_norm(net, batch.images.to(device_of(net)), forward)
         net.provenance["notes"].append(f"batch norms calibrated on images {', '.join(batch.ids)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def models(out: ListOut = None, as_json: Json = False, verbose: Verbose = 0) -> None:
-    """Models that `profile --model` takes.
+    """What --model takes: models of this package, those of timm, and networks of your own.
 
     \b
     Examples:
@@ -23,36 +23,46 @@ def models(out: ListOut = None, as_json: Json = False, verbose: Verbose = 0) -> 
       spikeattn models --json
     """
     import pandas as pd
-    import torch
-    from timm.models import model_entrypoint
+    import timm
 
-    from spikeattn.models import model_names
-    from spikeattn.models.checkpoints import SHIPPED
+    from spikeattn.models import model_names, twin_names
+    from spikeattn.models.load import ADDRESSES
 
-    rows = []
-    for name in model_names():
-        entry = model_entrypoint(name)
-        with torch.device("meta"):
-            model = entry()
-        channels, height, width = model.default_cfg["input_size"]
-        rows.append(
-            {
-                "name": name,
-                "parameters": sum(p.numel() for p in model.parameters()),
-                "T": model.time_steps,
-                "input": f"{channels}x{height}x{width}",
-                "classes": model.num_classes,
-                "pretrained": (SHIPPED / f"{name}.safetensors").is_file(),
-                "about": (entry.__doc__ or "").strip().partition("\n")[0],
-            }
-        )
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame([_row(name) for name in (*model_names(), *twin_names(), "vit_digits")])
+    frame["T"] = frame["T"].astype("Int64")
 
     def as_text() -> str:
         shown = frame.assign(pretrained=["yes" if there else "-" for there in frame["pretrained"]])
-        return text(shown, {"parameters": number, "T": str, "classes": str})
+        listed = text(shown, {"parameters": number, "T": lambda T: "-" if pd.isna(T) else str(T), "classes": str})
+        number_of_timm = len(timm.list_models()) - len(frame)
+        return (
+            f"{listed}\n\nIn their place: {ADDRESSES}; for attend and compare --against, which take networks "
+            f"without spikes, any of the {number_of_timm:,} names of timm."
+        )
 
     hand_over(frame, records(frame), as_text, out, as_json, LIST_FORMATS)
+
+
+def _row(name: str) -> dict[str, Any]:
+    """A model of this package, as the list shows it."""
+    import torch
+    from timm.models import model_entrypoint
+
+    from spikeattn.models.checkpoints import SHIPPED
+
+    entry = model_entrypoint(name)
+    with torch.device("meta"):
+        model = entry()
+    channels, height, width = model.default_cfg["input_size"]
+    return {
+        "name": name,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "T": getattr(model, "time_steps", None),
+        "input": f"{channels}x{height}x{width}",
+        "classes": model.num_classes,
+        "pretrained": (SHIPPED / f"{name}.safetensors").is_file(),
+        "about": (entry.__doc__ or "").strip().partition("\n")[0],
+    }
 
 
 def costs(

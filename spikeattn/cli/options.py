@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -120,12 +120,35 @@ Device = Annotated[
 ModelArgs = Annotated[
     list[str] | None,
     typer.Option(
-        "--model-arg", metavar="KEY=VALUE", help="Argument of the model in place of the published one; repeatable."
+        "--model-arg",
+        metavar="KEY=VALUE",
+        help="Argument of the model or factory, as a Python literal, in place of its own; repeatable.",
     ),
 ]
 TimeSteps = Annotated[
     int | None,
-    typer.Option("--time-steps", metavar="T", callback=within(1), help="T in place of the model's own."),
+    typer.Option(
+        "--time-steps",
+        metavar="T",
+        callback=within(1),
+        help="T in place of the model's own; T of a network of your own where it does not show.",
+    ),
+]
+InputShape = Annotated[
+    str | None,
+    typer.Option(
+        "--input-shape",
+        metavar="[T,]C,H,W",
+        help="What the model takes, in place of what it says itself; T for event data alone.",
+    ),
+]
+Mean = Annotated[
+    str | None, typer.Option("--mean", metavar="M,...", help="Subtracted from the pixels (0 to 1), per channel.")
+]
+Std = Annotated[str | None, typer.Option("--std", metavar="S,...", help="The pixels are divided by it, per channel.")]
+CropPct = Annotated[
+    float | None,
+    typer.Option("--crop-pct", metavar="SHARE", callback=within(0.01, 1), help="Share of an image's side to keep."),
 ]
 
 COSTS, CONVENTION = "horowitz-45nm-fp32", "exact"  # the defaults of spikeattn.energy, here without importing it
@@ -143,40 +166,20 @@ def check_weights(weights: Weights, checkpoint: Path | None) -> None:
         raise WrongCommandLine(f"--weights {weights} chooses from a file: give --checkpoint FILE too")
 
 
-def model_arguments(model: str, pairs: Iterable[str] | None, time_steps: int | None) -> dict[str, Any]:
-    """Keyword arguments for `load_model` from KEY=VALUE pairs and --time-steps.
+def model_arguments(pairs: Iterable[str] | None, time_steps: int | None) -> dict[str, Any]:
+    """Keyword arguments of this package's own models from KEY=VALUE pairs and --time-steps.
 
     A value is read as Python would read it (64, 0.5, True, (128, 96)), unless the argument is a text such as
-    pooling_stat, where 0011 is no number. --time-steps is an argument of this package's own models; a network of one's
-    own is told its T by an argument of its factory, if it has one.
+    pooling_stat, where 0011 is no number.
     """
-    from spikeattn.models import model_names
-    from spikeattn.models.own_code import Word, is_address
-
-    words = dict(_pairs(pairs))
-    if is_address(model):
-        return {key: Word(text) for key, text in words.items()}
-    if model in model_names():
-        return _of_ours(words, time_steps)
-    if time_steps is not None:
-        raise WrongCommandLine(f"--time-steps {time_steps}: {model} has no time steps; leave it out")
-    return {key: read_value(text) for key, text in words.items()}
-
-
-def _pairs(pairs: Iterable[str] | None) -> Iterator[tuple[str, str]]:
-    for pair in pairs or ():
-        key, equals, text = pair.partition("=")
-        if not equals or not key:
-            raise WrongCommandLine(f"--model-arg {pair!r} is no KEY=VALUE pair, such as num_classes=100")
-        yield key, text
-
-
-def _of_ours(words: Mapping[str, str], time_steps: int | None) -> dict[str, Any]:
     from spikeattn.models import SpikeDrivenTransformer
 
     valid = inspect.signature(SpikeDrivenTransformer).parameters
     arguments: dict[str, Any] = {}
-    for key, text in words.items():
+    for pair in pairs or ():
+        key, equals, text = pair.partition("=")
+        if not equals:
+            raise WrongCommandLine(f"--model-arg {pair!r} is no KEY=VALUE pair, such as num_classes=100")
         if key not in valid:
             raise unknown("model argument", key, valid)
         arguments[key] = text if isinstance(valid[key].default, str) else read_value(text)

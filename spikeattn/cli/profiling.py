@@ -15,10 +15,14 @@ from spikeattn.cli.launching import joined, resume_command, stored_command, thre
 from spikeattn.cli.machine import choose_device, set_threads
 from spikeattn.cli.options import (
     Checkpoint,
+    CropPct,
     Device,
+    InputShape,
     Json,
     Limit,
+    Mean,
     ModelArgs,
+    Std,
     Threads,
     TimeSteps,
     Verbose,
@@ -34,9 +38,9 @@ from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from spikeattn.distributed import Ranks
-    from spikeattn.models import SpikeDrivenTransformer
     from spikeattn.results import EmptyShard, Profile
 
 
@@ -51,7 +55,7 @@ class Neurons(StrEnum):
 
 def profile(
     context: typer.Context,
-    model: Annotated[str, typer.Option(metavar="NAME", help="Model, see `spikeattn models`.")],
+    model: Annotated[str, typer.Option(metavar="NAME|FILE.py:NAME", help="See `spikeattn models`; a FILE is run.")],
     data: Annotated[str, typer.Option(metavar="SPEC", help="A name or NAME:PATH, as listed above.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the run: counts.parquet and model.json.")],
     checkpoint: Checkpoint = None,
@@ -77,6 +81,27 @@ def profile(
     ] = Neurons.auto,
     time_steps: TimeSteps = None,
     model_arg: ModelArgs = None,
+    neuron_class: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--neuron-class",
+            metavar="NAME",
+            help="A class of spiking neurons beside SpikingJelly's: of the model's own file, or package.module.NAME; "
+            "repeatable.",
+        ),
+    ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(metavar="TB|BT", help="Has no effect any more: where images and time lie is derived."),
+    ] = None,
+    forward: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.py:NAME", help="A function that calls the model on a batch; else model(images)."),
+    ] = None,
+    input_shape: InputShape = None,
+    mean: Mean = None,
+    std: Std = None,
+    crop_pct: CropPct = None,
     resume: Annotated[bool, typer.Option("--resume", help="Finish the interrupted run in --out.")] = False,
     shard: Annotated[
         str, typer.Option(metavar="I/N", help="Only every N-th batch from I on (0 to N-1); see `spikeattn merge`.")
@@ -137,6 +162,8 @@ def profile(
       spikeattn profile --model sdt_digits --pretrained --data digits --out runs/digits
       spikeattn profile --model sdt_8_512 --checkpoint 8_512.pth.tar --data imagenet:/data/imagenet \\
           --sample 1000 --out runs/8_512
+      spikeattn profile --model repository/model.py:build --model-arg depths=8 --checkpoint best.pth \\
+          --data folder:/data/val --input-shape 3,32,32 --out runs/mine
     """
     from spikeattn.distributed import restarted
     from spikeattn.models import select_implementation
@@ -148,7 +175,10 @@ def profile(
     _check_shard(shard)
     select_implementation(neurons.value)
     words = list(context.obj)
-    given = Given(model, data, checkpoint, weights.value, pretrained, split, calibrate, model_arg, time_steps)
+    given = Given(
+        model, data, checkpoint, weights.value, pretrained, split, calibrate, model_arg, time_steps,
+        neuron_class, layout, forward, input_shape, mean, std, crop_pct,
+    )  # fmt: skip
     choice = {"batch_size": batch_size, "limit": limit, "sample": sample, "seed": seed, "workers": workers}
     with joined() as ranks:
         resume = resume or restarted()
@@ -156,8 +186,9 @@ def profile(
         if ranks.rank == 0:
             _check_out(out, resume)
         net = given.network()
-        loader = given.images(net, _place(device, ranks), choice)
-        options = {"resume": resume, "strict": strict, "plain": plain, "allow_mixed": allow_mixed}
+        called = given.options(net)
+        loader = given.images(net, _place(device, ranks), choice, called.get("forward"))
+        options = called | {"resume": resume, "strict": strict, "plain": plain, "allow_mixed": allow_mixed}
         options |= {"input": frames, "shard": shard, "ranks": ranks, "save_every": save_every}
         try:
             done = _run(net, loader, out, words, as_json, **options)
@@ -169,27 +200,29 @@ def profile(
             _tell(done, out, as_json, part=shard != "0/1")
 
 
-def given_of(words: Sequence[str], checkpoint: Path | None, data: str | None) -> tuple[Given, dict[str, Any]]:
+def given_of(
+    words: Sequence[str], checkpoint: Path | None, data: str | None, model: str | None = None
+) -> tuple[Given, dict[str, Any]]:
     """What an earlier command line of `spikeattn profile` named, and its choice of images.
 
     Args:
         words: the command line without the program's and the command's name.
-        checkpoint, data: to take in place of its own.
+        checkpoint, data, model: to take in place of its own.
     """
     parser = typer.Typer(add_completion=False)
     parser.command()(profile)
     with typer.main.get_command(parser).make_context("profile", list(words)) as context:
         was = dict(context.params)
     was |= {"weights": str(was["weights"]), "model_arg": list(was["model_arg"] or ())}
+    was |= {"neuron_class": list(was["neuron_class"] or ())}
     was |= {"checkpoint": checkpoint, "pretrained": False} if checkpoint is not None else {}
     was |= {"data": data} if data is not None else {}
+    was |= {"model": model} if model is not None else {}
     given = Given(**{field.name: was[field.name] for field in fields(Given)})
     return given, {name: was[name] for name in ("batch_size", "limit", "sample", "seed")} | {"workers": 0}
 
 
-def _run(
-    net: SpikeDrivenTransformer, loader: Any, out: Path, words: Sequence[str], as_json: bool, **options: Any
-) -> Profile:
+def _run(net: nn.Module, loader: Any, out: Path, words: Sequence[str], as_json: bool, **options: Any) -> Profile:
     from spikeattn.finishing import partial
     from spikeattn.runs import profile as run
 

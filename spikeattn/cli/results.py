@@ -25,7 +25,6 @@ from spikeattn.cli.options import (
     Verbose,
     WrongCommandLine,
     check_run_or_rates,
-    model_arguments,
 )
 from spikeattn.cli.output import FORMATS, hand_over, note, records, render, sheet_text, text, write_file
 from spikeattn.cli.values import choice
@@ -56,7 +55,7 @@ def energy(
         typer.Option(
             metavar="NAME",
             help="With RUN the energy model: compute, compute+memory or lemaire-2022 (components apart). With --rates "
-            "the network they belong to.",
+            "the network they belong to, or FILE.py:NAME.",
         ),
     ] = None,
     off_chip: Annotated[
@@ -121,11 +120,10 @@ def energy(
     several = [get_convention(name.strip(), **overrides) for name in names]
     chosen, prices = several[0], get_costs(costs)
     if rates is not None:
-        from spikeattn.models import create_model
+        from spikeattn.cli.networks import rated_network
 
         assert model is not None
-        given = model_arguments(model_arg, time_steps)
-        network = create_model(model, **given) if given else model
+        network = rated_network(model, model_arg, time_steps)
         heading, warnings = f"{model} with the rates of {rates}", ()
         if len(several) > 1:
             from spikeattn.cli.switching import show_conventions

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spikeattn.cli.machine import choose_device
+from spikeattn.cli.networks import network
 from spikeattn.cli.options import Device, Json, Run, Verbose, WrongCommandLine
 from spikeattn.cli.output import note, print_json, to_json, write_file
 from spikeattn.cli.profiling import given_of
@@ -29,6 +30,9 @@ def verify(
         Path | None, typer.Option(metavar="FILE", help="The run's weights, where they no longer lie where they did.")
     ] = None,
     data: Annotated[str | None, typer.Option(metavar="SPEC", help="The run's data, likewise.")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="FILE.py:NAME", help="The code of a network of your own, likewise.")
+    ] = None,
     device: Device = "auto",
     batches: Annotated[
         int, typer.Option(metavar="N", callback=within(0), help="Batches to run again; 0: check the files alone.")
@@ -43,7 +47,8 @@ def verify(
     The count table is compared with its checksum and with the ledger; then the model and the data are opened as the
     run's own command line says, and some of its batches are run once more: every count must be the same. Where the
     device or versions are others than the run's, numbers may move; that is said and is no failure. What could not be
-    checked is named; it is a failure where --checkpoint or --data says where to look.
+    checked is named; it is a failure where --checkpoint, --data or --model says where to look. A file of your own that
+    the network was built by is run again, provided that it is the same to the byte.
 
     \b
     Examples:
@@ -55,13 +60,14 @@ def verify(
 
     if out is not None and out.suffix != ".json":
         raise WrongCommandLine(f"--out {out}: the checks are written as .json")
-    named = [option for option, value in (("--checkpoint", checkpoint), ("--data", data)) if value is not None]
+    given = (("--checkpoint", checkpoint), ("--data", data), ("--model", model))
+    named = [option for option, value in given if value is not None]
     if named and not batches:
         raise WrongCommandLine(f"--batches 0 checks the files alone; leave out {' and '.join(named)}")
     opened = _Opened(missing=dict.fromkeys(("model", "data"), "--batches 0 leaves it out"))
     if batches:
-        opened = _open(Profile.load(run).ledger, checkpoint, data, choose_device(device))
-    done = check(run, opened.net, opened.loader, batches, seed, opened.missing)
+        opened = _open(Profile.load(run).ledger, checkpoint, data, model, choose_device(device))
+    done = check(run, opened.net, opened.loader, batches, seed, opened.missing, opened.options)
     unopened = bool(named and opened.missing)
     record = {
         "run": str(run),
@@ -84,31 +90,37 @@ def verify(
     if unopened:
         raise SpikeattnError(f"{run}: NOT verified: {', '.join(done.not_done)}. {opened.why}")
     if batches and done.not_done:
-        note(f"warning: NOT verified: {', '.join(done.not_done)}; --checkpoint and --data say where they are now")
+        note(f"warning: NOT verified: {', '.join(done.not_done)}; --checkpoint, --data, --model say where they are now")
 
 
 @dataclass(frozen=True)
 class _Opened:
-    """The model and the loader of a run, which of them is not there, and why in all."""
+    """The model and the loader of a run, which of them is not there, why in all, and how the model is run."""
 
     net: Any = None
     loader: Any = None
     missing: Mapping[str, str] = field(default_factory=dict)
     why: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _open(ledger: Ledger, checkpoint: Path | None, data: str | None, place: torch.device) -> _Opened:
+def _open(ledger: Ledger, checkpoint: Path | None, data: str | None, model: str | None, place: torch.device) -> _Opened:
     """From the command line that the run was made with, or from its provenance."""
     words = shlex.split(str(ledger.provenance.get("command", "")))
+    made_here = words[:2] == ["spikeattn", "profile"]
+    given, choice = given_of(words[2:], checkpoint, data, model) if made_here else (None, {})
+    if changed := _changed(ledger, given.model if given is not None else model):
+        both = {"model": "its code has changed", "data": "they are opened as the model wants them"}
+        return _Opened(missing={"code": changed, **both}, why=changed)
     net = None
     try:
-        if words[:2] == ["spikeattn", "profile"]:
-            given, choice = given_of(words[2:], checkpoint, data)
+        if given is not None:
             net = given.network().to(place)
+            options = given.options(net)
             uncalibrated = given.calibrate
-            return _Opened(net, given.images(net, place, choice))
+            return _Opened(net, given.images(net, place, choice, options.get("forward")), options=options)
         uncalibrated = False
-        net = _described_model(ledger, checkpoint).to(place)
+        net = _described_model(ledger, checkpoint, model).to(place)
         return _Opened(net, _described_data(ledger, data, net))
     except SpikeattnError as error:
         why = str(error)
@@ -119,12 +131,27 @@ def _open(ledger: Ledger, checkpoint: Path | None, data: str | None, place: torc
         return _Opened(net, missing={"data": why}, why=why)
 
 
-def _described_model(ledger: Ledger, checkpoint: Path | None) -> Any:
+def _changed(ledger: Ledger, address: str | None) -> str:
+    """Which file of a network of the user's own is another one than the run's; before any of them is run."""
+    from spikeattn.models.own_code import changed_files
+
+    model = ledger.provenance.get("settings", {}).get("model") or {}
+    return changed_files(model, address) if "code" in model and address is not None else ""
+
+
+def _described_model(ledger: Ledger, checkpoint: Path | None, address: str | None) -> Any:
     """The model of a run that was made from Python: with the weights given, or those that come with the package."""
     from spikeattn.models import create_model
     from spikeattn.models.checkpoints import shipped_weights
 
     model = ledger.provenance.get("settings", {}).get("model") or {}
+    if "code" in model:
+        if address is None:
+            raise SpikeattnError(
+                "the run was made from Python, with a network of its own code; --model FILE.py:NAME says where that is "
+                "now, and has it run"
+            )
+        return network(address, dict(model["code"]["arguments"]), checkpoint)
     try:
         if checkpoint is not None:
             return create_model(model["name"], checkpoint=checkpoint, **model["config"])

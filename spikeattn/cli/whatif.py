@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 def sweep(
     run: RunOrRates = None,
     rates: Rates = None,
-    model: Annotated[str | None, typer.Option(metavar="NAME", help="Model that --rates belongs to.")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Model that --rates belongs to, or FILE.py:NAME.")
+    ] = None,
     costs: Annotated[
         str, typer.Option(metavar="NAME,...", help="Cost tables (see `spikeattn costs`) or .toml files, by commas.")
     ] = "horowitz-45nm-fp32,horowitz-45nm-fp16,horowitz-45nm-int8",
@@ -105,10 +107,11 @@ def _source(
         from spikeattn.cli.summaries import opened
 
         return opened(run)
+    from spikeattn.cli.networks import rated_network
     from spikeattn.energy.published import activity_from_rates
 
     assert rates is not None and model is not None
-    return activity_from_rates(rates, model), f"{model} with the rates of {rates}", ()
+    return activity_from_rates(rates, rated_network(model, None, None)), f"{model} with the rates of {rates}", ()
 
 
 def _numbers(option: str, given: str) -> list[float]:

@@ -6,7 +6,7 @@ import errno
 import hashlib
 import logging
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,8 @@ from torch import Tensor
 from spikeattn.errors import SpikeattnError
 
 logger = logging.getLogger(__name__)
+
+NO_SIZE = "the model states no input size"  # how the note begins that the warnings of a run repeat
 
 
 @dataclass(frozen=True)
@@ -101,18 +103,22 @@ class ModelInput:
 
     @classmethod
     def of(cls, model: Any) -> ModelInput:
-        """Read `in_chans`, `img_size`, `time_steps`, `num_classes` and `pretrained_cfg`; a model None says nothing."""
-        config = dict(getattr(model, "pretrained_cfg", None) or {})
-        stated = config.get("input_size") or (None, None, None)
-        channels = getattr(model, "in_chans", None) or stated[0]
-        size = getattr(model, "img_size", None) or stated[1:]
-        if isinstance(size, int):
-            size = (size, size)
+        """Read `in_chans`, `img_size`, `time_steps`, `num_classes` and `pretrained_cfg`; a model None says nothing.
+
+        Of a network of the user's own also the arguments that its factory was called with, and `default_cfg`, which
+        published ones leave at 224 pixels whatever they were built for.
+        """
+        config = next((dict(c) for c in _configs(model) if isinstance(c, Mapping) and c), {})
+        stated = _stated_by(model)
+        shape = config.get("input_size")
+        shape = tuple(shape) if isinstance(shape, tuple | list) and len(shape) == 3 else (None, None, None)
+        channels = getattr(model, "in_chans", None) or stated.get("channels") or shape[0]
+        size = _size(getattr(model, "img_size", None)) or stated.get("size") or _size(shape[1:])
         return cls(
             channels=channels,
-            size=None if size[0] is None else (int(size[0]), int(size[1])),
-            time_steps=getattr(model, "time_steps", None),
-            num_classes=getattr(model, "num_classes", None) or config.get("num_classes"),
+            size=size,
+            time_steps=getattr(model, "time_steps", None) or stated.get("time_steps"),
+            num_classes=getattr(model, "num_classes", None) or stated.get("classes") or config.get("num_classes"),
             config=config,
         )
 
@@ -130,6 +136,43 @@ class ModelInput:
         if self.channels not in (None, channels) or self.size not in (None, size):
             wants = "x".join("?" if n is None else str(n) for n in (self.channels, *(self.size or (None, None))))
             raise SpikeattnError(f"{what} is {channels}x{size[0]}x{size[1]} but the model takes {wants}: {advice}")
+
+
+# What published factories call the arguments that say what they take.
+_ARGUMENTS = {
+    "channels": ("in_chans", "in_channels"),
+    "time_steps": ("time_steps", "T"),
+    "classes": ("num_classes", "nb_classes"),
+}
+_SIZES = ("img_size", "image_size")
+
+
+def _configs(model: Any) -> tuple[Any, ...]:
+    return tuple(getattr(model, name, None) for name in ("pretrained_cfg", "default_cfg"))
+
+
+def _stated_by(model: Any) -> dict[str, Any]:
+    """What the arguments of a factory of the user's say about the input of its network."""
+    known = getattr(model, "provenance", None)
+    if not isinstance(known, Mapping) or "code" not in known:
+        return {}
+    arguments = known.get("config", {})
+    stated: dict[str, Any] = {}
+    for key, names in _ARGUMENTS.items():
+        values = (arguments.get(name) for name in names)
+        stated[key] = next((v for v in values if isinstance(v, int) and not isinstance(v, bool)), None)
+    sides = (arguments.get("img_size_h"), arguments.get("img_size_w"))
+    stated["size"] = _size(sides) or next((s for n in _SIZES if (s := _size(arguments.get(n)))), None)
+    return stated
+
+
+def _size(value: Any) -> tuple[int, int] | None:
+    """Height and width, where a value is these."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (value, value)
+    if isinstance(value, tuple | list) and len(value) == 2 and all(isinstance(side, int) for side in value):
+        return (int(value[0]), int(value[1]))
+    return None
 
 
 def printable(name: str) -> str:

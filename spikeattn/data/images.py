@@ -17,7 +17,7 @@ from PIL import Image
 from timm.data import ImageNetInfo, create_transform, resolve_data_config
 from torch import Tensor
 
-from spikeattn.data.dataset import Dataset, ModelInput, Skipped, skip
+from spikeattn.data.dataset import NO_SIZE, Dataset, ModelInput, Skipped, skip
 from spikeattn.data.decoding import decode
 from spikeattn.data.image_files import (
     IMAGENET_LAYOUT,
@@ -58,7 +58,7 @@ class ImageDataset(Dataset):
         self.transform = create_transform(**self._config)
         if wants.size is None:
             h, w = self._config["input_size"][1:]
-            self.remark(f"the model states no input size: timm's default transform to {h}x{w} pixels is used")
+            self.remark(f"{NO_SIZE}: timm's default transform to {h}x{w} pixels is used")
         self.remark(*wants.class_notes(classes))
 
     def __len__(self) -> int:

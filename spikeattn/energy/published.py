@@ -233,4 +233,27 @@ def _ledger(model: Ledger | nn.Module | str) -> Ledger:
         raise SpikeattnError(f"model is a {type(model).__name__}; give a model, the name of one, or a Ledger")
     from spikeattn.tracing.examine import ledger_of
 
-    return ledger_of(model)
+    return _own_ledger(model) if "code" in getattr(model, "provenance", {}) else ledger_of(model)
+
+
+def _own_ledger(model: nn.Module) -> Ledger:
+    """The ledger of a network of the user's own, traced on seeded random input of the size that it states."""
+    import torch
+
+    from spikeattn.data.dataset import ModelInput
+    from spikeattn.provenance import device_of
+    from spikeattn.tracing.examine import plan
+
+    wants = ModelInput.of(model)
+    if wants.size is None:
+        raise SpikeattnError(
+            f"{model.provenance['name']} does not state its input size, by img_size or default_cfg or an argument of "  # type: ignore[index]
+            "its factory; profile it on real input instead"
+        )
+    generator = torch.Generator().manual_seed(0)
+    shape = (2, wants.channels or 3, *wants.size)
+    images = torch.randn(shape, generator=generator)
+    if shape[1] == 2:  # event counts, one frame per time step
+        steps = wants.time_steps or 1
+        images = torch.rand((2, steps, *shape[1:]), generator=generator).mul(1.3).floor()
+    return plan(model, images.to(device_of(model))).ledger

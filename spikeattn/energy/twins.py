@@ -106,7 +106,9 @@ def twin_for(ledger: Ledger, ann: nn.Module | str | None = None) -> DenseTwin:
     else:
         if not isinstance(ann, torch.nn.Module):
             raise SpikeattnError(f"ann is a {type(ann).__name__}; give a network, its name, or a profile")
-        name = getattr(ann, "default_cfg", {}).get("architecture") or type(ann).__name__
+        known = getattr(ann, "provenance", None) or {}
+        named = known.get("name") if "code" in known else (getattr(ann, "default_cfg", None) or {}).get("architecture")
+        name = named or type(ann).__name__
         note = f"{name} was run once and counted"
     if spiking := [path for path, module in ann.named_modules() if is_spiking_neuron(module)]:
         raise SpikeattnError(

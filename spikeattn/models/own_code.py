@@ -140,24 +140,28 @@ def neuron_predicate(model: nn.Module, names: list[str]) -> Callable[[nn.Module]
     return lambda module: isinstance(module, classes) or is_spiking_neuron(module)
 
 
-def changed_files(record: Mapping[str, Any]) -> str:
-    """Which of the files that a network was made from are others now, or not there; "" where all are the same.
+def changed_files(record: Mapping[str, Any], text: str) -> str:
+    """Which file that a network was made from is another one now; "" where all are the same. Nothing is run.
 
     Args:
-        record: "code" of a run's model. Nothing is run.
+        record: the description of a run's model, with its "code" and "functions".
+        text: the address where its code is now. That there is none is no change, and said when it is loaded.
     """
-    try:
-        address = parsed(f"{record['file']}:{record['factory']}")
-    except SpikeattnError as error:
-        return str(error)
-    if address.file is None:
-        return ""
-    for name, known in dict(record.get("files") or {}).items():
-        path = address.file.parent / name
-        if not path.is_file():
-            return f"{name} is not there any more"
-        if (now := hashlib.sha256(path.read_bytes()).hexdigest()) != known:
-            return f"{name} has sha256 {now[:16]}... now and had {known[:16]}..."
+    folders: list[tuple[Path, Mapping[str, str]]] = []
+    with contextlib.suppress(SpikeattnError):
+        address = parsed(text)
+        if address.file is not None:
+            folders.append((address.file.parent, record["code"].get("files") or {}))
+    for function in (record.get("functions") or {}).values():
+        file = Path(str(function["file"])).expanduser()
+        folders.append((file.parent, {file.name: function["sha256"]}))
+    for folder, known in folders:
+        for name, digest in known.items():
+            file = folder / name
+            if not file.is_file():
+                return f"{name} is not there any more"
+            if (now := hashlib.sha256(file.read_bytes()).hexdigest()) != digest:
+                return f"{name} has sha256 {now[:16]}... and had {str(digest)[:16]}... in the run"
     return ""
 
 
@@ -315,9 +319,7 @@ def _target(address: Address, module: ModuleType) -> Any:
             raise unknown(f"class or function of {address.text.rpartition(':')[0]}", address.name, own)
         found = getattr(found, part)
     if not callable(found) or isinstance(found, nn.Module):
-        raise SpikeattnError(
-            f"{address.text} is {shown(found)}; give a class, or a function that returns the network"
-        )
+        raise SpikeattnError(f"{address.text} is {shown(found)}; give a class, or a function that returns the network")
     return found
 
 
@@ -403,9 +405,7 @@ def _watched_weights() -> Iterator[list[str]]:
         nn.Module.load_state_dict = load  # type: ignore[method-assign]
 
 
-def _describe(
-    model: nn.Module, address: Address, given: _Given, repository: Repository, trained: bool | None
-) -> None:
+def _describe(model: nn.Module, address: Address, given: _Given, repository: Repository, trained: bool | None) -> None:
     own = getattr(model, "provenance", None)
     own = {key: _plain(value) for key, value in own.items()} if isinstance(own, Mapping) else {}
     cls = type(model)
