@@ -41,7 +41,7 @@ class Repository:
         file: the user's file.
         folders: where modules are looked for, in this order, before all other places.
         replaced: what the files asked for and got something else for.
-        sources: sha256 of every file that was run, by path.
+        sources: sha256 of every file that was run or that such a file imports by name, by path.
     """
 
     def __init__(self, file: Path, folders: Sequence[Path], hidden: str | None = None) -> None:
@@ -133,6 +133,8 @@ class Repository:
         file, name = str(module.__file__), module.__name__
         self.sources[file] = hashlib.sha256(source).hexdigest()
         self._expected[file] = _expected_failures(tree)
+        for late in self._imported(tree):
+            self.sources.setdefault(str(late), hashlib.sha256(late.read_bytes()).hexdigest())
         vars(module)["__builtins__"] = {**vars(builtins), "__import__": self._import}
         if name.partition(".")[0] not in _FRAMEWORKS and not hasattr(module, "__path__"):
             module.__name__ = f"{self._room}.{name}"
@@ -186,6 +188,19 @@ class Repository:
                 return compat.absent(name if fromlist else top, missing)
             finally:
                 self._asked = asked
+
+    def _imported(self, tree: ast.Module) -> Iterator[Path]:
+        """The files that a file imports by name from its folders, also those that it will import only when called."""
+        for node in ast.walk(tree):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                names = [node.module]
+            for name in names:
+                beneath = name.replace(".", "/")
+                files = (Path(f, each) for f in self._places() for each in (f"{beneath}.py", f"{beneath}/__init__.py"))
+                first = next((file for file in files if file.is_file()), None)
+                if first is not None and name.partition(".")[0] in self._names():
+                    yield first
 
     def _places(self) -> list[str]:
         """Its folders, and those that its files have put on `sys.path`."""

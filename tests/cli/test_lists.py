@@ -7,12 +7,13 @@ import json
 import pandas as pd
 
 from spikeattn.energy import get_convention, list_conventions, list_costs
-from spikeattn.models import model_names
+from spikeattn.models import model_names, twin_names
 
 
 def test_models(spikeattn, tmp_path) -> None:
     listed = json.loads(spikeattn("models", "--json").out)
-    assert {row["name"] for row in listed} == set(model_names())
+    assert {row["name"] for row in listed} == {*model_names(), *twin_names(), "vit_digits"}
+    assert "FILE.py:NAME or package.module:NAME" in spikeattn("models").out
     big = next(row for row in listed if row["name"] == "sdt_8_512")
     assert (big["T"], big["input"], big["classes"], big["pretrained"]) == (4, "3x224x224", 1000, False)
     assert round(big["parameters"] / 1e6, 2) in (29.68, 29.69)

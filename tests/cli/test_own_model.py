@@ -1,0 +1,232 @@
+"""`--model FILE.py:NAME`: from a user's file to the run, its tables, its page and its check."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import spikeattn as sa
+from tests.models.repositories import PUBLISHED, write
+
+MODEL = "repo/model.py:Net"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A repository and a folder of six small images, in the working folder."""
+    write(tmp_path / "repo", PUBLISHED)
+    draw = np.random.RandomState(0)
+    for number in range(6):
+        path = tmp_path / "images" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw.randint(0, 255, (20, 20, 3), dtype=np.uint8)).save(path)
+    return tmp_path
+
+
+PROFILE = ("profile", "--data", "folder:images", "--batch-size", 3, "--threads", 1, "--out", "run", "--model")
+
+
+def test_from_a_file_to_the_page(spikeattn, place) -> None:
+    done = spikeattn(*PROFILE, MODEL, "--model-arg", "width=4", "--calibrate")
+    assert done.code == 0, done.err
+    assert done.out.startswith("UNTRAINED model:Net, T=4, 6 images")
+    assert "warning: repo/model.py:Net: cv2: not installed" in done.err
+    assert "UNTRAINED model:Net" in spikeattn("energy", "run").out
+    report = spikeattn("report", "run", "--out", "rep")
+    assert report.code == 0, report.err
+    assert "UNTRAINED" in (place / "rep" / "report.html").read_text(encoding="utf-8")
+    check = json.loads(spikeattn("verify", "run", "--json").out)
+    assert (check["passed"], check["not_done"]) == (True, [])
+    assert {each["name"]: each["result"] for each in check["checks"]}["code"] == "ok"
+    model = sa.Profile.load("run").provenance["settings"]["model"]
+    assert (model["code"]["file"], model["code"]["factory"]) == ("repo/model.py", "Net")
+    assert model["code"]["arguments"] == {"width": 4}
+    assert set(model["code"]["files"]) == {"model.py", "layers.py"}
+
+
+def test_what_a_file_prints_is_no_result(spikeattn, place) -> None:
+    model = place / "repo" / "model.py"
+    model.write_text('print("loaded")\n' + model.read_text(encoding="utf-8"), encoding="utf-8")
+    assert json.loads(spikeattn(*PROFILE, MODEL, "--json").out)["run"] == "run"
+
+
+@pytest.mark.parametrize("name", ["model.py", "layers.py"])
+def test_a_changed_file_is_named_and_not_run(spikeattn, place, name) -> None:
+    assert spikeattn(*PROFILE, MODEL).code == 0
+    file = place / "repo" / name
+    file.write_text(file.read_text(encoding="utf-8") + f"\nopen('{place}/was-run', 'w')\n", encoding="utf-8")
+    done = spikeattn("verify", "run")
+    assert done.code == 1
+    assert f"failed    code     {name} has sha256" in done.out
+    assert not (place / "was-run").exists()
+    again = spikeattn(*PROFILE, MODEL, "--resume")
+    assert f"model.code.files.{name}" in again.error or "model.code.sha256" in again.error
+
+
+def test_a_file_that_has_moved(spikeattn, place) -> None:
+    assert spikeattn(*PROFILE, MODEL).code == 0
+    shutil.move(place / "repo", place / "elsewhere")
+    lost = spikeattn("verify", "run")
+    assert (lost.code, "not done  model" in lost.out) == (0, True)
+    assert "--model say where they are now" in lost.err
+    found = spikeattn("verify", "run", "--model", "elsewhere/model.py:Net")
+    assert found.code == 0, found.err
+    assert "not done" not in found.out
+    (place / "elsewhere" / "layers.py").unlink()
+    gone = spikeattn("verify", "run", "--model", "elsewhere/model.py:Net")
+    assert (gone.code, "layers.py is not there any more" in gone.out) == (1, True)
+
+
+def test_a_run_from_python_is_verified_where_its_code_is_named(spikeattn, place) -> None:
+    torch.manual_seed(0)
+    model = sa.load_model(MODEL, width=4)
+    torch.save(model.state_dict(), "weights.pth")
+    data = sa.open_dataset("folder:images", model)
+    sa.profile(model, sa.make_loader(data, batch_size=3), out="run")
+    shy = spikeattn("verify", "run")
+    assert "--model FILE.py:NAME says where that is" in shy.out
+    done = spikeattn("verify", "run", "--model", MODEL, "--checkpoint", "weights.pth")
+    assert (done.code, "not done" in done.out) == (0, False), done.out
+
+
+def test_the_size_of_the_input(spikeattn, place) -> None:
+    assert spikeattn(*PROFILE, MODEL).code == 0  # the arguments of the factory say 16 x 16
+    settings = sa.Profile.load("run").provenance["settings"]
+    assert settings["input"] == [3, 16, 16]
+    told = ("--input-shape", "3,24,20", "--mean", "0.5", "--std", "0.25,0.5,1", "--crop-pct", "1")
+    assert spikeattn(*PROFILE, MODEL, "--out", "told", *told).code == 0
+    settings = sa.Profile.load("told").provenance["settings"]
+    assert settings["input"] == [3, 24, 20]
+    data = settings["data"]
+    assert (data["mean"], data["std"], data["crop_pct"]) == ([0.5, 0.5, 0.5], [0.25, 0.5, 1.0], 1.0)
+    assert spikeattn("verify", "told").code == 0
+
+
+def test_an_unknown_size_is_a_warning_everywhere(spikeattn, place) -> None:
+    text = "from model import Net\ndef build(): return Net(width=2)\n"
+    (place / "repo" / "small.py").write_text(text, encoding="utf-8")
+    done = spikeattn(*PROFILE, "repo/small.py:build", "--limit", 2)
+    assert "the model states no input size: timm's default transform to 224x224" in done.err
+    assert "warning    input-size: the model states no input size" in done.out
+    assert sa.Profile.load("run").warnings[0].startswith("input-size: ")
+    assert spikeattn("report", "run", "--out", "rep").code == 0
+    assert "states no input size" in (place / "rep" / "report.html").read_text(encoding="utf-8")
+
+
+OWN = """
+    import torch
+    from torch import nn
+
+    class Step(nn.Module):
+        def forward(self, x):
+            return (x > 0).to(x)
+
+    class Net(nn.Module):
+        img_size, in_chans = 16, 3
+
+        def __init__(self, scale=1.0):
+            super().__init__()
+            self.conv, self.step, self.head = nn.Conv2d(3, 4, 3), Step(), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.head(self.step(self.conv(x)).mean((2, 3)))
+
+    def halves(model, images):
+        return model(images / 2)
+"""
+
+
+def test_neurons_and_calls_of_ones_own(spikeattn, place) -> None:
+    write(place, {"own.py": OWN})
+    assert "has no spiking neurons" in spikeattn(*PROFILE, "own.py:Net").error
+    told = ("--neuron-class", "Step", "--forward", "own.py:halves", "--time-steps", 1, "--layout", "TB")
+    assert spikeattn(*PROFILE, "own.py:Net", *told).code == 0
+    model = sa.Profile.load("run").provenance["settings"]["model"]
+    assert (model["neuron_class"], model["functions"]["forward"]["name"]) == (["Step"], "halves")
+    check = spikeattn("verify", "run")
+    assert (check.code, "not done" in check.out) == (0, False), check.out
+    whole = spikeattn(*PROFILE, "own.py:Net", "--neuron-class", "Step", "--time-steps", 1, "--out", "whole")
+    assert whole.code == 0
+    spikes = [int(sa.Profile.load(run).counts.column("nnz", "step").sum()) for run in ("run", "whole")]
+    assert spikes[0] != spikes[1]
+
+
+ANN = """
+    from timm.models.vision_transformer import VisionTransformer
+
+    def build(depth=1):
+        return VisionTransformer(img_size=16, patch_size=8, embed_dim=32, depth=depth, num_heads=2, num_classes=2)
+"""
+
+
+def test_an_ann_of_ones_own_beside_a_run(spikeattn, place) -> None:
+    write(place, {"ann.py": ANN})
+    assert spikeattn(*PROFILE, MODEL).code == 0
+    done = spikeattn("compare", "run", "--against", "ann.py:build")
+    assert done.code == 0, done.err
+    assert "model:Net beside ann:build" in done.out
+
+
+def test_attend_takes_a_vit_of_ones_own(spikeattn, place, svg_only) -> None:
+    write(place, {"ann.py": ANN})
+    looked = ("attend", "--images", "images", "--limit", 1, "--replicates", 5, "--pictures", 0)
+    done = spikeattn(
+        *looked, "--model", "ann.py:build", "--model-arg", "depth=2", "--input-shape", "3,16,16", "--out", "o"
+    )
+    assert done.code == 0, done.err
+    summary = json.loads((place / "o" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["untrained"] is True
+    assert "is no model whose attention is known here" in spikeattn(*looked, "--model", MODEL, "--out", "p").error
+
+
+def test_rates_of_a_network_of_ones_own(spikeattn, place) -> None:
+    text = """
+        from spikeattn.models.names import PaperName
+        from model import Net as Plain
+
+        class Net(Plain):
+            def paper_names(self):
+                names = {"first.lif": PaperName("SPS", None, "Conv1"), "second.lif": PaperName("SPS", None, "Conv2")}
+                return names | {"first.conv": PaperName("SPS", None, "Conv1"), "second.conv": PaperName("SPS", None, "Conv2")}
+    """
+    write(place / "repo", {"named.py": text})
+    write(place, {"rates.csv": "part,tensor,T1,T2,T3,T4\nSPS,Conv1,0.1,0.1,0.1,0.1\nSPS,Conv2,0.2,0.2,0.2,0.2\n"})
+    asked = ("energy", "--rates", "rates.csv", "--convention", "input-rate", "--model")
+    done = spikeattn(*asked, "repo/named.py:Net", "--model-arg", "img_size_h=32", "--model-arg", "img_size_w=32")
+    assert "the rate table has no row for tensor" in done.error or done.code == 0
+    assert "carry no paper names" in spikeattn(*asked, MODEL).error
+
+
+def test_wrong_command_lines(spikeattn, place) -> None:
+    for words, expected in {
+        ("repo/modle.py:Net",): "there is no file repo/modle.py; repo holds layers.py, model.py",
+        (MODEL, "--model-arg", "widht=3"): "unknown argument of repo/model.py:Net 'widht': did you mean 'width'?",
+        (MODEL, "--pretrained"): "takes no pretrained",
+        (MODEL, "--model-arg", "width"): "is no KEY=VALUE pair",
+        (MODEL, "--input-shape", "3,16"): "give [T,]C,H,W in whole numbers",
+        (MODEL, "--input-shape", "4,3,16,16"): "images have no time axis",
+        (MODEL, "--mean", "1,2"): "give one number, or one for each of 3 channels",
+        (MODEL, "--std", "0"): "give one positive number",
+        (MODEL, "--crop-pct", "2"): "--crop-pct 2",
+        (MODEL, "--neuron-class", "Stage2"): "'Stage2': did you mean 'Stage'",
+        (MODEL, "--forward", "repo/layers.py:go"): "unknown class or function of repo/layers.py 'go'",
+        (MODEL, "--model-arg", "in_channels=1", "--input-shape", "3,16,16"): "fails on",
+        ("vit_tiny_patch16_224", "--time-steps", "2"): "has no time steps",
+    }.items():
+        done = spikeattn(*PROFILE, *words)
+        assert done.code != 0
+        assert expected in done.error, (words, done.error)
+        assert not (place / "run").exists()
+
+
+def test_a_text_argument_stays_a_text(spikeattn, place) -> None:
+    assert spikeattn(*PROFILE, MODEL, "--model-arg", "mode=0011", "--model-arg", "T=2").code == 0
+    run = sa.Profile.load("run")
+    assert run.provenance["settings"]["model"]["code"]["arguments"] == {"mode": "0011", "T": 2}
+    assert run.time_steps == 2
