@@ -195,7 +195,7 @@ def _warnings(
         listed = ", ".join(f"{name} ({', '.join(map(str, values))})" for name, values in mixed.items())
         found.append(f"mixed: parts of this run were made with different {listed}; single images may differ by it")
     largest, classes = int(counts.rows["label"].max()), ledger.model.get("config", {}).get("num_classes")
-    if classes is not None and largest >= classes:
+    if isinstance(classes, int) and largest >= classes:  # a user's own argument of this name may be anything
         found.append(f"labels: the largest is {largest} and the model has {classes} outputs; accuracy has no meaning")
     data = ledger.provenance.get("settings", {}).get("data") or {}
     found += [f"input-size: {note}" for note in data.get("notes", ()) if note.startswith(NO_SIZE)]

@@ -30,7 +30,10 @@ from torch import nn
 from spikeattn import compat
 from spikeattn.arguments import read_value, shown
 from spikeattn.errors import SpikeattnError, unknown
+from spikeattn.models.ann import AnnTransformer
 from spikeattn.models.repository import ONCE, Repository
+from spikeattn.models.spike_driven import SpikeDrivenTransformer
+from spikeattn.tracing.neurons import is_spiking_neuron, unwrap
 
 logger = logging.getLogger(__name__)
 
@@ -86,13 +89,16 @@ def build_own(text: str, arguments: Mapping[str, Any], pretrained: bool = False)
     address = parsed(text)
     repository = _repository(address)
     try:
-        with _explained(f"{address.text} cannot be loaded", repository), repository.loading():
-            target = _target(address, _module(address, repository))
-        given = _arguments(address, target, arguments, pretrained)
         with repository.loading(), _watched_weights() as loads:
+            with _explained(f"{address.text} cannot be loaded", repository):
+                module = _module(address, repository)
+            target = _target(address, module)
+            given = _arguments(address, target, arguments, pretrained)
+            loads.clear()  # what the file did when it was loaded is not this model's
             with _explained(f"the factory {address.name} of {address.text} fails", repository):
                 model = target(**given.arguments)
             _check_result(address, model)
+            model = unwrap(model)
             with _explained(f"{address.text}: eval() fails", repository):
                 model.eval()
         compat.check_dynamics(model)
@@ -115,8 +121,10 @@ def function_at(text: str, model: nn.Module, option: str) -> Callable[..., Any]:
     repository = _REPOSITORIES.get(model)
     if repository is None or address.file is None or str(address.file) not in repository.sources:
         repository = _repository(address)
-    with _explained(f"{option} {address.text} cannot be loaded", repository), repository.loading():
-        found = _target(address, _module(address, repository))
+    with repository.loading():
+        with _explained(f"{option} {address.text} cannot be loaded", repository):
+            module = _module(address, repository)
+        found = _target(address, module)
     if not isinstance(found, Callable):  # type: ignore[arg-type]
         raise SpikeattnError(f"{option} {address.text} is {shown(found)}; give a function of the model and its images")
     model.provenance.setdefault("functions", {})[option.lstrip("-")] = {  # type: ignore[union-attr]
@@ -134,8 +142,6 @@ def neuron_predicate(model: nn.Module, names: list[str]) -> Callable[[nn.Module]
     Raises:
         SpikeattnError: no such class, several of that name, or one that no module of the model is of.
     """
-    from spikeattn.tracing.neurons import is_spiking_neuron
-
     classes = tuple(_neuron_class(model, name) for name in names)
     return lambda module: isinstance(module, classes) or is_spiking_neuron(module)
 
@@ -280,7 +286,8 @@ def _tree(text: str, file: Path) -> ast.Module:
     try:
         return ast.parse(file.read_bytes(), str(file))
     except SyntaxError as error:
-        raise SpikeattnError(f"{text}: {file.name} is no Python, line {error.lineno}: {error.msg}") from error
+        line = "" if error.lineno is None else f", line {error.lineno}"
+        raise SpikeattnError(f"{text}: {file.name} is no Python{line}: {error.msg}") from error
     except (ValueError, UnicodeDecodeError) as error:  # ValueError: null bytes
         raise SpikeattnError(f"{text}: {file.name} is no Python: {error}") from error
 
@@ -409,17 +416,19 @@ def _describe(model: nn.Module, address: Address, given: _Given, repository: Rep
     own = getattr(model, "provenance", None)
     own = {key: _plain(value) for key, value in own.items()} if isinstance(own, Mapping) else {}
     cls = type(model)
-    model.provenance = {  # type: ignore[assignment]
+    ours = isinstance(model, SpikeDrivenTransformer | AnnTransformer)  # whose twins are made from their own arguments
+    unknown_weights = {"checkpoint": None, "sha256": None, "weights": None, "card": {}}
+    known = {
         "name": f"{address.module.rpartition('.')[2].removesuffix('_file')}:{address.name}",
         "trained": trained,
+        "notes": ["the factory loads weights itself"] if trained is None else [],
+        "config": _plain(model.config) if ours else given.all,
+    }
+    model.provenance = {  # type: ignore[assignment]
+        **unknown_weights,
+        **known,
         **own,
         "class": f"{repository.plain(cls.__module__)}.{cls.__qualname__}",
-        "config": given.all,
-        "checkpoint": None,
-        "sha256": None,
-        "weights": None,
-        "notes": ["the factory loads weights itself"] if trained is None else [],
-        "card": {},
         "code": {
             "file": _file_as_given(address),
             "factory": address.name,

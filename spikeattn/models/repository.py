@@ -194,7 +194,7 @@ class Repository:
         for node in ast.walk(tree):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-                names = [node.module]
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
             for name in names:
                 beneath = name.replace(".", "/")
                 files = (Path(f, each) for f in self._places() for each in (f"{beneath}.py", f"{beneath}/__init__.py"))

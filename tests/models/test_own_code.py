@@ -22,6 +22,7 @@ import spikeattn as sa
 from spikeattn.data.dataset import ModelInput
 from spikeattn.errors import SpikeattnError
 from spikeattn.models.own_code import function_at, neuron_predicate
+from spikeattn.tracing.neurons import is_spiking_neuron
 from tests.models.repositories import PUBLISHED, write
 
 NET = """
@@ -285,6 +286,27 @@ def test_multi_step_neurons_compute_what_they_did(tmp_path) -> None:
     assert torch.equal(node(x), torch.stack(spikes))
 
 
+def test_a_factory_finds_what_its_file_has_registered(tmp_path) -> None:
+    text = "from timm.models import create_model\nfrom timm.models.registry import register_model\n"
+    text += "from torch import nn\n@register_model\ndef mine(pretrained=False, **more): return nn.ReLU()\n"
+    text += "def build(): return create_model('mine')\n"
+    assert isinstance(sa.load_model(f"{write(tmp_path, {'m.py': text})}/m.py:build"), nn.ReLU)
+    assert not timm.is_model("mine")
+
+
+def test_a_copy_of_spikingjelly_that_a_repository_brings_is_the_one_it_gets(tmp_path) -> None:
+    before = sys.modules["spikingjelly"]
+    files = {"spikingjelly/__init__.py": "", "spikingjelly/clock_driven/__init__.py": ""}
+    files["spikingjelly/clock_driven/neuron.py"] = (
+        "from torch import nn\nclass LIFNode(nn.Module):\n    def forward(self, x): return (x > 7).float()\n"
+    )
+    files["net.py"] = "from spikingjelly.clock_driven.neuron import LIFNode\ndef build(): return LIFNode()\n"
+    node = sa.load_model(f"{write(tmp_path, files)}/net.py:build")
+    assert node(torch.tensor([6.0, 8.0])).tolist() == [0, 1]
+    assert is_spiking_neuron(node)
+    assert sys.modules["spikingjelly"] is before
+
+
 def test_dynamics_that_would_be_left_aside_are_an_error(tmp_path) -> None:
     text = "from spikingjelly.clock_driven.neuron import MultiStepLIFNode\nfrom torch import nn\n"
     text += "class Mine(MultiStepLIFNode):\n    def neuronal_charge(self, x): self.v = self.v + x\n"
@@ -328,7 +350,7 @@ BAD = {
     "pair": ("from torch import nn\ndef build(): return nn.ReLU(), 1", "returns a tuple with a module in it"),
     "value": ("build = 3", "is 3; give a class"),
     "needs": ("def build(depth, width, kind=1): pass", "needs depth, width; give --model-arg depth=VALUE"),
-    "super": ("from torch import nn\nclass build(nn.Module):\n    def __init__(self): pass", "super().__init__() first"),
+    "super": ("from torch.nn import Module\nclass build(Module):\n    def __init__(self): pass", "super().__init__() first"),
     "inside": ("import bad", "cannot be loaded: SyntaxError: invalid syntax (bad.py, line 1)"),
     "name": ("from spikingjelly.clock_driven.neuron import Nonsense", "cannot import name 'Nonsense'"),
 }  # fmt: skip
@@ -421,6 +443,23 @@ def test_weights_that_the_factory_loads_are_not_called_untrained(tmp_path) -> No
     model = sa.load_model(f"{write(tmp_path, {'m.py': text + '    return net'})}/m.py:build")
     assert model.provenance["trained"] is None
     assert "load_state_dict" not in vars(model)
+
+
+def test_what_a_factory_wraps_is_unwrapped(tmp_path) -> None:
+    text = "import torch\nfrom torch import nn\ndef build(): return nn.DataParallel(nn.Linear(2, 2))\n"
+    text += "def compiled(): return torch.compile(nn.Linear(2, 2), backend='eager')\n"
+    for name in ("build", "compiled"):
+        model = sa.load_model(f"{write(tmp_path, {'m.py': text})}/m.py:{name}")
+        assert (type(model), model.provenance["trained"]) == (nn.Linear, False)
+
+
+def test_a_model_of_ours_from_a_factory_of_ones_own(tmp_path) -> None:
+    text = "import spikeattn as sa\ndef build(): return sa.create_model('sdt_digits', pretrained=True)\n"
+    model = sa.load_model(f"{write(tmp_path, {'m.py': text})}/m.py:build")
+    known = sa.create_model("sdt_digits", pretrained=True).provenance
+    assert {key: model.provenance[key] for key in known} == known
+    run = sa.profile(model, sa.make_loader(sa.open_dataset("digits", model), batch_size=4, limit=4))
+    assert "ann_digits" in sa.compare(run).against
 
 
 def test_other_names_are_taken_too() -> None:
