@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from ast import literal_eval
 from collections.abc import Callable
 from numbers import Integral, Number, Real
 from pathlib import Path
@@ -74,14 +73,3 @@ def _is_plain(value: Any, depth: int = 2) -> bool:
     if isinstance(value, tuple | list | dict):
         return depth > 0 and all(_is_plain(item, depth - 1) for item in value)
     return value is None or isinstance(value, str | bytes | Number | np.generic | os.PathLike)
-
-
-def read_value(text: str) -> Any:
-    """A word of a command line as Python would read it: a literal, true, false, none, or else the text itself."""
-    words = {"true": True, "false": False, "none": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    try:
-        return literal_eval(text)
-    except (ValueError, SyntaxError, TypeError):  # TypeError: a list as the key of a dict
-        return text

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from spikeattn.cli.options import WrongCommandLine, model_arguments
+from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,7 +29,7 @@ def arguments_of(model: str, pairs: Sequence[str] | None, time_steps: int | None
     """
     import timm
 
-    from spikeattn.arguments import read_value
+    from spikeattn.literals import read_value
     from spikeattn.models import model_names
     from spikeattn.models.own_code import Word, is_address
 
@@ -43,7 +44,7 @@ def arguments_of(model: str, pairs: Sequence[str] | None, time_steps: int | None
     if model in model_names():
         return model_arguments(pairs, time_steps)
     if time_steps is not None and timm.is_model(model):
-        raise WrongCommandLine(f"--time-steps {time_steps}: {model} has no time steps; leave it out")
+        raise SpikeattnError(f"--time-steps {time_steps}: {model} has no time steps; leave it out")
     return {key: read_value(text) for key, text in words.items()}
 
 

@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
-from spikeattn.arguments import read_value
 from spikeattn.cli.values import WrongCommandLine, choice, level, within
 from spikeattn.errors import unknown
+from spikeattn.literals import read_value
 
 
 class Weights(StrEnum):

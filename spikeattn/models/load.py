@@ -15,7 +15,7 @@ from spikeattn.errors import FAILURES, SpikeattnError, unknown
 from spikeattn.models.ann import twin_names
 from spikeattn.models.checkpoints import load_checkpoint
 from spikeattn.models.create import create_model, model_names
-from spikeattn.models.loading import load_into
+from spikeattn.models.loading import load_into, unwrapped
 
 ADDRESSES = "FILE.py:NAME or package.module:NAME for a network of your own"
 
@@ -71,7 +71,7 @@ def load(
         raise unknown_model(name)
     if checkpoint is not None:
         read = load_checkpoint(checkpoint, weights)
-        load_into(model, read)
+        load_into(model, unwrapped(read, model))
         entries = {"trained": True, "checkpoint": read.path.name, "sha256": read.sha256, "weights": read.which}
         model.provenance |= entries | {"notes": list(read.notes), "card": read.metadata}  # type: ignore[operator]
     return model

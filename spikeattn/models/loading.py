@@ -23,9 +23,7 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
             mis-shaped entries, the arguments in which the two differ and the entry points whose shapes fit. The model
             is left as it was.
     """
-    wanted = model.state_dict()
-    checkpoint = replace(checkpoint, state_dict=_within(checkpoint.state_dict, wanted))
-    given = checkpoint.state_dict
+    given, wanted = checkpoint.state_dict, model.state_dict()
     missing = [key for key in wanted if key not in given]
     unexpected = [key for key in given if key not in wanted]
     misshaped = [key for key in wanted if key in given and given[key].shape != wanted[key].shape]
@@ -56,17 +54,18 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
     raise SpikeattnError(f"{where} does not fit the model: " + "; ".join(fact for fact in facts if fact))
 
 
-def _within(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights without what a training module around the network put before each name ("model.", "net.").
+def unwrapped(checkpoint: Checkpoint, model: nn.Module) -> Checkpoint:
+    """A checkpoint without what a training module around the network put before each name ("model.", "net.").
 
     PyTorch Lightning keeps the network as an attribute of its module. What fits more of the network's names is taken.
     """
-    best = inner = dict(state)
+    wanted = model.state_dict()
+    best = inner = checkpoint.state_dict
     while inner and all("." in key for key in inner) and len({key.partition(".")[0] for key in inner}) == 1:
         inner = {key.partition(".")[2]: tensor for key, tensor in inner.items()}
         if len(inner.keys() & wanted.keys()) > len(best.keys() & wanted.keys()):
             best = inner
-    return best
+    return replace(checkpoint, state_dict=best)
 
 
 def _check_types(checkpoint: Checkpoint, wanted: Mapping[str, Tensor]) -> None:

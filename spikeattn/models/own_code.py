@@ -28,8 +28,9 @@ from weakref import WeakKeyDictionary
 from torch import nn
 
 from spikeattn import compat
-from spikeattn.arguments import read_value, shown
+from spikeattn.arguments import shown
 from spikeattn.errors import SpikeattnError, unknown
+from spikeattn.literals import read_value
 from spikeattn.models.ann import AnnTransformer
 from spikeattn.models.repository import ONCE, Repository
 from spikeattn.models.spike_driven import SpikeDrivenTransformer
