@@ -350,7 +350,7 @@ BAD = {
     "pair": ("from torch import nn\ndef build(): return nn.ReLU(), 1", "returns a tuple with a module in it"),
     "value": ("build = 3", "is 3; give a class"),
     "needs": ("def build(depth, width, kind=1): pass", "needs depth, width; give --model-arg depth=VALUE"),
-    "super": ("from torch.nn import Module\nclass build(Module):\n    def __init__(self): pass", "call super().__init__()"),
+    "super": ("from torch.nn import Module as M\nclass build(M):\n    def __init__(self): pass", "must call super()"),
     "inside": ("import bad", "cannot be loaded: SyntaxError: invalid syntax (bad.py, line 1)"),
     "name": ("from spikingjelly.clock_driven.neuron import Nonsense", "cannot import name 'Nonsense'"),
 }  # fmt: skip
