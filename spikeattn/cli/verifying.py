@@ -90,7 +90,11 @@ def verify(
     if unopened:
         raise SpikeattnError(f"{run}: NOT verified: {', '.join(done.not_done)}. {opened.why}")
     if batches and done.not_done:
-        note(f"warning: NOT verified: {', '.join(done.not_done)}; --checkpoint, --data, --model say where they are now")
+        code = any(each.name == "code" for each in done.checks)
+        note(
+            f"warning: NOT verified: {', '.join(done.not_done)}; --checkpoint and --data say where they are now"
+            + (", and --model where its code is" if code else "")
+        )
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def test_a_file_that_has_moved(spikeattn, place) -> None:
     shutil.move(place / "repo", place / "elsewhere")
     lost = spikeattn("verify", "run")
     assert (lost.code, "not done  model" in lost.out) == (0, True)
-    assert "--model say where they are now" in lost.err
+    assert "and --model where its code is" in lost.err
     found = spikeattn("verify", "run", "--model", "elsewhere/model.py:Net")
     assert found.code == 0, found.err
     assert "not done" not in found.out
