@@ -1,6 +1,6 @@
 """Records of files that anybody may have edited, checked once at the door: JSON and TOML into frozen dataclasses.
 
-The annotations of a dataclass are its schema: bool, int, float, str, `X | None`, tuples, mappings and other dataclasses.
+The annotations of a dataclass are its schema: bool, int, float, str, `X | None`, tuples, mappings, other dataclasses.
 `Annotated[int, Limits(1)]` bounds a number, `Annotated[str, OneOf(...)]` lists texts, and `Annotated[Mapping[str, Any],
 Keys(...)]` says what is read of a record that may hold anything besides. An int is no bool and no float, and fits in 64
 bits; a float is finite.
@@ -69,7 +69,7 @@ def read(
     Args:
         where: names the file in errors.
         path: the place of the record in the file, "" at its root.
-        null: what None is called in this kind of file; None where it cannot be written, as in TOML.
+        null: what None is called in this kind of file; None where it cannot be written, as in TOML, and is left out.
         others: unknown fields of the record itself are passed over, as those of a newer version.
 
     Raises:
@@ -227,6 +227,7 @@ class _Reader:
 
     words: str
     take: Callable[[Any], Any]
+    nothing: bool = False  # None is valid
 
 
 def _checked(reader: _Reader, value: Any, where: str, path: str) -> Any:
@@ -253,10 +254,12 @@ def _shown(value: Any) -> str:
 def _reader(kind: Any, null: str | None) -> _Reader:
     """The reader of a dataclass from a record."""
     fields = _fields(kind, null)
+    absent = {name: None for name, reader in fields.items() if reader.nothing and null is None}
     needed = tuple(
         field.name
         for field in dataclasses.fields(kind)
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if field.name not in absent
     )
 
     def take(value: Any) -> Any:
@@ -269,7 +272,7 @@ def _reader(kind: Any, null: str | None) -> _Reader:
             return value
         if type(value) is not dict:
             raise _no(value, words)
-        made = {}
+        made: dict[str, Any] = dict(absent)
         for name, each in value.items():
             reader = fields.get(name)
             if reader is None:
@@ -278,10 +281,8 @@ def _reader(kind: Any, null: str | None) -> _Reader:
                 made[name] = reader.take(each)
             except _WrongError as wrong:
                 raise wrong.within(_step(name)) from None
-        for name in needed:
-            if name not in made:
-                lacks = ", ".join(each for each in needed if each not in made)
-                raise _WrongError(lambda path: SpikeattnError(f"{path or 'the record'} lacks {lacks}"))
+        if lacks := ", ".join(name for name in needed if name not in made):
+            raise _WrongError(lambda path: SpikeattnError(f"{path or 'the record'} lacks {lacks}"))
         try:
             return kind(**made)
         except SpikeattnError as error:  # its fields do not go together
@@ -365,7 +366,7 @@ def _or_null(of: _Reader, null: str | None) -> _Reader:
         except _WrongError as wrong:  # the value itself, or something in it
             raise (wrong if wrong.path else _no(value, words)) from None
 
-    return _Reader(words, take)
+    return _Reader(words, take, nothing=True)
 
 
 def _one_of(values: tuple[str, ...]) -> _Reader:

