@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,27 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from spikeattn import schema
 from spikeattn.errors import SpikeattnError
 from spikeattn.storage import columns, files
 from spikeattn.storage.columns import Key
+from spikeattn.storage.entries import Size
 from spikeattn.storage.ledger import Ledger
 
 FILE = "counts.parquet"
 _META = b"spikeattn"
+_EXPECTED = "what spikeattn writes into a count table; profile again or restore it"
 _LARGEST = 1 << 53  # float64, in which parts are kept, holds every whole number up to here
 _ROW_GROUP = 1 << 16  # small row groups multiply size and reading time of a table with a thousand columns
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """What a count table says of itself: the hashes of the ledger and of the settings that it belongs to."""
+
+    ledger: str
+    settings: str | None = None
+    time_steps: Size | None = None
 
 
 @dataclass(frozen=True)
@@ -88,13 +100,14 @@ class Counts:
             ) from error
         if meta is None:
             raise SpikeattnError(f"{path}: a Parquet file, but no count table of spikeattn")
-        meta = json.loads(meta)
-        if meta["ledger"] != ledger.hash():
+        where = f"{path}, its metadata"
+        origin = schema.read(_Origin, schema.parse_json(meta, where, _EXPECTED), where, others=True)
+        if origin.ledger != ledger.hash():
             raise SpikeattnError(
                 f"{path}: the counts belong to another model or input size than the model.json beside them; take both "
                 "files from the same run"
             )
-        if meta.get("settings") != ledger.settings_hash():
+        if origin.settings != ledger.settings_hash():
             raise SpikeattnError(
                 f"{path}: the counts were made with other weights, data or settings than the model.json beside them "
                 "says; take both files from the same run"
@@ -168,7 +181,7 @@ class Counts:
 def write_counts(groups: Iterable[pa.Table], ledger: Ledger, path: str | Path) -> Path:
     """Write tables of rows, one row group each, as the count table of a ledger; at least one."""
     path = Path(path)
-    origin = {"ledger": ledger.hash(), "settings": ledger.settings_hash(), "time_steps": ledger.time_steps}
+    origin = asdict(_Origin(ledger.hash(), ledger.settings_hash(), ledger.time_steps))
     writer: pq.ParquetWriter | None = None
     with files.whole(path) as file:
         try:

@@ -7,9 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import Annotated
 
+from spikeattn.schema import Limits, OneOf
+
+MAKERS = ("input", "neuron", "pool", "mask", "op")
 KINDS = ("binary", "ternary", "integer", "real")
 PRODUCT_OPS = ("token_sum", "average", "mask", "matmul")
+
+Number = Annotated[int, Limits(0)]  # how many, or the number of a block
+Size = Annotated[int, Limits(1)]
 
 
 def kind_of(no_integer: bool, negative: bool, above_one: bool) -> str:
@@ -45,18 +52,18 @@ class Tensor:
     """
 
     name: str
-    shape: tuple[int, ...]
-    elements: int
-    maker: str = "neuron"
-    kind: str = "binary"
+    shape: tuple[Size, ...]
+    elements: Size
+    maker: Annotated[str, OneOf(MAKERS)] = "neuron"
+    kind: Annotated[str, OneOf(KINDS)] = "binary"
     static: bool = False
     sources: tuple[str, ...] = ()
     role: str | None = None
     part: str | None = None
-    block: int | None = None
+    block: Number | None = None
     hook: str | None = None
     neuron: str | None = None
-    unit: float = 1.0
+    unit: Annotated[float, Limits(0, above=True)] = 1.0
     number: bool = False
     joined: bool = False
     summed: bool | None = None
@@ -88,20 +95,20 @@ class Synapse:
     name: str
     op: str
     input: str
-    dense_macs: int
-    fan_out: int | None = None
-    output_elements: int = 0
+    dense_macs: Number
+    fan_out: Number | None = None
+    output_elements: Number = 0
     every_step: bool = True
     role: str | None = None
     part: str | None = None
-    block: int | None = None
-    weights: int = 0
-    biases: int = 0
-    out_channels: int = 0
-    groups: int = 1
-    kernel: tuple[int, ...] = ()
-    stride: tuple[int, ...] = ()
-    runs: int | None = None
+    block: Number | None = None
+    weights: Number = 0
+    biases: Number = 0
+    out_channels: Number = 0
+    groups: Size = 1
+    kernel: tuple[Size, ...] = ()
+    stride: tuple[Size, ...] = ()
+    runs: Number | None = None
 
     @property
     def kernel_fan_out(self) -> int:
@@ -122,15 +129,15 @@ class Product:
     """
 
     name: str
-    op: str
+    op: Annotated[str, OneOf(PRODUCT_OPS)]
     operands: tuple[str, ...]
-    elements: int
+    elements: Number
     role: str | None = None
     part: str | None = None
-    block: int | None = None
+    block: Number | None = None
     every_step: bool = True
-    runs: int | None = None
-    summed_over: int | None = None
+    runs: Number | None = None
+    summed_over: Size | None = None
 
 
 @dataclass(frozen=True)
