@@ -23,6 +23,7 @@ from spikeattn.errors import SpikeattnError
 
 BEAT, SILENCE = 2.0, 40.0  # seconds between signs of life, and without one until a rank is given up
 _AGREE = timedelta(seconds=60)
+_MOST = 1 << 16  # ranks; one machine of a run opens no more ports
 T = TypeVar("T")
 
 
@@ -165,7 +166,18 @@ class JoinedRanks(Ranks):
 
 def launched() -> bool:
     """Whether this process was started as one of several ranks (torchrun sets these variables)."""
-    return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
+    return all(os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
+
+
+def _number(name: str, last: int, first: int = 0) -> int:
+    """A whole number from `first` to `last` that torchrun has set."""
+    text = os.environ[name]
+    if not (text.isascii() and text.isdecimal() and first <= int(text) <= last):
+        raise SpikeattnError(
+            f"the environment says {name}={text!r}; torchrun sets a whole number from {first} to {last}. Unset it, or "
+            "start the run with torchrun"
+        )
+    return int(text)
 
 
 @contextmanager
@@ -178,10 +190,12 @@ def join(cuda: bool) -> Iterator[Ranks]:
     Raises:
         SpikeattnError: the ranks do not find each other.
     """
-    if not launched() or int(os.environ["WORLD_SIZE"]) == 1:
+    size = _number("WORLD_SIZE", _MOST, 1) if launched() else 1
+    if size == 1:
         yield Ranks()
         return
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    rank, _ = _number("RANK", size - 1), _number("MASTER_PORT", 65535)
+    local = _number("LOCAL_RANK", size - 1) if os.environ.get("LOCAL_RANK") else rank
     again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     try:
         store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=_AGREE))
@@ -194,9 +208,7 @@ def join(cuda: bool) -> Iterator[Ranks]:
             f"rank {rank} of {size}: the ranks did not find each other at {where} within "
             f"{_AGREE.seconds} seconds ({str(error).splitlines()[0]})"
         ) from error
-    ranks = JoinedRanks(
-        rank, size, int(os.environ.get("LOCAL_RANK", rank)), dist.PrefixStore(f"spikeattn/{again}", store)
-    )
+    ranks = JoinedRanks(rank, size, local, dist.PrefixStore(f"spikeattn/{again}", store))
     try:
         yield ranks
         ranks.part()
