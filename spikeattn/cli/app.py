@@ -31,6 +31,8 @@ from spikeattn.errors import SpikeattnError
 # What click calls ClickException; where it lives depends on the version of typer.
 _CommandLineError = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 
+_NO_ROOM = ("failed to map segment", "cannot allocate memory", "Cannot allocate memory")  # what dlopen says
+
 LISTS = (models, costs, conventions)
 for command in (profile, merge, verify, energy, rates, compare, sweep, attend, report, reproduce, *LISTS, doctor):
     app.command()(command)
@@ -98,7 +100,12 @@ def _machine_error(error: Exception) -> str | None:
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
         name = error.object.encode("utf-8", "backslashreplace").decode()
         return f"{name[:300]!r}: this name is no UTF-8 and cannot be used here; rename the file or folder"
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
+    if isinstance(error, ImportError) and any(sign in text for sign in _NO_ROOM):
+        return (
+            f"not enough memory to load the libraries ({text}); raise the limit of this shell (ulimit -v) or of its job"
+        )
+    signs = ("can't allocate memory", "std::bad_alloc", "can't start new thread")
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or any(s in text for s in signs):
         return "out of memory; give a smaller --batch-size"
     if isinstance(error, RuntimeError) and text.startswith("DataLoader worker"):
         return f"a process that reads images was ended by the system, mostly for memory ({text}); give fewer --workers"

@@ -10,7 +10,7 @@ _NAMES = ("stdin", "stdout", "stderr")  # by their number
 
 
 def open_standard_streams() -> None:
-    """Open what is closed on nothing; else the next file that is opened gets its number, and what is printed lands in it.
+    """Open what is closed on nothing; else the next file to be opened gets its number, and what is printed lands in it.
 
     To be called before anything else opens a file.
     """
@@ -24,7 +24,7 @@ def open_standard_streams() -> None:
 
 
 def drop_unwritten() -> None:
-    """Send to nothing what a broken or full stream has not taken, so that the end of the process does not fail on it."""
+    """Send to nothing what a broken or full stream has not taken: the end of the process must not fail on it."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

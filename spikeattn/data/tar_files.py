@@ -135,7 +135,8 @@ def _target(name: str, members: Mapping[str, tarfile.TarInfo]) -> str | None:
         if name in seen:
             return None
         seen.add(name)
-    return name if name in members or any(other.startswith(f"{name}/") for other in members) else None
+    held = name in members or name == "." or any(other.startswith(f"{name}/") for other in members)
+    return name if held else None
 
 
 def _stored(path: Path, member: tarfile.TarInfo | Missing, start: int = 0) -> Stored | Missing:
