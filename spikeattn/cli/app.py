@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 
 import typer
 
@@ -23,12 +24,15 @@ from spikeattn.cli.profiling import profile
 from spikeattn.cli.program import BUG, FAILED, INTERRUPTED, PIPE_CLOSED, USAGE, app
 from spikeattn.cli.reporting import report
 from spikeattn.cli.results import energy, rates
+from spikeattn.cli.streams import drop_unwritten
 from spikeattn.cli.verifying import verify
 from spikeattn.cli.whatif import reproduce, sweep
 from spikeattn.errors import SpikeattnError
 
 # What click calls ClickException; where it lives depends on the version of typer.
 _CommandLineError = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
+
+_NO_ROOM = ("failed to map segment", "cannot allocate memory", "Cannot allocate memory")  # what dlopen says
 
 LISTS = (models, costs, conventions)
 for command in (profile, merge, verify, energy, rates, compare, sweep, attend, report, reproduce, *LISTS, doctor):
@@ -43,6 +47,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if getattr(sys.stdout, "errors", None) == "strict":  # a terminal without "µ" shows an escape instead of failing
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    os.environ["MPLBACKEND"] = "agg"  # commands draw into files; any other name may be one that matplotlib refuses
+    try:
+        return _run(arguments)
+    finally:
+        drop_unwritten()
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    """One command, and the exit code of its end."""
     try:
         command = typer.main.get_command(app)
         given = list(sys.argv[1:] if arguments is None else arguments)
@@ -56,7 +69,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say("interrupted")
         return getattr(stop, "code", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     except _CommandLineError as error:
         where = getattr(getattr(error, "ctx", None), "command_path", "spikeattn")
@@ -69,14 +81,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if explained := _machine_error(error):
             _say(f"error: {explained}")
             return FAILED
-        traceback.print_exc()
+        _say(traceback.format_exc().rstrip())
         _say("error: this is an error in spikeattn itself; please report it with the lines above")
         return BUG
     return 0
 
 
 def _say(text: str) -> None:
-    typer.echo(text, err=True)
+    """A line on standard error, where there is one that takes it; the exit code says the rest."""
+    with suppress(OSError):
+        typer.echo(text, err=True)
 
 
 def _machine_error(error: Exception) -> str | None:
@@ -87,7 +101,12 @@ def _machine_error(error: Exception) -> str | None:
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
         name = error.object.encode("utf-8", "backslashreplace").decode()
         return f"{name[:300]!r}: this name is no UTF-8 and cannot be used here; rename the file or folder"
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
+    if isinstance(error, ImportError) and any(sign in text for sign in _NO_ROOM):
+        return (
+            f"not enough memory to load the libraries ({text}); raise the limit of this shell (ulimit -v) or of its job"
+        )
+    signs = ("can't allocate memory", "std::bad_alloc", "can't start new thread")
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or any(s in text for s in signs):
         return "out of memory; give a smaller --batch-size"
     if isinstance(error, RuntimeError) and text.startswith("DataLoader worker"):
         return f"a process that reads images was ended by the system, mostly for memory ({text}); give fewer --workers"

@@ -22,7 +22,7 @@ The package's own stand in `tables/`; a path to a user's `.toml` file is accepte
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources

@@ -163,7 +163,7 @@ def packaged_table(name: str) -> pd.DataFrame:
     """A csv file of the package as text columns, digits as printed; `name` is without its suffix."""
     if name not in _csv_files():
         raise unknown("published table", name, _csv_files())
-    with (resources.files("spikeattn.energy") / "tables" / f"{name}.csv").open() as file:
+    with (resources.files("spikeattn.energy") / "tables" / f"{name}.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file, dtype=str, keep_default_na=False)
 
 
@@ -185,7 +185,8 @@ def _frame(rates: pd.DataFrame | str | Path) -> tuple[str, pd.DataFrame]:
                 f"table of the package: {', '.join(list_rate_tables())}"
             )
         try:
-            rates = pd.read_csv(rates)
+            with open(rates, "rb") as file:  # not a path: pandas takes those such as http:x for addresses
+                rates = pd.read_csv(file)
         except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
             raise SpikeattnError(f"{where}: not a csv file ({error})") from error
     missing = [column for column in ("part", "tensor") if column not in rates.columns]

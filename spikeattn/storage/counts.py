@@ -79,11 +79,14 @@ class Counts:
     def __init__(self, table: pa.Table | Path, ledger: Ledger) -> None:
         self.ledger = ledger
         self._table = table
-        self.columns: tuple[str, ...] = tuple(
-            pq.read_schema(table).names if isinstance(table, Path) else table.column_names
-        )
+        if isinstance(table, Path):
+            with table.open("rb") as file:
+                metadata = pq.read_metadata(file)
+            self.columns: tuple[str, ...] = tuple(metadata.schema.names)
+            self.n_images: int = metadata.num_rows
+        else:
+            self.columns, self.n_images = tuple(table.column_names), table.num_rows
         self._known = frozenset(self.columns)
-        self.n_images: int = pq.read_metadata(table).num_rows if isinstance(table, Path) else table.num_rows
         self.time_steps: int = ledger.time_steps
 
     @classmethod
@@ -93,7 +96,8 @@ class Counts:
         if not path.is_file():
             raise SpikeattnError(f"{path}: no such file; expected the {FILE} that a finished profile run writes")
         try:
-            meta = (pq.read_schema(path).metadata or {}).get(_META)
+            with path.open("rb") as file:
+                meta = (pq.read_schema(file).metadata or {}).get(_META)
         except (pa.ArrowInvalid, OSError) as error:
             raise SpikeattnError(
                 f"{path}: not a readable Parquet file ({error}); profile again or restore it"
@@ -118,7 +122,8 @@ class Counts:
         if not isinstance(self._table, Path):
             return self._table.select(names)
         try:
-            return pq.read_table(self._table, columns=list(names), page_checksum_verification=True)
+            with self._table.open("rb") as file:  # a path such as run:1/counts.parquet is an address to pyarrow
+                return pq.read_table(file, columns=list(names), page_checksum_verification=True)
         except (pa.ArrowException, OSError) as error:
             raise SpikeattnError(
                 f"{self._table}: damaged ({' '.join(str(error).split())}); profile again or restore it"

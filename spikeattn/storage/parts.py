@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import mmap
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -172,8 +173,11 @@ def load(path: Path) -> Part:
     if digest.hexdigest()[:16] != path.stem.rpartition("-")[2]:
         raise SpikeattnError(f"{damaged}; delete it and resume: its batches run again, all others are kept")
     try:
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    except (pa.ArrowException, OSError) as error:
+        # Not pa.memory_map, which refuses names that are no UTF-8; the mapping lives as long as the table.
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        table = pa.ipc.open_file(pa.py_buffer(mapped)).read_all()
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise SpikeattnError(
             f"{path}: no part of this version of spikeattn ({' '.join(str(error).split())}); give another folder"
         ) from error

@@ -56,7 +56,7 @@ def test_one_token_is_never_significant(spikeattn, photos) -> None:
     ("options", "message"),
     [
         (["missing.png"], "--images missing.png: there is no such file or folder"),
-        (["empty"], "--images empty: no images in this folder"),
+        (["empty"], "--images empty holds no images"),
         (["photos/notes.txt"], "no image could be read, 1 were skipped. notes.txt: not an image"),
         (["photos", "--time-steps", 2], "vit_tiny_patch16_224 has no time steps"),
         (["photos", "--model-arg", "img_size=8"], "8"),

@@ -248,7 +248,7 @@ def test_wrong_places_say_what_was_found_and_what_is_expected(tmp_path):
     assert "is truncated" in message(f"imagenet:{tmp_path}/cut.tar")
     for name in ("text.tar", "packed.tar"):
         assert "uncompressed tar" in message(f"imagenet:{tmp_path}/{name}")
-    assert "no png or jpeg" in message(f"imagenet:{tmp_path}/empty.tar")
+    assert "holds no images (0 files)" in message(f"imagenet:{tmp_path}/empty.tar")
     for name in ("flat", "flat.tar"):
         assert "outside class folders" in message(f"imagenet:{tmp_path}/{name}")
     assert "'cat' is not among the 1000 classes" in message(f"imagenet:{tmp_path}/named")
