@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from spikeattn.data import Dataset
 
-SUFFIXES = ".png .jpg .jpeg .bmp .webp .gif .tif .tiff .ppm .pgm".split()
-
 
 def build(
     name: str,
@@ -116,16 +114,18 @@ def twin_name(name: str) -> str:
 
 
 def _files(path: Path) -> Iterator[Path]:
+    from spikeattn.data.image_files import EXTENSIONS
+
     path = path.expanduser()
     if path.is_dir():
         inside = sorted(
             Path(folder) / name
             for folder, _, names in os.walk(path)
             for name in names
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+            if Path(name).suffix.lower() in EXTENSIONS and not name.startswith(".")
         )
         if not inside:
-            raise SpikeattnError(f"--images {path}: no images in this folder ({', '.join(SUFFIXES)})")
+            raise SpikeattnError(f"--images {path}: no images in this folder ({', '.join(EXTENSIONS)})")
         yield from inside
     elif path.is_file():
         yield path

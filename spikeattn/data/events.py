@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from spikeattn.data.dataset import Dataset, ModelInput, Skipped, printable, reason_of, skip, unreadable_kind
-from spikeattn.data.disk import open_regular, refuse_loops
+from spikeattn.data.disk import LARGEST, open_regular, refuse_loops
 from spikeattn.errors import SpikeattnError, unknown
 
 logger = logging.getLogger(__name__)
@@ -128,6 +128,11 @@ class EventDataset(Dataset):
             raise ValueError(kind)
         if path.endswith(".npz") and not zipfile.is_zipfile(path):
             raise ValueError("not an .npz archive, or a truncated one")
+        if path.endswith(".npz"):
+            with zipfile.ZipFile(path) as archive:
+                size = sum(entry.file_size for entry in archive.infolist())
+            if size > LARGEST:
+                raise ValueError(f"its arrays unpack to {size:,} bytes, more than a recording can have")
         try:
             events = self._load(path)
         except MemoryError as error:  # the header of an array may claim any size

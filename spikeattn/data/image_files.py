@@ -14,7 +14,11 @@ from spikeattn.data.dataset import printable
 from spikeattn.data.disk import read_regular, refuse_loops
 from spikeattn.errors import SpikeattnError
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+FORMATS = {  # Pillow's names; of others it knows, one starts another program: Ghostscript, for PostScript
+    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP", ".gif": "GIF", ".tif": "TIFF",
+    ".tiff": "TIFF", ".ppm": "PPM", ".pgm": "PPM",
+}  # fmt: skip
+EXTENSIONS = tuple(FORMATS)
 SPLITS = {"train", "val", "valid", "validation", "test"}
 IMAGENET_LAYOUT = (
     "expected PATH/val/<wnid>/*.JPEG, PATH/<wnid>/*.JPEG or one uncompressed .tar of such folders "
