@@ -22,6 +22,7 @@ from spikeattn.cli.profiling import profile
 from spikeattn.cli.program import BUG, FAILED, INTERRUPTED, PIPE_CLOSED, USAGE, app
 from spikeattn.cli.reporting import report
 from spikeattn.cli.results import energy, rates
+from spikeattn.cli.terminal import say
 from spikeattn.cli.verifying import verify
 from spikeattn.cli.whatif import reproduce, sweep
 from spikeattn.errors import SpikeattnError
@@ -52,30 +53,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except typer.Exit as request:
         return request.exit_code
     except (KeyboardInterrupt, typer.Abort) as stop:
-        _say("interrupted")
+        say("interrupted", err=True)
         return getattr(stop, "code", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     except _CommandLineError as error:
         where = getattr(getattr(error, "ctx", None), "command_path", "spikeattn")
-        _say(f"error: {error.format_message()}\nsee {where} --help")
+        say(f"error: {error.format_message()}\nsee {where} --help", err=True)
         return USAGE
     except SpikeattnError as error:
-        _say(f"error: {error}")
+        say(f"error: {error}", err=True)
         return USAGE if isinstance(error, WrongCommandLine) else FAILED
     except Exception as error:
         if explained := _machine_error(error):
-            _say(f"error: {explained}")
+            say(f"error: {explained}", err=True)
             return FAILED
-        traceback.print_exc()
-        _say("error: this is an error in spikeattn itself; please report it with the lines above")
+        say(traceback.format_exc().rstrip("\n"), err=True)
+        say("error: this is an error in spikeattn itself; please report it with the lines above", err=True)
         return BUG
     return 0
-
-
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
 
 
 def _machine_error(error: Exception) -> str | None:

@@ -28,6 +28,7 @@ from spikeattn.cli.options import (
     model_arguments,
 )
 from spikeattn.cli.output import FORMATS, hand_over, note, records, render, sheet_text, text, write_file
+from spikeattn.cli.terminal import say_file
 from spikeattn.cli.values import choice
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ def rates(
         record = {"model": profile.ledger.model.get("name"), "untrained": profile.untrained, "rates": records(frame)}
         content = render(frame, form.value, record)
     if out is None:
-        typer.echo(content.decode(), nl=False)
+        say_file(content.decode())
     else:
         write_file(out, content)
         note(f"wrote {out}")
