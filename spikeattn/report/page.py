@@ -14,6 +14,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup, escape
 
+from spikeattn import csv_text
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
@@ -154,7 +155,7 @@ def _inline(vectors: dict[str, str]) -> dict[str, Markup]:
 
 def _csv(frame: pd.DataFrame, profile: Profile) -> str:
     """Full precision; the last column says whether the weights are trained, so that no csv travels without it."""
-    return frame.assign(weights=content.weights(profile)).to_csv(index=False, lineterminator="\n")
+    return csv_text.write(frame.assign(weights=content.weights(profile)))
 
 
 def _provenance(profile: Profile, energy: Any) -> dict[str, Any]:
