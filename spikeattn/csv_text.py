@@ -16,23 +16,27 @@ import pandas as pd
 
 from spikeattn.storage import files
 
-# The full-width forms too, which East Asian spreadsheets take for the plain ones. Apostrophes that stand there already
-# count, so that a name such as "'=1" comes back as it was.
-_FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
-_GUARDED = re.compile("'" + _FORMULA.pattern)
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+# What begins a formula; the full-width forms too, which East Asian spreadsheets take for the plain ones. Behind a
+# semicolon, a tab or the end of a line a cell begins as well: where the comma is the decimal sign, spreadsheets split
+# lines at semicolons, and quotes within a line are letters. Apostrophes that stand there already count as part of the
+# formula, so that a name such as "'=1" comes back as it was.
+_BEGIN = r"(?:^|(?<=[;\t\r\n]))"
+_FORMULA = r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
+_BARE = re.compile(f"{_BEGIN}(?={_FORMULA})")
+_GUARDED = re.compile(f"{_BEGIN}'(?={_FORMULA})")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 def guarded(cell: Any) -> Any:
     """A cell that no spreadsheet takes for a formula; what is no text, or a number as text, as it is."""
-    if not isinstance(cell, str) or not _FORMULA.match(cell) or _NUMBER.fullmatch(cell):
+    if not isinstance(cell, str) or _NUMBER.fullmatch(cell):
         return cell
-    return f"'{cell}"
+    return _BARE.sub("'", cell)
 
 
 def restored(cell: Any) -> Any:
     """What `guarded` was given."""
-    return cell[1:] if isinstance(cell, str) and _GUARDED.match(cell) else cell
+    return _GUARDED.sub("", cell) if isinstance(cell, str) else cell
 
 
 def write(frame: pd.DataFrame, float_format: str | None = None) -> str:
@@ -42,7 +46,11 @@ def write(frame: pd.DataFrame, float_format: str | None = None) -> str:
         float_format: as of `DataFrame.to_csv`; full precision unless given.
     """
     safe = _each(frame.reset_index(drop=True), guarded)
-    return safe.to_csv(index=False, float_format=float_format, lineterminator="\n")
+    text = safe.to_csv(index=False, float_format=float_format, lineterminator="\n")
+    if "\r" not in text:
+        return text
+    # Only under this end of line, the standard's own, does Python put a cell with a carriage return into quotes.
+    return safe.to_csv(index=False, float_format=float_format, lineterminator="\r\n")
 
 
 def save(frame: pd.DataFrame, path: str | Path, float_format: str | None = None) -> Path:

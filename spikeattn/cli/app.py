@@ -83,6 +83,8 @@ def _machine_error(error: Exception) -> str | None:
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
         name = error.object.encode("utf-8", "backslashreplace").decode()
         return f"{name[:300]!r}: this name is no UTF-8 and cannot be used here; rename the file or folder"
+    if isinstance(error, KeyError) and "getpwuid" in text:
+        return f"the user id {os.getuid()} has no name on this machine, and torch asks for one: set USER to any name"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
         return "out of memory; give a smaller --batch-size"
     if isinstance(error, RuntimeError) and text.startswith("DataLoader worker"):

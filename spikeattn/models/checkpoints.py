@@ -26,7 +26,7 @@ from spikeattn.models.unpacking import check_archive, check_tensors
 MODEL_KEYS = ("state_dict", "model", "model_state_dict")
 EMA_KEYS = ("state_dict_ema", "model_ema")
 WRAPPERS = ("module.", "_orig_mod.")  # what DistributedDataParallel and torch.compile put before every name
-_WIDEST = 64  # bits of a whole number that says anything about a training; Python prints no more than 14,000
+_WIDEST = 64  # bits of a whole number that says anything about a training; Python prints some 14,000 and no more
 SHIPPED = Path(__file__).parent / "weights"
 
 

@@ -16,9 +16,9 @@ import torch
 
 from spikeattn.errors import SpikeattnError
 
-# What torch lets a pickle call, that weights do not need, and that takes as much memory as a number in it says.
-_GREEDY = ("__builtin__ bytearray", "builtins bytearray", "torch Tensor", "torch.storage UntypedStorage",
-           "torch.storage TypedStorage")  # fmt: skip
+# What torch lets a pickle call, that weights do not need, and that fills as much memory as a number in it says. A
+# tensor or a storage made by its size takes none before somebody writes to it; `check_tensors` sees it first.
+_GREEDY = ("__builtin__ bytearray", "builtins bytearray")
 
 
 def read_pickle(path: Path) -> Any:
