@@ -13,9 +13,9 @@ from typing import Annotated, Any
 
 import typer
 
-from spikeattn.cli.terminal import visible
 from spikeattn.cli.values import WrongCommandLine, choice, level, within
 from spikeattn.errors import unknown
+from spikeattn.visible_text import visible
 
 
 class Weights(StrEnum):

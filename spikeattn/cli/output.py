@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spikeattn.cli.options import WrongCommandLine
-from spikeattn.cli.terminal import say, visible_cell, visible_json
+from spikeattn.cli.terminal import say
 from spikeattn.errors import SpikeattnError
+from spikeattn.visible_text import visible_cell, visible_json
 
 if TYPE_CHECKING:
     import pandas as pd

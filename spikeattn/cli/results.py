@@ -28,8 +28,9 @@ from spikeattn.cli.options import (
     model_arguments,
 )
 from spikeattn.cli.output import FORMATS, hand_over, note, records, render, sheet_text, text, write_file
-from spikeattn.cli.terminal import say_file, visible
+from spikeattn.cli.terminal import say_file
 from spikeattn.cli.values import choice
+from spikeattn.visible_text import visible
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spikeattn import csv_text
-from spikeattn.cli import app, terminal
+from spikeattn import csv_text, visible_text
+from spikeattn.cli import app
 
 ESCAPE, TURNED, SHORT = "\x1b]0;owned\x07\x1b[31m", "\u202egpj\u202c", "\x9b2J"  # title and colour; direction; CSI
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -19,11 +19,11 @@ MODEL = ("--model", "sdt_digits", "--pretrained", "--threads", 1, "--device", "c
 
 
 def test_what_a_terminal_obeys_is_shown() -> None:
-    assert terminal.visible(f"a{ESCAPE}\nb\t\r\u2028") == "a\\x1b]0;owned\\x07\\x1b[31m\nb\t\\r\\u2028"
-    assert terminal.visible_cell("a\nb\tc\x9b") == "a\\nb\\tc\\x9b"
-    assert terminal.visible("µJ – 3 % caffè 図\U0001f600") == "µJ – 3 % caffè 図\U0001f600"
+    assert visible_text.visible(f"a{ESCAPE}\nb\t\r\u2028") == "a\\x1b]0;owned\\x07\\x1b[31m\nb\t\\r\\u2028"
+    assert visible_text.visible_cell("a\nb\tc\x9b") == "a\\nb\\tc\\x9b"
+    assert visible_text.visible("µJ – 3 % caffè 図\U0001f600") == "µJ – 3 % caffè 図\U0001f600"
     name = f"{ESCAPE}{TURNED}{SHORT}\x7f\n"
-    assert json.loads(terminal.visible_json(json.dumps(name, ensure_ascii=False))) == name
+    assert json.loads(visible_text.visible_json(json.dumps(name, ensure_ascii=False))) == name
 
 
 @pytest.mark.parametrize(
