@@ -9,7 +9,6 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
 
 import typer
 
@@ -25,6 +24,7 @@ from spikeattn.cli.program import BUG, FAILED, INTERRUPTED, PIPE_CLOSED, USAGE, 
 from spikeattn.cli.reporting import report
 from spikeattn.cli.results import energy, rates
 from spikeattn.cli.streams import drop_unwritten
+from spikeattn.cli.terminal import say
 from spikeattn.cli.verifying import verify
 from spikeattn.cli.whatif import reproduce, sweep
 from spikeattn.errors import SpikeattnError
@@ -66,31 +66,25 @@ def _run(arguments: Sequence[str] | None) -> int:
     except typer.Exit as request:
         return request.exit_code
     except (KeyboardInterrupt, typer.Abort) as stop:
-        _say("interrupted")
+        say("interrupted", err=True)
         return getattr(stop, "code", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has seen enough
         return PIPE_CLOSED
     except _CommandLineError as error:
         where = getattr(getattr(error, "ctx", None), "command_path", "spikeattn")
-        _say(f"error: {error.format_message()}\nsee {where} --help")
+        say(f"error: {error.format_message()}\nsee {where} --help", err=True)
         return USAGE
     except SpikeattnError as error:
-        _say(f"error: {error}")
+        say(f"error: {error}", err=True)
         return USAGE if isinstance(error, WrongCommandLine) else FAILED
     except Exception as error:
         if explained := _machine_error(error):
-            _say(f"error: {explained}")
+            say(f"error: {explained}", err=True)
             return FAILED
-        _say(traceback.format_exc().rstrip())
-        _say("error: this is an error in spikeattn itself; please report it with the lines above")
+        say(traceback.format_exc().rstrip("\n"), err=True)
+        say("error: this is an error in spikeattn itself; please report it with the lines above", err=True)
         return BUG
     return 0
-
-
-def _say(text: str) -> None:
-    """A line on standard error, where there is one that takes it; the exit code says the rest."""
-    with suppress(OSError):
-        typer.echo(text, err=True)
 
 
 def _machine_error(error: Exception) -> str | None:
@@ -101,6 +95,8 @@ def _machine_error(error: Exception) -> str | None:
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
         name = error.object.encode("utf-8", "backslashreplace").decode()
         return f"{name[:300]!r}: this name is no UTF-8 and cannot be used here; rename the file or folder"
+    if isinstance(error, KeyError) and "getpwuid" in text:
+        return f"the user id {os.getuid()} has no name on this machine, and torch asks for one: set USER to any name"
     if isinstance(error, ImportError) and any(sign in text for sign in _NO_ROOM):
         return (
             f"not enough memory to load the libraries ({text}); raise the limit of this shell (ulimit -v) or of its job"

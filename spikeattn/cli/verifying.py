@@ -14,6 +14,7 @@ from spikeattn.cli.machine import choose_device
 from spikeattn.cli.options import Device, Json, Run, Verbose, WrongCommandLine
 from spikeattn.cli.output import note, print_json, to_json, write_file
 from spikeattn.cli.profiling import given_of
+from spikeattn.cli.terminal import say
 from spikeattn.cli.values import seed_of_sample, within
 from spikeattn.errors import SpikeattnError
 
@@ -76,7 +77,7 @@ def verify(
         print_json(record)
     else:
         for entry in done.checks:
-            typer.echo(f"{entry.result:<9} {entry.name:<8} {entry.detail}")
+            say(f"{entry.result:<9} {entry.name:<8} {entry.detail}")
     if done.failed:
         raise SpikeattnError(
             f"{run}: the run does not stand the check ({', '.join(done.failed)}); profile again, or restore the files"

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from spikeattn.data.dataset import Dataset, ModelInput, Skipped, printable, reason_of, skip, unreadable_kind
-from spikeattn.data.disk import expanded, files_below, folders_in, open_regular
+from spikeattn.data.disk import LARGEST, expanded, files_below, folders_in, open_regular
 from spikeattn.data.sifting import listed, sift
 from spikeattn.errors import SpikeattnError, unknown
 
@@ -129,6 +129,11 @@ class EventDataset(Dataset):
             raise ValueError(kind)
         if path.endswith(".npz") and not zipfile.is_zipfile(path):
             raise ValueError("not an .npz archive, or a truncated one")
+        if path.endswith(".npz"):
+            with zipfile.ZipFile(path) as archive:
+                size = sum(entry.file_size for entry in archive.infolist())
+            if size > LARGEST:
+                raise ValueError(f"its arrays unpack to {size:,} bytes, more than a recording can have")
         try:
             events = self._load(path)
         except MemoryError as error:  # the header of an array may claim any size

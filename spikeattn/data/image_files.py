@@ -11,10 +11,12 @@ from spikeattn.errors import SpikeattnError
 
 # Those of torchvision's ImageFolder, and the other names of the same formats and of those that browsers show. Fixed,
 # not asked of Pillow: a data set must be the same where Pillow lacks a decoder, and say there what cannot be read.
-EXTENSIONS = (
-    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".webp", ".avif", ".gif", ".bmp", ".dib"),
-    *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k"),
-)
+FORMATS = {  # Pillow's names; of others it knows, one starts another program: Ghostscript, for PostScript
+    ".png": "PNG", ".apng": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".jif": "JPEG",
+    ".webp": "WEBP", ".avif": "AVIF", ".gif": "GIF", ".bmp": "BMP", ".dib": "DIB", ".tif": "TIFF", ".tiff": "TIFF",
+    ".ppm": "PPM", ".pgm": "PPM", ".pbm": "PPM", ".pnm": "PPM", ".jp2": "JPEG2000", ".j2k": "JPEG2000",
+}  # fmt: skip
+EXTENSIONS = tuple(FORMATS)
 ARCHIVES = (".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".rar")
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 IMAGENET_LAYOUT = (

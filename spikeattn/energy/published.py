@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spikeattn import arguments
+from spikeattn import arguments, csv_text
 from spikeattn.energy.conventions import Convention, get_convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import CostTable
@@ -164,7 +164,7 @@ def packaged_table(name: str) -> pd.DataFrame:
     if name not in _csv_files():
         raise unknown("published table", name, _csv_files())
     with (resources.files("spikeattn.energy") / "tables" / f"{name}.csv").open(encoding="utf-8") as file:
-        return pd.read_csv(file, dtype=str, keep_default_na=False)
+        return csv_text.read(file, dtype=str, keep_default_na=False)
 
 
 def _csv_files() -> list[str]:
@@ -186,7 +186,7 @@ def _frame(rates: pd.DataFrame | str | Path) -> tuple[str, pd.DataFrame]:
             )
         try:
             with open(rates, "rb") as file:  # not a path: pandas takes those such as http:x for addresses
-                rates = pd.read_csv(file)
+                rates = csv_text.read(file)
         except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
             raise SpikeattnError(f"{where}: not a csv file ({error})") from error
     missing = [column for column in ("part", "tensor") if column not in rates.columns]
