@@ -106,4 +106,22 @@ def _machine_error(error: Exception) -> str | None:
         return "out of memory; give a smaller --batch-size"
     if isinstance(error, RuntimeError) and text.startswith("DataLoader worker"):
         return f"a process that reads images was ended by the system, mostly for memory ({text}); give fewer --workers"
+    if library := _library_imported(error):
+        reason = " ".join(text.split())[:300]
+        return (
+            f"{library} cannot be imported ({type(error).__name__}: {reason}); look at the variables of the "
+            "environment that it reads, and at its installation"
+        )
     return None
+
+
+def _library_imported(error: BaseException) -> str | None:
+    """The library whose import failed, if that is where an error comes from: it may refuse a variable that it reads."""
+    own, foreign = __name__.partition(".")[0], None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if package == own:
+            foreign = None
+        elif package != "importlib" and foreign is None:
+            foreign = (package, frame.f_code.co_name)
+    return foreign[0] if foreign and foreign[1] == "<module>" else None

@@ -162,6 +162,19 @@ def test_too_little_memory_is_a_fault_of_the_machine(monkeypatch, capsys, error)
     assert "memory" in capsys.readouterr().err
 
 
+def test_a_library_that_refuses_a_variable_is_named(tmp_path, monkeypatch, capsys):
+    (tmp_path / "fussy.py").write_text("import os\nint(os.environ['FUSSY'])\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("FUSSY", "garbage")
+
+    def load(*arguments: object, **options: object) -> None:
+        exec("import fussy", {"__name__": "spikeattn.command"})
+
+    monkeypatch.setattr(app.typer.main, "get_command", load)
+    assert main(["costs"]) == FAILED
+    assert "fussy cannot be imported (ValueError: invalid literal for int()" in capsys.readouterr().err
+
+
 NAMES = ["run:1", "s3:bucket", "http:x", "a b\nc", "50%20#x", "é漢", "~x", "-out"]
 
 
