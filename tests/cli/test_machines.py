@@ -104,7 +104,7 @@ def test_torch_can_be_imported_by_a_user_without_an_account(tmp_path):
 def test_variables_of_torchrun_that_are_no_numbers(monkeypatch, name, text):
     for variable, value in (RANKS | {name: text}).items():
         monkeypatch.setenv(variable, value)
-    with pytest.raises(SpikeattnError, match=f"{name}={text!r}; torchrun sets a whole number from"), join(cuda=False):
+    with pytest.raises(SpikeattnError, match=f"{name}={text!r}; torchrun sets a whole number from"), join():
         pass
 
 

@@ -238,7 +238,7 @@ def test_postscript_in_a_png_starts_nothing(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize("form", ["PCX", "TGA", "SGI", "ICO"])
 def test_formats_that_are_not_documented_are_not_read(form: str) -> None:
-    with pytest.raises(ValueError, match="not an image of the formats PNG, JPEG, BMP, WEBP, GIF, TIFF, PPM"):
+    with pytest.raises(ValueError, match="not an image of the formats PNG, JPEG"):
         decode(encoded(form), "RGB")
 
 
