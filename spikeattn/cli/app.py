@@ -22,12 +22,10 @@ from spikeattn.cli.profiling import profile
 from spikeattn.cli.program import BUG, FAILED, INTERRUPTED, PIPE_CLOSED, USAGE, app
 from spikeattn.cli.reporting import report
 from spikeattn.cli.results import energy, rates
+from spikeattn.cli.values import CommandLineError
 from spikeattn.cli.verifying import verify
 from spikeattn.cli.whatif import reproduce, sweep
 from spikeattn.errors import SpikeattnError
-
-# What click calls ClickException; where it lives depends on the version of typer.
-_CommandLineError = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 
 LISTS = (models, costs, conventions)
 for command in (profile, merge, verify, energy, rates, compare, sweep, attend, report, reproduce, *LISTS, doctor):
@@ -57,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
-    except _CommandLineError as error:
+    except CommandLineError as error:
         where = getattr(getattr(error, "ctx", None), "command_path", "spikeattn")
         _say(f"error: {error.format_message()}\nsee {where} --help")
         return USAGE

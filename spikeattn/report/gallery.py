@@ -4,21 +4,39 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
+from spikeattn import schema
 from spikeattn.errors import SpikeattnError
 from spikeattn.report.files import stems
 from spikeattn.report.numbers import joules, known, percent
+from spikeattn.schema import Keys
 
 SUMMARY, ARRAYS, TABLE = "summary.json", "attention.npz", "attention.csv"
 UNBROKEN = "\u00a0"
+Record = dict[str, Any]
+_MEAN = Annotated[Record, Keys(value=float, low=float | None, high=float | None)]
+_ENERGY = Annotated[
+    Record,
+    Keys(
+        share_of_blocks=_MEAN, share_of_network=_MEAN, spurious_mj=_MEAN, outside_share=float | None,
+        images=tuple[Annotated[Record, Keys(image=str, blocks_mj=float, spurious_mj=float | None)], ...],
+    ),
+]  # fmt: skip
+_NETWORK = Annotated[Record, Keys(title=str, details=str, rule=str, model=Annotated[Record, Keys(name=str | None)])]
+_SUMMARY = Annotated[
+    Record,
+    Keys(
+        command=str | None, untrained=bool, networks=tuple[_NETWORK, ...], files=tuple[str, ...], energy=_ENERGY | None,
+        images=tuple[Annotated[Record, Keys(model=str, image=str, significant=float | None)], ...],
+    ),
+]  # fmt: skip
 MOST, WIDE, COLOURS = 12, 760, 96  # pictures on a page, their width in pixels, colours of each
 
 
@@ -83,7 +101,9 @@ def read_gallery(folder: str | Path, model: str | None) -> Gallery:
     """
     folder = Path(folder)
     try:
-        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        content, where = (folder / SUMMARY).read_bytes(), f"--attention {folder / SUMMARY}"
+        summary = schema.parse_json(content, where, "what `spikeattn attend` writes")
+        schema.check(_SUMMARY, summary, where)
         with np.load(folder / ARRAYS) as arrays:
             ids = [str(name) for name in arrays["images"]]
         tokens = (folder / TABLE).read_bytes()
