@@ -105,6 +105,8 @@ def test_every_field_with_every_wrong_value_is_one_error_or_a_valid_ledger(recor
         (("tensors", 1, "unit"), 0, "tensors[1].unit is 0; a finite number above 0 is expected"),
         (("tensors", 1, "unit"), math.nan, "tensors[1].unit is NaN; a finite number above 0 is expected"),
         (("tensors", 1, "maker"), "nobody", 'tensors[1].maker is "nobody"; one of "input", "neuron"'),
+        (("tensors", 1, "part"), "\ud800", r'tensors[1].part is "\ud800"; text in UTF-8 or null is expected'),
+        (("tensors", 1, "name"), 5, "tensors[1].name is 5; text in UTF-8 is expected"),
         (("synapses", 0, "weights"), True, "synapses[0].weights is true; a whole number of at least 0 is expected"),
         (("warnings",), [None], "warnings[0] is null; text is expected"),
         (("warnings",), "silent", 'warnings is "silent"; a list is expected'),
