@@ -54,6 +54,10 @@ class OneOf:
     values: tuple[str, ...]
 
 
+class Printable:
+    """A text that UTF-8 can hold; file names need not be, and JSON keeps them all the same."""
+
+
 class Keys:
     """What is read of an open record: a type by key. A key may be absent, and others may be there, of any type."""
 
@@ -352,7 +356,20 @@ def _number(kind: type, limits: Limits | None) -> _Reader:
 def _annotated(kind: Any, mark: Any, null: str | None) -> _Reader:
     if isinstance(mark, Keys):
         return _open(mark, null)
+    if isinstance(mark, Printable):
+        return _printable()
     return _one_of(mark.values) if isinstance(mark, OneOf) else _number(kind, mark)
+
+
+def _printable() -> _Reader:
+    words = "text in UTF-8"
+
+    def take(value: Any) -> Any:
+        if type(value) is not str or not (value.isascii() or value.encode("utf-8", "ignore").decode() == value):
+            raise _no(value, words)
+        return value
+
+    return _Reader(words, take)
 
 
 def _or_null(of: _Reader, null: str | None) -> _Reader:

@@ -25,12 +25,10 @@ from spikeattn.cli.reporting import report
 from spikeattn.cli.results import energy, rates
 from spikeattn.cli.streams import drop_unwritten
 from spikeattn.cli.terminal import say
+from spikeattn.cli.values import CommandLineError
 from spikeattn.cli.verifying import verify
 from spikeattn.cli.whatif import reproduce, sweep
 from spikeattn.errors import SpikeattnError
-
-# What click calls ClickException; where it lives depends on the version of typer.
-_CommandLineError = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 
 _NO_ROOM = ("failed to map segment", "cannot allocate memory", "Cannot allocate memory")  # what dlopen says
 
@@ -70,7 +68,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         return getattr(stop, "code", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has seen enough
         return PIPE_CLOSED
-    except _CommandLineError as error:
+    except CommandLineError as error:
         where = getattr(getattr(error, "ctx", None), "command_path", "spikeattn")
         say(f"error: {error.format_message()}\nsee {where} --help", err=True)
         return USAGE

@@ -178,7 +178,7 @@ def given_of(words: Sequence[str], checkpoint: Path | None, data: str | None) ->
         checkpoint, data: to take in place of its own.
     """
     parser = typer.Typer(add_completion=False)
-    parser.command()(profile)
+    parser.command(add_help_option=False)(profile)
     with typer.main.get_command(parser).make_context("profile", list(words)) as context:
         was = dict(context.params)
     was |= {"weights": str(was["weights"]), "model_arg": list(was["model_arg"] or ())}

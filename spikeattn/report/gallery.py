@@ -4,27 +4,45 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
+from spikeattn import schema
 from spikeattn.data.dataset import reason_of
 from spikeattn.data.decoding import UNDECODABLE, decode
 from spikeattn.data.disk import read_regular
 from spikeattn.errors import SpikeattnError
 from spikeattn.report.files import stems
 from spikeattn.report.numbers import joules, known, percent
+from spikeattn.schema import Keys
 
 SUMMARY, ARRAYS, TABLE = "summary.json", "attention.npz", "attention.csv"
 _NAMES = 1 << 26  # bytes of an array of names: a million images with names of 16 letters
 UNBROKEN = "\u00a0"
+Record = dict[str, Any]
+_MEAN = Annotated[Record, Keys(value=float, low=float | None, high=float | None)]
+_ENERGY = Annotated[
+    Record,
+    Keys(
+        share_of_blocks=_MEAN, share_of_network=_MEAN, spurious_mj=_MEAN, outside_share=float | None,
+        images=tuple[Annotated[Record, Keys(image=str, blocks_mj=float, spurious_mj=float | None)], ...],
+    ),
+]  # fmt: skip
+_NETWORK = Annotated[Record, Keys(title=str, details=str, rule=str, model=Annotated[Record, Keys(name=str | None)])]
+_SUMMARY = Annotated[
+    Record,
+    Keys(
+        command=str | None, untrained=bool, networks=tuple[_NETWORK, ...], files=tuple[str, ...], energy=_ENERGY | None,
+        images=tuple[Annotated[Record, Keys(model=str, image=str, significant=float | None)], ...],
+    ),
+]  # fmt: skip
 MOST, WIDE, COLOURS = 12, 760, 96  # pictures on a page, their width in pixels, colours of each
 
 
@@ -89,7 +107,9 @@ def read_gallery(folder: str | Path, model: str | None) -> Gallery:
     """
     folder = Path(folder)
     try:
-        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        content, where = (folder / SUMMARY).read_bytes(), f"--attention {folder / SUMMARY}"
+        summary = schema.parse_json(content, where, "what `spikeattn attend` writes")
+        schema.check(_SUMMARY, summary, where)
         ids = _ids(folder / ARRAYS)
         tokens = (folder / TABLE).read_bytes()
         images = _rows(summary)

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from math import prod
 from typing import Annotated
 
-from spikeattn.schema import Limits, OneOf
+from spikeattn.schema import Limits, OneOf, Printable
 
 MAKERS = ("input", "neuron", "pool", "mask", "op")
 KINDS = ("binary", "ternary", "integer", "real")
 PRODUCT_OPS = ("token_sum", "average", "mask", "matmul")
 
+Text = Annotated[str, Printable()]  # names and labels stand in tables and figures
 Number = Annotated[int, Limits(0)]  # how many, or the number of a block
 Size = Annotated[int, Limits(1)]
 
@@ -51,18 +52,18 @@ class Tensor:
         joined: its values depend on several time steps, or stand for one alone: it is counted per image, not per step.
     """
 
-    name: str
+    name: Text
     shape: tuple[Size, ...]
     elements: Size
     maker: Annotated[str, OneOf(MAKERS)] = "neuron"
     kind: Annotated[str, OneOf(KINDS)] = "binary"
     static: bool = False
     sources: tuple[str, ...] = ()
-    role: str | None = None
-    part: str | None = None
+    role: Text | None = None
+    part: Text | None = None
     block: Number | None = None
-    hook: str | None = None
-    neuron: str | None = None
+    hook: Text | None = None
+    neuron: Text | None = None
     unit: Annotated[float, Limits(0, above=True)] = 1.0
     number: bool = False
     joined: bool = False
@@ -92,15 +93,15 @@ class Synapse:
             no kernel. A transposed convolution has stride 1 here: each of its inputs meets the whole kernel.
     """
 
-    name: str
-    op: str
-    input: str
+    name: Text
+    op: Text
+    input: Text
     dense_macs: Number
     fan_out: Number | None = None
     output_elements: Number = 0
     every_step: bool = True
-    role: str | None = None
-    part: str | None = None
+    role: Text | None = None
+    part: Text | None = None
     block: Number | None = None
     weights: Number = 0
     biases: Number = 0
@@ -128,12 +129,12 @@ class Product:
         summed_over: of a sum, how many elements make one; None in runs of versions that did not record it.
     """
 
-    name: str
+    name: Text
     op: Annotated[str, OneOf(PRODUCT_OPS)]
     operands: tuple[str, ...]
     elements: Number
-    role: str | None = None
-    part: str | None = None
+    role: Text | None = None
+    part: Text | None = None
     block: Number | None = None
     every_step: bool = True
     runs: Number | None = None
@@ -144,6 +145,6 @@ class Product:
 class Uncounted:
     """An operation that the count table leaves out, and why."""
 
-    name: str
-    op: str
-    reason: str
+    name: Text
+    op: Text
+    reason: Text

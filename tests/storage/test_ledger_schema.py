@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 import json
 import math
 from collections.abc import Iterator
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from spikeattn import schema
 from spikeattn.errors import SpikeattnError
+from spikeattn.storage import parts
+from spikeattn.storage.counts import Counts
 from spikeattn.storage.entries import Product, Synapse, Tensor, Uncounted
 from spikeattn.storage.ledger import Ledger
 
@@ -100,6 +105,8 @@ def test_every_field_with_every_wrong_value_is_one_error_or_a_valid_ledger(recor
         (("tensors", 1, "unit"), 0, "tensors[1].unit is 0; a finite number above 0 is expected"),
         (("tensors", 1, "unit"), math.nan, "tensors[1].unit is NaN; a finite number above 0 is expected"),
         (("tensors", 1, "maker"), "nobody", 'tensors[1].maker is "nobody"; one of "input", "neuron"'),
+        (("tensors", 1, "part"), "\ud800", r'tensors[1].part is "\ud800"; text in UTF-8 or null is expected'),
+        (("tensors", 1, "name"), 5, "tensors[1].name is 5; text in UTF-8 is expected"),
         (("synapses", 0, "weights"), True, "synapses[0].weights is true; a whole number of at least 0 is expected"),
         (("warnings",), [None], "warnings[0] is null; text is expected"),
         (("warnings",), "silent", 'warnings is "silent"; a list is expected'),
@@ -168,6 +175,41 @@ def test_what_a_model_says_of_itself_may_hold_anything(record) -> None:
     config = {"clip": math.inf, "deep": [[{"a": None}]], "seed": 1 << 70}
     read = Ledger.from_dict(json.loads(json.dumps(changed(record, ("model", "config"), config))))
     assert read.model["config"] == config
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("batches", [None], r"its metadata: batches\[0\] is null; a whole number of at least 0 is expected"),
+        ("skipped", [[0, "a"]], r'skipped\[0\] is \[0, "a"\]; a list of 3 values is expected'),
+        ("flags", {"lif": [0, 1, 0]}, r"flags.lif\[0\] is 0; true or false is expected"),
+        ("extremes", {"lif": [0, math.nan]}, r"extremes.lif\[1\] is NaN; a finite number is expected"),
+        ("settings", {"threads": "4"}, 'settings.threads is "4"; a whole number of at least 1'),
+    ],
+)
+def test_the_metadata_of_a_part(tmp_path, field, value, message) -> None:
+    part = dataclasses.replace(parts.Part((3,), {"lif": (False, True, False)}, ((0, "a", "b"),)), **{field: value})
+    content = parts._pack(part)
+    path = tmp_path / f"00000003-{hashlib.sha256(content).hexdigest()[:16]}.arrow"
+    path.write_bytes(content)
+    with pytest.raises(SpikeattnError, match=message):
+        parts.load(path)
+
+
+@pytest.mark.parametrize(
+    ("meta", "message"),
+    [
+        (b"[", "not valid JSON"),
+        (b"[]", "its metadata: it is .*; a record of ledger is expected"),
+        (b'{"settings": "x"}', "the record lacks ledger"),
+        (b'{"ledger": 5}', "ledger is 5; text is expected"),
+    ],
+)
+def test_the_metadata_of_a_count_table(tmp_path, record, meta, message) -> None:
+    path = tmp_path / "counts.parquet"
+    pq.write_table(pa.table({"index": [0]}).replace_schema_metadata({b"spikeattn": meta}), path)
+    with pytest.raises(SpikeattnError, match=message):
+        Counts.load(path, Ledger.from_dict(record))
 
 
 def test_a_type_without_a_reader_is_a_mistake_of_the_programmer() -> None:
