@@ -15,12 +15,14 @@ from spikeattn.cli.networks import network
 from spikeattn.cli.options import Device, Json, Run, Verbose, WrongCommandLine
 from spikeattn.cli.output import note, print_json, to_json, write_file
 from spikeattn.cli.profiling import given_of
-from spikeattn.cli.values import seed_of_sample, within
+from spikeattn.cli.terminal import say
+from spikeattn.cli.values import CommandLineError, seed_of_sample, within
 from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:
     import torch
 
+    from spikeattn.cli.given import Given
     from spikeattn.storage.ledger import Ledger
 
 
@@ -82,7 +84,7 @@ def verify(
         print_json(record)
     else:
         for entry in done.checks:
-            typer.echo(f"{entry.result:<9} {entry.name:<8} {entry.detail}")
+            say(f"{entry.result:<9} {entry.name:<8} {entry.detail}")
     if done.failed:
         raise SpikeattnError(
             f"{run}: the run does not stand the check ({', '.join(done.failed)}); profile again, or restore the files"
@@ -110,15 +112,13 @@ class _Opened:
 
 def _open(ledger: Ledger, checkpoint: Path | None, data: str | None, model: str | None, place: torch.device) -> _Opened:
     """From the command line that the run was made with, or from its provenance."""
-    words = shlex.split(str(ledger.provenance.get("command", "")))
-    made_here = words[:2] == ["spikeattn", "profile"]
-    given, choice = given_of(words[2:], checkpoint, data, model) if made_here else (None, {})
-    if changed := _changed(ledger, given.model if given is not None else model):
+    commanded, net = _commanded(ledger, checkpoint, data, model), None
+    if changed := _changed(ledger, commanded[0].model if commanded is not None else model):
         both = {"model": "its code has changed", "data": "they are opened as the model wants them"}
         return _Opened(missing={"code": changed, **both}, why=changed)
-    net = None
     try:
-        if given is not None:
+        if commanded is not None:
+            given, choice = commanded
             net = given.network().to(place)
             options = given.options(net)
             uncalibrated = given.calibrate
@@ -141,6 +141,22 @@ def _changed(ledger: Ledger, address: str | None) -> str:
 
     model = ledger.provenance.get("settings", {}).get("model") or {}
     return changed_files(model, address) if "code" in model and address is not None else ""
+
+
+def _commanded(
+    ledger: Ledger, checkpoint: Path | None, data: str | None, model: str | None
+) -> tuple[Given, dict[str, Any]] | None:
+    """What the run's own command line named; None for a run that was made from Python."""
+    command = ledger.provenance.get("command", "")
+    try:
+        words = shlex.split(command)
+        return given_of(words[2:], checkpoint, data, model) if words[:2] == ["spikeattn", "profile"] else None
+    except (ValueError, CommandLineError) as error:
+        reason = getattr(error, "message", None) or str(error)
+        raise SpikeattnError(
+            f"model.json: provenance.command is {command[:60]!r}, which this version of spikeattn cannot read "
+            f"({reason}); --batches 0 checks the files alone"
+        ) from error
 
 
 def _described_model(ledger: Ledger, checkpoint: Path | None, address: str | None) -> Any:
