@@ -222,7 +222,7 @@ def test_splits_in_capitals_are_splits(tmp_path):
         open_dataset(f"folder:{root}", MODEL)
 
 
-@pytest.mark.parametrize("name", ["~nobody-of-this-name/x", "/tmp/" + "x" * 300])
+@pytest.mark.parametrize("name", ["~nobody-of-this-name/x", "/" + "x" * 300])
 def test_paths_that_cannot_be_are_one_clear_error(name):
     for kind in ("folder", "imagenet", "cifar10", "nmnist"):
         with pytest.raises(SpikeattnError):
