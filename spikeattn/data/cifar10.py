@@ -14,13 +14,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from spikeattn.data.disk import expanded, read_regular
 from spikeattn.data.events import CIFAR10
 from spikeattn.data.image_files import content_of
 from spikeattn.data.images import ImageDataset
 from spikeattn.errors import SpikeattnError, unknown
+from spikeattn.storage.parquet import read_parquet
 
 LAYOUT = "expected PATH/train.parquet and PATH/test.parquet with columns image (encoded bytes) and label (0 to 9)"
 _BYTES = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
@@ -77,10 +77,8 @@ def open_cifar10(path: str | Path, model: Any = None, *, split: str | None = Non
         held = f"; PATH holds {content_of(folder)}" if folder.is_dir() else ""
         raise SpikeattnError(f"{file} does not exist; {LAYOUT}{held}")
     try:
-        with pq.ParquetFile(
-            file.open("rb")
-        ) as opened:  # an opened file: pyarrow takes names such as s3:x for addresses
-            table = opened.read()
+        with file.open("rb") as opened:  # an opened file: pyarrow takes names such as s3:x for addresses
+            table = read_parquet(opened)
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
         raise SpikeattnError(f"{file} cannot be read as parquet ({reason}); {LAYOUT}") from error

@@ -27,6 +27,7 @@ from spikeattn.storage import columns, files
 from spikeattn.storage.columns import Key
 from spikeattn.storage.entries import Size
 from spikeattn.storage.ledger import Ledger
+from spikeattn.storage.parquet import read_parquet
 
 FILE = "counts.parquet"
 _META = b"spikeattn"
@@ -123,7 +124,7 @@ class Counts:
             return self._table.select(names)
         try:
             with self._table.open("rb") as file:  # a path such as run:1/counts.parquet is an address to pyarrow
-                return pq.read_table(file, columns=list(names), page_checksum_verification=True)
+                return read_parquet(file, names)
         except (pa.ArrowException, OSError) as error:
             raise SpikeattnError(
                 f"{self._table}: damaged ({' '.join(str(error).split())}); profile again or restore it"
@@ -134,7 +135,7 @@ class Counts:
         """What identifies the images: index, id, label (-1 unknown) and the predictions pred_1..pred_T there are."""
         steps = {name: t for name in self.columns if (t := columns.predicted(name)) is not None}
         names = {name: f"pred_{t}" for name, t in steps.items()}
-        return self._read([*columns.IMAGE, *names]).to_pandas().rename(columns=names)
+        return self._read([*columns.IMAGE, *names]).to_pandas(use_threads=False).rename(columns=names)
 
     @property
     def keys(self) -> list[Key]:
