@@ -90,27 +90,23 @@ def reshape(axes: Axes, shape: Sequence[int]) -> Axes:
     return tuple(made)
 
 
-def narrowed(factors: Axis, start: int, size: int, step: int = 1) -> Axis:
-    """A range of an axis."""
+def narrowed(axes: Axes, at: int, start: int, size: int, step: int = 1) -> Axes:
+    """A range of one axis."""
+    factors = axes[at]
     if not factors or size == prod(f.size for f in factors):
-        return factors
+        return axes
     inner = prod(f.size for f in factors[1:])
+    first, own = factors[0], axis(size, kind_of(factors))
+    if step == 1 and start % inner == 0 and size == inner:  # one position of the outer factor
+        made = [*axes[:at], factors[1:], *axes[at + 1 :]]
+        _shift_first(made, first, first.start + first.stride * (start // inner))
+        return tuple(made)
     if step == 1 and start % inner == 0 and size % inner == 0:
-        first = factors[0]
         first = first._replace(size=size // inner, start=first.start + first.stride * (start // inner))
-        return ((first,) if first.size > 1 else ()) + _shifted(factors[1:], first if first.size == 1 else None)
-    if len(factors) == 1:
-        only = factors[0]
-        only = only._replace(size=size, start=only.start + only.stride * start, stride=only.stride * step)
-        return (only,)
-    return axis(size, kind_of(factors))
-
-
-def _shifted(factors: Axis, gone: Factor | None) -> Axis:
-    """The inner factors, which take over the start of an outer one that is gone."""
-    if gone is None or not factors or factors[0].birth != gone.birth or factors[0].kind != gone.kind:
-        return factors
-    return (factors[0]._replace(start=factors[0].start + gone.start), *factors[1:])
+        own = (first, *factors[1:])
+    elif len(factors) == 1:
+        own = (first._replace(size=size, start=first.start + first.stride * start, stride=first.stride * step),)
+    return (*axes[:at], own, *axes[at + 1 :])
 
 
 def selected(axes: Axes, at: int, index: int) -> Axes:
@@ -155,10 +151,21 @@ def alike(axes: Axes, shape: Sequence[int]) -> Axes:
     )
 
 
-def channels(axes: Axes, birth: int) -> tuple[int, int] | None:
-    """First and last + 1 of the channels of a layer that a tensor holds; None where it holds none of them."""
-    own = [f for factors in axes for f in factors if f.birth == birth and f.kind == CHANNEL]
+def channels(axes: Axes, birth: int) -> tuple[tuple[int, int], ...]:
+    """Ranges of the channels of a layer that a tensor holds, each as first and last + 1; empty where it holds none."""
+    own = sorted((f for factors in axes for f in factors if f.birth == birth and f.kind == CHANNEL),
+                 key=lambda f: -f.stride)  # fmt: skip
     if not own:
-        return None
-    first = sum(f.start for f in own)
-    return first, first + sum(f.stride * (f.size - 1) for f in own) + 1
+        return ()
+    starts, size = [sum(f.start for f in own)], 1
+    while own and own[-1].stride == size:  # the innermost factors are whole ranges
+        size *= own.pop().size
+    for factor in own:
+        starts = [s + factor.stride * i for s in starts for i in range(factor.size)]
+    ranges: list[tuple[int, int]] = []
+    for start in sorted(starts):
+        if ranges and ranges[-1][1] == start:
+            ranges[-1] = (ranges[-1][0], start + size)
+        else:
+            ranges.append((start, start + size))
+    return tuple(ranges)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from spikeattn.structure.cores import Core
+from spikeattn.structure.cores import Core, projection
 from spikeattn.structure.flow import Composite, Flow
 from spikeattn.structure.graph import REDUCE
 
@@ -73,6 +73,9 @@ def units_of(flow: Flow, cores: Sequence[Core]) -> list[Unit]:
         if layers or own or pools:
             found.append(Unit(start, join, layers, own))
     found = _outermost(found)
+    joins = {unit.join for unit in found}
+    for core in cores:
+        core.projection = projection(flow, list(cores), core, joins)
     found += _alone(flow, cores, found)
     found.sort(key=lambda unit: unit.first)
     seen: set[tuple[str, str, int]] = set()
@@ -83,8 +86,18 @@ def units_of(flow: Flow, cores: Sequence[Core]) -> list[Unit]:
             continue  # the same at a later time step
         seen |= places
         unit.kind = _kind(flow, unit)
+        if kept and _continues(kept[-1], unit):
+            kept[-1].layers += unit.layers
+            kept[-1].join = unit.join
+            continue
         kept.append(unit)
     return kept
+
+
+def _continues(unit: Unit, behind: Unit) -> bool:
+    """Whether two sums around one pointwise layer each are a feed-forward that adds its input in between, too."""
+    both = unit.kind == behind.kind == POINTWISE and behind.start == unit.join
+    return both and len(unit.layers) == len(behind.layers) == 1
 
 
 def _outermost(units: list[Unit]) -> list[Unit]:
@@ -178,7 +191,7 @@ def blocks_of(flow: Flow, units: Sequence[Unit], ends: Sequence[int]) -> list[Bl
         joins = current is not None and current.open
         deep = len(levels(flow, unit.layers))
         if unit.kind in _MIXERS:
-            if joins and current is not None and _convolves(current) and not _belongs(flow, current, unit, units):
+            if joins and current is not None and _convolves(current) and not _belongs(current, unit, units, ends):
                 joins = False
         elif unit.kind == POINTWISE:
             unit.feeds = deep >= 2 and _tokens(unit) > 1
@@ -207,14 +220,24 @@ def _convolves(block: Block) -> bool:
     return all(u.kind == DEPTHWISE for u in block.units)
 
 
-def _belongs(flow: Flow, block: Block, unit: Unit, units: Sequence[Unit]) -> bool:
-    """Whether a convolution before attention belongs to its block: it repeats before others, or shares the module."""
-    own = _folder(block.units[-1])
-    if own and own == _folder(unit):
-        return True
-    pairs = sum(a.kind == DEPTHWISE and b.kind in _MIXERS for a, b in zip(units, units[1:], strict=False))
-    mixers = sum(u.kind in _MIXERS for u in units)
-    return pairs >= 2 and pairs >= mixers
+def _belongs(block: Block, unit: Unit, units: Sequence[Unit], ends: Sequence[int]) -> bool:
+    """Whether a convolution before attention belongs to its block.
+
+    It does where it stands before every attention of its stage; of a single one, where another stage has it too or both
+    lie in one module.
+    """
+    own = _stage(unit, ends)
+    mixers = [u for u in units if u.kind in _MIXERS]
+    led = [b for a, b in zip(units, units[1:], strict=False) if a.kind == DEPTHWISE and b.kind in _MIXERS]
+    here = [u for u in mixers if _stage(u, ends) == own]
+    if not all(u in led for u in here):
+        return False
+    elsewhere = any(_stage(u, ends) != own for u in led)
+    return len(here) > 1 or elsewhere or _folder(block.units[-1]) == _folder(unit) != ""
+
+
+def _stage(unit: Unit, ends: Sequence[int]) -> int:
+    return sum(end < unit.first for end in ends)
 
 
 def _folder(unit: Unit) -> str:

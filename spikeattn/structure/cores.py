@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from math import prod
 
@@ -31,13 +32,13 @@ class Operand:
     place: int
     source: Node
     layer: Composite | None
-    range: tuple[int, int] | None
+    range: tuple[tuple[int, int], ...]
     role: str | None = None
     known: str = UNKNOWN
 
     @property
-    def key(self) -> tuple[int, tuple[int, int] | None]:
-        return (self.layer.number, self.range) if self.layer is not None else (-1 - self.source.number, None)
+    def key(self) -> tuple[int, tuple[tuple[int, int], ...]]:
+        return (self.layer.number, self.range) if self.layer is not None else (-1 - self.source.number, ())
 
 
 @dataclass(eq=False)
@@ -86,11 +87,16 @@ def find(flow: Flow) -> tuple[list[Core], list[Node]]:
         else:
             cores.append(core)
     cores.sort(key=lambda core: core.products[0].number)
-    taken = {c.number for core in cores for c in core.layers}
     for core in cores:
-        core.projection = [c for c in flow.next_layers(core.last.number) if c.number not in taken]
-        core.heads = _heads(core)
+        core.heads = _heads(flow, core)
+        core.projection = projection(flow, cores, core, flow.residuals)
     return cores, gates
+
+
+def projection(flow: Flow, cores: list[Core], core: Core, joins: Collection[int]) -> list[Composite]:
+    """The layers behind a core; the sums in `joins` end the way."""
+    taken = {c.number for other in cores for c in other.layers}
+    return [c for c in flow.next_layers(core.last.number, joins) if c.number not in taken]
 
 
 def _core(flow: Flow, products: list[Node]) -> Core | None:
@@ -151,11 +157,11 @@ def _operands(flow: Flow, products: list[Node], stops: frozenset[int]) -> list[O
                 if source.number in own:
                     continue
                 layer = flow.of_layer.get(source.number)
-                channels = None
+                channels: tuple[tuple[int, int], ...] = ()
                 if layer is not None:
                     channels = ax.channels(product.operands[place], source.number)
-                    if channels == (0, source.widths[1]):
-                        channels = None
+                    if channels == ((0, source.widths[1]),):
+                        channels = ()
                 found.append(Operand(product, place, source, layer, channels))
     return found
 
@@ -277,14 +283,16 @@ def _settle(core: Core) -> None:
             operand.role, operand.known = roles[operand.key]
 
 
-def _heads(core: Core) -> int | None:
+def _heads(flow: Flow, core: Core) -> int | None:
     for product in core.products:
         if product.op in MATRIX and len(product.operands[0]) == 3:
             found = [prod(f.size for f in axes[0] if f.kind == CHANNEL) for axes in product.operands]
             return max(found)
         if product.op.startswith("_scaled_dot"):
             return prod(f.size for a in product.operands[0][:-2] for f in a if f.kind == CHANNEL)
-    return None
+    sums = [n for p in core.products for n in _sums(flow, p, core.products, core.operands)]
+    over = next((n for n in sums if n.contracts == CHANNEL), None)
+    return ax.count(over.axes, CHANNEL) if over is not None else None
 
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -211,8 +211,11 @@ class Flow:
         for n in _bits((self._before[end] | 1 << end) & self._after[start]):
             yield self.nodes[n]
 
-    def next_layers(self, start: int) -> list[Composite]:
-        """The layers that read a node next, through neurons, scales and views; a residual sum ends the way."""
+    def next_layers(self, start: int, joins: Collection[int] | None = None) -> list[Composite]:
+        """The layers that read a node next, through neurons, scales and views; sums in `joins` end the way.
+
+        Every residual sum does, unless given.
+        """
         found: dict[int, Composite] = {}
         seen: set[int] = set()
         todo = [start]
@@ -225,18 +228,28 @@ class Flow:
                 seen.add(child)
                 if node.kind == SYNAPSE:
                     found[self.of_layer[child].number] = self.of_layer[child]
-                elif node.kind not in (PRODUCT,) and child not in self.residuals and not self._in_residual(child):
+                elif node.kind != PRODUCT and not self._joins(child, self.residuals if joins is None else joins):
                     todo.append(child)
         return sorted(found.values(), key=lambda c: c.number)
 
-    def _in_residual(self, number: int) -> bool:
-        """Whether a sum is a part of a residual one."""
+    def _joins(self, number: int, joins: Collection[int]) -> bool:
+        """Whether a sum is one of those given, or a part of one."""
+        if number in joins:
+            return True
         node = self.nodes[number]
         while node.kind == ADD and len(self.children[node.number]) == 1:
             node = self.nodes[self.children[node.number][0]]
-            if node.number in self.residuals:
+            if node.kind == ADD and node.number in joins:
                 return True
         return False
+
+    @cached_property
+    def distinct(self) -> list[Composite]:
+        """The composites without those that run again, at a later time step."""
+        seen: dict[tuple[str, str, int], Composite] = {}
+        for composite in self.composites:
+            seen.setdefault(composite.place, composite)
+        return list(seen.values())
 
 
 def _bits(number: int) -> Iterator[int]:

@@ -39,7 +39,7 @@ _MULTIPLIES = (
     "minimum", "true_divide",
 )  # fmt: skip
 # With one operand of data these act on every element alone, and linearly.
-_LINEAR = ("add", "sub", "rsub", "mul", "div", "neg", "true_divide", "native_batch_norm", "constant_pad_nd",
+_LINEAR = ("add", "sub", "rsub", "mul", "div", "neg", "true_divide", "native_batch_norm",
            "_native_batch_norm_legit_no_training", "batch_norm", "positive")  # fmt: skip
 _REDUCTIONS = ("sum", "mean", "amax", "amin", "prod", "norm", "linalg_vector_norm", "max", "min", "any", "all",
                "logsumexp", "var", "std", "var_mean")  # fmt: skip
@@ -281,7 +281,7 @@ class Graph(TorchDispatchMode):
                 self._put(part, node, ax.selected(axes, at, index))
                 continue
             size = part.shape[at]
-            self._put(part, node, (*axes[:at], ax.narrowed(axes[at], start, size), *axes[at + 1 :]))
+            self._put(part, node, ax.narrowed(axes, at, start, size))
             start += size
 
     def _result(
@@ -336,6 +336,8 @@ class Graph(TorchDispatchMode):
             return made.number, made.axes
         if len(data) == 1 and name in _COPIES:
             return node, axes
+        if len(data) == 1 and name == "constant_pad_nd":
+            return node, ax.alike(axes, shape)
         if len(data) == 1 and name in _LINEAR:
             return node, (ax.joined([axes], shape) if len(shape) >= len(axes) else ax.alike(axes, shape))
         if name in _REDUCTIONS and len(data) == 1:
@@ -604,7 +606,7 @@ def _viewed(name: str, axes: Axes, x: Tensor, arguments: Any, shape: tuple[int, 
         start = arguments.get("start") or 0
         start = min(start + whole if start < 0 else start, whole)
         step = arguments.get("step") or 1
-        return (*axes[:at], ax.narrowed(axes[at], start, shape[at], step), *axes[at + 1 :])
+        return ax.narrowed(axes, at, start, shape[at], step)
     return ax.alike(axes, shape)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from spikeattn.structure import cores as attention
+from spikeattn.structure.axes import count
 from spikeattn.structure.blocks import ATTENTION, CONVOLUTION, DEPTHWISE, MIXING, POINTWISE, Block, Unit, blocks_of, levels, units_of
 from spikeattn.structure.cores import DATAFLOW, NAMES, ORDER, UNKNOWN, Core
 from spikeattn.structure.flow import Composite, Flow
@@ -30,7 +31,7 @@ class Reading:
     role: str | None = None
     known: str = UNKNOWN
     nearest: str | None = None
-    ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
+    ranges: dict[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
 
 
 @dataclass
@@ -57,7 +58,7 @@ def infer(graph: Graph) -> Inference:
     found, gates = attention.find(flow)
     units = units_of(flow, found)
     inside = {number for unit in units for number in unit.numbers}
-    ends = [c.first.number for c in flow.composites if c.number not in inside and flow.onward(c.number)]
+    ends = [c.first.number for c in flow.distinct if c.number not in inside and flow.onward(c.number)]
     blocks = blocks_of(flow, units, ends)
     transformer = any(u.kind in (ATTENTION, MIXING) or u.feeds for b in blocks for u in b.units)
     made = Inference(flow, {}, {}, {}, {}, units, blocks, found)
@@ -131,7 +132,7 @@ def _core(made: Inference, number: int, core: Core, unit: Unit) -> None:
         role = "".join(sorted(roles, key="qkv".index)) or None
         knowns = [o.known for o in own if o.role is not None]
         known = next((k for k in (NAMES, ORDER) if k in knowns), DATAFLOW if knowns else UNKNOWN)
-        ranges = {r: o.range for r, o in roles.items() if o.range is not None and len(roles) > 1}
+        ranges = {r: o.range for r, o in roles.items() if o.range and len(roles) > 1}
         _put(made, layer, Reading(QKV, number, role, known, ranges=ranges))
     for layer in core.projection:
         if layer.number not in made.readings and (layer.number in unit.numbers):
@@ -160,8 +161,8 @@ def _rest(made: Inference) -> None:
             part = STEM
         elif before:
             part = DOWNSAMPLING
-        elif behind and len(behind) >= 1 and flow.onward(number):
-            part = HEAD
+        elif behind and flow.onward(number):
+            part = DOWNSAMPLING if layer.spatial and layer.tokens > 1 else HEAD
         else:
             part = REST
         _put(made, layer, Reading(part, known=DATAFLOW if part != REST else UNKNOWN))
@@ -171,37 +172,48 @@ def _plain(made: Inference) -> None:
     """A network without attention: convolutions, what shrinks beside them, and the layers behind the last of tokens."""
     flow = made.flow
     shortcuts = _shortcuts(flow)
-    seen_tokens = any(c.tokens > 1 for c in flow.composites)
-    for layer in flow.composites:
+    last = max((c.number for c in flow.distinct if c.spatial), default=-1)
+    for layer in flow.distinct:
         if layer.number in shortcuts:
             part = DOWNSAMPLING
-        elif layer.tokens <= 1 and seen_tokens and not _before_tokens(flow, layer):
-            part = HEAD
-        elif not seen_tokens:
+        elif last < 0:
             part = HEAD if not flow.next_layers(layer.last.number) else REST
-        else:
+        elif layer.spatial or layer.tokens > 1 or layer.number < last:
             part = CONV
+        else:
+            part = HEAD
         _put(made, layer, Reading(part, known=DATAFLOW if part != REST else UNKNOWN))
-
-
-def _before_tokens(flow: Flow, layer: Composite) -> bool:
-    """Whether tokens still come behind a layer that has none, as behind the gate of a squeeze and excitation."""
-    return any(c.tokens > 1 and flow.before(layer.last.number, c.first.number) for c in flow.composites)
 
 
 def _shortcuts(flow: Flow) -> set[int]:
     """Single layers that are summed with a branch of several which reads the same."""
     found = set()
     for node in flow.nodes:
-        if node.kind != "add" or node.number in flow.residuals:
+        if node.kind == "add" and node.number not in flow.residuals:
+            terms = flow.terms(node.number)
+        elif node.kind == PRODUCT and len(node.sources) == 2:  # joined by a gate, as in SEW-AND
+            terms = node.sources
+        else:
             continue
-        origins = [flow.sources(t) for t in flow.terms(node.number)]
-        layers = [flow.of_layer[o[0].number] for o in origins if len(o) == 1 and o[0].kind == SYNAPSE]
-        for layer in layers:
-            others = [c for c in layers if c is not layer]
-            if layer.pointwise and any(c.first.number != layer.first.number and not c.pointwise for c in others):
+        for term in terms:
+            origins = flow.sources(term)
+            layer = flow.of_layer.get(origins[0].number) if len(origins) == 1 else None
+            if layer is None or not layer.pointwise or not layer.last.kernel:
+                continue
+            read = {o.number for r in layer.reads for o in flow.sources(r)}
+            longer = [t for t in terms if t != term and not flow.before(layer.last.number, t)]
+            if any(_deep(flow, t, layer, r) for t in longer for r in read):
                 found.add(layer.number)
     return found
+
+
+def _deep(flow: Flow, term: int, layer: Composite, start: int) -> bool:
+    """Whether another branch convolves behind what a layer reads."""
+    return any(
+        c.spatial and c is not layer and flow.before(start, c.first.number)
+        and (c.last.number == term or flow.before(c.last.number, term))
+        for c in flow.composites
+    )  # fmt: skip
 
 
 def _gates(made: Inference, gates: list[Node]) -> None:
@@ -218,7 +230,7 @@ def _gates(made: Inference, gates: list[Node]) -> None:
         made.readings[product.number] = Reading(GATE, block, known=DATAFLOW)
         for own in layers:
             for layer in own:
-                alone = layer.tokens <= 1 < product.tokens
+                alone = layer.tokens <= 1 < product.tokens or layer.last.widths[1] == 1 < count(product.axes, "channel")
                 reading = made.readings.get(layer.number)
                 if alone and reading is not None and reading.part in (CONV, REST, MLP1, MLP2, HEAD, DOWNSAMPLING):
                     for c in _squeeze(flow, layer):
@@ -241,7 +253,12 @@ def _squeeze(flow: Flow, layer: Composite) -> list[Composite]:
 
 
 def _others(made: Inference) -> None:
-    """Neurons, sums and pools: what they are made from says what they are."""
+    """Later time steps; neurons, sums and pools: what they are made from says what they are."""
+    first: dict[tuple[str, str, int], Reading] = {}
+    for node in made.flow.nodes:
+        if node.kind in (SYNAPSE, PRODUCT):
+            reading = first.setdefault(node.place, made.readings.get(node.number, Reading()))
+            made.readings[node.number] = reading
     for node in made.flow.nodes:
         if node.number in made.readings:
             continue
