@@ -28,6 +28,8 @@ FORMAT = 1
 class Ledger:
     """The structure of one model at one input size: tensors, synapses, products, and what could not be counted.
 
+    `structure` holds what the entries do not: token grid, heads, class tokens, channel ranges (`structure.Structure`).
+
     Raises:
         SpikeattnError: a name stands twice, a synapse receives a tensor that is not listed, or a field is out of range.
     """
@@ -41,6 +43,7 @@ class Ledger:
     warnings: tuple[str, ...] = ()
     model: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    structure: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.time_steps < 1:
@@ -144,7 +147,11 @@ class Ledger:
         }
         for key in ("tensors", "synapses", "products", "uncounted"):
             record[key] = [dataclasses.asdict(entry) for entry in getattr(self, key)]
-        return record | {"warnings": list(self.warnings), "provenance": dict(self.provenance)}
+        return record | {
+            "warnings": list(self.warnings),
+            "provenance": dict(self.provenance),
+            "structure": dict(self.structure),
+        }
 
     def to_json(self) -> str:
         """The text of `model.json`: UTF-8, two spaces, a final newline."""
@@ -178,6 +185,7 @@ class Ledger:
                 warnings=tuple(record.get("warnings", ())),
                 model=dict(record.get("model", {})),
                 provenance=dict(record.get("provenance", {})),
+                structure=dict(record.get("structure", {})),
             )
         except (TypeError, ValueError, AttributeError) as error:
             raise SpikeattnError(

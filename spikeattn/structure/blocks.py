@@ -263,6 +263,3 @@ def _ffn(flow: Flow, unit: Unit) -> bool:
 
 def _tokens(unit: Unit) -> int:
     return max((c.tokens for c in unit.layers), default=1)
-
-
-

@@ -293,6 +293,3 @@ def _heads(flow: Flow, core: Core) -> int | None:
     sums = [n for p in core.products for n in _sums(flow, p, core.products, core.operands)]
     over = next((n for n in sums if n.contracts == CHANNEL), None)
     return ax.count(over.axes, CHANNEL) if over is not None else None
-
-
-

@@ -121,7 +121,11 @@ class Flow:
 
         for node in layers:
             source = node.parents[0]
-            if self.nodes[source].kind == SYNAPSE and len(self.children[source]) == 1 and not _ends(self.nodes[source], node):
+            if (
+                self.nodes[source].kind == SYNAPSE
+                and len(self.children[source]) == 1
+                and not _ends(self.nodes[source], node)
+            ):
                 leader[node.number] = top(source)
         for node in self.nodes:  # branches of one tensor that are summed
             if node.kind == ADD and all(self.nodes[t].kind == SYNAPSE for t in self.terms(node.number)):
@@ -262,4 +266,3 @@ def _bits(number: int) -> Iterator[int]:
 def _ends(first: Node, second: Node) -> bool:
     """Whether a layer that reads another one directly is no part of it: tokens are gone, or one joins them all."""
     return second.tokens <= 1 < first.tokens
-

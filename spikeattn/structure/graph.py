@@ -68,6 +68,7 @@ class Node:
         tokens: positions of tokens in the result.
         grid: last spatial shape on the way here.
         classes: class tokens: constants joined to the tokens.
+        handed: path of the innermost module that handed it out.
     """
 
     number: int
@@ -91,6 +92,13 @@ class Node:
     grid: tuple[int, int] | None = None
     classes: int = 0
     shape: tuple[int, ...] = ()
+    handed: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its name in a ledger: a mask bears that of the module that hands it out."""
+        mask = self.kind == PRODUCT and self.op not in _MATRIX and not self.op.startswith("_scaled_dot")
+        return self.handed if mask and self.handed else self.site
 
     @property
     def site(self) -> str:
@@ -137,6 +145,7 @@ class Graph(TorchDispatchMode):
         self._writes: dict[int, tuple[StorageWeakRef, list[tuple[int, int]]]] = {}
         self._stack = _GraphStack(self, self.model, self.neurons)
         self._off = False
+        self._ordinal = 0
 
     # ---------------------------------------------------------------- around the pass
     def show(self, images: Tensor) -> Tensor:
@@ -199,11 +208,20 @@ class Graph(TorchDispatchMode):
                 return node, first
         return None if known is None else (known.node, known.axes)
 
-    def _node(self, kind: str, op: str, parents: Sequence[int], axes: Axes, shape: tuple[int, ...], **more: Any) -> Node:
+    def _node(
+        self, kind: str, op: str, parents: Sequence[int], axes: Axes, shape: tuple[int, ...], **more: Any
+    ) -> Node:
         frame = self._stack.frames[-1] if self._stack.frames else Frame("", 0, None)
-        ordinal = frame.ordinal(f"{op}") if kind in (SYNAPSE, PRODUCT, ADD) else 0
         node = Node(
-            len(self.nodes), kind, op, frame.path, frame.call, ordinal, tuple(dict.fromkeys(parents)), axes, **more
+            len(self.nodes),
+            kind,
+            op,
+            frame.path,
+            frame.call,
+            self._ordinal,
+            tuple(dict.fromkeys(parents)),
+            axes,
+            **more,
         )
         node.tokens, node.shape = ax.count(axes, TOKEN), shape
         inherited = next((self.nodes[p].grid for p in parents if self.nodes[p].grid is not None), None)
@@ -224,10 +242,11 @@ class Graph(TorchDispatchMode):
         found = [self._get(x) for x in given]
         written = func._schema.is_mutable
         out = func(*args, **kwargs)
-        name = func._schema.name.split("::")[1]
-        name = name.rstrip("_") if written else name
+        name = func._schema.name.split("::")[1].rstrip("_")
+        made = list(tensors_in(out))
+        if made and self._stack.frames:
+            self._ordinal = self._stack.frames[-1].ordinal(name)
         if any(f is not None for f in found) and name not in _CHOOSES:
-            made = [x for x in tensors_in(out)]
             if made:
                 self._observe(func, name, args, kwargs, given, found, made, written)
         return out
@@ -273,7 +292,9 @@ class Graph(TorchDispatchMode):
 
     def _split(self, name: str, args: Any, kwargs: Any, data: Any, made: list[Tensor]) -> None:
         x, node, axes = data
-        named = kwargs.get("dim", args[1 if name == "unbind" else 2] if len(args) > (1 if name == "unbind" else 2) else 0)
+        named = kwargs.get(
+            "dim", args[1 if name == "unbind" else 2] if len(args) > (1 if name == "unbind" else 2) else 0
+        )
         at = named % max(x.dim(), 1)
         start = 0
         for index, part in enumerate(made):
@@ -471,9 +492,8 @@ class Graph(TorchDispatchMode):
         if any(f is None for f in found):
             return self._op(name, [(x, *f) for x, f in zip(args[:3], found, strict=True) if f is not None], shape)
         q, k, v = found
-        made = self._node(PRODUCT, "sdpa", [q[0], k[0], v[0]], (*q[1][:-1], v[1][-1]), shape,
+        made = self._node(PRODUCT, name, [q[0], k[0], v[0]], (*q[1][:-1], v[1][-1]), shape,
                           sources=(q[0], k[0], v[0]), operands=(q[1], k[1], v[1]), contracts=CHANNEL)  # fmt: skip
-        made.op = name
         return made.number, made.axes
 
     def _alone(self) -> bool:
@@ -504,6 +524,8 @@ class Graph(TorchDispatchMode):
         found = self._get(tensors[0]) if tensors else None
         if found is not None and path not in self.made:
             self.made[path] = found[0]
+            node = self.nodes[found[0]]
+            node.handed = node.handed or path
 
 
 class _GraphStack(ModuleStack):

@@ -6,7 +6,18 @@ from dataclasses import dataclass, field
 
 from spikeattn.structure import cores as attention
 from spikeattn.structure.axes import count
-from spikeattn.structure.blocks import ATTENTION, CONVOLUTION, DEPTHWISE, MIXING, POINTWISE, Block, Unit, blocks_of, levels, units_of
+from spikeattn.structure.blocks import (
+    ATTENTION,
+    CONVOLUTION,
+    DEPTHWISE,
+    MIXING,
+    POINTWISE,
+    Block,
+    Unit,
+    blocks_of,
+    levels,
+    units_of,
+)
 from spikeattn.structure.cores import DATAFLOW, NAMES, ORDER, UNKNOWN, Core
 from spikeattn.structure.flow import Composite, Flow
 from spikeattn.structure.graph import NEURON, PRODUCT, REDUCE, SYNAPSE, Graph, Node
@@ -220,11 +231,15 @@ def _gates(made: Inference, gates: list[Node]) -> None:
     """Products that are no attention: one operand scales the other."""
     flow = made.flow
     for product in gates:
-        layers = [
-            [flow.of_layer[o.number] for o in flow.sources(s) if o.kind == SYNAPSE] for s in product.sources
-        ]
+        layers = [[flow.of_layer[o.number] for o in flow.sources(s) if o.kind == SYNAPSE] for s in product.sources]
         block = next(
-            (made.readings[n.number].block for own in layers for c in own for n in c.layers if n.number in made.readings),
+            (
+                made.readings[n.number].block
+                for own in layers
+                for c in own
+                for n in c.layers
+                if n.number in made.readings
+            ),
             None,
         )
         made.readings[product.number] = Reading(GATE, block, known=DATAFLOW)
