@@ -565,9 +565,9 @@ def slow_attention() -> Any:
 
 
 def _storage(tensor: Tensor) -> int:
-    """Address of a tensor's storage; 0 where it has none of its own."""
+    """What tells storages apart, those without data too; 0 where a tensor has none of its own."""
     try:
-        return tensor.untyped_storage().data_ptr()
+        return tensor.untyped_storage()._cdata
     except (NotImplementedError, RuntimeError):
         return 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from spikeattn.structure.entry import OTHER, UNKNOWN, Entry, Structure, of_names
 from spikeattn.structure.graph import Graph, slow_attention
 from spikeattn.structure.infer import PRODUCTS, Inference, infer
 from spikeattn.structure.names import NAMES_FILE, apply
+from spikeattn.structure.shapes import without_values
 from spikeattn.structure.tensors import counted, tensor_readings
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.network import check_module
@@ -60,17 +61,17 @@ def structure(
 
 
 def structure_of(model: nn.Module, images: Tensor, forward: Forward, neurons: dict[str, nn.Module]) -> Structure:
-    """The structure from one image of a batch; of all of them where the model takes no single one."""
-    try:
-        graph = _graph(model, images[:1], forward, neurons)
-    except FAILURES as error:
-        if len(images) == 1:
-            with failing(_failed(model, images)):
-                raise error from None
-        with failing(_failed(model, images)):
-            graph = _graph(model, images, forward, neurons)
-    found = _structure(infer(graph))
-    return _with_paper_names(found, model.paper_names()) if hasattr(model, "paper_names") else found
+    """The structure from one image of a batch; of all of them where the model takes no single one.
+
+    The pass needs shapes alone, so it computes no values where the model lets it (`shapes.without_values`); a model that
+    looks at values gets them.
+    """
+    ways = ((images[:1], False), (images[:1], True), (images, True))[: 3 if len(images) > 1 else 2]
+    for shown, values in ways:
+        with failing(_failed(model, shown)) if (shown is images or len(images) == 1) and values else suppress(*FAILURES):
+            found = _structure(infer(_graph(model, shown, forward, neurons, values)))
+            return _with_paper_names(found, model.paper_names()) if hasattr(model, "paper_names") else found
+    raise AssertionError("the last way returns or raises")
 
 
 def _with_paper_names(found: Structure, names: Mapping[str, Any]) -> Structure:
@@ -94,13 +95,16 @@ def _failed(model: nn.Module, images: Tensor) -> str:
     )
 
 
-def _graph(model: nn.Module, images: Tensor, forward: Forward, neurons: dict[str, nn.Module]) -> Graph:
+def _graph(model: nn.Module, images: Tensor, forward: Forward, neurons: dict[str, nn.Module], values: bool) -> Graph:
     graph = Graph(model, neurons)
     with ExitStack() as stack:
         for context in (nodes.uncompiled(), nodes.evaluating(model), torch.no_grad(), slow_attention()):
             stack.enter_context(context)
+        if not values:
+            stack.enter_context(without_values(model))
         stack.enter_context(graph)
-        graph.finish(forward(model, graph.show(images.clone())))
+        shown = images.clone() if values else torch.empty_like(images, device="meta")
+        graph.finish(forward(model, graph.show(shown)))
     if len(graph.nodes) < 2:
         raise SpikeattnError(
             f"nothing in {type(model).__name__} reads the images: forward(model, images) must call the model on them"
