@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from spikeattn.structure.axes import TOKEN
 from spikeattn.structure.cores import Core, projection
 from spikeattn.structure.flow import Composite, Flow
-from spikeattn.structure.graph import REDUCE
+from spikeattn.structure.graph import REDUCE, Node
 
 ATTENTION, MIXING, POOLING, POINTWISE, DEPTHWISE, CONVOLUTION = (
     "attention", "mixing", "pooling", "pointwise", "depthwise", "convolution",
@@ -69,7 +70,7 @@ def units_of(flow: Flow, cores: Sequence[Core]) -> list[Unit]:
         inside = flow.between(start, branches)
         layers = [c for c in flow.composites if c.first.number in inside]
         own = [core for core in cores if core.last.number in inside]
-        pools = [n for n in inside if flow.nodes[n].kind == REDUCE and flow.nodes[n].tokens > 1]
+        pools = [n for n in inside if _pools(flow.nodes[n])]
         if layers or own or pools:
             found.append(Unit(start, join, layers, own))
     found = _outermost(found)
@@ -98,6 +99,11 @@ def _continues(unit: Unit, behind: Unit) -> bool:
     """Whether two sums around one pointwise layer each are a feed-forward that adds its input in between, too."""
     both = unit.kind == behind.kind == POINTWISE and behind.start == unit.join
     return both and len(unit.layers) == len(behind.layers) == 1
+
+
+def _pools(node: Node) -> bool:
+    """Whether a node joins some of the tokens and leaves several."""
+    return node.kind == REDUCE and node.contracts == TOKEN and node.tokens > 1
 
 
 def _outermost(units: list[Unit]) -> list[Unit]:
@@ -191,6 +197,7 @@ def blocks_of(flow: Flow, units: Sequence[Unit], ends: Sequence[int]) -> list[Bl
         joins = current is not None and current.open
         deep = len(levels(flow, unit.layers))
         if unit.kind in _MIXERS:
+            unit.feeds = _carries_feed_forward(flow, unit)
             if joins and current is not None and _convolves(current) and not _belongs(current, unit, units, ends):
                 joins = False
         elif unit.kind == POINTWISE:
@@ -214,6 +221,13 @@ def blocks_of(flow: Flow, units: Sequence[Unit], ends: Sequence[int]) -> list[Bl
         current.open = not (unit.feeds or unit.kind == CONVOLUTION)
         before = unit
     return [b for b in made if attention or True]
+
+
+def _carries_feed_forward(flow: Flow, unit: Unit) -> bool:
+    """Whether a unit with attention has a feed-forward beside it, as x + attention(x) + mlp(x)."""
+    own = {c.number for core in unit.cores for c in (*core.layers, *core.projection)}
+    rest = [c for c in unit.layers if c.number not in own]
+    return bool(unit.cores) and len(levels(flow, rest)) == 2 and all(c.pointwise for c in rest)
 
 
 def _convolves(block: Block) -> bool:

@@ -10,7 +10,7 @@ from math import prod
 from spikeattn.structure import axes as ax
 from spikeattn.structure.axes import CHANNEL, OTHER, TOKEN
 from spikeattn.structure.flow import Composite, Flow
-from spikeattn.structure.graph import ADD, PRODUCT, REDUCE, Node
+from spikeattn.structure.graph import PRODUCT, REDUCE, Node
 
 MATRIX = ("mm", "bmm", "baddbmm", "addmm")
 DATAFLOW, ORDER, NAMES, UNKNOWN = "dataflow", "order", "names", "unknown"

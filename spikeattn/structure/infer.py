@@ -8,10 +8,7 @@ from spikeattn.structure import cores as attention
 from spikeattn.structure.axes import count
 from spikeattn.structure.blocks import (
     ATTENTION,
-    CONVOLUTION,
-    DEPTHWISE,
     MIXING,
-    POINTWISE,
     Block,
     Unit,
     blocks_of,
@@ -20,12 +17,21 @@ from spikeattn.structure.blocks import (
 )
 from spikeattn.structure.cores import DATAFLOW, NAMES, ORDER, UNKNOWN, Core
 from spikeattn.structure.flow import Composite, Flow
-from spikeattn.structure.graph import NEURON, PRODUCT, REDUCE, SYNAPSE, Graph, Node
-
-STEM, DOWNSAMPLING, CONV, QKV, PRODUCTS, PROJECTION, MLP1, MLP2, MIX, GATE, HEAD, REST = (
-    "SPS", "downsampling", "conv", "QKV", "attention", "projection", "MLP1", "MLP2", "mixing", "gate", "head", "other",
-)  # fmt: skip
-PARTS = (STEM, DOWNSAMPLING, CONV, QKV, PRODUCTS, PROJECTION, MLP1, MLP2, MIX, GATE, HEAD, REST)
+from spikeattn.structure.graph import PRODUCT, SYNAPSE, Graph, Node
+from spikeattn.structure.parts import (
+    CONV,
+    DOWNSAMPLING,
+    GATE,
+    HEAD,
+    MIX,
+    MLP1,
+    MLP2,
+    PRODUCTS,
+    PROJECTION,
+    QKV,
+    REST,
+    STEM,
+)
 
 
 @dataclass
@@ -280,6 +286,3 @@ def _others(made: Inference) -> None:
         parents = [made.readings[p] for p in node.parents if p in made.readings]
         if parents:
             made.readings[node.number] = parents[-1]
-
-
-__all__ = ["CONVOLUTION", "DEPTHWISE", "NEURON", "POINTWISE", "PRODUCT", "REDUCE"]

@@ -19,7 +19,7 @@ from typing import Any
 from spikeattn.arguments import shown
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.structure.entry import KINDS, OTHER, Entry, Structure
-from spikeattn.structure.infer import PARTS
+from spikeattn.structure.parts import PARTS
 
 NAMES_FILE = "names file"
 _FIELDS = ("part", "block", "role")

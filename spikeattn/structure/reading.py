@@ -19,8 +19,9 @@ from spikeattn.structure import families
 from spikeattn.structure.cores import MATRIX
 from spikeattn.structure.entry import OTHER, UNKNOWN, Entry, Structure, of_names
 from spikeattn.structure.graph import Graph, slow_attention
-from spikeattn.structure.infer import PRODUCTS, Inference, infer
+from spikeattn.structure.infer import Inference, infer
 from spikeattn.structure.names import NAMES_FILE, apply
+from spikeattn.structure.parts import PRODUCTS
 from spikeattn.structure.shapes import without_values
 from spikeattn.structure.tensors import counted, tensor_readings
 from spikeattn.tracing import neurons as nodes
@@ -68,7 +69,9 @@ def structure_of(model: nn.Module, images: Tensor, forward: Forward, neurons: di
     """
     ways = ((images[:1], False), (images[:1], True), (images, True))[: 3 if len(images) > 1 else 2]
     for shown, values in ways:
-        with failing(_failed(model, shown)) if (shown is images or len(images) == 1) and values else suppress(*FAILURES):
+        with (
+            failing(_failed(model, shown)) if (shown is images or len(images) == 1) and values else suppress(*FAILURES)
+        ):
             found = _structure(infer(_graph(model, shown, forward, neurons, values)))
             return _with_paper_names(found, model.paper_names()) if hasattr(model, "paper_names") else found
     raise AssertionError("the last way returns or raises")

@@ -7,7 +7,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+
+class _NoDevicePaths(TorchFunctionMode):
+    """Refuses what runs as other operations without values than with them, whose names would not be a ledger's."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (F.scaled_dot_product_attention, F.multi_head_attention_forward):
+            raise NotImplementedError(f"{func.__name__} takes another way on the meta device")
+        return func(*args, **(kwargs or {}))
 
 
 @contextmanager
@@ -23,7 +34,8 @@ def without_values(model: nn.Module) -> Iterator[None]:
             for slot in ("_parameters", "_buffers"):
                 tensors = vars(module)[slot]
                 vars(module)[slot] = {key: _meta(x, memo) for key, x in tensors.items()}
-        yield
+        with _NoDevicePaths():
+            yield
     finally:
         for module, attributes, states in kept:
             vars(module).clear()
@@ -35,7 +47,9 @@ def without_values(model: nn.Module) -> Iterator[None]:
 
 def _states(module: nn.Module) -> dict[str, dict[Any, Any] | list[Any]]:
     """What a module keeps in dictionaries and lists, such as the memories of SpikingJelly's neurons."""
-    return {name: value.copy() for name, value in vars(module).items() if type(value) in (dict, list) and name != "_modules"}
+    return {
+        name: value.copy() for name, value in vars(module).items() if type(value) in (dict, list) and name != "_modules"
+    }
 
 
 def _meta(tensor: Any, memo: dict[int, Tensor]) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from spikeattn.structure.graph import NEURON, PRODUCT, REDUCE, SYNAPSE, Node
-from spikeattn.structure.infer import DATAFLOW, PRODUCTS, PROJECTION, QKV, Inference, Reading
+from spikeattn.structure.infer import DATAFLOW, Inference, Reading
+from spikeattn.structure.parts import PRODUCTS, PROJECTION, QKV
 
 
 def tensor_readings(made: Inference) -> dict[str, Reading]:

@@ -13,7 +13,8 @@ from spikeattn.structure.cores import MATRIX, Core
 from spikeattn.structure.entry import Entry, Structure
 from spikeattn.structure.families.family import Family
 from spikeattn.structure.graph import NEURON
-from spikeattn.structure.infer import HEAD, MLP1, MLP2, PRODUCTS, PROJECTION, QKV, STEM, Inference
+from spikeattn.structure.infer import Inference
+from spikeattn.structure.parts import HEAD, MLP1, MLP2, PRODUCTS, PROJECTION, QKV, STEM
 
 _SPIKES = {"q": "V_S", "k": "Q_S", "v": "K_S"}
 _SYNAPSES = {PROJECTION: "Proj", MLP1: "FC1", MLP2: "FC2", HEAD: "FC"}
