@@ -45,7 +45,19 @@ _HOME = {
     "twin_of": "models",
     "waterfall": "energy",
 }
-_ROOMS = ("attention", "data", "energy", "models", "recording", "report", "results", "runs", "spurious", "storage", "structure")
+_ROOMS = (
+    "attention",
+    "data",
+    "energy",
+    "models",
+    "recording",
+    "report",
+    "results",
+    "runs",
+    "spurious",
+    "storage",
+    "structure",
+)
 
 __all__ = [
     "Profile",

@@ -1,4 +1,4 @@
-"""Residual units, and the blocks that they make: what mixes tokens with the feed-forward behind it, or a convolution."""
+"""Residual units, and the blocks that they make: what mixes tokens and the feed-forward behind it, or convolutions."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from spikeattn.structure.graph import ADD, INPUT, PRODUCT, REDUCE, SYNAPSE, Grap
 
 @dataclass(eq=False)
 class Composite:
-    """Layers that act as one linear map: in series with nothing but linear maps between, or summed branches of one tensor.
+    """Layers that act as one linear map: in series, with linear maps alone between, or summed branches of one tensor.
 
     Attributes:
         layers: synapses, in the order of execution.
@@ -106,7 +106,7 @@ class Flow:
         return bool(self.leads >> node & 1)
 
     def through_work(self, a: int, b: int) -> bool:
-        """Whether something that weighs, multiplies or pools lies between a node and one behind it, that one included."""
+        """Whether a layer, product or reduction lies between a node and one behind it, that one included."""
         return bool((self._before[b] | 1 << b) & self._after[a] & self._work)
 
     # ---------------------------------------------------------------- composites

@@ -56,8 +56,8 @@ class Node:
 
     Attributes:
         kind: SYNAPSE, PRODUCT, ADD, REDUCE, NEURON, JOIN (cat, stack, writes), INPUT or OP.
-        op, path, call, ordinal: the aten operation, the innermost module at work, which call of it, and which run of the
-            operation in it.
+        op, path, call, ordinal: the aten operation, the innermost module at work, which call of it, and which run of
+            the operation in it.
         parents: numbers of the nodes whose data it reads.
         axes: of its result.
         operands: of products and synapses, axes of the data operands (in the order of `parents`, with repeats).

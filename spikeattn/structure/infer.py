@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from spikeattn.structure import cores as attention
 from spikeattn.structure.axes import count
@@ -88,8 +88,18 @@ def infer(graph: Graph) -> Inference:
         made.blocks = []
         _plain(made)
     _gates(made, gates)
+    _nearest(made, transformer)
     _others(made)
     return made
+
+
+def _nearest(made: Inference, transformer: bool) -> None:
+    """What the layers that nobody understands are most like, by their shapes: a comment in a names file, no label."""
+    for layer in made.flow.distinct:
+        reading = made.readings.get(layer.number)
+        if reading is not None and reading.part == REST:
+            like = CONV if layer.spatial else HEAD if layer.tokens <= 1 else MLP1 if transformer else CONV
+            _put(made, layer, replace(reading, nearest=like))
 
 
 def _put(made: Inference, layer: Composite, reading: Reading) -> None:
@@ -134,7 +144,7 @@ def _part(flow: Flow, unit: Unit, layer: Composite, step: int, steps: int) -> st
 
 
 def _beside_attention(flow: Flow, unit: Unit, layer: Composite, step: int, steps: int) -> str:
-    """A layer in a unit with attention that is neither q, k, v nor projection: a feed-forward beside it, most likely."""
+    """A layer in a unit with attention that is neither q, k, v nor projection: a feed-forward, if there are two."""
     if not layer.pointwise:
         return CONV
     if steps == 2:

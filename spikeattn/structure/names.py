@@ -96,7 +96,7 @@ def _entry(where: str, key: Any, value: Any) -> dict[str, Any]:
 
 
 def apply(structure: Structure, names: str | Path | Mapping[str, Any], also: Structure | None = None) -> Structure:
-    """A structure with the entries of a names file; see `Structure.named`. `also` has further names that are none of it."""
+    """A structure with the entries of a names file; see `Structure.named`. `also` has further names that may stand."""
     tables, where = read(names)
     entries = dict(structure.entries)
     for kind, table in tables.items():

@@ -64,8 +64,8 @@ def structure(
 def structure_of(model: nn.Module, images: Tensor, forward: Forward, neurons: dict[str, nn.Module]) -> Structure:
     """The structure from one image of a batch; of all of them where the model takes no single one.
 
-    The pass needs shapes alone, so it computes no values where the model lets it (`shapes.without_values`); a model that
-    looks at values gets them.
+    The pass needs shapes alone, so it computes no values where the model lets it (`shapes.without_values`); a model
+    that looks at values gets them.
     """
     ways = ((images[:1], False), (images[:1], True), (images, True))[: 3 if len(images) > 1 else 2]
     for shown, values in ways:
@@ -93,8 +93,8 @@ def _with_paper_names(found: Structure, names: Mapping[str, Any]) -> Structure:
 
 def _failed(model: nn.Module, images: Tensor) -> str:
     return (
-        f"{type(model).__name__} fails on images of shape {tuple(images.shape)} and type {images.dtype}, with which its "
-        "structure is read"
+        f"{type(model).__name__} fails on images of shape {tuple(images.shape)} and type {images.dtype}, with which "
+        "its structure is read"
     )
 
 

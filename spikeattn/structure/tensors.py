@@ -1,4 +1,4 @@
-"""What tensors are: spikes belong to what reads them, as in the paper's Table S1; operands of attention bear their role."""
+"""What tensors are: spikes belong to what reads them, as in Table S1; operands of attention bear their role."""
 
 from __future__ import annotations
 

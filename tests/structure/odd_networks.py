@@ -210,7 +210,7 @@ class TorchAttention(nn.Module):
         return self.mha(s, s, s, need_weights=False)[0].unflatten(0, (2, -1))
 
     def truth_of(self, path: str, block: int) -> Truth:
-        return {f"{path}.mha.bmm_0": ("QKV", block, "qkv"), f"{path}.mha.addmm_0": ("projection", block, None)}
+        return {f"{path}.mha.mm_0": ("QKV", block, "qkv"), f"{path}.mha.addmm_0": ("projection", block, None)}
 
 
 class TokenMixer(nn.Module):

@@ -23,7 +23,7 @@ _STEM = 5  # convolutions: four stages and the position embedding
 
 
 def _fits(made: Inference) -> bool:
-    """Blocks of masked attention k*v, summed over tokens, times q; then a feed-forward; before them five convolutions."""
+    """Five convolutions; then blocks of masks, k*v summed over tokens times q, each with a feed-forward."""
     flow = made.flow
     stem = [c for c in flow.distinct if made.readings[c.number].part == STEM]
     units = [unit for block in made.blocks for unit in block.units]
