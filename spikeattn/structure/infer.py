@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from spikeattn.structure import cores as attention
-from spikeattn.structure.axes import count
+from spikeattn.structure.axes import CHANNEL, count
 from spikeattn.structure.blocks import (
     ATTENTION,
     MIXING,
@@ -259,9 +259,11 @@ def _gates(made: Inference, gates: list[Node]) -> None:
             None,
         )
         made.readings[product.number] = Reading(GATE, block, known=DATAFLOW)
-        for own in layers:
+        wide = count(product.axes, CHANNEL) > 1
+        for own, axes in zip(layers, product.operands, strict=True):
+            narrow = wide and count(axes, CHANNEL) <= 1  # one number scales all channels, as the weight of an expert
             for layer in own:
-                alone = layer.tokens <= 1 < product.tokens or layer.last.widths[1] == 1 < count(product.axes, "channel")
+                alone = layer.tokens <= 1 < product.tokens or narrow
                 reading = made.readings.get(layer.number)
                 if alone and reading is not None and reading.part in (CONV, REST, MLP1, MLP2, HEAD, DOWNSAMPLING):
                     for c in _squeeze(flow, layer):

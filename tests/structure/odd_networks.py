@@ -274,6 +274,55 @@ class Gated(Net):
         self.truth |= {f"mlps.{i}.gate": ("MLP1", i, None) for i in range(2)}
 
 
+class Experts(nn.Module):
+    """A router weighs two feed-forwards."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inp, self.router, self.experts = lif(), nn.Linear(D, 2), nn.ModuleList([MLP(), MLP()])
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = self.router(self.inp(x)).softmax(-1)
+        return weights[..., :1] * self.experts[0](x) + weights[..., 1:] * self.experts[1](x)
+
+
+class OfExperts(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.mlps = nn.ModuleList([Experts(), Experts()])
+        self.truth = {key: what for key, what in self.truth.items() if not key.startswith("mlps")}
+        for i in range(2):
+            self.truth |= {f"mlps.{i}.router": ("gate", i, None)}
+            self.truth |= mlp(f"mlps.{i}.experts.0", i) | mlp(f"mlps.{i}.experts.1", i)
+
+
+class Reduced(Attention):
+    """k and v of fewer tokens, by a strided convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reduce, self.nr = nn.Conv2d(D, D, 2, 2), lif()
+
+    def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        s = self.inp(x)
+        T, B, N, C = s.shape
+        few = self.reduce(s.transpose(2, 3).reshape(T * B, C, GRID, GRID)).reshape(T, B, C, N // 4).transpose(2, 3)
+        few = self.nr(few)
+        return self.n3(self.gamma(s)), self.n1(self.alpha(few)), self.n2(self.beta(few))
+
+    def truth_of(self, path: str, block: int) -> Truth:
+        return att(path, block) | {f"{path}.reduce": ("conv", block, None)}
+
+
+class Shared(Net):
+    """Both blocks use one feed-forward: it counts as the first one's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mlps[1] = self.mlps[0]
+        self.truth = {key: what for key, what in self.truth.items() if not key.startswith("mlps.1")}
+
+
 class Loop(nn.Module):
     """Single-step neurons in a time loop of the network's own."""
 
@@ -410,6 +459,7 @@ NETWORKS = {
     "fused": lambda: of(Fused), "nn.MultiheadAttention": lambda: of(TorchAttention),
     "mixer": lambda: of(TokenMixer), "class token": ClassToken, "parallel": Parallel, "no residuals": NoResiduals,
     "gated": Gated, "time loop": Loop, "token ids": TokenIds, "two stages": TwoStages, "post-activation": PostAct,
+    "experts": OfExperts, "reduced": lambda: of(Reduced), "shared": Shared,
     "squeeze": SqueezeNet, "perceptron": Perceptron,
 }  # fmt: skip
 
