@@ -16,12 +16,31 @@ def tensor_readings(made: Inference) -> dict[str, Reading]:
             found[node.path] = roles.get(node.number) or _read_by(made, node)
         elif node.kind == PRODUCT:
             found.setdefault(node.name, made.readings[node.number])
+    found |= _operands(made)
     for path, number in flow.graph.made.items():
         if path and path not in found:
             node = flow.nodes[number]
             found[path] = roles.get(number) or (
                 _read_by(made, node) if node.kind not in (SYNAPSE, PRODUCT) else made.readings[number]
             )
+    return found
+
+
+def _operands(made: Inference) -> dict[str, Reading]:
+    """What a ledger names by where it goes: "path.bmm_0:a" and ":b", operands of a product; "path:in" of a layer."""
+    found: dict[str, Reading] = {}
+    for core in made.cores:
+        block = made.readings[core.last.number].block
+        for product in core.products:
+            for place, letter in zip(range(len(product.sources)), "ab", strict=False):
+                own = [o for o in core.operands if o.product is product and o.place == place]
+                role = own[0].role if own else None
+                found.setdefault(f"{product.site}:{letter}", Reading(PRODUCTS, block, role, DATAFLOW))
+    for node in made.flow.nodes:
+        if node.kind == SYNAPSE:
+            reading = made.readings[node.number]
+            part = PRODUCTS if reading.part in (QKV, PROJECTION) else reading.part
+            found.setdefault(f"{node.site}:in", Reading(part, reading.block, None, reading.known))
     return found
 
 
