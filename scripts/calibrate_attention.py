@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 import spikeattn as sa
+from spikeattn import csv_text
 from spikeattn.attention.nulls import draw_inputs
 from spikeattn.attention.significance import AttentionWarning, Significance, assess
 
@@ -218,7 +219,7 @@ def main() -> None:
     ]
     table = pd.DataFrame(rows, columns=ROW)
     options.out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(options.out / "calibration.csv", index=False, float_format="%.6g")
+    csv_text.save(table, options.out / "calibration.csv", "%.6g")
     (options.out / "calibration.md").write_text(report(table, time.time() - start))
     print(table.to_string(index=False))
 

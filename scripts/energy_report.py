@@ -13,6 +13,7 @@ import sys
 import pandas as pd
 
 import spikeattn as sa
+from spikeattn import csv_text
 from spikeattn.energy.conventions import DEFAULT as EXACT
 from spikeattn.energy.costs import DEFAULT as HOROWITZ
 
@@ -38,7 +39,7 @@ def main() -> None:
                 row = {"run": run} | {key: summary[key] for key in COLUMNS}
                 rows.append(row | {"energy_low_mj": low, "energy_high_mj": high})
     table = pd.DataFrame(rows)
-    table.to_csv(given.out, index=False)
+    csv_text.save(table, given.out)
     shown = ["run", "untrained", "convention", "costs", "energy_mj", "ann_energy_mj", "ann_over_snn"]
     print(table[shown].to_string(index=False))
     print(given.out)

@@ -28,11 +28,13 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 import spikeattn as sa
+from spikeattn import csv_text
 from spikeattn.attention.evaluate import Evaluation, object_scores, ratio, region_scores
 from spikeattn.attention.planted import coverage, noise_square
 from spikeattn.attention.regularize import regularize
 from spikeattn.attention.sanity import randomisation_check
 from spikeattn.attention.significance import AttentionWarning, assess
+from spikeattn.data.decoding import decode
 
 INK = 0.5  # of a pixel of a digit: from here on it belongs to the object
 THRESHOLDS = (0.05, 0.1, 0.2, 0.3)
@@ -196,7 +198,7 @@ def photos(folder: Path, number: int, size: int = 224) -> Tensor:
     files = sorted(folder.glob("*/*"))
     images = []
     for file in files[:: max(1, len(files) // number)][:number]:
-        image = Image.open(file).convert("RGB")
+        image = decode(file.read_bytes(), "RGB")
         scale = size / min(image.size)
         image = image.resize([max(size, round(side * scale)) for side in image.size], Image.Resampling.BICUBIC)
         left, top = ((side - size) // 2 for side in image.size)
@@ -221,7 +223,7 @@ def randomised(name: str, number: int, setting: Setting, B: int) -> pd.DataFrame
 
 def merged(file: Path, parts: list[pd.DataFrame]) -> pd.DataFrame:
     """Those measured now, and of a table written before the rows of models that are not, or not yet."""
-    before = pd.read_csv(file) if file.exists() else pd.DataFrame({"model": []})
+    before = csv_text.read(file) if file.exists() else pd.DataFrame({"model": []})
     others = before[~before["model"].isin({name for part in parts for name in part["model"]})]
     order = [*KINDS, "ViT-Ti/16, untrained"]
     table = pd.concat([others, *parts], ignore_index=True) if len(others) or parts else before
@@ -249,7 +251,7 @@ def main(given: list[str] | None = None) -> None:
         tables = {}
         for name, parts in found.items():
             tables[name] = merged(args.out / f"{name}.csv", parts)
-            tables[name].to_csv(args.out / f"{name}.csv", index=False, float_format=TABLES[name], lineterminator="\n")
+            csv_text.save(tables[name], args.out / f"{name}.csv", TABLES[name])
         (args.out / "evaluation.md").write_text(page(args, **tables, seconds=time.time() - start), encoding="utf-8")
 
     best = {}

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 import spikeattn as sa
+from spikeattn import csv_text
 from spikeattn.report import rate_table, to_latex, to_markdown
 
 
@@ -35,7 +36,7 @@ def main() -> None:
 
     given.out.parent.mkdir(parents=True, exist_ok=True)
     for suffix, content in (
-        ("csv", table.to_csv(index=False)),
+        ("csv", csv_text.write(table)),
         ("tex", to_latex(table)),
         ("md", to_markdown(table)),
     ):

@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 
 import spikeattn as sa
+from spikeattn import csv_text
 from spikeattn.cli.output import headline, to_json
 from spikeattn.energy.compare import compare
 from spikeattn.report import to_markdown
@@ -96,9 +97,9 @@ def _card(card: dict[str, Any], heading: str) -> str:
 
 def _rates(profile: sa.Profile, out: Path) -> str:
     table = rate_table(profile)
-    table.to_csv(out / "rates.csv", index=False, float_format="%.6g", lineterminator="\n")
+    csv_text.save(table, out / "rates.csv", "%.6g")
     steps = profile.over_time()
-    steps.to_csv(out / "over_time.csv", index=False, float_format="%.6g", lineterminator="\n")
+    csv_text.save(steps, out / "over_time.csv", "%.6g")
     accuracy = ", ".join(f"{row['accuracy']:.4f} after T = {row['t']}" for row in steps.to_dict("records"))
     return f"## Firing rates\n\nAccuracy: {accuracy} (`over_time.csv`).\n\n{to_markdown(table, '').strip()}"
 
@@ -106,7 +107,7 @@ def _rates(profile: sa.Profile, out: Path) -> str:
 def _energy(profile: sa.Profile, out: Path) -> str:
     tables = [profile.energy(convention=name) for name in CONVENTIONS]
     frames = [pd.DataFrame(table).assign(convention=table.convention.name) for table in tables]
-    pd.concat(frames).to_csv(out / "energy.csv", index=False, float_format="%.6g", lineterminator="\n")
+    csv_text.save(pd.concat(frames), out / "energy.csv", "%.6g")
     lines = []
     for table in tables:
         total = table.total
@@ -119,7 +120,7 @@ def _energy(profile: sa.Profile, out: Path) -> str:
 
 def _comparison(profile: sa.Profile, args: argparse.Namespace) -> str:
     found = compare(profile)
-    found.parts.to_csv(args.out / "compare.csv", index=False, float_format="%.6g", lineterminator="\n")
+    csv_text.save(found.parts, args.out / "compare.csv", "%.6g")
     lines = [f"## Beside {found.against}", "", *(f"- {sentence}" for sentence in found.sentences)]
     if args.twin:
         from spikeattn.models import load_checkpoint
@@ -139,7 +140,7 @@ def _comparison(profile: sa.Profile, args: argparse.Namespace) -> str:
 def _attention(args: argparse.Namespace) -> str:
     summary = _attended(args)
     images = pd.DataFrame(summary["images"])
-    images.to_csv(args.out / "attention.csv", index=False, float_format="%.6g", lineterminator="\n")
+    csv_text.save(images, args.out / "attention.csv", "%.6g")
     lines = ["## Attention: what is more than noise", ""]
     for network in summary["networks"]:
         own = images[images["model"] == network["title"]]

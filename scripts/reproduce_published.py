@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 from markdown_table import markdown_table
 
+from spikeattn import csv_text
 from spikeattn.energy.conventions import PRESETS
 from spikeattn.energy.published import activity_from_rates
 from spikeattn.energy.reproduce import RATES, reproduce, table
@@ -33,7 +34,7 @@ joules. The formulas stand in `docs/energy.md`.
 def main(folder: Path) -> None:
     rows = table(reproduce())
     folder.mkdir(parents=True, exist_ok=True)
-    rows.to_csv(folder / "published.csv", index=False)
+    csv_text.save(rows, folder / "published.csv")
     computed = rows[rows.computed.notna()]
     same = computed[computed.same_digits.eq(True)]
     other = computed[~computed.same_digits.eq(True)]

@@ -18,6 +18,7 @@ import pandas as pd
 from markdown_table import markdown_table
 from numpy.typing import NDArray
 
+from spikeattn import csv_text
 from spikeattn.energy.bootstrap import CONFIDENCE, bootstrap_means, percentile_limits, studentised_limits
 from spikeattn.energy.ratios import ratio_intervals
 from spikeattn.energy.statistics import mean_intervals, t_limits
@@ -281,7 +282,7 @@ def main() -> None:
     command += f" --data-sets {options.data_sets}" if options.data_sets != 4000 else ""
     command += f" --seed {options.seed}" if options.seed else ""
     options.out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(options.out / "coverage.csv", index=False)
+    csv_text.save(table, options.out / "coverage.csv")
     text = page(table, time.perf_counter() - start, command)
     (options.out / "coverage.md").write_text(text, encoding="utf-8")
     print(text)

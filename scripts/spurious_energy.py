@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 import spikeattn as sa
+from spikeattn import csv_text
 from spikeattn.attention.attend import Attention
 from spikeattn.attention.significance import AttentionWarning
 from spikeattn.report.drawing import MUTED, PALETTE, RULE, WIDTH, figure_style, finish, to_png, to_svg
@@ -253,12 +254,12 @@ def main() -> None:
         made = run(given)
         given.out.mkdir(parents=True, exist_ok=True)
         for name, frame in made.items():
-            frame.to_csv(given.out / f"{name}.csv", index=False, float_format="%.6g")
+            csv_text.save(frame, given.out / f"{name}.csv", "%.6g")
         settings = {name: getattr(given, name) for name in ("images", "replicates", "heads", "draws")}
         settings |= {"seconds": round(time.time() - begun), "torch": torch.__version__}
         (given.out / "run.json").write_text(json.dumps(settings, indent=2) + "\n")
     settings = json.loads((given.out / "run.json").read_text())
-    tables = {name: pd.read_csv(given.out / f"{name}.csv") for name in TABLES}
+    tables = {name: csv_text.read(given.out / f"{name}.csv") for name in TABLES}
     figure = figure_of(tables["shares"], tables["curve"], settings["images"])
     (given.out / "spurious.svg").write_text(to_svg(figure))
     (given.out / "spurious.png").write_bytes(to_png(figure))

@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 from training.demo import train
 
 import spikeattn as sa
+from spikeattn import csv_text
 from spikeattn.attention import faithfulness
 from spikeattn.energy.statistics import wilson_interval
 from spikeattn.tracing.neurons import reset
@@ -143,7 +144,7 @@ def main() -> None:
         "average": allocated_by(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), features),
     }
     args.out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(args.out / "br_npa.csv", index=False, float_format="%.5f")
+    csv_text.save(table, args.out / "br_npa.csv", "%.5f")
     (args.out / "br_npa.md").write_text(page(args, table, macs, sparsity, memory, found, tokens), encoding="utf-8")
 
 

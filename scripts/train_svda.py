@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn.functional import pad
 
 import spikeattn as sa
+from spikeattn import csv_text
 from spikeattn.attention.indicator_log import IndicatorLog, indicator_figure
 from spikeattn.attention.indicators import INDICATORS
 from spikeattn.data.digits import Digits
@@ -207,7 +208,7 @@ def main() -> None:
     frames = {"accuracy": pd.DataFrame(accuracy), "pruning": pd.DataFrame(pruned), "indicators": pd.concat(logs)}
     for name, frame in frames.items():
         order = ["model", "seed", *(column for column in frame.columns if column not in ("model", "seed"))]
-        frame[order].to_csv(args.out / f"{name}.csv", index=False, float_format="%.5g", lineterminator="\n")
+        csv_text.save(frame[order], args.out / f"{name}.csv", "%.5g")
     command = f"python scripts/train_svda.py --epochs {args.epochs} --seeds {args.seeds} --tau {args.tau:g}"
     write_page(args.out, *frames.values(), f"{command} --threads {args.threads}")
 

@@ -11,7 +11,6 @@ model, after the last epoch. Written to reports/svda: cifar10.md, and cifar10_ac
 from __future__ import annotations
 
 import argparse
-import io
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,12 +21,13 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 from train_svda import RATE, SMOOTHING, WARM_UP, WEIGHT_DECAY, groups, markdown
 
+from spikeattn import csv_text
 from spikeattn.attention.indicator_log import IndicatorLog, indicator_figure
 from spikeattn.attention.indicators import INDICATORS
+from spikeattn.data.decoding import decode
 from spikeattn.models import svda
 from spikeattn.models.configs import data_config
 from spikeattn.models.svda_pruning import attention_macs, prune
@@ -52,7 +52,7 @@ def read(file: Path, limit: int | None, device: torch.device) -> Split:
     """One parquet file, decoded in threads."""
     table = pd.read_parquet(file).iloc[:limit]
     with ThreadPoolExecutor() as pool:
-        pixels = list(pool.map(lambda data: np.asarray(Image.open(io.BytesIO(data)).convert("RGB")), table["image"]))
+        pixels = list(pool.map(lambda data: np.asarray(decode(data, "RGB")), table["image"]))
     images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous()
     return Split(images.to(device), torch.tensor(table["label"].to_numpy(), device=device))
 
@@ -203,7 +203,7 @@ def write(out: Path, accuracy: list[dict], logs: list[pd.DataFrame], pruned: lis
     for name, frame in frames.items():
         if len(frame):
             order = ["model", "seed", *(column for column in frame.columns if column not in ("model", "seed"))]
-            frame[order].to_csv(out / f"cifar10_{name}.csv", index=False, float_format="%.5g", lineterminator="\n")
+            csv_text.save(frame[order], out / f"cifar10_{name}.csv", "%.5g")
     by_model = frames["accuracy"].groupby("model", sort=False)
     overview = by_model["accuracy"].agg(["mean", "min", "max", "count"]).rename(columns={"count": "seeds"})
     overview["parameters"], overview["seconds"] = by_model["parameters"].first(), by_model["seconds"].mean()

@@ -7,6 +7,7 @@ Importing the package registers its models with timm. Names are loaded on first 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from spikeattn.environment import complete as _complete_environment
 from spikeattn.errors import SpikeattnError
 from spikeattn.timm_hook import register_with_timm
 from spikeattn.version import __version__
@@ -99,4 +100,5 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_HOME, *_ROOMS})
 
 
+_complete_environment()
 register_with_timm()

@@ -20,6 +20,7 @@ from spikeattn.errors import SpikeattnError
 
 _MEETING = timedelta(seconds=60)  # ranks of one launch start together
 _WORK = timedelta(days=7)  # how long the fastest waits for the slowest; torchrun ends it sooner where one is dead
+_MOST = 1 << 16  # ranks; one machine of a run opens no more ports
 T = TypeVar("T")
 
 
@@ -65,7 +66,18 @@ class JoinedRanks(Ranks):
 
 def launched() -> bool:
     """Whether this process was started as one of several ranks (torchrun sets these variables)."""
-    return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
+    return all(os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
+
+
+def _number(name: str, last: int, first: int = 0) -> int:
+    """A whole number from `first` to `last` that torchrun has set."""
+    text = os.environ[name]
+    if not (text.isascii() and text.isdecimal() and first <= int(text) <= last):
+        raise SpikeattnError(
+            f"the environment says {name}={text!r}; torchrun sets a whole number from {first} to {last}. Unset it, or "
+            "start the run with torchrun"
+        )
+    return int(text)
 
 
 def restarted() -> bool:
@@ -80,10 +92,12 @@ def join() -> Iterator[Ranks]:
     Raises:
         SpikeattnError: the ranks do not find each other.
     """
-    if not launched() or int(os.environ["WORLD_SIZE"]) == 1:
+    size = _number("WORLD_SIZE", _MOST, 1) if launched() else 1
+    if size == 1:
         yield Ranks()
         return
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    rank, _ = _number("RANK", size - 1), _number("MASTER_PORT", 65535)
+    local = _number("LOCAL_RANK", size - 1) if os.environ.get("LOCAL_RANK") else rank
     try:
         store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=_MEETING))
         dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=_WORK)
@@ -94,7 +108,7 @@ def join() -> Iterator[Ranks]:
             f"({str(error).splitlines()[0]})"
         ) from error
     try:
-        yield JoinedRanks(rank, size, int(os.environ.get("LOCAL_RANK", rank)))
+        yield JoinedRanks(rank, size, local)
     finally:
         dist.destroy_process_group()
 

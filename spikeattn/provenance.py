@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -104,8 +105,19 @@ def provenance_of(
         "spikingjelly": version("spikingjelly"),  # the module has no __version__
         "timm": timm.__version__,
     }
-    plain = json.loads(json.dumps(settings))  # as it is read back: tuples are lists
+    plain = json.loads(json.dumps(_worded(settings), allow_nan=False))  # as it is read back: tuples are lists
     return {"settings": plain, "python": platform.python_version(), "platform": platform.platform()}
+
+
+def _worded(value: Any) -> Any:
+    """The record with "NaN", "Infinity" and "-Infinity" as text, for which JSON has no number, and NaN no equal."""
+    if isinstance(value, Mapping):
+        return {key: _worded(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_worded(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
 
 
 def weights_hash(model: nn.Module) -> str:
@@ -127,7 +139,7 @@ def weights_hash(model: nn.Module) -> str:
 def differences(old: Any, new: Any, name: str = "") -> Iterator[Difference]:
     """The entries in which two records of settings differ, in their order."""
     if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
-        if old != new:
+        if _worded(old) != _worded(new):  # the first edition wrote NaN as a number that no JSON has
             yield Difference(name, old, new)
         return
     for key in {**old, **new}:

@@ -11,7 +11,9 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import FrameType
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import pandas as pd
@@ -23,7 +25,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from spikeattn import arguments
 from spikeattn.counting.probe import probed_plan
-from spikeattn.counting.recorder import Recorder
+from spikeattn.counting.recorder import Recorder, in_own_passes, own_passes
 from spikeattn.counting.sending import Sent
 from spikeattn.counting.tally import OtherPath
 from spikeattn.energy import EnergyTable
@@ -40,11 +42,15 @@ from spikeattn.storage.parts import Part
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.examine import Forward, check_options
 from spikeattn.tracing.network import check_network
+from spikeattn.tracing.stack import Hook
 from spikeattn.tracing.taps import Plan
-from spikeattn.tracing.values import logits_in
+from spikeattn.tracing.values import logits_in, tensors_in
 
 SPILL = 1 << 26  # bytes of counts that stay in memory; 64 MB are some 10,000 images of a large network
 _DROPOUT = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout)
+
+
+_RECORDED: WeakSet[nn.Module] = WeakSet()  # networks with an open recording
 
 
 class _FunctionalDropout(TorchFunctionMode):
@@ -56,12 +62,28 @@ class _FunctionalDropout(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func not in _DROPOUT:
+        if func not in _DROPOUT or not self._recorder.counts:
             return func(*args, **kwargs)
         p, training = (*args[1:3], *(0.5, True)[len(args[1:3]) :])
-        self.ran |= bool(kwargs.get("p", p)) and bool(kwargs.get("training", training))
         with self._recorder.muting():
-            return func(*args, **kwargs)
+            out = func(*args, **kwargs)
+        if bool(kwargs.get("p", p)) and bool(kwargs.get("training", training)):
+            self.ran = True
+            self._recorder.tally.dropout = True
+            self._recorder.note_dropout(next(tensors_in((args, kwargs))), out)
+        return out
+
+
+def _is_dropout(module: nn.Module) -> bool:
+    return type(module).__name__.startswith("Drop")
+
+
+def _runs(call: FrameType | None) -> bool:
+    """Whether a call has not come to its end."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame is not call:
+        frame = frame.f_back
+    return frame is not None
 
 
 class Recording:
@@ -75,15 +97,16 @@ class Recording:
         self._options = {"strict": strict, **options}
         self._neurons = nodes.find_neurons(self.model, options["neurons"])
         self._recorder: Recorder | None = None
-        self._uncompiled = nodes.uncompiled()
-        self._handles: list[Any] = []
+        self._plan: Plan | None = None
+        self._inside: ExitStack | None = None
         self._open: ExitStack | None = None
+        self._call: FrameType | None = None
+        self._nested = 0
         self._functional: _FunctionalDropout | None = None
         self._outside: BaseException | None = None
-        self._busy = False
         self._axis = 0  # along which the images lie
         self._shown: tuple[int, Tensor, Forward] | None = None
-        self._sent: Sent | None = None
+        self._sent: tuple[Sent, int] | None = None
         self._sizes: list[int] = []
         self._unplanned: set[str] = set()
         self._dropped = False
@@ -92,27 +115,46 @@ class Recording:
 
     # ---------------------------------------------------------------- following the model
     def __enter__(self) -> Recording:
-        self._uncompiled.__enter__()
-        self._handles = [
-            self.model.register_forward_pre_hook(self._begin, with_kwargs=True, prepend=True),
-            self.model.register_forward_hook(self._end, always_call=True),
-        ]
+        if self._inside is not None:
+            raise SpikeattnError("this recording is open already; leave its block first, or make another with record()")
+        modules = set(self.model.modules())
+        if any(not modules.isdisjoint(other.modules()) for other in _RECORDED):
+            raise SpikeattnError(
+                f"{type(self.model).__name__}, or a part of it, is being recorded already; use that recording, whose "
+                "counts() tells the passes apart"
+            )
+        self._inside = ExitStack()
+        _RECORDED.add(self.model)
+        self._inside.callback(_RECORDED.discard, self.model)
+        self._inside.enter_context(nodes.uncompiled())
+        for handle in (
+            self.model.register_forward_pre_hook(Hook(self._begin), with_kwargs=True, prepend=True),
+            self.model.register_forward_hook(Hook(self._end), always_call=True),
+        ):
+            self._inside.callback(handle.remove)
+        self._inside.callback(self._stop)
         return self
 
     def __exit__(self, *error: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-        self._abandon()
-        if self._recorder is not None:
-            self._recorder.__exit__()
-        self._uncompiled.__exit__(None, None, None)
+        inside, self._inside = self._inside, None
+        if inside is not None:
+            inside.close()
         if error[0] is None:
             self._take()
 
+    def _stop(self) -> None:
+        self._abandon()
+        if self._recorder is not None:
+            self._recorder.__exit__()
+            self._recorder = None
+
     def _begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._busy or self._open is not None:  # the trace's own passes; a model that calls itself
+        if in_own_passes() or torch._C._current_graph_task_id() != -1:  # of a trace, or of a backward pass that repeats
             return
+        if self._open is not None and _runs(self._call):  # the model calls itself
+            self._nested += 1
+            return
+        self._abandon()  # what an interruption has left
         leaves, spec = tree_flatten((args, kwargs))
         places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
         if len(places) != 1:
@@ -135,32 +177,42 @@ class Recording:
             return network(*given[0], **given[1])
 
         first = self._recorder is None
-        if self._recorder is None:
+        if self._plan is None:
             left = nodes.leftover_state(self._neurons)
             if left is not None:
                 raise SpikeattnError(
                     f"neuron {left} holds the membrane potential of an earlier forward pass as recording begins; call "
                     "spikingjelly.activation_based.functional.reset_net(model) first"
                 )
-            self._recorder = Recorder(model, self._trace(x, call), self._unplanned).__enter__()
+            self._plan = self._trace(x, call)
+        if self._recorder is None:
+            self._recorder = Recorder(model, self._plan, self._unplanned).__enter__()
         batch = self._recorder.plan.input_axes.images_in(x.shape)
         opened = ExitStack()
         tally = opened.enter_context(self._recorder.watching(batch, (args, kwargs) if first else None))
-        self._functional = opened.enter_context(_FunctionalDropout(self._recorder)) if model.training else None
-        self._open, self._outside = opened, sys.exc_info()[1]
+        training = any(module.training for module in model.modules())
+        self._functional = opened.enter_context(_FunctionalDropout(self._recorder)) if training else None
+        if self._drops():
+            tally.dropout = True
+            for module in filter(_is_dropout, model.modules()):
+                opened.callback(module.register_forward_hook(Hook(self._note_dropout)).remove)
+        self._open, self._outside, self._call = opened, sys.exc_info()[1], sys._getframe(2)
         self._shown = (self._axis, x, call) if batch == 1 else None
         if first:  # the hooks just registered on the model itself act from its next call on
             with self._recorder.muting():
                 tally.count(next(tap for tap in self._recorder.plan.taps if tap.name == "input"), x, None)
 
     def _end(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if self._busy or self._open is None or self._recorder is None:
+        if in_own_passes() or self._open is None or self._recorder is None:
+            return
+        if self._nested:
+            self._nested -= 1
             return
         failed = sys.exc_info()[1]
         if failed is not None and failed is not self._outside:
             self._abandon()
             return
-        tally, opened, self._open = self._recorder.tally, self._open, None
+        tally, opened, self._open, self._call = self._recorder.tally, self._open, None, None
         try:
             with opened:
                 sent = tally.send(logits_in(output))
@@ -168,10 +220,11 @@ class Recording:
             if self._shown is None or self._recorder.plan.one_image:
                 raise
             sent = self._twice(*self._shown)
-        self._take()
-        self._sent = sent
-        self._sizes.append(tally.batch)
         self._dropped |= self._drops() or (self._functional is not None and self._functional.ran)
+        self._take()
+        self._sent = sent, tally.batch
+        if device_of(model).type == "cpu":  # nothing to wait for: an error belongs to the pass that made it
+            self._take()
 
     def _twice(self, axis: int, images: Tensor, call: Forward) -> Sent:
         """Count a single image again beside itself: PyTorch may run other operations on one image than on several."""
@@ -180,27 +233,28 @@ class Recording:
                 "a batch of one image runs other operations than the first batch, and cannot be shown again while "
                 "dropout is at work; leave it out (drop_last=True), or record in eval mode"
             )
-        self._busy = True
-        try:
-            with torch.no_grad(), nodes.state_kept(self.model):
-                nodes.reset(self.model)
-                with self._recorder.watching(2) as tally:
-                    output = call(self.model, torch.cat([images, images], axis))
-                    return tally.send(logits_in(output), 1)
-        finally:
-            self._busy = False
+        with own_passes(), torch.no_grad(), nodes.state_kept(self.model):
+            nodes.reset(self.model)
+            with self._recorder.watching(2) as tally:
+                output = call(self.model, torch.cat([images, images], axis))
+                return tally.send(logits_in(output), 1)
 
     def _drops(self) -> bool:
         """Whether dropout is at work, under the names that torch, timm and SpikingJelly give it."""
         return any(
-            type(m).__name__.startswith("Drop") and m.training and bool(getattr(m, "p", getattr(m, "drop_prob", 0)))
+            _is_dropout(m) and m.training and bool(getattr(m, "p", getattr(m, "drop_prob", 0)))
             for m in self.model.modules()
         )
+
+    def _note_dropout(self, module: nn.Module, args: Any, output: Any) -> None:
+        before, after = next(tensors_in(args), None), next(tensors_in(output), None)
+        if module.training and before is not None and after is not None and self._recorder is not None:
+            self._recorder.note_dropout(before, after)
 
     def _abandon(self) -> None:
         """Close a pass that an exception cut short."""
         if self._open is not None:
-            opened, self._open = self._open, None
+            opened, self._open, self._call, self._nested = self._open, None, None, 0
             opened.close()
 
     # ---------------------------------------------------------------- the first batch
@@ -211,25 +265,25 @@ class Recording:
         if x.dim() == 5:
             orders.reverse()  # [T, B, C, H, W] is what SpikingJelly's networks take
         errors: dict[int, SpikeattnError] = {}
-        self._busy = True
-        try:
-            cuda = {device.index or 0 for device in (device_of(self.model), x.device) if device.type == "cuda"}
-            with in_eval(self.model), torch.random.fork_rng(devices=sorted(cuda)):
-                for axis in orders:
-                    try:
-                        made = self._plan(x, axis, call)
-                    except SpikeattnError as error:
-                        errors[axis] = error
-                    else:
-                        self._axis = axis
-                        provenance = provenance_of(self.model, (), x.transpose(0, axis))
-                        ledger = replace(made.ledger, model=describe(self.model), provenance=provenance)
-                        return replace(made, ledger=ledger)
-        finally:
-            self._busy = False
-        raise errors[0]
+        plans: dict[int, Plan] = {}
+        cuda = {device.index or 0 for device in (device_of(self.model), x.device) if device.type == "cuda"}
+        with in_eval(self.model), nodes.state_kept(self.model), torch.random.fork_rng(devices=sorted(cuda)):
+            for axis in orders:
+                try:
+                    plans[axis] = self._planned(x, axis, call)
+                except SpikeattnError as error:
+                    errors[axis] = error
+                else:
+                    if not plans[axis].one_image:  # else a single position passes, and its images mix: look further
+                        break
+            if not plans:
+                raise errors[0]
+            self._axis = next((axis for axis, made in plans.items() if not made.one_image), next(iter(plans)))
+            made = plans[self._axis]
+            provenance = provenance_of(self.model, (), x.transpose(0, self._axis))
+            return replace(made, ledger=replace(made.ledger, model=describe(self.model), provenance=provenance))
 
-    def _plan(self, x: Tensor, axis: int, call: Forward) -> Plan:
+    def _planned(self, x: Tensor, axis: int, call: Forward) -> Plan:
         """The plan for input whose images lie along `axis`."""
         return probed_plan(
             self.model, x.transpose(0, axis), lambda m, images: call(m, images.transpose(0, axis)), **self._options
@@ -238,14 +292,14 @@ class Recording:
     # ---------------------------------------------------------------- the counts so far
     def _take(self) -> None:
         """Take the counts of the last pass from the device; a GPU works on the next one meanwhile."""
-        if self._sent is None or self._recorder is None:
+        if self._sent is None or self._plan is None:
             return
-        sent, self._sent = self._sent, None
-        counts, number = sent.result(), len(self._sizes) - 1
-        start = sum(self._sizes[:number])
+        (sent, size), self._sent = self._sent, None
+        counts, number, start = sent.result(), len(self._sizes), sum(self._sizes)
+        self._sizes.append(size)
         index = range(start, start + counts.batch)
         table = batch_table(counts, index, [str(i) for i in index], [-1] * counts.batch)
-        made_of = parts.origin(self._recorder.plan.ledger)
+        made_of = parts.origin(self._plan.ledger)
         self._waiting.append(Part((number,), counts.flags, (), table, extremes=counts.extremes, **made_of))
         if sum(part.table.nbytes for part in self._waiting if part.table is not None) >= SPILL:
             self._spill(made_of)
@@ -266,9 +320,9 @@ class Recording:
             SpikeattnError: nothing has been recorded.
         """
         self._take()
-        if self._recorder is None or not self._sizes:
+        if self._plan is None or not self._sizes:
             raise SpikeattnError("nothing recorded yet: call the model inside `with record(model) as rec:` first")
-        ledger = self._recorder.plan.ledger
+        ledger = self._plan.ledger
         listed = [
             Uncounted(path, "layer", "runs in training mode only; the network was traced in eval mode")
             for path in sorted(self._unplanned)

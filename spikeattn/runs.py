@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from spikeattn import arguments
 from spikeattn.counting.probe import probed_plan
-from spikeattn.counting.recorder import Recorder
+from spikeattn.counting.recorder import Recorder, own_passes
 from spikeattn.counting.sending import Sent
 from spikeattn.counting.tally import OtherPath
 from spikeattn.data.batches import Batch
@@ -254,7 +254,7 @@ class _Run:
         what = None if alone else f"rank 0 of {take.ranks}"  # each sees its own share alone
         bar = Bar(total, earlier if alone else (), self.progress and take.rank == 0, what)
         try:
-            with nodes.uncompiled(), in_eval(self.model):
+            with own_passes(), nodes.uncompiled(), in_eval(self.model):
                 ledger = self._pass(loader, take, folder, writer, bar)
             writer.flush()
             return ledger

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import io
+
 import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from spikingjelly.activation_based import functional, neuron
+from spikingjelly.activation_based import functional, layer, neuron
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import spikeattn as sa
 from spikeattn import recordings
@@ -348,3 +352,202 @@ def test_what_cannot_be_followed_is_one_clear_error() -> None:
     model(torch.rand(4, 6))
     with pytest.raises(SpikeattnError, match="as recording begins.*reset_net"), sa.record(model):
         model(torch.rand(4, 6))
+
+
+class Convolved(nn.Module):
+    """Spikes through dropout, of torch or of SpikingJelly, into a padded convolution, a linear layer and a product."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.kind, self.stem, self.lif = kind, nn.Conv2d(1, 2, 3, padding=1), neuron.IFNode(step_mode="m")
+        self.drop = layer.Dropout(0.3, step_mode="m") if kind == "spikingjelly" else nn.Dropout(0.3)
+        self.conv, self.head = nn.Conv2d(2, 3, 3, padding=1), nn.Linear(48, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.lif(self.stem(x * 4).expand(2, -1, -1, -1, -1))
+        if self.kind == "product":
+            flat = F.dropout(a.flatten(3), 0.5, self.training)
+            return (flat @ a.flatten(3).transpose(-1, -2)).flatten(2).mean((0, 2))
+        return self.head(self.conv(self.drop(a).flatten(0, 1)).flatten(1)).unflatten(0, (2, -1)).mean(0)
+
+
+@pytest.mark.parametrize("kind", ["torch", "spikingjelly", "product"])
+def test_layers_behind_dropout_are_counted_as_if_it_did_not_drop(kind: str) -> None:
+    model, x = Convolved(kind), torch.rand(3, 1, 4, 4)
+    rows = []
+    for mode in (False, True):
+        model.train(mode)
+        functional.reset_net(model)
+        with sa.record(model) as rec:
+            model(x)
+        rows.append(rec.profile().operations(per_image=True).set_index(["image", "synapse"])[["sops", "macs"]])
+    pd.testing.assert_frame_equal(*rows)
+    assert rows[0]["sops"].sum() > 0
+
+
+def test_dropout_that_cannot_be_undone_is_an_error() -> None:
+    model = nn.Sequential(nn.Linear(6, 8), neuron.IFNode(), nn.Dropout(0.5), nn.Dropout(0.0))
+    torch.manual_seed(0)
+    pooled = nn.Sequential(
+        nn.Conv1d(1, 2, 3), neuron.IFNode(0.01), nn.Dropout(0.5), nn.MaxPool1d(2), nn.Conv1d(2, 2, 2)
+    )
+    with pytest.raises(SpikeattnError, match="dropout in training mode has changed the spikes of 3"):
+        with sa.record(pooled.train(), time_steps=1):
+            pooled(torch.rand(3, 1, 8) * 4)
+    with sa.record(model.train(), time_steps=1) as rec:
+        model(torch.rand(3, 6))
+    assert rec.profile().n_images == 3
+
+
+def test_maps_of_another_shape_are_refused() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), neuron.IFNode(), nn.Conv2d(2, 2, 3, padding=1))
+    for run in ("profile", "record"):
+        functional.reset_net(model)
+        with pytest.raises(SpikeattnError, match=r"layer 2 receives maps of \(8, 2\) and received maps of \(2, 8\)"):
+            if run == "profile":
+                sa.profile(model, [torch.rand(2, 1, 2, 8) * 4, torch.rand(2, 1, 8, 2) * 4], time_steps=1)
+            else:
+                with sa.record(model, time_steps=1):
+                    model(torch.rand(2, 1, 2, 8) * 4)
+                    functional.reset_net(model)
+                    model(torch.rand(2, 1, 8, 2) * 4)
+
+
+def test_a_recording_does_not_count_the_passes_of_profile_and_is_the_only_one() -> None:
+    model, x = Small().eval(), torch.rand(4, 6)
+    with sa.record(model) as rec:
+        model(x)
+        functional.reset_net(model)
+        sa.profile(model, [x])
+        for other in (model, nn.Sequential(model)):
+            with pytest.raises(SpikeattnError, match="is being recorded already"), sa.record(other):
+                pass
+        model(x)
+    assert rec.profile().n_images == 8
+    functional.reset_net(model)
+    with sa.record(model) as again:
+        model(x)
+    assert again.profile().n_images == 4
+
+
+def test_one_time_step_and_several_images_are_several_images() -> None:
+    model = Convolved("torch").eval()
+    frames = nn.Sequential(layer.Conv2d(1, 2, 3, step_mode="m"), neuron.IFNode(step_mode="m"))
+    with sa.record(frames) as rec:
+        frames(torch.rand(1, 4, 1, 6, 6) * 4)
+    assert (rec.profile().n_images, rec.profile().time_steps) == (4, 1)
+
+    class Batched(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model
+
+        def forward(self, x: Tensor) -> Tensor:  # [B, 1, C, H, W]
+            return self.inner(x.squeeze(1))
+
+    with sa.record(Batched()) as rec:
+        rec.model(torch.rand(4, 1, 1, 4, 4))
+    assert rec.profile().n_images == 4
+
+
+def test_the_first_batch_leaves_what_the_model_keeps() -> None:
+    class Counts(Small):
+        def __init__(self) -> None:
+            super().__init__()
+            self.passes, self.seen = 0, [0]
+            self.register_buffer("mean", torch.zeros(6))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.passes += 1
+            self.seen.append(self.passes)
+            self.mean += x.mean(0)
+            return super().forward(x)
+
+    models = [Counts().eval(), Counts().eval()]
+    x = torch.rand(4, 6)
+    with sa.record(models[0]):
+        models[0](x)
+    models[1](x)
+    assert models[0].passes == 1 and models[0].seen == [0, 1] and torch.equal(models[0].mean, models[1].mean)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_checkpointed_model_is_counted_once_and_trains_as_before(reentrant: bool) -> None:
+    model, x = Convolved("torch").eval(), torch.rand(2, 1, 4, 4, requires_grad=True)
+    with sa.record(model) as rec:
+        checkpoint(model, x, use_reentrant=reentrant).sum().backward()
+    assert x.grad is not None and rec.profile().n_images == 2
+
+
+def test_the_first_batch_may_come_in_inference_mode() -> None:
+    model = Convolved("torch").eval()
+    with sa.record(model) as rec, torch.inference_mode():
+        model(torch.rand(2, 1, 4, 4))
+    functional.reset_net(model)
+    with torch.inference_mode():
+        profile = sa.profile(model, [torch.rand(2, 1, 4, 4)])
+    assert rec.profile().ledger.hash() == profile.ledger.hash()
+
+
+def test_a_recording_is_opened_again_and_never_twice_at_once() -> None:
+    model, x = Small().eval(), torch.rand(4, 6)
+    rec = sa.record(model)
+    for _ in range(2):
+        with rec:
+            model(x)
+            with pytest.raises(SpikeattnError, match="is open already"), rec:
+                pass
+        functional.reset_net(model)
+    assert rec.profile().n_images == 8 and rec.counts()["forward"].nunique() == 2
+
+
+def test_copies_made_while_recording_are_plain_models() -> None:
+    model, x = Small().eval(), torch.rand(4, 6)
+    with sa.record(model) as rec:
+        model(x)
+        functional.reset_net(model)
+        twin = copy.deepcopy(model)
+        buffer = io.BytesIO()
+        torch.save(model, buffer)
+        plain = twin(x)
+        functional.reset_net(model)
+        assert torch.equal(model(x), plain)
+    buffer.seek(0)
+    loaded = torch.load(buffer, weights_only=False)
+    functional.reset_net(loaded)
+    assert torch.equal(loaded(x), plain) and rec.profile().n_images == 8
+
+
+def test_an_error_belongs_to_the_pass_that_made_it() -> None:
+    model, x = Small().eval(), torch.rand(4, 6)
+    with sa.record(model) as rec:
+        model(x)
+        functional.reset_net(model)
+        with pytest.raises(SpikeattnError, match="NaN or infinite"):
+            model(torch.full((3, 6), float("nan")))
+        functional.reset_net(model)
+        model(x)
+    assert rec.profile().n_images == 8 and len(rec.counts()["forward"].unique()) == 2
+
+
+def test_an_interruption_leaves_nothing_behind_and_a_model_may_call_itself() -> None:
+    class Moody(Small):
+        stop = False
+
+        def forward(self, x: Tensor) -> Tensor:
+            if self.stop:
+                raise KeyboardInterrupt
+            return super().forward(x) if x.dim() == 2 else torch.stack([self(each) for each in x])
+
+    model = Moody().eval()
+    with sa.record(model) as rec:
+        model(torch.rand(4, 6))
+        functional.reset_net(model)
+        model.stop = True
+        with pytest.raises(KeyboardInterrupt):
+            model(torch.rand(4, 6))
+        model.stop = False
+        functional.reset_net(model)
+        model(torch.rand(2, 6))
+    assert rec.profile().n_images == 6

@@ -19,6 +19,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 import spikeattn as sa
+from spikeattn import csv_text
 from training.data import Training, loader_of, mixup_of, seed_of, test_tensors
 
 BORN = time.monotonic()  # of the process, but for its first imports: a time budget counts from here
@@ -139,7 +140,7 @@ class Run:
             row |= rates(self.trained, self.test_images[:RECORDED])
         self.rows.append(row)
         frame = pd.DataFrame(self.rows)
-        frame.to_csv(self.args.log, index=False, float_format="%.5g", lineterminator="\n")
+        csv_text.save(frame, self.args.log, "%.5g")
         print("  ".join(f"{key} {value}" for key, value in list(row.items())[:6]), flush=True)
 
     def _fit_epochs(self) -> None:

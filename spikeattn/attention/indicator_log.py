@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
+from spikeattn import csv_text
 from spikeattn.attention.indicators import EPS, FLIPS, INDICATORS, NOISE, measure
 from spikeattn.errors import SpikeattnError
 from spikeattn.report.drawing import PALETTE, RULE, WIDTH, figure_style, finish, short, to_png, to_svg
@@ -67,7 +68,7 @@ class IndicatorLog:
         folder.mkdir(parents=True, exist_ok=True)
         figure = indicator_figure(self.frame, note)
         paths = [folder / f"{name}.{kind}" for kind in ("csv", "svg", "png")]
-        table = self.frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        table = csv_text.write(self.frame, float_format="%.6g")
         for path, content in zip(paths, (table, to_svg(figure), to_png(figure)), strict=True):
             files.write(path, content)
         return paths

@@ -12,6 +12,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     The commands are imported here, so that Ctrl-C while they are is no traceback.
     """
+    from spikeattn.cli.streams import open_standard_streams
+
+    open_standard_streams()
     try:
         from spikeattn.cli import app
     except KeyboardInterrupt:

@@ -23,12 +23,14 @@ from spikeattn.cli.profiling import profile
 from spikeattn.cli.program import BUG, FAILED, INTERRUPTED, PIPE_CLOSED, USAGE, app
 from spikeattn.cli.reporting import report
 from spikeattn.cli.results import energy, rates
+from spikeattn.cli.streams import drop_unwritten
+from spikeattn.cli.terminal import say
+from spikeattn.cli.values import CommandLineError
 from spikeattn.cli.verifying import verify
 from spikeattn.cli.whatif import reproduce, sweep
 from spikeattn.errors import SpikeattnError
 
-# What click calls ClickException; where it lives depends on the version of typer.
-_CommandLineError = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
+_NO_ROOM = ("failed to map segment", "cannot allocate memory", "Cannot allocate memory")  # what dlopen says
 
 LISTS = (models, costs, conventions)
 for command in (profile, merge, verify, energy, rates, compare, sweep, attend, report, reproduce, *LISTS, doctor):
@@ -43,6 +45,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if getattr(sys.stdout, "errors", None) == "strict":  # a terminal without "µ" shows an escape instead of failing
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    os.environ["MPLBACKEND"] = "agg"  # commands draw into files; any other name may be one that matplotlib refuses
+    try:
+        return _run(arguments)
+    finally:
+        drop_unwritten()
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    """One command, and the exit code of its end."""
     try:
         command = typer.main.get_command(app)
         given = list(sys.argv[1:] if arguments is None else arguments)
@@ -53,30 +64,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except typer.Exit as request:
         return request.exit_code
     except (KeyboardInterrupt, typer.Abort) as stop:
-        _say("interrupted")
+        say("interrupted", err=True)
         return getattr(stop, "code", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
-    except _CommandLineError as error:
+    except CommandLineError as error:
         where = getattr(getattr(error, "ctx", None), "command_path", "spikeattn")
-        _say(f"error: {error.format_message()}\nsee {where} --help")
+        say(f"error: {error.format_message()}\nsee {where} --help", err=True)
         return USAGE
     except SpikeattnError as error:
-        _say(f"error: {error}")
+        say(f"error: {error}", err=True)
         return USAGE if isinstance(error, WrongCommandLine) else FAILED
     except Exception as error:
         if explained := _machine_error(error):
-            _say(f"error: {explained}")
+            say(f"error: {explained}", err=True)
             return FAILED
-        traceback.print_exc()
-        _say("error: this is an error in spikeattn itself; please report it with the lines above")
+        say(traceback.format_exc().rstrip("\n"), err=True)
+        say("error: this is an error in spikeattn itself; please report it with the lines above", err=True)
         return BUG
     return 0
-
-
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
 
 
 def _machine_error(error: Exception) -> str | None:
@@ -87,8 +93,33 @@ def _machine_error(error: Exception) -> str | None:
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
         name = error.object.encode("utf-8", "backslashreplace").decode()
         return f"{name[:300]!r}: this name is no UTF-8 and cannot be used here; rename the file or folder"
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
+    if isinstance(error, KeyError) and "getpwuid" in text:
+        return f"the user id {os.getuid()} has no name on this machine, and torch asks for one: set USER to any name"
+    if isinstance(error, ImportError) and any(sign in text for sign in _NO_ROOM):
+        return (
+            f"not enough memory to load the libraries ({text}); raise the limit of this shell (ulimit -v) or of its job"
+        )
+    signs = ("can't allocate memory", "std::bad_alloc", "can't start new thread")
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or any(s in text for s in signs):
         return "out of memory; give a smaller --batch-size"
     if isinstance(error, RuntimeError) and text.startswith("DataLoader worker"):
         return f"a process that reads images was ended by the system, mostly for memory ({text}); give fewer --workers"
+    if library := _library_imported(error):
+        reason = " ".join(text.split())[:300]
+        return (
+            f"{library} cannot be imported ({type(error).__name__}: {reason}); look at the variables of the "
+            "environment that it reads, and at its installation"
+        )
     return None
+
+
+def _library_imported(error: BaseException) -> str | None:
+    """The library whose import failed, if that is where an error comes from: it may refuse a variable that it reads."""
+    own, foreign = __name__.partition(".")[0], None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if package == own:
+            foreign = None
+        elif package != "importlib" and foreign is None:
+            foreign = (package, frame.f_code.co_name)
+    return foreign[0] if foreign and foreign[1] == "<module>" else None

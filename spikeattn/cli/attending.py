@@ -29,6 +29,7 @@ from spikeattn.cli.options import (
     check_weights,
 )
 from spikeattn.cli.output import note, print_json, to_json, write_file
+from spikeattn.cli.terminal import say
 from spikeattn.cli.values import within
 
 SUMMARY = "summary.json"
@@ -197,7 +198,7 @@ def _hand_over(summary: dict[str, Any], out: Path, as_json: bool) -> None:
     if as_json:
         print_json({"result": str(out), **summary})
     else:
-        typer.echo(as_text(summary, out))
+        say(as_text(summary, out))
 
 
 def _layer(given: str) -> int | str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from spikeattn import csv_text
 from spikeattn.cli.attention_run import Network, warned
 from spikeattn.cli.output import write_file
 from spikeattn.report.attention_grids import beside
@@ -77,5 +78,5 @@ def write_tables(staging: Path, networks: Sequence[Network], evaluations: Sequen
     if energy is not None:
         tables["energy.csv"] = energy.frame
     for name, table in tables.items():
-        write_file(staging / name, table.to_csv(index=False).encode())
+        write_file(staging / name, csv_text.write(table).encode())
     return ["attention.npz", *tables]

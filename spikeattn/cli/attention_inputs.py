@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from spikeattn.data import Dataset
 
-SUFFIXES = ".png .jpg .jpeg .bmp .webp .gif .tif .tiff .ppm .pgm".split()
-
 
 def build(
     name: str,
@@ -85,13 +83,16 @@ def open_images(paths: Sequence[Path], model: Any) -> Dataset:
         SpikeattnError: a path where there is nothing, or a folder without images.
     """
     from spikeattn.data.dataset import printable
-    from spikeattn.data.image_files import Stored
     from spikeattn.data.images import ImageDataset
+    from spikeattn.data.tar_files import Stored
 
-    found = list(dict.fromkeys(file for path in paths for file in _files(path)))
+    remarks: list[str] = []
+    found = list(dict.fromkeys(file for path in paths for file in _files(path, remarks)))
     root = Path(os.path.commonpath([file.resolve().parent for file in found]))
     files = [(printable(file.resolve().relative_to(root).as_posix()), Stored(str(file)), -1) for file in found]
-    return ImageDataset("files", "--images", None, files, None, "none: files without labels", model)
+    dataset = ImageDataset("files", "--images", None, files, None, "none: files without labels", model)
+    dataset.remark(*remarks)
+    return dataset
 
 
 def same_crop(model: nn.Module, first: nn.Module) -> Any:
@@ -115,18 +116,16 @@ def twin_name(name: str) -> str:
     raise SpikeattnError(f"--against twin: {name} has none; the twins of sdt_* are ann_*. Give the name of a model")
 
 
-def _files(path: Path) -> Iterator[Path]:
-    path = path.expanduser()
+def _files(path: Path, remarks: list[str]) -> Iterator[Path]:
+    """The image files of a path; `remarks` takes what is left out of a folder."""
+    from spikeattn.data.disk import expanded
+    from spikeattn.data.image_files import in_folder
+
+    path = expanded(path)
     if path.is_dir():
-        inside = sorted(
-            Path(folder) / name
-            for folder, _, names in os.walk(path)
-            for name in names
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
-        )
-        if not inside:
-            raise SpikeattnError(f"--images {path}: no images in this folder ({', '.join(SUFFIXES)})")
-        yield from inside
+        sifted = in_folder(path, "give a folder of images, or image files", "--images ")
+        remarks.extend(f"{path}: {remark}" for remark in sifted.remarks())
+        yield from (path / name for name in sifted.samples)
     elif path.is_file():
         yield path
     else:

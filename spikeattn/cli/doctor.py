@@ -12,6 +12,7 @@ import typer
 
 from spikeattn.cli.options import Device, Json, Verbose, WrongCommandLine
 from spikeattn.cli.output import note, print_json, to_json, write_file
+from spikeattn.cli.terminal import say
 
 if TYPE_CHECKING:
     import torch
@@ -45,13 +46,13 @@ def doctor(
         print_json(record)
         return
     for title in ("machine", "versions", "kernels", "profile"):
-        typer.echo(title)
+        say(title)
         width = max(len(key) for key in record[title])
         for key, value in record[title].items():
-            typer.echo(f"  {key:<{width}}  {'none' if value is None else value}")
-    typer.echo("slow")
+            say(f"  {key:<{width}}  {'none' if value is None else value}")
+    say("slow")
     for finding in record["slow"] or ["nothing found"]:
-        typer.echo(f"  {finding}")
+        say(f"  {finding}")
 
 
 def examine(model: str, device: str) -> dict[str, Any]:

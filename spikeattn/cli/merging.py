@@ -9,6 +9,7 @@ import typer
 
 from spikeattn.cli.options import Json, Verbose
 from spikeattn.cli.output import print_json
+from spikeattn.cli.terminal import say
 
 
 def merge(
@@ -37,5 +38,5 @@ def merge(
     if as_json:
         print_json({"run": str(out), **describe(done)})
     else:
-        typer.echo(summary_text(done))
-        typer.echo(f"run        {out}  (next: spikeattn energy {out}, spikeattn report {out})")
+        say(summary_text(done))
+        say(f"run        {out}  (next: spikeattn energy {out}, spikeattn report {out})")

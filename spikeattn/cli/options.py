@@ -15,6 +15,7 @@ import typer
 
 from spikeattn.cli.values import WrongCommandLine, choice, level, within
 from spikeattn.errors import unknown
+from spikeattn.visible_text import visible
 
 
 class Weights(StrEnum):
@@ -44,7 +45,7 @@ def _set_logging(verbose: int) -> None:
 class _LowerCase(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         record.levelname = record.levelname.lower()
-        return super().format(record)
+        return visible(super().format(record))
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text, and nothing else.")]

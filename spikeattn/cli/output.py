@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from spikeattn.cli.options import WrongCommandLine
+from spikeattn.cli.terminal import say
 from spikeattn.errors import SpikeattnError
+from spikeattn.visible_text import visible_cell, visible_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,18 +22,22 @@ LIST_FORMATS = {suffix: FORMATS[suffix] for suffix in (".csv", ".parquet", ".jso
 
 def note(text: str) -> None:
     """A line for the reader at the terminal, on standard error."""
-    typer.echo(text, err=True)
+    say(text, err=True)
 
 
 def print_json(record: Any) -> None:
     """A record as JSON; NaN, for which JSON has no word, becomes null."""
-    typer.echo(to_json(record), nl=False)
+    say(to_json(record).removesuffix("\n"))
 
 
 def to_json(record: Any) -> str:
-    """The text of `print_json`; file names that are no UTF-8 stand as escapes, which are read back as they were."""
+    """The text of `print_json`.
+
+    File names that are no UTF-8, and characters that a terminal would obey, stand as escapes, which are read back as
+    they were.
+    """
     content = json.dumps(_plain(record), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    return content.encode("utf-8", "backslashreplace").decode("utf-8")
+    return visible_json(content.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -95,7 +99,7 @@ def hand_over(
     if as_json:
         print_json(record)
     elif out is None:
-        typer.echo(as_text())
+        say(as_text())
 
 
 def render(frame: pd.DataFrame, form: str, record: Any) -> bytes:
@@ -103,7 +107,9 @@ def render(frame: pd.DataFrame, form: str, record: Any) -> bytes:
     if form == "parquet":
         return frame.to_parquet(index=False)
     if form == "csv":
-        return frame.to_csv(index=False).encode()
+        from spikeattn import csv_text
+
+        return csv_text.write(frame).encode()
     if form == "json":
         return to_json(record).encode()
     from spikeattn.report import to_latex, to_markdown
@@ -158,6 +164,7 @@ def headline(summary: Mapping[str, Any]) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
+    rows = [[visible_cell(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(right))]
     lines = [
         "  ".join(cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right, strict=True))

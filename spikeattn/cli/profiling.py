@@ -29,6 +29,7 @@ from spikeattn.cli.options import (
 )
 from spikeattn.cli.output import note, print_json
 from spikeattn.cli.summaries import describe, summary_text
+from spikeattn.cli.terminal import say
 from spikeattn.cli.values import choice, seed_of_sample, within
 from spikeattn.errors import SpikeattnError
 
@@ -177,7 +178,7 @@ def given_of(words: Sequence[str], checkpoint: Path | None, data: str | None) ->
         checkpoint, data: to take in place of its own.
     """
     parser = typer.Typer(add_completion=False)
-    parser.command()(profile)
+    parser.command(add_help_option=False)(profile)
     with typer.main.get_command(parser).make_context("profile", list(words)) as context:
         was = dict(context.params)
     was |= {"weights": str(was["weights"]), "model_arg": list(was["model_arg"] or ())}
@@ -209,7 +210,7 @@ def _tell(done: Profile, out: Path, as_json: bool, part: bool) -> None:
     _print(done, out, as_json)
     if not as_json:
         following = "spikeattn merge DIR... --out DIR" if part else f"spikeattn energy {out}, spikeattn report {out}"
-        typer.echo(f"run        {out}  (next: {following})")
+        say(f"run        {out}  (next: {following})")
 
 
 def _tell_empty(shard: EmptyShard, out: Path, as_json: bool) -> None:
@@ -222,7 +223,7 @@ def _print(profile: Profile, out: Path, as_json: bool, partial: bool = False) ->
     if as_json:
         print_json({"run": str(out), **({"partial": True} if partial else {}), **describe(profile)})
     else:
-        typer.echo(("PARTIAL " if partial else "") + summary_text(profile))
+        say(("PARTIAL " if partial else "") + summary_text(profile))
 
 
 def _place(name: str, ranks: Ranks) -> torch.device:

@@ -14,6 +14,7 @@ import typer
 from spikeattn.cli.fresh_folder import recover, staging
 from spikeattn.cli.options import CONVENTION, COSTS, ConventionName, Costs, Json, Verbose, WrongCommandLine
 from spikeattn.cli.output import headline, note, print_json
+from spikeattn.cli.terminal import say
 from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:
@@ -73,14 +74,14 @@ def report(
         print_json({"run": str(profile.path), "files": files, "summary": written.summary})
         return
     if profile.untrained:
-        typer.echo("UNTRAINED: the weights are random, these numbers describe nothing")
+        say("UNTRAINED: the weights are random, these numbers describe nothing")
     figures = out / "figures"
     others = [path.name for path in written.files.values() if path != written.page and path.parent == out]
-    typer.echo(headline(written.summary))
-    typer.echo(f"report     {written.page}\ntables     {out}: {', '.join(others)}")
-    typer.echo(f"figures    {figures}\nrun        {profile.path}")
+    say(headline(written.summary))
+    say(f"report     {written.page}\ntables     {out}: {', '.join(others)}")
+    say(f"figures    {figures}\nrun        {profile.path}")
     if attention is not None:
-        typer.echo(f"attention  {attention}")
+        say(f"attention  {attention}")
 
 
 def _demo(out: Path, costs: CostTable, convention: Convention, command: str) -> Profile:

@@ -28,7 +28,9 @@ from spikeattn.cli.options import (
     model_arguments,
 )
 from spikeattn.cli.output import FORMATS, hand_over, note, records, render, sheet_text, text, write_file
+from spikeattn.cli.terminal import say_file
 from spikeattn.cli.values import choice
+from spikeattn.visible_text import visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -196,12 +198,12 @@ def rates(
     if form is Format.text:
         warnings = "".join(f"warning  {line}\n" for line in notices)
         table = text(frame) if tidy else sheet_text(frame)
-        content = f"{heading}\n\n{table}\n{warnings}".encode("utf-8", "backslashreplace")
+        content = visible(f"{heading}\n\n{table}\n{warnings}").encode("utf-8", "backslashreplace")
     else:
         record = {"model": profile.ledger.model.get("name"), "untrained": profile.untrained, "rates": records(frame)}
         content = render(frame, form.value, record)
     if out is None:
-        typer.echo(content.decode(), nl=False)
+        say_file(content.decode())
     else:
         write_file(out, content)
         note(f"wrote {out}")

@@ -15,6 +15,10 @@ from spikeattn.errors import SpikeattnError
 E = TypeVar("E", bound=StrEnum)
 
 
+# What click calls ClickException; where it lives depends on the version of typer.
+CommandLineError = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
+
+
 class WrongCommandLine(SpikeattnError):
     """Options that do not go together or cannot be; the exit code is that of an option that does not exist."""
 

@@ -14,12 +14,14 @@ from spikeattn.cli.machine import choose_device
 from spikeattn.cli.options import Device, Json, Run, Verbose, WrongCommandLine
 from spikeattn.cli.output import note, print_json, to_json, write_file
 from spikeattn.cli.profiling import given_of
-from spikeattn.cli.values import seed_of_sample, within
+from spikeattn.cli.terminal import say
+from spikeattn.cli.values import CommandLineError, seed_of_sample, within
 from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:
     import torch
 
+    from spikeattn.cli.given import Given
     from spikeattn.storage.ledger import Ledger
 
 
@@ -76,7 +78,7 @@ def verify(
         print_json(record)
     else:
         for entry in done.checks:
-            typer.echo(f"{entry.result:<9} {entry.name:<8} {entry.detail}")
+            say(f"{entry.result:<9} {entry.name:<8} {entry.detail}")
     if done.failed:
         raise SpikeattnError(
             f"{run}: the run does not stand the check ({', '.join(done.failed)}); profile again, or restore the files"
@@ -99,11 +101,10 @@ class _Opened:
 
 def _open(ledger: Ledger, checkpoint: Path | None, data: str | None, place: torch.device) -> _Opened:
     """From the command line that the run was made with, or from its provenance."""
-    words = shlex.split(str(ledger.provenance.get("command", "")))
-    net = None
+    commanded, net = _commanded(ledger, checkpoint, data), None
     try:
-        if words[:2] == ["spikeattn", "profile"]:
-            given, choice = given_of(words[2:], checkpoint, data)
+        if commanded is not None:
+            given, choice = commanded
             net = given.network().to(place)
             uncalibrated = given.calibrate
             return _Opened(net, given.images(net, place, choice))
@@ -117,6 +118,20 @@ def _open(ledger: Ledger, checkpoint: Path | None, data: str | None, place: torc
         if uncalibrated:  # its batch norms come from the data
             return _Opened(missing={"model": "it is calibrated on the data", "data": why}, why=why)
         return _Opened(net, missing={"data": why}, why=why)
+
+
+def _commanded(ledger: Ledger, checkpoint: Path | None, data: str | None) -> tuple[Given, dict[str, Any]] | None:
+    """What the run's own command line named; None for a run that was made from Python."""
+    command = ledger.provenance.get("command", "")
+    try:
+        words = shlex.split(command)
+        return given_of(words[2:], checkpoint, data) if words[:2] == ["spikeattn", "profile"] else None
+    except (ValueError, CommandLineError) as error:
+        reason = getattr(error, "message", None) or str(error)
+        raise SpikeattnError(
+            f"model.json: provenance.command is {command[:60]!r}, which this version of spikeattn cannot read "
+            f"({reason}); --batches 0 checks the files alone"
+        ) from error
 
 
 def _described_model(ledger: Ledger, checkpoint: Path | None) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spikeattn.counting.recorder import Recorder
+from spikeattn.counting.recorder import Recorder, own_passes
 from spikeattn.errors import SpikeattnError, failing
 from spikeattn.models.spike_driven import SpikeDrivenTransformer
 from spikeattn.storage.columns import Key
@@ -49,9 +49,10 @@ def probed_plan(
         strict: an operation on spikes that cannot be counted is an error.
         options: of `plan`.
     """
-    made = plan(model, images, forward=forward, **options)
-    if type(model) not in _OWN:
-        probe(model, made, images, forward)
+    with own_passes():
+        made = plan(model, images, forward=forward, **options)
+        if type(model) not in _OWN:
+            probe(model, made, images, forward)
     if strict and made.ledger.uncounted:
         listed = ", ".join(f"{u.name} ({u.op})" for u in made.ledger.uncounted[:5])
         raise SpikeattnError(

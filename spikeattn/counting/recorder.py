@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
@@ -17,11 +18,30 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from spikeattn.counting.tally import Tally
 from spikeattn.errors import SpikeattnError
 from spikeattn.tracing import neurons as nodes
-from spikeattn.tracing.stack import ModuleStack, in_parts
+from spikeattn.tracing.stack import Hook, ModuleStack, in_parts
 from spikeattn.tracing.taps import Pairs, Plan, Tap
 from spikeattn.tracing.values import tensors_in
 
 _Taps = dict[int, list[tuple[Tap, int | None]]]  # by call: what to count there, and the time step that the call is
+
+
+_counting: ContextVar[bool] = ContextVar("counting", default=False)  # of any recorder, for all of them
+_own_passes: ContextVar[int] = ContextVar("own_passes", default=0)
+
+
+@contextmanager
+def own_passes() -> Iterator[None]:
+    """Passes inside are spikeattn's own: recordings of the user's, which are open around them, do not count them."""
+    token = _own_passes.set(_own_passes.get() + 1)
+    try:
+        yield
+    finally:
+        _own_passes.reset(token)
+
+
+def in_own_passes() -> bool:
+    """Whether the pass that runs is one of spikeattn's own."""
+    return _own_passes.get() > 0
 
 
 class Recorder:
@@ -41,7 +61,8 @@ class Recorder:
         self.model, self.plan = model, replace(plan, neurons={}) if self._leaves_counts else plan
         self.tally: Tally | None = None
         self._unplanned = unplanned
-        self.muted = False
+        self._depth = 0
+        self._dropped: dict[int, tuple[Tensor, Tensor]] = {}
         self._calls: dict[str, int] = defaultdict(int)
         self._fan_outs: dict[int, Tensor] = {}
         self._handles: list[Any] = []
@@ -59,13 +80,13 @@ class Recorder:
                     place.append((tap, tap.step(number)))
         for path in dict.fromkeys((*arguments, *outputs)):
             before, after = self._hooks(path, arguments[path], outputs[path])
-            self._handles.append(modules[path].register_forward_pre_hook(before, with_kwargs=True))
-            self._handles.append(modules[path].register_forward_hook(after))
+            self._handles.append(modules[path].register_forward_pre_hook(Hook(before), with_kwargs=True))
+            self._handles.append(modules[path].register_forward_hook(Hook(after)))
         if not self._leaves_counts:  # a copy for speed runs layers within others
             for path in self.plan.calls.keys() - arguments.keys() - outputs.keys():
-                self._handles.append(modules[path].register_forward_hook(self._note_call(path)))
+                self._handles.append(modules[path].register_forward_hook(Hook(self._note_call(path))))
         if self.plan.logits_from is not None:
-            self._handles.append(modules[self.plan.logits_from].register_forward_hook(self._keep_logits))
+            self._handles.append(modules[self.plan.logits_from].register_forward_hook(Hook(self._keep_logits)))
         if operations or self.plan.pairs:
             self._operations = _Operations(self, operations)
             self._operations.stack.__enter__()
@@ -102,6 +123,7 @@ class Recorder:
                 "each batch"
             )
         self._calls.clear()
+        self._depth = _own_passes.get()
         self.tally = Tally(self.plan, batch, self._calls, self._unplanned)
         self.tally.fan_outs = self._fan_outs
         self.tally.partial = self._leaves_counts
@@ -118,43 +140,67 @@ class Recorder:
                     yield self.tally
         finally:
             self.tally = None
+            self._dropped.clear()
+
+    @property
+    def counts(self) -> bool:
+        """Whether what runs is part of the pass that is counted."""
+        return self.tally is not None and self._depth == _own_passes.get()
 
     @contextmanager
     def muting(self) -> Iterator[None]:
         """What runs inside is counting, and no operation of the model."""
-        self.muted = True
+        token = _counting.set(True)
         try:
             yield
         finally:
-            self.muted = False
+            _counting.reset(token)
 
     def _hooks(self, path: str, arguments: _Taps, outputs: _Taps) -> tuple[Callable, Callable]:
         def count(taps: _Taps, values: Any, module: nn.Module) -> None:
             left = getattr(module, "counts", {}) if self._leaves_counts else {}
             with self.muting():
                 for tap, step in taps.get(self._calls[path], ()):
-                    self.tally.count(tap, list(tensors_in(values))[tap.index], step, left)
+                    self.tally.count(tap, self.before_dropout(list(tensors_in(values))[tap.index]), step, left)
 
         def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if self.tally is not None:
+            if self.counts:
                 count(arguments, (args, kwargs), module)
 
         def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            if self.tally is not None:
+            if self.counts:
                 count(outputs, output, module)
                 self._calls[path] += 1
 
         return before, after
 
+    def note_dropout(self, before: Tensor, after: Tensor) -> None:
+        """Spikes that dropout has changed: what receives them is counted as if it had not."""
+        if after is not before and before.shape == after.shape:
+            self._dropped[id(after)] = (after, before.detach())
+
+    def before_dropout(self, x: Tensor) -> Tensor:
+        """A tensor as it would be without the dropout that it, or what it is a view of, has gone through."""
+        while self._dropped:
+            if id(x) in self._dropped:
+                x = self._dropped[id(x)][1]
+                continue
+            after, before = self._dropped.get(id(x._base), (None, None))
+            if after is None or before is None or after.stride() != before.stride():
+                break
+            offset = x.storage_offset() - after.storage_offset() + before.storage_offset()
+            x = before.as_strided(x.size(), x.stride(), offset)
+        return x
+
     def _note_call(self, path: str) -> Callable:
         def note(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            if self.tally is not None:
+            if self.counts:
                 self._calls[path] += 1
 
         return note
 
     def _keep_logits(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if self.tally is not None:
+        if self.counts:
             self.tally.logits.append(next(tensors_in(output)).detach())
 
 
@@ -184,7 +230,7 @@ class _Operations(TorchDispatchMode):
         if out is not NotImplemented:
             return out
         name = func._schema.name.split("::")[1].rstrip("_")
-        if name not in self._names or not self.stack.frames or self._recorder.muted:
+        if name not in self._names or not self.stack.frames or _counting.get() or not self._recorder.counts:
             return func(*args, **kwargs)
         frame = self.stack.frames[-1]
         if self.stack.in_neuron and frame.path not in self._open:
@@ -192,15 +238,20 @@ class _Operations(TorchDispatchMode):
         found = self._entries.get((frame.path, frame.call, name, frame.ordinal(name)), ())
         self.ran[frame.path, frame.call, name] += 1
         operands = list(tensors_in(args))
-        for entry, step in found:  # before the operation, which may work in place
-            if isinstance(entry, Pairs):
-                self._recorder.tally.count_pairs(entry, *(operands[i] for i in entry.operands), step)
-            elif entry.operand >= 0:
-                operand = operands[entry.operand]
-                operand = operand if entry.columns is None else operand.narrow(*entry.columns)
-                self._recorder.tally.count(entry, operand, step)
+        if not found:
+            return func(*args, **kwargs)
+        with self._recorder.muting():
+            operands = [self._recorder.before_dropout(operand) for operand in operands]
+            for entry, step in found:  # before the operation, which may work in place
+                if isinstance(entry, Pairs):
+                    self._recorder.tally.count_pairs(entry, *(operands[i] for i in entry.operands), step)
+                elif entry.operand >= 0:
+                    operand = operands[entry.operand]
+                    operand = operand if entry.columns is None else operand.narrow(*entry.columns)
+                    self._recorder.tally.count(entry, operand, step)
         out = func(*args, **kwargs)
-        for entry, step in found:
-            if isinstance(entry, Tap) and entry.operand < 0:
-                self._recorder.tally.count(entry, next(tensors_in(out)), step)
+        with self._recorder.muting():
+            for entry, step in found:
+                if isinstance(entry, Tap) and entry.operand < 0:
+                    self._recorder.tally.count(entry, next(tensors_in(out)), step)
         return out

@@ -20,12 +20,15 @@ class Sent:
         columns: [T, B] by key.
         broken, sick: scalars, non-zero where spikes are not 0/1, and where NaN or infinite values are.
         predictions: [t, B], or None.
+        dropout: it was at work.
     """
 
     def __init__(
         self, batch: int, columns: Mapping[Key, Tensor], broken: Mapping[str, Tensor], sick: Mapping[str, Tensor],
         flags: Mapping[str, Tensor], predictions: Tensor | None, extremes: Mapping[str, Tensor] | None = None,
+        dropout: bool = False,
     ) -> None:  # fmt: skip
+        self._dropout = dropout
         self._batch, self._keys = batch, list(columns)
         self._names = [list(broken), list(sick), list(flags)]
         groups = [list(columns.values()), list(broken.values()), list(sick.values()), list(flags.values())]
@@ -50,7 +53,7 @@ class Sent:
         values = iter(np.split(self._host.numpy(), np.cumsum([n for group in self._sizes for n in group])[:-1]))
         columns, broken, sick, flags, predictions, extremes = ([next(values) for _ in group] for group in self._sizes)
         counts = {key: column.reshape(-1, self._batch) for key, column in zip(self._keys, columns, strict=True)}
-        _check_binary(self._names[0], broken)
+        _check_binary(self._names[0], broken, self._dropout)
         _check_finite(self._names[1], sick, counts)
         classes = predictions[0] if predictions else np.zeros(0)
         return BatchCounts(
@@ -77,8 +80,13 @@ def _joined(parts: Sequence[Tensor], device: torch.device) -> Tensor:
     return torch.cat(ordered)
 
 
-def _check_binary(names: Sequence[str], broken: Sequence[np.ndarray]) -> None:
+def _check_binary(names: Sequence[str], broken: Sequence[np.ndarray], dropout: bool) -> None:
     for name, bad in zip(names, broken, strict=True):
+        if bad.any() and dropout:
+            raise SpikeattnError(
+                f"dropout in training mode has changed the spikes of {name} before they could be counted; counts stand "
+                "before dropout, which cannot be told there. Record in eval mode, or set p of that dropout to 0"
+            )
         if bad.any():
             raise SpikeattnError(
                 f"tensor {name} should hold only 0 and 1 but holds other values in this batch; a hook, or a surrogate "

@@ -32,6 +32,7 @@ class Tally:
     """Accumulates one forward pass of a batch of `batch` images under `plan`.
 
     Attributes:
+        dropout: it is at work, so that spikes behind it may be others.
         partial: not every module reports its calls (see `models.fast`).
         calls, ran: calls of modules and runs of operations so far, kept by the recorder.
         logits: what the layer `plan.logits_from` gave, call by call.
@@ -49,6 +50,7 @@ class Tally:
         self.ran: Mapping[tuple[str, int, str], int] = {}
         self.logits: list[Tensor] = []
         self.partial = False
+        self.dropout = False
         self.fan_outs: dict[int, Tensor] = {}
         self._sums: dict[Key, list[tuple[int | None, Axes, Tensor]]] = defaultdict(list)
         self._flags: dict[str, Tensor] = {}
@@ -70,12 +72,20 @@ class Tally:
         if parted is None:
             return
         x = whole(parted, tap.unit)
-        if tap.binary and x.is_cuda and self._count_at_once(tap, x, t):
+        if tap.binary and x.is_cuda and not self.dropout and self._count_at_once(tap, x, t):
             return
         if tap.tensor:
             self._count_tensor(tap, x, t)
+        if tap.binary and tap.fans and not tap.tensor and self.dropout:
+            self._note_broken(tap.name, sums.not_binary(x))
         for fan in tap.fans:
             spatial = fan.weights.dim()
+            if x.shape[x.dim() - spatial :] != fan.weights.shape:
+                self._other = OtherPath(
+                    f"layer {fan.synapse} receives maps of {tuple(x.shape[x.dim() - spatial :])} and received maps of "
+                    f"{tuple(fan.weights.shape)} in the first batch; {_SAME}"
+                )
+                return
             nonzero = x if tap.binary else (x != 0).float()
             additions = sums.weigh(sums.sum_channels(nonzero, spatial), fan.weights)
             self._add("fan_nnz", fan.synapse, t, additions, tap.axes)
@@ -109,6 +119,8 @@ class Tally:
             )
             return
         axes = pairs.axes[0] if pairs.axes[0].timed else pairs.axes[1]
+        if self.dropout and not pairs.by_value:
+            self._note_broken(pairs.name, sums.not_binary(left) | sums.not_binary(right))
         self._add("pairs", pairs.name, t, sums.spike_pairs(left, right), axes)
         if pairs.by_value:
             self._add("pairs_abs", pairs.name, t, sums.spike_pairs(left, right, by_value=True).round(), axes)
@@ -213,7 +225,7 @@ class Tally:
             columns = {key: column[:, :kept] for key, column in columns.items()}
             predictions = None if predictions is None else predictions[:, :kept]
         return Sent(self.batch if kept is None else kept, columns, self._broken, sick, self._flags, predictions,
-                    self._extremes)  # fmt: skip
+                    self._extremes, self.dropout)  # fmt: skip
 
     def _check_path(self) -> None:
         """Every tensor appeared as often as in the first batch, and nothing watched ran more or less often."""

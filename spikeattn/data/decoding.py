@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 import zlib
 
@@ -10,7 +11,13 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from spikeattn.data.dataset import unreadable_kind
+from spikeattn.data.image_files import FORMATS
 
+_READ = tuple(dict.fromkeys(FORMATS.values()))
+# What Pillow's decoders raise on files of these formats that are damaged; zlib.error and struct.error among them.
+UNDECODABLE = (
+    OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, OverflowError, struct.error, zlib.error,
+)  # fmt: skip
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -18,8 +25,8 @@ def decode(data: bytes, mode: str) -> Image.Image:
     """Decode an image file to "RGB" or "L" as timm does (alpha dropped, orientation tag ignored), 16 bits scaled to 8.
 
     Raises:
-        OSError, ValueError and others of Pillow: not an image, truncated, more pixels than Pillow allows, or pixels
-        without a defined white level (32-bit integers and floats).
+        OSError, ValueError and others of Pillow: not an image of our formats, truncated, more pixels than Pillow
+        warns of (`Image.MAX_IMAGE_PIXELS`), or pixels without a defined white level (32-bit integers and floats).
     """
     if kind := unreadable_kind(data[:64]):
         raise ValueError(kind)
@@ -27,10 +34,13 @@ def decode(data: bytes, mode: str) -> Image.Image:
         _check_png(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd metadata, on the terminal of a user who cannot tell which file it was
+        warnings.simplefilter("error", Image.DecompressionBombWarning)  # said by the header, before any pixel is made
         try:
-            image = Image.open(io.BytesIO(data))
+            image = Image.open(io.BytesIO(data), formats=_READ)
         except UnidentifiedImageError as error:
-            raise ValueError("not an image that Pillow can read") from error
+            raise ValueError(f"not an image of the formats {', '.join(_READ)}") from error
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+            raise ValueError(f"too many pixels: {error}") from error
         image.load()
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         # Pillow's own conversion clips everything above 255 to white.

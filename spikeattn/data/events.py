@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from spikeattn.data.dataset import Dataset, ModelInput, Skipped, printable, reason_of, skip, unreadable_kind
-from spikeattn.data.disk import open_regular, refuse_loops
+from spikeattn.data.disk import LARGEST, expanded, files_below, folders_in, open_regular
+from spikeattn.data.sifting import listed, sift
 from spikeattn.errors import SpikeattnError, unknown
 
 logger = logging.getLogger(__name__)
@@ -128,6 +129,11 @@ class EventDataset(Dataset):
             raise ValueError(kind)
         if path.endswith(".npz") and not zipfile.is_zipfile(path):
             raise ValueError("not an .npz archive, or a truncated one")
+        if path.endswith(".npz"):
+            with zipfile.ZipFile(path) as archive:
+                size = sum(entry.file_size for entry in archive.infolist())
+            if size > LARGEST:
+                raise ValueError(f"its arrays unpack to {size:,} bytes, more than a recording can have")
         try:
             events = self._load(path)
         except MemoryError as error:  # the header of an array may claim any size
@@ -209,13 +215,12 @@ def open_events(
     if split and not source.splits:
         raise SpikeattnError(f"{source.title} has no train/test split; leave out split={split!r}")
 
-    raw = _recordings(Path(path).expanduser(), source)
+    raw = _recordings(expanded(path), source)
     taken = (split or "test") if source.splits else None
     folder = raw / taken if taken else raw
-    present = sorted(entry.name for entry in raw.iterdir() if entry.is_dir())
     if not folder.is_dir():
-        raise SpikeattnError(f"{raw} has no folder {taken!r}; it holds {', '.join(present) or 'no folders'}")
-    strangers = sorted({entry.name for entry in folder.iterdir() if entry.is_dir()} - set(source.folders))
+        raise SpikeattnError(f"{raw} has no folder {taken!r}; it holds {', '.join(folders_in(raw)) or 'no folders'}")
+    strangers = sorted(set(folders_in(folder)) - set(source.folders))
     if strangers:
         raise SpikeattnError(
             f"{folder}: {', '.join(strangers[:5])} is no class folder of {source.title}; "
@@ -224,11 +229,15 @@ def open_events(
 
     datasets, cls = _spikingjelly(source)
     index = {name: i for i, name in enumerate(source.folders)}
-    refuse_loops(folder)
-    samples = cls.make_dataset(str(folder), index, extensions=cls.get_extensions(), allow_empty=True)
-    if not samples:
+    found, lost = files_below(folder)
+    sifted = sift(found, tuple(cls.get_extensions()), lost)
+    inside = [name for name in sifted.samples if "/" in name]
+    if not inside:
         raise SpikeattnError(f"{folder} holds no recordings ({' or '.join(cls.get_extensions())} in class folders)")
-    files = [(printable(Path(name).relative_to(raw).as_posix()), name, label) for name, label in samples]
+    files = [
+        (printable(Path(folder.name if taken else "", name).as_posix()), str(folder / name), index[name.split("/")[0]])
+        for name in inside
+    ]
     config = datasets.NeuromorphicDatasetConfig(root=raw.parent, train=None, data_type="event")
     sensor = cls.get_H_W()
     block = _block(wants, sensor)
@@ -236,7 +245,9 @@ def open_events(
     wants.require(f"a frame of {source.title}", 2, (sensor[0] // block, sensor[1] // block), advice)
     load = datasets.EventBuilder(config, raw).get_loader()
     dataset = EventDataset(kind, spec or f"{kind}:{path}", taken, source, sorted(files), load, sensor, steps, block)
-    dataset.remark(*wants.class_notes(dataset.classes))
+    dataset.remark(*wants.class_notes(dataset.classes), *sifted.remarks())
+    if beside := [name for name in sifted.samples if "/" not in name]:
+        dataset.remark(f"left out: beside the class folders lie {listed(beside)}")
     return dataset
 
 

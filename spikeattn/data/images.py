@@ -1,36 +1,46 @@
-"""Photographs from folders and tar files, through timm's readers and the transform of the model's own checkpoint.
+"""Photographs from folders and tar files, through the transform of the model's own checkpoint.
 
-timm's `ImageDataset` is not used: where an image is corrupt it returns the next one, and it numbers the classes by the
-folders that happen to be present. Here a corrupt image is a `Skipped`, ImageNet's labels come from the list of its
+timm's `ImageDataset` is not used: where an image is corrupt it returns the next one, it drops links in a tar, files of
+other extensions and their number without a word, and it numbers the classes by the folders that happen to be present.
+Here a corrupt image is a `Skipped`, what is left out is counted in a note, ImageNet's labels come from the list of its
 1000 classes, and the index runs over the sorted ids.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Protocol
 
 from PIL import Image
 from timm.data import ImageNetInfo, create_transform, resolve_data_config
 from torch import Tensor
 
-from spikeattn.data.dataset import Dataset, ModelInput, Skipped, skip
+from spikeattn.data.dataset import Dataset, ModelInput, Skipped, printable, skip
 from spikeattn.data.decoding import decode
+from spikeattn.data.disk import expanded, folders_in
 from spikeattn.data.image_files import (
     IMAGENET_LAYOUT,
-    SPLITS,
-    Stored,
     content_of,
     in_folder,
     in_tar,
-    listed,
+    is_split,
     require_folder,
     without_images,
 )
+from spikeattn.data.sifting import listed
+from spikeattn.data.tar_files import Stored
 from spikeattn.errors import SpikeattnError
+
+
+class Encoded(Protocol):
+    """Where the bytes of one image file are."""
+
+    def read(self) -> bytes:
+        """The bytes; raises OSError or ValueError where there are none."""
 
 
 class ImageDataset(Dataset):
@@ -44,7 +54,7 @@ class ImageDataset(Dataset):
         name: str,
         spec: str,
         split: str | None,
-        files: Sequence[tuple[str, Stored, int]],
+        files: Sequence[tuple[str, Encoded, int]],
         classes: list[str] | None,
         class_index: str,
         model: Any,
@@ -105,7 +115,7 @@ def open_imagenet(path: str | Path, model: Any = None, *, split: str | None = No
 
     Args:
         path: a folder that holds `val/<wnid>/*.JPEG`, the folder of the <wnid> folders itself, or an uncompressed tar
-            (png and jpeg) of either, also a tar of <wnid>.tar files.
+            of either, also a tar of <wnid>.tar files. Folders 0 to 999 in place of <wnid> are the labels themselves.
         model: gives the transform (`pretrained_cfg`, `img_size`, `in_chans`).
         split: sub-folder to take where there are several; "val" unless given.
         spec: what the user typed, for the provenance.
@@ -113,28 +123,52 @@ def open_imagenet(path: str | Path, model: Any = None, *, split: str | None = No
     Raises:
         SpikeattnError: nothing there, another layout, or a folder that is no class of ImageNet-1k.
     """
-    root = Path(path).expanduser()
+    root = expanded(path)
     wanted = split or "val"
     if root.is_file():
-        found = in_tar(root, wanted if split else None)
+        stored, sifted = in_tar(root, split)
     else:
         require_folder(root, IMAGENET_LAYOUT)
-        if (root / wanted).is_dir():
-            root = root / wanted
-        elif split and root.name != split:
-            raise SpikeattnError(f"{root} has no folder {split!r}; it holds {content_of(root)}")
-        elif others := sorted(entry.name for entry in root.iterdir() if entry.is_dir() and entry.name in SPLITS):
-            raise SpikeattnError(
-                f"{root} has no folder 'val': to take {listed(others)} give imagenet:{path}/{others[0]}"
-            )
-        found = [
-            (PurePosixPath(name).parent.name, PurePosixPath(name).name, stored)
-            for name, stored in in_folder(root, IMAGENET_LAYOUT)
-        ]
+        root = _split_of_imagenet(root, wanted, split, path)
+        sifted = in_folder(root, IMAGENET_LAYOUT)
+        stored = {name: Stored(str(root / name)) for name in sifted.samples}
     info = ImageNetInfo("imagenet-1k")
-    index = {wnid: i for i, wnid in enumerate(info.label_names())}
-    strangers = sorted({folder for folder, _, _ in found} - set(index))
-    if "" in strangers or set(strangers) & SPLITS:
+    found = [(PurePosixPath(name), where) for name, where in stored.items()]
+    index, note = _imagenet_labels({name.parent.name for name, _ in found}, info.label_names(), root)
+    files = [(printable(f"{name.parent.name}/{name.name}"), where, index[name.parent.name]) for name, where in found]
+    if len({name for name, _, _ in files}) < len(files):
+        raise SpikeattnError(f"{root} holds images of the same class and name in several places; {IMAGENET_LAYOUT}")
+    taken = wanted if split or root.name.casefold() == wanted.casefold() else None
+    dataset = ImageDataset(
+        "imagenet", spec or f"imagenet:{path}", taken, files, info.label_descriptions(), "timm ImageNetInfo", model
+    )
+    dataset.remark(*sifted.remarks(), *note)
+    return dataset
+
+
+def _split_of_imagenet(root: Path, wanted: str, split: str | None, path: str | Path) -> Path:
+    """The folder of the class folders: that of the split, or `root` itself where there are no splits."""
+    folders = folders_in(root)
+    if name := next((name for name in (wanted, *folders) if name in folders and name.casefold() == wanted), None):
+        return root / name
+    if split and root.name != split:
+        raise SpikeattnError(f"{root} has no folder {split!r}; it holds {content_of(root)}")
+    if others := [name for name in folders if is_split(name)]:
+        raise SpikeattnError(f"{root} has no folder 'val': to take {listed(others)} give imagenet:{path}/{others[0]}")
+    return root
+
+
+def _imagenet_labels(folders: set[str], wnids: Sequence[str], root: Path) -> tuple[dict[str, int], list[str]]:
+    """The label of each class folder, and what to say of it: WordNet ids, or the numbers of the labels themselves.
+
+    Raises:
+        SpikeattnError: a folder that is neither.
+    """
+    if folders and all(name.isascii() and name.isdecimal() for name in folders):
+        return _numbered(folders, len(wnids), root)
+    index = {wnid: i for i, wnid in enumerate(wnids)}
+    strangers = sorted(folders - set(index))
+    if "" in strangers or any(map(is_split, strangers)):
         raise SpikeattnError(
             f"{root} holds images outside class folders, so their labels are unknown (the official validation archive "
             f"is like that): sort them into <wnid> folders, or use folder:PATH for images without labels; "
@@ -142,16 +176,25 @@ def open_imagenet(path: str | Path, model: Any = None, *, split: str | None = No
         )
     if strangers:
         raise SpikeattnError(
-            f"{root}: {listed(strangers)} {'is' if len(strangers) == 1 else 'are'} not among the 1000 classes of "
-            f"ImageNet-1k; {IMAGENET_LAYOUT}; for other classes use folder:PATH"
+            f"{root}: {listed(strangers)} {'is' if len(strangers) == 1 else 'are'} not among the {len(wnids)} classes "
+            f"of ImageNet-1k; {IMAGENET_LAYOUT}; for other classes use folder:PATH"
         )
-    files = [(f"{folder}/{name}", stored, index[folder]) for folder, name, stored in found]
-    if len({name for name, _, _ in files}) < len(files):
-        raise SpikeattnError(f"{root} holds images of the same class and name in several places; {IMAGENET_LAYOUT}")
-    taken = wanted if split or root.name == wanted else None
-    return ImageDataset(
-        "imagenet", spec or f"imagenet:{path}", taken, files, info.label_descriptions(), "timm ImageNetInfo", model
-    )
+    return index, []
+
+
+def _numbered(folders: set[str], classes: int, root: Path) -> tuple[dict[str, int], list[str]]:
+    """Folders that bear the numbers of the labels: the label is the number, not its place among the names as text."""
+    index = {name: int(name) for name in folders}
+    if beyond := sorted((name for name in folders if index[name] >= classes), key=index.__getitem__):
+        raise SpikeattnError(
+            f"{root}: {listed(beyond)} {'is' if len(beyond) == 1 else 'are'} beyond the labels 0 to {classes - 1} of "
+            "ImageNet-1k (the numbers 1 to 1000 of its development kit stand for the classes in another order): name "
+            "the class folders by their <wnid>"
+        )
+    if len(set(index.values())) < len(index):
+        twice = sorted(name for name in folders if list(index.values()).count(index[name]) > 1)
+        raise SpikeattnError(f"{root}: {listed(twice)} are the same number; name each class folder once")
+    return index, [f"the class folders are numbers, taken as the labels 0 to {classes - 1} in the usual order"]
 
 
 def open_folder(path: str | Path, model: Any = None, *, split: str | None = None, spec: str = "") -> ImageDataset:
@@ -160,7 +203,8 @@ def open_folder(path: str | Path, model: Any = None, *, split: str | None = None
     An empty folder keeps its number: the numbering is that of the complete data set, of which this may be a part.
 
     Args:
-        path: the folder; images are found at any depth (see `image_files.EXTENSIONS`), hidden files are left out.
+        path: the folder; images are found at any depth (see `image_files.EXTENSIONS`). What else lies there, and what
+            is hidden, is counted in a note.
         model: gives the transform (`pretrained_cfg`, `img_size`, `in_chans`).
         split: a sub-folder to take instead of `path`.
         spec: what the user typed, for the provenance.
@@ -169,30 +213,49 @@ def open_folder(path: str | Path, model: Any = None, *, split: str | None = None
         SpikeattnError: no such folder, no images in it, or folders that are splits rather than classes.
     """
     layout = "expected PATH/<class>/*.jpg, or images without classes in PATH"
-    root = Path(path).expanduser()
+    root = expanded(path)
     require_folder(root, layout)
     if split:
         if not (root / split).is_dir():
             raise SpikeattnError(f"{root} has no folder {split!r}; it holds {content_of(root)}")
         root = root / split
-    found = in_folder(root, layout)
-    tops = [PurePosixPath(name).parts[0] if "/" in name else None for name, _ in found]
-    classes = {top for top in tops if top is not None}
-    empty, others = without_images(root, classes) if classes else ([], [])
-    classes = sorted({*classes, *empty})
-    if classes and set(classes) <= SPLITS:
+    sifted = in_folder(root, layout)
+    tops = {name: PurePosixPath(name).parts[0] if "/" in name else None for name in sifted.samples}
+    full = {top for top in tops.values() if top is not None}
+    empty, others = without_images(root, sifted) if full else ([], [])
+    classes = sorted({*full, *empty})
+    if classes and all(map(is_split, classes)):
         raise SpikeattnError(
             f"{root} holds {listed(classes)}, which look like splits, not classes: give folder:{path}/{classes[0]}"
         )
     index = {top: i for i, top in enumerate(classes)}
-    files = [(name, stored, -1 if top is None else index[top]) for (name, stored), top in zip(found, tops, strict=True)]
+    files = [
+        (printable(name), Stored(str(root / name)), -1 if top is None else index[top]) for name, top in tops.items()
+    ]
     numbering = "sorted names of the folders present" if classes else "none: no class folders"
-    dataset = ImageDataset("folder", spec or f"folder:{path}", split, files, classes or None, numbering, model)
-    if empty:
-        dataset.remark(f"no image in {listed(empty)}, which counts as a class all the same")
-    if others:
-        dataset.remark(f"no image in {listed(others)}, which is no class, for it holds other files")
+    names = [printable(name) for name in classes] or None
+    dataset = ImageDataset("folder", spec or f"folder:{path}", split, files, names, numbering, model)
+    dataset.remark(*_remarks_on_classes(classes, empty, others), *sifted.remarks())
     return dataset
+
+
+def _remarks_on_classes(classes: list[str], empty: list[str], others: list[str]) -> Iterator[str]:
+    """What to say of folders without images, and of an order that another loader does not share."""
+    if empty:
+        yield f"no image in {listed(empty)}, which counts as a class all the same"
+    if others:
+        yield f"no image in {listed(others)}, which is no class, for it holds other files"
+    if (timms := sorted(classes, key=_timms_key)) != classes:
+        place = next(i for i, name in enumerate(timms) if name != classes[i])
+        yield (
+            f"the classes are numbered by their names sorted as text, as torchvision does: label {place} is "
+            f"{printable(classes[place])!r}; a model trained with timm's loader has {printable(timms[place])!r} there"
+        )
+
+
+def _timms_key(name: str) -> list[int | str]:
+    """What timm's reader sorts class folders by: numbers by their value, letters without their case."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name.lower())]
 
 
 def _data_config(wants: ModelInput, spec: str) -> dict[str, Any]:

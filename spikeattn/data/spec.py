@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from spikeattn.arguments import shown
 from spikeattn.data.dataset import Dataset
+from spikeattn.data.disk import expanded
 from spikeattn.errors import SpikeattnError, unknown
 
 DATA = {
@@ -45,13 +45,17 @@ def open_dataset(spec: str, model: Any = None, *, time_steps: int | None = None,
         return _open(spec, model, time_steps, split)
     except PermissionError as error:
         raise SpikeattnError(f"{spec}: no permission to read {error.filename}") from error
+    except OSError as error:
+        if not error.strerror:
+            raise
+        raise SpikeattnError(f"{spec[:300]}: cannot be read ({error.strerror})") from error
 
 
 def _open(spec: str, model: Any, time_steps: int | None, split: str | None) -> Dataset:
     name, colon, path = spec.partition(":")
     names = {entry.partition(":")[0]: entry for entry in DATA}
     if name not in names:
-        if spec and Path(spec).expanduser().exists():
+        if spec and expanded(spec).exists():
             raise SpikeattnError(f"{spec!r} is a path without a name before it: folder:{spec} or imagenet:{spec}?")
         raise unknown("data", f"{name}:PATH" if colon else name, DATA)
     if name in ("digits", "digits-events", "digits-scenes") and colon:

@@ -22,19 +22,19 @@ The package's own stand in `tables/`; a path to a user's `.toml` file is accepte
 
 from __future__ import annotations
 
-import math
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 
+from spikeattn import schema
 from spikeattn.arguments import shown
 from spikeattn.errors import SpikeattnError, unknown
+from spikeattn.schema import Limits, OneOf
 
 DEFAULT = "horowitz-45nm-fp32"
 OPERATIONS = {
@@ -54,26 +54,31 @@ STATUSES = {
     "secondary": "seen in one secondary source",
     "unverified": "not checked; never in a table of the package",
 }
+_EXPECTED = "a cost table with name, title, source and [entries.<operation>] sections"
+
+Price = Annotated[float, Limits(0)]
+Status = Annotated[str, OneOf(tuple(STATUSES))]
+Size = Annotated[int, Limits(1)]
 
 
 @dataclass(frozen=True)
 class Cost:
     """Energy of one operation in pJ, where it comes from, and whether that was confirmed."""
 
-    pj: float
+    pj: Price
     source: str
-    status: str
+    status: Status
 
 
 @dataclass(frozen=True)
 class MemoryCost:
     """Energy of one access in pJ to a memory of `bytes` bytes (None: off the chip), bringing `access_bits` bits."""
 
-    pj: float
-    bytes: int | None
-    access_bits: int
+    pj: Price
+    bytes: Size | None
+    access_bits: Size
     source: str
-    status: str
+    status: Status
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ class CostTable:
         bits: bits of one word in memory (a weight, an activation, a membrane potential), None where not given.
 
     Raises:
-        SpikeattnError: an operation is missing or unknown, or a price is negative or no number.
+        SpikeattnError: an operation is missing or unknown, or a field is not as its annotation says.
     """
 
     name: str
@@ -95,10 +100,11 @@ class CostTable:
     source: str
     entries: Mapping[str, Cost]
     memory: Mapping[str, MemoryCost] = field(default_factory=dict)
-    bits: int | None = None
+    bits: Size | None = None
 
     def __post_init__(self) -> None:
         where = f"cost table {self.name!r}"
+        schema.check_fields(self, where)
         for operation in self.entries:
             if operation not in OPERATIONS:
                 raise unknown(f"operation in {where}", operation, OPERATIONS)
@@ -108,20 +114,6 @@ class CostTable:
                 f"{where} has no price for {', '.join(missing)}: add an [entries.{missing[0]}] section with pj, source "
                 "and status (a chip that has nothing but a price per synaptic operation needs [entries.sop] alone)"
             )
-        if self.bits is not None and not _whole(self.bits):
-            raise SpikeattnError(f"{where}: bits is {self.bits!r}, it must be a whole number >= 1")
-        for entry, cost in (*self.entries.items(), *self.memory.items()):
-            if not _is_price(cost.pj):
-                raise SpikeattnError(
-                    f"{where}: the price of {entry} is {cost.pj!r}, it must be a finite number of pJ >= 0"
-                )
-            if cost.status not in STATUSES:
-                raise unknown(f"status of {entry} in {where}", str(cost.status), STATUSES)
-        for entry, memory in self.memory.items():
-            sizes = {"access_bits": memory.access_bits} | ({} if memory.bytes is None else {"bytes": memory.bytes})
-            for key, value in sizes.items():
-                if not _whole(value):
-                    raise SpikeattnError(f"{where}: {key} of {entry} is {value!r}, it must be a whole number >= 1")
         given = [memory.bytes for memory in self.memory.values()]
         if len(set(given)) < len(given):
             raise SpikeattnError(f"{where}: two memories have the same size; each needs another number of bytes")
@@ -178,25 +170,7 @@ class CostTable:
     @classmethod
     def from_dict(cls, record: Mapping[str, Any], where: str) -> CostTable:
         """The table of a parsed TOML file; `where` names the file in errors."""
-        _only(record, ("name", "title", "source", "entries", "memory", "bits"), f"key of {where}")
-        for key, kind in (("name", str), ("title", str), ("source", str), ("entries", dict)):
-            if not isinstance(record.get(key), kind):
-                raise SpikeattnError(
-                    f"{where}: {key!r} is missing or no {kind.__name__}; a cost table needs name, title, source and "
-                    "[entries.<operation>] sections"
-                )
-        entries = {
-            name: Cost(**_section(entry, f"{where}: [entries.{name}]", ("pj", "source", "status")))
-            for name, entry in record["entries"].items()
-        }
-        if not isinstance(memories := record.get("memory", {}), dict):
-            raise SpikeattnError(f"{where}: 'memory' must be [memory.<name>] sections")
-        keys = ("pj", "access_bits", "source", "status")
-        memory = {
-            name: MemoryCost(**{"bytes": None} | _section(entry, f"{where}: [memory.{name}]", keys, ("bytes",)))
-            for name, entry in memories.items()
-        }
-        return cls(record["name"], record["title"], record["source"], entries, memory, record.get("bits"))
+        return schema.read(cls, record, where, null=None)
 
     @classmethod
     def load(cls, path: str | Path) -> CostTable:
@@ -204,7 +178,11 @@ class CostTable:
         path = Path(path)
         if not path.is_file():
             raise SpikeattnError(f"{path}: no such cost table; give a .toml file or one of {', '.join(list_costs())}")
-        return cls.from_dict(_parse(path.read_bytes(), str(path)), str(path))
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise SpikeattnError(f"{path}: cannot be read ({error.strerror}); expected {_EXPECTED}") from error
+        return cls.from_dict(schema.parse_toml(content, str(path), _EXPECTED), str(path))
 
 
 def list_costs() -> tuple[str, ...]:
@@ -248,9 +226,8 @@ def get_cost_tables(costs: Any) -> list[CostTable]:
 def _shipped() -> dict[str, CostTable]:
     """The package's tables by name; `chips.toml` holds one table per chip."""
     folder = resources.files("spikeattn.energy") / "tables"
-    records = {
-        file.name: _parse(file.read_bytes(), file.name) for file in folder.iterdir() if file.name[-5:] == ".toml"
-    }
+    files = [file for file in folder.iterdir() if file.name.endswith(".toml")]
+    records = {file.name: schema.parse_toml(file.read_bytes(), file.name, _EXPECTED) for file in files}
     chips = records.pop("chips.toml")["chips"]
     tables = [CostTable.from_dict(record, where) for where, record in sorted(records.items())]
     tables.sort(key=lambda table: table.name != DEFAULT)
@@ -258,32 +235,3 @@ def _shipped() -> dict[str, CostTable]:
         title = chip.pop("title")
         tables.append(CostTable(name, title, chip["source"], {"sop": Cost(**chip)}))
     return {table.name: table for table in tables}
-
-
-def _parse(content: bytes, where: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SpikeattnError(f"{where}: not valid TOML ({error})") from error
-
-
-def _only(record: Mapping[str, Any], valid: Iterable[str], what: str) -> None:
-    for key in record:
-        if key not in valid:
-            raise unknown(what, key, valid)
-
-
-def _section(entry: Any, where: str, needed: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, Any]:
-    missing = [key for key in needed if not isinstance(entry, dict) or key not in entry]
-    if missing:
-        raise SpikeattnError(f"{where} lacks {', '.join(missing)}")
-    _only(entry, (*needed, *optional), f"key of {where}")
-    return dict(entry)
-
-
-def _is_price(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

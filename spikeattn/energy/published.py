@@ -7,6 +7,7 @@ comes with the package, as `table_s1_sdt_8_512`.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spikeattn import arguments
+from spikeattn import arguments, csv_text
 from spikeattn.energy.conventions import Convention, get_convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import CostTable
@@ -32,6 +33,9 @@ from spikeattn.storage.ledger import Ledger
 
 if TYPE_CHECKING:
     from torch import nn
+
+_DIGITS = 6  # of a block or a time step; no network has a million of either
+_STEP = rf"T\d{{1,{_DIGITS}}}"
 
 
 @dataclass
@@ -123,7 +127,7 @@ def activity_from_rates(rates: pd.DataFrame | str | Path, model: Ledger | nn.Mod
 def read_rates(rates: pd.DataFrame | str | Path, ledger: Ledger) -> dict[str, Floats]:
     """Rates [T] by tensor name from a table in the layout of Table S1, checked row by row against the ledger."""
     where, frame = _frame(rates)
-    steps = sorted((column for column in frame.columns if re.fullmatch(r"T\d+", column)), key=lambda c: int(c[1:]))
+    steps = sorted((column for column in frame.columns if re.fullmatch(_STEP, str(column))), key=lambda c: int(c[1:]))
     T = ledger.time_steps
     if steps and steps != [f"T{t}" for t in range(1, T + 1)]:
         raise SpikeattnError(f"{where} has time steps {', '.join(steps)}, the model has {T} (T1..T{T})")
@@ -163,8 +167,8 @@ def packaged_table(name: str) -> pd.DataFrame:
     """A csv file of the package as text columns, digits as printed; `name` is without its suffix."""
     if name not in _csv_files():
         raise unknown("published table", name, _csv_files())
-    with (resources.files("spikeattn.energy") / "tables" / f"{name}.csv").open() as file:
-        return pd.read_csv(file, dtype=str, keep_default_na=False)
+    with (resources.files("spikeattn.energy") / "tables" / f"{name}.csv").open(encoding="utf-8") as file:
+        return csv_text.read(file, dtype=str, keep_default_na=False)
 
 
 def _csv_files() -> list[str]:
@@ -185,9 +189,16 @@ def _frame(rates: pd.DataFrame | str | Path) -> tuple[str, pd.DataFrame]:
                 f"table of the package: {', '.join(list_rate_tables())}"
             )
         try:
-            rates = pd.read_csv(rates)
+            with open(rates, "rb") as file:  # not a path: pandas takes those such as http:x for addresses
+                content = file.read()
+            names = csv_text.read(io.BytesIO(content), header=None, nrows=1, dtype=str).iloc[0].tolist()
+            rates = csv_text.read(io.BytesIO(content))  # where a column stands twice, pandas renames the second
+        except OSError as error:
+            raise SpikeattnError(f"{where}: cannot be read ({error.strerror})") from error
         except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-            raise SpikeattnError(f"{where}: not a csv file ({error})") from error
+            raise SpikeattnError(f"{where}: not a csv file in UTF-8 ({' '.join(str(error).split())})") from error
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise SpikeattnError(f"{where} has the column {twice[0]!r} twice; leave one")
     missing = [column for column in ("part", "tensor") if column not in rates.columns]
     if not missing and "average" not in rates.columns and "T1" not in rates.columns:
         missing = ["T1..Tn or average"]
@@ -200,7 +211,9 @@ def _frame(rates: pd.DataFrame | str | Path) -> tuple[str, pd.DataFrame]:
 
 def _block(part: Any) -> int | None:
     match = re.fullmatch(r"[Bb]lock\s*(\d+)", str(part))
-    return int(match.group(1)) - 1 if match else None
+    if match is None:
+        return None
+    return int(match.group(1)) - 1 if len(match.group(1)) <= _DIGITS else -1  # no model has that one
 
 
 def _part(block: int | None) -> str:

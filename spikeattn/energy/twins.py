@@ -95,8 +95,13 @@ def twin_for(ledger: Ledger, ann: nn.Module | str | None = None) -> DenseTwin:
         if kind != "SpikeDrivenTransformer" or not home.startswith("spikeattn."):  # a user's class may bear the name
             twin = dense_twin(ledger)
             return replace(twin, note=f"no ANN was given, and this model has no twin of its own: {twin.note}")
-        with torch.device("meta"):
-            ann = AnnTransformer(**twin_config(ledger.model["config"]))
+        try:
+            with torch.device("meta"):
+                ann = AnnTransformer(**twin_config(ledger.model.get("config", {})))
+        except (TypeError, ValueError, RuntimeError) as error:  # an argument that is none, or has no such size
+            raise SpikeattnError(
+                f"model.json: model.config builds no ANN twin ({' '.join(str(error).split())}); restore it, or give ann"
+            ) from error
         name = str(ledger.model.get("name", "")).replace("sdt_", "ann_", 1)
         name = name if name.startswith("ann_") else "the ANN twin"
         note = f"{name} is the twin of the model: the same layers with ReLU and softmax attention, run and counted"

@@ -21,10 +21,12 @@ from torch import Tensor
 
 from spikeattn.errors import SpikeattnError
 from spikeattn.models.pickles import read_pickle
+from spikeattn.models.unpacking import check_archive, check_tensors
 
 MODEL_KEYS = ("state_dict", "model", "model_state_dict")
 EMA_KEYS = ("state_dict_ema", "model_ema")
 WRAPPERS = ("module.", "_orig_mod.")  # what DistributedDataParallel and torch.compile put before every name
+_WIDEST = 64  # bits of a whole number that says anything about a training; Python prints some 14,000 and no more
 SHIPPED = Path(__file__).parent / "weights"
 
 
@@ -60,7 +62,7 @@ def load_checkpoint(path: str | Path, weights: str = "auto") -> Checkpoint:
 
     Raises:
         SpikeattnError: the file is not there, empty, truncated, no checkpoint, would run code, lacks the weights asked
-            for, or holds weights that are not finite.
+            for, holds weights that are not finite or no plain arrays, or would unpack to far more than its size.
     """
     if weights not in ("auto", "model", "ema"):
         raise SpikeattnError(f"weights={weights!r}: valid are 'auto', 'model' and 'ema'")
@@ -72,7 +74,9 @@ def load_checkpoint(path: str | Path, weights: str = "auto") -> Checkpoint:
     which, state, notes = _choose(path, content, weights)
     if which != "all":
         metadata = {key: plain for key, value in content.items() if (plain := _plain(value)) is not None}
-    state, converted = _to_float32(_unwrap(state))
+    state = _unwrap(state)
+    check_tensors(path, state)
+    state, converted = _to_float32(state)
     _check_finite(path, state)
     return Checkpoint(path, sha256, which, state, metadata, (*notes, *converted))
 
@@ -136,6 +140,7 @@ def _torch_archive(path: Path) -> bool:
             raise SpikeattnError(
                 f"checkpoint {path}: this is a TorchScript program, not weights; save the model's state_dict instead"
             )
+        check_archive(path, archive)
         if damaged := archive.testzip():  # torch.load itself does not look at the checksums
             raise SpikeattnError(
                 f"checkpoint {path}: the file is damaged: {damaged!r} in it fails its checksum; download it again"
@@ -211,9 +216,12 @@ def _check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
 
 def _plain(value: Any) -> Any:
     """Numbers, strings and flat settings of a training checkpoint; None for tensors, optimizers and the like."""
-    if isinstance(value, bool | int | float | str):
-        return value
     if isinstance(value, argparse.Namespace):
-        simple = bool | int | float | str | None
-        return {key: item for key, item in sorted(vars(value).items()) if isinstance(item, simple)}
-    return None
+        return {key: item for key, item in sorted(vars(value).items()) if item is None or _is_plain(item)}
+    return value if _is_plain(value) else None
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, int) and value.bit_length() > _WIDEST:
+        return False
+    return isinstance(value, bool | int | float | str)

@@ -1,26 +1,24 @@
 """The CPU kernels of the fast path (`native.c`): compiled once per machine with its C compiler, called through ctypes.
 
 Tensors are [T, B, C, H, W] in channels-last memory, spikes are bools. Compiling takes one or two seconds; the library
-is kept in the user's cache folder under the hash of everything that it depends on.
+is kept in a folder of the user's own (`kernel_cache`) under the hash of everything that it depends on.
 """
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
-import os
 import platform
-import shutil
-import subprocess
-import tempfile
-from dataclasses import dataclass
-from functools import cache
+import shlex
+from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from spikeattn.errors import SpikeattnError
+from spikeattn.models import compiling, kernel_cache
 
 SOURCE = Path(__file__).with_name("native.c")
 WIDTH = 64  # output channels per block of weights, as in the source
@@ -38,15 +36,17 @@ class Build:
 
     Attributes:
         library: the compiled file, or None.
-        compiler: path of the compiler, or None.
+        compiler: how the compiler is called, or None.
         flags: what it was called with.
         reason: why there is no library; empty where there is one.
+        kernels: the library, loaded.
     """
 
     library: Path | None
     compiler: str | None
     flags: tuple[str, ...] = ()
     reason: str = ""
+    kernels: ctypes.CDLL | None = field(default=None, repr=False, compare=False)
 
     @property
     def threads(self) -> bool:
@@ -55,69 +55,72 @@ class Build:
 
 
 def compiler() -> str | None:
-    """Path of the C compiler: $CC, else cc, gcc or clang; None where there is none."""
-    names = [os.environ.get("CC", "").split(" ")[0], "cc", "gcc", "clang"]
-    return next((found for name in names if name and (found := shutil.which(name))), None)
+    """How the C compiler is called: $CC with its arguments, else cc, gcc or clang; None where there is none."""
+    return shlex.join(compiling.compiler_command()) or None
 
 
 @cache
 def build() -> Build:
-    """Compile the kernels, or find them in the cache."""
-    found = compiler()
-    if found is None:
+    """Compile the kernels, or find them in the cache, and load them."""
+    called, reasons = compiler(), []
+    if called is None:
         return Build(None, None, reason="no C compiler found (looked for $CC, cc, gcc and clang)")
-    reason = ""
-    for folder in _folders():
-        for tuned in _TUNED:
-            flags = (*_FLAGS, *tuned)
-            library, reason = _compile(found, flags, folder)
-            if library is not None:
-                return Build(library, found, flags)
-    return Build(None, found, reason=f"{found} cannot compile the kernels: {reason}")
-
-
-def _folders() -> list[Path]:
-    own = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return [Path(own) / "spikeattn", Path(tempfile.gettempdir()) / f"spikeattn-{os.getuid()}"]
-
-
-def _compile(found: str, flags: tuple[str, ...], folder: Path) -> tuple[Path | None, str]:
-    """The library in a folder of the user's own, or why there is none."""
-    version = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
-    key = "\n".join([SOURCE.read_text(), version, *flags, platform.machine(), _processor()])
-    target = folder / f"native-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
+    command = tuple(shlex.split(called))
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if folder.stat().st_uid != os.getuid():
-            return None, f"{folder} belongs to somebody else"
-        if target.is_file():
-            return target, ""
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            made = Path(scratch) / "native.so"
-            done = subprocess.run(
-                [found, *flags, str(SOURCE), "-o", str(made)], capture_output=True, text=True, check=False
-            )
-            if done.returncode:
-                return None, (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[0]
-            made.replace(target)
-    except OSError as error:
-        return None, str(error)
-    return target, ""
+        said = compiling.version_of(command)
+        for path in kernel_cache.cache_folders():
+            try:
+                return _build_in(kernel_cache.private_folder(path), command, said)
+            except compiling.CompilerHangs:
+                raise
+            except (kernel_cache.UnusableFolder, compiling.CompilerFailed) as error:
+                reasons.append(str(error))
+            except OSError as error:
+                reasons.append(f"{path}: {error.strerror or error}")
+    except compiling.CompilerFailed as error:
+        reasons.append(str(error))
+    reason = "; ".join(dict.fromkeys(reasons)) or "there is no folder to keep them in: set XDG_CACHE_HOME"
+    return Build(None, called, reason=f"{called} cannot compile the kernels: {reason}")
+
+
+def _build_in(folder: Path, command: tuple[str, ...], said: str) -> Build:
+    """The kernels with the first flags that work, kept in a private folder; the last failure where none do."""
+    failed = compiling.CompilerFailed("no flags to try")
+    for tuned in _TUNED:
+        flags = (*_FLAGS, *tuned)
+        key = _key(command, said, flags)
+        library = kernel_cache.find_library(folder, key)
+        try:
+            if library is None:
+                make = partial(compiling.compile_library, command, flags, SOURCE)
+                library = kernel_cache.keep_library(folder, key, make)
+        except compiling.CompilerHangs:
+            raise
+        except compiling.CompilerFailed as error:
+            failed = error
+            continue
+        return Build(library, shlex.join(command), flags, kernels=kernel_cache.load_library(library))
+    raise failed
+
+
+def _key(command: tuple[str, ...], said: str, flags: tuple[str, ...]) -> str:
+    """The hash of all that a library depends on; a cache folder may be shared by different machines."""
+    facts = [SOURCE.read_text(encoding="utf-8"), *command, said, *flags, platform.machine(), _processor()]
+    return hashlib.sha256("\n".join(facts).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def _processor() -> str:
-    """What `-march=native` depends on: a cache folder may be shared by different machines."""
+    """What `-march=native` depends on."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else [platform.processor()]
+    lines = info.read_text(errors="replace").splitlines() if info.is_file() else [platform.processor()]
     return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
 
 
-@cache
 def _library() -> ctypes.CDLL:
     made = build()
-    if made.library is None:
+    if made.kernels is None:
         raise SpikeattnError(f"the fast path needs compiled kernels: {made.reason}; use plain=True")
-    return ctypes.CDLL(str(made.library))
+    return made.kernels
 
 
 def _pointer(x: Tensor | None) -> ctypes.c_void_p:

@@ -16,9 +16,18 @@ import torch
 
 from spikeattn.errors import SpikeattnError
 
+# What torch lets a pickle call, that weights do not need, and that fills as much memory as a number in it says. A
+# tensor or a storage made by its size takes none before somebody writes to it; `check_tensors` sees it first.
+_GREEDY = ("__builtin__ bytearray", "builtins bytearray")
+
 
 def read_pickle(path: Path) -> Any:
     """What `torch.save` wrote, with `argparse.Namespace` (timm's `args`) as the only type allowed besides torch's."""
+    if greedy := _greedy(path):
+        raise SpikeattnError(
+            f"checkpoint {path}: refused, because its pickle calls {greedy}, which could take any amount of memory; "
+            "save the weights alone with torch.save or as safetensors"
+        )
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter("ignore")
@@ -46,6 +55,18 @@ def read_pickle(path: Path) -> Any:
         ) from None
 
 
+def _greedy(path: Path) -> str | None:
+    """The first entry of `_GREEDY` in a pickle; read from its opcodes, nothing is run."""
+    content = _pickle_of(path)
+    if not any(f"c{name.replace(' ', chr(10))}\n".encode() in content for name in _GREEDY):
+        return None  # as nearly always: going through the opcodes takes a second per million
+    try:
+        names = (argument for opcode, argument in _opcodes(content) if opcode in ("GLOBAL", "INST"))
+        return next((name.replace(" ", ".") for name in names if name in _GREEDY), None)
+    except (ValueError, IndexError, EOFError, UnicodeDecodeError):  # damaged, as torch will say
+        return None
+
+
 def _stranger(path: Path) -> str | None:
     """The first type or function a pickle names that weights do not need; read from its opcodes, nothing is run.
 
@@ -56,7 +77,7 @@ def _stranger(path: Path) -> str | None:
     memo: list[str | None] = []
     last: str | None = None
     try:
-        for opcode, argument in _opcodes(path):
+        for opcode, argument in _opcodes(_pickle_of(path)):
             name = None
             if opcode == "PROTO":
                 memo.clear()
@@ -79,9 +100,9 @@ def _stranger(path: Path) -> str | None:
     return None
 
 
-def _opcodes(path: Path) -> Iterator[tuple[str, Any]]:
+def _opcodes(content: bytes) -> Iterator[tuple[str, Any]]:
     """Every opcode with its argument; old files of torch.save hold several pickles, one after another."""
-    pickles = io.BytesIO(_pickle_of(path))
+    pickles = io.BytesIO(content)
     while pickles.read(1) == b"\x80":
         pickles.seek(-1, io.SEEK_CUR)
         for opcode, argument, _ in pickletools.genops(pickles):

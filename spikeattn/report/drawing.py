@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from spikeattn.energy.terms import PARTS
 from spikeattn.report.tips import titled
+from spikeattn.visible_text import visible
 
 INK, MUTED, RULE, ALERT = "#15202b", "#5b6672", "#d5dae0", "#b42318"
 HEAT = LinearSegmentedColormap.from_list("heat", ["#eff4f9", "#4f8fc0", "#10294f"], N=65)
@@ -96,11 +97,11 @@ def colour_of(part: str, place: int = 0) -> str:
 
 
 def to_svg(figure: Figure) -> str:
-    """The figure as an SVG document; the same numbers give the same bytes."""
+    """The figure as an SVG document, without control characters, which XML has not; equal numbers give equal bytes."""
     buffer = io.StringIO()
     with figure_style():
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": "spikeattn"})
-    return titled("\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n")
+    return titled("\n".join(line.rstrip() for line in visible(buffer.getvalue()).splitlines()) + "\n")
 
 
 def to_png(figure: Figure, dpi: int = 200) -> bytes:

@@ -4,21 +4,45 @@ from __future__ import annotations
 
 import base64
 import io
-import json
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
+from spikeattn import schema
+from spikeattn.data.dataset import reason_of
+from spikeattn.data.decoding import UNDECODABLE, decode
+from spikeattn.data.disk import read_regular
 from spikeattn.errors import SpikeattnError
 from spikeattn.report.files import stems
 from spikeattn.report.numbers import joules, known, percent
+from spikeattn.schema import Keys
 
 SUMMARY, ARRAYS, TABLE = "summary.json", "attention.npz", "attention.csv"
+_NAMES = 1 << 26  # bytes of an array of names: a million images with names of 16 letters
 UNBROKEN = "\u00a0"
+Record = dict[str, Any]
+_MEAN = Annotated[Record, Keys(value=float, low=float | None, high=float | None)]
+_ENERGY = Annotated[
+    Record,
+    Keys(
+        share_of_blocks=_MEAN, share_of_network=_MEAN, spurious_mj=_MEAN, outside_share=float | None,
+        images=tuple[Annotated[Record, Keys(image=str, blocks_mj=float, spurious_mj=float | None)], ...],
+    ),
+]  # fmt: skip
+_NETWORK = Annotated[Record, Keys(title=str, details=str, rule=str, model=Annotated[Record, Keys(name=str | None)])]
+_SUMMARY = Annotated[
+    Record,
+    Keys(
+        command=str | None, untrained=bool, networks=tuple[_NETWORK, ...], files=tuple[str, ...], energy=_ENERGY | None,
+        images=tuple[Annotated[Record, Keys(model=str, image=str, significant=float | None)], ...],
+    ),
+]  # fmt: skip
 MOST, WIDE, COLOURS = 12, 760, 96  # pictures on a page, their width in pixels, colours of each
 
 
@@ -83,9 +107,10 @@ def read_gallery(folder: str | Path, model: str | None) -> Gallery:
     """
     folder = Path(folder)
     try:
-        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-        with np.load(folder / ARRAYS) as arrays:
-            ids = [str(name) for name in arrays["images"]]
+        content, where = (folder / SUMMARY).read_bytes(), f"--attention {folder / SUMMARY}"
+        summary = schema.parse_json(content, where, "what `spikeattn attend` writes")
+        schema.check(_SUMMARY, summary, where)
+        ids = _ids(folder / ARRAYS)
         tokens = (folder / TABLE).read_bytes()
         images = _rows(summary)
         names = [each["model"]["name"] for each in summary["networks"]]
@@ -95,7 +120,7 @@ def read_gallery(folder: str | Path, model: str | None) -> Gallery:
             f"--attention {folder}: {Path(error.filename or folder).name} cannot be read ({error.strerror}); give the "
             "folder that `spikeattn attend --out` wrote"
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise SpikeattnError(
             f"--attention {folder}: {SUMMARY} or {ARRAYS} is damaged, or of another program ({error!r}); give the "
             "folder that `spikeattn attend --out` wrote"
@@ -114,6 +139,16 @@ def read_gallery(folder: str | Path, model: str | None) -> Gallery:
     return Gallery(folder, summary, pictures, images, tokens)
 
 
+def _ids(file: Path) -> list[str]:
+    """Names of the images; ValueError where their array would unpack to more than names can take."""
+    with zipfile.ZipFile(file) as archive:
+        size = archive.getinfo("images.npy").file_size
+    if size > _NAMES:
+        raise ValueError(f"its names of images unpack to {size:,} bytes")
+    with np.load(file) as arrays:
+        return [str(name) for name in arrays["images"]]
+
+
 def _rows(summary: dict[str, Any]) -> pd.DataFrame:
     images = pd.DataFrame(summary["images"])
     energies = (summary.get("energy") or {}).get("images")
@@ -129,8 +164,12 @@ def _picture(name: str, file: Path, images: pd.DataFrame) -> Picture:
     text = f"{name}: image, attention, significant tokens ({percent(row['significant'])}) and regularised attention"
     if known(row.get("spurious_mj")) and row["blocks_mj"] > 0:
         text += f"; {percent(row['spurious_mj'] / row['blocks_mj'], 0)} of {joules(row['blocks_mj'])} spent on noise"
-    with Image.open(file) as opened:
-        picture = opened.convert("RGB")
+    try:
+        picture = decode(read_regular(str(file)), "RGB")
+    except UNDECODABLE as error:
+        raise SpikeattnError(
+            f"--attention: {file} cannot be read ({reason_of(error)}); run `spikeattn attend` again"
+        ) from error
     if picture.width > WIDE:
         picture = picture.resize((WIDE, round(picture.height * WIDE / picture.width)), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()

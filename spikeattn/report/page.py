@@ -14,6 +14,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup, escape
 
+from spikeattn import csv_text
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
@@ -29,6 +30,7 @@ from spikeattn.report.settings_sheets import price_table, switch_table
 from spikeattn.report.sweep_figure import sweep_figure
 from spikeattn.report.tables import block_energy, caption, rate_table
 from spikeattn.report.typeset import paper_html, to_latex
+from spikeattn.visible_text import visible
 
 if TYPE_CHECKING:
     from spikeattn.results import Profile
@@ -137,12 +139,13 @@ def render(page: dict[str, Any]) -> str:
         loader=jinja2.PackageLoader("spikeattn.report", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=lambda value: visible(value) if type(value) is str else value,  # Markup is the package's own
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["paper"] = lambda role: Markup(paper_html(str(escape(role))))
-    environment.filters["listed"] = lambda names: Markup(str(escape(names)).replace(", ", ", <wbr>"))
-    environment.filters["breakable"] = lambda name: Markup(str(escape(name)).replace(".", ".<wbr>"))
+    environment.filters["paper"] = lambda role: Markup(paper_html(str(escape(visible(role)))))
+    environment.filters["listed"] = lambda names: Markup(str(escape(visible(names))).replace(", ", ", <wbr>"))
+    environment.filters["breakable"] = lambda name: Markup(str(escape(visible(name))).replace(".", ".<wbr>"))
     return environment.get_template("report.html.j2").render(page)
 
 
@@ -154,7 +157,7 @@ def _inline(vectors: dict[str, str]) -> dict[str, Markup]:
 
 def _csv(frame: pd.DataFrame, profile: Profile) -> str:
     """Full precision; the last column says whether the weights are trained, so that no csv travels without it."""
-    return frame.assign(weights=content.weights(profile)).to_csv(index=False, lineterminator="\n")
+    return csv_text.write(frame.assign(weights=content.weights(profile)))
 
 
 def _provenance(profile: Profile, energy: Any) -> dict[str, Any]:

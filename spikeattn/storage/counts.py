@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,27 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from spikeattn import schema
 from spikeattn.errors import SpikeattnError
 from spikeattn.storage import columns, files
 from spikeattn.storage.columns import Key
+from spikeattn.storage.entries import Size
 from spikeattn.storage.ledger import Ledger
 
 FILE = "counts.parquet"
 _META = b"spikeattn"
+_EXPECTED = "what spikeattn writes into a count table; profile again or restore it"
 _LARGEST = 1 << 53  # float64, in which parts are kept, holds every whole number up to here
 _ROW_GROUP = 1 << 16  # small row groups multiply size and reading time of a table with a thousand columns
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """What a count table says of itself: the hashes of the ledger and of the settings that it belongs to."""
+
+    ledger: str
+    settings: str | None = None
+    time_steps: Size | None = None
 
 
 @dataclass(frozen=True)
@@ -67,11 +79,14 @@ class Counts:
     def __init__(self, table: pa.Table | Path, ledger: Ledger) -> None:
         self.ledger = ledger
         self._table = table
-        self.columns: tuple[str, ...] = tuple(
-            pq.read_schema(table).names if isinstance(table, Path) else table.column_names
-        )
+        if isinstance(table, Path):
+            with table.open("rb") as file:
+                metadata = pq.read_metadata(file)
+            self.columns: tuple[str, ...] = tuple(metadata.schema.names)
+            self.n_images: int = metadata.num_rows
+        else:
+            self.columns, self.n_images = tuple(table.column_names), table.num_rows
         self._known = frozenset(self.columns)
-        self.n_images: int = pq.read_metadata(table).num_rows if isinstance(table, Path) else table.num_rows
         self.time_steps: int = ledger.time_steps
 
     @classmethod
@@ -81,20 +96,22 @@ class Counts:
         if not path.is_file():
             raise SpikeattnError(f"{path}: no such file; expected the {FILE} that a finished profile run writes")
         try:
-            meta = (pq.read_schema(path).metadata or {}).get(_META)
+            with path.open("rb") as file:
+                meta = (pq.read_schema(file).metadata or {}).get(_META)
         except (pa.ArrowInvalid, OSError) as error:
             raise SpikeattnError(
                 f"{path}: not a readable Parquet file ({error}); profile again or restore it"
             ) from error
         if meta is None:
             raise SpikeattnError(f"{path}: a Parquet file, but no count table of spikeattn")
-        meta = json.loads(meta)
-        if meta["ledger"] != ledger.hash():
+        where = f"{path}, its metadata"
+        origin = schema.read(_Origin, schema.parse_json(meta, where, _EXPECTED), where, others=True)
+        if origin.ledger != ledger.hash():
             raise SpikeattnError(
                 f"{path}: the counts belong to another model or input size than the model.json beside them; take both "
                 "files from the same run"
             )
-        if meta.get("settings") != ledger.settings_hash():
+        if origin.settings != ledger.settings_hash():
             raise SpikeattnError(
                 f"{path}: the counts were made with other weights, data or settings than the model.json beside them "
                 "says; take both files from the same run"
@@ -105,7 +122,8 @@ class Counts:
         if not isinstance(self._table, Path):
             return self._table.select(names)
         try:
-            return pq.read_table(self._table, columns=list(names), page_checksum_verification=True)
+            with self._table.open("rb") as file:  # a path such as run:1/counts.parquet is an address to pyarrow
+                return pq.read_table(file, columns=list(names), page_checksum_verification=True)
         except (pa.ArrowException, OSError) as error:
             raise SpikeattnError(
                 f"{self._table}: damaged ({' '.join(str(error).split())}); profile again or restore it"
@@ -168,7 +186,7 @@ class Counts:
 def write_counts(groups: Iterable[pa.Table], ledger: Ledger, path: str | Path) -> Path:
     """Write tables of rows, one row group each, as the count table of a ledger; at least one."""
     path = Path(path)
-    origin = {"ledger": ledger.hash(), "settings": ledger.settings_hash(), "time_steps": ledger.time_steps}
+    origin = asdict(_Origin(ledger.hash(), ledger.settings_hash(), ledger.time_steps))
     writer: pq.ParquetWriter | None = None
     with files.whole(path) as file:
         try:

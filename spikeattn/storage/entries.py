@@ -7,9 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import Annotated
 
+from spikeattn.schema import Limits, OneOf, Printable
+
+MAKERS = ("input", "neuron", "pool", "mask", "op")
 KINDS = ("binary", "ternary", "integer", "real")
 PRODUCT_OPS = ("token_sum", "average", "mask", "matmul")
+
+Text = Annotated[str, Printable()]  # names and labels stand in tables and figures
+Number = Annotated[int, Limits(0)]  # how many, or the number of a block
+Size = Annotated[int, Limits(1)]
 
 
 def kind_of(no_integer: bool, negative: bool, above_one: bool) -> str:
@@ -46,25 +54,25 @@ class Tensor:
         joined: its values depend on several time steps, or stand for one alone: it is counted per image, not per step.
     """
 
-    name: str
-    shape: tuple[int, ...]
-    elements: int
-    maker: str = "neuron"
-    kind: str = "binary"
+    name: Text
+    shape: tuple[Size, ...]
+    elements: Size
+    maker: Annotated[str, OneOf(MAKERS)] = "neuron"
+    kind: Annotated[str, OneOf(KINDS)] = "binary"
     static: bool = False
     sources: tuple[str, ...] = ()
-    role: str | None = None
-    part: str | None = None
-    block: int | None = None
-    hook: str | None = None
-    neuron: str | None = None
-    unit: float = 1.0
+    role: Text | None = None
+    part: Text | None = None
+    block: Number | None = None
+    hook: Text | None = None
+    neuron: Text | None = None
+    unit: Annotated[float, Limits(0, above=True)] = 1.0
     number: bool = False
     joined: bool = False
     summed: bool | None = None
     low: float | None = None
     high: float | None = None
-    known: str | None = None
+    known: Text | None = None
 
     @property
     def spikes(self) -> bool:
@@ -89,24 +97,24 @@ class Synapse:
             no kernel. A transposed convolution has stride 1 here: each of its inputs meets the whole kernel.
     """
 
-    name: str
-    op: str
-    input: str
-    dense_macs: int
-    fan_out: int | None = None
-    output_elements: int = 0
+    name: Text
+    op: Text
+    input: Text
+    dense_macs: Number
+    fan_out: Number | None = None
+    output_elements: Number = 0
     every_step: bool = True
-    role: str | None = None
-    part: str | None = None
-    block: int | None = None
-    weights: int = 0
-    biases: int = 0
-    out_channels: int = 0
-    groups: int = 1
-    kernel: tuple[int, ...] = ()
-    stride: tuple[int, ...] = ()
-    runs: int | None = None
-    known: str | None = None
+    role: Text | None = None
+    part: Text | None = None
+    block: Number | None = None
+    weights: Number = 0
+    biases: Number = 0
+    out_channels: Number = 0
+    groups: Size = 1
+    kernel: tuple[Size, ...] = ()
+    stride: tuple[Size, ...] = ()
+    runs: Number | None = None
+    known: Text | None = None
 
     @property
     def kernel_fan_out(self) -> int:
@@ -127,23 +135,23 @@ class Product:
         known: how part and block are known, as of a tensor.
     """
 
-    name: str
-    op: str
+    name: Text
+    op: Annotated[str, OneOf(PRODUCT_OPS)]
     operands: tuple[str, ...]
-    elements: int
-    role: str | None = None
-    part: str | None = None
-    block: int | None = None
+    elements: Number
+    role: Text | None = None
+    part: Text | None = None
+    block: Number | None = None
     every_step: bool = True
-    runs: int | None = None
-    summed_over: int | None = None
-    known: str | None = None
+    runs: Number | None = None
+    summed_over: Size | None = None
+    known: Text | None = None
 
 
 @dataclass(frozen=True)
 class Uncounted:
     """An operation that the count table leaves out, and why."""
 
-    name: str
-    op: str
-    reason: str
+    name: Text
+    op: Text
+    reason: Text

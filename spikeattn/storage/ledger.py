@@ -11,17 +11,46 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from spikeattn import schema
 from spikeattn.errors import SpikeattnError, unknown
+from spikeattn.schema import Keys
 from spikeattn.storage import files
-from spikeattn.storage.entries import KINDS, PRODUCT_OPS, Product, Synapse, Tensor, Uncounted
+from spikeattn.storage.entries import Number, Product, Size, Synapse, Tensor, Uncounted
 
 FORMAT = 1
+EXPECTED = "the model.json of a run"
+
+Record = Mapping[str, Any]
+Text = str | None
+
+# What is read of records that otherwise hold whatever a model, a loader or a user's `provenance` says of itself.
+MODEL = Keys(**{"name": Text, "class": Text, "parameters": Number | None, "trained": bool | None, "config": Record})
+DATA = Keys(
+    name=Text, spec=Text, split=Text, chosen=Number | None, batch_size=Size, limit=Size | None, sample=Size | None,
+    seed=Number | None,
+)  # fmt: skip
+SETTINGS = Keys(
+    model=Annotated[Record, Keys(name=Text, config=Record, checkpoint=Text, sha256=Text)], weights_sha256=Text,
+    data=Annotated[Record, DATA] | None, device=Text, device_name=Text, neurons=Text, threads=Size, dtype=Text,
+    input=tuple[Number, ...] | None, path=str, tf32=bool, cudnn_benchmark=bool, spikeattn=Text, torch=Text,
+    spikingjelly=Text, timm=Text,
+)  # fmt: skip
+PROVENANCE = Keys(
+    settings=Annotated[Record, SETTINGS],
+    command=str,
+    shard=str,
+    skipped=tuple[Annotated[Record, Keys(id=str, reason=str)], ...],
+    mixed=Mapping[str, tuple[Any, ...]],
+    counts_sha256=str,
+    python=Text,
+    platform=Text,
+)
 
 
 @dataclass(frozen=True)
@@ -31,48 +60,33 @@ class Ledger:
     `structure` holds what the entries do not: token grid, heads, class tokens, channel ranges (`structure.Structure`).
 
     Raises:
-        SpikeattnError: a name stands twice, a synapse receives a tensor that is not listed, or a field is out of range.
+        SpikeattnError: a name stands twice, a synapse receives a tensor that is not listed, or a field has another type
+            or range than its annotation says.
     """
 
-    time_steps: int
+    time_steps: Size
     static_input: bool
     tensors: tuple[Tensor, ...]
     synapses: tuple[Synapse, ...]
     products: tuple[Product, ...] = ()
     uncounted: tuple[Uncounted, ...] = ()
     warnings: tuple[str, ...] = ()
-    model: Mapping[str, Any] = field(default_factory=dict)
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    structure: Mapping[str, Any] = field(default_factory=dict)
+    model: Annotated[Record, MODEL] = field(default_factory=dict)
+    provenance: Annotated[Record, PROVENANCE] = field(default_factory=dict)
+    structure: Record = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.time_steps < 1:
-            raise SpikeattnError(f"ledger: time_steps is {self.time_steps}, it must be at least 1")
+        schema.check_fields(self, "ledger")
         for what, entries in (("tensor", self.tensors), ("synapse", self.synapses), ("product", self.products)):
             twice = [name for name, times in Counter(entry.name for entry in entries).items() if times > 1]
             if twice:
                 raise SpikeattnError(f"ledger: {what} {twice[0]!r} is listed twice, names must be unique")
-        for tensor in self.tensors:
-            if tensor.kind not in KINDS:
-                raise unknown(f"kind of tensor {tensor.name}", tensor.kind, KINDS)
-            if tensor.elements < 1:
-                raise SpikeattnError(f"ledger: tensor {tensor.name!r} has {tensor.elements} elements, it needs one")
-            for source in tensor.sources:
-                self.tensor(source)
-        for synapse in self.synapses:
-            self.tensor(synapse.input)
-            if synapse.dense_macs < 0 or (synapse.fan_out is not None and synapse.fan_out < 0):
-                raise SpikeattnError(
-                    f"ledger: synapse {synapse.name!r} has dense_macs {synapse.dense_macs} and fan_out "
-                    f"{synapse.fan_out}, both must be >= 0"
-                )
-        for product in self.products:
-            if product.op not in PRODUCT_OPS:
-                raise unknown(f"op of product {product.name}", product.op, PRODUCT_OPS)
-            if product.elements < 0:
-                raise SpikeattnError(f"ledger: product {product.name!r} has {product.elements} elements, must be >= 0")
-            for operand in product.operands:
-                self.tensor(operand)
+        received = [(f"tensors[{i}].sources", name) for i, t in enumerate(self.tensors) for name in t.sources]
+        received += [(f"synapses[{i}].input", synapse.input) for i, synapse in enumerate(self.synapses)]
+        received += [(f"products[{i}].operands", name) for i, p in enumerate(self.products) for name in p.operands]
+        for path, name in received:
+            if name not in self._by_name["tensor"]:
+                raise unknown(f"tensor of {path}", name, self._by_name["tensor"])
 
     @cached_property
     def _by_name(self) -> dict[str, dict[str, Any]]:
@@ -164,42 +178,24 @@ class Ledger:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any], source: str = "ledger") -> Ledger:
-        """The ledger of a `to_dict` record; `source` names its origin in errors."""
+        """The ledger of a `to_dict` record; `source` names its origin in errors.
+
+        Raises:
+            SpikeattnError: with the path of the field that is missing, unknown or wrong.
+        """
         if not isinstance(record, Mapping) or "format" not in record:
-            raise SpikeattnError(f"{source}: not a spikeattn ledger (no 'format'); expected the model.json of a run")
-        if record["format"] != FORMAT:
+            raise SpikeattnError(f"{source}: not a spikeattn ledger (no 'format'); expected {EXPECTED}")
+        if type(record["format"]) is not int or record["format"] != FORMAT:
             raise SpikeattnError(
                 f"{source}: ledger format {record['format']!r}, this version reads format {FORMAT}; profile again"
             )
-        missing = [key for key in ("time_steps", "static_input", "tensors", "synapses") if key not in record]
-        if missing:
-            raise SpikeattnError(f"{source}: the ledger lacks {', '.join(missing)}; it is damaged or no model.json")
-        try:
-            return cls(
-                time_steps=record["time_steps"],
-                static_input=record["static_input"],
-                tensors=_entries(Tensor, record["tensors"], source),
-                synapses=_entries(Synapse, record["synapses"], source),
-                products=_entries(Product, record.get("products", ()), source),
-                uncounted=_entries(Uncounted, record.get("uncounted", ()), source),
-                warnings=tuple(record.get("warnings", ())),
-                model=dict(record.get("model", {})),
-                provenance=dict(record.get("provenance", {})),
-                structure=dict(record.get("structure", {})),
-            )
-        except (TypeError, ValueError, AttributeError) as error:
-            raise SpikeattnError(
-                f"{source}: an entry of the ledger has the wrong type ({error}); it is damaged or was edited"
-            ) from error
+        return schema.read(cls, dict(record), source, others=True)
 
     @classmethod
     def from_json(cls, text: str, source: str = "ledger") -> Ledger:
         """The ledger of a `to_json` text; `source` names its origin in errors."""
-        try:
-            record = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise SpikeattnError(f"{source}: not valid JSON ({error}); expected the model.json of a run") from error
-        return cls.from_dict(record, source)
+        content = text.encode("utf-8", "surrogatepass")
+        return cls.from_dict(schema.parse_json(content, source, EXPECTED), source)
 
     @classmethod
     def load(cls, path: str | Path) -> Ledger:
@@ -208,21 +204,7 @@ class Ledger:
         if not path.is_file():
             raise SpikeattnError(f"{path}: no such file; expected the model.json that a profile run writes")
         try:
-            text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise SpikeattnError(f"{path}: not a text file; expected the model.json of a run") from error
-        return cls.from_json(text, str(path))
-
-
-def _entries(kind: type, records: Iterable[Mapping[str, Any]], source: str) -> tuple[Any, ...]:
-    fields = {entry.name: entry for entry in dataclasses.fields(kind)}
-    needed = {name for name, entry in fields.items() if entry.default is dataclasses.MISSING}
-    built = []
-    for record in records:
-        missing, extra = sorted(needed - set(record)), sorted(set(record) - set(fields))
-        if missing or extra:
-            what = f"lacks {', '.join(missing)}" if missing else f"has unknown entries {', '.join(extra)}"
-            raise SpikeattnError(f"{source}: {kind.__name__.lower()} {record.get('name', '?')!r} {what}")
-        values = {name: tuple(value) if isinstance(value, list) else value for name, value in record.items()}
-        built.append(kind(**values))
-    return tuple(built)
+            content = path.read_bytes()
+        except OSError as error:
+            raise SpikeattnError(f"{path}: cannot be read ({error.strerror}); expected {EXPECTED}") from error
+        return cls.from_dict(schema.parse_json(content, str(path), EXPECTED), str(path))

@@ -8,20 +8,37 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import mmap
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
 
+from spikeattn import schema
 from spikeattn.errors import SpikeattnError
 from spikeattn.storage import files
-from spikeattn.storage.ledger import Ledger
+from spikeattn.storage.entries import Number
+from spikeattn.storage.ledger import SETTINGS, Ledger
 
 _META = b"spikeattn"
 _CHUNK = 1 << 22
+_EXPECTED = "what spikeattn writes into a part; delete it and resume: its batches run again, all others are kept"
+
+
+@dataclass(frozen=True)
+class _Meta:
+    """What a part says of itself, beside its rows; `empty` where it has none."""
+
+    batches: tuple[Number, ...]
+    flags: Mapping[str, tuple[bool, ...]]
+    skipped: tuple[tuple[Number, str, str], ...]
+    empty: bool
+    ledger: str
+    settings: Annotated[Mapping[str, Any], SETTINGS]
+    extremes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -156,36 +173,25 @@ def load(path: Path) -> Part:
     if digest.hexdigest()[:16] != path.stem.rpartition("-")[2]:
         raise SpikeattnError(f"{damaged}; delete it and resume: its batches run again, all others are kept")
     try:
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        meta = json.loads(table.schema.metadata[_META])
-        return Part(
-            tuple(meta["batches"]),
-            {name: tuple(values) for name, values in meta["flags"].items()},
-            tuple((item[0], item[1], item[2]) for item in meta["skipped"]),
-            None if meta["empty"] else table.replace_schema_metadata(None),
-            meta["ledger"],
-            meta["settings"],
-            path,
-            {name: (values[0], values[1]) for name, values in meta.get("extremes", {}).items()},
-        )
-    except (pa.ArrowInvalid, KeyError, TypeError, IndexError) as error:
+        # Not pa.memory_map, which refuses names that are no UTF-8; the mapping lives as long as the table.
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        table = pa.ipc.open_file(pa.py_buffer(mapped)).read_all()
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise SpikeattnError(
-            f"{path}: no part of this version of spikeattn ({type(error).__name__}: {error}); give another folder"
+            f"{path}: no part of this version of spikeattn ({' '.join(str(error).split())}); give another folder"
         ) from error
+    where = f"{path}, its metadata"
+    record = schema.parse_json((table.schema.metadata or {}).get(_META, b""), where, _EXPECTED)
+    meta = schema.read(_Meta, record, where, others=True)
+    rows = None if meta.empty else table.replace_schema_metadata(None)
+    return Part(meta.batches, meta.flags, meta.skipped, rows, meta.ledger, meta.settings, path, meta.extremes)
 
 
 def _pack(part: Part) -> bytes:
-    meta = {
-        "batches": part.batches,
-        "flags": part.flags,
-        "skipped": part.skipped,
-        "empty": part.table is None,
-        "ledger": part.ledger,
-        "settings": part.settings,
-        "extremes": part.extremes,
-    }
+    meta = _Meta(part.batches, part.flags, part.skipped, part.table is None, part.ledger, part.settings, part.extremes)
     table = part.table if part.table is not None else pa.table({})
-    table = table.combine_chunks().replace_schema_metadata({_META: json.dumps(meta)})
+    table = table.combine_chunks().replace_schema_metadata({_META: json.dumps(asdict(meta))})
     sink = io.BytesIO()
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)

@@ -44,9 +44,11 @@ def fan_out_map(geometry: ConvGeometry, size: Sequence[int]) -> Tensor:
     convolution of ones with respect to its input, which holds for every stride, dilation, padding and transposition.
     """
     spatial = len(geometry.kernel)
-    x = torch.zeros((1, 1, *size), dtype=torch.float64, requires_grad=True)
-    w = torch.ones((1, 1, *geometry.kernel), dtype=torch.float64)
-    with torch.enable_grad():
+    # A gradient of our own, also in the user's inference mode, and out of sight of hooks on theirs (checkpointing).
+    own = torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: x)
+    with torch.inference_mode(False), torch.enable_grad(), own:
+        x = torch.zeros((1, 1, *size), dtype=torch.float64, requires_grad=True)
+        w = torch.ones((1, 1, *geometry.kernel), dtype=torch.float64)
         if geometry.transposed:
             conv = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[spatial - 1]
             y = conv(x, w, None, geometry.stride, geometry.padding, geometry.output_padding, 1, geometry.dilation)

@@ -293,13 +293,16 @@ def _window(name: str, args: Any, x: Tensor, out: Tensor) -> int | None:
         return 0
     spatial = int(name[name.index("pool") + 4])
     sizes = list(zip(x.shape[-spatial:], out.shape[-spatial:], strict=True))
-    if all(after == 1 for _, after in sizes):
+    single = all(after == 1 for _, after in sizes)
+    if "adaptive" in name and single:
         return 0
     if "adaptive" in name:
         if any(before % after and after % before for before, after in sizes):
             return None
         return prod(max(before // after, 1) for before, after in sizes)
     kernel, padding = (list(a) * (spatial // len(a) or 1) for a in (args[1], args[3] if len(args) > 3 else [0]))
+    if single:  # a number made of all spikes, or of some of them, which nobody counts apart
+        return 0 if [before for before, _ in sizes] == kernel and not any(padding) else None
     ceil = len(args) > 4 and bool(args[4])
     include = args[5] if len(args) > 5 else True
     if ceil or (any(padding) and not include):

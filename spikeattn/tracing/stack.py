@@ -30,6 +30,23 @@ class Frame:
         return number
 
 
+class Hook:
+    """A hook that does nothing in a copy of its module, deep or pickled: it belongs to the module that it watches."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._function(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Hook, (nothing,)
+
+
+def nothing(*args: Any, **kwargs: Any) -> None:
+    """What a `Hook` calls in a copy."""
+
+
 class ModuleStack:
     """The modules at work, innermost last; neurons are opaque. Use as a context manager around forward passes.
 
@@ -95,8 +112,8 @@ class ModuleStack:
     def __enter__(self) -> ModuleStack:
         self.begin()
         for path, module in self._paths.items():
-            self._handles.append(module.register_forward_pre_hook(self._entering(path), with_kwargs=True))
-            self._handles.append(module.register_forward_hook(self._leaving(path)))
+            self._handles.append(module.register_forward_pre_hook(Hook(self._entering(path)), with_kwargs=True))
+            self._handles.append(module.register_forward_hook(Hook(self._leaving(path))))
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -198,12 +198,14 @@ class Tensors:
         made = [o for o in origins if not o.blank] or [first]  # the zeros of a first step are what the others are
         unit = made[0].unit or 1.0
         known = self._names.get(name)
+        # Spikes of a neuron in other places: its neurons stand in the ledger already, and are not charged twice.
+        maker = "op" if first.maker == NEURON and tap.where != "output" else first.maker
         spikes = all(o.spiky for o in made) or self._is_events(origins, static)
         self.entries[name] = entries.Tensor(
-            name, shape, prod(shape), first.maker, kind_of(*flags.tolist()) if spikes else "real", static,
+            name, shape, prod(shape), maker, kind_of(*flags.tolist()) if spikes else "real", static,
             tuple(dict.fromkeys(source for source in sources if source)),
             *((known.role, known.part, known.block, known.hook) if known else (None, None, None, None)),
-            neuron=nodes.neuron_class(neuron) if neuron is not None else None,
+            neuron=None if neuron is None or maker != NEURON else nodes.neuron_class(neuron),
             unit=unit, number=not spikes, joined=tap.axes.joined, summed=spikes and any(o.summed for o in made),
         )  # fmt: skip
         for place, origin in enumerate(origins):

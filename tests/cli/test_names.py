@@ -43,7 +43,7 @@ def test_a_run_of_such_names_is_profiled_verified_and_reported(spikeattn, odd) -
     Path(out).rename(os.fsdecode(b"r\xfdn"))
     for command in ("rates", "verify"):
         moved = spikeattn(command, os.fsdecode(b"r\xfdn"))
-        assert moved.code == app.FAILED and "this name is no UTF-8 and cannot be used here" in moved.error
+        assert moved.code == 0, moved.err
 
 
 def test_a_run_is_not_begun_in_a_folder_that_cannot_be_read_back(spikeattn, tmp_path) -> None:

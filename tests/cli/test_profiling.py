@@ -104,7 +104,7 @@ def test_an_interrupted_run_says_how_to_go_on(spikeattn, monkeypatch) -> None:
         (["--sample", 361], "sample=361: there are 360 images; give at most 360, or leave it out for all"),
         (["--model-arg", "widht=3"], "unknown model argument 'widht': valid are depth"),
         (["--device", "cuda:99"], "--device cuda:99: "),
-        (["--out", "notes.txt"], "notes.txt: cannot write the run there"),
+        (["--out", "notes.txt"], "notes.txt: is no folder"),
     ],
 )
 def test_wrong_use_says_what_to_do(spikeattn, tmp_path, options, message) -> None:
@@ -155,7 +155,7 @@ def test_unreadable_images_are_named(spikeattn, tmp_path) -> None:
     done = spikeattn(*DIGITS, "--data", "folder:images")
     assert done.code == 0
     assert "warning: folder:images: the model has 10 outputs and the data 1 class: accuracy has no meaning" in done.err
-    assert "skipped: 1 images could not be read: cat/broken.png (not an image that Pillow can read)" in done.out
+    assert "skipped: 1 images could not be read: cat/broken.png (not an image of the formats PNG" in done.out
     assert "2 images" in done.out.splitlines()[0]
 
 

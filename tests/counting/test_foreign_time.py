@@ -252,3 +252,25 @@ def test_operations_over_the_time_axis(how: str) -> None:
     profile = assert_exact(exact(OverTime(how), seed=2), pictures(3, 6), macs_once=3 * 48)
     assert not any(entry.every_step for entry in (*profile.ledger.synapses, *profile.ledger.products)[1:]
                    if entry.op != "token_sum")  # fmt: skip
+
+
+class Flattened(nn.Module):
+    """A layer over all time steps of a neuron at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.fc, self.lif, self.head = nn.Linear(6, 8), neuron.IFNode(step_mode="m"), nn.Linear(32, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        spikes = self.lif(self.fc(x * 4).expand(4, -1, -1))
+        return self.head(spikes.transpose(0, 1).flatten(1))
+
+
+def test_neurons_whose_spikes_are_rearranged_are_charged_once() -> None:
+    profile = sa.profile(Flattened(), [torch.rand(4, 6)])
+    makers = {tensor.name: (tensor.maker, tensor.neuron) for tensor in profile.ledger.tensors}
+    assert makers["lif"] == ("neuron", "IFNode") and makers["head:in"] == ("op", None)
+    spikes = profile.counts.column("nnz", "lif").sum()
+    assert profile.counts.column("nnz", "head:in").sum() == spikes > 0
+    assert profile.over_time()["mean_rate"].iloc[-1] == pytest.approx(spikes / (4 * 4 * 8))

@@ -220,3 +220,35 @@ def test_batches_of_damaged_files_only_are_counted(tmp_path: Path) -> None:
     loader = make_loader(open_dataset(f"folder:{tmp_path}", sa.create_model("sdt_digits")), batch_size=4)
     profile = sa.profile(sa.create_model("sdt_digits", pretrained=True), loader, plain=True)
     assert profile.n_images + len(profile.provenance["skipped"]) == 13 and profile.n_images >= 1
+
+
+def test_postscript_in_a_png_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = tmp_path / "was_run"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "gs").write_text(f"#!/bin/sh\necho run > {ran}\n")
+    (tmp_path / "bin" / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    (tmp_path / "data").mkdir()
+    page = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+    (tmp_path / "data" / "a.png").write_bytes(page)
+    sample = open_dataset(f"folder:{tmp_path / 'data'}", sa.create_model("sdt_digits"))[0]
+    assert isinstance(sample, Skipped) and "not an image of the formats PNG, JPEG" in sample.reason
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("form", ["PCX", "TGA", "SGI", "ICO"])
+def test_formats_that_are_not_documented_are_not_read(form: str) -> None:
+    with pytest.raises(ValueError, match="not an image of the formats PNG, JPEG"):
+        decode(encoded(form), "RGB")
+
+
+def test_every_documented_format_and_pictures_of_two_frames_are_read() -> None:
+    for form in ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM"):
+        assert decode(encoded(form), "RGB").size == (48, 40)
+    assert decode(encoded("MPO", save_all=True, append_images=[Image.fromarray(PIXELS)]), "RGB").size == (48, 40)
+
+
+@pytest.mark.parametrize(("width", "height"), [(17_000, 10_000), (30_000, 30_000)])
+def test_more_pixels_than_pillow_warns_of_are_refused_by_the_header(width: int, height: int) -> None:
+    with pytest.raises(ValueError, match="too many pixels: Image size .* could be decompression bomb"):
+        decode(header_png(width, height), "RGB")

@@ -15,6 +15,7 @@ from PIL import Image
 
 from spikeattn.data import Skipped, make_loader, open_dataset
 from spikeattn.data.decoding import decode
+from spikeattn.data.image_files import FORMATS
 from spikeattn.errors import SpikeattnError
 
 CFG = {
@@ -127,7 +128,7 @@ def test_a_corrupt_image_is_skipped_and_named(tmp_path):
     reasons = {one.id.split("/")[1]: one.reason for one in batch.skipped}
     assert "truncated" in reasons["b_truncated.JPEG"]
     assert reasons["c_empty.JPEG"] == "empty file"
-    assert reasons["d_text.JPEG"] == "not an image that Pillow can read"
+    assert reasons["d_text.JPEG"] == "not an image of the formats " + ", ".join(dict.fromkeys(FORMATS.values()))
     assert "git-LFS pointer" in reasons["e_lfs.JPEG"]
     assert "f_png.png" in reasons
     assert all(str(tmp_path) not in reason for reason in reasons.values())
@@ -248,7 +249,7 @@ def test_wrong_places_say_what_was_found_and_what_is_expected(tmp_path):
     assert "is truncated" in message(f"imagenet:{tmp_path}/cut.tar")
     for name in ("text.tar", "packed.tar"):
         assert "uncompressed tar" in message(f"imagenet:{tmp_path}/{name}")
-    assert "no png or jpeg" in message(f"imagenet:{tmp_path}/empty.tar")
+    assert "holds no images (0 files)" in message(f"imagenet:{tmp_path}/empty.tar")
     for name in ("flat", "flat.tar"):
         assert "outside class folders" in message(f"imagenet:{tmp_path}/{name}")
     assert "'cat' is not among the 1000 classes" in message(f"imagenet:{tmp_path}/named")

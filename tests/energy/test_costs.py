@@ -118,33 +118,40 @@ def test_a_users_own_file(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("pj = 0.5", "pj = -0.5", "price of ac is -0.5"),
-        ("pj = 0.5", "pj = nan", "price of ac is nan"),
-        ("pj = 0.5", 'pj = "0.5"', "price of ac is '0.5'"),
-        ("pj = 0.5", "pj = true", "price of ac is True"),
-        ("pj = 0.5\n", "", r"\[entries.ac\] lacks pj"),
+        ("pj = 0.5", "pj = -0.5", r"entries.ac.pj is -0.5; a finite number of at least 0 is expected"),
+        ("pj = 0.5", "pj = nan", "entries.ac.pj is NaN; a finite number"),
+        ("pj = 0.5", 'pj = "0.5"', 'entries.ac.pj is "0.5"; a finite number'),
+        ("pj = 0.5", "pj = true", "entries.ac.pj is true; a finite number"),
+        ("pj = 0.5\n", "", "mine.toml: entries.ac lacks pj"),
         ("entries.mask", "entries.msk", "did you mean 'mask'"),
-        ('"choice"', '"guessed"', "unknown status of mask"),
-        ('title = "a chip"', "", "'title' is missing"),
+        ('"choice"', '"guessed"', 'entries.mask.status is "guessed"; one of "confirmed", "choice"'),
+        ('title = "a chip"', "", "the record lacks title"),
         ('title = "a chip"', "title =", "not valid TOML"),
-        ('title = "a chip"', 'title = "a chip"\nbit = 8', "unknown key of .*mine.toml 'bit': did you mean 'bits'"),
-        ('title = "a chip"', 'title = "a chip"\nbits = 0', "bits is 0, it must be a whole number"),
-        ("pj = 0.5", "pj = 0.5\nPJ = 1", "unknown key of .*entries.ac. 'PJ'"),
-        ("pj = 3", "pj = -3", "price of near is -3"),
-        ("bytes = 1024", "bytes = 1.5", "bytes of near is 1.5"),
-        ("bytes = 1024", "byte = 1024", "unknown key of .*memory.near. 'byte': did you mean 'bytes'"),
+        ('title = "a chip"', 'title = "a chip"\nbit = 8', "unknown field of the record 'bit': did you mean 'bits'"),
+        ('title = "a chip"', 'title = "a chip"\nbits = 0', "bits is 0; a whole number of at least 1 is expected"),
+        ("pj = 0.5", "pj = 0.5\nPJ = 1", "unknown field of entries.ac 'PJ'"),
+        ("pj = 3", "pj = -3", "memory.near.pj is -3; a finite number of at least 0"),
+        ("bytes = 1024", "bytes = 1.5", "memory.near.bytes is 1.5; a whole number of at least 1 is expected"),
+        ("bytes = 1024", "byte = 1024", "unknown field of memory.near 'byte': did you mean 'bytes'"),
         ("bytes = 1024", "", "two memories have the same size"),
-        ("access_bits = 32", "access_bits = 0", "access_bits of near is 0"),
-        ("access_bits = 32", "", r"\[memory.near\] lacks access_bits"),
+        ("access_bits = 32", "access_bits = 0", "memory.near.access_bits is 0; a whole number"),
+        ("access_bits = 32", "", "memory.near lacks access_bits"),
         ("pj = 70", 'pj = 70\nstatus = "seen"', "not valid TOML"),
+        ("pj = 70", f"pj = {'9' * 500}", "memory.far.pj is a number of more than 400 digits"),
+        ("pj = 70", f"pj = {'9' * 5000}", "not valid TOML"),
+        ("pj = 70", f"pj = {'[' * 50_000}", "nested more than 100 levels deep"),
+        ("pj = 70", "pj = 2026-01-01", "memory.far.pj is .*2026.*; a finite number"),
+        ('title = "a chip"', 'title = ["a chip"]', r'title is \["a chip"\]; text is expected'),
+        ('title = "a chip"', '\ufefftitle = "a chip"', "not valid TOML"),
     ],
 )
 def test_a_bad_file_is_one_clear_error(tmp_path, old, new, message):
     path = tmp_path / "mine.toml"
     assert old in FULL + MEMORY
-    path.write_text((FULL + MEMORY).replace(old, new))
-    with pytest.raises(SpikeattnError, match=message):
+    path.write_text((FULL + MEMORY).replace(old, new), encoding="utf-8")
+    with pytest.raises(SpikeattnError, match=message) as error:
         get_costs(path)
+    assert str(error.value).startswith(f"{path}: ")
 
 
 def test_missing_prices_and_names():

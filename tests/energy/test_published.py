@@ -7,7 +7,7 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from spikeattn.energy.published import energy_from_rates, read_rates
+from spikeattn.energy.published import energy_from_rates, entry_ledger, packaged_table, read_rates
 from spikeattn.errors import SpikeattnError
 from spikeattn.models import create_model
 from spikeattn.tracing.examine import ledger_of
@@ -136,3 +136,19 @@ def test_wrong_arguments(sdt_8_512, rates, tmp_path):
     )
     with pytest.raises(SpikeattnError, match="carry no paper names"):
         read_rates(rates, nameless)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("T2", "T1", "has the column 'T1' twice; leave one"),
+        ("T2", "T" + "9" * 5000, "has time steps T1, T3, T4"),
+        ("Block1", "Block" + "9" * 5000, "rows are no tensor of this model"),
+        ("Conv1", "C\x00nv1", "no tensor of this model"),
+    ],
+)
+def test_a_csv_that_was_edited(tmp_path, old, new, message) -> None:
+    path = tmp_path / "rates.csv"
+    path.write_text(packaged_table("table_s1_sdt_8_512").to_csv(index=False).replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(SpikeattnError, match=message):
+        read_rates(path, entry_ledger("sdt_8_512"))

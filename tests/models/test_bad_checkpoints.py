@@ -6,6 +6,9 @@ import io
 import json
 import os
 import pickle
+import struct
+import time
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -17,7 +20,8 @@ from torch import Tensor
 import spikeattn as sa
 from spikeattn.cli import main
 from spikeattn.errors import SpikeattnError
-from spikeattn.models.checkpoints import shipped_weights
+from spikeattn.models.checkpoints import load_checkpoint, shipped_weights
+from spikeattn.provenance import differences
 
 SHIPPED = shipped_weights("sdt_digits")
 STATE = safetensors.torch.load_file(SHIPPED)
@@ -123,3 +127,115 @@ def test_other_precisions_of_the_same_weights_are_converted_and_noted(tmp_path: 
     model = sa.create_model("sdt_digits", checkpoint=tmp_path / "a.pth")
     assert next(model.parameters()).dtype == torch.float32
     assert any("converted to float32" in note for note in model.provenance["notes"])
+
+
+def expanded(*shape: int) -> Tensor:
+    return torch.zeros(1).expand(*shape)
+
+
+def deflated(content: bytes) -> bytes:
+    """The same archive, compressed."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    return buffer.getvalue()
+
+
+def calling(name: str, *numbers: int) -> bytes:
+    """An archive of torch.save whose pickle calls a function of whole numbers."""
+    arguments = b"(" + b"".join(b"\x8a\x08" + struct.pack("<q", number) for number in numbers) + b"t"
+    module, _, function = name.rpartition(".")
+    program = b"\x80\x02}X\x01\x00\x00\x00wc" + f"{module}\n{function}\n".encode() + arguments + b"Rs."
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(torch_file({"w": torch.ones(1)}))) as old, zipfile.ZipFile(buffer, "w") as new:
+        for entry in old.namelist():
+            new.writestr(entry, program if entry.endswith("data.pkl") else old.read(entry))
+    return buffer.getvalue()
+
+
+BOMBS = {
+    "one_number_repeated": (lambda: torch_file({"w": expanded(2_000_000_000)}), "unpack to 8,000,000,000 bytes"),
+    "of_two_axes": (lambda: torch_file({"w": expanded(45_000, 45_000)}), "unpack to 8,100,000,000 bytes"),
+    "in_many_tensors": (lambda: torch_file({f"w{i}": expanded(15_000_000) for i in range(99)}), "unpack to 5,940,000"),
+    "of_the_old_format": (
+        lambda: torch_file({"w": expanded(2_000_000_000)}, _use_new_zipfile_serialization=False),
+        "unpack to 8,000,000,000 bytes",
+    ),
+    "in_an_archive": (lambda: deflated(torch_file({"w": torch.zeros(1 << 25)})), "its entries unpack to 134,2"),
+    "made_by_a_tensor": (lambda: calling("torch.Tensor", 50_000, 50_000), "unpack to 10,000,000,000 bytes"),
+    "made_by_bytes": (lambda: calling("__builtin__.bytearray", 1 << 34), "calls __builtin__.bytearray"),
+    "made_by_a_storage": (lambda: calling("torch.storage.UntypedStorage", 1 << 34), "no weights for weights='auto'"),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_small_file_that_would_take_all_memory_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    content, message = BOMBS[name]
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content())
+    start = time.process_time()
+    with pytest.raises(SpikeattnError, match=message) as error:
+        sa.create_model("sdt_digits", checkpoint=path)
+    assert time.process_time() - start < 2 and "\n" not in str(error.value)
+
+
+def test_tied_and_repeated_weights_of_ordinary_size_are_read(tmp_path: Path) -> None:
+    weight = torch.randn(1000, 100)
+    torch.save({"a": weight, "b": weight, "c": torch.ones(1).expand(1000, 1000)}, tmp_path / "a.pth")
+    read = load_checkpoint(tmp_path / "a.pth")
+    assert torch.equal(read.state_dict["b"], weight) and read.state_dict["c"].sum() == 1_000_000
+    (tmp_path / "b.pth").write_bytes(deflated((tmp_path / "a.pth").read_bytes()))
+    assert torch.equal(load_checkpoint(tmp_path / "b.pth").state_dict["a"], weight)
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (lambda: torch.eye(3).to_sparse(), "of layout sparse_coo"),
+        (lambda: torch.eye(3).to_sparse_csr(), "of layout sparse_csr"),
+        (lambda: torch.sparse_coo_tensor(torch.zeros(2, 1).long(), torch.ones(1), (10**9, 10**9)), "sparse_coo"),
+        (lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "which is nested"),
+        (lambda: torch.nested.nested_tensor([torch.ones(2)], layout=torch.jagged), "a NestedTensor"),
+        (lambda: torch.empty(10**15, device="meta"), "on the device 'meta', without values"),
+        (lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8), "quantised"),
+    ],
+)
+def test_tensors_that_are_no_arrays_of_numbers_are_named(tmp_path: Path, make, kind: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, that nested, sparse and quantised tensors are in beta or leaving
+        (tmp_path / "a.pth").write_bytes(torch_file({"a": torch.ones(2), "w": make()}))
+        with pytest.raises(SpikeattnError, match=f"1 of 2 tensors .* first 'w', which is .*{kind.split()[-1]}"):
+            load_checkpoint(tmp_path / "a.pth")
+
+
+def test_a_card_with_nan_and_infinity_is_json_and_a_resumed_run_is_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = {"metric": float("nan"), "best": float("inf"), "worst": -float("inf"), "epoch": 3, "vast": 10**500}
+    torch.save({"state_dict": STATE, **metrics}, tmp_path / "a.pth")
+    options = ["--data", "digits", "--limit", "8", "--threads", "1", "--device", "cpu", "--plain"]
+    options += ["--checkpoint", str(tmp_path / "a.pth"), "--out", str(tmp_path / "run")]
+    assert main(["profile", "--model", "sdt_digits", *options]) == 0
+
+    def no_json(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    text = (tmp_path / "run" / "model.json").read_text()
+    written = json.loads(text, parse_constant=no_json)
+    (found,) = {json.dumps(card) for card in cards(written)}
+    assert json.loads(found) == {"metric": "NaN", "best": "Infinity", "worst": "-Infinity", "epoch": 3}
+    assert main(["profile", "--model", "sdt_digits", *options, "--resume"]) == 0, capsys.readouterr().err
+    old, new = {"card": {"metric": float("nan"), "best": float("inf")}}, {"card": {"metric": "NaN", "best": "Infinity"}}
+    assert not list(differences(old, new))  # the first edition wrote them as numbers
+    assert [found.name for found in differences(old, {"card": {"metric": "NaN", "best": 1.0}})] == ["card.best"]
+
+
+def cards(record: object) -> list[dict[str, object]]:
+    """Every entry `card` of a JSON record."""
+    if isinstance(record, list):
+        return [card for item in record for card in cards(item)]
+    if not isinstance(record, dict):
+        return []
+    own = [record["card"]] if isinstance(record.get("card"), dict) else []
+    return own + [card for item in record.values() for card in cards(item)]

@@ -84,8 +84,14 @@ def test_folders_that_are_none(profile, attended, tmp_path):
         read_gallery(attended, "sdt_8_512")
     damaged = tmp_path / "damaged"
     shutil.copytree(attended, damaged)
-    for content in ("{", "[]", '{"images": []}'):
+    for content, message in (
+        ("{", "summary.json: not valid JSON"),
+        ("[" * 100_000, "nested more than 100 levels deep"),
+        ("[]", r"summary.json: it is \[\]; a record is expected"),
+        ('{"images": [], "networks": [{"title": 5}]}', r"networks\[0\].title is 5; text is expected"),
+        ('{"images": []}', "is damaged, or of another program"),
+    ):
         (damaged / "summary.json").write_text(content)
-        with pytest.raises(sa.SpikeattnError, match="is damaged, or of another program"):
+        with pytest.raises(sa.SpikeattnError, match=message):
             write_report(profile, tmp_path / "out", attention=damaged)
     assert not (tmp_path / "out").exists()

@@ -74,13 +74,22 @@ def test_hash_sees_structure_and_nothing_else(ledger):
     [
         ({"time_steps": 0}, "time_steps is 0"),
         ({"tensors": (Tensor("lif", (1,), 1), Tensor("lif", (1,), 1))}, "'lif' is listed twice"),
-        ({"tensors": (Tensor("lif", (1,), 0),)}, "has 0 elements"),
-        ({"tensors": (Tensor("lif", (1,), 1, kind="binray"),)}, "did you mean 'binary'"),
-        ({"tensors": (Tensor("pool", (1,), 1, sources=("lif",)),)}, "unknown tensor 'lif'"),
-        ({"synapses": (Synapse("fc", "linear", "lfi", 1),)}, "unknown tensor 'lfi': did you mean 'lif'"),
-        ({"synapses": (Synapse("fc", "linear", "lif", -1),)}, "must be >= 0"),
-        ({"products": (Product("p", "masks", ("lif",), 1),)}, "did you mean 'mask'"),
-        ({"products": (Product("p", "mask", ("lif",), -1),)}, "must be >= 0"),
+        (
+            {"tensors": (Tensor("lif", (1,), 0),)},
+            r"ledger: tensors\[0\].elements is 0; a whole number of at",
+        ),
+        (
+            {"tensors": (Tensor("lif", (1,), 1, kind="binray"),)},
+            r'tensors\[0\].kind is "binray"; one of "binary"',
+        ),
+        ({"tensors": (Tensor("pool", (1,), 1, sources=("lif",)),)}, r"unknown tensor of tensors\[0\].sources 'lif'"),
+        (
+            {"synapses": (Synapse("fc", "linear", "lfi", 1),)},
+            r"unknown tensor of synapses\[0\].input 'lfi': did you mean",
+        ),
+        ({"synapses": (Synapse("fc", "linear", "lif", -1),)}, r"synapses\[0\].dense_macs is -1; a whole number of at"),
+        ({"products": (Product("p", "masks", ("lif",), 1),)}, r'products\[0\].op is "masks"; one of "token_sum"'),
+        ({"products": (Product("p", "mask", ("lif",), -1),)}, r"products\[0\].elements is -1; a whole number of at"),
     ],
 )
 def test_an_inconsistent_ledger_is_refused(ledger, change, message):
@@ -101,12 +110,15 @@ def test_files_that_are_no_ledger(ledger, tmp_path):
     for record, message in (
         ([], "not a spikeattn ledger"),
         (ledger.to_dict() | {"format": 9}, "ledger format 9"),
-        ({"format": 1}, "lacks time_steps, static_input, tensors, synapses"),
-        (ledger.to_dict() | {"uncounted": [{"name": "x"}]}, "uncounted 'x' lacks op, reason"),
-        (ledger.to_dict() | {"uncounted": [{"name": "x", "op": "y", "reason": "", "z": 1}]}, "unknown entries z"),
-        (ledger.to_dict() | {"tensors": 5}, "an entry of the ledger has the wrong type"),
-        (ledger.to_dict() | {"time_steps": "4"}, "an entry of the ledger has the wrong type"),
-        (ledger.to_dict() | {"model": "x"}, "an entry of the ledger has the wrong type"),
+        ({"format": 1}, "the record lacks time_steps, static_input, tensors, synapses"),
+        (ledger.to_dict() | {"uncounted": [{"name": "x"}]}, r"model.json: uncounted\[0\] lacks op, reason"),
+        (
+            ledger.to_dict() | {"uncounted": [{"name": "x", "op": "y", "reason": "", "z": 1}]},
+            r"unknown field of uncounted\[0\] 'z'",
+        ),
+        (ledger.to_dict() | {"tensors": 5}, "tensors is 5; a list is expected"),
+        (ledger.to_dict() | {"time_steps": "4"}, 'time_steps is "4"; a whole number of at least 1 is expected'),
+        (ledger.to_dict() | {"model": "x"}, 'model is "x"; a record is expected'),
     ):
         path.write_text(json.dumps(record))
         with pytest.raises(SpikeattnError, match=message):

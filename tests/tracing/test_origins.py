@@ -693,3 +693,26 @@ def test_the_order_of_event_frames_changes_no_operation() -> None:
     added = F.conv2d(images.flatten(0, 1), torch.ones(4, 2, 3, 3), padding=1).sum()
     found = tables[0].set_index("synapse")
     assert np.array_equal([found.sops["conv"], found.macs["conv"]], [int(added), 0])
+
+
+@pytest.mark.parametrize(
+    ("pool", "size", "counted"),
+    [
+        (nn.AvgPool2d(4), 4, True),
+        (nn.AdaptiveAvgPool2d(1), 7, True),
+        (nn.AvgPool2d(3), 4, False),
+        (nn.AvgPool2d(3, 3, 1), 3, False),
+        (nn.AvgPool2d(7), 8, False),
+    ],
+    ids=lambda value: str(value),
+)
+def test_an_average_of_a_part_of_the_map_is_listed_and_never_charged_for_all(pool, size, counted) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 2, 1), neuron.IFNode(0.01), pool, nn.Flatten(), nn.Linear(2, 3))
+    profile = sa.profile(net, [torch.rand(3, 1, size, size)], time_steps=1)
+    averages = [product.op for product in profile.ledger.products]
+    listed = [entry.op for entry in profile.ledger.uncounted]
+    assert (averages, listed) == ((["average"], []) if counted else ([], ["avg_pool2d"]))
+    if counted:
+        spikes = profile.counts.column("nnz", "1").sum(axis=1)
+        assert profile.operations(per_image=True).groupby("image")["acs"].sum().tolist() == spikes.tolist()
