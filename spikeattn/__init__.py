@@ -47,7 +47,19 @@ _HOME = {
     "twin_of": "models",
     "waterfall": "energy",
 }
-_ROOMS = ("attention", "data", "energy", "models", "recording", "report", "results", "runs", "spurious", "storage")
+_ROOMS = (
+    "attention",
+    "data",
+    "energy",
+    "models",
+    "recording",
+    "report",
+    "results",
+    "runs",
+    "spurious",
+    "storage",
+    "structure",
+)
 
 __all__ = [
     "Profile",
@@ -68,6 +80,7 @@ __all__ = [
     "record",
     "reproduce",
     "spurious_energy",
+    "structure",
     "svda",
     "sweep",
     "twin_of",

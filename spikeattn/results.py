@@ -27,6 +27,7 @@ from spikeattn.rates import RateTable, rates
 from spikeattn.storage.counts import FILE, Counts
 from spikeattn.storage.folder import LEDGER, interrupted
 from spikeattn.storage.ledger import Ledger
+from spikeattn.structure.entry import Structure
 
 
 class EmptyShard(SpikeattnError):
@@ -128,6 +129,11 @@ class Profile:
     def provenance(self) -> dict[str, Any]:
         """Model, data, settings and versions of the run."""
         return dict(self.ledger.provenance)
+
+    @property
+    def structure(self) -> Structure:
+        """Part, block and role of every synapse, product and tensor, token grid and heads."""
+        return Structure.of_ledger(self.ledger)
 
     def rates(
         self,

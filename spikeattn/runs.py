@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +31,8 @@ from spikeattn.storage.counts import batch_table
 from spikeattn.storage.folder import RunFolder
 from spikeattn.storage.ledger import Ledger
 from spikeattn.storage.parts import Part, PartWriter, origin
+from spikeattn.structure.names import read as names_read
+from spikeattn.structure.reading import with_structure
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.examine import Forward, call_model, check_options
 from spikeattn.tracing.network import check_network
@@ -62,6 +64,7 @@ def profile(
     ranks: Ranks | None = None,
     allow_mixed: bool = False,
     save_every: float = SAVE_EVERY,
+    names: str | Path | Mapping[str, Any] | None = None,
 ) -> Profile:
     """Count every spike of `model` on every image of `loader`.
 
@@ -96,6 +99,8 @@ def profile(
             the same arguments, and gets the same result.
         allow_mixed: resume although the device, threads or versions are others than before.
         save_every: seconds of work that an interruption may cost at most.
+        names: a names file (`Structure.write_names`), or a mapping as one holds it: part, block and role of what the
+            structure got wrong.
 
     Returns:
         Profile: the counts, and what is computed from them; read from `out` where that is given.
@@ -120,6 +125,7 @@ def profile(
     options |= {"input": input, "spike_output": spike_output, "levels": levels}
     run = _Run(model, forward, options, strict, provenance)
     run.path = fast.choose(model, plain, usual=forward is call_model and neurons is nodes.is_spiking_neuron)
+    run.names = None if names is None else names_read(names)[0]
     run.shard, run.ranks, run.progress, run.save_every = shard, ranks, progress, save_every
     if out is None:
         return run.in_memory(loader)
@@ -133,6 +139,7 @@ class _Run:
     shard: Shard = WHOLE
     ranks: Ranks = Ranks()
     path = fast.PLAIN
+    names: Mapping[str, Any] | None = None
     progress = False
     save_every = SAVE_EVERY
     _twice = False
@@ -325,6 +332,7 @@ class _Run:
         if self.shard != WHOLE:
             provenance["shard"] = str(self.shard)
         ledger = replace(made.ledger, model=describe(self.model), provenance=provenance)
+        ledger = with_structure(ledger, self.model, images, self.forward, self.options["neurons"], self.names)
         if folder is not None and self.ranks.rank == 0:
             earlier = folder.ledger()
             if earlier is None:

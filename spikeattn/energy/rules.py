@@ -47,7 +47,7 @@ def notes_of(ledger: Ledger, convention: Convention) -> list[str]:
                 rates["mac-input-rate"] = " x the share of non-zero inputs"
             rate = rates.get(convention.first_layer, "")
             notes.append(f"first layer {synapse.name} ({why}): charged as MACs{rate} {how}")
-    if convention.qkv_rate == "mean-output" and not any(synapse.part == "QKV" for synapse in ledger.synapses):
+    if convention.qkv_rate == "mean-output" and not any(_paper_qkv(s, roles_of(ledger)) for s in ledger.synapses):
         notes.append(f"no layer of this model is labelled QKV: {convention.name} charges every layer by its own input")
     own_row = convention.layer_rate == "own-output"
     if own_row and not any(_own_output(synapse, roles_of(ledger)) for synapse in ledger.synapses):
@@ -58,6 +58,14 @@ def notes_of(ledger: Ledger, convention: Convention) -> list[str]:
         names = ", ".join(f"{entry.name} ({entry.op})" for entry in ledger.uncounted)
         notes.append(f"not counted: {names}")
     return notes
+
+
+_PAPER_QKV = ("Q_S", "K_S", "V_S")
+
+
+def _paper_qkv(synapse: Synapse, roles: Mapping[tuple[int | None, str], Tensor]) -> bool:
+    """Whether a layer makes q, k or v in the sense of the paper whose conventions average over the three."""
+    return synapse.part == "QKV" and all((synapse.block, role) in roles for role in _PAPER_QKV)
 
 
 def roles_of(ledger: Ledger) -> dict[tuple[int | None, str], Tensor]:
@@ -124,11 +132,12 @@ class _Rules:
         if self.convention.sop == "fan-out":
             return [self._term(synapse, "sop", 1, Count(f"fan_{self.by}", synapse.name, once), ceiling)]
         dense: float = synapse.dense_macs
-        if synapse.part == "QKV" and self.convention.qkv_size == "N^2D":
+        paper = _paper_qkv(synapse, self.roles)
+        if paper and self.convention.qkv_size == "N^2D":
             dense *= tensor.elements / tensor.shape[0] ** 2  # N / D, for D channels of N tokens
             ceiling *= tensor.elements / tensor.shape[0] ** 2
-        if synapse.part == "QKV" and self.convention.qkv_rate == "mean-output":
-            outputs = tuple(self._role(synapse, role).name for role in ("Q_S", "K_S", "V_S"))
+        if paper and self.convention.qkv_rate == "mean-output":
+            outputs = tuple(self._role(synapse, role).name for role in _PAPER_QKV)
             return [self._term(synapse, "sop", dense / 3, Rate(outputs, self.by), ceiling)]
         if self.convention.layer_rate == "before-pool":
             tensor = self._before_pool(tensor)

@@ -49,6 +49,8 @@ class Tensor:
             of versions that did not know.
         low, high: the smallest and the largest value in units of `unit` that the neuron can give (0 and 1 of a binary
             one, `levels` of the user), or that the run has seen; None where nobody looked.
+        known: how role, part and block are known: "family", "names file", "dataflow", "order", "names" or "unknown";
+            None in runs of versions that inferred none.
         joined: its values depend on several time steps, or stand for one alone: it is counted per image, not per step.
     """
 
@@ -70,6 +72,7 @@ class Tensor:
     summed: bool | None = None
     low: float | None = None
     high: float | None = None
+    known: Text | None = None
 
     @property
     def spikes(self) -> bool:
@@ -88,6 +91,7 @@ class Synapse:
         every_step: False where the layer runs once per image: the model repeats its output over time, or it joins the
             time steps.
         runs: at how many time steps it runs, where these are not all; dense_macs are those of one.
+        known: how role, part and block are known, as of a tensor.
         weights, biases: how many parameters; 0 weights in ledgers of versions that did not record them.
         out_channels, groups, kernel, stride: of a convolution; a linear layer has its output features as channels, and
             no kernel. A transposed convolution has stride 1 here: each of its inputs meets the whole kernel.
@@ -110,6 +114,7 @@ class Synapse:
     kernel: tuple[Size, ...] = ()
     stride: tuple[Size, ...] = ()
     runs: Number | None = None
+    known: Text | None = None
 
     @property
     def kernel_fan_out(self) -> int:
@@ -127,6 +132,7 @@ class Product:
         every_step: False where it runs once per image, as behind a mean over time.
         runs: at how many time steps it runs, where these are not all.
         summed_over: of a sum, how many elements make one; None in runs of versions that did not record it.
+        known: how part and block are known, as of a tensor.
     """
 
     name: Text
@@ -139,6 +145,7 @@ class Product:
     every_step: bool = True
     runs: Number | None = None
     summed_over: Size | None = None
+    known: Text | None = None
 
 
 @dataclass(frozen=True)

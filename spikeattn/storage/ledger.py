@@ -57,6 +57,8 @@ PROVENANCE = Keys(
 class Ledger:
     """The structure of one model at one input size: tensors, synapses, products, and what could not be counted.
 
+    `structure` holds what the entries do not: token grid, heads, class tokens, channel ranges (`structure.Structure`).
+
     Raises:
         SpikeattnError: a name stands twice, a synapse receives a tensor that is not listed, or a field has another type
             or range than its annotation says.
@@ -71,6 +73,7 @@ class Ledger:
     warnings: tuple[str, ...] = ()
     model: Annotated[Record, MODEL] = field(default_factory=dict)
     provenance: Annotated[Record, PROVENANCE] = field(default_factory=dict)
+    structure: Record = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         schema.check_fields(self, "ledger")
@@ -158,7 +161,11 @@ class Ledger:
         }
         for key in ("tensors", "synapses", "products", "uncounted"):
             record[key] = [dataclasses.asdict(entry) for entry in getattr(self, key)]
-        return record | {"warnings": list(self.warnings), "provenance": dict(self.provenance)}
+        return record | {
+            "warnings": list(self.warnings),
+            "provenance": dict(self.provenance),
+            "structure": dict(self.structure),
+        }
 
     def to_json(self) -> str:
         """The text of `model.json`: UTF-8, two spaces, a final newline."""

@@ -88,7 +88,7 @@ def test_block_energies_add_up(profile, convention):
 
 def test_blocks_of_a_network_without_blocks_are_paths(foreign):
     blocks = block_energy(foreign)
-    assert set(blocks["block"]) >= {"stem.0", "stages.0", "fc"}
+    assert set(blocks["block"]) >= {"stem.0", "stages.0", "Head"}
     assert blocks["energy_mj"].sum() == pytest.approx(foreign.energy().total.value, rel=1e-12)
 
 

@@ -184,7 +184,7 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(tmp_path) -> None:
 
     def dies(model, images):
         calls.append(1)
-        if len(calls) > 5:  # two passes trace the first batch
+        if len(calls) > 5:  # a pass traces the first batch, one reads the structure
             raise Interrupted
         return model(images)
 
@@ -214,7 +214,7 @@ def test_a_damaged_part_is_named(tmp_path) -> None:
 
     def dies(model, images, calls=[]):  # noqa: B006
         calls.append(1)
-        if len(calls) > 2:  # one pass traces the first batch
+        if len(calls) > 3:  # a pass traces the first batch, one reads the structure
             raise Interrupted
         return model(images)
 

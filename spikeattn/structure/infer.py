@@ -1,0 +1,300 @@
+"""From the way of the data to part, block and role of every layer and product."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from spikeattn.structure import cores as attention
+from spikeattn.structure.axes import CHANNEL, count
+from spikeattn.structure.blocks import (
+    ATTENTION,
+    MIXING,
+    Block,
+    Unit,
+    blocks_of,
+    levels,
+    units_of,
+)
+from spikeattn.structure.cores import DATAFLOW, NAMES, ORDER, UNKNOWN, Core
+from spikeattn.structure.flow import Composite, Flow
+from spikeattn.structure.graph import PRODUCT, SYNAPSE, Graph, Node
+from spikeattn.structure.parts import (
+    CONV,
+    DOWNSAMPLING,
+    GATE,
+    HEAD,
+    MIX,
+    MLP1,
+    MLP2,
+    PRODUCTS,
+    PROJECTION,
+    QKV,
+    REST,
+    STEM,
+)
+
+
+@dataclass
+class Reading:
+    """What one layer, product or tensor is, and how that is known.
+
+    Attributes:
+        nearest: of what stays "other", the part that it is most like.
+        ranges: of a fused layer, channels of each role.
+    """
+
+    part: str = REST
+    block: int | None = None
+    role: str | None = None
+    known: str = UNKNOWN
+    nearest: str | None = None
+    ranges: dict[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+
+
+@dataclass
+class Inference:
+    """Readings by node number, and what stands for a whole block.
+
+    Attributes:
+        heads, grids, classes: by block; heads are None where nothing in the attention goes by heads.
+    """
+
+    flow: Flow
+    readings: dict[int, Reading]
+    heads: dict[int, int | None]
+    grids: dict[int, tuple[int, int]]
+    classes: dict[int, int]
+    units: list[Unit]
+    blocks: list[Block]
+    cores: list[Core]
+
+
+def infer(graph: Graph) -> Inference:
+    """Infer everything from a graph; names are used for k against v alone, and where nothing else is left."""
+    flow = Flow(graph)
+    found, gates = attention.find(flow)
+    units = units_of(flow, found)
+    inside = {number for unit in units for number in unit.numbers}
+    ends = [c.first.number for c in flow.distinct if c.number not in inside and flow.onward(c.number)]
+    blocks = blocks_of(flow, units, ends)
+    transformer = any(u.kind in (ATTENTION, MIXING) or u.feeds for b in blocks for u in b.units)
+    made = Inference(flow, {}, {}, {}, {}, units, blocks, found)
+    if transformer:
+        for number, block in enumerate(blocks):
+            for unit in block.units:
+                _unit(made, number, unit)
+        _rest(made)
+    else:
+        made.blocks = []
+        _plain(made)
+    _gates(made, gates)
+    _nearest(made, transformer)
+    _others(made)
+    return made
+
+
+def _nearest(made: Inference, transformer: bool) -> None:
+    """What the layers that nobody understands are most like, by their shapes: a comment in a names file, no label."""
+    for layer in made.flow.distinct:
+        reading = made.readings.get(layer.number)
+        if reading is not None and reading.part == REST:
+            like = CONV if layer.spatial else HEAD if layer.tokens <= 1 else MLP1 if transformer else CONV
+            _put(made, layer, replace(reading, nearest=like))
+
+
+def _put(made: Inference, layer: Composite, reading: Reading) -> None:
+    for node in layer.layers:
+        made.readings[node.number] = reading
+
+
+def _unit(made: Inference, number: int, unit: Unit) -> None:
+    flow = made.flow
+    for core in unit.cores:
+        _core(made, number, core, unit)
+    todo = [c for c in unit.layers if c.number not in made.readings]
+    steps = levels(flow, todo)
+    for step, layers in enumerate(steps):
+        for layer in layers:
+            _put(made, layer, Reading(_part(flow, unit, layer, step, len(steps)), number, known=unit.known))
+    start = flow.nodes[unit.start]
+    node = unit.layers[0].last if unit.layers else start
+    if number not in made.grids and (grid := _grid(made, unit, node)) is not None:
+        made.grids[number] = grid
+    classes = max((flow.nodes[p].classes for c in unit.layers for p in c.reads), default=0)
+    made.classes[number] = max(made.classes.get(number, 0), classes)
+
+
+def _grid(made: Inference, unit: Unit, node: Node) -> tuple[int, int] | None:
+    reads = [made.flow.nodes[p] for c in unit.layers[:1] for p in c.reads]
+    return next((n.grid for n in (*reads, node) if n.grid is not None), None)
+
+
+def _part(flow: Flow, unit: Unit, layer: Composite, step: int, steps: int) -> str:
+    if layer.mixes:
+        return MIX
+    if unit.cores:
+        return _beside_attention(flow, unit, layer, step, steps)
+    if unit.kind == MIXING and layer.pointwise:
+        return MIX
+    if unit.feeds:
+        if step == 0:
+            return MLP1
+        return MLP2 if step == steps - 1 else CONV
+    return CONV
+
+
+def _beside_attention(flow: Flow, unit: Unit, layer: Composite, step: int, steps: int) -> str:
+    """A layer in a unit with attention that is neither q, k, v nor projection: a feed-forward, if there are two."""
+    if not layer.pointwise:
+        return CONV
+    if steps == 2:
+        return (MLP1, MLP2)[step]
+    return REST
+
+
+def _core(made: Inference, number: int, core: Core, unit: Unit) -> None:
+    for layer in core.layers:
+        own = [o for o in core.operands if o.layer is layer]
+        roles = {o.role: o for o in own if o.role is not None}
+        role = "".join(sorted(roles, key="qkv".index)) or None
+        knowns = [o.known for o in own if o.role is not None]
+        known = next((k for k in (NAMES, ORDER) if k in knowns), DATAFLOW if knowns else UNKNOWN)
+        ranges = {r: o.range for r, o in roles.items() if o.range and len(roles) > 1}
+        _put(made, layer, Reading(QKV, number, role, known, ranges=ranges))
+    for layer in core.projection:
+        if layer.number not in made.readings and (layer.number in unit.numbers):
+            _put(made, layer, Reading(PROJECTION, number, known=unit.known))
+    for product in core.products:
+        made.readings[product.number] = Reading(PRODUCTS, number, known=DATAFLOW)
+    if core.heads is not None:
+        made.heads[number] = core.heads
+    else:
+        made.heads.setdefault(number, None)
+
+
+# -------------------------------------------------------------------- outside the blocks
+def _rest(made: Inference) -> None:
+    """Layers of no block: the stem before the first, downsampling between them, the head behind the last."""
+    flow = made.flow
+    starts = [min(block.units, key=lambda u: u.first).start for block in made.blocks]
+    ends = [max(u.join for u in block.units) for block in made.blocks]
+    for layer in flow.composites:
+        if layer.number in made.readings:
+            continue
+        number = layer.last.number
+        behind = [i for i, end in enumerate(ends) if flow.before(end, number)]
+        before = [i for i, start in enumerate(starts) if start == number or flow.before(number, start)]
+        if before and not behind:
+            part = STEM
+        elif before:
+            part = DOWNSAMPLING
+        elif behind and flow.onward(number):
+            part = DOWNSAMPLING if layer.spatial and layer.tokens > 1 else HEAD
+        else:
+            part = REST
+        _put(made, layer, Reading(part, known=DATAFLOW if part != REST else UNKNOWN))
+
+
+def _plain(made: Inference) -> None:
+    """A network without attention: convolutions, what shrinks beside them, and the layers behind the last of tokens."""
+    flow = made.flow
+    shortcuts = _shortcuts(flow)
+    last = max((c.number for c in flow.distinct if c.spatial), default=-1)
+    for layer in flow.distinct:
+        if layer.number in shortcuts:
+            part = DOWNSAMPLING
+        elif last < 0:
+            part = HEAD if not flow.next_layers(layer.last.number) else REST
+        elif layer.spatial or layer.tokens > 1 or layer.number < last:
+            part = CONV
+        else:
+            part = HEAD
+        _put(made, layer, Reading(part, known=DATAFLOW if part != REST else UNKNOWN))
+
+
+def _shortcuts(flow: Flow) -> set[int]:
+    """Single layers that are summed with a branch of several which reads the same."""
+    found = set()
+    for node in flow.nodes:
+        if node.kind == "add" and node.number not in flow.residuals:
+            terms = flow.terms(node.number)
+        elif node.kind == PRODUCT and len(node.sources) == 2:  # joined by a gate, as in SEW-AND
+            terms = node.sources
+        else:
+            continue
+        for term in terms:
+            origins = flow.sources(term)
+            layer = flow.of_layer.get(origins[0].number) if len(origins) == 1 else None
+            if layer is None or not layer.pointwise or not layer.last.kernel:
+                continue
+            read = {o.number for r in layer.reads for o in flow.sources(r)}
+            longer = [t for t in terms if t != term and not flow.before(layer.last.number, t)]
+            if any(_deep(flow, t, layer, r) for t in longer for r in read):
+                found.add(layer.number)
+    return found
+
+
+def _deep(flow: Flow, term: int, layer: Composite, start: int) -> bool:
+    """Whether another branch convolves behind what a layer reads."""
+    return any(
+        c.spatial and c is not layer and flow.before(start, c.first.number)
+        and (c.last.number == term or flow.before(c.last.number, term))
+        for c in flow.composites
+    )  # fmt: skip
+
+
+def _gates(made: Inference, gates: list[Node]) -> None:
+    """Products that are no attention: one operand scales the other."""
+    flow = made.flow
+    for product in gates:
+        layers = [[flow.of_layer[o.number] for o in flow.sources(s) if o.kind == SYNAPSE] for s in product.sources]
+        block = next(
+            (
+                made.readings[n.number].block
+                for own in layers
+                for c in own
+                for n in c.layers
+                if n.number in made.readings
+            ),
+            None,
+        )
+        made.readings[product.number] = Reading(GATE, block, known=DATAFLOW)
+        wide = count(product.axes, CHANNEL) > 1
+        for own, axes in zip(layers, product.operands, strict=True):
+            narrow = wide and count(axes, CHANNEL) <= 1  # one number scales all channels, as the weight of an expert
+            for layer in own:
+                alone = layer.tokens <= 1 < product.tokens or narrow
+                reading = made.readings.get(layer.number)
+                if alone and reading is not None and reading.part in (CONV, REST, MLP1, MLP2, HEAD, DOWNSAMPLING):
+                    for c in _squeeze(flow, layer):
+                        _put(made, c, Reading(GATE, reading.block, known=DATAFLOW))
+
+
+def _squeeze(flow: Flow, layer: Composite) -> list[Composite]:
+    """A layer of a gate and those before it that have no tokens either."""
+    found, todo = [], [layer]
+    while todo:
+        own = todo.pop()
+        if own in found:
+            continue
+        found.append(own)
+        for read in own.reads:
+            for origin in flow.sources(read):
+                if origin.kind == SYNAPSE and flow.of_layer[origin.number].tokens <= 1:
+                    todo.append(flow.of_layer[origin.number])
+    return found
+
+
+def _others(made: Inference) -> None:
+    """Later time steps; neurons, sums and pools: what they are made from says what they are."""
+    first: dict[tuple[str, str, int], Reading] = {}
+    for node in made.flow.nodes:
+        if node.kind in (SYNAPSE, PRODUCT):
+            reading = first.setdefault(node.place, made.readings.get(node.number, Reading()))
+            made.readings[node.number] = reading
+    for node in made.flow.nodes:
+        if node.number in made.readings:
+            continue
+        parents = [made.readings[p] for p in node.parents if p in made.readings]
+        if parents:
+            made.readings[node.number] = parents[-1]
