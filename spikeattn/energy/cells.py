@@ -15,12 +15,12 @@ from spikeattn.energy.costs import CostTable
 from spikeattn.energy.estimate import PJ_TO_MJ
 from spikeattn.energy.rules import terms_of
 from spikeattn.energy.statistics import Floats
-from spikeattn.energy.terms import OPS, OTHER, PARTS, Constant, Count, Term
+from spikeattn.energy.terms import OPS, PARTS, Constant, Count, Term
 from spikeattn.energy.twins import ATTENTION, shared_part
 from spikeattn.storage.ledger import Ledger
 
 Key = tuple[str, int | None]
-ORDER = (*(shared_part(part) for part in PARTS), OTHER)
+ORDER = PARTS
 
 
 @dataclass(frozen=True)

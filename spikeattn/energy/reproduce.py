@@ -195,7 +195,7 @@ def _attention() -> Iterator[Row]:
             for convention, rates in (("sdt-paper", "the mean rate of Q_S, K_S, V_S"), ("input-rate", "input rates")):
                 changed = {} if convention == "sdt-paper" else {"attention": "rate-sum"}
                 chosen, parts = get_convention(convention, **changed), _parts(convention, **changed)
-                snn = (parts["QKV"] + parts["SDSA"]) / PJ_TO_MJ / blocks
+                snn = (parts["QKV"] + parts["attention"]) / PJ_TO_MJ / blocks
                 note = f"2*N^2*D and 3*N*D^2, T = 4, {rates}"
                 yield _row(name, own, chosen.name, dense / snn, ratio, chosen.evidence, above, note)
             continue

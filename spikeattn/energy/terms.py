@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PARTS = ("SPS", "QKV", "SDSA", "projection", "MLP1", "MLP2", "head")
-OTHER = "other"
+from spikeattn.structure.parts import PARTS, REST
+
+OTHER = REST
 OPS = ("mac", "sop", "ac", "mask")
 AMOUNTS = {"mac": "macs", "sop": "sops", "ac": "acs", "mask": "mask_ops"}  # the column of each in a table
 

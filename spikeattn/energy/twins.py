@@ -20,7 +20,7 @@ from spikeattn.storage.ledger import Ledger
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-ATTENTION = "attention"  # the part that is SDSA in a spiking network and softmax attention in its twin
+ATTENTION = "attention"  # the part that is masks of spikes in a spiking network and softmax attention in its twin
 COLUMNS = ["part", "block", "layer", "macs"]
 
 
@@ -45,8 +45,8 @@ class DenseTwin:
 
 
 def shared_part(part: str | None) -> str:
-    """The name of a part in a comparison: "attention" for the ledger's SDSA, "other" where a model names no parts."""
-    return ATTENTION if part == "SDSA" else part or OTHER
+    """The name of a part in a comparison: "other" where nobody knows it."""
+    return part or OTHER
 
 
 def dense_twin(ledger: Ledger) -> DenseTwin:
@@ -58,7 +58,7 @@ def dense_twin(ledger: Ledger) -> DenseTwin:
     rows = [(s.part, s.block, s.name, s.dense_macs, ledger.tensor(s.input).maker == "input") for s in ledger.synapses]
     rows += [(p.part, p.block, p.name, p.elements, False) for p in ledger.products if p.op == "matmul"]
     products = len(rows) - len(ledger.synapses)
-    sums = [p for p in ledger.products if p.op == "token_sum" and p.part == "SDSA"]
+    sums = [p for p in ledger.products if p.op == "token_sum" and p.part == ATTENTION]
     for product in sums:
         tensor = ledger.tensor(product.operands[0])
         tokens = product.summed_over or tensor.elements // tensor.shape[0]

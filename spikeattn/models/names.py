@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PARTS = ("SPS", "QKV", "SDSA", "projection", "MLP1", "MLP2", "head")
-
 
 @dataclass(frozen=True)
 class PaperName:
     """What a tensor or a synapse is called in the paper.
 
     Attributes:
-        part: one of `PARTS`. The spike tensors of an attention block all stand under "SDSA", as in Table S1; the
-            synapses that compute and read them stand under "QKV" and "projection".
+        part: one of `spikeattn.structure.parts.PARTS`. The spike tensors of an attention block all stand under
+            "attention", which Table S1 calls SDSA; the synapses that compute and read them under "QKV" and
+            "projection".
         block: number of the transformer block from 0; None outside the blocks.
         role: name in the paper ("Conv1", "V_S", "FC1"), or a short description where the paper has none.
         hook: key in the published rate script's hook dictionary; None for what it does not record.
@@ -58,7 +57,7 @@ def paper_names(depth: int, pooling_stat: str, dvs: bool) -> dict[str, PaperName
 
 
 def _block_names(i: int, dvs: bool) -> dict[str, PaperName]:
-    def attn(role: str, hook: str | None = None, part: str = "SDSA") -> PaperName:
+    def attn(role: str, hook: str | None = None, part: str = "attention") -> PaperName:
         return PaperName(part, i, role, f"MS_SSA_Conv{i}_{hook}" if hook else None)
 
     def mlp(part: str, role: str, hook: str | None = None) -> PaperName:

@@ -120,8 +120,8 @@ class SpikeDrivenSvdaTransformer(SpikeDrivenTransformer):
         """As of `SpikeDrivenTransformer`, and the votes and their scale, which are not in the paper."""
         names = super().paper_names()
         for i in range(len(self.block)):
-            names[f"block.{i}.attn.votes"] = PaperName("SDSA", i, "votes")
-            names[f"block.{i}.attn.scale"] = PaperName("SDSA", i, "sigma")
+            names[f"block.{i}.attn.votes"] = PaperName("attention", i, "votes")
+            names[f"block.{i}.attn.scale"] = PaperName("attention", i, "sigma")
         return names
 
 

@@ -16,7 +16,6 @@ from markupsafe import escape
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 
-from spikeattn.energy.terms import PARTS
 from spikeattn.report.tips import titled
 from spikeattn.visible_text import visible
 
@@ -31,8 +30,12 @@ PAGE_COLOURS = {
     SILENT: "var(--silent)",
     "#ffffff": "var(--surface)",
 }
-PALETTE = ("#4477aa", "#66ccee", "#ccbb44", "#228833", "#aa3377", "#ee6677", "#9a9a9a")
-OTHER = "#7b6fa8"
+_COLOURS = {  # the first seven, and "other", are those of the first edition
+    "SPS": "#4477aa", "QKV": "#66ccee", "attention": "#ccbb44", "projection": "#228833", "MLP1": "#aa3377",
+    "MLP2": "#ee6677", "head": "#9a9a9a", "downsampling": "#332288", "conv": "#44aa99", "mixing": "#dd8833",
+    "gate": "#999933", "other": "#7b6fa8",
+}  # fmt: skip
+PALETTE = tuple(_COLOURS.values())[:7]
 WIDTH, NARROW = 7.2, 5.4  # inches: the text width of a one-column page, and a figure that stands beside another
 _STYLE = {
     "font.family": "sans-serif",
@@ -91,9 +94,7 @@ def short(text: object, longest: int = 38) -> str:
 
 def colour_of(part: str, place: int = 0) -> str:
     """The colour of a part, the same in every figure and on the page."""
-    if part in PARTS:
-        return PALETTE[PARTS.index(part)]
-    return OTHER if part == "other" else PALETTE[place % len(PALETTE)]
+    return _COLOURS.get(part, PALETTE[place % len(PALETTE)])
 
 
 def to_svg(figure: Figure) -> str:

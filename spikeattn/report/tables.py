@@ -17,6 +17,7 @@ from spikeattn.energy.estimate import PJ_TO_MJ, EnergyTable, prices_of
 from spikeattn.energy.rules import terms_of
 from spikeattn.energy.terms import OPS
 from spikeattn.errors import SpikeattnError
+from spikeattn.structure.parts import PRODUCTS
 
 if TYPE_CHECKING:
     from spikeattn.results import Profile
@@ -30,6 +31,7 @@ METHODS = {
 }
 _OF_RATES = ("tensor", "role", "part", "block", "kind", "t", "nonzero_rate", "interval")
 _MLP = ("MLP1", "MLP2")
+_PAPERS_OWN = "V_S"  # a role that only tensors of the Spike-driven Transformer have
 
 
 def rate_table(source: Profile | pd.DataFrame) -> pd.DataFrame:
@@ -40,10 +42,11 @@ def rate_table(source: Profile | pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per spike tensor, in the order of the network, after a row of part "Input" for the model's input.
-        Columns: part ("SPS", "Block1", ..., "Head"), module ("SDSA", "MLP"), tensor (the paper's name), code (dotted
-        path), T1..Tn and average (share of non-zero elements), low, high and interval (limits of the
-        average, and their method). Tensors without
-        a name in the paper have an empty part and their dotted path in both columns. `attrs` carries a caption.
+        Columns: part ("SPS", "Block1", ..., "Head"), module ("MLP", "attention"; in a Spike-driven Transformer the
+        latter is "SDSA", as in the paper), tensor (the paper's name), code (dotted path), T1..Tn and average (share of
+        non-zero elements), low, high and interval (limits of the average, and their method). Tensors that nobody can
+        place have an empty part; those without a name in the paper have their dotted path in both columns. `attrs`
+        carries a caption.
         Without the row "Input", `spikeattn.energy_from_rates` reads the table back.
 
     Raises:
@@ -53,13 +56,14 @@ def rate_table(source: Profile | pd.DataFrame) -> pd.DataFrame:
     missing = [column for column in _OF_RATES if column not in rates.columns]
     if missing:
         raise SpikeattnError(f"rate_table needs a profile or the frame of its rates(); it lacks {', '.join(missing)}")
+    attention = "SDSA" if rates["role"].eq(_PAPERS_OWN).any() else PRODUCTS
     rows = []
     for name, group in rates.groupby("tensor", sort=False):
         steps, mean = group[group["t"] != "mean"], group[group["t"] == "mean"].iloc[0]
         if mean["kind"] == "real" and name != "input":
             continue
         role = mean["role"] if pd.notna(mean["role"]) else name
-        part, module = (INPUT, "") if name == "input" else _place(mean["part"], mean["block"])
+        part, module = (INPUT, "") if name == "input" else _place(mean["part"], mean["block"], attention)
         row = {"part": part, "module": module, "tensor": role, "code": name}
         row |= {f"T{t}": value for t, value in zip(steps["t"], steps["nonzero_rate"], strict=True)}
         limits = {"low": mean["ci_low"], "high": mean["ci_high"], "interval": mean["interval"]}
@@ -70,13 +74,13 @@ def rate_table(source: Profile | pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _place(part: object, block: object) -> tuple[str, str]:
-    """Part and module of a tensor as Table S1 prints them."""
+def _place(part: object, block: object, attention: str) -> tuple[str, str]:
+    """Part and module of a tensor as Table S1 prints them; `attention` is what it calls the attention."""
     if pd.isna(part):
         return "", ""
     if pd.isna(block):
         return ("Head" if part == "head" else str(part)), ""
-    return f"Block{int(block) + 1}", "MLP" if part in _MLP else str(part)
+    return f"Block{int(block) + 1}", {**dict.fromkeys(_MLP, "MLP"), PRODUCTS: attention}.get(str(part), str(part))
 
 
 def block_energy(

@@ -29,6 +29,14 @@ def kind_of(no_integer: bool, negative: bool, above_one: bool) -> str:
     return "ternary" if negative else "binary"
 
 
+_EARLIER = {"SDSA": "attention"}  # parts by the names that earlier versions wrote
+
+
+def current_part(part: str | None) -> str | None:
+    """The name of a part today, of one that an earlier version may have written."""
+    return _EARLIER.get(part, part) if part is not None else None
+
+
 @dataclass(frozen=True)
 class Tensor:
     """A tensor that is counted, named by the dotted path of the module that made it ("input" for the model's input).

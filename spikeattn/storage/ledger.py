@@ -21,10 +21,11 @@ from spikeattn import schema
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.schema import Keys
 from spikeattn.storage import files
-from spikeattn.storage.entries import Number, Product, Size, Synapse, Tensor, Uncounted
+from spikeattn.storage.entries import Number, Product, Size, Synapse, Tensor, Uncounted, current_part
 
 FORMAT = 1
 EXPECTED = "the model.json of a run"
+_LABELLED = ("tensors", "synapses", "products")
 
 Record = Mapping[str, Any]
 Text = str | None
@@ -189,7 +190,10 @@ class Ledger:
             raise SpikeattnError(
                 f"{source}: ledger format {record['format']!r}, this version reads format {FORMAT}; profile again"
             )
-        return schema.read(cls, dict(record), source, others=True)
+        read = schema.read(cls, dict(record), source, others=True)
+        renamed = {key: tuple(_renamed(entry) for entry in getattr(read, key)) for key in _LABELLED}
+        same = all(entries == getattr(read, key) for key, entries in renamed.items())
+        return read if same else dataclasses.replace(read, **renamed)
 
     @classmethod
     def from_json(cls, text: str, source: str = "ledger") -> Ledger:
@@ -208,3 +212,8 @@ class Ledger:
         except OSError as error:
             raise SpikeattnError(f"{path}: cannot be read ({error.strerror}); expected {EXPECTED}") from error
         return cls.from_dict(schema.parse_json(content, str(path), EXPECTED), str(path))
+
+
+def _renamed(entry: Any) -> Any:
+    part = current_part(entry.part)
+    return entry if part == entry.part else dataclasses.replace(entry, part=part)

@@ -18,12 +18,12 @@ from typing import Any
 
 from spikeattn.arguments import shown
 from spikeattn.errors import SpikeattnError, unknown
+from spikeattn.storage.entries import current_part
 from spikeattn.structure.entry import KINDS, OTHER, Entry, Structure
 from spikeattn.structure.parts import PARTS
 
 NAMES_FILE = "names file"
 _FIELDS = ("part", "block", "role")
-_VALID = (*PARTS, "SDSA")  # SDSA: what ledgers call the attention of the Spike-driven Transformer
 
 
 def text_of(structure: Structure) -> str:
@@ -85,14 +85,15 @@ def _entry(where: str, key: Any, value: Any) -> dict[str, Any]:
         raise SpikeattnError(f'{where}: {key!r} is {shown(value)}; give {{ part = "QKV", block = 0, role = "q" }}')
     if strange := sorted(set(entry) - set(_FIELDS)):
         raise unknown(f"field of {key!r} in {where}", strange[0], _FIELDS)
-    if "part" in entry and entry["part"] not in _VALID:
-        raise unknown(f"part of {key!r} in {where}", entry["part"], _VALID)
+    part = current_part(entry["part"]) if isinstance(entry.get("part"), str) else entry.get("part")
+    if "part" in entry and part not in PARTS:
+        raise unknown(f"part of {key!r} in {where}", entry["part"], PARTS)
     block, role = entry.get("block"), entry.get("role")
     if block is not None and (not isinstance(block, int) or isinstance(block, bool) or block < 0):
         raise SpikeattnError(f"{where}: block of {key!r} is {shown(block)}; give a whole number of at least 0")
     if role is not None and (not isinstance(role, str) or not role):
         raise SpikeattnError(f'{where}: role of {key!r} is {shown(role)}; give a text such as "q"')
-    return dict(entry)
+    return dict(entry) | ({"part": part} if "part" in entry else {})
 
 
 def apply(structure: Structure, names: str | Path | Mapping[str, Any], also: Structure | None = None) -> Structure:

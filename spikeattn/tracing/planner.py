@@ -211,7 +211,10 @@ class Planner:
             elements = prod(a.out_view.shape) // self.B // covered
             self.tensors.mask(line)
         known = self.names.get(name) or self.names.get(operands[0].name)
-        part = {"part": "SDSA" if known.part in ("SDSA", "QKV") else known.part, "block": known.block} if known else {}
+        part = {}
+        if known is not None:
+            label = entries.current_part(known.part)
+            part = {"part": "attention" if label == "QKV" else label, "block": known.block}
         self.products[name] = entries.Product(
             name, a.what, tuple(o.name for o in operands), elements, a.what, every_step=every_step, runs=runs,
             summed_over=prod(a.views[0].shape) // max(prod(a.out_view.shape), 1) if a.what in SUMS else None, **part,

@@ -12,7 +12,7 @@ from torch import nn
 
 from spikeattn.errors import SpikeattnError
 from spikeattn.storage import entries
-from spikeattn.storage.entries import kind_of
+from spikeattn.storage.entries import current_part, kind_of
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.events import NEURON, Event
 from spikeattn.tracing.layout import Axes, LayoutReader
@@ -204,7 +204,7 @@ class Tensors:
         self.entries[name] = entries.Tensor(
             name, shape, prod(shape), maker, kind_of(*flags.tolist()) if spikes else "real", static,
             tuple(dict.fromkeys(source for source in sources if source)),
-            *((known.role, known.part, known.block, known.hook) if known else (None, None, None, None)),
+            *((known.role, current_part(known.part), known.block, known.hook) if known else (None, None, None, None)),
             neuron=None if neuron is None or maker != NEURON else nodes.neuron_class(neuron),
             unit=unit, number=not spikes, joined=tap.axes.joined, summed=spikes and any(o.summed for o in made),
         )  # fmt: skip

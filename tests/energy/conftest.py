@@ -51,7 +51,7 @@ def sum_over_kernel(x: np.ndarray, out_channels: int, kernel: int, stride: int, 
 @pytest.fixture
 def ledger() -> Ledger:
     """Static image -> conv -> binary LIF -> strided conv (border) -> integer LIF -> head; token sum, mask, matmuls."""
-    token = {"shape": (TOKENS, D), "elements": TOKENS * D, "part": "SDSA", "block": 0}
+    token = {"shape": (TOKENS, D), "elements": TOKENS * D, "part": "attention", "block": 0}
     return Ledger(
         time_steps=T,
         static_input=True,
@@ -71,8 +71,8 @@ def ledger() -> Ledger:
             Synapse("head", "linear", "lif1", 27 * 4, 4, 4, role="FC", part="head"),
         ),
         products=(
-            Product("kv", "mask", ("k", "v"), TOKENS * D, part="SDSA", block=0),
-            Product("sum", "token_sum", ("kv",), TOKENS * D, part="SDSA", block=0),
+            Product("kv", "mask", ("k", "v"), TOKENS * D, part="attention", block=0),
+            Product("sum", "token_sum", ("kv",), TOKENS * D, part="attention", block=0),
             Product("qk", "matmul", ("q", "k"), TOKENS * TOKENS * D),
             Product("av", "matmul", ("soft", "v"), TOKENS * TOKENS * D),
             Product("ss", "matmul", ("soft", "soft"), TOKENS * TOKENS * D),
@@ -135,11 +135,11 @@ def sdt_8_512() -> Ledger:
     for b in range(depth):
         attn, mlp = f"block.{b}.attn.", f"block.{b}.mlp."
         nd = {"shape": (dim, tokens), "elements": dim * tokens, "block": b}
-        tensors += [Tensor(attn + name, role=role, part="SDSA", **nd) for name, role in roles.items()]
+        tensors += [Tensor(attn + name, role=role, part="attention", **nd) for name, role in roles.items()]
         tensors += [
-            Tensor(attn + "kv_mask", maker="mask", sources=(attn + "k_lif", attn + "v_lif"), part="SDSA", **nd),
-            Tensor(attn + "talking_heads_lif", (dim,), dim, role="g(Q_S,K_S)", part="SDSA", block=b),
-            Tensor(attn + "sdsa_out", maker="mask", role="SDSA_out(Vhat_S)", part="SDSA", **nd),
+            Tensor(attn + "kv_mask", maker="mask", sources=(attn + "k_lif", attn + "v_lif"), part="attention", **nd),
+            Tensor(attn + "talking_heads_lif", (dim,), dim, role="g(Q_S,K_S)", part="attention", block=b),
+            Tensor(attn + "sdsa_out", maker="mask", role="SDSA_out(Vhat_S)", part="attention", **nd),
             Tensor(mlp + "fc1_lif", role="Layer1", part="MLP1", **nd),
             Tensor(mlp + "fc2_lif", (4 * dim, tokens), 4 * dim * tokens, role="Layer2", part="MLP2", block=b),
         ]
@@ -153,9 +153,11 @@ def sdt_8_512() -> Ledger:
             Synapse(mlp + "fc2_conv", "conv2d", mlp + "fc2_lif", 4 * square, dim, part="MLP2", block=b),
         ]
         products += [
-            Product(attn + "kv_mask", "mask", (attn + "k_lif", attn + "v_lif"), dim * tokens, part="SDSA", block=b),
-            Product(attn + "sum", "token_sum", (attn + "kv_mask",), dim * tokens, part="SDSA", block=b),
-            Product(attn + "sdsa_out", "mask", (attn + "q_lif",), dim * tokens, part="SDSA", block=b),
+            Product(
+                attn + "kv_mask", "mask", (attn + "k_lif", attn + "v_lif"), dim * tokens, part="attention", block=b
+            ),
+            Product(attn + "sum", "token_sum", (attn + "kv_mask",), dim * tokens, part="attention", block=b),
+            Product(attn + "sdsa_out", "mask", (attn + "q_lif",), dim * tokens, part="attention", block=b),
         ]
     tensors.append(Tensor("head_lif", (dim, tokens), dim * tokens, role="FC", part="head"))
     synapses.append(Synapse("head", "linear", "head_lif", dim * 1000, 1000, part="head"))

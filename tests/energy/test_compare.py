@@ -202,7 +202,7 @@ def test_the_interval_is_that_of_the_energy_turned_round(profile):
     assert found.total.low == pytest.approx(macs * 4.6e-9 / table.total.high)
     paired = ratio_intervals(np.full(profile.n_images, macs * 4.6e-9), table.per_image)
     assert found.total.low == pytest.approx(float(paired.low[0]), rel=0.02)
-    parts = table.set_index("part")["energy_mj"].rename(index={"SDSA": "attention"})
+    parts = table.set_index("part")["energy_mj"]
     mine = found.parts[found.parts["costs"] == "horowitz-45nm-fp32"].set_index("part")["energy_mj"]
     pd.testing.assert_series_equal(mine, parts, check_names=False)
     assert found.name == "sdt_digits" and found.against == "ann_digits"

@@ -179,7 +179,7 @@ def test_a_chip_prices_synaptic_operations_alone(full, counts):
     rows = table.set_index("part")
     sops = energy(full, counts).set_index("part").sops
     assert rows.energy_mj["SPS"] == pytest.approx(sops["SPS"] * 23.6e-9)
-    assert np.isnan(rows.energy_mj["SDSA"]) and rows.interval["SDSA"] == "none"
+    assert np.isnan(rows.energy_mj["attention"]) and rows.interval["attention"] == "none"
     assert rows.energy_mj["total"] == pytest.approx(sops["total"] * 23.6e-9)
     assert any(note.startswith("unpriced: loihi has no price for") and "macs" in note for note in table.notes)
     assert any(note.startswith("cost-status: loihi") for note in table.notes)

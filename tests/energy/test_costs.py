@@ -90,7 +90,7 @@ def test_unpriced_operations_are_listed_never_zero(ledger, counts):
     table = energy(ledger, counts, "loihi")
     rows = table.set_index("part")
     assert rows.energy_mj["SPS"] == pytest.approx(rows.sops["SPS"] * 23.6e-9)  # the first convolution left out
-    assert rows[["energy_mj", "ci_low", "ci_high", "share"]].loc["SDSA"].isna().all()
+    assert rows[["energy_mj", "ci_low", "ci_high", "share"]].loc["attention"].isna().all()
     assert table.unpriced == {c: pytest.approx(rows[c]["total"]) for c in ("macs", "acs", "mask_ops")}
     (note,) = [note for note in table.notes if note.startswith("unpriced")]
     assert "loihi has no price for 1,377 macs" in note

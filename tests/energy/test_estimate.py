@@ -55,7 +55,7 @@ def test_operations_equal_brute_force(ledger, counts, spikes):
     assert (frame.sops_per_image == frame.sops / N).all()
     assert frame.dtypes["sops"] == "Int64"
     assert frame.dense_macs.sum() == ledger.dense_macs() + 3 * 243
-    assert frame.part.tolist() == ["SPS", "SPS", "head", "SDSA", "SDSA", "other", "other", "other"]
+    assert frame.part.tolist() == ["SPS", "SPS", "head", "attention", "attention", "other", "other", "other"]
 
 
 def test_rate_times_flops_is_beside_the_exact_count(ledger, counts, spikes):
@@ -81,11 +81,11 @@ def test_uncounted_operations_have_a_row_without_numbers(ledger, counts):
 
 def test_energy_is_operations_times_price(ledger, counts, spikes):
     table, expected = energy(ledger, counts), brute_force(spikes)
-    assert table.part.tolist() == ["SPS", "SDSA", "head", "other", "total"]
+    assert table.part.tolist() == ["SPS", "attention", "head", "other", "total"]
     rows = table.set_index("part")
     sps = (36 * 18 * 4.6 + expected["conv1"] / N * 0.9) * 1e-9
     assert rows.energy_mj["SPS"] == pytest.approx(sps, rel=1e-12)
-    assert rows.energy_mj["SDSA"] == pytest.approx(expected["sum"] / N * 0.9e-9, rel=1e-12)
+    assert rows.energy_mj["attention"] == pytest.approx(expected["sum"] / N * 0.9e-9, rel=1e-12)
     assert rows.energy_mj["other"] == pytest.approx(
         ((expected["qk"] + expected["av"]) / N * 0.9 + T * 243 * 4.6) * 1e-9, rel=1e-12
     )
@@ -169,7 +169,7 @@ def test_input_rate_convention(only, counts, spikes):
     assert rows.sops["SPS"] == pytest.approx(spikes["lif"].mean() * T * 486)
     assert rows.sops["head"] == pytest.approx(spikes["lif1"].mean() * T * 108)  # integer spikes by value
     assert rows.sops["other"] == pytest.approx(spikes["v"].sum() / N * 9)
-    assert rows.acs["SDSA"] == pytest.approx(spikes["kv"].sum() / N)
+    assert rows.acs["attention"] == pytest.approx(spikes["kv"].sum() / N)
 
 
 def test_sdt_paper_convention(only, counts, spikes):
@@ -184,7 +184,7 @@ def test_sdt_paper_convention(only, counts, spikes):
     assert rows.sops["head"] == pytest.approx(spikes["lif"].mean() * T * 108)  # the rate before the pool
     mean_qkv = np.mean([spikes[name].mean() for name in "qkv"])
     assert rows.sops["QKV"] == pytest.approx(mean_qkv * T * 3000)
-    assert rows.acs["SDSA"] == pytest.approx((spikes["k"].mean() + spikes["v"].mean()) * T * 27)
+    assert rows.acs["attention"] == pytest.approx((spikes["k"].mean() + spikes["v"].mean()) * T * 27)
     assert rows.mask_ops["total"] == 0
     rates = {term.source.tensors for term in terms_of(ledger, get_convention("sdt-paper")) if type(term.source) is Rate}
     assert ("q", "k", "v") in rates or ("k", "v", "q") in rates
@@ -228,9 +228,9 @@ def test_a_silent_part_gets_a_bound_not_zero_to_zero(only, spikes, counts):
     ledger = only("conv", "conv1", "sum")
     spikes["kv"][:] = 0
     table = energy(ledger, counts)
-    row = table.set_index("part").loc["SDSA"]
+    row = table.set_index("part").loc["attention"]
     assert (row.energy_mj, row.ci_low) == (0, 0) and row.ci_high > 0 and row.interval == "upper bound"
-    assert any(note.startswith("few-spiking-images: SDSA") for note in table.notes)
+    assert any(note.startswith("few-spiking-images: attention") for note in table.notes)
 
 
 @pytest.mark.parametrize(

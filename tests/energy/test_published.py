@@ -40,7 +40,7 @@ def uniform(ledger, rate: float) -> pd.DataFrame:
 def test_table_s1(sdt_8_512, rates, convention, first_conv, millijoule):
     table = energy_from_rates(rates, sdt_8_512, convention=convention, first_conv=first_conv)
     assert round(table.total.value, 2) == millijoule
-    assert table.part.tolist() == ["SPS", "QKV", "SDSA", "projection", "MLP1", "MLP2", "head", "total"]
+    assert table.part.tolist() == ["SPS", "QKV", "attention", "projection", "MLP1", "MLP2", "head", "total"]
     assert table.ci_low.isna().all() and table.total.method == "none"
     assert any(note.startswith("rates-only") for note in table.notes)
     stand_ins = [note for note in table.notes if note.startswith("not in the rate table")]

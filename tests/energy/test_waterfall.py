@@ -80,7 +80,7 @@ def test_side_by_side(named, counts):
     names = ["exact", "sdt-paper", "syops"]
     frame = side_by_side(named, counts, names)
     assert list(frame.columns) == ["part", *names]
-    assert frame.part.tolist() == ["SPS", "SDSA", "head", "other", "total"][: len(frame) - 1] + ["total"]
+    assert frame.part.tolist() == ["SPS", "attention", "head", "other", "total"][: len(frame) - 1] + ["total"]
     for name in names:
         table = energy(named, counts, convention=name).set_index("part").energy_mj
         found = frame.set_index("part")[name].dropna()
@@ -90,4 +90,4 @@ def test_side_by_side(named, counts):
 def test_side_by_side_leaves_out_what_a_convention_does_not_count(only, counts):
     no_neurons = get_convention("syops", neurons="free")
     frame = side_by_side(only("conv", "sum"), counts, ["exact", no_neurons]).set_index("part")
-    assert np.isnan(frame[no_neurons.name]["SDSA"]) and frame["exact"]["SDSA"] > 0
+    assert np.isnan(frame[no_neurons.name]["attention"]) and frame["exact"]["attention"] > 0

@@ -151,7 +151,7 @@ def test_the_ledger_holds_t_times_d_macs_per_block_until_folded(images):
     for i in range(2):
         scale = ledger.synapse(f"block.{i}.attn.scale")
         assert scale.dense_macs * ledger.time_steps == 3 * 16 and scale.every_step
-        assert (scale.input, scale.part, scale.block) == (f"block.{i}.attn.votes", "SDSA", i)
+        assert (scale.input, scale.part, scale.block) == (f"block.{i}.attn.votes", "attention", i)
     assert ledger.dense_macs() - plain.dense_macs() == 2 * 16
     assert not ledger.uncounted
     assert folded.dense_macs() == plain.dense_macs() and not folded.uncounted

@@ -20,13 +20,13 @@ def ledger() -> Ledger:
         tensors=(
             Tensor("input", (1, 8, 8), 64, maker="input", kind="real", static=True),
             Tensor("lif", (2, 8, 8), 128, role="Conv1", part="SPS", hook="conv1_lif"),
-            Tensor("block.0.attn.kv", (4, 16), 64, maker="mask", sources=("lif",), part="SDSA", block=0),
+            Tensor("block.0.attn.kv", (4, 16), 64, maker="mask", sources=("lif",), part="attention", block=0),
         ),
         synapses=(
             Synapse("conv", "conv2d", "input", 64 * 18, None, 128, role="Conv1", part="SPS"),
             Synapse("head", "linear", "lif", 1280, 10, 10, role="FC", part="head"),
         ),
-        products=(Product("block.0.attn.sum", "token_sum", ("block.0.attn.kv",), 64, part="SDSA", block=0),),
+        products=(Product("block.0.attn.sum", "token_sum", ("block.0.attn.kv",), 64, part="attention", block=0),),
         uncounted=(Uncounted("x", "fft", "no rule for this operation"),),
         warnings=("silent: lif",),
         model={"name": "tiny", "parameters": 12},
@@ -123,3 +123,11 @@ def test_files_that_are_no_ledger(ledger, tmp_path):
         path.write_text(json.dumps(record))
         with pytest.raises(SpikeattnError, match=message):
             Ledger.load(path)
+
+
+def test_a_part_by_its_earlier_name_is_read_as_today(ledger) -> None:
+    record = ledger.to_dict()
+    assert {entry["part"] for entry in record["products"]} == {"attention"}
+    for entry in (*record["tensors"], *record["products"]):
+        entry["part"] = "SDSA" if entry["part"] == "attention" else entry["part"]
+    assert Ledger.from_dict(record) == ledger

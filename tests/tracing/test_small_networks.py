@@ -296,7 +296,7 @@ def test_the_twin_of_a_gate_takes_its_tokens_from_the_sum(heads: int) -> None:
             return self.h((apart(x) * gate).transpose(2, 3).flatten(3).mean(2)).mean(0)
 
         def paper_names(self) -> dict[str, PaperName]:
-            return {n: PaperName("SDSA", 0, n) for n in ("e", "k", "g", "mul_0", "sum_0", "mul_1")}
+            return {n: PaperName("attention", 0, n) for n in ("e", "k", "g", "mul_0", "sum_0", "mul_1")}
 
     assert sa.profile(Gate(), [torch.rand(2, 16, 32)]).summary()["ann_macs"] == 2 * 16 * 16 * 32 + 32 * 3
 

@@ -14,7 +14,7 @@ from spikeattn.structure.entry import Entry, Structure
 from spikeattn.structure.families.family import Family
 from spikeattn.structure.graph import NEURON
 from spikeattn.structure.infer import Inference
-from spikeattn.structure.parts import HEAD, MLP1, MLP2, PRODUCTS, PROJECTION, QKV, STEM
+from spikeattn.structure.parts import HEAD, MLP1, MLP2, PROJECTION, QKV, STEM
 
 _SPIKES = {"q": "V_S", "k": "Q_S", "v": "K_S"}
 _SYNAPSES = {PROJECTION: "Proj", MLP1: "FC1", MLP2: "FC2", HEAD: "FC"}
@@ -62,7 +62,7 @@ def _label(made: Inference, found: Structure) -> Structure:
         elif entry.part == QKV:
             role = (entry.role or "").upper() or None
         synapses.append(replace(entry, role=role, known=_known(entry)))
-    products = tuple(replace(e, part=_part(e.part), known=_known(e)) for e in found.entries["products"])
+    products = tuple(replace(e, known=_known(e)) for e in found.entries["products"])
     tensors = _tensors(made, found)
     return replace(found, entries={"synapses": tuple(synapses), "products": products, "tensors": tensors})
 
@@ -86,7 +86,7 @@ def _tensors(made: Inference, found: Structure) -> tuple[Entry, ...]:
     entries = []
     for e in found.entries["tensors"]:
         role = special.get(e.name) or _SPIKES.get(e.role or "") or _TENSORS.get(e.part)
-        entries.append(replace(e, part=_part(e.part), role=role, known=_known(e)))
+        entries.append(replace(e, role=role, known=_known(e)))
     return tuple(entries)
 
 
@@ -100,10 +100,6 @@ def _neuron_behind(made: Inference, number: int) -> str | None:
             if node.kind not in ("synapse", "product", "add"):
                 todo.append(child)
     return None
-
-
-def _part(part: str) -> str:
-    return "SDSA" if part == PRODUCTS else part
 
 
 def _known(entry: Entry) -> str:
