@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -134,6 +135,19 @@ class Profile:
     def structure(self) -> Structure:
         """Part, block and role of every synapse, product and tensor, token grid and heads."""
         return Structure.of_ledger(self.ledger)
+
+    def named(self, names: str | Path | Mapping[str, Any]) -> Profile:
+        """The same counts under the parts, blocks and roles of a names file (`structure.write_names`), or a mapping.
+
+        In memory; `save` keeps it.
+
+        Raises:
+            SpikeattnError: a key that fits nothing, with the closest names; a part that does not exist.
+        """
+        from spikeattn.structure.names import named_ledger
+
+        ledger = named_ledger(self.ledger, names)
+        return Profile(ledger, self.counts.beside(ledger))
 
     def rates(
         self,

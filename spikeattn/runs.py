@@ -341,6 +341,11 @@ class _Run:
                 raise SpikeattnError(
                     "resume: the folder holds counts of another model or input size; give another folder"
                 )
+            elif self.names is not None and earlier.labels() != ledger.labels():
+                raise SpikeattnError(
+                    "resume: names= says other parts, blocks or roles than those that the run began with; leave it "
+                    "out, and correct the finished run by Profile.named(names).save(folder)"
+                )
         return replace(made, ledger=ledger)
 
 

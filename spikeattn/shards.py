@@ -47,6 +47,10 @@ def merge_shards(folders: Sequence[str | Path], out: str | Path, allow_mixed: bo
     first = pieces[0]
     _check_complete(pieces)
     for piece in pieces:
+        if piece.ledger.labels() != first.ledger.labels() and piece.ledger.hash() == first.ledger.hash():
+            raise SpikeattnError(
+                f"{piece.path} and {first.path} have other parts, blocks or roles; give the same names file to all"
+            )
         if piece.ledger.hash() != first.ledger.hash():
             raise SpikeattnError(f"{piece.path}: holds counts of another model or input size than {first.path}")
         old, new = (one.ledger.provenance.get("settings", {}) for one in (first, piece))

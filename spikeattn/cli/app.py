@@ -24,6 +24,7 @@ from spikeattn.cli.program import BUG, FAILED, INTERRUPTED, PIPE_CLOSED, USAGE, 
 from spikeattn.cli.reporting import report
 from spikeattn.cli.results import energy, rates
 from spikeattn.cli.streams import drop_unwritten
+from spikeattn.cli.structuring import structure
 from spikeattn.cli.terminal import say
 from spikeattn.cli.values import CommandLineError
 from spikeattn.cli.verifying import verify
@@ -33,7 +34,21 @@ from spikeattn.errors import SpikeattnError
 _NO_ROOM = ("failed to map segment", "cannot allocate memory", "Cannot allocate memory")  # what dlopen says
 
 LISTS = (models, costs, conventions)
-for command in (profile, merge, verify, energy, rates, compare, sweep, attend, report, reproduce, *LISTS, doctor):
+for command in (
+    profile,
+    structure,
+    merge,
+    verify,
+    energy,
+    rates,
+    compare,
+    sweep,
+    attend,
+    report,
+    reproduce,
+    *LISTS,
+    doctor,
+):
     app.command()(command)
 
 

@@ -125,7 +125,7 @@ class Input:
             pretrained_cfg=dict(wants.config),
         )  # fmt: skip
         if self.input_shape is not None:
-            *T, stated.in_chans, height, width = self._shape()
+            *T, stated.in_chans, height, width = self.shape()
             stated.img_size = (height, width)
             if T:
                 time_steps = self._steps(T[0], data, time_steps)
@@ -149,7 +149,8 @@ class Input:
                 option = f"--{key.replace('_', '-')}"
                 raise WrongCommandLine(f"{option}: {dataset.name} is not prepared by it; leave it out")
 
-    def _shape(self) -> list[int]:
+    def shape(self) -> list[int]:
+        """The numbers of --input-shape: [T,] C, H, W."""
         words = (self.input_shape or "").split(",")
         if len(words) not in (3, 4) or not all(word.strip().isdecimal() and int(word) for word in words):
             raise WrongCommandLine(

@@ -152,6 +152,28 @@ CropPct = Annotated[
     typer.Option("--crop-pct", metavar="SHARE", callback=within(0.01, 1), help="Share of an image's side to keep."),
 ]
 
+NeuronClass = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--neuron-class",
+        metavar="NAME",
+        help="A class of spiking neurons beside SpikingJelly's: of the model's own file, or package.module.NAME; "
+        "repeatable.",
+    ),
+]
+OwnForward = Annotated[
+    str | None,
+    typer.Option(
+        "--forward", metavar="FILE.py:NAME", help="A function that calls the model on a batch; else model(images)."
+    ),
+]
+NamesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--names", metavar="FILE", help="Part, block and role of layers, in place of what is inferred: .toml."
+    ),
+]
+
 COSTS, CONVENTION = "horowitz-45nm-fp32", "exact"  # the defaults of spikeattn.energy, here without importing it
 
 

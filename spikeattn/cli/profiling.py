@@ -22,6 +22,9 @@ from spikeattn.cli.options import (
     Limit,
     Mean,
     ModelArgs,
+    NamesFile,
+    NeuronClass,
+    OwnForward,
     Std,
     Threads,
     TimeSteps,
@@ -82,23 +85,13 @@ def profile(
     ] = Neurons.auto,
     time_steps: TimeSteps = None,
     model_arg: ModelArgs = None,
-    neuron_class: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--neuron-class",
-            metavar="NAME",
-            help="A class of spiking neurons beside SpikingJelly's: of the model's own file, or package.module.NAME; "
-            "repeatable.",
-        ),
-    ] = None,
+    neuron_class: NeuronClass = None,
     layout: Annotated[
         str | None,
         typer.Option(metavar="TB|BT", help="Has no effect any more: where images and time lie is derived."),
     ] = None,
-    forward: Annotated[
-        str | None,
-        typer.Option(metavar="FILE.py:NAME", help="A function that calls the model on a batch; else model(images)."),
-    ] = None,
+    forward: OwnForward = None,
+    names: NamesFile = None,
     input_shape: InputShape = None,
     mean: Mean = None,
     std: Std = None,
@@ -190,7 +183,7 @@ def profile(
         called = given.options(net)
         loader = given.images(net, _place(device, ranks), choice, called.get("forward"))
         options = called | {"resume": resume, "strict": strict, "plain": plain, "allow_mixed": allow_mixed}
-        options |= {"input": frames, "shard": shard, "ranks": ranks, "save_every": save_every}
+        options |= {"names": names, "input": frames, "shard": shard, "ranks": ranks, "save_every": save_every}
         try:
             done = _run(net, loader, out, words, as_json, **options)
         except EmptyShard as empty:

@@ -64,9 +64,9 @@ def _block_names(i: int, dvs: bool) -> dict[str, PaperName]:
         return PaperName(part, i, role, f"MS_MLP_Conv{i}_{hook}" if hook else None)
 
     names = {"attn.shortcut_lif": attn("Input", "first_lif")}
-    names |= {"attn.q_conv": attn("Q", part="QKV"), "attn.q_lif": attn("V_S", "q_lif")}
+    names |= {"attn.q_conv": attn("q", part="QKV"), "attn.q_lif": attn("V_S", "q_lif")}
     for letter, role in (("k", "Q_S"), ("v", "K_S")):
-        names[f"attn.{letter}_conv"] = attn(letter.upper(), part="QKV")
+        names[f"attn.{letter}_conv"] = attn(letter, part="QKV")
         names[f"attn.{letter}_lif"] = attn(f"{role} before Erode") if dvs else attn(role, f"{letter}_lif")
     if dvs:
         names |= {"attn.k_pool": attn("Q_S", "k_lif"), "attn.v_pool": attn("K_S", "v_lif")}

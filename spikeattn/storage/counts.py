@@ -119,6 +119,12 @@ class Counts:
             )
         return cls(path, ledger)
 
+    def beside(self, ledger: Ledger) -> Counts:
+        """The same table under a ledger with other labels."""
+        same = Counts(self._table, ledger)
+        same.holds = self.holds
+        return same
+
     def _read(self, names: Sequence[str]) -> pa.Table:
         if not isinstance(self._table, Path):
             return self._table.select(names)

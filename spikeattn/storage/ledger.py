@@ -112,6 +112,11 @@ class Ledger:
         """The product of this name; an unknown name is an error with the closest names."""
         return self._lookup("product", name)
 
+    def labels(self) -> dict[str, tuple[str | None, int | None, str | None]]:
+        """Part, block and role by name of every tensor, synapse and product; which runs may be joined goes by it."""
+        groups = {"tensor": self.tensors, "synapse": self.synapses, "product": self.products}
+        return {f"{what} {e.name}": (e.part, e.block, e.role) for what, group in groups.items() for e in group}
+
     def dense_macs(self) -> int:
         """Dense multiply-accumulates of all synapses, per image and time step."""
         return sum(synapse.dense_macs for synapse in self.synapses)

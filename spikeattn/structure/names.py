@@ -19,6 +19,7 @@ from typing import Any
 from spikeattn.arguments import shown
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.storage.entries import current_part
+from spikeattn.storage.ledger import Ledger
 from spikeattn.structure.entry import KINDS, OTHER, Entry, Structure
 from spikeattn.structure.parts import PARTS
 
@@ -108,6 +109,20 @@ def apply(structure: Structure, names: str | Path | Mapping[str, Any], also: Str
                 raise unknown(f"{kind[:-1]} in {where}", key, known)
         entries[kind] = tuple(_named(entry, table.get(entry.name)) for entry in entries[kind])
     return replace(structure, entries=entries)
+
+
+def named_ledger(ledger: Ledger, names: str | Path | Mapping[str, Any], also: Structure | None = None) -> Ledger:
+    """A ledger with the entries of a names file; `also` as of `apply`."""
+    named = apply(Structure.of_ledger(ledger), names, also)
+    changed: dict[str, Any] = {
+        kind: tuple(
+            replace(own, part=None if e.part == OTHER else e.part, block=e.block, role=e.role, known=e.known)
+            if e.known == NAMES_FILE else own
+            for own, e in zip(getattr(ledger, kind), entries, strict=True)
+        )
+        for kind, entries in named.entries.items()
+    }  # fmt: skip
+    return replace(ledger, structure=named.record(), **changed)
 
 
 def _named(entry: Entry, given: Mapping[str, Any] | None) -> Entry:

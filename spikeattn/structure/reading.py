@@ -20,7 +20,7 @@ from spikeattn.structure.cores import MATRIX
 from spikeattn.structure.entry import OTHER, UNKNOWN, Entry, Structure, of_names
 from spikeattn.structure.graph import Graph, slow_attention
 from spikeattn.structure.infer import Inference, infer
-from spikeattn.structure.names import NAMES_FILE, apply
+from spikeattn.structure.names import named_ledger
 from spikeattn.structure.parts import PRODUCTS
 from spikeattn.structure.shapes import without_values
 from spikeattn.structure.tensors import counted, tensor_readings
@@ -222,16 +222,7 @@ def with_structure(
         kind: tuple(_labelled(own, known[kind], kind) for own in getattr(ledger, kind)) for kind in known
     }
     ledger = replace(ledger, structure=found.record(), **changed)
-    if names is None:
-        return ledger
-    named = apply(Structure.of_ledger(ledger), names, also=found)
-    for kind, entries in named.entries.items():
-        changed[kind] = tuple(
-            replace(own, part=None if e.part == OTHER else e.part, block=e.block, role=e.role, known=e.known)
-            if e.known == NAMES_FILE else own
-            for own, e in zip(getattr(ledger, kind), entries, strict=True)
-        )  # fmt: skip
-    return replace(ledger, structure=named.record(), **changed)
+    return ledger if names is None else named_ledger(ledger, names, also=found)
 
 
 def _labelled(own: Any, known: Mapping[str, Entry], kind: str) -> Any:

@@ -60,7 +60,7 @@ def _label(made: Inference, found: Structure) -> Structure:
             number = next(stem)
             role = "RPE" if number == _STEM else f"Conv{number}"
         elif entry.part == QKV:
-            role = (entry.role or "").upper() or None
+            role = entry.role
         synapses.append(replace(entry, role=role, known=_known(entry)))
     products = tuple(replace(e, known=_known(e)) for e in found.entries["products"])
     tensors = _tensors(made, found)
