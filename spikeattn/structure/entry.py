@@ -30,6 +30,7 @@ class Entry:
         known: "family", "names file", "dataflow", "order", "names" or "unknown".
         channels: of a fused layer, ranges (first, last + 1) of each role.
         nearest: of what stays "other", the part that it is most like.
+        hook: of a tensor, its key in the rate script that the family published.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Entry:
     known: str = UNKNOWN
     channels: Ranges = field(default_factory=dict)
     nearest: str | None = None
+    hook: str | None = None
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,7 @@ class Structure:
                     e.name, e.part or OTHER, e.block, e.role, e.known or ("family" if e.part else UNKNOWN),
                     {r: tuple((a, b) for a, b in found) for r, found in channels.get(kind, {}).get(e.name, {}).items()},
                     nearest.get(e.name) if kind == "synapses" else None,
+                    getattr(e, "hook", None),
                 )
                 for e in getattr(ledger, kind)
             )

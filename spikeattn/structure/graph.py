@@ -522,8 +522,8 @@ class Graph(TorchDispatchMode):
     def left(self, path: str, tensors: list[Tensor]) -> None:
         """A module has handed out tensors."""
         found = self._get(tensors[0]) if tensors else None
-        if found is not None and path not in self.made:
-            self.made[path] = found[0]
+        if found is not None:
+            self.made.setdefault(path, found[0])
             node = self.nodes[found[0]]
             node.handed = node.handed or path
 

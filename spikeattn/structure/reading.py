@@ -23,7 +23,7 @@ from spikeattn.structure.infer import Inference, infer
 from spikeattn.structure.names import named_ledger
 from spikeattn.structure.parts import PRODUCTS
 from spikeattn.structure.shapes import without_values
-from spikeattn.structure.tensors import counted, tensor_readings
+from spikeattn.structure.tensors import tensor_names, tensor_readings
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.network import check_module
 from spikeattn.tracing.values import tensors_in
@@ -181,7 +181,7 @@ def _structure(made: Inference) -> Structure:
     found = Structure(
         {kind: tuple(table.values()) for kind, table in tables.items()}, made.grids, made.heads, made.classes
     )
-    found, own = families.recognise(made, found), counted(made)
+    found, own = families.recognise(made, found), set(tensor_names(made).values())
     tensors, others = (
         tuple(e for e in found.entries["tensors"] if (e.name in own) is which) for which in (True, False)
     )
@@ -233,4 +233,5 @@ def _labelled(own: Any, known: Mapping[str, Entry], kind: str) -> Any:
         return replace(own, known=UNKNOWN)
     role = own.role if kind == "products" else entry.role  # a product's role is its operation
     part = None if entry.part == OTHER else entry.part
-    return replace(own, part=part, block=entry.block, role=role, known=entry.known)
+    hook = {"hook": entry.hook} if kind == "tensors" else {}
+    return replace(own, part=part, block=entry.block, role=role, known=entry.known, **hook)

@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from spikeattn.structure.graph import NEURON, PRODUCT, REDUCE, SYNAPSE, Node
 from spikeattn.structure.infer import DATAFLOW, Inference, Reading
 from spikeattn.structure.parts import PRODUCTS, PROJECTION, QKV
+
+
+def tensor_names(made: Inference) -> dict[int, str]:
+    """Names of what a ledger may count as a tensor of its own, by node: spikes, products, and pools of them.
+
+    A pool that one module makes of several tensors of a time step has "@2", "@3", ... behind its path from the second
+    on, as in a ledger.
+    """
+    nodes = made.flow.nodes
+    paths = [node.path for node in nodes if node.kind == NEURON]
+    stepwise = len(set(paths)) < len(paths)  # called step by step: another call may be another time step
+    names, pools = dict[int, str](), Counter[str]()
+    for node in nodes:
+        if node.kind == NEURON:
+            names[node.number] = node.path
+        elif node.kind == PRODUCT:
+            names[node.number] = node.name
+        elif node.kind == REDUCE and "pool" in node.op and node.handed:
+            pools[node.handed] += 1
+            again = f"@{pools[node.handed]}" if pools[node.handed] > 1 and not stepwise else ""
+            names[node.number] = node.handed + again
+    return names
 
 
 def tensor_readings(made: Inference) -> dict[str, Reading]:
     """Readings by the names of tensors: paths of neurons and of modules that hand something out, and sites of masks."""
     flow, found = made.flow, dict[str, Reading]()
     roles = _roles(made)
-    for node in flow.nodes:
-        if node.kind == NEURON and node.path not in found:
-            found[node.path] = roles.get(node.number) or _read_by(made, node)
-        elif node.kind == PRODUCT:
-            found.setdefault(node.name, made.readings[node.number])
+    for number, name in tensor_names(made).items():
+        node = flow.nodes[number]
+        if name not in found:
+            found[name] = made.readings[number] if node.kind == PRODUCT else roles.get(number) or _read_by(made, node)
     found |= _operands(made)
     for path, number in flow.graph.made.items():
         if path and path not in found:
@@ -41,19 +64,6 @@ def _operands(made: Inference) -> dict[str, Reading]:
             reading = made.readings[node.number]
             part = PRODUCTS if reading.part in (QKV, PROJECTION) else reading.part
             found.setdefault(f"{node.site}:in", Reading(part, reading.block, None, reading.known))
-    return found
-
-
-def counted(made: Inference) -> set[str]:
-    """Names of what a ledger may count as a tensor of its own: spikes, products, and pools of them."""
-    found = set()
-    for node in made.flow.nodes:
-        if node.kind == NEURON:
-            found.add(node.path)
-        elif node.kind == PRODUCT:
-            found.add(node.name)
-        elif node.kind == REDUCE and "pool" in node.op and node.handed:
-            found.add(node.handed)
     return found
 
 

@@ -100,10 +100,12 @@ def test_the_model_is_as_it_was() -> None:
 
 
 # -------------------------------------------------------------------- the family
-def test_spike_driven_transformer_has_its_paper_names() -> None:
+@pytest.mark.parametrize("dvs", [False, True])
+def test_spike_driven_transformer_has_its_paper_names(dvs: bool) -> None:
     """Recognised by its structure: a copy that says nothing of its names gets the labels that paper_names gives."""
-    model = small()
-    names = model.paper_names()
+    model = SpikeDrivenTransformer(
+        img_size=32, num_classes=10, embed_dim=32, depth=2, num_heads=4, time_steps=2, pooling_stat="1010", dvs=dvs
+    )
 
     class Theirs(nn.Module):
         def __init__(self) -> None:
@@ -115,16 +117,20 @@ def test_spike_driven_transformer_has_its_paper_names() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return SpikeDrivenTransformer.forward(model, x)
 
-    found = sa.structure(Theirs(), torch.rand(1, 3, 32, 32))
-    assert found.family == "Spike-driven Transformer" and found.heads is None and found.grid == (8, 8)
-    for kind in ("synapses", "tensors"):
-        for e in found.entries[kind]:
-            if e.name in names:
-                paper = names[e.name]
-                role = "Conv4" if e.name == "patch_embed.maxpool3" else paper.role
-                if "max-pooled" not in paper.role:
-                    assert (e.part, e.block, e.role) == (paper.part, paper.block, role), e.name
-                assert e.known == "family"
+    x = torch.rand(2, 3, 32, 32)
+    found = sa.structure(Theirs(), x)
+    assert (found.family, found.grid) == ("Spike-driven Transformer", (8, 8))
+    assert found.heads == (4 if dvs else None)  # they matter to what Erode pools alone
+    theirs, ours = sa.profile(Theirs(), [x]), sa.profile(model, [x])
+    for kind in ("synapses", "products", "tensors"):
+        labels = [
+            [(e.part, e.block, e.role, getattr(e, "hook", None)) for e in getattr(p.ledger, kind)]
+            for p in (theirs, ours)
+        ]
+        assert labels[0] == labels[1]
+        assert {e.known for e in getattr(theirs.ledger, kind)} - {"unknown"} == {"family"}  # the input is unknown
+    for convention in ("sdt-paper", "sdt-printed", "exact"):
+        assert theirs.energy(convention=convention).total.value == ours.energy(convention=convention).total.value
 
 
 def test_masks_of_another_network_are_no_family() -> None:

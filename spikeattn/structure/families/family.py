@@ -17,15 +17,13 @@ class Family:
         name: as it is printed.
         citation: of its paper.
         fits: whether a network is one of it, by its structure.
-        label: the structure with the labels of the paper.
-        heads: whether heads have an effect.
+        label: the structure with the labels of the paper, and without heads where they have no effect.
     """
 
     name: str
     citation: str
     fits: Callable[[Inference], bool]
     label: Callable[[Inference, Structure], Structure]
-    heads: bool = True
 
 
 def recognise(made: Inference, found: Structure) -> Structure:
@@ -34,7 +32,5 @@ def recognise(made: Inference, found: Structure) -> Structure:
 
     for family in (SPIKE_DRIVEN,):
         if family.fits(made):
-            labelled = family.label(made, found)
-            heads = labelled.head_counts if family.heads else dict.fromkeys(labelled.head_counts)
-            return replace(labelled, family=family.name, head_counts=heads)
+            return replace(family.label(made, found), family=family.name)
     return found

@@ -1,4 +1,4 @@
-"""The Spike-driven Transformer (SDT v1): masks and token sums alone, so heads have no effect; names as in its Table S1.
+"""The Spike-driven Transformer (SDT v1): masks and token sums alone; names as in its Table S1.
 
 Yao et al., "Spike-driven Transformer", NeurIPS 2023. What its code calls q, k and v the paper calls V_S, Q_S and K_S
 behind their neurons; see `spikeattn.models.names`.
@@ -6,19 +6,25 @@ behind their neurons; see `spikeattn.models.names`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 
+from spikeattn.models.names import paper_names
+from spikeattn.structure.axes import CHANNEL, count
 from spikeattn.structure.blocks import ATTENTION
 from spikeattn.structure.cores import MATRIX, Core
 from spikeattn.structure.entry import Entry, Structure
 from spikeattn.structure.families.family import Family
-from spikeattn.structure.graph import NEURON
+from spikeattn.structure.graph import NEURON, REDUCE
 from spikeattn.structure.infer import Inference
 from spikeattn.structure.parts import HEAD, MLP1, MLP2, PROJECTION, QKV, STEM
+from spikeattn.structure.tensors import tensor_names
 
 _SPIKES = {"q": "V_S", "k": "Q_S", "v": "K_S"}
 _SYNAPSES = {PROJECTION: "Proj", MLP1: "FC1", MLP2: "FC2", HEAD: "FC"}
 _TENSORS = {MLP1: "Layer1", MLP2: "Layer2", HEAD: "FC"}
+_OUTPUT = "SDSA_out(Vhat_S)"
 _STEM = 5  # convolutions: four stages and the position embedding
 
 
@@ -64,42 +70,71 @@ def _label(made: Inference, found: Structure) -> Structure:
         synapses.append(replace(entry, role=role, known=_known(entry)))
     products = tuple(replace(e, known=_known(e)) for e in found.entries["products"])
     tensors = _tensors(made, found)
-    return replace(found, entries={"synapses": tuple(synapses), "products": products, "tensors": tensors})
+    entries = {"synapses": tuple(synapses), "products": products, "tensors": tensors}
+    heads = {made.readings[core.last.number].block: _heads(made, core) for core in made.cores}
+    return replace(found, entries=entries, head_counts=heads)
 
 
 def _tensors(made: Inference, found: Structure) -> tuple[Entry, ...]:
-    special: dict[str, str] = {}
-    stem = [c for c in made.flow.distinct if made.readings[c.number].part == STEM]
-    for number, layer in enumerate(stem[:-1], start=1):
-        behind = _neuron_behind(made, layer.last.number)
-        if behind is not None:
-            special[behind] = f"Conv{number}"
+    """Tensors by the names of the paper, with the keys of the published rate script."""
+    names = tensor_names(made)
+    roles = _stem(made, names)
     for core in made.cores:
-        first, second = core.products
-        for read in core.layers[0].reads:
-            special[made.flow.nodes[read].path] = "Input"
-        special[first.name] = "Q_S*K_S"
-        special[second.name] = "SDSA_out(Vhat_S)"
-        gate = next((n for s in second.sources for n in made.flow.passed(first.number, s) if n.kind == NEURON), None)
-        if gate is not None:
-            special[gate.path] = "g(Q_S,K_S)"
+        roles |= _attention(made, core, names)
+    hooks = {
+        (name.block, name.role): name.hook
+        for name in paper_names(len(made.blocks), "0000", dvs=False).values()
+        if name.hook is not None
+    }
     entries = []
     for e in found.entries["tensors"]:
-        role = special.get(e.name) or _SPIKES.get(e.role or "") or _TENSORS.get(e.part)
-        entries.append(replace(e, role=role, known=_known(e)))
+        role = roles.get(e.name) or _TENSORS.get(e.part)
+        entries.append(replace(e, role=role, known=_known(e), hook=hooks.get((e.block, role or ""))))
     return tuple(entries)
 
 
-def _neuron_behind(made: Inference, number: int) -> str | None:
-    todo = [number]
-    while todo:
-        for child in made.flow.children[todo.pop()]:
-            node = made.flow.nodes[child]
+def _stem(made: Inference, names: Mapping[int, str]) -> dict[str, str]:
+    """What stands behind the stem's convolutions: "Conv1" and, of a pool behind its neurons, "Conv1 max-pooled"."""
+    flow, roles = made.flow, dict[str, str]()
+    stem = [c for c in flow.distinct if made.readings[c.number].part == STEM]
+    for number, (layer, after) in enumerate(pairwise(stem), start=1):
+        spikes = False
+        for node in flow.passed(layer.last.number, after.reads[0]):
             if node.kind == NEURON:
-                return node.path
-            if node.kind not in ("synapse", "product", "add"):
-                todo.append(child)
-    return None
+                roles[names[node.number]], spikes = f"Conv{number}", True
+            elif spikes and node.number in names:
+                roles[names[node.number]] = f"Conv{number} max-pooled"
+    return roles
+
+
+def _attention(made: Inference, core: Core, names: Mapping[int, str]) -> dict[str, str]:
+    """What stands between the layers of q, k and v and the projection; with events, pools erode all but q."""
+    flow, (first, second) = made.flow, core.products
+    roles = {names[first.number]: "Q_S*K_S", names[second.number]: _OUTPUT}
+    for read in core.layers[0].reads:
+        if read in names:
+            roles[names[read]] = "Input"
+    ways = [(o.source.number, o.product.sources[o.place], _SPIKES[o.role]) for o in core.operands if o.role in _SPIKES]
+    for start, end, role in ways:
+        way = [n for n in flow.passed(start, end) if n.number in names]
+        for node in way:
+            roles[names[node.number]] = role if node is way[-1] else f"{role} before Erode"
+    for source in second.sources:
+        for node in flow.passed(first.number, source):
+            if node.number in names:
+                roles[names[node.number]] = "g(Q_S,K_S)" if node.kind == NEURON else "Q_S*K_S eroded"
+    for node in flow.passed(second.number, core.projection[0].reads[0]):
+        if node.number in names:
+            roles[names[node.number]] = _OUTPUT
+    return roles
+
+
+def _heads(made: Inference, core: Core) -> int | None:
+    """Heads of a block whose masks are pooled within them; None where nothing is, so that heads have no effect."""
+    first, second = core.products
+    between = (n for source in second.sources for n in made.flow.passed(first.number, source))
+    pools = [n for n in between if n.kind == REDUCE and "pool" in n.op]
+    return count(pools[0].axes[:-2], CHANNEL) if pools else None  # the last two axes are those that a pool goes over
 
 
 def _known(entry: Entry) -> str:
@@ -111,5 +146,4 @@ SPIKE_DRIVEN = Family(
     "Yao et al., Spike-driven Transformer, NeurIPS 2023",
     _fits,
     _label,
-    heads=False,
 )
