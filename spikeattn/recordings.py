@@ -39,6 +39,8 @@ from spikeattn.storage import parts
 from spikeattn.storage.counts import batch_table
 from spikeattn.storage.entries import Uncounted
 from spikeattn.storage.parts import Part
+from spikeattn.structure.names import read as read_names
+from spikeattn.structure.reading import Names, with_structure
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.examine import Forward, check_options
 from spikeattn.tracing.network import check_network
@@ -74,6 +76,11 @@ class _FunctionalDropout(TorchFunctionMode):
         return out
 
 
+def _turned(call: Forward, axis: int) -> Forward:
+    """A call on input whose images lie along `axis`, as one on images that lie along the first."""
+    return lambda model, images: call(model, images.transpose(0, axis))
+
+
 def _is_dropout(module: nn.Module) -> bool:
     return type(module).__name__.startswith("Drop")
 
@@ -89,12 +96,13 @@ def _runs(call: FrameType | None) -> bool:
 class Recording:
     """The context of `record`: follows the model's own calls; see there."""
 
-    def __init__(self, model: nn.Module, strict: bool = False, **options: Any) -> None:
+    def __init__(self, model: nn.Module, strict: bool = False, names: Names = None, **options: Any) -> None:
         self.model = nodes.unwrap(model)
         arguments.switch("strict", strict)
         check_options(*(options[name] for name in ("time_steps", "layout", "input", "spike_output", "levels")))
         check_network(self.model, options["neurons"])
         self._options = {"strict": strict, **options}
+        self._names = None if names is None else read_names(names)[0]
         self._neurons = nodes.find_neurons(self.model, options["neurons"])
         self._recorder: Recorder | None = None
         self._plan: Plan | None = None
@@ -280,14 +288,16 @@ class Recording:
                 raise errors[0]
             self._axis = next((axis for axis, made in plans.items() if not made.one_image), next(iter(plans)))
             made = plans[self._axis]
-            provenance = provenance_of(self.model, (), x.transpose(0, self._axis))
-            return replace(made, ledger=replace(made.ledger, model=describe(self.model), provenance=provenance))
+            images, forward = x.transpose(0, self._axis), _turned(call, self._axis)
+            provenance = provenance_of(self.model, (), images)
+            ledger = replace(made.ledger, model=describe(self.model), provenance=provenance)
+            with own_passes():
+                ledger = with_structure(ledger, self.model, images, forward, self._options["neurons"], self._names)
+            return replace(made, ledger=ledger)
 
     def _planned(self, x: Tensor, axis: int, call: Forward) -> Plan:
         """The plan for input whose images lie along `axis`."""
-        return probed_plan(
-            self.model, x.transpose(0, axis), lambda m, images: call(m, images.transpose(0, axis)), **self._options
-        )
+        return probed_plan(self.model, x.transpose(0, axis), _turned(call, axis), **self._options)
 
     # ---------------------------------------------------------------- the counts so far
     def _take(self) -> None:
@@ -391,6 +401,7 @@ def record(
     spike_output: int | None = None,
     levels: int | None = None,
     strict: bool = False,
+    names: Names = None,
 ) -> Recording:
     """Count the spikes of every forward pass inside a `with` block; the model itself is not changed.
 
@@ -406,7 +417,7 @@ def record(
     Args:
         model: any module with SpikingJelly neurons, called with one tensor whose rows are images, [B, ...] or
             [T, B, ...]; other arguments may stand beside it.
-        neurons, time_steps, layout, input, spike_output, levels, strict: see `sa.profile`.
+        neurons, time_steps, layout, input, spike_output, levels, strict, names: see `sa.profile`.
 
     Returns:
         A context. `counts()` has a row per forward pass, image, tensor and time step; `rates()`, `energy()` and
@@ -418,4 +429,4 @@ def record(
             network whose images influence each other, or whose state outlives a reset.
     """
     options = {"neurons": neurons, "time_steps": time_steps, "layout": layout}
-    return Recording(model, strict, input=input, spike_output=spike_output, levels=levels, **options)
+    return Recording(model, strict, names, input=input, spike_output=spike_output, levels=levels, **options)

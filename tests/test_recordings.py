@@ -18,6 +18,7 @@ from spikeattn import recordings
 from spikeattn.errors import SpikeattnError
 from tests.counting.networks import hooks_of, tiny_sdt
 from tests.models.sdt_oracle import exact_input
+from tests.structure import odd_networks as odd
 
 
 def test_record_counts_an_ordinary_loop_and_leaves_no_trace() -> None:
@@ -138,11 +139,25 @@ def test_the_result_is_that_of_profile() -> None:
     functional.reset_net(model)
     profile = sa.profile(model, batches)
     assert rec.profile().ledger.hash() == profile.ledger.hash()
+    assert rec.profile().ledger.labels() == profile.ledger.labels()
+    assert rec.profile().structure.table().equals(profile.structure.table())
     pd.testing.assert_frame_equal(rec.profile().operations(per_image=True), profile.operations(per_image=True))
     pd.testing.assert_frame_equal(rec.rates(), profile.rates())
     assert rec.energy().total == profile.energy().total and rec.energy().total.value > 0
     assert rec.profile().warnings == profile.warnings == ()
     assert "10 images, 3 passes" in repr(rec)
+
+
+def test_structure_and_names_are_those_of_profile() -> None:
+    model, images = odd.Net(), odd.images("")
+    with sa.record(model, names={"mixers.0.alpha": {"part": "gate", "role": "mine"}}) as rec, torch.no_grad():
+        model(images)
+    functional.reset_net(model)
+    assert rec.profile().ledger.synapse("mixers.0.alpha").role == "mine"
+    ours, profiles = (p.structure.table().set_index("synapse") for p in (rec.profile(), sa.profile(model, [images])))
+    assert set(profiles["part"]) > {"QKV", "MLP1"}
+    rest = profiles.index != "mixers.0.alpha"
+    assert ours[rest].equals(profiles[rest])
 
 
 def test_counts_beyond_the_limit_of_memory_lie_on_disk_and_are_the_same(monkeypatch) -> None:

@@ -70,7 +70,9 @@ def structure_of(model: nn.Module, images: Tensor, forward: Forward, neurons: di
     ways = ((images[:1], False), (images[:1], True), (images, True))[: 3 if len(images) > 1 else 2]
     for shown, values in ways:
         with (
-            failing(_failed(model, shown)) if (shown is images or len(images) == 1) and values else suppress(*FAILURES)
+            failing(_failed(model, shown))
+            if (shown is images or len(images) == 1) and values
+            else suppress(SpikeattnError, *FAILURES)
         ):
             found = _structure(infer(_graph(model, shown, forward, neurons, values)))
             return _with_paper_names(found, model.paper_names()) if hasattr(model, "paper_names") else found
