@@ -71,7 +71,7 @@ def compare(
     Args:
         profile: the spiking network's run.
         ann: a network, or the name of one in timm; another profile; None for the twin of one of this package's models,
-            or for the layers of a foreign model as dense ones.
+            or, of any other, for its layers once and softmax attention in place of spiking ones (`twins.dense_twin`).
         costs, convention: as of `profile.energy`; several cost tables are priced one after the other.
         gamma: share of the quantised ANN's multiply-accumulates that hardware skips because the activation is zero, in
             all layers but the first; or the table of `measure_gamma`, layer by layer.

@@ -7,7 +7,7 @@ Counted are convolutions, linear layers and matrix products; batch norm, activat
 from __future__ import annotations
 
 import difflib
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import pandas as pd
 from spikeattn.energy.terms import OTHER
 from spikeattn.errors import SpikeattnError, failing, unknown
 from spikeattn.storage.ledger import Ledger
+from spikeattn.structure.entry import Extent, Structure
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -50,26 +51,40 @@ def shared_part(part: str | None) -> str:
 
 
 def dense_twin(ledger: Ledger) -> DenseTwin:
-    """The ordinary network beside a spiking one: the same layers once, and softmax attention where SDSA stands.
+    """The ordinary network beside a spiking one: the same layers once, and softmax attention in place of spiking ones.
 
-    A block of spike-driven attention with N tokens of D channels becomes Q K^T and A V, 2 N^2 D multiply-accumulates
-    (Yao et al., NeurIPS 2023, table 1). Matrix products that the spiking network has itself are taken over as they are.
+    An attention of N tokens with D channels becomes Q K^T and A V, 2 N^2 D multiply-accumulates (Yao et al., NeurIPS
+    2023, table 1), whatever stands there: masks, q (k^T v), sums of q. In windows N is the tokens of one; queries, keys
+    and the channels of v count apart where they differ (`structure.Extent`). Matrix products that belong to no
+    attention are taken over as they are.
     """
+    structure = Structure.of_ledger(ledger)
+    inside = {e.block for e in (*ledger.products, *ledger.tensors) if e.part == ATTENTION}
+    extents = {block: several for block, several in structure.attention.items() if block in inside}
     rows = [(s.part, s.block, s.name, s.dense_macs, ledger.tensor(s.input).maker == "input") for s in ledger.synapses]
-    rows += [(p.part, p.block, p.name, p.elements, False) for p in ledger.products if p.op == "matmul"]
-    products = len(rows) - len(ledger.synapses)
-    sums = [p for p in ledger.products if p.op == "token_sum" and p.part == ATTENTION]
+    for block, several in extents.items():
+        own = (p.name for p in ledger.products if (p.part, p.block) == (ATTENTION, block))
+        rows.append((ATTENTION, block, next(own, f"attention of block {block}"), sum(e.macs for e in several), False))
+    rest = [p for p in ledger.products if p.part != ATTENTION or p.block not in extents]
+    products = [p for p in rest if p.op == "matmul"]
+    rows += [(p.part, p.block, p.name, p.elements, False) for p in products]
+    sums = [p for p in rest if p.op == "token_sum" and p.part == ATTENTION]  # of versions that inferred no structure
     for product in sums:
         tensor = ledger.tensor(product.operands[0])
         tokens = product.summed_over or tensor.elements // tensor.shape[0]
         rows.append((product.part, product.block, product.name, 2 * tokens * tensor.elements, False))
     note = "the same layers once, as multiply-accumulates"
-    if sums:
-        note += f", and softmax attention (2 N^2 D) in place of the {len(sums)} spike-driven ones"
+    if attentions := sum(map(len, extents.values())) + len(sums):
+        note += f", and softmax attention ({_formula(extents)}) in place of the {attentions} spiking ones"
     if products:
-        note += f", and the same {products} matrix products"
+        note += f", and the same {len(products)} matrix products"
     name = ledger.model.get("name", "the model")
     return DenseTwin(f"{name} as an ANN", _layers(rows), note)
+
+
+def _formula(extents: Mapping[int, Sequence[Extent]]) -> str:
+    windows = any(e.windows > 1 for several in extents.values() for e in several)
+    return "2 N^2 D in each window of N tokens" if windows else "2 N^2 D"
 
 
 def twin_for(ledger: Ledger, ann: nn.Module | str | None = None) -> DenseTwin:
@@ -77,8 +92,8 @@ def twin_for(ledger: Ledger, ann: nn.Module | str | None = None) -> DenseTwin:
 
     Args:
         ann: a network, or the name of one that timm can build ("ann_8_512", "vit_small_patch16_224"); it is run once on
-            the input size of the ledger. None: the ANN twin of one of this package's models; the layers of the
-            ledger as dense ones for any other.
+            the input size of the ledger. None: the ANN twin of one of this package's models; `dense_twin` for
+            any other.
 
     Raises:
         SpikeattnError: an unknown name, a spiking network, or one that does not take the ledger's input.
@@ -94,7 +109,7 @@ def twin_for(ledger: Ledger, ann: nn.Module | str | None = None) -> DenseTwin:
         home, _, kind = str(ledger.model.get("class", "")).rpartition(".")
         if kind != "SpikeDrivenTransformer" or not home.startswith("spikeattn."):  # a user's class may bear the name
             twin = dense_twin(ledger)
-            return replace(twin, note=f"no ANN was given, and this model has no twin of its own: {twin.note}")
+            return replace(twin, note=f"no ANN was given; by hand: {twin.note}")
         try:
             with torch.device("meta"):
                 ann = AnnTransformer(**twin_config(ledger.model.get("config", {})))

@@ -9,7 +9,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from spikeattn.structure.entry import Entry, Structure
+from spikeattn.structure.entry import Entry, Extent, Structure
 
 if TYPE_CHECKING:
     from spikeattn.structure.reading import structure
@@ -33,4 +33,4 @@ def __getattr__(name: str) -> Any:
 
 sys.modules[__name__].__class__ = _Room
 
-__all__ = ["Entry", "Structure", "structure"]
+__all__ = ["Entry", "Extent", "Structure", "structure"]

@@ -159,11 +159,20 @@ def _operands(flow: Flow, products: list[Node], stops: frozenset[int]) -> list[O
                 layer = flow.of_layer.get(source.number)
                 channels: tuple[tuple[int, int], ...] = ()
                 if layer is not None:
-                    channels = ax.channels(product.operands[place], source.number)
+                    axes = _before_sums(flow, source, start) or product.operands[place]
+                    channels = ax.channels(axes, source.number)
                     if channels == ((0, source.widths[1]),):
                         channels = ()
                 found.append(Operand(product, place, source, layer, channels))
     return found
+
+
+def _before_sums(flow: Flow, source: Node, end: int) -> ax.Axes | None:
+    """The axes of what a sum over channels on the way adds up, which still hold all of them."""
+    for node in flow.passed(source.number, end):
+        if node.kind == REDUCE and node.contracts == CHANNEL:
+            return node.operands[0]
+    return None
 
 
 # -------------------------------------------------------------------- roles

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,28 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Extent:
+    """How large one attention is.
+
+    Attributes:
+        queries, keys: tokens of one window that attend, and that are attended to; class tokens are among them.
+        windows: into how many windows the tokens are cut; 1 where all attend to all.
+        channels: of q and k, all heads together; `values` those of v.
+    """
+
+    queries: int
+    keys: int
+    windows: int
+    channels: int
+    values: int
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of softmax attention in its place, q k^T and its product with v: 2 N^2 D per window."""
+        return self.windows * self.queries * self.keys * (self.channels + self.values)
+
+
+@dataclass(frozen=True)
 class Structure:
     """Part, block and role of everything in a network, and its token grid and heads.
 
@@ -52,6 +74,8 @@ class Structure:
         grids, head_counts, classes: token grid (h, w), heads and class tokens by block; heads are None where the
             attention of a block gives the same with any number of them.
         family: name of the family that was recognised, None for the others.
+        attention: extents of the attentions of every block; a block may have several.
+        composites: names of layers that act as one linear map, as RepConv does before its branches are merged.
         modules: entries of what other modules hand out, by path, which a ledger may name.
     """
 
@@ -60,6 +84,8 @@ class Structure:
     head_counts: Mapping[int, int | None] = field(default_factory=dict)
     classes: Mapping[int, int] = field(default_factory=dict)
     family: str | None = None
+    attention: Mapping[int, tuple[Extent, ...]] = field(default_factory=dict)
+    composites: tuple[tuple[str, ...], ...] = ()
     modules: Mapping[str, Entry] = field(default_factory=dict, repr=False)
 
     @property
@@ -141,6 +167,8 @@ class Structure:
             "channels": lists,
             "nearest": nearest,
             "family": self.family,
+            "attention": {str(block): [asdict(e) for e in several] for block, several in self.attention.items()},
+            "composites": [list(names) for names in self.composites],
         }
 
     @classmethod
@@ -166,6 +194,8 @@ class Structure:
             {int(block): heads for block, heads in record.get("heads", {}).items()},
             {int(block): n for block, n in record.get("class_tokens", {}).items()},
             record.get("family"),
+            {int(b): tuple(Extent(**e) for e in several) for b, several in record.get("attention", {}).items()},
+            tuple(tuple(names) for names in record.get("composites", ())),
         )
 
 

@@ -60,7 +60,7 @@ class Node:
             the operation in it.
         parents: numbers of the nodes whose data it reads.
         axes: of its result.
-        operands: of products and synapses, axes of the data operands (in the order of `parents`, with repeats).
+        operands: axes of what a product, synapse or reduction reads (in the order of `parents`, with repeats).
         sources: of products, the node of each operand.
         contracts: kind of the axis that a matrix product, a synapse or a reduction sums over.
         contracted: of matrix products, the factors that each side loses.
@@ -398,7 +398,7 @@ class Graph(TorchDispatchMode):
             left = tuple(() if i in gone else a for i, a in enumerate(axes))
         else:
             left = tuple(a for i, a in enumerate(axes) if i not in gone)
-        made = self._node(REDUCE, name, [node], left, shape, contracts=kind)
+        made = self._node(REDUCE, name, [node], left, shape, operands=(axes,), contracts=kind)
         return made.number, left
 
     def _cat(self, name: str, args: Any, arguments: Any, data: list[Any], shape: tuple[int, ...]) -> tuple[int, Axes]:

@@ -18,6 +18,7 @@ from spikeattn.storage.ledger import Ledger
 from spikeattn.structure import families
 from spikeattn.structure.cores import MATRIX
 from spikeattn.structure.entry import OTHER, UNKNOWN, Entry, Structure, of_names
+from spikeattn.structure.extents import composites, extents
 from spikeattn.structure.graph import Graph, slow_attention
 from spikeattn.structure.infer import Inference, infer
 from spikeattn.structure.names import named_ledger
@@ -181,8 +182,9 @@ def _structure(made: Inference) -> Structure:
     for name, reading in tensor_readings(made).items():
         tables["tensors"].setdefault(name, Entry(name, reading.part, reading.block, reading.role, reading.known))
     found = Structure(
-        {kind: tuple(table.values()) for kind, table in tables.items()}, made.grids, made.heads, made.classes
-    )
+        {kind: tuple(table.values()) for kind, table in tables.items()}, made.grids, made.heads, made.classes,
+        attention=extents(made), composites=composites(made),
+    )  # fmt: skip
     found, own = families.recognise(made, found), set(tensor_names(made).values())
     tensors, others = (
         tuple(e for e in found.entries["tensors"] if (e.name in own) is which) for which in (True, False)

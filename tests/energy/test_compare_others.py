@@ -39,7 +39,7 @@ def test_a_foreign_model_is_compared_with_its_own_layers_as_dense_ones(ledger, c
     found = compare(sa.Profile(exact, counts), costs=["horowitz-45nm-fp32"])
     dense = exact.dense_macs() + 2 * 243 + 2 * 3 * 27  # the token sum: 9 channels of 3 tokens, as shapes are read
     assert found.provenance["ann_macs"] == dense
-    assert found.notes[0].startswith("twin: no ANN was given, and this model has no twin of its own: the same layers")
+    assert found.notes[0].startswith("twin: no ANN was given; by hand: the same layers once")
     assert any(note.startswith("integer-spikes") for note in found.notes)
     head = row(found.parts, "head")
     assert head["break_even"] == pytest.approx(4.6 / 0.9 / 3) and not head["cannot_lose"], (
