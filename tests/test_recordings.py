@@ -359,9 +359,9 @@ def test_what_cannot_be_followed_is_one_clear_error() -> None:
     model = Small()
     with pytest.raises(SpikeattnError, match="called with 2 tensors"), sa.record(model):
         model(torch.rand(4, 6), torch.rand(1))
-    for odd in (torch.rand(()), torch.rand(6), torch.rand(4, 6).to_sparse(), torch.rand(4, 6).to_sparse_csr()):
+    for strange in (torch.rand(()), torch.rand(6), torch.rand(4, 6).to_sparse(), torch.rand(4, 6).to_sparse_csr()):
         with pytest.raises(SpikeattnError, match="with a plain one whose rows are images"), sa.record(model):
-            model(odd)
+            model(strange)
     with pytest.raises(SpikeattnError, match="the model is list"):
         sa.record([model])
     model(torch.rand(4, 6))

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from spikeattn.cli.values import WrongCommandLine, choice, level, within
+from spikeattn.cli.values import WrongCommandLine, choice, level, seed_of_sample, within
 from spikeattn.errors import unknown
 from spikeattn.literals import read_value
 from spikeattn.visible_text import visible
@@ -172,6 +172,20 @@ NamesFile = Annotated[
     typer.Option(
         "--names", metavar="FILE", help="Part, block and role of layers, in place of what is inferred: .toml."
     ),
+]
+
+Pretrained = Annotated[bool, typer.Option("--pretrained", help="Weights that come with the package.")]
+Split = Annotated[str | None, typer.Option(metavar="NAME", help="train, val or test, where the data has it.")]
+BatchSize = Annotated[int, typer.Option(metavar="N", callback=within(1), help="Images per forward pass.")]
+Sample = Annotated[
+    int | None, typer.Option(metavar="N", callback=within(1), help="Only N images drawn at random by --seed.")
+]
+SampleSeed = Annotated[int, typer.Option("--seed", metavar="S", callback=seed_of_sample, help="Seed of --sample.")]
+Workers = Annotated[int, typer.Option(metavar="N", callback=within(0), help="Processes that read images ahead.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Finish the interrupted run in --out.")]
+Calibrate = Annotated[
+    bool,
+    typer.Option("--calibrate", help="Untrained model: batch-norm statistics from the first images, so it fires."),
 ]
 
 COSTS, CONVENTION = "horowitz-45nm-fp32", "exact"  # the defaults of spikeattn.energy, here without importing it

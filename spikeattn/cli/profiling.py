@@ -14,6 +14,8 @@ from spikeattn.cli.given import Given
 from spikeattn.cli.launching import joined, resume_command, stored_command, threads_of_run, written
 from spikeattn.cli.machine import choose_device, set_threads
 from spikeattn.cli.options import (
+    BatchSize,
+    Calibrate,
     Checkpoint,
     CropPct,
     Device,
@@ -25,19 +27,25 @@ from spikeattn.cli.options import (
     NamesFile,
     NeuronClass,
     OwnForward,
+    Pretrained,
+    Resume,
+    Sample,
+    SampleSeed,
+    Split,
     Std,
     Threads,
     TimeSteps,
     Verbose,
     Weights,
     WhichWeights,
+    Workers,
     WrongCommandLine,
     check_weights,
 )
 from spikeattn.cli.output import note, print_json
 from spikeattn.cli.summaries import describe, summary_text
 from spikeattn.cli.terminal import say
-from spikeattn.cli.values import choice, seed_of_sample, within
+from spikeattn.cli.values import choice, within
 from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:
@@ -64,20 +72,13 @@ def profile(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the run: counts.parquet and model.json.")],
     checkpoint: Checkpoint = None,
     weights: WhichWeights = Weights.auto,
-    pretrained: Annotated[bool, typer.Option("--pretrained", help="Weights that come with the package.")] = False,
-    split: Annotated[
-        str | None, typer.Option(metavar="NAME", help="train, val or test, where the data has it.")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(metavar="N", callback=within(1), help="Images per forward pass.")] = 32,
+    pretrained: Pretrained = False,
+    split: Split = None,
+    batch_size: BatchSize = 32,
     limit: Limit = None,
-    sample: Annotated[
-        int | None,
-        typer.Option(metavar="N", callback=within(1), help="Only N images drawn at random by --seed."),
-    ] = None,
-    seed: Annotated[int, typer.Option(metavar="S", callback=seed_of_sample, help="Seed of --sample.")] = 0,
-    workers: Annotated[
-        int, typer.Option(metavar="N", callback=within(0), help="Processes that read images ahead.")
-    ] = 0,
+    sample: Sample = None,
+    seed: SampleSeed = 0,
+    workers: Workers = 0,
     threads: Threads = None,
     device: Device = "auto",
     neurons: Annotated[
@@ -96,7 +97,7 @@ def profile(
     mean: Mean = None,
     std: Std = None,
     crop_pct: CropPct = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Finish the interrupted run in --out.")] = False,
+    resume: Resume = False,
     shard: Annotated[
         str, typer.Option(metavar="I/N", help="Only every N-th batch from I on (0 to N-1); see `spikeattn merge`.")
     ] = "0/1",
@@ -109,10 +110,7 @@ def profile(
         typer.Option(metavar="SECONDS", callback=within(0), help="The work that an interruption may cost at most."),
     ] = 30.0,
     strict: Annotated[bool, typer.Option("--strict", help="Fail where an operation cannot be counted.")] = False,
-    calibrate: Annotated[
-        bool,
-        typer.Option("--calibrate", help="Untrained model: batch-norm statistics from the first images, so it fires."),
-    ] = False,
+    calibrate: Calibrate = False,
     frames: Annotated[
         str | None,
         typer.Option(

@@ -11,10 +11,44 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spikeattn.cli.composing import run_command, stated, words_for
 from spikeattn.cli.fresh_folder import recover, staging
-from spikeattn.cli.options import CONVENTION, COSTS, ConventionName, Costs, Json, Verbose, WrongCommandLine
+from spikeattn.cli.launching import stored_command
+from spikeattn.cli.options import (
+    CONVENTION,
+    COSTS,
+    BatchSize,
+    Calibrate,
+    Checkpoint,
+    ConventionName,
+    Costs,
+    CropPct,
+    Device,
+    InputShape,
+    Json,
+    Limit,
+    Mean,
+    ModelArgs,
+    NamesFile,
+    NeuronClass,
+    OwnForward,
+    Pretrained,
+    Resume,
+    Sample,
+    SampleSeed,
+    Split,
+    Std,
+    Threads,
+    TimeSteps,
+    Verbose,
+    Weights,
+    WhichWeights,
+    Workers,
+    WrongCommandLine,
+)
 from spikeattn.cli.output import headline, note, print_json
 from spikeattn.cli.terminal import say
+from spikeattn.cli.values import within
 from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:
@@ -36,6 +70,39 @@ def report(
         typer.Option(metavar="DIR", help="Folder that `spikeattn attend --out` wrote, of the same model: a gallery."),
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the report.")] = Path("spikeattn-report"),
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE.py:NAME", help="In place of RUN: profile this network first, into DIR/run."),
+    ] = None,
+    data: Annotated[str | None, typer.Option(metavar="SPEC", help="With --model: as for `spikeattn profile`.")] = None,
+    attend: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", callback=within(1), help="With --model: attend to the first N images too, into DIR/attention."
+        ),
+    ] = None,
+    checkpoint: Checkpoint = None,
+    weights: WhichWeights = Weights.auto,
+    pretrained: Pretrained = False,
+    model_arg: ModelArgs = None,
+    time_steps: TimeSteps = None,
+    neuron_class: NeuronClass = None,
+    forward: OwnForward = None,
+    names: NamesFile = None,
+    input_shape: InputShape = None,
+    mean: Mean = None,
+    std: Std = None,
+    crop_pct: CropPct = None,
+    calibrate: Calibrate = False,
+    split: Split = None,
+    batch_size: BatchSize = 32,
+    limit: Limit = None,
+    sample: Sample = None,
+    seed: SampleSeed = 0,
+    workers: Workers = 0,
+    threads: Threads = None,
+    device: Device = "auto",
+    resume: Resume = False,
     costs: Costs = COSTS,
     convention: ConventionName = CONVENTION,
     as_json: Json = False,
@@ -43,15 +110,19 @@ def report(
 ) -> None:
     """Write tables, figures and one self-contained HTML page.
 
-    Without RUN, the embedded default end to end: a small trained spike-driven transformer on the held-out digits of
-    scikit-learn, on one CPU thread, and its attention to a few of them, kept in DIR/run and DIR/attention. Files of an
-    earlier report in DIR are replaced, each in one step; other files there stay.
+    Without RUN and --model, the embedded default end to end: a small trained spike-driven transformer on the held-out
+    digits of scikit-learn, on one CPU thread, and its attention to a few of them, kept in DIR/run and DIR/attention.
+    With --model the same for any network: `spikeattn profile` into DIR/run and, with --attend, `spikeattn attend` into
+    DIR/attention, whose options are taken here too; an interrupted run is finished with --resume. Files of an earlier
+    report in DIR are replaced, each in one step; other files there stay.
 
     \b
     Examples:
       spikeattn report
       spikeattn report runs/8_512 --out reports/8_512
       spikeattn report runs/8_512 --attention attended/8_512 --out reports/8_512
+      spikeattn report --model repository/model.py:build --model-arg depths=8 --checkpoint best.pth \\
+          --data imagenet:/data --attend 8 --out report
     """
     from spikeattn.energy import get_convention, get_costs
     from spikeattn.report import write_report
@@ -59,12 +130,13 @@ def report(
 
     if out.exists() and not out.is_dir():
         raise SpikeattnError(f"--out {out}: this is a file; give a folder for the report")
+    _check(context, run, model, data, attention)
     prices, chosen = get_costs(costs), get_convention(convention)
     command = shlex.join(["spikeattn", *context.obj])
     if run is not None:
         profile = Profile.load(run)
-    elif attention is not None:
-        raise WrongCommandLine("--attention goes with a RUN; without one the demo attends by itself")
+    elif model is not None:
+        profile, attention = _of_network(context, out, attend)
     else:
         profile, attention = _demo(out, prices, chosen, command), out / ATTENTION
     note("writing the report ...")
@@ -82,6 +154,48 @@ def report(
     say(f"figures    {figures}\nrun        {profile.path}")
     if attention is not None:
         say(f"attention  {attention}")
+
+
+_ANYWHERE = ("run", "attention", "out", "model", "costs", "convention", "as_json", "verbose")
+
+
+def _check(
+    context: typer.Context, run: Path | None, model: str | None, data: str | None, attention: Path | None
+) -> None:
+    """RUN, --model and the demo exclude each other; options of a profile go with --model."""
+    if run is not None and model is not None:
+        raise WrongCommandLine(f"RUN {run} and --model {model}: give a finished run, or a network to profile")
+    if attention is not None and run is None:
+        instead = "--attend N attends to N images" if model else "the demo attends by itself"
+        raise WrongCommandLine(f"--attention goes with a RUN; {instead}")
+    if model is not None and data is None:
+        raise WrongCommandLine(f"--model {model}: give --data too, as for `spikeattn profile`")
+    for parameter in context.command.params if model is None else ():
+        if parameter.name not in _ANYWHERE and stated(context, str(parameter.name)):
+            raise WrongCommandLine(f"{parameter.opts[0]} goes with --model; a finished run is as it is")
+
+
+def _of_network(context: typer.Context, out: Path, images: int | None) -> tuple[Profile, Path | None]:
+    """A run of the network that --model names, and its attention: what the two commands of their names make."""
+    from spikeattn.cli.attending import attend
+    from spikeattn.cli.profiling import profile
+    from spikeattn.results import Profile
+    from spikeattn.storage.folder import ledger_of
+
+    words = [*words_for(context, profile), "--out", str(out / RUN)]
+    before = ledger_of(out / RUN) if (out / RUN).is_dir() else None
+    if before is not None and before.provenance.get("command") == stored_command(["profile", *words]):
+        words.append("--resume")  # of this very command: what it has counted is kept
+    run_command(profile, words)
+    made = Profile.load(out / RUN)
+    if images is None:
+        return made, None
+    if not made.structure.attention:
+        note("warning: --attend: this network has no attention; the page says so")
+        return made, None
+    words = words_for(context, attend, besides=("limit", "seed"))  # those choose the run's images
+    run_command(attend, [*words, "--limit", str(images), "--run", str(out / RUN), "--out", str(out / ATTENTION)])
+    return made, out / ATTENTION
 
 
 def _demo(out: Path, costs: CostTable, convention: Convention, command: str) -> Profile:

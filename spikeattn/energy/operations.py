@@ -62,7 +62,10 @@ def operations(ledger: Ledger, counts: CountTable, first_conv: str = "once", per
         }
         for entry, received, dense, rate_x_flops in rows
     ]
-    records += [{"synapse": entry.name, "part": OTHER, "counted": False} for entry in ledger.uncounted]
+    records += [
+        {"synapse": entry.name, "part": entry.part or OTHER, "block": entry.block, "counted": False}
+        for entry in ledger.uncounted
+    ]
     columns = ["synapse", "input_tensor", "part", "block", "dense_macs", "sops", "sops_per_image"]
     columns += ["acs", "macs", "mask_ops", "rate_x_flops", "counted"]
     frame = pd.DataFrame(records, columns=columns)

@@ -70,9 +70,10 @@ def _unmerged(ledger: Ledger) -> list[str]:
         return []
     layers = [name for names in groups for name in names]
     share = sum(dense[name] for name in layers) / max(sum(dense.values()), 1)
+    several = "s" if len(groups) > 1 else ""
     return [
-        f"unmerged: {len(layers)} layers in {len(groups)} group{'s' if len(groups) > 1 else ''} have nothing but linear maps between them (RepConv "
-        f"and its like), {share:.0%} of the dense MACs; they are counted as they run, here and in an ANN by hand"
+        f"unmerged: {len(layers)} layers in {len(groups)} group{several} have nothing but linear maps between them "
+        f"(RepConv and its like), {share:.0%} of the dense MACs; they are counted as they run, in an ANN by hand too"
     ]
 
 

@@ -17,6 +17,7 @@ from spikeattn.report.drawing import colour_of
 from spikeattn.report.gallery import Gallery
 from spikeattn.report.numbers import MISSING, amount, energy_unit, known, percent, rate, significant, with_limits
 from spikeattn.report.sheets import sheet_of
+from spikeattn.report.stages import about_attention
 from spikeattn.report.tables import METHODS, data_name
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ TABLES = {
     "sweep": "Energy against the number of time steps",
     "prices": "Prices of the cost table for the energy",
     "switches": "Switches of the convention for the energy",
+    "structure": "Part, block and role of every layer",
     "attention": "Attention that is more than noise, per image,",
 }
 _WEIGHTS = {True: "trained", False: "UNTRAINED", None: "not stated"}
@@ -84,6 +86,8 @@ def page(
         "chosen_fall": _chosen(analyses, energy),
         "sweep_notes": [] if analyses.sweep is None else analyses.sweep.attrs["notes"],
         "gallery": gallery,
+        "structure_lead": _structure(profile),
+        "about_attention": about_attention(profile.structure, bool(profile.ledger.structure)),
     }
 
 
@@ -160,6 +164,19 @@ def _cards(profile: Profile, summary: dict[str, Any], energy: EnergyTable) -> li
             "note": as_ann if ann is not None else "the cost table has no price for a MAC",
         },
     ]
+
+
+def _structure(profile: Profile) -> str:
+    """In a sentence, how what the layers are is known."""
+    structure = profile.structure
+    synapses = structure.entries["synapses"]
+    unknown = sum(e.known == "unknown" for e in synapses)
+    family = f" It is recognised as a {structure.family}." if structure.family else ""
+    rest = f" What {unknown} of them are nobody knows; a names file says it." if unknown else ""
+    return (
+        f"Stem, blocks, q, k and v, read from the way of the data through {len(synapses)} layers, not from their names."
+        f"{family}{rest}"
+    )
 
 
 def _strip(energy: EnergyTable) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import CostTable
-from spikeattn.report import bars, content, files
+from spikeattn.report import bars, content, files, stages
 from spikeattn.report.analyses import analyse
 from spikeattn.report.drawing import inline, to_png, to_svg
 from spikeattn.report.figures import block_bars, energy_bars, time_lines
@@ -100,6 +100,9 @@ def write_report(
     shown = {"rates": table, "energy": energy, "operations": operations, "time": steps, **analyses.tables()}
     settings = {"prices": price_table(energy.costs), "switches": switch_table(energy.convention)}
     shown |= settings
+    structure = profile.structure
+    if structure.entries["synapses"]:
+        shown["structure"] = tables["structure.csv"] = structure.table()
     tables |= {f"{name}.csv": frame for name, frame in (analyses.tables() | settings).items()}
     if gallery is not None:
         shown["attention"] = gallery.images
@@ -124,7 +127,7 @@ def write_report(
     written |= paper_files(profile, rates, table, energy, summary, analyses.comparison, drawn)
 
     page = content.page(profile, summary, shown, analyses, gallery, command)
-    page |= {"blocks": bars.architecture(blocks)}
+    page |= {"blocks": bars.architecture(blocks), "stages": stages.stages(structure)}
     downloads = {name: written[name] for name in tables} | {f"{name}.tex": text for name, text in latex.items()}
     written[PAGE] = render(page | {"figures": _inline(vectors), "downloads": downloads, "captions": said})
 

@@ -34,7 +34,8 @@ def rate_sheet(table: pd.DataFrame) -> Sheet:
     steps = [c for c in table.columns if c[:1] == "T" and c[1:].isdigit()]
     named = bool((table["tensor"] != table["code"]).any())
     modules = bool((table["module"] != "").any())
-    columns = [Column("Part", "text")] if named else []
+    placed = bool((table.loc[table["part"] != "Input", "part"] != "").any())
+    columns = [Column("Part", "text")] if placed else []
     columns += [Column("Module", "text")] if modules else []
     columns += [Column("Tensor", "paper", "name in the paper")] if named else []
     columns += [Column("Code name" if named else "Tensor", "code", "dotted path of the module")]
@@ -44,12 +45,12 @@ def rate_sheet(table: pd.DataFrame) -> Sheet:
     most = float(spikes[[*steps, "average"]].max().max()) if len(spikes) else 0.0
     rows, rules, last = [], set(), None
     for number, row in enumerate(table.to_dict("records")):
-        place = row["part"] if named else row["part"] == "Input"
+        place = row["part"] if placed else row["part"] == "Input"
         if number and place != last:
             rules.add(number)
         last = place
         coloured = most if row["part"] != "Input" else 0.0
-        cells = [Cell(row["part"], row["part"])] if named else []
+        cells = [Cell(row["part"], row["part"])] if placed else []
         cells += [Cell(row["module"], row["module"])] if modules else []
         role = row["tensor"] if row["tensor"] != row["code"] else MISSING
         cells += [Cell(role, row["tensor"])] if named else []
@@ -118,6 +119,27 @@ def operations_sheet(table: pd.DataFrame) -> Sheet:
     return Sheet(columns, tuple(rows), rules)
 
 
+def structure_sheet(table: pd.DataFrame) -> Sheet:
+    """Part, block and role of every layer, and how that is known."""
+    nearest = bool(table["nearest"].notna().any())
+    columns = [
+        Column("Layer", "code"),
+        Column("Part", "text"),
+        Column("Block", "text"),
+        Column("Role", "text", "q, k, v, or the paper's name; of a fused layer with the channels of each"),
+        Column("Known by", "text", "data's way (dataflow), order of equal operands, names, family, names file"),
+        *([Column("Nearest", "text", "of what nobody knows, the part that it is most like")] if nearest else []),
+    ]
+    rows = []
+    for row in table.to_dict("records"):
+        block = str(int(row["block"]) + 1) if known(row["block"]) else MISSING
+        role = row["channels"] if known(row["channels"]) else row["role"]
+        texts = [row["synapse"], row["part"], block, role, row["known"], *([row["nearest"]] if nearest else [])]
+        rows.append(tuple(Cell(str(text) if known(text) else MISSING, text) for text in texts))
+    blocks = [row["block"] if known(row["block"]) else None for row in table.to_dict("records")]
+    return Sheet(tuple(columns), tuple(rows), frozenset(i for i in range(1, len(rows)) if blocks[i] != blocks[i - 1]))
+
+
 def time_sheet(table: pd.DataFrame) -> Sheet:
     """Accuracy with its Wilson interval and mean rate after every time step."""
     labelled = bool(table["accuracy"].notna().any())
@@ -140,6 +162,7 @@ _MAKERS = (
     (("part", "energy_mj", "ci_low", "ci_high", "share", "interval"), energy_sheet),
     (("synapse", "input_tensor", "dense_macs", "sops", "rate_x_flops"), operations_sheet),
     (("t", "accuracy", "mean_rate", "n_labelled"), time_sheet),
+    (("synapse", "part", "block", "role", "known", "nearest"), structure_sheet),
     (("against", "part", "against_mj", "ratio", "verdict"), analysis_sheets.comparison_sheet),
     (("switch", "from", "to", "energy_mj", "difference_mj"), analysis_sheets.waterfall_sheet),
     (("costs", "t", "rate_scale", "break_even_rate"), analysis_sheets.sweep_sheet),

@@ -158,8 +158,11 @@ class Product:
 
 @dataclass(frozen=True)
 class Uncounted:
-    """An operation that the count table leaves out, and why."""
+    """An operation that the count table leaves out, and why; part, block and `known` are those of a synapse."""
 
     name: Text
     op: Text
     reason: Text
+    part: Text | None = None
+    block: Size | None = None
+    known: Text | None = None

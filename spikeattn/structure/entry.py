@@ -76,7 +76,8 @@ class Structure:
         family: name of the family that was recognised, None for the others.
         attention: extents of the attentions of every block; a block may have several.
         composites: names of layers that act as one linear map, as RepConv does before its branches are merged.
-        modules: entries of what other modules hand out, by path, which a ledger may name.
+        modules: entries of what other modules and operations hand out, by path, which a ledger may name.
+        operations: entries of other operations, by path, by what they belong to.
     """
 
     entries: Mapping[str, tuple[Entry, ...]]
@@ -87,6 +88,7 @@ class Structure:
     attention: Mapping[int, tuple[Extent, ...]] = field(default_factory=dict)
     composites: tuple[tuple[str, ...], ...] = ()
     modules: Mapping[str, Entry] = field(default_factory=dict, repr=False)
+    operations: Mapping[str, Entry] = field(default_factory=dict, repr=False)
 
     @property
     def grid(self) -> tuple[int, int] | dict[int, tuple[int, int]] | None:

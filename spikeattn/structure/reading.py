@@ -24,7 +24,7 @@ from spikeattn.structure.infer import Inference, infer
 from spikeattn.structure.names import named_ledger
 from spikeattn.structure.parts import PRODUCTS
 from spikeattn.structure.shapes import without_values
-from spikeattn.structure.tensors import tensor_names, tensor_readings
+from spikeattn.structure.tensors import operation_readings, tensor_names, tensor_readings
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.network import check_module
 from spikeattn.tracing.values import tensors_in
@@ -189,7 +189,11 @@ def _structure(made: Inference) -> Structure:
     tensors, others = (
         tuple(e for e in found.entries["tensors"] if (e.name in own) is which) for which in (True, False)
     )
-    return replace(found, entries={**found.entries, "tensors": tensors}, modules=of_names(others))
+    operations = {
+        name: Entry(name, r.part, r.block, r.role, r.known) for name, r in operation_readings(made).items()
+    }
+    entries = {**found.entries, "tensors": tensors}
+    return replace(found, entries=entries, modules=of_names(others), operations=operations)
 
 
 def _in_core(made: Inference, number: int) -> tuple[int | None, ...]:
@@ -222,6 +226,8 @@ def with_structure(
         ledger = replace(ledger, warnings=(*ledger.warnings, f"structure: nothing is known of it, since {error}"))
     known = {kind: of_names(entries) for kind, entries in found.entries.items()}
     known["tensors"] = {**found.modules, **known["tensors"]}
+    known["products"] = {**found.operations, **known["products"]}
+    known["uncounted"] = {**found.operations, **known["products"], **known["synapses"]}
     changed: dict[str, Any] = {
         kind: tuple(_labelled(own, known[kind], kind) for own in getattr(ledger, kind)) for kind in known
     }
@@ -235,7 +241,6 @@ def _labelled(own: Any, known: Mapping[str, Entry], kind: str) -> Any:
     entry = known.get(own.name) or known.get(own.name.partition("@")[0])
     if entry is None:
         return replace(own, known=UNKNOWN)
-    role = own.role if kind == "products" else entry.role  # a product's role is its operation
-    part = None if entry.part == OTHER else entry.part
-    hook = {"hook": entry.hook} if kind == "tensors" else {}
-    return replace(own, part=part, block=entry.block, role=role, known=entry.known, **hook)
+    more = {"role": entry.role} if kind in ("synapses", "tensors") else {}  # a product's role is its operation
+    more |= {"hook": entry.hook} if kind == "tensors" else {}
+    return replace(own, part=None if entry.part == OTHER else entry.part, block=entry.block, known=entry.known, **more)

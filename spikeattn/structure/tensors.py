@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from spikeattn.structure.graph import NEURON, PRODUCT, REDUCE, SYNAPSE, Node
+from spikeattn.structure.graph import INPUT, NEURON, PRODUCT, REDUCE, SYNAPSE, Node
 from spikeattn.structure.infer import DATAFLOW, Inference, Reading
 from spikeattn.structure.parts import PRODUCTS, PROJECTION, QKV
 
@@ -46,6 +46,20 @@ def tensor_readings(made: Inference) -> dict[str, Reading]:
             found[path] = roles.get(number) or (
                 _read_by(made, node) if node.kind not in (SYNAPSE, PRODUCT) else made.readings[number]
             )
+    for node in flow.nodes:
+        if node.kind not in (SYNAPSE, PRODUCT, NEURON, INPUT):
+            found.setdefault(node.site, roles.get(node.number) or _read_by(made, node))
+    return found
+
+
+def operation_readings(made: Inference) -> dict[str, Reading]:
+    """Sums, means and other operations by their names: a mean that one layer reads belongs to it, the rest to what
+    they read."""
+    found: dict[str, Reading] = {}
+    for node in made.flow.nodes:
+        if node.kind not in (SYNAPSE, PRODUCT, NEURON, INPUT):
+            own = _read_by(made, node) if node.kind == REDUCE else made.readings.get(node.number, Reading())
+            found.setdefault(node.site, own)
     return found
 
 
