@@ -197,6 +197,11 @@ def _warnings(
     largest, classes = int(counts.rows["label"].max()), ledger.model.get("config", {}).get("num_classes")
     if isinstance(classes, int) and largest >= classes:  # a user's own argument of this name may be anything
         found.append(f"labels: the largest is {largest} and the model has {classes} outputs; accuracy has no meaning")
+    if largest >= 0 and not any(column.startswith("pred_") for column in counts.rows):
+        found.append(
+            "no-accuracy: the images have labels, but the first tensor of the model's output holds no class scores, "
+            "[B, classes] or [T, B, classes]; accuracy is not computed"
+        )
     data = ledger.provenance.get("settings", {}).get("data") or {}
     found += [f"input-size: {note}" for note in data.get("notes", ()) if note.startswith(NO_SIZE)]
     if ledger.model.get("trained") is False:

@@ -94,6 +94,8 @@ def with_limits(value: float, low: float | None, high: float | None) -> tuple[st
     if width <= 0:
         text = significant(value)
         return text, f"[{text}, {text}]"
+    if not math.isfinite(width):  # of a ratio whose other side could be nothing, as after very few images
+        return significant(value, 3), f"[{significant(low, 3)}, {significant(high, 3)}]"
     places = max(1 - math.floor(math.log10(width)), 2 - math.floor(math.log10(abs(value))) if value else 0, 0)
     if places > 4:
         return significant(value, 3), f"[{significant(low, 3)}, {significant(high, 3)}]"
