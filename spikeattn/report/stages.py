@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
@@ -53,8 +54,8 @@ def about_attention(structure: Structure, inferred: bool) -> str:
         return NOT_ATTENDED.format(_listed(sorted(structure.attention)))
     if not inferred:
         return NOT_KNOWN.format("the run holds no structure; profile again with this version")
-    parts = dict.fromkeys(e.part for e in structure.entries["synapses"])
-    counts = [f"{sum(e.part == part for e in structure.entries['synapses'])} layers of part {part}" for part in parts]
+    parts = Counter(e.part for e in structure.entries["synapses"])
+    counts = [f"{n} {part} layer{'s' if n > 1 else ''}" for part, n in parts.items()]
     return NO_ATTENTION.format(", ".join(counts) or "no layer with weights")
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 import spikeattn as sa
 from spikeattn.cli import app
+from tests.structure import odd_networks
 
 
 def test_the_embedded_default_twice_into_one_folder(spikeattn, tmp_path) -> None:
@@ -100,3 +104,82 @@ def test_a_stopped_demo_leaves_nothing(spikeattn, tmp_path, monkeypatch) -> None
         "stopped; new is as it was before, run the command again for the whole report\ninterrupted\n"
     )
     assert not any(tmp_path.iterdir())
+
+
+def test_any_network_in_one_command(spikeattn, tmp_path) -> None:
+    """The run, then the page; given again it takes up the same run; other files are refused before anything runs."""
+    (tmp_path / "net.py").write_text(
+        Path(odd_networks.__file__).read_text() + "\n\ndef build(depth=1):\n    return Net(depth=depth)\n"
+    )
+    draw = np.random.RandomState(0)
+    for number in range(4):
+        (tmp_path / "images" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        picture = Image.fromarray(draw.randint(0, 255, (16, 16, 3), dtype=np.uint8))
+        picture.save(tmp_path / "images" / "ab"[number % 2] / f"{number}.png")
+    words = (
+        "report",
+        "--model",
+        "net.py:build",
+        "--model-arg",
+        "depth=2",
+        "--input-shape",
+        "3,16,16",
+        "--data",
+        "folder:images",
+    )
+    words = (*words, "--batch-size", 2, "--threads", 1, "--out", "there")
+    done = spikeattn(*words)
+    assert done.code == 0, done.err
+    assert "spikeattn profile --model net.py:build --data folder:images --model-arg depth=2" in done.err
+    assert sa.Profile.load("there/run").n_images == 4
+    page = (tmp_path / "there" / "report.html").read_text(encoding="utf-8")
+    for words_of_page in ("Blocks 1 to 2", "4 × 4 tokens, 16 channels, 4 heads", "q, k, v", "was not looked at"):
+        assert words_of_page in page
+    assert json.loads(spikeattn("verify", "there/run", "--json").out)["passed"]
+    written = (tmp_path / "there" / "run" / "counts.parquet").stat().st_mtime_ns
+    assert spikeattn(*words).code == 0
+    assert (tmp_path / "there" / "run" / "counts.parquet").stat().st_mtime_ns == written
+    other = spikeattn(*words, "--model-arg", "depth=1")
+    assert other.code == app.FAILED and "holds a finished run" in other.error
+    assert (tmp_path / "there" / "run" / "counts.parquet").stat().st_mtime_ns == written
+
+
+def test_a_network_without_attention_has_a_page_that_says_so(spikeattn, tmp_path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\nfrom spikingjelly.activation_based import layer, neuron, functional\n\n\n"
+        "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.f = nn.Sequential(layer.Conv2d(1, 4, 3), neuron.IFNode(), layer.Conv2d(4, 4, 3), neuron.IFNode(),"
+        " layer.Flatten(), layer.Linear(4 * 144, 10))\n        functional.set_step_mode(self, 'm')\n\n"
+        "    def forward(self, x):\n        return self.f(x.expand(2, *x.shape)).mean(0)\n"
+    )
+    done = spikeattn(
+        "report",
+        "--model",
+        "net.py:Net",
+        "--data",
+        "digits",
+        "--limit",
+        4,
+        "--attend",
+        2,
+        "--threads",
+        1,
+        "--out",
+        "there",
+    )
+    assert done.code == 0 and "--attend: this network has no attention; the page says so" in done.err
+    page = (tmp_path / "there" / "report.html").read_text(encoding="utf-8")
+    assert "This network has no attention: nowhere in its forward pass" in page
+    assert "2 conv layers, 1 head layer" in page and "other 100" not in page
+
+
+def test_options_of_a_profile_go_with_a_model(spikeattn, run) -> None:
+    for words, message in (
+        ((run, "--model", "sdt_digits", "--data", "digits"), "give a finished run, or a network to profile"),
+        (("--model", "sdt_digits"), "--model sdt_digits: give --data too"),
+        ((run, "--limit", 3), "--limit goes with --model; a finished run is as it is"),
+        (("--attend", 3), "--attend goes with --model"),
+        (("--model", "sdt_digits", "--data", "digits", "--attention", "x"), "--attend N attends to N images"),
+    ):
+        done = spikeattn("report", *words, "--out", "there")
+        assert done.code == app.USAGE and message in done.error and not Path("there").exists()
