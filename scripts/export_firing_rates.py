@@ -17,7 +17,7 @@ from pathlib import Path
 
 import spikeattn as sa
 from spikeattn import csv_text
-from spikeattn.report import rate_table, to_latex, to_markdown
+from spikeattn.reporting import rate_table, to_latex, to_markdown
 
 
 def main() -> None:

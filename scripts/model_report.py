@@ -21,8 +21,8 @@ import spikeattn as sa
 from spikeattn import csv_text
 from spikeattn.cli.output import headline, to_json
 from spikeattn.energy.compare import compare
-from spikeattn.report import to_markdown
-from spikeattn.report.tables import rate_table
+from spikeattn.reporting import to_markdown
+from spikeattn.reporting.tables import rate_table
 
 CONVENTIONS = ("exact", "sdt-paper")
 CHANCE = 1.25  # as many times the level of p are still said to be chance: tokens of an image are not independent

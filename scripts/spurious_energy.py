@@ -25,7 +25,7 @@ import spikeattn as sa
 from spikeattn import csv_text
 from spikeattn.attention.attend import Attention
 from spikeattn.attention.significance import AttentionWarning
-from spikeattn.report.drawing import MUTED, PALETTE, RULE, WIDTH, figure_style, finish, to_png, to_svg
+from spikeattn.reporting.drawing import MUTED, PALETTE, RULE, WIDTH, figure_style, finish, to_png, to_svg
 from spikeattn.spurious import silencing_curve, spurious_energy
 
 NULLS = ("normal", "pixel")

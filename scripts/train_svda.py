@@ -27,7 +27,7 @@ from spikeattn.attention.indicators import INDICATORS
 from spikeattn.data.digits import Digits
 from spikeattn.models import svda
 from spikeattn.models.svda_pruning import attention_macs, prune
-from spikeattn.report.drawing import to_png, to_svg
+from spikeattn.reporting.drawing import to_png, to_svg
 
 VIT = {"img_size": 16, "patch_size": 4, "in_chans": 1, "num_classes": 10, "embed_dim": 64, "depth": 3, "num_heads": 4}
 TOKENS = 17

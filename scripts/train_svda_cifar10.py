@@ -31,7 +31,7 @@ from spikeattn.data.decoding import decode
 from spikeattn.models import svda
 from spikeattn.models.configs import data_config
 from spikeattn.models.svda_pruning import attention_macs, prune
-from spikeattn.report.drawing import to_png, to_svg
+from spikeattn.reporting.drawing import to_png, to_svg
 
 BATCH = 500
 MODELS = ("softmax", "SVDA")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from spikeattn.energy.compare import compare
     from spikeattn.models import br_npa, create_model, load_model, svda, twin_of
     from spikeattn.recordings import record
+    from spikeattn.reporting.from_python import report
     from spikeattn.results import Profile
     from spikeattn.runs import profile
     from spikeattn.spurious import spurious_energy
@@ -40,6 +41,7 @@ _HOME = {
     "open_dataset": "data",
     "profile": "runs",
     "record": "recordings",
+    "report": "reporting.from_python",
     "reproduce": "energy",
     "spurious_energy": "spurious",
     "svda": "models",
@@ -53,7 +55,7 @@ _ROOMS = (
     "energy",
     "models",
     "recording",
-    "report",
+    "reporting",
     "results",
     "runs",
     "spurious",
@@ -78,6 +80,7 @@ __all__ = [
     "open_dataset",
     "profile",
     "record",
+    "report",
     "reproduce",
     "spurious_energy",
     "structure",

@@ -19,7 +19,7 @@ from spikeattn.energy.costs import get_costs
 from spikeattn.energy.estimate import PJ_TO_MJ
 from spikeattn.energy.rules import terms_of
 from spikeattn.energy.terms import Constant, Count
-from spikeattn.report.numbers import energy_unit
+from spikeattn.reporting.numbers import energy_unit
 from spikeattn.storage import columns
 from spikeattn.storage.columns import Key
 from spikeattn.storage.ledger import Ledger

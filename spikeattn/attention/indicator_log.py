@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from spikeattn import csv_text
 from spikeattn.attention.indicators import EPS, FLIPS, INDICATORS, NOISE, measure
 from spikeattn.errors import SpikeattnError
-from spikeattn.report.drawing import PALETTE, RULE, WIDTH, figure_style, finish, short, to_png, to_svg
+from spikeattn.reporting.drawing import PALETTE, RULE, WIDTH, figure_style, finish, short, to_png, to_svg
 from spikeattn.storage import files
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")

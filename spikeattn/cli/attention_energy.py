@@ -12,7 +12,7 @@ import numpy as np
 from spikeattn.attention.tokens import TokenCounts, merged, token_counts
 from spikeattn.data.batches import batch_indices, collate
 from spikeattn.errors import SpikeattnError
-from spikeattn.report.numbers import joules, percent
+from spikeattn.reporting.numbers import joules, percent
 from spikeattn.results import Profile
 from spikeattn.spurious import SpuriousEnergy, spurious_energy
 

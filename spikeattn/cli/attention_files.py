@@ -13,11 +13,11 @@ import pandas as pd
 from spikeattn import csv_text
 from spikeattn.cli.attention_run import Network, warned
 from spikeattn.cli.output import write_file
-from spikeattn.report.attention_grids import beside
-from spikeattn.report.attention_panels import overview, panel
-from spikeattn.report.attention_tables import grid_table, token_arrays, token_table
-from spikeattn.report.drawing import to_pdf, to_png, to_svg
-from spikeattn.report.files import stems as stems_of
+from spikeattn.reporting.attention_grids import beside
+from spikeattn.reporting.attention_panels import overview, panel
+from spikeattn.reporting.attention_tables import grid_table, token_arrays, token_table
+from spikeattn.reporting.drawing import to_pdf, to_png, to_svg
+from spikeattn.reporting.files import stems as stems_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -18,7 +18,7 @@ from spikeattn.cli.output import note
 from spikeattn.data import open_dataset
 from spikeattn.data.dataset import Skipped
 from spikeattn.errors import SpikeattnError
-from spikeattn.report.pictures import is_events
+from spikeattn.reporting.pictures import is_events
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from spikeattn.attention.attend import Attention
     from spikeattn.data import Dataset
-    from spikeattn.report.attention_pieces import Seen
+    from spikeattn.reporting.attention_pieces import Seen
     from spikeattn.spurious import SpuriousEnergy
 
 SCORES = {
@@ -59,7 +59,7 @@ class Settings:
         from spikeattn.attention.nulls import NULLS
         from spikeattn.attention.regularize import METHODS
         from spikeattn.attention.significance import ESTIMATORS
-        from spikeattn.report.attention_tables import WITH_THRESHOLD
+        from spikeattn.reporting.attention_tables import WITH_THRESHOLD
 
         named = (
             ("null", self.null, NULLS),
@@ -157,9 +157,9 @@ class Network:
 
     def seen(self, place: int, image: Tensor) -> Seen:
         """The image at `place` among those kept, for drawing; of several layers the last."""
-        from spikeattn.report.attention_pieces import Seen
-        from spikeattn.report.attention_tables import rule_of, significant
-        from spikeattn.report.pictures import is_events, picture_of
+        from spikeattn.reporting.attention_pieces import Seen
+        from spikeattn.reporting.attention_tables import rule_of, significant
+        from spikeattn.reporting.pictures import is_events, picture_of
 
         s, found = self.settings, self.attentions[place]
         h, w = found.maps.shape[-2:]
@@ -175,7 +175,7 @@ class Network:
 
     def tokens(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Map [h, w] of every image, of several layers the last, and which of its tokens are significant."""
-        from spikeattn.report.attention_tables import significant
+        from spikeattn.reporting.attention_tables import significant
 
         for found in self.attentions:
             h, w = found.maps.shape[-2:]
@@ -186,8 +186,8 @@ class Network:
 
     def grid_figure(self, place: int, seen: Seen, warning: str) -> Figure:
         """The maps over layers and time steps, or heads."""
-        from spikeattn.report.attention_grids import layer_grid
-        from spikeattn.report.attention_tables import significant
+        from spikeattn.reporting.attention_grids import layer_grid
+        from spikeattn.reporting.attention_tables import significant
 
         s, grid = self.settings, self.grids[place]
         assessed = zip(self.layers, self.attentions[place].significance, strict=True)
@@ -257,7 +257,7 @@ def record(network: Network) -> Mapping[str, Any]:
     """What a rerun needs to know of a network; JSON types."""
     import dataclasses
 
-    from spikeattn.report.attention_tables import rule_of
+    from spikeattn.reporting.attention_tables import rule_of
 
     settings = network.attentions[0].provenance
     return {

@@ -128,7 +128,7 @@ def _compare_text(found: Comparison, heading: str) -> str:
 
 
 def _rows(frame: pd.DataFrame, costs: bool = False) -> str:
-    from spikeattn.report.numbers import energy_unit, rate, significant, with_limits
+    from spikeattn.reporting.numbers import energy_unit, rate, significant, with_limits
 
     unit, factor = energy_unit([*frame["energy_mj"], *frame["against_mj"]])
 

@@ -10,9 +10,9 @@ from spikeattn.cli.attention_files import write_tables
 from spikeattn.cli.attention_run import Network, Settings, warned
 from spikeattn.cli.attention_summary import summarise
 from spikeattn.cli.output import to_json, write_file
-from spikeattn.report.attention_panels import panel
-from spikeattn.report.drawing import to_png
-from spikeattn.report.files import stems
+from spikeattn.reporting.attention_panels import panel
+from spikeattn.reporting.drawing import to_png
+from spikeattn.reporting.files import stems
 
 if TYPE_CHECKING:
     from torch import nn

@@ -57,7 +57,7 @@ def text(frame: pd.DataFrame, formats: Mapping[str, Callable[[Any], str]] | None
 
 def sheet_text(frame: pd.DataFrame) -> str:
     """A table of a run as aligned text, in the layout that the report prints."""
-    from spikeattn.report.sheets import sheet_of
+    from spikeattn.reporting.sheets import sheet_of
 
     sheet = sheet_of(frame)
     rows = [[cell.text for cell in row] for row in sheet.rows]
@@ -112,7 +112,7 @@ def render(frame: pd.DataFrame, form: str, record: Any) -> bytes:
         return csv_text.write(frame).encode()
     if form == "json":
         return to_json(record).encode()
-    from spikeattn.report import to_latex, to_markdown
+    from spikeattn.reporting import to_latex, to_markdown
 
     return (to_latex if form == "latex" else to_markdown)(frame).encode()
 
@@ -135,7 +135,7 @@ def number(value: float) -> str:
 
 def headline(summary: Mapping[str, Any]) -> str:
     """The five numbers of a results table, one line each, from `Profile.summary`."""
-    from spikeattn.report.numbers import amount, energy_unit, percent, rate, with_limits
+    from spikeattn.reporting.numbers import amount, energy_unit, percent, rate, with_limits
 
     def shares(pair: Sequence[float | None]) -> str:
         return "" if None in pair else f" [{', '.join(percent(limit).removesuffix(' %') for limit in pair)}]"

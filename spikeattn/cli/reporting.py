@@ -125,7 +125,7 @@ def report(
           --data imagenet:/data --attend 8 --out report
     """
     from spikeattn.energy import get_convention, get_costs
-    from spikeattn.report import write_report
+    from spikeattn.reporting import write_report
     from spikeattn.results import Profile
 
     if out.exists() and not out.is_dir():

@@ -189,7 +189,7 @@ def rates(
         raise WrongCommandLine("--format parquet is no text: give --out FILE")
 
     from spikeattn.cli.summaries import opened
-    from spikeattn.report.tables import rate_table
+    from spikeattn.reporting.tables import rate_table
 
     profile, heading, notices = opened(run)
     frame = _tidy(profile) if tidy else rate_table(profile)

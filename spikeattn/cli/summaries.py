@@ -27,7 +27,7 @@ def opened(run: Path) -> tuple[Profile, str, tuple[str, ...]]:
 
 def describe(profile: Profile) -> dict[str, Any]:
     """Everything `spikeattn profile` prints, for programs."""
-    from spikeattn.report.tables import rate_table
+    from spikeattn.reporting.tables import rate_table
 
     return {
         "summary": profile.summary(),
@@ -39,7 +39,7 @@ def describe(profile: Profile) -> dict[str, Any]:
 
 def summary_text(profile: Profile) -> str:
     """Firing rates, accuracy and rate after each time step, and the five numbers, as text."""
-    from spikeattn.report.tables import rate_table
+    from spikeattn.reporting.tables import rate_table
 
     tables = [sheet_text(rate_table(profile)), sheet_text(profile.over_time()), headline(profile.summary())]
     warnings = "".join(f"\nwarning    {line}" for line in profile.warnings)

@@ -63,7 +63,7 @@ def show_conventions(
 
 
 def _tables(table: pd.DataFrame, ways: dict[str, pd.DataFrame], start: str) -> list[str]:
-    from spikeattn.report.numbers import energy_unit
+    from spikeattn.reporting.numbers import energy_unit
 
     unit, factor = energy_unit(table.drop(columns="part").to_numpy().ravel())
 

@@ -122,8 +122,8 @@ def _numbers(option: str, given: str) -> list[float]:
 
 
 def _draw(frame: pd.DataFrame, path: Path, warnings: tuple[str, ...]) -> None:
-    from spikeattn.report.drawing import figure_style, to_png, to_svg
-    from spikeattn.report.sweep_figure import sweep_figure
+    from spikeattn.reporting.drawing import figure_style, to_png, to_svg
+    from spikeattn.reporting.sweep_figure import sweep_figure
 
     untrained = next((line for line in warnings if line.startswith("untrained")), "")
     drawn = sweep_figure(frame, untrained and "UNTRAINED: these numbers describe nothing")
@@ -141,7 +141,7 @@ def _draw(frame: pd.DataFrame, path: Path, warnings: tuple[str, ...]) -> None:
 
 
 def _as_text(frame: pd.DataFrame, heading: str, warnings: tuple[str, ...]) -> str:
-    from spikeattn.report.numbers import joules
+    from spikeattn.reporting.numbers import joules
 
     columns = ["costs", "t", "rate_scale", "rate", "snn_mj", "ann_mj", "ratio", "break_even_rate", "cannot_lose"]
     shown = frame[columns].assign(cannot_lose=["yes" if each else "no" for each in frame["cannot_lose"]])

@@ -87,7 +87,7 @@ def test_wrong_use_says_what_to_do(spikeattn, run, tmp_path) -> None:
 
 
 def test_a_file_in_place_of_the_folder_is_said_at_once(spikeattn, run, monkeypatch) -> None:
-    monkeypatch.setattr("spikeattn.report.write_report", None)
+    monkeypatch.setattr("spikeattn.reporting.write_report", None)
     Path("file").write_text("")
     done = spikeattn("report", run, "--out", "file")
     assert (done.code, done.error) == (app.FAILED, "error: --out file: this is a file; give a folder for the report")

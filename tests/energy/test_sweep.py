@@ -151,8 +151,8 @@ def test_counts_that_do_not_belong(run, only, counts, spikes):
 
 
 def test_figure(run, published, spikes):
-    from spikeattn.report.drawing import to_svg
-    from spikeattn.report.sweep_figure import sweep_figure
+    from spikeattn.reporting.drawing import to_svg
+    from spikeattn.reporting.sweep_figure import sweep_figure
 
     frame = sweep(published, convention="input-rate")
     figure = sweep_figure(frame)
@@ -169,7 +169,7 @@ def test_figure(run, published, spikes):
 
 
 def test_figure_of_a_crossing_in_time_and_of_silence(run, spikes):
-    from spikeattn.report.sweep_figure import sweep_figure
+    from spikeattn.reporting.sweep_figure import sweep_figure
 
     frame = sweep(run, costs=FP32, rate_scales=[1.0, 3.0])
     middle = frame[frame.t == 2].snn_mj.iloc[0] / 4.6 / MJ

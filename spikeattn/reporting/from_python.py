@@ -1,0 +1,3 @@
+"""`sa.report`: the page of a profile from Python."""
+
+from __future__ import annotations

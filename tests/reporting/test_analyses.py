@@ -1,0 +1,102 @@
+"""What the page computes beyond the run's tables: the same numbers as the package's own functions, drawn to scale."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+import spikeattn as sa
+from spikeattn.energy import get_convention, get_costs
+from spikeattn.reporting import block_energy, to_latex, to_markdown
+from spikeattn.reporting.analyses import analyse
+from spikeattn.reporting.bars import architecture, beside_ann, steps
+from spikeattn.reporting.cautions import cautions
+from spikeattn.reporting.numbers import joules
+
+
+@pytest.fixture(scope="module")
+def analyses(profile):
+    return analyse(profile, get_costs("horowitz-45nm-fp32"), get_convention("exact"))
+
+
+def test_numbers_are_those_of_the_public_functions(profile, analyses):
+    assert analyses.missing == {}
+    pd.testing.assert_frame_equal(analyses.comparison.parts, sa.compare(profile).parts)
+    fall = sa.waterfall(profile.ledger, profile.counts, "sdt-paper")
+    pd.testing.assert_frame_equal(analyses.waterfalls["sdt-paper"], fall)
+    assert "exact" not in analyses.waterfalls and len(analyses.waterfalls) >= 5
+    pd.testing.assert_frame_equal(analyses.sweep, sa.sweep(profile, rate_scales=(1.0,)))
+
+
+def test_without_a_price_for_a_mac_nothing_is_compared(profile):
+    found = analyse(profile, get_costs("loihi"), get_convention("exact"))
+    assert found.comparison is None and found.sweep is None
+    assert set(found.missing) >= {"comparison", "sweep"} and "loihi" in found.missing["sweep"]
+
+
+def test_a_convention_of_ones_own_is_among_the_waterfalls(profile):
+    own = get_convention("exact", first_conv="every-step")
+    found = analyse(profile, get_costs("horowitz-45nm-fp32"), own)
+    end = found.waterfalls[own.name].iloc[-1]["energy_mj"] if own.name != "exact" else None
+    assert end is None or end == pytest.approx(profile.energy(convention=own).total.value)
+
+
+def test_blocks_add_up_and_the_tallest_is_full(profile):
+    blocks = block_energy(profile)
+    drawn = architecture(blocks)
+    assert [block["block"] for block in drawn] == list(dict.fromkeys(blocks["block"]))
+    heights = [sum(part["height"] for part in block["parts"]) for block in drawn]
+    assert max(heights) == pytest.approx(100)
+    energies = blocks.groupby("block", sort=False)["energy_mj"].sum()
+    assert [block["energy"] for block in drawn] == [joules(energy) for energy in energies]
+    assert heights == pytest.approx(list(energies / energies.max() * 100))
+
+
+def test_steps_of_a_waterfall_join_and_end_where_the_convention_does(profile, analyses):
+    for name, fall in analyses.waterfalls.items():
+        drawn = steps(fall)
+        most = fall["energy_mj"].max()
+        assert drawn[0]["label"] == "exact" and drawn[-1]["label"] == name
+        assert drawn[-1]["length"] == pytest.approx(profile.energy(convention=name).total.value / most * 100)
+        edge = drawn[0]["length"]
+        for step in drawn[1:-1]:
+            ends = (step["left"], step["left"] + step["length"])
+            before, after = ends if step["kind"] != "drop" else ends[::-1]
+            assert before == pytest.approx(edge, abs=1e-9)
+            edge = after
+        assert edge == pytest.approx(drawn[-1]["length"], abs=1e-9)
+
+
+def test_bars_of_both_networks_are_to_one_scale(analyses):
+    drawn, parts = beside_ann(analyses.comparison), analyses.comparison.parts
+    assert len(drawn) == len(analyses.comparison.prices)
+    for pricing in drawn:
+        assert pricing["sentences"] and max(b["length"] for row in pricing["rows"] for b in row["bars"]) <= 100 + 1e-9
+    snn, ann = drawn[0]["rows"][-1]["bars"]
+    total = parts[parts["part"] == "total"].iloc[0]
+    assert ann["length"] / snn["length"] == pytest.approx(total["against_mj"] / total["energy_mj"])
+
+
+def test_a_break_even_above_one_is_a_warning_and_one_below_is_none(profile):
+    def names(costs: str) -> list[str]:
+        table = get_costs(costs)
+        found = analyse(profile, table, get_convention("exact"))
+        return [name for name, _ in cautions(profile, profile.energy(costs), found.comparison)]
+
+    assert "break-even" in names("horowitz-45nm-fp32")
+    comparison = sa.compare(profile)
+    below = comparison.parts.assign(break_even=0.9, cannot_lose=False)
+    object.__setattr__(comparison, "parts", below)
+    assert "break-even" not in [name for name, _ in cautions(profile, profile.energy(), comparison)]
+
+
+def test_uncounted_operations_come_first(foreign):
+    found = analyse(foreign, get_costs("horowitz-45nm-fp32"), get_convention("exact"))
+    assert cautions(foreign, foreign.energy(), found.comparison)[0][0] == "uncounted"
+
+
+def test_every_table_has_a_layout_in_latex_and_markdown(analyses):
+    for name, table in analyses.tables().items():
+        assert to_latex(table, name).count(r"\bottomrule") >= 1
+        rows = [line for line in to_markdown(table).splitlines() if line.startswith("|")]
+        assert len(rows) == len(table) + 2

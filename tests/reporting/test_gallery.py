@@ -1,0 +1,97 @@
+"""The gallery: what is read from a folder of `spikeattn attend`, what the page makes of it, and other folders."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import spikeattn as sa
+from spikeattn.reporting import write_report
+from spikeattn.reporting.gallery import MOST, WIDE, read_gallery
+
+from .conftest import HOSTILE
+from .test_page import Page
+
+
+def test_pictures_fit_a_page_and_keep_their_colours(attended):
+    gallery = read_gallery(attended, "sdt_digits")
+    assert [picture.name for picture in gallery.pictures] == ["digits/11", HOSTILE]
+    for shade, picture in enumerate(gallery.pictures):
+        with Image.open(io.BytesIO(base64.b64decode(picture.uri.partition(",")[2]))) as image:
+            assert image.size == (picture.width, picture.height) == (WIDE, round(800 * WIDE / 1000))
+            assert np.abs(np.array(image.convert("RGB"))[5, 5].astype(int) - (40 * shade, 90, 200)).max() <= 1
+    assert "significant tokens (25.0 %)" in gallery.pictures[0].text
+    assert gallery.pictures[1].text.endswith("50 % of 4.00 µJ spent on noise")
+
+
+def test_energies_stand_beside_the_rows_of_their_image(attended):
+    images = read_gallery(attended, "sdt_digits").images
+    assert list(images["spurious_mj"]) == [1e-3, 1e-3, 2e-3, 2e-3]
+    assert len(images) == 4
+
+
+def test_no_more_pictures_than_a_page_holds(attended, tmp_path):
+    folder = tmp_path / "many"
+    shutil.copytree(attended, folder)
+    summary = json.loads((folder / "summary.json").read_text())
+    row, names = summary["images"][0], [f"n{i}" for i in range(MOST + 3)]
+    summary |= {"images": [row | {"image": n} for n in names], "files": [f"panels/{n}.png" for n in names]}
+    del summary["energy"]
+    for name in names:
+        Image.new("RGB", (20, 20)).save(folder / "panels" / f"{name}.png")
+    np.savez(folder / "attention.npz", images=np.array(names))
+    (folder / "summary.json").write_text(json.dumps(summary))
+    gallery = read_gallery(folder, "sdt_digits")
+    assert len(gallery.pictures) == MOST and len(gallery.images) == MOST + 3
+    assert gallery.spurious is None and "blocks_mj" not in gallery.images
+
+
+def test_the_page_shows_it_and_nothing_breaks_out(profile, attended, tmp_path):
+    report = write_report(profile, tmp_path, attention=attended, command=f"spikeattn report {HOSTILE}")
+    html = report.page.read_text()
+    page = Page(html)
+    pictures = [attrs for tag, attrs in page.tags if tag == "img"]
+    assert len(pictures) == 2 and all(each["src"].startswith("data:image/png;base64,") for each in pictures)
+    assert pictures[1]["alt"].startswith(HOSTILE)
+    assert "<script>alert" not in html
+    assert [attrs for tag, attrs in page.tags if tag == "script"] == [
+        {"type": "application/json", "id": "downloads"},
+        {},
+    ]
+    for text in (
+        f"spikeattn attend --images {HOSTILE}",
+        f"spikeattn report {HOSTILE}",
+        "40.0\u00a0%\u00a0[30.0,\u00a050.0\u00a0%] of the blocks' energy goes to tokens",
+        "these maps describe nothing",
+        "significant: p ≤ 0.1",
+    ):
+        assert " ".join(text.split(" ")) in page.words.replace("  ", " ") or text in "".join(page.text), text
+    read = pd.read_csv(report.files["attention_images.csv"])
+    assert list(read["image"]) == ["digits/11", "digits/11", HOSTILE, HOSTILE]
+
+
+def test_folders_that_are_none(profile, attended, tmp_path):
+    with pytest.raises(sa.SpikeattnError, match="summary.json cannot be read .* `spikeattn attend --out` wrote"):
+        read_gallery(tmp_path, "sdt_digits")
+    with pytest.raises(sa.SpikeattnError, match="is of sdt_digits, and the run of sdt_8_512"):
+        read_gallery(attended, "sdt_8_512")
+    damaged = tmp_path / "damaged"
+    shutil.copytree(attended, damaged)
+    for content, message in (
+        ("{", "summary.json: not valid JSON"),
+        ("[" * 100_000, "nested more than 100 levels deep"),
+        ("[]", r"summary.json: it is \[\]; a record is expected"),
+        ('{"images": [], "networks": [{"title": 5}]}', r"networks\[0\].title is 5; text is expected"),
+        ('{"images": []}', "is damaged, or of another program"),
+    ):
+        (damaged / "summary.json").write_text(content)
+        with pytest.raises(sa.SpikeattnError, match=message):
+            write_report(profile, tmp_path / "out", attention=damaged)
+    assert not (tmp_path / "out").exists()

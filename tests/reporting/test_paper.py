@@ -1,0 +1,232 @@
+"""Tables, methods paragraph and figures of a paper: numbers of the frames, escaped names, and a LaTeX engine's word."""
+
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from importlib.metadata import version
+
+import pytest
+
+from spikeattn.energy import get_costs
+from spikeattn.energy.compare import compare
+from spikeattn.errors import SpikeattnError
+from spikeattn.reporting import methods, rate_table, write_report
+from spikeattn.reporting.booktabs import Field, code, document, table
+from spikeattn.reporting.numbers import energy_unit, rate
+from spikeattn.reporting.paper import COLUMN, to_pdf
+from spikeattn.reporting.paper_latex import models_latex, parts_latex, rates_latex
+from spikeattn.reporting.paper_tables import model_table, part_table
+from spikeattn.reporting.references import REFERENCES, bibliography, keys_in
+from spikeattn.reporting.typeset import escape_latex
+
+from .conftest import HOSTILE, LATEX, firing_sdt
+
+PAPER = ("table.tex", "main.tex", "methods.tex", "methods.md", "references.bib")
+PATH = "/data/50%_of{the}_#1 & ~user^2\\x$"
+
+
+def columns_of(latex: str) -> list[tuple[int, list[list[str]]]]:
+    """Declared number of columns and the cells of every row, for every tabular of a text."""
+    found = []
+    for body in re.findall(r"\\begin\{(?:tabular|longtable)\}\{@\{\}(.*?)\\end\{(?:tabular|longtable)\}", latex, re.S):
+        alignment, rest = body.split("@{}}", 1)
+        declared = len(re.findall("[lrSp]", re.sub(r"\[[^]]*\]|>\{[^}]*\}|(?<=p)\{[^}]*\}", "", alignment)))
+        rows = [re.split(r"(?<!\\)&", line.removesuffix(r"\\")) for line in rest.splitlines() if line.endswith(r"\\")]
+        found.append((declared, [[cell.strip() for cell in row] for row in rows if r"\caption" not in row[0]]))
+    return found
+
+
+@pytest.fixture(scope="module")
+def pieces(profile):
+    return profile.rates(), profile.energy()
+
+
+@pytest.fixture
+def hostile_run(foreign):
+    """The foreign network, on data with a hostile path, with skipped images."""
+    settings = dict(foreign.provenance.get("settings") or {}) | {"data": {"name": PATH, "split": None}}
+    skipped = [{"id": f"{PATH}/{i}.png", "reason": "not <an> image & broken"} for i in range(5)]
+    record = dict(foreign.ledger.provenance) | {"settings": settings, "skipped": skipped}
+    return type(foreign)(replace(foreign.ledger, provenance=record), foreign.counts)
+
+
+def test_every_row_has_the_declared_columns(profile, foreign, rates):
+    made = [rates_latex(rate_table(source)) for source in (profile, foreign, rates(50, 16), rates(3, 1))]
+    made += [models_latex(model_table(profile, foreign)), parts_latex(part_table(compare(profile)))]
+    for latex in made:
+        tables = columns_of(latex)
+        assert tables
+        for declared, rows in tables:
+            assert declared > 1 and {len(row) for row in rows} == {declared}
+
+
+def test_rates_are_those_of_the_frame_part_module_tensor_steps_average(profile):
+    frame = rate_table(profile)
+    ((_, (titles, *rows)),) = columns_of(rates_latex(frame))
+    assert titles[:4] == ["Part", "Module", "Tensor", "In the code"]
+    assert titles[4:] == [*(f"{{$T_{{{t}}}$}}" for t in range(1, 5)), "{Average}", "Interval"]
+    assert len(rows) == len(frame)
+    for row, (_, wanted) in zip(rows, frame.iterrows(), strict=True):
+        assert row[3] == rf"\texttt{{{escape_latex(wanted['code'])}}}"
+        for cell, column in zip(row[4:9], ["T1", "T2", "T3", "T4", "average"], strict=True):
+            text = rate(wanted[column])
+            assert cell in (text, rf"{{\num{{{text}}}}}")
+
+
+def test_many_steps_are_cut_into_panels_and_none_is_lost(rates):
+    tables = columns_of(rates_latex(rate_table(rates(5, 16))))
+    titles = [title for _, (first, *_) in tables for title in first if title.startswith("{$T")]
+    assert len(tables) > 1 and titles == [f"{{$T_{{{t}}}$}}" for t in range(1, 17)]
+
+
+def test_models_have_a_row_per_run_with_energy_and_accuracy_of_the_profile(profile, single):
+    frame = model_table(profile, single)
+    unit, factor = energy_unit(frame["energy_mj"])
+    ((_, (titles, *rows)),) = columns_of(models_latex(frame))
+    assert titles[:2] == ["Method", "Architecture"] and titles[-5:-3] == ["{$T$}", f"{{Energy ({escape_latex(unit)})}}"]
+    assert [row[-5] for row in rows] == ["4", "1"]
+    for row, run in zip(rows, (profile, single), strict=True):
+        assert float(row[-4]) == pytest.approx(run.energy().total.value / factor, rel=6e-3)
+        assert float(row[-2]) == pytest.approx(100 * run.summary()["accuracy"], abs=5e-3)
+        assert float(row[-6]) == pytest.approx(run.ledger.model["parameters"] / 1e6, rel=1e-3)
+        assert row[1] == "2-32" and row[0] == r"Spike-driven Transformer$^\dagger$"
+
+
+def test_no_model_is_an_error():
+    with pytest.raises(SpikeattnError, match="model_table needs a profile"):
+        model_table()
+
+
+def test_what_is_not_counted_or_priced_is_marked(profile, foreign):
+    frame = model_table(profile, foreign)
+    assert list(frame["incomplete"]) == [False, True] and list(frame["untrained"]) == [True, False]
+    latex = models_latex(frame)
+    assert r"Foreign$^\ddagger$" in latex and "a lower bound" in latex and "random weights" in latex
+    assert list(model_table(profile, costs="loihi")["incomplete"]) == [True]
+
+
+def test_parts_are_those_of_the_comparison_and_add_up(profile):
+    comparison = compare(profile, costs=[get_costs("horowitz-45nm-int8"), get_costs("horowitz-45nm-fp32")])
+    frame = part_table(comparison)
+    total = list(frame["part"]).index("total")
+    wanted = comparison.parts[comparison.parts["costs"] == "horowitz-45nm-int8"].drop_duplicates("part")
+    assert list(frame["part"][: total + 1]) == list(wanted["part"])
+    for column in ("ann_mj", "snn_mj"):
+        assert frame[column][:total].sum() == pytest.approx(frame[column][total])
+    assert frame["ratio"][total] == pytest.approx(comparison.total.value)
+    _, factor = energy_unit(frame["ann_mj"])
+    ((_, (titles, *rows)),) = columns_of(parts_latex(frame))
+    assert titles[4] == "{ANN / SNN}" and [row[0] for row in rows][total:] == ["Total", "QKV and attention"]
+    for row, energy in zip(rows, frame["ann_mj"], strict=True):
+        number = re.sub(r"[{}]|\\num", "", row[1])
+        assert float(number) == pytest.approx(energy / factor, rel=6e-3)
+
+
+def test_columns_align_at_the_point():
+    field = Field("x", ("12.5", "0.1234", "2e-5", "–", "∞"), "number")
+    assert field.alignment == "S[table-format=2.4]"
+    assert [field.cell(i) for i in range(5)] == ["12.5", "0.1234", r"{\num{2e-5}}", "{--}", r"{$\infty$}"]
+    assert code("a.b_c") == r"\texttt{a.b\_c}" and r"\allowbreak" in code("a" * 40 + ".b")
+    with_rule = table([[Field("Part", ("a", "a", "b"))]], [1], "100 % & more", "tab:x", notes="below")
+    assert r"\caption{100 \% \& more}\label{tab:x}" in with_rule and with_rule.count(r"\midrule") == 2
+
+
+def test_methods_say_what_the_provenance_says(profile, pieces):
+    text = methods.to_md(methods.methods(profile, *pieces, compare(profile)))
+    assert "Rates were averaged over 24 images of digits (test) [@alpaydin1998]" in text
+    assert "for T = 4 time steps, input 1 × 16 × 16" in text and "UNTRAINED" in text and "random weights" in text
+    assert "studentised bootstrap (fewer than 200 images)" in text and "2,000 resamples" in text
+    assert "`horowitz-45nm-fp32` [@horowitz2014] (MAC 4.6 pJ, AC 0.9 pJ)" in text
+    assert "No joule was measured" in text and "No image was skipped." in text and "is counted." in text
+    assert f"SpikingJelly {version('spikingjelly')} [@fang2023]" in text and f"timm {version('timm')} " in text
+    assert "[@wightman2019]" in text and "[@yao2023]" in text and "twin" in text
+
+
+def test_methods_name_the_convention_and_its_source(profile):
+    energy = profile.energy("loihi", "spikformer")
+    text = methods.to_md(methods.methods(profile, profile.rates(), energy))
+    assert "convention `spikformer` [@zhou2023spikformer" in text and "[@tang2023]" in text and "unpriced" in text
+
+
+def test_methods_of_one_image_and_of_a_silent_network(single, silent):
+    text = methods.to_md(methods.methods(single, single.rates(), single.energy()))
+    assert "averaged over 1 image of" in text and "No interval is given: one image has none." in text
+    quiet = methods.to_md(methods.methods(silent, silent.rates(), silent.energy()))
+    assert "no neuron fired" in quiet
+
+
+def test_methods_escape_names_and_say_what_is_missing(hostile_run):
+    said = methods.methods(hostile_run, hostile_run.rates(), hostile_run.energy())
+    tex, md = methods.to_tex(said), methods.to_md(said)
+    assert rf"\texttt{{{escape_latex(HOSTILE)}}}" in tex and escape_latex(PATH) in tex
+    assert f"`{HOSTILE}`" in md and PATH not in md.replace("`" + PATH, "")
+    for text in (tex, md):
+        assert "5 images were skipped and are in no number" in text and "and 2 more" in text
+        assert "counted, so the energies are too small by an unknown amount" in text
+        assert "not stated to be trained" in text
+    assert set(re.findall(r"(?<!\\)[_%#&$]", re.sub(r"\$\\[a-z]+\$", "", tex))) <= set()
+
+
+def test_the_bibliography_holds_every_key_that_is_cited_and_no_other(profile, pieces):
+    keys = methods.keys_of(methods.methods(profile, *pieces))
+    entries = re.findall(r"@\w+\{([^,]+),", bibliography(keys))
+    assert entries == keys and set(keys) == {"yao2023", "alpaydin1998", "fang2023", "wightman2019", "horowitz2014"}
+    assert keys_in("code of arXiv 2304.11954; Horowitz 2014") == ["zhou2023spikingformer", "horowitz2014"]
+    for key, entry in REFERENCES.items():
+        assert entry.startswith("@") and entry.count("{") == entry.count("}") and f"{{{key}," in entry
+        assert {"author", "title", "year"} <= set(re.findall(r"^  (\w+)\s+=", entry, re.M))
+
+
+def test_figures_are_pdf_with_truetype_fonts_at_column_width(profile):
+    from spikeattn.reporting.figures import block_bars, energy_bars
+    from spikeattn.reporting.tables import block_energy
+
+    made = to_pdf(energy_bars(profile.energy()), COLUMN)
+    assert made == to_pdf(energy_bars(profile.energy()), COLUMN)
+    width = float(re.search(rb"/MediaBox \[ *0 0 ([\d.]+)", made).group(1))
+    assert width == pytest.approx(COLUMN * 72, abs=0.1)
+    assert b"/FontFile2" in made and b"/Type3" not in made
+    narrow = block_bars(block_energy(profile))
+    to_pdf(narrow, COLUMN)
+    box = narrow.legends[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= narrow.bbox.x1
+    assert len(narrow.legends[0].get_texts()) == len(set(block_energy(profile).query("energy_mj > 0")["part"]))
+
+
+def test_the_report_writes_them(profile, tmp_path):
+    report = write_report(profile, tmp_path)
+    assert {*PAPER, "figures/energy_by_part.pdf", "figures/firing_rates.pdf"} <= set(report.files)
+    latex = report.files["table.tex"].read_text()
+    assert latex.endswith("\\spikeattnend\n")
+    for label in ("rates", "models", "parts"):
+        assert rf"\label{{tab:{label}}}" in latex and f"tab:{label}" in report.files["main.tex"].read_text()
+    without = write_report(profile, tmp_path / "chip", costs="loihi")
+    assert r"\label{tab:parts}" not in without.files["table.tex"].read_text()
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason=f"pdflatex is not installed; {LATEX}")
+def test_latex_compiles(profile, hostile_run, rates, tmp_path):
+    if shutil.which("kpsewhich") and not _run(["kpsewhich", "siunitx.sty"], tmp_path).stdout.strip():
+        pytest.skip(f"siunitx is not installed; {LATEX}")
+    for name, run in (("trained", profile), ("hostile", hostile_run), ("long", firing_sdt(16, 3))):
+        folder = tmp_path / name
+        write_report(run, folder)
+        _compile(folder, "table")
+        log = _compile(folder, "main")
+        assert shutil.which("bibtex") is None or _run(["bibtex", "main"], folder).returncode == 0
+        log = _compile(folder, "main") and _compile(folder, "main")
+        assert "undefined" not in log and "Overfull" not in log
+    frames = [rate_table(rates(50, 16)), rate_table(rates(4, 2))]
+    (tmp_path / "table.tex").write_text(document([rates_latex(frame) for frame in frames]))
+    assert "Overfull" not in _compile(tmp_path, "table")
+
+
+def _compile(folder, name: str) -> str:
+    done = _run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", f"{name}.tex"], folder)
+    assert done.returncode == 0, done.stdout[-2000:]
+    return done.stdout
+
+
+def _run(command: list[str], folder) -> subprocess.CompletedProcess:
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")

@@ -1,0 +1,52 @@
+"""Values that figures tell: every mark its own text, escaped, and nothing else changed."""
+
+from __future__ import annotations
+
+import xml.dom.minidom
+
+from matplotlib.figure import Figure
+
+from spikeattn.reporting.drawing import figure_style, inline, to_svg
+from spikeattn.reporting.figures import energy_bars
+from spikeattn.reporting.heatmap import rate_heatmap
+from spikeattn.reporting.numbers import joules, rate
+from spikeattn.reporting.tables import rate_table
+from spikeattn.reporting.tips import tip, tips
+
+from .conftest import HOSTILE
+
+
+def titles(svg: str) -> list[tuple[str, str]]:
+    found = xml.dom.minidom.parseString(svg).getElementsByTagName("title")
+    return [(each.parentNode.getAttribute("class"), each.firstChild.data) for each in found]
+
+
+def test_marks_carry_their_texts_in_order():
+    with figure_style():
+        figure = Figure()
+        axes = figure.subplots()
+        for bar, text in zip(axes.barh([0, 1], [1, 2]), ("one", HOSTILE), strict=True):
+            tip(bar, text)
+        tips(axes.scatter([0, 1, 2], [0, 1, 2]), ["a|b", "c", "d"])
+    found = titles(to_svg(figure))
+    assert sorted(found) == sorted(("mark", text) for text in ("one", HOSTILE, "a/b", "c", "d"))
+    assert [text for _, text in found if text in ("a/b", "c", "d")] == ["a/b", "c", "d"]
+    assert "<script>" not in inline(to_svg(figure), "x", "a figure")
+
+
+def test_bars_tell_their_energy(profile):
+    energy = profile.energy()
+    said = [text for _, text in titles(to_svg(energy_bars(energy)))]
+    parts = energy[energy["part"] != "total"]
+    assert len(said) == len(parts)
+    for text, row in zip(said, parts.to_dict("records"), strict=True):
+        assert text.startswith(f"{row['part']}: {joules(row['energy_mj'])}")
+
+
+def test_every_cell_of_the_heat_map_tells_its_rate(profile):
+    table = rate_table(profile)
+    spikes = table[table["part"] != "Input"].set_index(["part", "tensor"])
+    said = dict(text.rsplit(": ", 1) for _, text in titles(to_svg(rate_heatmap(table))))
+    assert len(said) == len(spikes) * profile.time_steps
+    assert said["SPS Conv1, T2"] == rate(spikes.loc[("SPS", "Conv1"), "T2"])
+    assert said["V_S, Block2 T4"] == rate(spikes.loc[("Block2", "V_S"), "T4"])
