@@ -257,7 +257,7 @@ class Graph(TorchDispatchMode):
     ) -> None:  # fmt: skip
         out = made[0]
         data = [(x, *f) for x, f in zip(given, found, strict=True) if f is not None]
-        if len(made) > 1 and name in ("split", "split_with_sizes", "unbind", "chunk", "unsafe_split", "tensor_split",
+        if name in ("split", "split_with_sizes", "unbind", "chunk", "unsafe_split", "tensor_split",
                                       "unsafe_chunk", "unsafe_split_with_sizes"):  # fmt: skip
             self._split(name, args, kwargs, data[0], made)
             return
@@ -334,6 +334,8 @@ class Graph(TorchDispatchMode):
             return node, _repeated(axes, args[1], shape)
         if name in ("cat", "stack", "concat", "hstack", "vstack"):
             return self._cat(name, args, arguments, data, shape)
+        if name in ("im2col", "unfold", "view_as_real", "view_as_complex"):
+            return node, _unfolded(name, axes, arguments, shape)
         if name == "copy":
             if len(given) > 1 and found[1] is None:
                 return node, axes  # constants written into data
@@ -630,6 +632,16 @@ def _viewed(name: str, axes: Axes, x: Tensor, arguments: Any, shape: tuple[int, 
         step = arguments.get("step") or 1
         return ax.narrowed(axes, at, start, shape[at], step)
     return ax.alike(axes, shape)
+
+
+def _unfolded(name: str, axes: Axes, arguments: Any, shape: tuple[int, ...]) -> Axes:
+    """Patches as columns, windows as an axis of their own, complex numbers as pairs and back."""
+    if name == "im2col":  # [B, C, H, W] -> [B, C * kernel, patches]
+        return (*axes[:-3], ax.axis(shape[-2], ax.kind_of(axes[-3])), ax.axis(shape[-1], ax.kind_of(axes[-1])))
+    if name == "unfold":  # [..., n, ...] -> [..., windows, ..., size]
+        kind = ax.kind_of(axes[arguments["dimension"] % max(len(axes), 1)])
+        return (*ax.alike(axes, shape[:-1]), ax.axis(shape[-1], kind))
+    return (*axes, ax.axis(2)) if name == "view_as_real" else axes[:-1]
 
 
 def _repeated(axes: Axes, times: Sequence[int], shape: tuple[int, ...]) -> Axes:
