@@ -14,6 +14,7 @@ ATTENTION, MIXING, POOLING, POINTWISE, DEPTHWISE, CONVOLUTION = (
     "attention", "mixing", "pooling", "pointwise", "depthwise", "convolution",
 )  # fmt: skip
 _MIXERS = (ATTENTION, MIXING, POOLING)
+_DEEPEST = 3  # layers one after another in a feed-forward: up, a middle over space, down
 _LONG = 8  # layers: a sum over more of them, which spans several other units, is a skip connection and no unit
 
 
@@ -78,6 +79,9 @@ def units_of(flow: Flow, cores: Sequence[Core]) -> list[Unit]:
     for core in cores:
         core.projection = projection(flow, list(cores), core, joins)
     found += _alone(flow, cores, found)
+    for own in _unsummed(flow, cores, found):
+        found = [unit for unit in found if not (unit.numbers and unit.numbers <= own.numbers)]
+        found.append(own)
     found.sort(key=lambda unit: unit.first)
     seen: set[tuple[str, str, int]] = set()
     kept = []
@@ -139,9 +143,8 @@ def _disjoint(units: list[Unit]) -> int:
 
 
 def _alone(flow: Flow, cores: Sequence[Core], units: Sequence[Unit]) -> list[Unit]:
-    """Attention that no sum spans, and the layers of a feed-forward that follow one another behind it."""
+    """Attention that no sum spans."""
     inside = {number for unit in units for number in unit.numbers}
-    taken = inside | {c.number for core in cores for c in (*core.layers, *core.projection)}
     found = []
     for core in cores:
         layers = [*core.layers, *core.projection]
@@ -149,16 +152,50 @@ def _alone(flow: Flow, cores: Sequence[Core], units: Sequence[Unit]) -> list[Uni
             continue
         end = max((n.number for c in core.projection for n in c.layers), default=core.last.number)
         start = min((r for c in core.layers for r in c.reads), default=0)
+        layers += [  # what leaves out tokens for k and v alone
+            c for c in flow.composites
+            if c not in layers and c.number not in inside and flow.before(start, c.first.number)
+            and flow.before(c.last.number, core.last.number)
+        ]  # fmt: skip
         found.append(Unit(start, end, sorted(layers, key=lambda c: c.number), [core], known="order"))
-        level, behind = flow.next_layers(end), []
-        while level and len(behind) < 2 and all(c.pointwise and c.tokens > 1 and c.number not in taken for c in level):
-            behind.append(level)
-            level = flow.next_layers(level[-1].last.number)
-        if len(behind) == 2:
-            both = [c for part in behind for c in part]
-            taken |= {c.number for c in both}
-            found.append(Unit(end, both[-1].last.number, both, [], known="order"))
     return found
+
+
+def _unsummed(flow: Flow, cores: Sequence[Core], units: Sequence[Unit]) -> list[Unit]:
+    """Feed-forwards behind what mixes tokens that no sum spans: layers that widen the channels and bring them back."""
+    # A convolution with a sum of its own may stand in the middle of a feed-forward.
+    whole = [u for u in units if u.cores or not u.layers or len(u.layers) > 1 or not u.layers[0].depthwise]
+    taken = {number for unit in whole for number in unit.numbers} | {c.number for core in cores for c in core.layers}
+    starts = sorted(unit.start for unit in whole)
+    found = []
+    for unit in units:
+        if _kind(flow, unit) not in _MIXERS:
+            continue
+        next_start = next((s for s in starts if s == unit.join or flow.before(unit.join, s)), None)
+        behind = [
+            c for c in flow.composites
+            if c.number not in taken and c.tokens > 1 and flow.before(unit.join, c.first.number)
+            and (next_start is None or c.last.number == next_start or flow.before(c.last.number, next_start))
+        ]  # fmt: skip
+        layers = _there_and_back(levels(flow, behind))
+        if layers:
+            taken |= {c.number for c in layers}
+            found.append(Unit(unit.join, max(c.last.number for c in layers), layers, [], known="order"))
+    return found
+
+
+def _there_and_back(steps: Sequence[Sequence[Composite]]) -> list[Composite]:
+    """The first layers of some that end with the channels that they began with, and hold more or work on each token."""
+    if not steps:
+        return []
+    (width, wide), tokens = steps[0][0].widths, steps[0][0].tokens
+    for depth, step in enumerate(steps[1:_DEEPEST], 2):
+        if any(c.tokens != tokens for c in step):
+            return []
+        if all(c.widths[1] == width for c in step):
+            ends = all(c.pointwise for c in (*steps[0], *step))
+            return [c for own in steps[:depth] for c in own] if ends or wide > width else []
+    return []
 
 
 def _kind(flow: Flow, unit: Unit) -> str:
@@ -187,19 +224,28 @@ def levels(flow: Flow, layers: Sequence[Composite]) -> list[list[Composite]]:
 
 def blocks_of(flow: Flow, units: Sequence[Unit], ends: Sequence[int]) -> list[Block]:
     """Group the units; `ends` are numbers of layers of no unit, behind which another stage begins."""
-    attention = any(u.kind == ATTENTION for u in units)
     made: list[Block] = []
     current: Block | None = None
     before: Unit | None = None
+    leading = _leading(flow, units, ends)
     for unit in units:
+        if unit in leading:
+            _drop_places(flow, made, 0)
+            unit.feeds, before = True, unit
+            current = Block([unit])
+            made.append(current)
+            continue
         if current is not None and before is not None and any(before.first < end < unit.first for end in ends):
             current.open, before = False, None
         joins = current is not None and current.open
         deep = len(levels(flow, unit.layers))
         if unit.kind in _MIXERS:
             unit.feeds = _carries_feed_forward(flow, unit)
-            if joins and current is not None and _convolves(current) and not _belongs(current, unit, units, ends):
+            if joins and current is not None and _convolves(current) and not _belongs(flow, current, unit, units, ends):
                 joins = False
+                _drop_places(flow, made, 0)
+            elif joins:
+                _drop_places(flow, made, 1)
         elif unit.kind == POINTWISE:
             unit.feeds = deep >= 2 and _tokens(unit) > 1
             joins = joins and unit.feeds
@@ -220,21 +266,68 @@ def blocks_of(flow: Flow, units: Sequence[Unit], ends: Sequence[int]) -> list[Bl
         current.units.append(unit)
         current.open = not (unit.feeds or unit.kind == CONVOLUTION)
         before = unit
-    return [b for b in made if attention or True]
+    return made
+
+
+def _drop_places(flow: Flow, made: list[Block], last: int) -> None:
+    """Take single convolutions at the end of some blocks out, but for the `last`: they are position embeddings."""
+    while len(made) > last:
+        block = made[-1 - last]
+        if not block.open or len(block.units) > 1 or not _is_single(flow, block.units[0]):
+            return
+        made.remove(block)
+
+
+def _is_single(flow: Flow, unit: Unit) -> bool:
+    """Whether a unit is one convolution and the sum around it."""
+    return unit.kind in (CONVOLUTION, DEPTHWISE) and len(levels(flow, unit.layers)) < 2
+
+
+def _leading(flow: Flow, units: Sequence[Unit], ends: Sequence[int]) -> list[Unit]:
+    """Feed-forwards that stand before what mixes tokens in every block of their stage, alone or as one of two."""
+    stages: dict[int, list[Unit]] = {}
+    for unit in units:
+        stages.setdefault(_stage(unit, ends), []).append(unit)
+    found = []
+    for own in stages.values():
+        places = 0  # units of one layer in front: position embeddings
+        while places < len(own) and _is_single(flow, own[places]):
+            places += 1
+        depthwise = any(u.kind == DEPTHWISE for u in own[:places])  # or what mixes tokens in the first block
+        own = own[places:]
+        mixes = [u.kind in _MIXERS for u in own]
+        fits = all(u.kind in _MIXERS or (u.kind == POINTWISE and len(levels(flow, u.layers)) > 1) for u in own)
+        for pattern in ([False, True], [False, True, False]):
+            if fits and mixes == pattern * (len(mixes) // len(pattern)) and not (depthwise and len(pattern) > 2):
+                found += own[:: len(pattern)]
+                break
+    return found
 
 
 def _carries_feed_forward(flow: Flow, unit: Unit) -> bool:
-    """Whether a unit with attention has a feed-forward beside it, as x + attention(x) + mlp(x)."""
+    """Whether a unit that mixes tokens has a feed-forward beside it, as x + attention(x) + mlp(x), or behind it."""
+    return bool(beside(flow, unit))
+
+
+def beside(flow: Flow, unit: Unit) -> list[list[Composite]]:
+    """The levels of the feed-forward in a unit that mixes tokens; empty where it has none."""
+    if unit.kind not in (ATTENTION, MIXING):
+        return []
     own = {c.number for core in unit.cores for c in (*core.layers, *core.projection)}
-    rest = [c for c in unit.layers if c.number not in own]
-    return bool(unit.cores) and len(levels(flow, rest)) == 2 and all(c.pointwise for c in rest)
+    rest = [
+        c for c in unit.layers
+        if c.number not in own and not c.mixes and c.tokens > 1
+        and not any(flow.before(c.last.number, core.last.number) for core in unit.cores)
+    ]  # fmt: skip
+    steps = levels(flow, rest)
+    return steps if _there_and_back(steps) == [c for step in steps for c in step] else []
 
 
 def _convolves(block: Block) -> bool:
     return all(u.kind == DEPTHWISE for u in block.units)
 
 
-def _belongs(block: Block, unit: Unit, units: Sequence[Unit], ends: Sequence[int]) -> bool:
+def _belongs(flow: Flow, block: Block, unit: Unit, units: Sequence[Unit], ends: Sequence[int]) -> bool:
     """Whether a convolution before attention belongs to its block.
 
     It does where it stands before every attention of its stage; of a single one, where another stage has it too or both
@@ -242,7 +335,11 @@ def _belongs(block: Block, unit: Unit, units: Sequence[Unit], ends: Sequence[int
     """
     own = _stage(unit, ends)
     mixers = [u for u in units if u.kind in _MIXERS]
-    led = [b for a, b in zip(units, units[1:], strict=False) if a.kind == DEPTHWISE and b.kind in _MIXERS]
+    led = []
+    for before, own_unit, behind in zip((None, *units), units, units[1:], strict=False):
+        feeds = before is not None and before.kind in _MIXERS and _ffn(flow, own_unit)
+        if own_unit.kind == DEPTHWISE and behind.kind in _MIXERS and not feeds:
+            led.append(behind)
     here = [u for u in mixers if _stage(u, ends) == own]
     if not all(u in led for u in here):
         return False

@@ -173,7 +173,7 @@ def _roles(flow: Flow, core: Core) -> None:
     if whole:
         for product in whole:
             for place, role in enumerate("qkv"):
-                _give(core, product, place, role, DATAFLOW)
+                _give(flow, core, product, place, role, DATAFLOW)
     elif pair := _pair(flow, core, matrix):
         _of_matrices(flow, core, *pair)
     else:
@@ -181,25 +181,47 @@ def _roles(flow: Flow, core: Core) -> None:
     _settle(core)
 
 
-def _give(core: Core, product: Node, place: int, role: str, known: str) -> None:
+def _give(flow: Flow, core: Core, product: Node, place: int, role: str, known: str) -> None:
+    """Give a role to an operand of a product, also where it is scaled by what was computed from it, as by its norm."""
     for operand in core.operands:
         if operand.product is product and operand.place == place and operand.role is None:
             operand.role, operand.known = role, known
+    for origin in flow.sources(product.sources[place]):
+        if origin in core.products and origin.op not in MATRIX:
+            own = [o for o in core.operands if o.product is origin]
+            layers = [{o.layer for o in own if o.place == at} for at in range(len(origin.sources))]
+            if all(found == layers[0] for found in layers) and len({o.range for o in own if o.range}) <= 1:
+                for at in range(len(origin.sources)):
+                    _give(flow, core, origin, at, role, known)
 
 
-def _pair(flow: Flow, core: Core, matrix: list[Node]) -> tuple[Node, Node, int] | None:
-    """A matrix product, the next one that reads its result, and at which place."""
+def _pair(flow: Flow, core: Core, matrix: list[Node]) -> tuple[list[Node], Node, int] | None:
+    """Matrix products (scores are their sum), the next one that reads their result, and at which place."""
     for second in reversed(matrix):
         for place, start in enumerate(second.sources):
-            for origin in flow.sources(start):
-                if origin in matrix and origin is not second:
-                    return origin, second, place
+            firsts = [n for n in _made_from(flow, core, start) if n in matrix and n is not second]
+            if firsts:
+                return firsts, second, place
     return None
 
 
-def _of_matrices(flow: Flow, core: Core, first: Node, second: Node, place: int) -> None:
-    sides = {f.side[1] for f in second.contracted[place] if f.side is not None and f.side[0] == first.number}
-    if first.contracts == TOKEN:
+def _made_from(flow: Flow, core: Core, start: int) -> list[Node]:
+    """What a tensor is made from, through products of the core that scale or mask element by element."""
+    found: list[Node] = []
+    for origin in flow.sources(start):
+        if origin in core.products and origin.op not in MATRIX and not origin.op.startswith("_scaled_dot"):
+            found += [n for source in origin.sources for n in _made_from(flow, core, source)]
+        else:
+            found.append(origin)
+    return list(dict.fromkeys(found))
+
+
+def _of_matrices(flow: Flow, core: Core, firsts: list[Node], second: Node, place: int) -> None:
+    goes_on = {f.side for f in second.contracted[place] if f.side is not None}
+    first = next((n for n in firsts if any(side[0] == n.number for side in goes_on)), firsts[0])
+    sides = {side[1] for side in goes_on if side[0] == first.number}
+    tokens = first.contracts == TOKEN or (first.contracts == OTHER and second.contracts == CHANNEL)
+    if tokens:
         inner, other, last = "k", "v", "q"
     else:
         inner, other, last = "k", "q", "v"
@@ -207,10 +229,10 @@ def _of_matrices(flow: Flow, core: Core, first: Node, second: Node, place: int) 
     if len(sides) == 1:
         side = sides.pop()
     else:  # which axis goes on cannot be told: q and k, k and v in this order
-        side, known = (1, ORDER) if first.contracts != TOKEN else (0, ORDER)
-    _give(core, first, side, inner, known)
-    _give(core, first, 1 - side, other, known)
-    _give(core, second, 1 - place, last, DATAFLOW)
+        side, known = (0 if tokens else 1), ORDER
+    _give(flow, core, first, side, inner, known)
+    _give(flow, core, first, 1 - side, other, known)
+    _give(flow, core, second, 1 - place, last, DATAFLOW)
 
 
 def _of_masks(flow: Flow, core: Core) -> None:

@@ -11,12 +11,13 @@ from spikeattn.structure.blocks import (
     MIXING,
     Block,
     Unit,
+    beside,
     blocks_of,
     levels,
     units_of,
 )
 from spikeattn.structure.cores import DATAFLOW, NAMES, ORDER, UNKNOWN, Core
-from spikeattn.structure.flow import Composite, Flow
+from spikeattn.structure.flow import NORMS, Composite, Flow
 from spikeattn.structure.graph import PRODUCT, SYNAPSE, Graph, Node
 from spikeattn.structure.parts import (
     CONV,
@@ -111,6 +112,9 @@ def _unit(made: Inference, number: int, unit: Unit) -> None:
     flow = made.flow
     for core in unit.cores:
         _core(made, number, core, unit)
+    for layer in reversed(unit.layers):
+        if layer.number not in made.readings:
+            _before_operands(made, number, unit, layer)
     todo = [c for c in unit.layers if c.number not in made.readings]
     steps = levels(flow, todo)
     for step, layers in enumerate(steps):
@@ -124,6 +128,28 @@ def _unit(made: Inference, number: int, unit: Unit) -> None:
     made.classes[number] = max(made.classes.get(number, 0), classes)
 
 
+def _before_operands(made: Inference, number: int, unit: Unit, layer: Composite) -> None:
+    """A layer that the layers of q, k and v alone read: a part of theirs, or a convolution that leaves out tokens.
+
+    What is spatial is a part of theirs where nothing but norms lies between.
+    """
+    flow = made.flow
+    behind = flow.next_layers(layer.last.number)
+    readings = [made.readings.get(c.number, Reading()) for c in behind]
+    before_core = any(flow.before(layer.last.number, core.last.number) for core in unit.cores)
+    if not before_core or not readings or any(r.part not in (QKV, CONV) for r in readings):
+        return
+    direct = all(
+        n.op in NORMS or n.number == c.number
+        for c in behind for n in flow.passed(layer.last.number, c.first.number)
+    )  # fmt: skip
+    if (layer.spatial and not direct) or any(r.part != QKV for r in readings):
+        _put(made, layer, Reading(CONV, number, known=unit.known))
+        return
+    role = "".join(sorted({letter for r in readings for letter in r.role or ""}, key="qkv".index)) or None
+    _put(made, layer, Reading(QKV, number, role, max(readings, key=lambda r: r.known == ORDER).known))
+
+
 def _grid(made: Inference, unit: Unit, node: Node) -> tuple[int, int] | None:
     reads = [made.flow.nodes[p] for c in unit.layers[:1] for p in c.reads]
     return next((n.grid for n in (*reads, node) if n.grid is not None), None)
@@ -132,10 +158,8 @@ def _grid(made: Inference, unit: Unit, node: Node) -> tuple[int, int] | None:
 def _part(flow: Flow, unit: Unit, layer: Composite, step: int, steps: int) -> str:
     if layer.mixes:
         return MIX
-    if unit.cores:
-        return _beside_attention(flow, unit, layer, step, steps)
-    if unit.kind == MIXING and layer.pointwise:
-        return MIX
+    if unit.kind in (ATTENTION, MIXING):
+        return _beside_mixer(flow, unit, layer)
     if unit.feeds:
         if step == 0:
             return MLP1
@@ -143,19 +167,19 @@ def _part(flow: Flow, unit: Unit, layer: Composite, step: int, steps: int) -> st
     return CONV
 
 
-def _beside_attention(flow: Flow, unit: Unit, layer: Composite, step: int, steps: int) -> str:
-    """A layer in a unit with attention that is neither q, k, v nor projection: a feed-forward, if there are two."""
-    if not layer.pointwise:
-        return CONV
-    if steps == 2:
-        return (MLP1, MLP2)[step]
-    return REST
+def _beside_mixer(flow: Flow, unit: Unit, layer: Composite) -> str:
+    """A layer in a unit that mixes tokens, neither q, k, v nor projection: of a feed-forward, if there is one."""
+    steps = beside(flow, unit)
+    for step, layers in enumerate(steps):
+        if layer in layers:
+            return MLP1 if step == 0 else MLP2 if step == len(steps) - 1 else CONV
+    return CONV if layer.spatial else REST
 
 
 def _core(made: Inference, number: int, core: Core, unit: Unit) -> None:
     for layer in core.layers:
         own = [o for o in core.operands if o.layer is layer]
-        roles = {o.role: o for o in own if o.role is not None}
+        roles = {o.role: o for o in sorted(own, key=lambda o: bool(o.range)) if o.role is not None}
         role = "".join(sorted(roles, key="qkv".index)) or None
         knowns = [o.known for o in own if o.role is not None]
         known = next((k for k in (NAMES, ORDER) if k in knowns), DATAFLOW if knowns else UNKNOWN)
