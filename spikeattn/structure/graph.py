@@ -351,6 +351,7 @@ class Graph(TorchDispatchMode):
             pair = data[-2:]
             made = self._node(PRODUCT, name, [d[1] for d in data], ax.joined([d[2] for d in data], shape), shape,
                               sources=tuple(d[1] for d in pair), operands=tuple(d[2] for d in pair))  # fmt: skip
+            made.axes = _crossed(made)
             return made.number, made.axes
         if len(data) > 1 and name in _ADDS:
             if len(distinct) == 1:
@@ -589,6 +590,22 @@ def _grid_of(axes: Axes) -> tuple[int, int] | None:
 
 def _sided(axes: Axes, side: tuple[int, int]) -> Axes:
     return tuple(tuple(f._replace(side=side) for f in factors) for factors in axes)
+
+
+def _crossed(node: Node) -> Axes:
+    """Axes of a product of every token of one operand with every one of the other, by broadcasting: which is whose."""
+    padded = [(*((),) * (len(node.axes) - len(axes)), *axes) for axes in node.operands]
+    alone = [
+        [at for at, (mine, theirs) in enumerate(zip(own, other, strict=True)) if mine and not theirs]
+        for own, other in (padded, padded[::-1])
+    ]
+    if not all(any(ax.kind_of(node.axes[at]) == TOKEN for at in own) for own in alone):
+        return node.axes
+    whose = {at: (node.number, side) for side, own in enumerate(alone) for at in own}
+    return tuple(
+        tuple(f._replace(side=whose[at]) for f in factors) if at in whose else factors
+        for at, factors in enumerate(node.axes)
+    )
 
 
 def _of_left(axes: Axes, x: Tensor) -> ax.Axis:
