@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from spikeattn.structure.axes import TOKEN
 from spikeattn.structure.cores import Core, projection
 from spikeattn.structure.flow import Composite, Flow
-from spikeattn.structure.graph import REDUCE, Node
+from spikeattn.structure.graph import JOIN, REDUCE, Node
 
-ATTENTION, MIXING, POOLING, POINTWISE, DEPTHWISE, CONVOLUTION = (
-    "attention", "mixing", "pooling", "pointwise", "depthwise", "convolution",
+ATTENTION, MIXING, RECURRENT, POOLING, POINTWISE, DEPTHWISE, CONVOLUTION = (
+    "attention", "mixing", "recurrent", "pooling", "pointwise", "depthwise", "convolution",
 )  # fmt: skip
-_MIXERS = (ATTENTION, MIXING, POOLING)
+_MIXERS = (ATTENTION, MIXING, RECURRENT, POOLING)
 _DEEPEST = 3  # layers one after another in a feed-forward: up, a middle over space, down
 _LONG = 8  # layers: a sum over more of them, which spans several other units, is a skip connection and no unit
 
@@ -75,6 +75,9 @@ def units_of(flow: Flow, cores: Sequence[Core]) -> list[Unit]:
         if layers or own or pools:
             found.append(Unit(start, join, layers, own))
     found = _outermost(found)
+    for unit in found:  # k and v may be made from another tensor than the one that the sum adds
+        unit.layers += [c for core in unit.cores for c in core.layers if c.number not in unit.numbers]
+        unit.layers.sort(key=lambda c: c.number)
     joins = {unit.join for unit in found}
     for core in cores:
         core.projection = projection(flow, list(cores), core, joins)
@@ -106,8 +109,18 @@ def _continues(unit: Unit, behind: Unit) -> bool:
 
 
 def _pools(node: Node) -> bool:
-    """Whether a node joins some of the tokens and leaves several."""
-    return node.kind == REDUCE and node.contracts == TOKEN and node.tokens > 1
+    """Whether a node joins some of the tokens and leaves several, or transforms them."""
+    transforms = node.op.startswith("_fft") and node.tokens > 1
+    return transforms or (node.kind == REDUCE and node.contracts == TOKEN and node.tokens > 1)
+
+
+def _recurs(flow: Flow, unit: Unit) -> bool:
+    """Whether tokens go through a unit one after another and are joined again, as in a state-space model."""
+    if unit.join not in flow.residuals or _tokens(unit) <= 1:
+        return False
+    inside = flow.between(unit.start, flow.residuals[unit.join][1])
+    joins = [flow.nodes[n] for n in inside if flow.nodes[n].kind == JOIN and len(flow.nodes[n].parents) > 1]
+    return any(all(flow.nodes[p].tokens <= 1 for p in node.parents) for node in joins)
 
 
 def _outermost(units: list[Unit]) -> list[Unit]:
@@ -205,6 +218,8 @@ def _kind(flow: Flow, unit: Unit) -> str:
         return POOLING
     if any(c.mixes for c in unit.layers):
         return MIXING
+    if _recurs(flow, unit):
+        return RECURRENT
     if all(c.pointwise for c in unit.layers):
         return POINTWISE
     spatial = [c for c in unit.layers if c.spatial]
@@ -248,9 +263,9 @@ def blocks_of(flow: Flow, units: Sequence[Unit], ends: Sequence[int]) -> list[Bl
                 _drop_places(flow, made, 1)
         elif unit.kind == POINTWISE:
             unit.feeds = deep >= 2 and _tokens(unit) > 1
-            joins = joins and unit.feeds
             if not unit.feeds:
                 continue
+            joins = joins or (before is not None and before.kind in _MIXERS)
         elif before is not None and before.kind in _MIXERS and _ffn(flow, unit):
             unit.feeds = True
         elif unit.kind == DEPTHWISE:

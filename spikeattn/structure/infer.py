@@ -9,6 +9,7 @@ from spikeattn.structure.axes import CHANNEL, count
 from spikeattn.structure.blocks import (
     ATTENTION,
     MIXING,
+    RECURRENT,
     Block,
     Unit,
     beside,
@@ -78,7 +79,7 @@ def infer(graph: Graph) -> Inference:
     inside = {number for unit in units for number in unit.numbers}
     ends = [c.first.number for c in flow.distinct if c.number not in inside and flow.onward(c.number)]
     blocks = blocks_of(flow, units, ends)
-    transformer = any(u.kind in (ATTENTION, MIXING) or u.feeds for b in blocks for u in b.units)
+    transformer = any(u.kind in (ATTENTION, MIXING, RECURRENT) or u.feeds for b in blocks for u in b.units)
     made = Inference(flow, {}, {}, {}, {}, units, blocks, found)
     if transformer:
         for number, block in enumerate(blocks):
@@ -119,7 +120,8 @@ def _unit(made: Inference, number: int, unit: Unit) -> None:
     steps = levels(flow, todo)
     for step, layers in enumerate(steps):
         for layer in layers:
-            _put(made, layer, Reading(_part(flow, unit, layer, step, len(steps)), number, known=unit.known))
+            part = _part(flow, unit, layer, step, len(steps))
+            _put(made, layer, Reading(part, number, known=unit.known if part != REST else UNKNOWN))
     start = flow.nodes[unit.start]
     node = unit.layers[0].last if unit.layers else start
     if number not in made.grids and (grid := _grid(made, unit, node)) is not None:
@@ -158,6 +160,8 @@ def _grid(made: Inference, unit: Unit, node: Node) -> tuple[int, int] | None:
 def _part(flow: Flow, unit: Unit, layer: Composite, step: int, steps: int) -> str:
     if layer.mixes:
         return MIX
+    if unit.kind == RECURRENT:
+        return REST
     if unit.kind in (ATTENTION, MIXING):
         return _beside_mixer(flow, unit, layer)
     if unit.feeds:
@@ -188,6 +192,9 @@ def _core(made: Inference, number: int, core: Core, unit: Unit) -> None:
     for layer in core.projection:
         if layer.number not in made.readings and (layer.number in unit.numbers):
             _put(made, layer, Reading(PROJECTION, number, known=unit.known))
+    for layer in core.gates:
+        if layer.number not in made.readings:
+            _put(made, layer, Reading(GATE, number, known=unit.known))
     for product in core.products:
         made.readings[product.number] = Reading(PRODUCTS, number, known=DATAFLOW)
     if core.heads is not None:
@@ -213,10 +220,17 @@ def _rest(made: Inference) -> None:
         elif before:
             part = DOWNSAMPLING
         elif behind and flow.onward(number):
-            part = DOWNSAMPLING if layer.spatial and layer.tokens > 1 else HEAD
+            part = DOWNSAMPLING if layer.spatial and layer.tokens > 1 and not _to_a_map(flow, layer) else HEAD
         else:
             part = REST
         _put(made, layer, Reading(part, known=DATAFLOW if part != REST else UNKNOWN))
+
+
+def _to_a_map(flow: Flow, layer: Composite) -> bool:
+    """Whether a layer leads to an answer for every position, as in a detector or a segmenter."""
+    outputs = [flow.nodes[n] for n in flow.graph.outputs]
+    own = layer.last.number
+    return any(n.tokens > 1 and (n.number == own or flow.before(own, n.number)) for n in outputs)
 
 
 def _plain(made: Inference) -> None:
@@ -229,6 +243,8 @@ def _plain(made: Inference) -> None:
             part = DOWNSAMPLING
         elif last < 0:
             part = HEAD if not flow.next_layers(layer.last.number) else REST
+        elif layer.pointwise and layer.number > last and not flow.next_layers(layer.last.number):
+            part = HEAD
         elif layer.spatial or layer.tokens > 1 or layer.number < last:
             part = CONV
         else:

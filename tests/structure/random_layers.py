@@ -6,7 +6,6 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
@@ -15,8 +14,10 @@ T = 2
 Truth = tuple[str, int | None, str | None]
 Work = Callable[[Tensor], Tensor]
 # Names say nothing or lie: those of q, k and v among them are given to any layer.
-_NAMES = ("q", "k", "v", "query", "key", "value", "proj", "fc1", "fc2", "mlp", "attn", "conv", "head", "stem", "gate",
-          "a", "b", "c", "net", "layer", "op", "x1", "x2", "block", "embed", "lif", "bn", "W", "down", "up")  # fmt: skip
+_NAMES = (
+    "q", "k", "v", "query", "key", "value", "proj", "fc1", "fc2", "mlp", "attn", "conv", "head", "stem", "gate", "a",
+    "b", "c", "net", "layer", "op", "x1", "x2", "block", "embed", "lif", "bn", "W", "down", "up",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,7 @@ def stem_of(m: Maker, d: int, classes: str, places: bool) -> Piece:
 
 def downsampling(m: Maker, d: int) -> Piece:
     """Half the grid, twice the channels."""
-    p, rng = m.piece(), m.rng
+    p = m.piece()
     kind = m.draw("downsampling", ("stride", "pool", "merge", "shortcut", "two"))
     if kind == "merge":
         fire, layer, maps = m.fire(p), m.put(p, nn.Linear(4 * d, 2 * d)), m.style.maps
