@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -449,12 +448,12 @@ class Graph(TorchDispatchMode):
             kept = _of_left(axes, x) if of_left else _of_right(axes, x)
             kind = ax.kind_of(contracted)
             only = {f.kind for f in contracted} - {OTHER}
-            new = TOKEN if only == {TOKEN} and ax.kind_of(kept) == CHANNEL else CHANNEL
+            outer = (axes[0],) if len(shape) == 3 else ()
+            new = TOKEN if only == {TOKEN} and ax.count((*outer, kept), CHANNEL) > 1 else CHANNEL
             made = self._node(SYNAPSE, name, [source], (), shape, contracts=kind, operands=(axes,), sources=(source,))
             made.alone = self._alone()
             made.widths = (prod(f.size for f in contracted), width)
             column = ax.axis(width, new, made.number)
-            outer = (axes[0],) if len(shape) == 3 else ()
             rows = [kept] if x.dim() > 1 else []
             made.axes = (*outer, *rows, column) if of_left else (*outer, column, *rows)
         made.tokens = ax.count(made.axes, TOKEN)
@@ -554,17 +553,6 @@ class _GraphStack(ModuleStack):
         if self.in_neuron == 0:
             self._graph.left(path, tensors)
         return frame
-
-
-@contextmanager
-def slow_attention() -> Any:
-    """`nn.MultiheadAttention` and `nn.TransformerEncoderLayer` as single operations would show nothing inside."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _storage(tensor: Tensor) -> int:

@@ -328,10 +328,13 @@ def _squeeze(flow: Flow, layer: Composite) -> list[Composite]:
 def _others(made: Inference) -> None:
     """Later time steps; neurons, sums and pools: what they are made from says what they are."""
     first: dict[tuple[str, str, int], Reading] = {}
-    for node in made.flow.nodes:
-        if node.kind in (SYNAPSE, PRODUCT):
-            reading = first.setdefault(node.place, made.readings.get(node.number, Reading()))
-            made.readings[node.number] = reading
+    sites = [node for node in made.flow.nodes if node.kind in (SYNAPSE, PRODUCT)]
+    for node in sites:
+        reading = made.readings.get(node.number, Reading())
+        if first.get(node.place, Reading()).part == REST:  # a run whose result nobody reads says nothing
+            first[node.place] = reading
+    for node in sites:
+        made.readings[node.number] = first[node.place]
     for node in made.flow.nodes:
         if node.number in made.readings:
             continue

@@ -171,9 +171,10 @@ def downsampling(m: Maker, d: int) -> Piece:
         m.note(layer, "downsampling")
 
         def merge(x: Tensor) -> Tensor:
-            y = layer(patches(square(fire(x), maps), 2, "views"))
+            y = layer(patches(square(fire(x) if m.style.before else x, maps), 2, "views"))
             side = round(y.shape[-2] ** 0.5)
-            return y.transpose(-1, -2).unflatten(-1, (side, side)) if maps else y
+            y = y.transpose(-1, -2).unflatten(-1, (side, side)) if maps else y
+            return y if m.style.before else fire(y)
 
         p.work = merge
         return p

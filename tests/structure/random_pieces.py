@@ -24,7 +24,7 @@ from tests.structure.random_layers import (
 
 Operands = Callable[[Tensor], dict[str, Tensor]]
 # Of masks that multiply two operands alike nothing says which is which: "k|v" stands for either.
-EITHER = {"masks": {"k": "k|v", "v": "k|v"}, "channel masks": {"q": "q|k", "k": "q|k"}}
+EITHER = {"masks": ("k", "v"), "channel masks": ("q", "k")}
 CORES = ("qk v", "qk v", "q kv", "q kv", "einsum qk", "einsum kv", "softmax", "sdpa", "linear", "hamming", "windows",
          "masks", "masks", "channel masks", "token sum", "channel sum", "temporal", "causal", "cosine", "heads in turn",
          "wide", "one head", "bias", "l1")  # fmt: skip
@@ -63,7 +63,6 @@ def operands(m: Maker, p: Piece, d: int, n: int, kind: str, classes: bool, reduc
     names = "qk" if kind in PAIRS else "qkv"
     widths = {r: (2 * d if kind == "wide" and r == "v" else d // n if kind == "one head" and r != "q" else d)
               for r in names}  # fmt: skip
-    roles = {r: EITHER.get(kind, {}).get(r, r) for r in names}
     groups = rng.choice([list(names), list(names), [names], ["q", "kv"], ["qk", "v"]])
     if kind in PAIRS and len("".join(groups)) > 2:
         groups = [names]
@@ -76,8 +75,7 @@ def operands(m: Maker, p: Piece, d: int, n: int, kind: str, classes: bool, reduc
     reduce = m.spatial(p, d, d, "conv", kernel=2, stride=2) if reduced else None
     fires = m.fire(p)
     for group in groups:
-        role = "".join(sorted(group, key="qkv".index))
-        role = roles[role] if len(role) == 1 else role
+        role = _role(group, kind)
         layer = linear_map(m, p, d, sum(widths[r] for r in group), role, classes or reduced)
         fire = m.fire(p)
         made.append((group, _after(layer, fire)))
@@ -97,6 +95,14 @@ def operands(m: Maker, p: Piece, d: int, n: int, kind: str, classes: bool, reduc
         return found
 
     return make
+
+
+def _role(group: str, kind: str) -> str:
+    """The role of a layer for some of q, k and v; two where they may stand for one another."""
+    a, b = EITHER.get(kind, ("q", "q"))
+    swapped = group.translate(str.maketrans(a + b, b + a))
+    both = ["".join(sorted(roles, key="qkv".index)) for roles in (group, swapped)]
+    return "|".join(dict.fromkeys(both))
 
 
 def _after(layer: Work, fire: nn.Module) -> Work:
