@@ -209,6 +209,7 @@ def _rest(made: Inference) -> None:
     flow = made.flow
     starts = [min(block.units, key=lambda u: u.first).start for block in made.blocks]
     ends = [max(u.join for u in block.units) for block in made.blocks]
+    onward = {n.place for n in flow.nodes if flow.onward(n.number)}  # in any of its runs
     for layer in flow.composites:
         if layer.number in made.readings:
             continue
@@ -219,7 +220,7 @@ def _rest(made: Inference) -> None:
             part = STEM
         elif before:
             part = DOWNSAMPLING
-        elif behind and flow.onward(number):
+        elif behind and layer.last.place in onward:
             part = DOWNSAMPLING if layer.spatial and layer.tokens > 1 and not _to_a_map(flow, layer) else HEAD
         else:
             part = REST
