@@ -6,17 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from spikeattn.structure import cores as attention
 from spikeattn.structure.axes import CHANNEL, count
-from spikeattn.structure.blocks import (
-    ATTENTION,
-    MIXING,
-    RECURRENT,
-    Block,
-    Unit,
-    beside,
-    blocks_of,
-    levels,
-    units_of,
-)
+from spikeattn.structure.blocks import Block, beside, blocks_of
 from spikeattn.structure.cores import DATAFLOW, NAMES, ORDER, UNKNOWN, Core
 from spikeattn.structure.flow import NORMS, Composite, Flow
 from spikeattn.structure.graph import PRODUCT, SYNAPSE, Graph, Node
@@ -34,6 +24,7 @@ from spikeattn.structure.parts import (
     REST,
     STEM,
 )
+from spikeattn.structure.units import ATTENTION, MIXING, RECURRENT, Unit, levels, units_of
 
 
 @dataclass

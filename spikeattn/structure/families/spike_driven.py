@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from spikeattn.structure.blocks import ATTENTION
 from spikeattn.structure.cores import MATRIX, Core
 from spikeattn.structure.entry import Entry, Structure
 from spikeattn.structure.families.family import Family
 from spikeattn.structure.graph import NEURON
 from spikeattn.structure.infer import Inference
 from spikeattn.structure.parts import HEAD, MLP1, MLP2, PRODUCTS, PROJECTION, QKV, STEM
+from spikeattn.structure.units import ATTENTION
 
 _SPIKES = {"q": "V_S", "k": "Q_S", "v": "K_S"}
 _SYNAPSES = {PROJECTION: "Proj", MLP1: "FC1", MLP2: "FC2", HEAD: "FC"}
