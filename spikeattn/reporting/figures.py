@@ -11,7 +11,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from spikeattn.energy.terms import PARTS
-from spikeattn.reporting.drawing import INK, MUTED, NARROW, PALETTE, colour_of, figure_style, finish, short, to_png, to_svg
+from spikeattn.reporting.drawing import (
+    INK,
+    MUTED,
+    NARROW,
+    PALETTE,
+    colour_of,
+    figure_style,
+    finish,
+    short,
+    to_png,
+    to_svg,
+)
 from spikeattn.reporting.numbers import energy_unit, joules, known, percent, rate
 from spikeattn.reporting.tips import tip, tips
 

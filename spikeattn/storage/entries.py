@@ -164,5 +164,5 @@ class Uncounted:
     op: Text
     reason: Text
     part: Text | None = None
-    block: Size | None = None
+    block: Number | None = None
     known: Text | None = None

@@ -43,11 +43,16 @@ class Operand:
 
 @dataclass(eq=False)
 class Core:
-    """The products of one attention, its operands, and the layer that projects the result."""
+    """The products of one attention, its operands, and the layer that projects the result.
+
+    Attributes:
+        gates: layers that scale what the attention gives.
+    """
 
     products: list[Node]
     operands: list[Operand]
     projection: list[Composite] = field(default_factory=list)
+    gates: list[Composite] = field(default_factory=list)
     heads: int | None = None
 
     @property
@@ -177,38 +182,82 @@ def _before_sums(flow: Flow, source: Node, end: int) -> ax.Axes | None:
 
 # -------------------------------------------------------------------- roles
 def _roles(flow: Flow, core: Core) -> None:
-    matrix = [n for n in core.products if n.op in MATRIX]
+    matrix = [n for n in core.products if _is_matrix(n)]
     whole = [n for n in core.products if n.op.startswith("_scaled_dot")]
+    pair = _pair(flow, core, matrix)
     if whole:
         for product in whole:
             for place, role in enumerate("qkv"):
-                _give(core, product, place, role, DATAFLOW)
-    elif pair := _pair(flow, core, matrix):
+                _give(flow, core, product, place, role, DATAFLOW)
+    elif pair:
         _of_matrices(flow, core, *pair)
     else:
         _of_masks(flow, core)
     _settle(core)
+    if whole or pair:
+        _take_gates(flow, core)
 
 
-def _give(core: Core, product: Node, place: int, role: str, known: str) -> None:
+def _is_matrix(node: Node) -> bool:
+    """A matrix product, or an elementwise one of every token with every other, as of XOR attention."""
+    return node.op in MATRIX or any(f.side and f.side[0] == node.number for factors in node.axes for f in factors)
+
+
+def _take_gates(flow: Flow, core: Core) -> None:
+    """Operands that scale the result of the other products are no q, k or v."""
+    for product in core.products:
+        if product.op in MATRIX or product.op.startswith("_scaled_dot"):
+            continue
+        own = [o for o in core.operands if o.product is product and o.layer is not None]
+        places = {o.place for o in own}
+        results = [at for at, source in enumerate(product.sources) if at not in places]
+        if own and results and all(o.role is None for o in own):
+            core.gates += [o.layer for o in own if o.layer is not None]
+            core.operands = [o for o in core.operands if o not in own]
+
+
+def _give(flow: Flow, core: Core, product: Node, place: int, role: str, known: str) -> None:
+    """Give a role to an operand of a product, also where it is scaled by what was computed from it, as by its norm."""
     for operand in core.operands:
         if operand.product is product and operand.place == place and operand.role is None:
             operand.role, operand.known = role, known
+    for origin in flow.sources(product.sources[place]):
+        if origin in core.products and not _is_matrix(origin):
+            own = [o for o in core.operands if o.product is origin]
+            layers = [{o.layer for o in own if o.place == at} for at in range(len(origin.sources))]
+            if all(found == layers[0] for found in layers) and len({o.range for o in own if o.range}) <= 1:
+                for at in range(len(origin.sources)):
+                    _give(flow, core, origin, at, role, known)
 
 
-def _pair(flow: Flow, core: Core, matrix: list[Node]) -> tuple[Node, Node, int] | None:
-    """A matrix product, the next one that reads its result, and at which place."""
-    for second in reversed(matrix):
+def _pair(flow: Flow, core: Core, matrix: list[Node]) -> tuple[list[Node], Node, int] | None:
+    """Matrix products (scores are their sum), the next one that reads their result, and at which place."""
+    for second in reversed([n for n in matrix if n.op in MATRIX]):
         for place, start in enumerate(second.sources):
-            for origin in flow.sources(start):
-                if origin in matrix and origin is not second:
-                    return origin, second, place
+            firsts = [n for n in _made_from(flow, core, start) if n in matrix and n is not second]
+            if firsts:
+                return firsts, second, place
     return None
 
 
-def _of_matrices(flow: Flow, core: Core, first: Node, second: Node, place: int) -> None:
-    sides = {f.side[1] for f in second.contracted[place] if f.side is not None and f.side[0] == first.number}
-    if first.contracts == TOKEN:
+def _made_from(flow: Flow, core: Core, start: int) -> list[Node]:
+    """What a tensor is made from, through products of the core that scale or mask element by element."""
+    found: list[Node] = []
+    for origin in flow.sources(start):
+        if origin in core.products and not _is_matrix(origin) and not origin.op.startswith("_scaled_dot"):
+            found += [n for source in origin.sources for n in _made_from(flow, core, source)]
+        else:
+            found.append(origin)
+    return list(dict.fromkeys(found))
+
+
+def _of_matrices(flow: Flow, core: Core, firsts: list[Node], second: Node, place: int) -> None:
+    goes_on = {f.side for f in second.contracted[place] if f.side is not None}
+    first = next((n for n in firsts if any(side[0] == n.number for side in goes_on)), firsts[0])
+    sides = {side[1] for side in goes_on if side[0] == first.number}
+    contracts = first.contracts or _between(flow, first, [second])
+    tokens = contracts == TOKEN or (contracts == OTHER and second.contracts == CHANNEL)
+    if tokens:
         inner, other, last = "k", "v", "q"
     else:
         inner, other, last = "k", "q", "v"
@@ -216,10 +265,10 @@ def _of_matrices(flow: Flow, core: Core, first: Node, second: Node, place: int) 
     if len(sides) == 1:
         side = sides.pop()
     else:  # which axis goes on cannot be told: q and k, k and v in this order
-        side, known = (1, ORDER) if first.contracts != TOKEN else (0, ORDER)
-    _give(core, first, side, inner, known)
-    _give(core, first, 1 - side, other, known)
-    _give(core, second, 1 - place, last, DATAFLOW)
+        side, known = (0 if tokens else 1), ORDER
+    _give(flow, core, first, side, inner, known)
+    _give(flow, core, first, 1 - side, other, known)
+    _give(flow, core, second, 1 - place, last, DATAFLOW)
 
 
 def _of_masks(flow: Flow, core: Core) -> None:
@@ -241,7 +290,7 @@ def _of_masks(flow: Flow, core: Core) -> None:
     elif not later and len({o.place for o in single}) == 1:
         for o in own:
             o.role, o.known = ("q" if o in single else "k"), DATAFLOW
-    elif matrix and not later:
+    elif matrix and not later and all(len({o.layer for o in own if o.place == at}) == 1 for at in (0, 1)):
         _symmetric(own, ("q", "k") if first.contracts == CHANNEL else ("k", "v"))
 
 

@@ -10,6 +10,8 @@ from math import prod
 
 from spikeattn.structure.graph import ADD, INPUT, PRODUCT, REDUCE, SYNAPSE, Graph, Node
 
+NORMS = ("native_layer_norm", "native_group_norm", "rms_norm", "_fused_rms_norm")
+
 
 @dataclass(eq=False)
 class Composite:
@@ -65,6 +67,11 @@ class Composite:
         """Whether its weights stand over tokens, as in an MLP-Mixer."""
         return any(n.contracts == "token" and any(f.kind == "token" and f.birth == n.number for a in n.axes for f in a)
                    for n in self.layers)  # fmt: skip
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Channels in and out."""
+        return self.first.widths[0], self.last.widths[1]
 
     @property
     def tokens(self) -> int:

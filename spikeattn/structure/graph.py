@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -257,7 +256,7 @@ class Graph(TorchDispatchMode):
     ) -> None:  # fmt: skip
         out = made[0]
         data = [(x, *f) for x, f in zip(given, found, strict=True) if f is not None]
-        if len(made) > 1 and name in ("split", "split_with_sizes", "unbind", "chunk", "unsafe_split", "tensor_split",
+        if name in ("split", "split_with_sizes", "unbind", "chunk", "unsafe_split", "tensor_split",
                                       "unsafe_chunk", "unsafe_split_with_sizes"):  # fmt: skip
             self._split(name, args, kwargs, data[0], made)
             return
@@ -334,6 +333,8 @@ class Graph(TorchDispatchMode):
             return node, _repeated(axes, args[1], shape)
         if name in ("cat", "stack", "concat", "hstack", "vstack"):
             return self._cat(name, args, arguments, data, shape)
+        if name in ("im2col", "unfold", "view_as_real", "view_as_complex"):
+            return node, _unfolded(name, axes, arguments, shape)
         if name == "copy":
             if len(given) > 1 and found[1] is None:
                 return node, axes  # constants written into data
@@ -349,6 +350,7 @@ class Graph(TorchDispatchMode):
             pair = data[-2:]
             made = self._node(PRODUCT, name, [d[1] for d in data], ax.joined([d[2] for d in data], shape), shape,
                               sources=tuple(d[1] for d in pair), operands=tuple(d[2] for d in pair))  # fmt: skip
+            made.axes = _crossed(made)
             return made.number, made.axes
         if len(data) > 1 and name in _ADDS:
             if len(distinct) == 1:
@@ -446,12 +448,12 @@ class Graph(TorchDispatchMode):
             kept = _of_left(axes, x) if of_left else _of_right(axes, x)
             kind = ax.kind_of(contracted)
             only = {f.kind for f in contracted} - {OTHER}
-            new = TOKEN if only == {TOKEN} and ax.kind_of(kept) == CHANNEL else CHANNEL
+            outer = (axes[0],) if len(shape) == 3 else ()
+            new = TOKEN if only == {TOKEN} and ax.count((*outer, kept), CHANNEL) > 1 else CHANNEL
             made = self._node(SYNAPSE, name, [source], (), shape, contracts=kind, operands=(axes,), sources=(source,))
             made.alone = self._alone()
             made.widths = (prod(f.size for f in contracted), width)
             column = ax.axis(width, new, made.number)
-            outer = (axes[0],) if len(shape) == 3 else ()
             rows = [kept] if x.dim() > 1 else []
             made.axes = (*outer, *rows, column) if of_left else (*outer, column, *rows)
         made.tokens = ax.count(made.axes, TOKEN)
@@ -553,17 +555,6 @@ class _GraphStack(ModuleStack):
         return frame
 
 
-@contextmanager
-def slow_attention() -> Any:
-    """`nn.MultiheadAttention` and `nn.TransformerEncoderLayer` as single operations would show nothing inside."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
-
-
 def _storage(tensor: Tensor) -> int:
     """What tells storages apart, those without data too; 0 where a tensor has none of its own."""
     try:
@@ -587,6 +578,22 @@ def _grid_of(axes: Axes) -> tuple[int, int] | None:
 
 def _sided(axes: Axes, side: tuple[int, int]) -> Axes:
     return tuple(tuple(f._replace(side=side) for f in factors) for factors in axes)
+
+
+def _crossed(node: Node) -> Axes:
+    """Axes of a product of every token of one operand with every one of the other, by broadcasting: which is whose."""
+    padded = [(*((),) * (len(node.axes) - len(axes)), *axes) for axes in node.operands]
+    alone = [
+        [at for at, (mine, theirs) in enumerate(zip(own, other, strict=True)) if mine and not theirs]
+        for own, other in (padded, padded[::-1])
+    ]
+    if not all(any(ax.kind_of(node.axes[at]) == TOKEN for at in own) for own in alone):
+        return node.axes
+    whose = {at: (node.number, side) for side, own in enumerate(alone) for at in own}
+    return tuple(
+        tuple(f._replace(side=whose[at]) for f in factors) if at in whose else factors
+        for at, factors in enumerate(node.axes)
+    )
 
 
 def _of_left(axes: Axes, x: Tensor) -> ax.Axis:
@@ -630,6 +637,16 @@ def _viewed(name: str, axes: Axes, x: Tensor, arguments: Any, shape: tuple[int, 
         step = arguments.get("step") or 1
         return ax.narrowed(axes, at, start, shape[at], step)
     return ax.alike(axes, shape)
+
+
+def _unfolded(name: str, axes: Axes, arguments: Any, shape: tuple[int, ...]) -> Axes:
+    """Patches as columns, windows as an axis of their own, complex numbers as pairs and back."""
+    if name == "im2col":  # [B, C, H, W] -> [B, C * kernel, patches]
+        return (*axes[:-3], ax.axis(shape[-2], ax.kind_of(axes[-3])), ax.axis(shape[-1], ax.kind_of(axes[-1])))
+    if name == "unfold":  # [..., n, ...] -> [..., windows, ..., size]
+        kind = ax.kind_of(axes[arguments["dimension"] % max(len(axes), 1)])
+        return (*ax.alike(axes, shape[:-1]), ax.axis(shape[-1], kind))
+    return (*axes, ax.axis(2)) if name == "view_as_real" else axes[:-1]
 
 
 def _repeated(axes: Axes, times: Sequence[int], shape: tuple[int, ...]) -> Axes:

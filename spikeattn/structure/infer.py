@@ -6,17 +6,9 @@ from dataclasses import dataclass, field, replace
 
 from spikeattn.structure import cores as attention
 from spikeattn.structure.axes import CHANNEL, count
-from spikeattn.structure.blocks import (
-    ATTENTION,
-    MIXING,
-    Block,
-    Unit,
-    blocks_of,
-    levels,
-    units_of,
-)
+from spikeattn.structure.blocks import Block, beside, blocks_of
 from spikeattn.structure.cores import DATAFLOW, NAMES, ORDER, UNKNOWN, Core
-from spikeattn.structure.flow import Composite, Flow
+from spikeattn.structure.flow import NORMS, Composite, Flow
 from spikeattn.structure.graph import PRODUCT, SYNAPSE, Graph, Node
 from spikeattn.structure.parts import (
     CONV,
@@ -32,6 +24,7 @@ from spikeattn.structure.parts import (
     REST,
     STEM,
 )
+from spikeattn.structure.units import ATTENTION, MIXING, RECURRENT, Unit, levels, units_of
 
 
 @dataclass
@@ -77,7 +70,7 @@ def infer(graph: Graph) -> Inference:
     inside = {number for unit in units for number in unit.numbers}
     ends = [c.first.number for c in flow.distinct if c.number not in inside and flow.onward(c.number)]
     blocks = blocks_of(flow, units, ends)
-    transformer = any(u.kind in (ATTENTION, MIXING) or u.feeds for b in blocks for u in b.units)
+    transformer = any(u.kind in (ATTENTION, MIXING, RECURRENT) or u.feeds for b in blocks for u in b.units)
     made = Inference(flow, {}, {}, {}, {}, units, blocks, found)
     if transformer:
         for number, block in enumerate(blocks):
@@ -111,17 +104,43 @@ def _unit(made: Inference, number: int, unit: Unit) -> None:
     flow = made.flow
     for core in unit.cores:
         _core(made, number, core, unit)
+    for layer in reversed(unit.layers):
+        if layer.number not in made.readings:
+            _before_operands(made, number, unit, layer)
     todo = [c for c in unit.layers if c.number not in made.readings]
     steps = levels(flow, todo)
     for step, layers in enumerate(steps):
         for layer in layers:
-            _put(made, layer, Reading(_part(flow, unit, layer, step, len(steps)), number, known=unit.known))
+            part = _part(flow, unit, layer, step, len(steps))
+            _put(made, layer, Reading(part, number, known=unit.known if part != REST else UNKNOWN))
     start = flow.nodes[unit.start]
     node = unit.layers[0].last if unit.layers else start
     if number not in made.grids and (grid := _grid(made, unit, node)) is not None:
         made.grids[number] = grid
     classes = max((flow.nodes[p].classes for c in unit.layers for p in c.reads), default=0)
     made.classes[number] = max(made.classes.get(number, 0), classes)
+
+
+def _before_operands(made: Inference, number: int, unit: Unit, layer: Composite) -> None:
+    """A layer that the layers of q, k and v alone read: a part of theirs, or a convolution that leaves out tokens.
+
+    What is spatial is a part of theirs where nothing but norms lies between.
+    """
+    flow = made.flow
+    behind = flow.next_layers(layer.last.number)
+    readings = [made.readings.get(c.number, Reading()) for c in behind]
+    before_core = any(flow.before(layer.last.number, core.last.number) for core in unit.cores)
+    if not before_core or not readings or any(r.part not in (QKV, CONV) for r in readings):
+        return
+    direct = all(
+        n.op in NORMS or n.number == c.number
+        for c in behind for n in flow.passed(layer.last.number, c.first.number)
+    )  # fmt: skip
+    if (layer.spatial and not direct) or any(r.part != QKV for r in readings):
+        _put(made, layer, Reading(CONV, number, known=unit.known))
+        return
+    role = "".join(sorted({letter for r in readings for letter in r.role or ""}, key="qkv".index)) or None
+    _put(made, layer, Reading(QKV, number, role, max(readings, key=lambda r: r.known == ORDER).known))
 
 
 def _grid(made: Inference, unit: Unit, node: Node) -> tuple[int, int] | None:
@@ -132,10 +151,10 @@ def _grid(made: Inference, unit: Unit, node: Node) -> tuple[int, int] | None:
 def _part(flow: Flow, unit: Unit, layer: Composite, step: int, steps: int) -> str:
     if layer.mixes:
         return MIX
-    if unit.cores:
-        return _beside_attention(flow, unit, layer, step, steps)
-    if unit.kind == MIXING and layer.pointwise:
-        return MIX
+    if unit.kind == RECURRENT:
+        return REST
+    if unit.kind in (ATTENTION, MIXING):
+        return _beside_mixer(flow, unit, layer)
     if unit.feeds:
         if step == 0:
             return MLP1
@@ -143,19 +162,19 @@ def _part(flow: Flow, unit: Unit, layer: Composite, step: int, steps: int) -> st
     return CONV
 
 
-def _beside_attention(flow: Flow, unit: Unit, layer: Composite, step: int, steps: int) -> str:
-    """A layer in a unit with attention that is neither q, k, v nor projection: a feed-forward, if there are two."""
-    if not layer.pointwise:
-        return CONV
-    if steps == 2:
-        return (MLP1, MLP2)[step]
-    return REST
+def _beside_mixer(flow: Flow, unit: Unit, layer: Composite) -> str:
+    """A layer in a unit that mixes tokens, neither q, k, v nor projection: of a feed-forward, if there is one."""
+    steps = beside(flow, unit)
+    for step, layers in enumerate(steps):
+        if layer in layers:
+            return MLP1 if step == 0 else MLP2 if step == len(steps) - 1 else CONV
+    return CONV if layer.spatial else REST
 
 
 def _core(made: Inference, number: int, core: Core, unit: Unit) -> None:
     for layer in core.layers:
         own = [o for o in core.operands if o.layer is layer]
-        roles = {o.role: o for o in own if o.role is not None}
+        roles = {o.role: o for o in sorted(own, key=lambda o: bool(o.range)) if o.role is not None}
         role = "".join(sorted(roles, key="qkv".index)) or None
         knowns = [o.known for o in own if o.role is not None]
         known = next((k for k in (NAMES, ORDER) if k in knowns), DATAFLOW if knowns else UNKNOWN)
@@ -164,6 +183,9 @@ def _core(made: Inference, number: int, core: Core, unit: Unit) -> None:
     for layer in core.projection:
         if layer.number not in made.readings and (layer.number in unit.numbers):
             _put(made, layer, Reading(PROJECTION, number, known=unit.known))
+    for layer in core.gates:
+        if layer.number not in made.readings:
+            _put(made, layer, Reading(GATE, number, known=unit.known))
     for product in core.products:
         made.readings[product.number] = Reading(PRODUCTS, number, known=DATAFLOW)
     if core.heads is not None:
@@ -178,6 +200,7 @@ def _rest(made: Inference) -> None:
     flow = made.flow
     starts = [min(block.units, key=lambda u: u.first).start for block in made.blocks]
     ends = [max(u.join for u in block.units) for block in made.blocks]
+    onward = {n.place for n in flow.nodes if flow.onward(n.number)}  # in any of its runs
     for layer in flow.composites:
         if layer.number in made.readings:
             continue
@@ -188,11 +211,18 @@ def _rest(made: Inference) -> None:
             part = STEM
         elif before:
             part = DOWNSAMPLING
-        elif behind and flow.onward(number):
-            part = DOWNSAMPLING if layer.spatial and layer.tokens > 1 else HEAD
+        elif behind and layer.last.place in onward:
+            part = DOWNSAMPLING if layer.spatial and layer.tokens > 1 and not _to_a_map(flow, layer) else HEAD
         else:
             part = REST
         _put(made, layer, Reading(part, known=DATAFLOW if part != REST else UNKNOWN))
+
+
+def _to_a_map(flow: Flow, layer: Composite) -> bool:
+    """Whether a layer leads to an answer for every position, as in a detector or a segmenter."""
+    outputs = [flow.nodes[n] for n in flow.graph.outputs]
+    own = layer.last.number
+    return any(n.tokens > 1 and (n.number == own or flow.before(own, n.number)) for n in outputs)
 
 
 def _plain(made: Inference) -> None:
@@ -205,6 +235,8 @@ def _plain(made: Inference) -> None:
             part = DOWNSAMPLING
         elif last < 0:
             part = HEAD if not flow.next_layers(layer.last.number) else REST
+        elif layer.pointwise and layer.number > last and not flow.next_layers(layer.last.number):
+            part = HEAD
         elif layer.spatial or layer.tokens > 1 or layer.number < last:
             part = CONV
         else:
@@ -288,10 +320,13 @@ def _squeeze(flow: Flow, layer: Composite) -> list[Composite]:
 def _others(made: Inference) -> None:
     """Later time steps; neurons, sums and pools: what they are made from says what they are."""
     first: dict[tuple[str, str, int], Reading] = {}
-    for node in made.flow.nodes:
-        if node.kind in (SYNAPSE, PRODUCT):
-            reading = first.setdefault(node.place, made.readings.get(node.number, Reading()))
-            made.readings[node.number] = reading
+    sites = [node for node in made.flow.nodes if node.kind in (SYNAPSE, PRODUCT)]
+    for node in sites:
+        reading = made.readings.get(node.number, Reading())
+        if first.get(node.place, Reading()).part == REST:  # a run whose result nobody reads says nothing
+            first[node.place] = reading
+    for node in sites:
+        made.readings[node.number] = first[node.place]
     for node in made.flow.nodes:
         if node.number in made.readings:
             continue

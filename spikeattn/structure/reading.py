@@ -19,7 +19,7 @@ from spikeattn.structure import families
 from spikeattn.structure.cores import MATRIX
 from spikeattn.structure.entry import OTHER, UNKNOWN, Entry, Structure, of_names
 from spikeattn.structure.extents import composites, extents
-from spikeattn.structure.graph import Graph, slow_attention
+from spikeattn.structure.graph import Graph
 from spikeattn.structure.infer import Inference, infer
 from spikeattn.structure.names import named_ledger
 from spikeattn.structure.parts import PRODUCTS
@@ -104,7 +104,7 @@ def _failed(model: nn.Module, images: Tensor) -> str:
 def _graph(model: nn.Module, images: Tensor, forward: Forward, neurons: dict[str, nn.Module], values: bool) -> Graph:
     graph = Graph(model, neurons)
     with ExitStack() as stack:
-        for context in (nodes.uncompiled(), nodes.evaluating(model), torch.no_grad(), slow_attention()):
+        for context in (nodes.uncompiled(), nodes.evaluating(model), torch.no_grad()):
             stack.enter_context(context)
         if not values:
             stack.enter_context(without_values(model))

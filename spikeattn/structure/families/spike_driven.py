@@ -12,7 +12,6 @@ from itertools import pairwise
 
 from spikeattn.models.names import paper_names
 from spikeattn.structure.axes import CHANNEL, count
-from spikeattn.structure.blocks import ATTENTION
 from spikeattn.structure.cores import MATRIX, Core
 from spikeattn.structure.entry import Entry, Structure
 from spikeattn.structure.families.family import Family
@@ -20,6 +19,7 @@ from spikeattn.structure.graph import NEURON, REDUCE
 from spikeattn.structure.infer import Inference
 from spikeattn.structure.parts import HEAD, MLP1, MLP2, PROJECTION, QKV, STEM
 from spikeattn.structure.tensors import tensor_names
+from spikeattn.structure.units import ATTENTION
 
 _SPIKES = {"q": "V_S", "k": "Q_S", "v": "K_S"}
 _SYNAPSES = {PROJECTION: "Proj", MLP1: "FC1", MLP2: "FC2", HEAD: "FC"}
