@@ -17,6 +17,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from spikeattn.tracing.kinds import is_dense
 from spikeattn.tracing.labels import NOTHING, Label
+from spikeattn.tracing.overloads import overload
 
 # The same elements, seen or stored another way (expand and repeat: the same elements more often).
 ALIAS = {
@@ -200,7 +201,7 @@ def derive(
     """
     result = merged(origins, blank=name in _BLANK)
     result.varies &= name not in _BLANK
-    result.steady &= torch.Tag.nondeterministic_seeded not in func.tags
+    result.steady &= not overload(func).random
     spiky = [o for o in origins if o.spiky]
     holding = [o for t, o in zip(given, origins, strict=True) if _holds_values(t, out)]
     if not spiky:
@@ -379,4 +380,4 @@ def _multiplies(
         return True
     if func.namespace not in ("aten", "prims"):
         return True
-    return torch.Tag.pointwise not in func.tags and torch.Tag.reduction not in func.tags and bool(given)
+    return not overload(func).pointwise and not overload(func).reduction and bool(given)

@@ -34,6 +34,7 @@ from spikeattn.tracing.layout import TimeAxis
 from spikeattn.tracing.neuron_table import ARGUMENT, InnerSynapse
 from spikeattn.tracing.operations import OPERATIONS, Multiplication
 from spikeattn.tracing.origins import ALIAS, Origin, View, derive, distinct_elements, merged
+from spikeattn.tracing.overloads import overload
 from spikeattn.tracing.stack import Frame, ModuleStack, in_parts
 from spikeattn.tracing.values import tensors_in
 
@@ -153,8 +154,9 @@ class Trace(TorchDispatchMode):
         out = in_parts(self, func, args, kwargs)
         if out is not NotImplemented:
             return out
-        name = func._schema.name.split("::")[1].rstrip("_")
-        if self._stack.in_neuron and func._schema.name in _LAYERS and not self._synapses():
+        facts = overload(func)
+        name = facts.name
+        if self._stack.in_neuron and facts.site in _LAYERS and not self._synapses():
             self._inside_neuron(name)
         if self._stack.opaque:
             return func(*args, **kwargs)
@@ -192,7 +194,7 @@ class Trace(TorchDispatchMode):
         events = frame is not None and (not self._stack.in_neuron or bool(self._synapses()))
         ordinal = frame.ordinal(name) if frame is not None and events else 0
         data = given[1:] if written and name == "copy" else given
-        rule = OPERATIONS.get(func._schema.name)
+        rule = OPERATIONS.get(overload(func).site)
         apart = _told_apart(self.labeller, call, found[0])
         if name not in ALIAS:
             self._take(data)
@@ -213,7 +215,7 @@ class Trace(TorchDispatchMode):
                 self._event(what, name, ordinal, data, taken, result, made[0], found[0], reason=reason)
         if result.recipe is None and not any(result is self.book.origin(t) for t in data):
             parts = tuple(self.book.origin(t).made_as for t in given)
-            result.recipe = hash((func._schema.name, repr(_numbers(args)), repr(_numbers(kwargs)), parts))
+            result.recipe = hash((overload(func).site, repr(_numbers(args)), repr(_numbers(kwargs)), parts))
         if apart - result.apart:
             result = replace(result, apart=result.apart | apart, parents=(result,))
         self._made.append(result)
@@ -296,7 +298,7 @@ class Trace(TorchDispatchMode):
     ) -> Origin:  # fmt: skip
         """An operation inside a neuron with synapses: one at such a weight is an event, all others are dynamics."""
         origins = [self.book.origin(t) for t in given]
-        rule, path = OPERATIONS.get(func._schema.name), self._stack.frames[-1].path
+        rule, path = OPERATIONS.get(overload(func).site), self._stack.frames[-1].path
         synapses, module, product = self._synapses(), self._stack.module(path), None
         if rule is not None:
             product = rule(args, kwargs, out)
@@ -571,12 +573,9 @@ def _numbers(value: Any) -> Any:
 
 def _written(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
     """Tensors that an operation writes into: of `add_`, `copy_`, and `out=`."""
-    if not func._schema.is_mutable:
-        return []
-    found = []
-    for index, argument in enumerate(func._schema.arguments):
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            found += tensors_in(args[index] if index < len(args) else kwargs.get(argument.name))
+    found: list[Tensor] = []
+    for index, argument in overload(func).written:
+        found += tensors_in(args[index] if index < len(args) else kwargs.get(argument))
     return found
 
 
