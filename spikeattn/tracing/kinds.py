@@ -78,13 +78,13 @@ def value_flags(x: Tensor) -> Tensor:
 def _looked_through(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Whether all values are integers, the lowest and the highest (NaN where there is one), piece after piece.
 
-    x - round(x) is zero for integers alone, and NaN for infinite values, which pass for integers.
+    What stands behind the point is zero for integers alone, and NaN for infinite values, which pass for integers.
     """
     extremes, whole = [], True
     for piece in in_memory(x).split(_PIECE):
         extremes += torch.aminmax(piece)
         if whole:
-            low, high = torch.aminmax(piece.round().sub_(piece))
+            low, high = torch.aminmax(piece.frac())
             whole = bool((low == 0) & (high == 0)) or bool(low.isnan() and (piece == piece.round()).all())
     return torch.tensor(whole), *torch.aminmax(torch.stack(extremes))
 
