@@ -7,6 +7,7 @@
     python scripts/benchmark.py gpu --photos DIR            # a GPU: sweep, counters, kernels, JPEG decoding
     python scripts/benchmark.py parity-cuda                 # spikes on the CPU against SpikingJelly's CUDA neurons
     python scripts/benchmark.py startup                     # what the first batch of a foreign network costs
+    python scripts/benchmark.py plan --before CHECKOUT      # plan and structure, beside those of an earlier version
     python scripts/benchmark.py attend --theirs DIR --images 4   # attention regularisation, beside the authors
 
 Results go to reports/benchmark/NAME.json and NAME.md with the command, the machine and the thread count.
@@ -19,7 +20,7 @@ import sys
 from pathlib import Path
 
 import torch
-from benchmarks import attend, gpu, memory, overhead, parity, precision, startup
+from benchmarks import attend, gpu, memory, overhead, parity, plan, precision, startup
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = {
@@ -30,6 +31,7 @@ RUN = {
     "parity-cuda": parity.run,
     "attend": attend.run,
     "startup": startup.run,
+    "plan": plan.run,
 }
 
 
@@ -52,13 +54,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no further round after so long")
     parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--only", type=words, default=None, help="contestants (overhead) or parts (gpu)")
+    parser.add_argument("--only", type=words, default=None, help="contestants (overhead), parts (gpu), networks")
     parser.add_argument("--merge", action="store_true", help="add the rounds to those in the file")
     parser.add_argument("--batches", type=numbers, default=[16, 64, 256], help="gpu: batch sizes")
     parser.add_argument("--precisions", type=words, default=["fp32", "tf32", "bf16"], help="gpu")
     parser.add_argument("--workers", type=int, default=8, help="gpu: processes that read images ahead")
     parser.add_argument("--photos", default=None, help="folder with val/<wnid>/*.JPEG; seeded noise without it")
     parser.add_argument("--theirs", default=None, help="attend: checkout of ncchung/AttentionRegularization")
+    parser.add_argument("--before", default=None, help="plan: checkout of an earlier version")
     parser.add_argument("--replicates", type=int, default=100, help="attend")
     parser.add_argument("--out", default=str(ROOT / "reports" / "benchmark"))
     args = parser.parse_args()

@@ -28,6 +28,7 @@ from spikingjelly.activation_based import functional, layer, neuron
 from timm.models import _registry as registry
 from torch import nn
 from torch.overrides import TorchFunctionMode
+from torch.utils import _python_dispatch as dispatch
 
 from spikeattn.errors import SpikeattnError
 
@@ -447,3 +448,8 @@ def _copied(table: Any) -> Any:
     if isinstance(table, dict):
         return {key: type(v)(v) if type(v) in (set, list, dict) else v for key, v in table.items()}
     return set(table)
+
+
+def top_mode() -> Any:
+    """The dispatch mode that sees an operation first, or None: the only one that may leave the stack of modes."""
+    return dispatch._get_current_dispatch_mode()

@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikeattn.structure import axes as ax
 from spikeattn.structure.axes import CHANNEL, OTHER, TOKEN, Axes
+from spikeattn.tracing.overloads import overload
 from spikeattn.tracing.stack import Frame, ModuleStack, in_parts
 from spikeattn.tracing.values import tensors_in
 
@@ -40,6 +41,7 @@ _MULTIPLIES = (
 # With one operand of data these act on every element alone, and linearly.
 _LINEAR = ("add", "sub", "rsub", "mul", "div", "neg", "true_divide", "native_batch_norm",
            "_native_batch_norm_legit_no_training", "batch_norm", "positive")  # fmt: skip
+_RUNNING = ("native_batch_norm", "_native_batch_norm_legit_no_training")  # three results, the last two empty
 _REDUCTIONS = ("sum", "mean", "amax", "amin", "prod", "norm", "linalg_vector_norm", "max", "min", "any", "all",
                "logsumexp", "var", "std", "var_mean")  # fmt: skip
 _MATRIX = {"mm": (0, 1), "bmm": (0, 1), "mv": (0, 1), "dot": (0, 1), "addmm": (1, 2), "baddbmm": (1, 2),
@@ -239,9 +241,9 @@ class Graph(TorchDispatchMode):
             return out
         given = list(tensors_in((args, tuple(kwargs.values()))))
         found = [self._get(x) for x in given]
-        written = func._schema.is_mutable
-        out = func(*args, **kwargs)
-        name = func._schema.name.split("::")[1].rstrip("_")
+        written = overload(func).mutable
+        out = _norm(func, args, kwargs) or func(*args, **kwargs)
+        name = overload(func).name
         made = list(tensors_in(out))
         if made and self._stack.frames:
             self._ordinal = self._stack.frames[-1].ordinal(name)
@@ -310,8 +312,7 @@ class Graph(TorchDispatchMode):
     ) -> tuple[int, Axes] | None:  # fmt: skip
         x, node, axes = data[0]
         shape = tuple(out.shape)
-        arguments = {a.name: a.default_value for a in func._schema.arguments if a.has_default_value()}
-        arguments |= {a.name: v for a, v in zip(func._schema.arguments, args, strict=False)} | kwargs
+        arguments = overload(func).arguments(args, kwargs)
         if name in _MATRIX:
             first, second = _MATRIX[name]
             return self._matrix(name, args[first], args[second], args[0] if first else None, shape)
@@ -553,6 +554,16 @@ class _GraphStack(ModuleStack):
         if self.in_neuron == 0:
             self._graph.left(path, tensors)
         return frame
+
+
+def _norm(func: Any, args: Any, kwargs: Any) -> tuple[Tensor, ...] | None:
+    """What a batch norm with running statistics gives without values, for which torch takes longer than with them."""
+    facts = overload(func)
+    if facts.name not in _RUNNING or facts.mutable or not args[0].is_meta:
+        return None
+    if facts.arguments(args, kwargs).get("training"):
+        return None
+    return torch.empty_like(args[0]), args[0].new_empty(0), args[0].new_empty(0)
 
 
 def _storage(tensor: Tensor) -> int:

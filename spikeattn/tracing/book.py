@@ -5,17 +5,26 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from spikeattn.tracing import labels
 from spikeattn.tracing.kinds import value_flags, whole
-from spikeattn.tracing.labels import ANY, NOTHING, Label
-from spikeattn.tracing.origins import Origin, overwritten
+from spikeattn.tracing.labels import NOTHING, Label
+from spikeattn.tracing.origins import Held, Origin, overwritten
 from spikeattn.tracing.values import modules_in, tensors_in
+from spikeattn.tracing.writes import written_into
+
+
+@dataclass(eq=False)
+class _Entry:
+    """What is noted of one tensor, whose memory begins at an address."""
+
+    tensor: weakref.ref[Tensor]
+    address: int | None
+    origin: Origin
+    label: Label
 
 
 class TensorBook:
@@ -27,14 +36,14 @@ class TensorBook:
 
     def __init__(self) -> None:
         self.muted = 0
-        self._origins: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-        self._labels: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        self._entries: dict[int, _Entry] = {}  # by the tensors' identity
         self._at: dict[int, list[weakref.ref[Tensor]]] = {}  # tensors by the address of their memory
 
     # ------------------------------------------------------------------------------------------------------ origins
     def origin(self, tensor: Tensor) -> Origin:
         """The origin of a tensor. One never seen shares the memory of one that was, or is of unknown origin."""
-        found = self._origins.get(tensor)
+        entry = self._entry(tensor)
+        found = None if entry is None else entry.origin
         if found is None:
             other = self._same_memory(tensor)
             if other is not None:
@@ -50,19 +59,21 @@ class TensorBook:
 
     def label(self, tensor: Tensor) -> Label:
         """The label of a tensor."""
-        found = self._labels.get(tensor)
-        if found is None:
+        entry = self._entry(tensor)
+        if entry is None:
             self.origin(tensor)
-            found = self._labels.get(tensor) or NOTHING
-        return found
+        return self._label(tensor)
 
     def put(self, tensor: Tensor, origin: Origin, label: Label) -> None:
         """Note a tensor."""
-        self._origins[tensor] = origin
-        self._labels[tensor] = label
-        address = _address(tensor)
+        entry, address, number = self._entry(tensor), _address(tensor), id(tensor)
+        if entry is not None and entry.address == address:
+            entry.origin, entry.label = origin, label
+            return
+        seen = weakref.ref(tensor, lambda gone: self._forget(number, gone))
+        self._entries[number] = _Entry(seen, address, origin, label)
         if address is not None:
-            self._at.setdefault(address, []).append(weakref.ref(tensor))
+            self._at.setdefault(address, []).append(seen)
 
     def set_origin(self, tensor: Tensor, origin: Origin) -> None:
         """Note another origin for a tensor whose label stays."""
@@ -72,36 +83,41 @@ class TensorBook:
         """Note what the modules hold before the pass: parameters, buffers, and tensors in their attributes."""
         for path, module in model.named_modules():
             for name, tensor in _held(module):
-                if self._origins.get(tensor) is None:
+                if self._entry(tensor) is None:
                     site = ".".join(filter(None, [path, name]))
                     self.put(tensor, Origin(site=site, weight=True, stateless=True), NOTHING)
 
     def observe(self, tensor: Tensor) -> Origin:
-        """The tensor's origin, with its value flags extended by what the tensor holds."""
-        origin = self.origin(tensor)
+        """The tensor's origin, with its value flags extended by what the tensor holds.
+
+        Queries, keys and values read the same spikes, and a view holds what its tensor holds: seen once is enough.
+        """
+        origin, held = self.origin(tensor), Held.by(tensor)
+        if held is not None and held == origin.held:
+            return origin
         with self.muting():
             flags = value_flags(whole(tensor, origin.unit or 1.0)).cpu()
             origin.flags = flags if origin.flags is None else origin.flags | flags
+        origin.held = held
         return origin
 
     # ------------------------------------------------------------------------------------------------------- writes
     def overwrite(self, tensor: Tensor, origin: Origin, label: Label) -> None:
         """An operation in place also changes every other tensor that looks at the same memory."""
         for other in self._aliases(tensor):
-            old = self._origins.get(other)
-            if old is None:
+            entry, there = self._entry(other), self._entry(tensor)  # the latter says which part of the memory it is
+            if entry is None:
                 continue
             whole_of_it = other.numel() == tensor.numel()
-            there = self._origins.get(tensor)  # says which part of the memory was written
-            renewed = overwritten(old, origin, whole_of_it)
+            renewed = overwritten(entry.origin, origin, whole_of_it)
             renewed.apart |= self._parts_of_fields(other, tensor)
-            renewed.recipe = hash(("written", old.made_as, there.made_as if there else None, origin.made_as))
-            self._origins[other] = renewed
-            self._labels[other] = self._renewed(other, tensor, label)
+            part = there.origin.made_as if there else None
+            renewed.recipe = hash(("written", entry.origin.made_as, part, origin.made_as))
+            entry.origin, entry.label = renewed, self._renewed(other, tensor, label)
 
     def _parts_of_fields(self, other: Tensor, tensor: Tensor) -> frozenset[str]:
         """The fields of which what is written holds some values only, so that it tells them apart."""
-        whole, part = (self._labels.get(x) or NOTHING for x in (other, tensor))
+        whole, part = self._label(other), self._label(tensor)
         found = set()
         for name, values in whole.fields.items():
             held = part.get(name)
@@ -112,27 +128,49 @@ class TensorBook:
 
     def _renewed(self, other: Tensor, tensor: Tensor, label: Label) -> Label:
         """The label of a tensor after `label` has been written to where it overlaps with another."""
-        old = self._labels.get(other) or NOTHING
+        old = self._label(other)
         if other.shape == tensor.shape and other.stride() == tensor.stride():
             return label
         fields = {}
         for name in {*old.fields, *label.fields}:
             before, after = old.get(name), label.get(name)
             with self.muting():
-                fields[name] = _written_into(other, before, tensor, after)
+                fields[name] = written_into(other, before, tensor, after)
         loose = old.loose or label.loose
         return Label({k: v for k, v in fields.items() if v is not None}, {**label.joined, **old.joined}, loose)
 
+    def _entry(self, tensor: Tensor) -> _Entry | None:
+        found = self._entries.get(id(tensor))
+        return found if found is not None and found.tensor() is tensor else None
+
+    def _label(self, tensor: Tensor) -> Label:
+        entry = self._entry(tensor)
+        return NOTHING if entry is None else entry.label
+
+    def _forget(self, number: int, tensor: weakref.ref[Tensor]) -> None:
+        """A tensor is gone; another one may bear its identity, or lie at its address, by now."""
+        entry = self._entries.get(number)
+        if entry is None or entry.tensor is not tensor:
+            return
+        del self._entries[number]
+        if entry.address is not None:
+            beside = [other for other in self._at[entry.address] if other is not tensor]
+            if beside:
+                self._at[entry.address] = beside
+            else:
+                del self._at[entry.address]
+
     def _aliases(self, tensor: Tensor) -> Iterator[Tensor]:
+        """Other tensors that are alive, known, and whose memory begins at the same address."""
         address = _address(tensor)
         for ref in list(self._at.get(address, ())) if address is not None else ():
             other = ref()
-            if other is not None and other is not tensor:
+            if other is not None and other is not tensor and self._entry(other) is not None:
                 yield other
 
     def _same_memory(self, tensor: Tensor) -> Tensor | None:
-        """A tensor that is alive, known, and at the same address: what numpy, dlpack and nn.Parameter hand back."""
-        return next((o for o in self._aliases(tensor) if o.numel() == tensor.numel() and o in self._origins), None)
+        """A tensor of as many elements at the same address: what numpy, dlpack and nn.Parameter hand back."""
+        return next((other for other in self._aliases(tensor) if other.numel() == tensor.numel()), None)
 
     def _label_of_other(self, other: Tensor, tensor: Tensor) -> Label:
         known = self.label(other)
@@ -171,21 +209,3 @@ def _address(tensor: Tensor) -> int | None:
         return tensor.untyped_storage().data_ptr() or None
     except (RuntimeError, NotImplementedError):
         return None
-
-
-def _written_into(other: Tensor, before: Tensor | None, tensor: Tensor, after: Tensor | None) -> Tensor | None:
-    """One field of `other` where `tensor`, part of the same memory, holds `after` now."""
-    if other.dtype != tensor.dtype or other.dim() == 0:
-        return after if before is None else before
-    old = labels.constant(ANY, other.dim()) if before is None else before
-    new = labels.constant(ANY, tensor.dim()) if after is None else after
-    size = max(_end(other), _end(tensor))
-    memory = torch.full((size,), ANY, dtype=torch.int32)
-    memory.as_strided(other.shape, other.stride(), other.storage_offset()).copy_(old.expand(other.shape))
-    memory.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset()).copy_(new.expand(tensor.shape))
-    return labels.compact(memory.as_strided(other.shape, other.stride(), other.storage_offset()).clone())
-
-
-def _end(tensor: Tensor) -> int:
-    reach: Any = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
-    return int(tensor.storage_offset() + reach + 1)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from spikeattn.tracing import labels
 from spikeattn.tracing.labels import ANY, MIXED
+from spikeattn.tracing.overloads import overload
 
 
 @dataclass
@@ -46,9 +47,7 @@ class Call:
     def argument(self, name: str, default: Any = None) -> Any:
         """An argument by its name in the operation's schema."""
         if self._bound is None:
-            schema = self.func._schema.arguments
-            self._bound = {a.name: a.default_value for a in schema if a.has_default_value()}
-            self._bound |= {a.name: value for a, value in zip(schema, self.args, strict=False)} | self.kwargs
+            self._bound = overload(self.func).arguments(self.args, self.kwargs)
         found = self._bound.get(name, default)
         return default if found is None else found
 

@@ -13,6 +13,7 @@ UNORDERED = {
     if (kind := getattr(torch, name, None)) is not None
 }
 _NEAR = 1e-2  # of the unit: what is further from a multiple is none
+_PIECE = 1 << 18  # elements that one core's cache holds: in pieces of 2**20, or in one, the same takes 2 to 10 times
 
 
 def whole(x: Tensor, unit: float) -> Tensor:
@@ -67,5 +68,40 @@ def value_flags(x: Tensor) -> Tensor:
     if not x.is_floating_point():
         beyond = (x > 1) | ((x < 0) & (x.abs() != 1))  # |-128| is -128 in int8
         return torch.stack([torch.zeros((), dtype=torch.bool, device=x.device), (x < 0).any(), beyond.any()])
-    low, high = torch.aminmax(x)
-    return torch.stack([(x != x.round()).any() | low.isnan(), low < 0, (low < -1) | (high > 1)])
+    if x.device.type == "cpu" and x.numel() > _PIECE:
+        whole, low, high = _looked_through(x)
+    else:  # a GPU is not waited for
+        whole, (low, high) = (x == x.round()).all(), torch.aminmax(x)
+    return torch.stack([~whole | low.isnan(), low < 0, (low < -1) | (high > 1)])
+
+
+def _looked_through(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Whether all values are integers, the lowest and the highest (NaN where there is one), piece after piece.
+
+    What stands behind the point is zero for integers alone, and NaN for infinite values, which pass for integers.
+    """
+    extremes, whole = [], True
+    for piece in in_memory(x).split(_PIECE):
+        extremes += torch.aminmax(piece)
+        if whole:
+            low, high = torch.aminmax(piece.frac())
+            whole = bool((low == 0) & (high == 0)) or bool(low.isnan() and (piece == piece.round()).all())
+    return torch.tensor(whole), *torch.aminmax(torch.stack(extremes))
+
+
+def in_memory(x: Tensor) -> Tensor:
+    """The distinct elements of a tensor in one row, in the order of memory where they lie there side by side."""
+    if x.layout != torch.strided:
+        return x.reshape(-1)
+    once = x[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in x.stride())]
+    return once.as_strided((once.numel(),), (1,)) if is_dense(once) else once.reshape(-1)
+
+
+def is_dense(x: Tensor) -> bool:
+    """Whether the elements of a tensor lie side by side in memory, each once, in whatever order of the axes."""
+    expected = 1
+    for stride, size in sorted(zip(x.stride(), x.shape, strict=True)):
+        if size != 1 and stride != expected:
+            return False
+        expected *= size
+    return True

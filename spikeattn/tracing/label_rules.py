@@ -16,6 +16,7 @@ from torch import Tensor
 from spikeattn.tracing import labels
 from spikeattn.tracing.call import Call
 from spikeattn.tracing.labels import ANY, MIXED
+from spikeattn.tracing.overloads import overload
 from spikeattn.tracing.values import tensors_in
 
 Result = Tensor | None | list[Tensor | None]
@@ -499,13 +500,13 @@ SHAPE_ALONE = {
 def rule_of(func: Any, name: str) -> Rule | None:
     """The rule of an operation, or None."""
     if func.namespace not in ("aten", "prims"):
-        return RULES.get(func._schema.name)
+        return RULES.get(overload(func).site)
     found = RULES.get(name)
     if found is not None:
         return found
-    if torch.Tag.pointwise in func.tags:
+    if overload(func).pointwise:
         return pointwise
-    if getattr(torch.Tag, "reduction", None) in func.tags:
+    if overload(func).reduction:
         return reduction
     return None
 

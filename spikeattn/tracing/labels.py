@@ -22,6 +22,7 @@ from torch import Tensor
 ANY = -1  # depends on no image (or step) in particular
 MIXED = 1 << 30  # depends on several; larger than every index, so that a maximum keeps it
 IMAGE, TIME = "image", "time"
+_FEW = 256  # entries up to which Python is faster than torch
 _SMALL = 1 << 16  # labels up to this size are searched for axes along which they are constant after all
 
 
@@ -154,7 +155,8 @@ def _groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], lis
 
 def values_of(label: Tensor) -> list[int]:
     """The values that occur, but for ANY and MIXED."""
-    return [value for value in label.unique().tolist() if value not in (ANY, MIXED)]
+    found = sorted(set(label.flatten().tolist())) if label.numel() <= _FEW else label.unique().tolist()
+    return [value for value in found if value not in (ANY, MIXED)]
 
 
 def by_presence(label: Tensor, shape: Sequence[int], run: Callable[[Tensor], Tensor]) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -12,6 +12,7 @@ from spikeattn.errors import SpikeattnError
 from spikeattn.tracing.labels import ANY, IMAGE, MIXED, TIME, Label, along, compact, join_along
 
 BATCH = 2  # images that are traced: enough to see which rows belong to which, and which operations join them
+_SMALL = 256  # entries of a label that are compared faster than they are read
 
 
 @dataclass(frozen=True)
@@ -126,13 +127,24 @@ class LayoutReader:
     def __init__(self, time: TimeAxis, time_steps: int, batch: int = BATCH) -> None:
         self.time, self.time_steps, self.batch = time, time_steps, batch
         self._read: dict[tuple[int, tuple[int, ...]], tuple[Label, Axes | None]] = {}
+        self._alike: dict[Hashable, Axes | None] = {}  # by what the labels hold: a network has a handful of layouts
 
     def read(self, shape: Sequence[int], label: Label) -> Axes | None:
         """The axes of a tensor; None where its images cannot be told apart (see `unreadable`)."""
         key = (id(label), tuple(shape))
         if key not in self._read:
-            self._read[key] = (label, self._axes(tuple(shape), label))
+            self._read[key] = (label, self._by_content(tuple(shape), label))
         return self._read[key][1]
+
+    def _by_content(self, shape: tuple[int, ...], label: Label) -> Axes | None:
+        """The axes, computed once for all labels that hold the same."""
+        if sum(values.numel() for values in label.fields.values()) > _SMALL:
+            return self._axes(shape, label)
+        held = ((name, tuple(v.shape), tuple(v.flatten().tolist())) for name, v in sorted(label.fields.items()))
+        key = (shape, label.loose, tuple(held))
+        if key not in self._alike:
+            self._alike[key] = self._axes(shape, label)
+        return self._alike[key]
 
     def unreadable(self, shape: Sequence[int], label: Label) -> str:
         """Why a tensor has no axes."""

@@ -13,8 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 
+from spikeattn.tracing.kinds import is_dense
 from spikeattn.tracing.labels import NOTHING, Label
+from spikeattn.tracing.overloads import overload
 
 # The same elements, seen or stored another way (expand and repeat: the same elements more often).
 ALIAS = {
@@ -73,6 +76,33 @@ class View:
     label: Label = NOTHING
 
 
+@dataclass(frozen=True)
+class Held:
+    """Which memory a tensor holds, whole and as it is now: views of it in any shape and order are equal.
+
+    Attributes:
+        memory: kept weakly, so that no other memory can bear its number.
+        version: counts the writes into it.
+    """
+
+    memory: StorageWeakRef
+    version: int
+    offset: int
+    elements: int
+    dtype: torch.dtype
+
+    @classmethod
+    def by(cls, tensor: Tensor) -> Held | None:
+        """What a tensor holds; None where it leaves out parts of its memory, or nothing tells when it is written."""
+        if tensor.layout != torch.strided or tensor.is_inference() or not is_dense(tensor):
+            return None
+        try:
+            memory = StorageWeakRef(tensor.untyped_storage())
+        except (RuntimeError, NotImplementedError):  # wrapped tensors have none
+            return None
+        return cls(memory, tensor._version, tensor.storage_offset(), tensor.numel(), tensor.dtype)
+
+
 @dataclass(eq=False)
 class Beside:
     """What lies side by side in the result of a concatenation.
@@ -110,7 +140,8 @@ class Origin:
         varies: it descends from the input; a constant of the forward pass does not.
         blank: nothing but zeros, or not written yet.
         maker: "input", "neuron", "pool", "mask" or "op".
-        flags: value flags seen so far (see counting.value_flags), or None.
+        flags: value flags seen so far (see kinds.value_flags), or None.
+        held: what was looked at last for the flags, or None.
         view: the tensor when it was made.
         sources: what it was pooled or masked from.
         parents: what it was computed from.
@@ -135,6 +166,7 @@ class Origin:
     blank: bool = False
     maker: str = "op"
     flags: Tensor | None = None
+    held: Held | None = None
     view: View | None = None
     sources: tuple[Origin, ...] = ()
     parents: tuple[Origin, ...] = ()
@@ -169,7 +201,7 @@ def derive(
     """
     result = merged(origins, blank=name in _BLANK)
     result.varies &= name not in _BLANK
-    result.steady &= torch.Tag.nondeterministic_seeded not in func.tags
+    result.steady &= not overload(func).random
     spiky = [o for o in origins if o.spiky]
     holding = [o for t, o in zip(given, origins, strict=True) if _holds_values(t, out)]
     if not spiky:
@@ -348,4 +380,4 @@ def _multiplies(
         return True
     if func.namespace not in ("aten", "prims"):
         return True
-    return torch.Tag.pointwise not in func.tags and torch.Tag.reduction not in func.tags and bool(given)
+    return not overload(func).pointwise and not overload(func).reduction and bool(given)

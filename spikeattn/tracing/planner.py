@@ -40,6 +40,7 @@ class Planner:
         self.uncounted: dict[tuple[str, str], entries.Uncounted] = {}
         self.fans: list[Tap] = []
         self.pairs: list[Pairs] = []
+        self._fan_outs: dict[tuple[Any, ...], torch.Tensor] = {}  # blocks repeat the geometry of their layers
 
     def build(self) -> Plan:
         """Go through the operations in their order."""
@@ -177,7 +178,10 @@ class Planner:
     def _fan_out(self, line: Line, name: str, tensor: entries.Tensor) -> int | None:
         """The fan-out if it is the same at every position; else None, and a tap that weighs each position."""
         a = line.first
-        weights = fan_out_map(a.geometry, a.views[0].shape[2:])
+        key = (a.geometry, a.views[0].shape[2:])
+        if key not in self._fan_outs:
+            self._fan_outs[key] = fan_out_map(*key)
+        weights = self._fan_outs[key]
         if bool((weights == weights.flatten()[0]).all()):
             return int(weights.flatten()[0])
         if tensor.number:

@@ -10,7 +10,8 @@ labels, and counts as one neuron all the same.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from spikeattn.compat import top_mode
 from spikeattn.errors import SpikeattnError
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.book import TensorBook
@@ -32,6 +34,7 @@ from spikeattn.tracing.layout import TimeAxis
 from spikeattn.tracing.neuron_table import ARGUMENT, InnerSynapse
 from spikeattn.tracing.operations import OPERATIONS, Multiplication
 from spikeattn.tracing.origins import ALIAS, Origin, View, derive, distinct_elements, merged
+from spikeattn.tracing.overloads import overload
 from spikeattn.tracing.stack import Frame, ModuleStack, in_parts
 from spikeattn.tracing.values import tensors_in
 
@@ -82,7 +85,7 @@ class Trace(TorchDispatchMode):
         self.labeller = Labeller(self.book, time_steps, totals, expected, steps)
         self._model = model
         self._made: list[Origin] = []
-        self._paused = False
+        self._entered = self._paused = self._aside = False
         self._stack = _TracingStack(self, model, neurons)
 
     @property
@@ -102,36 +105,58 @@ class Trace(TorchDispatchMode):
     def __enter__(self) -> Trace:
         self.book.hold(self._model)
         self._stack.__enter__()
-        return super().__enter__()
+        self._paused = self._aside = False
+        self._take_place()
+        return self
 
     def __exit__(self, *error: Any) -> None:
-        if not self._paused:
+        if self._entered:
+            self._entered = False
             super().__exit__(*error)
-        self._paused = False
         self._stack.__exit__(*error)
 
     def pause(self) -> None:
         """Off the stack of modes while an opaque neuron works: its thousands of operations cost what they cost."""
-        if not self._paused:
-            self._paused = True
-            super().__exit__(None, None, None)
+        self._paused = True
+        self._take_place()
 
     def go_on(self) -> None:
         """Back on the stack of modes."""
-        if self._paused:
-            self._paused = False
+        self._paused = False
+        self._take_place()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Off the stack of modes while a hook of our own works, whose operations are no part of the model."""
+        self._aside = True
+        self._take_place()
+        try:
+            yield
+        finally:
+            self._aside = False
+            self._take_place()
+
+    def _take_place(self) -> None:
+        """On the stack of modes, or off it; on it with no effect where a mode of the model's own stands above."""
+        wanted = not (self._paused or self._aside)
+        if wanted and not self._entered:
             super().__enter__()
+            self._entered = True
+        elif self._entered and not wanted and top_mode() is self:
+            self._entered = False
+            super().__exit__(None, None, None)
 
     # ---------------------------------------------------------------- operations
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if self.book.muted:
+        if self.book.muted or self._paused or self._aside:
             return func(*args, **kwargs)
         out = in_parts(self, func, args, kwargs)
         if out is not NotImplemented:
             return out
-        name = func._schema.name.split("::")[1].rstrip("_")
-        if self._stack.in_neuron and func._schema.name in _LAYERS and not self._synapses():
+        facts = overload(func)
+        name = facts.name
+        if self._stack.in_neuron and facts.site in _LAYERS and not self._synapses():
             self._inside_neuron(name)
         if self._stack.opaque:
             return func(*args, **kwargs)
@@ -169,7 +194,7 @@ class Trace(TorchDispatchMode):
         events = frame is not None and (not self._stack.in_neuron or bool(self._synapses()))
         ordinal = frame.ordinal(name) if frame is not None and events else 0
         data = given[1:] if written and name == "copy" else given
-        rule = OPERATIONS.get(func._schema.name)
+        rule = OPERATIONS.get(overload(func).site)
         apart = _told_apart(self.labeller, call, found[0])
         if name not in ALIAS:
             self._take(data)
@@ -190,7 +215,7 @@ class Trace(TorchDispatchMode):
                 self._event(what, name, ordinal, data, taken, result, made[0], found[0], reason=reason)
         if result.recipe is None and not any(result is self.book.origin(t) for t in data):
             parts = tuple(self.book.origin(t).made_as for t in given)
-            result.recipe = hash((func._schema.name, repr(_numbers(args)), repr(_numbers(kwargs)), parts))
+            result.recipe = hash((overload(func).site, repr(_numbers(args)), repr(_numbers(kwargs)), parts))
         if apart - result.apart:
             result = replace(result, apart=result.apart | apart, parents=(result,))
         self._made.append(result)
@@ -273,7 +298,7 @@ class Trace(TorchDispatchMode):
     ) -> Origin:  # fmt: skip
         """An operation inside a neuron with synapses: one at such a weight is an event, all others are dynamics."""
         origins = [self.book.origin(t) for t in given]
-        rule, path = OPERATIONS.get(func._schema.name), self._stack.frames[-1].path
+        rule, path = OPERATIONS.get(overload(func).site), self._stack.frames[-1].path
         synapses, module, product = self._synapses(), self._stack.module(path), None
         if rule is not None:
             product = rule(args, kwargs, out)
@@ -487,20 +512,22 @@ class _TracingStack(ModuleStack):
     def enter(self, path: str, args: Any) -> None:
         super().enter(path, args)
         frame = self.frames[-1]
-        if path == "" and frame.argument is not None:
-            self._trace.entered(frame)
-        if path in self._neurons:
-            self._trace.neuron_entered(frame, self.module(path))
+        with self._trace.aside():
+            if path == "" and frame.argument is not None:
+                self._trace.entered(frame)
+            if path in self._neurons:
+                self._trace.neuron_entered(frame, self.module(path))
 
     def leave(self, path: str, output: Any) -> Frame | None:
         frame = super().leave(path, output)
         if frame is not None:
             tensors = list(tensors_in(output))
-            if path in self._neurons:
-                self._trace.ordinals[path, frame.call] = dict(frame.ordinals)
-                self._trace.neuron_left(path, frame, tensors, self.module(path))
-            else:
-                self._trace.left(path, frame, tensors)
+            with self._trace.aside():
+                if path in self._neurons:
+                    self._trace.ordinals[path, frame.call] = dict(frame.ordinals)
+                    self._trace.neuron_left(path, frame, tensors, self.module(path))
+                else:
+                    self._trace.left(path, frame, tensors)
         return frame
 
 
@@ -546,12 +573,9 @@ def _numbers(value: Any) -> Any:
 
 def _written(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
     """Tensors that an operation writes into: of `add_`, `copy_`, and `out=`."""
-    if not func._schema.is_mutable:
-        return []
-    found = []
-    for index, argument in enumerate(func._schema.arguments):
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            found += tensors_in(args[index] if index < len(args) else kwargs.get(argument.name))
+    found: list[Tensor] = []
+    for index, argument in overload(func).written:
+        found += tensors_in(args[index] if index < len(args) else kwargs.get(argument))
     return found
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+# Most arguments of most operations; asking whether they are dataclasses takes longer than all else here.
+_PLAIN = {type(None), bool, int, float, str, torch.dtype, torch.device, torch.layout, torch.memory_format}
 _UNREADABLE = ("float4", "bits")  # types that torch stores and does nothing with
 
 
@@ -16,6 +18,8 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
     """Tensors of nested tuples, lists, dicts and dataclasses, in order."""
     if isinstance(value, Tensor):
         yield value
+    elif type(value) in _PLAIN:
+        return
     elif isinstance(value, (tuple, list)):
         for item in value:
             yield from tensors_in(item)
