@@ -1,0 +1,240 @@
+"""Maps of any network: of the role that a tensor plays in the attention of a block, or of a tensor named by its path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from spikeattn.attention import matrices
+from spikeattn.attention.capture import Enough, as_input, ready
+from spikeattn.attention.placement import Placement
+from spikeattn.attention.roles import INPUT, ROLES, Anatomy, Target, anatomy
+from spikeattn.attention.survey import Seen, fingerprint
+from spikeattn.attention.tensor_layout import TensorLayout, layout_of
+from spikeattn.errors import SpikeattnError
+from spikeattn.tracing import neurons as nodes
+from spikeattn.tracing.examine import plan
+from spikeattn.tracing.taps import Plan, Tap
+from spikeattn.tracing.values import tensors_in
+
+Found = tuple[Tensor, float | None, Placement, int | str | None]
+
+
+def named_map(
+    model: nn.Module, images: Tensor, statistic: str, layer: int | str, heads: str, steps: str, kinds: Sequence[str] = ()
+) -> Found:
+    """The map [image, (layer), (step), (head), h, w] of a role or a path, value of a spike, placement and block.
+
+    Args:
+        kinds: maps that the model has by name, for errors.
+
+    Raises:
+        SpikeattnError: a network without attention, a statistic that names nothing, a layer that there is not; heads or
+            steps that the tensor does not have; blocks with different grids and layer="all".
+    """
+    if len(images) > 1 and image_by_image(model, images):
+        found = [named_map(model, image, statistic, layer, heads, steps, kinds) for image in images.split(1)]
+        return torch.cat([values for values, *_ in found]), *found[0][1:]
+    body = anatomy(model, images)
+    targets, block = _targets(body, statistic, layer, kinds)
+    read = [_reader(model, images, body, target) for target in targets]
+    seen = _captured(model, images, body, targets)
+    each = (heads == "each", steps == "each")
+    maps, unit, placement = [], None, None
+    for target, reader, calls in zip(targets, read, seen, strict=True):
+        values, unit, own = reader(calls, *each)
+        if placement is not None and placement.grid != own.grid:
+            raise SpikeattnError(
+                f'layer="all": the blocks of {body.name} have different token grids, {"x".join(map(str, placement.grid))} '
+                f"and {'x'.join(map(str, own.grid))} at {target.path}; give one block"
+            )
+        maps.append(values)
+        placement = own
+    assert placement is not None
+    return torch.stack(maps, 1) if layer == "all" and statistic in ROLES else maps[0], unit, placement, block
+
+
+def _targets(body: Anatomy, statistic: str, layer: int | str, kinds: Sequence[str]) -> tuple[list[Target], int | str | None]:
+    if statistic not in ROLES:
+        if layer not in (-1, "all"):
+            raise SpikeattnError(f"layer={layer!r}: {statistic} is the path of one tensor; leave layer at -1")
+        target = body.at(statistic, kinds)
+        return [target], target.block
+    blocks = body.blocks
+    if not blocks:
+        raise SpikeattnError(
+            f"{body.name} has no attention: no products of tensors that are made of the same tokens; name a tensor by its "
+            "path, or give a function (model, images) -> [B, h, w]"
+        )
+    if layer == "all":
+        return [body.find(statistic, block) for block in blocks], "all"
+    if isinstance(layer, bool) or not isinstance(layer, int) or not -len(blocks) <= layer < len(blocks):
+        raise SpikeattnError(
+            f"layer={layer!r}: {body.name} has {len(blocks)} blocks with attention, 0 to {len(blocks) - 1}; -1 is the "
+            'last, "all" is all'
+        )
+    return [body.find(statistic, blocks[layer])], layer % len(blocks)
+
+
+# ------------------------------------------------------------------------------------------------------------ reading
+def _reader(model: nn.Module, images: Tensor, body: Anatomy, target: Target) -> Any:
+    size = (int(images.shape[-2]), int(images.shape[-1]))
+    if target.matrix and target.site is not None:
+        first = body.seen.matrices[target.site][0]
+        layout = matrices.layout_of(first, size, body.seen.batch)
+        if isinstance(layout, str):
+            raise SpikeattnError(
+                f"the attention of block {target.block} of {body.name} forms no N x N matrix of tokens: {layout}"
+            )
+        return partial(_of_matrix, target, layout, body)
+    made = plan_of(model, images)
+    taps = () if made is None or made.one_image else made.taps
+    lies = layout_of(target, _calls(body, target), size, body.seen.batch, _tap(taps, target))
+    return partial(_of_tensor, lies, None if made is None else made.ledger.time_steps)
+
+
+def _calls(body: Anatomy, target: Target) -> list[Seen]:
+    if target.site is not None:
+        return body.seen.results[target.site]
+    known = body.seen.inputs if target.path.endswith(INPUT) else body.seen.outputs
+    return known[target.path.removesuffix(INPUT)]
+
+
+def _tap(taps: Sequence[Tap], target: Target) -> Tap | None:
+    """Where a plan counts the same tensor."""
+    if target.site is not None:
+        same = [t for t in taps if t.where == "operation" and (t.module, t.op) == (target.site.path, target.site.op)]
+        return next((t for t in same if t.operand == -1 and t.at[0][1] == target.site.ordinal), None)
+    path, where = target.path.removesuffix(INPUT), "argument" if target.path.endswith(INPUT) else "output"
+    same = [t for t in taps if (t.module, t.where, t.index) == (path, where, 0) and t.columns is None]
+    return same[0] if same else None
+
+
+def _of_tensor(lies: TensorLayout, T: int | None, calls: Sequence[Tensor], each_head: bool, each_step: bool) -> Any:
+    values, unit = lies.scores(calls, each_head, each_step, T)
+    return values, unit, lies.tokens.placement
+
+
+def _of_matrix(
+    target: Target, layout: matrices.Layout, body: Anatomy, calls: Sequence[Tensor], each_head: bool, each_step: bool
+) -> Any:
+    """The mean over the queries of the image, for every key; of all time steps."""
+    if each_step:
+        raise SpikeattnError('steps="each": time steps of "products" are not told apart; leave it at "mean"')
+    values = torch.stack(list(calls)).mean(0)  # [image, copy, h, w]
+    heads = None if target.block is None else body.made.heads.get(target.block)
+    if each_head:
+        if values.shape[1] != heads:
+            raise SpikeattnError(
+                f'heads="each": the {values.shape[1]} matrices of block {target.block} of {body.name} are those of '
+                f'{heads or "no"} heads and several time steps; leave it at "mean"'
+            )
+        return values, None, layout.keys.placement
+    return values.mean(1), None, layout.keys.placement
+
+
+def received(layout: matrices.Layout, matrix: Tensor) -> Tensor:
+    """Of a matrix the mean over the queries of the image, [image, copy, h, w]."""
+    split = layout.split(matrix).float()  # [image, group, query, key]
+    return layout.onto_grid(_of_image(layout, split))
+
+
+def _of_image(layout: matrices.Layout, split: Tensor) -> Tensor:
+    if layout.queries is None or bool((layout.queries.cells >= 0).all()):
+        return split.mean(2)
+    weight = torch.from_numpy(layout.queries.cells >= 0).to(split.device, split.dtype)  # [group, query]
+    return torch.einsum("bgqk,gq->bgk", split, weight) / weight.sum(1)[:, None].clamp(min=1)
+
+
+# ---------------------------------------------------------------------------------------------------------- capturing
+def _captured(model: nn.Module, images: Tensor, body: Anatomy, targets: Sequence[Target]) -> list[list[Tensor]]:
+    """The calls of every target in one pass, which ends behind the last."""
+    size = (int(images.shape[-2]), int(images.shape[-1]))
+    sites: dict[Any, Any] = {}
+    for target in targets:
+        if target.site is not None and target.matrix:
+            found = body.seen.matrices[target.site]
+            layout = matrices.layout_of(found[0], size, body.seen.batch)
+            assert not isinstance(layout, str)
+            sites[target.site] = (layout.operand, len(found), partial(received, layout))
+        elif target.site is not None:
+            sites[target.site] = (matrices.RESULT, len(body.seen.results[target.site]), lambda x: x)
+    with ready(model), torch.no_grad():
+        if len(sites) == len(targets):
+            caught = matrices.catch(model, lambda: model(as_input(model, images)), sites)
+            return [caught[target.site] for target in targets if target.site is not None]
+        if sites:
+            return [call for target in targets for call in _captured(model, images, body, [target])]
+        return _hooked(model, images, body, [target.path for target in targets])
+
+
+def _hooked(model: nn.Module, images: Tensor, body: Anatomy, paths: Sequence[str]) -> list[list[Tensor]]:
+    modules = dict(model.named_modules())
+    found: dict[str, list[Tensor]] = {path: [] for path in paths}
+    wanted: Mapping[str, int] = {
+        path: len((body.seen.inputs if path.endswith(INPUT) else body.seen.outputs)[path.removesuffix(INPUT)])
+        for path in found
+    }
+
+    def keep(path: str, value: Any) -> None:
+        tensor = next((x for x in tensors_in(value) if x.dim()), None)
+        if tensor is not None:
+            found[path].append(tensor.detach())
+        if all(len(found[p]) >= n for p, n in wanted.items()):
+            raise Enough
+
+    handles = []
+    try:
+        for path in found:
+            module = modules[path.removesuffix(INPUT)]
+            if path.endswith(INPUT):
+                handles.append(
+                    module.register_forward_pre_hook(
+                        lambda m, args, kwargs, path=path: keep(path, (args, kwargs)), with_kwargs=True
+                    )
+                )
+            else:
+                handles.append(module.register_forward_hook(lambda m, args, out, path=path: keep(path, out)))
+        with suppress(Enough):
+            model(as_input(model, images))
+    finally:
+        for handle in handles:
+            handle.remove()
+    missing = [path for path, calls in found.items() if len(calls) < wanted[path]]
+    if missing:
+        raise SpikeattnError(
+            f"{missing[0]} of {body.name} was called {len(found[missing[0]])} times and {wanted[missing[0]]} times in the "
+            "pass that had shown where its tokens are: does the model take another way from call to call?"
+        )
+    return [found[path] for path in paths]
+
+
+_PLANS: WeakKeyDictionary[nn.Module, dict[Any, Plan | None]] = WeakKeyDictionary()
+
+
+def plan_of(model: nn.Module, images: Tensor) -> Plan | None:
+    """What a profile would count, which says where time lies and what a spike is worth; None where it refuses."""
+    known = _PLANS.setdefault(model, {})
+    key = fingerprint(model, images)
+    if key not in known:
+        known[key] = None
+        if any(nodes.is_spiking_neuron(module) for module in model.modules()):
+            for shown in (torch.cat([images[:1]] * 2), images[:1]):
+                with suppress(SpikeattnError), nodes.uncompiled(), nodes.evaluating(model):
+                    known[key] = plan(model, shown)
+                    break
+    return known[key]
+
+
+def image_by_image(model: nn.Module, images: Tensor) -> bool:
+    """Whether a network of neurons must see one image at a time: its images mix, or a plan cannot rule it out."""
+    if not any(nodes.is_spiking_neuron(module) for module in model.modules()):
+        return False
+    made = plan_of(model, images)
+    return made is None or made.one_image
