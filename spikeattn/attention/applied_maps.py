@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from spikeattn.attention import matrices
-from spikeattn.attention.capture import as_input, ready
+from spikeattn.attention.capture import ready
 from spikeattn.attention.families import OTHERWISE, class_token_of
 from spikeattn.attention.matrices import Layout
 from spikeattn.attention.named_maps import received
 from spikeattn.attention.placement import Placement
-from spikeattn.attention.survey import Site, Survey
+from spikeattn.attention.survey import Forward, Site, Survey
 from spikeattn.errors import SpikeattnError, unknown
 
 CLS, RECEIVED, ROLLOUT = "cls", "received", "rollout"
@@ -38,6 +38,7 @@ class Applied:
 
     model: nn.Module
     seen: Survey
+    forward: Forward
     sites: tuple[Site, ...]
     layers: tuple[Layout | str, ...]
 
@@ -82,10 +83,10 @@ class Applied:
         return type(self.model).__name__
 
 
-def applied(model: nn.Module, seen: Survey, image_size: tuple[int, int]) -> Applied:
+def applied(model: nn.Module, seen: Survey, image_size: tuple[int, int], forward: Forward) -> Applied:
     """The attention that a survey has shown."""
     layers = tuple(matrices.layout_of(calls[0], image_size, seen.batch) for calls in seen.matrices.values())
-    return Applied(model, seen, tuple(seen.matrices), layers)
+    return Applied(model, seen, forward, tuple(seen.matrices), layers)
 
 
 def applied_map(
@@ -123,7 +124,7 @@ def applied_map(
         for n, layout in zip(wanted, layouts, strict=True)
     }
     with ready(body.model), torch.no_grad():
-        caught = matrices.catch(body.model, lambda: body.model(as_input(body.model, images)), sites)
+        caught = matrices.catch(body.model, lambda: body.forward(body.model, images), sites)
     found = [torch.stack(caught[body.sites[n]]).mean(0) for n in wanted]
     if kind == ROLLOUT:
         found = _rolled(found, layouts[0])

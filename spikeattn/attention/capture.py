@@ -121,6 +121,12 @@ def check_images(model: nn.Module, images: Any) -> Tensor:
 
 
 def as_input(model: nn.Module, images: Tensor) -> Tensor:
-    """Spikformer takes frames as [T, B, C, H, W]."""
-    foreign = images.dim() == 5 and hasattr(model, "depths") and not hasattr(model, "paper_names")
-    return images.transpose(0, 1) if foreign else images
+    """SpikingJelly's Spikformer takes frames as [T, B, C, H, W]."""
+    from spikingjelly.activation_based.model.spikformer import Spikformer
+
+    return images.transpose(0, 1) if images.dim() == 5 and isinstance(model, Spikformer) else images
+
+
+def call_model(model: nn.Module, images: Tensor) -> Any:
+    """The model on a batch, as it takes one."""
+    return model(as_input(model, images))

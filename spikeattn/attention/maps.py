@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from spikeattn.attention import applied_maps
 from spikeattn.attention.applied_maps import Applied, applied, applied_map
-from spikeattn.attention.capture import capture, check_images, ready
+from spikeattn.attention.capture import call_model, capture, check_images, ready
 from spikeattn.attention.families import (
     OTHERWISE,
     Family,
@@ -31,7 +31,7 @@ from spikeattn.attention.named_maps import named_map
 from spikeattn.attention.placement import Placement, evenly, tokens_of
 from spikeattn.attention.roles import ROLES
 from spikeattn.attention.significance import AttentionWarning
-from spikeattn.attention.survey import survey
+from spikeattn.attention.survey import Forward, survey
 from spikeattn.errors import SpikeattnError, failing, unknown
 from spikeattn.tracing.neurons import is_spiking_neuron
 
@@ -105,6 +105,7 @@ def attention_map(
     steps: str = "mean",
     weight: str = "none",
     target: Tensor | None = None,
+    forward: Forward = call_model,
 ) -> AttentionMap:
     """The attention map of every image.
 
@@ -141,6 +142,7 @@ def attention_map(
         weight: "gradient" multiplies scores by the gradient of the predicted class's logit with respect to them, before
             summing over channels, and keeps the positive part; of "ssa" the keys' spikes. Not for "gate", "rollout".
         target: classes [B] instead of the predicted ones, for the gradient.
+        forward: calls the model on a batch, where model(images) is not how it takes one, as with a loop over time.
 
     Returns:
         AttentionMap: [B, h, w] on the grid of the tokens, with axes for layers, time steps and heads where asked for.
@@ -150,22 +152,25 @@ def attention_map(
             closest valid ones; images that do not fit, NaN in the map.
     """
     images = check_images(model, images)
-    found = scores(model, images, kind, layer=layer, heads=heads, steps=steps, weight=weight, target=target)
+    found = scores(model, images, kind, layer=layer, heads=heads, steps=steps, weight=weight, target=target,
+                   forward=forward)  # fmt: skip
     size = (int(images.shape[-2]), int(images.shape[-1]))
     grid = (int(found.values.shape[-2]), int(found.values.shape[-1]))
     placed = found.placement
     if placed is None:
-        placed = placement_of(model, images, found.where, grid)
+        placed = placement_of(model, images, found.where, grid, forward)
     return AttentionMap(found.values, found.axes, found.kind, found.layer, size, found.unit, placed)
 
 
-def placement_of(model: nn.Module, images: Tensor, module: nn.Module | None, grid: tuple[int, int]) -> Placement:
+def placement_of(
+    model: nn.Module, images: Tensor, module: nn.Module | None, grid: tuple[int, int], forward: Forward = call_model
+) -> Placement:
     """Where the tokens of what a module hands out stand on the image; spread evenly, with a note, where nobody knows."""
     size = (int(images.shape[-2]), int(images.shape[-1]))
     path = next((path for path, other in model.named_modules() if other is module), None)
     try:
         with failing("the model fails on two images"):
-            seen = survey(model, images)
+            seen = survey(model, images, forward)
     except SpikeattnError as error:
         return evenly(grid, size, str(error))
     outputs = seen.outputs.get(path) if path else None
@@ -177,12 +182,32 @@ def placement_of(model: nn.Module, images: Tensor, module: nn.Module | None, gri
     return evenly(grid, size, f"their receptive fields cannot be derived, since {why}")
 
 
-def default_kind(model: nn.Module, images: Tensor) -> str:
+def placement_by_grid(model: nn.Module, images: Tensor, grid: tuple[int, int], forward: Forward = call_model) -> Placement:
+    """Where the tokens of a grid stand, if all tensors with such a grid agree; for a statistic of a user's own."""
+    size = (int(images.shape[-2]), int(images.shape[-1]))
+    try:
+        with failing("the model fails on two images"):
+            seen = survey(model, images, forward)
+    except SpikeattnError as error:
+        return evenly(grid, size, str(error))
+    found: list[Placement] = []
+    for calls in seen.outputs.values():
+        tokens = tokens_of(calls[0].place.row, calls[0].place.column, size)
+        if tokens is not None and tokens.grid == grid:
+            found.append(tokens.placement)
+    alike = all((f.rows == found[0].rows).all() and (f.columns == found[0].columns).all() for f in found)
+    if found and alike:
+        return found[0]
+    why = "no tensor of the network has" if not found else "the network has several tensors, at different places, with"
+    return evenly(grid, size, f"{why} a grid of {grid[0]}x{grid[1]} tokens")
+
+
+def default_kind(model: nn.Module, images: Tensor, forward: Forward = call_model) -> str:
     """The map that a model has by default."""
     family = known_family(model)
     if family is not None:
         return family.kinds[0]
-    body = _applied(model, images)
+    body = _applied(model, images, forward)
     return body.kinds[0] if body is not None and body.kinds else ROLES[0]
 
 
@@ -192,13 +217,13 @@ def has_steps(model: nn.Module) -> bool:
     return any(map(is_spiking_neuron, model.modules())) if family is None else family.time
 
 
-def _applied(model: nn.Module, images: Tensor) -> Applied | None:
+def _applied(model: nn.Module, images: Tensor, forward: Forward) -> Applied | None:
     """The N x N attention of a network without spikes; None for a spiking one."""
     if any(map(is_spiking_neuron, model.modules())):
         return None
     with failing(f"{type(model).__name__} fails on images of shape {tuple(images.shape)}"):
-        seen = survey(model, images)
-    return applied(model, seen, (int(images.shape[-2]), int(images.shape[-1])))
+        seen = survey(model, images, forward)
+    return applied(model, seen, (int(images.shape[-2]), int(images.shape[-1])), forward)
 
 
 def scores(
@@ -211,6 +236,7 @@ def scores(
     steps: str = "mean",
     weight: str = "none",
     target: Tensor | None = None,
+    forward: Forward = call_model,
 ) -> Scores:
     """The scores of `attention_map`, whose arguments these are, without their pixels."""
     _check_names(heads, steps, weight)
@@ -221,7 +247,7 @@ def scores(
         return _of_family(family, model, images, kind or family.kinds[0], layer, heads, steps, weight, target)
     if weight == "gradient":
         raise SpikeattnError(f'weight="gradient" is not defined for the {kind or "default"} map of {type(model).__name__}')
-    body = _applied(model, images) if kind is None or kind in applied_maps.KINDS else None
+    body = _applied(model, images, forward) if kind is None or kind in applied_maps.KINDS else None
     if kind in applied_maps.KINDS and body is None:
         raise SpikeattnError(
             f'{type(model).__name__} is a spiking network, and {kind!r} a map of softmax attention; take "attention", or '
@@ -231,7 +257,7 @@ def scores(
         return _as_applied(body, model, images, kind or body.kinds[0], layer, heads, steps)
     kind = ROLES[0] if kind is None else kind
     own = () if family is None else family.kinds
-    values, unit, placement, number = named_map(model, images, kind, layer, heads, steps, own)
+    values, unit, placement, number = named_map(model, images, kind, layer, heads, steps, own, forward)
     return _scores(values, layer if kind in ROLES else -1, heads, steps, kind, number, unit, placement, None)
 
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from spikeattn.attention import matrices
-from spikeattn.attention.capture import Enough, as_input, ready
+from spikeattn.attention.capture import Enough, call_model, ready
 from spikeattn.attention.placement import Placement
 from spikeattn.attention.roles import INPUT, ROLES, Anatomy, Target, anatomy
-from spikeattn.attention.survey import Seen, fingerprint
+from spikeattn.attention.survey import Forward, Seen, fingerprint
 from spikeattn.attention.tensor_layout import TensorLayout, layout_of
 from spikeattn.errors import SpikeattnError
 from spikeattn.tracing import neurons as nodes
@@ -27,8 +27,9 @@ Found = tuple[Tensor, float | None, Placement, int | str | None]
 
 
 def named_map(
-    model: nn.Module, images: Tensor, statistic: str, layer: int | str, heads: str, steps: str, kinds: Sequence[str] = ()
-) -> Found:
+    model: nn.Module, images: Tensor, statistic: str, layer: int | str, heads: str, steps: str, kinds: Sequence[str] = (),
+    forward: Forward = call_model,
+) -> Found:  # fmt: skip
     """The map [image, (layer), (step), (head), h, w] of a role or a path, value of a spike, placement and block.
 
     Args:
@@ -38,13 +39,13 @@ def named_map(
         SpikeattnError: a network without attention, a statistic that names nothing, a layer that there is not; heads or
             steps that the tensor does not have; blocks with different grids and layer="all".
     """
-    if len(images) > 1 and image_by_image(model, images):
-        found = [named_map(model, image, statistic, layer, heads, steps, kinds) for image in images.split(1)]
+    if len(images) > 1 and image_by_image(model, images, forward):
+        found = [named_map(model, image, statistic, layer, heads, steps, kinds, forward) for image in images.split(1)]
         return torch.cat([values for values, *_ in found]), *found[0][1:]
-    body = anatomy(model, images)
+    body = anatomy(model, images, forward)
     targets, block = _targets(body, statistic, layer, kinds)
-    read = [_reader(model, images, body, target) for target in targets]
-    seen = _captured(model, images, body, targets)
+    read = [_reader(model, images, body, target, forward) for target in targets]
+    seen = _captured(model, images, body, targets, forward)
     each = (heads == "each", steps == "each")
     maps, unit, placement = [], None, None
     for target, reader, calls in zip(targets, read, seen, strict=True):
@@ -65,7 +66,7 @@ def _targets(body: Anatomy, statistic: str, layer: int | str, kinds: Sequence[st
         if layer not in (-1, "all"):
             raise SpikeattnError(f"layer={layer!r}: {statistic} is the path of one tensor; leave layer at -1")
         target = body.at(statistic, kinds)
-        return [target], target.block
+        return [target], body.blocks.index(target.block) if target.block in body.blocks else None
     blocks = body.blocks
     if not blocks:
         raise SpikeattnError(
@@ -83,7 +84,7 @@ def _targets(body: Anatomy, statistic: str, layer: int | str, kinds: Sequence[st
 
 
 # ------------------------------------------------------------------------------------------------------------ reading
-def _reader(model: nn.Module, images: Tensor, body: Anatomy, target: Target) -> Any:
+def _reader(model: nn.Module, images: Tensor, body: Anatomy, target: Target, forward: Forward) -> Any:
     size = (int(images.shape[-2]), int(images.shape[-1]))
     if target.matrix and target.site is not None:
         first = body.seen.matrices[target.site][0]
@@ -93,7 +94,7 @@ def _reader(model: nn.Module, images: Tensor, body: Anatomy, target: Target) -> 
                 f"the attention of block {target.block} of {body.name} forms no N x N matrix of tokens: {layout}"
             )
         return partial(_of_matrix, target, layout, body)
-    made = plan_of(model, images)
+    made = plan_of(model, images, forward)
     taps = () if made is None or made.one_image else made.taps
     lies = layout_of(target, _calls(body, target), size, body.seen.batch, _tap(taps, target))
     return partial(_of_tensor, lies, None if made is None else made.ledger.time_steps)
@@ -153,7 +154,9 @@ def _of_image(layout: matrices.Layout, split: Tensor) -> Tensor:
 
 
 # ---------------------------------------------------------------------------------------------------------- capturing
-def _captured(model: nn.Module, images: Tensor, body: Anatomy, targets: Sequence[Target]) -> list[list[Tensor]]:
+def _captured(
+    model: nn.Module, images: Tensor, body: Anatomy, targets: Sequence[Target], forward: Forward
+) -> list[list[Tensor]]:
     """The calls of every target in one pass, which ends behind the last."""
     size = (int(images.shape[-2]), int(images.shape[-1]))
     sites: dict[Any, Any] = {}
@@ -167,14 +170,16 @@ def _captured(model: nn.Module, images: Tensor, body: Anatomy, targets: Sequence
             sites[target.site] = (matrices.RESULT, len(body.seen.results[target.site]), lambda x: x)
     with ready(model), torch.no_grad():
         if len(sites) == len(targets):
-            caught = matrices.catch(model, lambda: model(as_input(model, images)), sites)
+            caught = matrices.catch(model, lambda: forward(model, images), sites)
             return [caught[target.site] for target in targets if target.site is not None]
         if sites:
-            return [call for target in targets for call in _captured(model, images, body, [target])]
-        return _hooked(model, images, body, [target.path for target in targets])
+            return [call for target in targets for call in _captured(model, images, body, [target], forward)]
+        return _hooked(model, images, body, [target.path for target in targets], forward)
 
 
-def _hooked(model: nn.Module, images: Tensor, body: Anatomy, paths: Sequence[str]) -> list[list[Tensor]]:
+def _hooked(
+    model: nn.Module, images: Tensor, body: Anatomy, paths: Sequence[str], forward: Forward
+) -> list[list[Tensor]]:
     modules = dict(model.named_modules())
     found: dict[str, list[Tensor]] = {path: [] for path in paths}
     wanted: Mapping[str, int] = {
@@ -202,7 +207,7 @@ def _hooked(model: nn.Module, images: Tensor, body: Anatomy, paths: Sequence[str
             else:
                 handles.append(module.register_forward_hook(lambda m, args, out, path=path: keep(path, out)))
         with suppress(Enough):
-            model(as_input(model, images))
+            forward(model, images)
     finally:
         for handle in handles:
             handle.remove()
@@ -218,23 +223,23 @@ def _hooked(model: nn.Module, images: Tensor, body: Anatomy, paths: Sequence[str
 _PLANS: WeakKeyDictionary[nn.Module, dict[Any, Plan | None]] = WeakKeyDictionary()
 
 
-def plan_of(model: nn.Module, images: Tensor) -> Plan | None:
+def plan_of(model: nn.Module, images: Tensor, forward: Forward = call_model) -> Plan | None:
     """What a profile would count, which says where time lies and what a spike is worth; None where it refuses."""
     known = _PLANS.setdefault(model, {})
-    key = fingerprint(model, images)
+    key = (fingerprint(model, images), forward)
     if key not in known:
         known[key] = None
         if any(nodes.is_spiking_neuron(module) for module in model.modules()):
             for shown in (torch.cat([images[:1]] * 2), images[:1]):
                 with suppress(SpikeattnError), nodes.uncompiled(), nodes.evaluating(model):
-                    known[key] = plan(model, shown)
+                    known[key] = plan(model, shown, forward=forward)
                     break
     return known[key]
 
 
-def image_by_image(model: nn.Module, images: Tensor) -> bool:
+def image_by_image(model: nn.Module, images: Tensor, forward: Forward = call_model) -> bool:
     """Whether a network of neurons must see one image at a time: its images mix, or a plan cannot rule it out."""
     if not any(nodes.is_spiking_neuron(module) for module in model.modules()):
         return False
-    made = plan_of(model, images)
+    made = plan_of(model, images, forward)
     return made is None or made.one_image

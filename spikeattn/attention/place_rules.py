@@ -24,6 +24,8 @@ class Place(NamedTuple):
         row, column, image: where its elements look.
         other_row, other_column: of a product of data with data, such as q and k, where those of its second factor do.
         product: whether it is such a product, or was made from one, as a matrix of attention is.
+        stream: what has the same places: a tensor and whatever is made of it alone, element by element.
+        behind: bits of the streams that it comes from, its own included.
     """
 
     row: Maybe = None
@@ -32,6 +34,8 @@ class Place(NamedTuple):
     other_row: Maybe = None
     other_column: Maybe = None
     product: bool = False
+    stream: int = 0
+    behind: int = 1
 
     def get(self, name: str) -> Maybe:
         """The field of a name."""
@@ -110,12 +114,32 @@ def _elementwise(op: Operation, name: str) -> Maybe:
         raise Unplaced(f"{op.name} puts tokens in an order that depends on their values")
     if any(x.dim() > op.out.dim() for x, place in op.data if place.get(name) is not None):
         raise Unplaced(f"{op.name} gives a tensor of another form")
-    found = fields.join([place.get(name) for _, place in op.data], op.out.dim())
+    places = [place for _, place in op.data]
+    if name != IMAGE:  # a sum of a tensor and what is made from it stands where the tensor stands
+        places = [place for place in places if not any(_leads(other, place) for other in places)]
+    found = fields.join([place.get(name) for place in places], op.out.dim())
     if found is None:
         return None
     if any(s not in (1, n) for s, n in zip(found.low.shape, op.out.shape, strict=True)):
         raise Unplaced(f"{op.name} gives a tensor of another form")
     return found
+
+
+def _leads(first: Place, second: Place) -> bool:
+    """Whether a tensor with a place is one that another was made from."""
+    placed = first.row is not None or first.column is not None
+    return placed and first.stream != second.stream and bool(second.behind >> first.stream & 1)
+
+
+def is_elementwise(name: str) -> bool:
+    """Whether an operation has the rule of those that act element by element."""
+    return rule_of(name) is _elementwise and name not in _ORDERED
+
+
+def keeps_places(op: Operation) -> bool:
+    """Whether an operation acts on one tensor of data, element by element or as a view."""
+    rule = rule_of(op.name)
+    return len({id(x) for x, _ in op.data}) == 1 and rule in (_elementwise, _view, _structural)
 
 
 def _view(op: Operation, name: str) -> Maybe:
@@ -327,6 +351,6 @@ def written(place: Place, shape: Sequence[int], like: Tensor) -> Place | None:
     if tuple(like.shape) == tuple(shape):
         return place
     if like.dim() == len(shape) + 1 and tuple(like.shape[1:]) == tuple(shape):
-        lifted = [None if f is None else f.map(lambda c: labels.ranked(c, like.dim())) for f in place[:-1]]
-        return Place(*lifted, place.product)
+        lifted = [None if f is None else f.map(lambda c: labels.ranked(c, like.dim())) for f in place[: len(NAMES)]]
+        return Place(*lifted, *place[len(NAMES) :])
     return None

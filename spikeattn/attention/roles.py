@@ -11,8 +11,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from spikeattn.attention.survey import Site, Survey, fingerprint, survey
-from spikeattn.errors import FAILURES, SpikeattnError, failing
+from spikeattn.attention.capture import call_model
+from spikeattn.attention.survey import Forward, Site, Survey, fingerprint, survey
+from spikeattn.errors import SpikeattnError, failing
 from spikeattn.structure import axes as ax
 from spikeattn.structure.axes import CHANNEL, Factor
 from spikeattn.structure.cores import MATRIX, Core, Operand
@@ -274,20 +275,20 @@ def _heads(core: Core) -> Factor | None:
 _KNOWN: WeakKeyDictionary[nn.Module, dict[Any, Anatomy]] = WeakKeyDictionary()
 
 
-def anatomy(model: nn.Module, images: Tensor) -> Anatomy:
+def anatomy(model: nn.Module, images: Tensor, forward: Forward = call_model) -> Anatomy:
     """The attention of a network; kept for the next call.
 
     Raises:
         SpikeattnError: the model fails on these images, or has no attention.
     """
     known = _KNOWN.setdefault(model, {})
-    key = fingerprint(model, images)
+    key = (fingerprint(model, images), forward)
     if key not in known:
-        known[key] = _read(model, images)
+        known[key] = _read(model, images, forward)
     return known[key]
 
 
-def _read(model: nn.Module, images: Tensor) -> Anatomy:
+def _read(model: nn.Module, images: Tensor, forward: Forward) -> Anatomy:
     name = type(model).__name__
     shown = torch.cat([images[:1]] * 2)
     neurons: dict[str, nn.Module] = {}
@@ -298,7 +299,7 @@ def _read(model: nn.Module, images: Tensor) -> Anatomy:
         try:
             with failing(f"{name} fails on images of shape {tuple(images.shape)}"):
                 nodes.reset(model)
-                made = infer(graph_of(model, shown, lambda m, x: m(x), neurons, values))
+                made = infer(graph_of(model, shown, forward, neurons, values))
         except SpikeattnError:
             if values:
                 raise
@@ -308,7 +309,7 @@ def _read(model: nn.Module, images: Tensor) -> Anatomy:
         break
     assert made is not None
     with failing(f"{name} fails on images of shape {tuple(images.shape)}"):
-        seen = survey(model, images)
+        seen = survey(model, images, forward)
     cores: dict[int, Core] = {}
     for core in made.cores:
         block = made.readings[core.last.number].block
@@ -321,5 +322,3 @@ def _later_step(first: Core | None, core: Core) -> bool:
     """Whether a core is one that is known already, at a later time step."""
     return first is not None and first.last.place == core.last.place
 
-
-__all__ = ["FAILURES", "INPUT", "ROLES", "Anatomy", "Target", "anatomy"]

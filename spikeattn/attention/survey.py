@@ -7,7 +7,7 @@ its modules stay what they are.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikeattn.attention import fields, place_rules
+from spikeattn.attention.capture import call_model
 from spikeattn.attention.place_rules import MATRIX, PARTS, Operation, Place, Unplaced
 from spikeattn.errors import FAILURES
 from spikeattn.structure.graph import slow_attention
@@ -26,6 +27,8 @@ from spikeattn.structure.shapes import without_values
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.stack import Frame, ModuleStack, in_parts
 from spikeattn.tracing.values import tensors_in
+
+Forward = Callable[[nn.Module, Tensor], Any]
 
 _MASKS = ("mul", "logical_and", "bitwise_and", "__and__", "minimum")
 BATCH = 2  # images shown: enough to see which rows of a tensor belong to which
@@ -72,6 +75,7 @@ class Survey:
         outputs, inputs: the first tensor that every module handed out, and was given, call by call, by path.
         matrices: products of matrices of attention with values, call by call, in the order of execution.
         results: of elementwise products of two tensors of data, call by call.
+        operands: tensors that products of data are given, call by call.
         notes: operations behind which nobody knows where a tensor looks.
         batch: images that were shown.
     """
@@ -80,6 +84,7 @@ class Survey:
     inputs: dict[str, list[Seen]] = field(default_factory=dict)
     matrices: dict[Site, list[Matrix]] = field(default_factory=dict)
     results: dict[Site, list[Seen]] = field(default_factory=dict)
+    operands: dict[Site, list[tuple[Seen, ...]]] = field(default_factory=dict)
     notes: dict[str, None] = field(default_factory=dict)
     batch: int = BATCH
 
@@ -91,24 +96,40 @@ def plain_attention() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def unobserved(model: nn.Module) -> Iterator[None]:
+    """Hooks of a user's do not see the pass: it is none of theirs, and may have no values."""
+    slots = ("_forward_hooks", "_forward_pre_hooks")
+    kept = [(vars(module)[slot], dict(vars(module)[slot])) for module in model.modules() for slot in slots]
+    try:
+        for hooks, _ in kept:
+            hooks.clear()
+        yield
+    finally:
+        for hooks, before in kept:
+            hooks.clear()
+            hooks.update(before)
+
+
 _KNOWN: WeakKeyDictionary[nn.Module, dict[Any, Survey]] = WeakKeyDictionary()
 
 
-def survey(model: nn.Module, images: Tensor, forward: Any = None) -> Survey:
+def survey(model: nn.Module, images: Tensor, forward: Forward = call_model) -> Survey:
     """Where the tensors of a forward pass on such images look; kept for the next call.
 
     Raises:
         RuntimeError and its like, where the model fails on two of these images.
     """
-    key = fingerprint(model, images)
+    key = (fingerprint(model, images), forward)
     known = _KNOWN.setdefault(model, {})
     if key not in known:
         shown = torch.cat([images[:1]] * BATCH)
-        for values in (False, True):
+        for values, hooked in ((False, False), (True, False), (True, True)):
             with ExitStack() as stack:
-                if not values:
+                if not hooked:
                     stack.enter_context(suppress(*FAILURES, Unplaced))
-                known[key] = _run(model, shown, forward or (lambda m, x: m(x)), values)
+                    stack.enter_context(unobserved(model))
+                known[key] = _run(model, shown, forward, values)
                 break
     return known[key]
 
@@ -120,7 +141,7 @@ def fingerprint(model: nn.Module, images: Tensor) -> Any:
     return (tuple(images.shape[1:]), images.dtype, *(s for s in steps if isinstance(s, int)), hash(modules))
 
 
-def _run(model: nn.Module, images: Tensor, forward: Any, values: bool) -> Survey:
+def _run(model: nn.Module, images: Tensor, forward: Forward, values: bool) -> Survey:
     neurons: dict[str, nn.Module] = {}
     if any(nodes.is_spiking_neuron(module) for module in model.modules()):
         neurons = nodes.find_neurons(model)
@@ -146,6 +167,7 @@ class _Places(TorchDispatchMode):
         self.found, self.strict = Survey(), strict
         self._places: dict[int, tuple[weakref.ref[Tensor], Place]] = {}
         self._storages: dict[int, tuple[weakref.ref[Tensor], Place, tuple[int, ...]]] = {}
+        self._streams = 0
         self.stack = _Stack(self, model, neurons)
 
     def __enter__(self) -> _Places:
@@ -211,22 +233,39 @@ class _Places(TorchDispatchMode):
         product = any(place.product for _, place in op.data) or self._two(op)
         if op.name in MATRIX and self._two(op) and any(place.product for _, place in op.data):
             product = False  # the matrix has met its values
+        stream, behind = self._stream(op)
         if len(made) > 1 and op.name in PARTS:
             columns = [place_rules.parts(op, name, made) for name in place_rules.NAMES]
             for x, found in zip(made, zip(*columns, strict=True), strict=True):
-                self.put(x, Place(*found, product))
+                self.put(x, Place(*found, product, stream, behind))
             return
         for x in made:
             if x is made[0] or x.shape == made[0].shape:
-                place = self._behind(op._replace(out=x), product, frame)
+                place = self._behind(op._replace(out=x), frame)._replace(product=product, stream=stream, behind=behind)
                 if product and op.name in MATRIX and self._two(op) and _holds_values(place):
                     place = place._replace(product=False)
                 self.put(x, place)
-                if op.name in _MASKS and len(op.data) > 1 and x is made[0]:
+                if len(op.data) > 1 and x is made[0] and (op.name in MATRIX or op.name in _MASKS):
                     site = Site(frame.path, op.name, ordinal)
+                    given = tensors_in((op.args, tuple(op.kwargs.values())))
+                    seen = tuple(Seen(tuple(y.shape), op.place_of(y) or Place()) for y in given)
+                    self.found.operands.setdefault(site, []).append(seen)
+                if op.name in _MASKS and len(op.data) > 1 and x is made[0]:
                     self.found.results.setdefault(site, []).append(Seen(tuple(x.shape), place))
 
-    def _behind(self, op: Operation, product: bool, frame: Frame) -> Place:
+    def _stream(self, op: Operation) -> tuple[int, int]:
+        """The stream of a result, and those that lead to it."""
+        if place_rules.keeps_places(op):
+            return op.data[0][1].stream, op.data[0][1].behind
+        self._streams += 1
+        behind = 1 << self._streams
+        for _, place in op.data:
+            behind |= place.behind
+        return self._streams, behind
+
+    def _behind(self, op: Operation, frame: Frame) -> Place:
+        if op.out.shape == op.data[0][0].shape and len(op.data) == 1 and place_rules.is_elementwise(op.name):
+            return op.data[0][1]
         rule, found = place_rules.rule_of(op.name), []
         for name in place_rules.NAMES:
             try:
@@ -243,7 +282,7 @@ class _Places(TorchDispatchMode):
                 self.found.notes[f"{op.name} in {frame.path or 'the model'} ({error})"] = None
                 one = None
             found.append(one)
-        return Place(*found, product)
+        return Place(*found)
 
     def _two(self, op: Operation) -> bool:
         """Whether a matrix product has data on both sides."""
