@@ -140,7 +140,7 @@ def _no_kind(body: Applied, kind: str) -> SpikeattnError:
         why = body.lacks(kind, number)
         valid = f"valid are {', '.join(body.kinds)}" if body.kinds else OTHERWISE
         return SpikeattnError(
-            f"{body.names()} has no {kind} map: attention {number} ({body.sites[number].path}): {why}; {valid}"
+            f"there is no attention map of {body.names()} {kind!r}: attention {number} ({body.sites[number].path}): {why}; {valid}"
         )
     return unknown(f"attention map of {body.names()}", kind, body.kinds)
 

@@ -7,6 +7,7 @@ of V_S and Vhat_S); a Spikformer and a ViT do. Rollout: Abnar, Zuidema, Quantify
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ from spikeattn.attention.families import (
 )
 from spikeattn.attention.named_maps import named_map
 from spikeattn.attention.placement import Placement, evenly, tokens_of
-from spikeattn.attention.roles import ROLES
+from spikeattn.attention.roles import ROLES, anatomy
 from spikeattn.attention.significance import AttentionWarning
 from spikeattn.attention.survey import Forward, survey
 from spikeattn.errors import SpikeattnError, failing, unknown
@@ -425,3 +426,58 @@ def _rollout(layers: list[Tensor], prefix: int, grid: tuple[int, int], class_tok
         row = flow[:, 0, prefix:] if class_token else flow[:, prefix:, prefix:].mean(1)
         rolled.append(row.reshape(-1, *grid))
     return rolled
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What maps of one kind a network has, by one image.
+
+    Attributes:
+        kind: of map: the one asked for, or the network's default.
+        blocks: how many blocks have such a map; 1 for a tensor named by its path.
+        layer: number of the block of such a tensor, or 0 outside the blocks; None for all other kinds.
+        steps, heads: whether maps by time step, and by head, can be told apart.
+        alike: whether all blocks have one token grid, so that layer="all" has a map.
+    """
+
+    kind: str
+    blocks: int
+    layer: int | None
+    steps: bool
+    heads: bool
+    alike: bool
+
+
+def outlook(
+    model: nn.Module, images: Tensor, kind: str | None, layer: int | str, forward: Forward = call_model
+) -> Outlook:
+    """What there is to be seen of a kind of map at a layer, from passes of the first image.
+
+    Raises:
+        SpikeattnError: what `attention_map` raises for it.
+    """
+    image = check_images(model, images)[:1]
+    family = known_family(model)
+    kind = default_kind(model, image, forward) if kind is None else kind
+    if family is not None and kind in family.kinds:
+        depth = len(family.attentions)
+        _check(family, kind, layer, "mean", "mean", "none", model)
+        return Outlook(kind, depth, None, family.time, not family.time and kind != applied_maps.ROLLOUT, True)
+
+    def works(**more: Any) -> Scores | None:
+        with suppress(SpikeattnError):
+            return scores(model, image, kind, **{"layer": layer, "forward": forward} | more)
+        return None
+
+    found = scores(model, image, kind, layer=layer, forward=forward)
+    path = kind not in (*ROLES, *applied_maps.KINDS)
+    if path:
+        depth = 1
+    elif kind in applied_maps.KINDS:
+        depth = len(survey(model, image, forward).matrices)
+    else:
+        depth = len(anatomy(model, image, forward).blocks)
+    steps, heads = works(steps="each") is not None, works(heads="each") is not None
+    alike = path or works(layer="all") is not None
+    number = found.layer if isinstance(found.layer, int) else 0
+    return Outlook(kind, depth, number if path else None, steps, heads, alike)

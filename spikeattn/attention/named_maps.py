@@ -16,7 +16,7 @@ from spikeattn.attention.capture import Enough, call_model, ready
 from spikeattn.attention.placement import Placement
 from spikeattn.attention.roles import INPUT, ROLES, Anatomy, Target, anatomy
 from spikeattn.attention.survey import Forward, Seen, fingerprint
-from spikeattn.attention.tensor_layout import TensorLayout, layout_of
+from spikeattn.attention.tensor_layout import TensorLayout, head_index, layout_of
 from spikeattn.errors import SpikeattnError
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.examine import plan
@@ -93,7 +93,7 @@ def _reader(model: nn.Module, images: Tensor, body: Anatomy, target: Target, for
             raise SpikeattnError(
                 f"the attention of block {target.block} of {body.name} forms no N x N matrix of tokens: {layout}"
             )
-        return partial(_of_matrix, target, layout, body)
+        return partial(_of_matrix, target, layout, body, plan_of(model, images, forward))
     made = plan_of(model, images, forward)
     taps = () if made is None or made.one_image else made.taps
     lies = layout_of(target, _calls(body, target), size, body.seen.batch, _tap(taps, target))
@@ -123,21 +123,52 @@ def _of_tensor(lies: TensorLayout, T: int | None, calls: Sequence[Tensor], each_
 
 
 def _of_matrix(
-    target: Target, layout: matrices.Layout, body: Anatomy, calls: Sequence[Tensor], each_head: bool, each_step: bool
-) -> Any:
-    """The mean over the queries of the image, for every key; of all time steps."""
-    if each_step:
-        raise SpikeattnError('steps="each": time steps of "products" are not told apart; leave it at "mean"')
-    values = torch.stack(list(calls)).mean(0)  # [image, copy, h, w]
-    heads = None if target.block is None else body.made.heads.get(target.block)
+    target: Target, layout: matrices.Layout, body: Anatomy, made: Plan | None, calls: Sequence[Tensor], each_head: bool,
+    each_step: bool,
+) -> Any:  # fmt: skip
+    """The mean over the queries of the image, for every key."""
+    values = torch.stack(list(calls))  # [call, image, copy, h, w]
+    groups: list[list[list[int]]] | None = [[list(range(values.shape[2]))]]
+    if each_head or each_step:
+        groups = None if layout.windows or len(calls) > 1 else _groups(target, layout, body, made, each_head, each_step)
+    if groups is None:
+        raise SpikeattnError(
+            f'heads="each", steps="each": which head and step each of the {values.shape[2]} matrices of block '
+            f'{target.block} of {body.name} belongs to cannot be told; leave both at "mean"'
+        )
+    whole = values.mean(0)
+    maps = torch.stack([torch.stack([whole[:, own].mean(1) for own in row], 1) for row in groups], 1)
+    maps = maps if each_head else maps[:, :, 0]
+    maps = maps if each_step else maps[:, 0]
+    return maps, None, layout.keys.placement
+
+
+def _groups(
+    target: Target, layout: matrices.Layout, body: Anatomy, made: Plan | None, each_head: bool, each_step: bool
+) -> list[list[list[int]]] | None:
+    """Copies by step and by head; None where they cannot be told."""
+    assert target.site is not None
+    first = body.seen.matrices[target.site][0]
+    n = layout.outer * layout.inner
+    rows = torch.arange(n) // layout.inner * body.seen.batch * layout.inner + torch.arange(n) % layout.inner
+    heads, steps, H, T = torch.zeros(n, dtype=torch.long), torch.zeros(n, dtype=torch.long), 1, 1
     if each_head:
-        if values.shape[1] != heads:
-            raise SpikeattnError(
-                f'heads="each": the {values.shape[1]} matrices of block {target.block} of {body.name} are those of '
-                f'{heads or "no"} heads and several time steps; leave it at "mean"'
-            )
-        return values, None, layout.keys.placement
-    return values.mean(1), None, layout.keys.placement
+        index, H = (None, 1) if target.axes is None else head_index(target, target.axes[:1])
+        if index is None or len(index) != first.matrix.shape[0]:
+            return None
+        heads = index[rows]
+    if each_step:
+        pairs = [p for p in (() if made is None else made.pairs) if (p.module, p.op) == (target.path, target.site.op)]
+        axes = next((p.axes[first.operand] for p in pairs if p.at[0][1] == target.site.ordinal), None)
+        if axes is None or not axes.timed or made is None:
+            return None
+        T = made.ledger.time_steps
+        numbers = torch.arange(first.matrix.shape[0]).view(-1, 1, 1).expand(first.matrix.shape)
+        of_row = torch.zeros(first.matrix.shape[0], dtype=torch.long)
+        for place, part in enumerate(axes.split(numbers, body.seen.batch)):
+            of_row[part.flatten()] = axes.steps[place]
+        steps = of_row[rows]
+    return [[((steps == t) & (heads == h)).nonzero().flatten().tolist() for h in range(H)] for t in range(T)]
 
 
 def received(layout: matrices.Layout, matrix: Tensor) -> Tensor:

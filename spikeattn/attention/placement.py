@@ -61,6 +61,12 @@ class Placement:
         rows, columns = self.tokens(size)
         return (rows >= 0)[:, None] & (columns >= 0)
 
+    @property
+    def even(self) -> bool:
+        """Whether the grid lies over the whole image, every token on as many pixels."""
+        spread = evenly(self.grid, self.image_size, "")
+        return bool(np.array_equal(spread.rows, self.rows) and np.array_equal(spread.columns, self.columns))
+
     def shares(self) -> Floats:
         """Pixels of the image that every token stands on, [h, w]."""
         found = [np.bincount(owners[owners >= 0], minlength=n) for owners, n in zip(self.tokens(), self.grid, strict=True)]

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from spikeattn.attention import linear_gelu
 from spikeattn.attention.capture import call_model, capture, embedding_replaced, ready
 from spikeattn.attention.families import Tap, known_family, softmax_family
-from spikeattn.attention.maps import placement_by_grid, placement_of, scores
+from spikeattn.attention.maps import placement_by_grid, placement_of
+from spikeattn.attention.maps import scores as attention_map  # without the pixels, which one look is enough for
 from spikeattn.attention.placement import Placement
 from spikeattn.attention.survey import Forward
 from spikeattn.attention.nulls import draw_inputs, draw_tokens
@@ -134,7 +135,7 @@ class Passes:
                     "the statistic gave NaN or infinite scores; look at the function that makes the maps"
                 )
         else:
-            self._found = scores(self.model, batch, self.statistic, forward=self.forward, **self.which)
+            self._found = attention_map(self.model, batch, self.statistic, forward=self.forward, **self.which)
             values, axes = self._found.values, self._found.axes
             self.unit, self.kind = self._found.unit, self._found.kind
         self.axes = axes if self.axes is None else self.axes

@@ -36,7 +36,7 @@ class Target:
         block: number of the block it lies in; None outside.
         axes: of a tensor of `BATCH` images as the structure knows them; None where it does not.
         birth: number of the layer whose channels it holds, with `channels`, the ranges of these that are meant.
-        heads: the factor of the channels that counts heads; None where nothing goes by heads.
+        heads: the factors of channels that count heads, of each operand's own; none where nothing goes by heads.
         site: of the operation that makes it, where no module hands it out; with `matrix` it is the matrix of attention that
             the operation, a product with the values, is given.
         counted: its name in a ledger.
@@ -48,7 +48,7 @@ class Target:
     axes: ax.Axes | None = None
     birth: int | None = None
     channels: tuple[tuple[int, int], ...] = ()
-    heads: Factor | None = None
+    heads: tuple[Factor, ...] = ()
     site: Site | None = None
     matrix: bool = False
     counted: str | None = None
@@ -104,7 +104,7 @@ class Anatomy:
         reading = self.made.readings.get(number) if number is not None else None
         block = reading.block if reading is not None else None
         core = self.cores.get(block) if block is not None else None
-        return Target(None, path, block, self._axes(path), heads=None if core is None else _heads(core))
+        return Target(None, path, block, self._axes(path), heads=() if core is None else _heads(core))
 
     def _block_of(self, name: str) -> int | None:
         node = next((n for n in self.made.flow.nodes if n.site == name), None)
@@ -116,7 +116,7 @@ class Anatomy:
         hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
         named = f"the maps {', '.join(kinds)}, " if kinds else ""
         return SpikeattnError(
-            f"unknown attention map {statistic!r} of {self.name}: {hint}valid are "
+            f"unknown attention map of {self.name} {statistic!r}: {hint}valid are "
             f"{named}the roles {', '.join(ROLES)}, and the path of a module, "
             'such as those of spikeattn.structure(model, images).table("tensors")'
         )
@@ -216,10 +216,12 @@ class Anatomy:
         return Target("gate", node.path, block, node.axes, heads=_heads(core))
 
     def _matrix(self, core: Core, block: int) -> Target:
-        sites = [Site(n.path, n.op, n.ordinal) for n in core.products if n.op in MATRIX]
+        made = {Site(n.path, n.op, n.ordinal): n for n in core.products if n.op in MATRIX}
+        sites = list(made)
         for site in sites:
             if site in self.seen.matrices:
-                return Target("products", site.path, block, site=site, heads=_heads(core), matrix=True)
+                axes = made[site].operands[self.seen.matrices[site][0].operand]
+                return Target("products", site.path, block, axes, site=site, heads=_heads(core), matrix=True)
         inside = {n.path for n in core.products}
         others = [site for site in self.seen.matrices if site.path in inside]
         if others:
@@ -259,17 +261,16 @@ def _same_size(axes: ax.Axes, shape: tuple[int, ...]) -> bool:
     return bool(shape) and size == torch.Size(shape).numel()
 
 
-def _heads(core: Core) -> Factor | None:
-    """The factor that counts heads: channels beside those that a matrix product sums over."""
-    if core.heads is None:
-        return None
-    for product in core.products:
-        for axes in product.operands:
-            for factors in axes:
-                for factor in factors:
+def _heads(core: Core) -> tuple[Factor, ...]:
+    """The factors that count heads: channels beside those that a matrix product sums over."""
+    found: dict[tuple[int, int], Factor] = {}
+    if core.heads is not None:
+        for product in core.products:
+            for axes in product.operands:
+                for factor in (f for factors in axes for f in factors):
                     if factor.kind == CHANNEL and factor.size == core.heads and factor.birth >= 0:
-                        return factor
-    return None
+                        found.setdefault((factor.birth, factor.stride), factor)
+    return tuple(found.values())
 
 
 _KNOWN: WeakKeyDictionary[nn.Module, dict[Any, Anatomy]] = WeakKeyDictionary()

@@ -187,18 +187,20 @@ def _fits(axes: Any, seen: Seen) -> bool:
 
 
 def _heads(target: Target, seen: Seen) -> tuple[Tensor | None, int]:
-    factor = target.heads
-    if factor is None or not _fits(target.axes, seen):
-        return None, 1
-    index = channel_index(target.axes, factor.birth)  # type: ignore[arg-type]
-    if index is None and target.birth is not None:  # k and v go by heads as q does, in channels of their own
-        index = channel_index(target.axes, target.birth)  # type: ignore[arg-type]
-    if index is None:
-        return None, 1
-    first = min((a for a, _ in target.channels), default=0)
-    heads = (index - first) // factor.stride
-    heads = heads % factor.size
-    return (heads, factor.size) if int(heads.max()) == factor.size - 1 else (None, 1)
+    return head_index(target, target.axes) if _fits(target.axes, seen) and target.axes is not None else (None, 1)
+
+
+def head_index(target: Target, axes: ax.Axes) -> tuple[Tensor | None, int]:
+    """The head of every element, compact, and how many there are; None and 1 where nothing goes by heads."""
+    for factor in target.heads:
+        index = channel_index(axes, factor.birth)
+        if index is None:
+            continue
+        first = min((a for a, _ in target.channels), default=0) if factor.birth == target.birth else 0
+        heads = (index - first) // factor.stride % factor.size
+        if len(heads.unique()) == factor.size:
+            return heads, factor.size
+    return None, 1
 
 
 def _kept(target: Target, seen: Seen) -> Tensor | None:
