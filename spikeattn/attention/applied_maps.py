@@ -85,7 +85,7 @@ class Applied:
 
 def applied(model: nn.Module, seen: Survey, image_size: tuple[int, int], forward: Forward) -> Applied:
     """The attention that a survey has shown."""
-    layers = tuple(matrices.layout_of(calls[0], image_size, seen.batch) for calls in seen.matrices.values())
+    layers = tuple(matrices.layout_of(seen, site, image_size) for site in seen.matrices)
     return Applied(model, seen, forward, tuple(seen.matrices), layers)
 
 

@@ -24,8 +24,8 @@ from spikeattn.attention.nulls import NULLS, poisson_binomial
 from spikeattn.attention.placement import Placement, evenly
 from spikeattn.attention.regularize import regularize
 from spikeattn.attention.replicates import Passes, Statistic, lower, scores_of
-from spikeattn.attention.significance import Significance, assess, assess_distribution
 from spikeattn.attention.roles import ROLES
+from spikeattn.attention.significance import Significance, assess, assess_distribution
 from spikeattn.attention.survey import Forward
 from spikeattn.attention.tokens import TokenCounts, token_counts
 from spikeattn.errors import SpikeattnError, unknown

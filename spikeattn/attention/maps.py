@@ -30,7 +30,7 @@ from spikeattn.attention.families import (
 )
 from spikeattn.attention.named_maps import named_map
 from spikeattn.attention.placement import Placement, evenly, tokens_of
-from spikeattn.attention.roles import ROLES, anatomy
+from spikeattn.attention.roles import ROLES, anatomy, fails
 from spikeattn.attention.significance import AttentionWarning
 from spikeattn.attention.survey import Forward, survey
 from spikeattn.errors import SpikeattnError, failing, unknown
@@ -222,7 +222,7 @@ def _applied(model: nn.Module, images: Tensor, forward: Forward) -> Applied | No
     """The N x N attention of a network without spikes; None for a spiking one."""
     if any(map(is_spiking_neuron, model.modules())):
         return None
-    with failing(f"{type(model).__name__} fails on images of shape {tuple(images.shape)}"):
+    with failing(fails(model, images)):
         seen = survey(model, images, forward)
     return applied(model, seen, (int(images.shape[-2]), int(images.shape[-1])), forward)
 
@@ -243,7 +243,7 @@ def scores(
     _check_names(heads, steps, weight)
     family = known_family(model)
     if family is None and weight == "gradient":
-        family = softmax_family(model)
+        family = _with_shown_maps(model, images, layer, forward)
     if family is not None and (kind is None or kind in family.kinds):
         return _of_family(family, model, images, kind or family.kinds[0], layer, heads, steps, weight, target)
     if weight == "gradient":
@@ -260,6 +260,28 @@ def scores(
     own = () if family is None else family.kinds
     values, unit, placement, number = named_map(model, images, kind, layer, heads, steps, own, forward)
     return _scores(values, layer if kind in ROLES else -1, heads, steps, kind, number, unit, placement, None)
+
+
+def _with_shown_maps(model: nn.Module, images: Tensor, layer: Any, forward: Forward) -> Family | None:
+    """The family of a model built as timm's are, if the maps that its dropouts hand out are those that meet the values.
+
+    Gradients need a map in the graph of the pass, where `matrices.catch` does not reach.
+    """
+    family = softmax_family(model)
+    body = None if family is None else _applied(model, images, forward)
+    if family is None or body is None or any(a not in model.modules() for a in family.attentions):
+        return None
+    image = images[:1]
+    for number in range(len(family.attentions)) if layer == "all" else [layer]:
+        attention = family.attentions[number]
+        with suppress(SpikeattnError), ready(model, (attention,)), torch.no_grad():
+            (maps,), grid, _ = capture(model, image, (whole_maps(attention),))
+            shown = _row(softmax_part("received", family.prefix, maps), family.prefix, grid)
+            (own,), _, _ = applied_map(body, image, "received", number, True)
+            if shown.shape == own.shape and torch.allclose(shown.float(), own, rtol=1e-3, atol=1e-6):
+                continue
+        return None
+    return family
 
 
 def _as_applied(

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from spikeattn.attention.capture import Enough
 from spikeattn.attention.place_rules import MATRIX, Place
 from spikeattn.attention.placement import Tokens, tokens_of
-from spikeattn.attention.survey import Matrix, Site, plain_attention
+from spikeattn.attention.survey import Site, Survey, plain_attention
 from spikeattn.errors import SpikeattnError
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.stack import Frame, ModuleStack, in_parts
@@ -86,8 +86,11 @@ class Layout:
         return (total / count).reshape(len(flat), self.copies, h, w)
 
 
-def layout_of(matrix: Matrix, image_size: tuple[int, int], batch: int) -> Layout | str:
+def layout_of(seen: Survey, site: Site, image_size: tuple[int, int]) -> Layout | str:
     """The layout of a product; a sentence where its matrix is none of tokens with tokens."""
+    matrix, batch = seen.matrices[site][0], seen.batch
+    if (several := seen.summed(site)) > 1:
+        return f"it applies {several} matrices to one v and joins what they give, so none of them is its attention"
     shape, place = matrix.matrix.shape, matrix.matrix.place
     key_axis = -1 if matrix.operand == 0 else -2
     values = matrix.values.place
@@ -188,7 +191,7 @@ def catch(model: nn.Module, call: Callable[[], Any], wanted: Mapping[Site, tuple
         neurons = nodes.find_neurons(model)
     mode = _Catch(model, neurons, wanted)
     with ExitStack() as stack:
-        stack.enter_context(plain_attention())
+        stack.enter_context(plain_attention(model))
         stack.enter_context(mode.stack)
         stack.enter_context(mode)
         try:

@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from spikeattn.attention import matrices
 from spikeattn.attention.capture import Enough, call_model, ready
+from spikeattn.attention.families import OTHERWISE
 from spikeattn.attention.placement import Placement
 from spikeattn.attention.roles import INPUT, ROLES, Anatomy, Target, anatomy
-from spikeattn.attention.survey import Forward, Seen, fingerprint
+from spikeattn.attention.survey import BATCH, Forward, Seen, fingerprint
 from spikeattn.attention.tensor_layout import TensorLayout, head_index, layout_of
 from spikeattn.errors import SpikeattnError
+from spikeattn.structure import axes as ax
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.examine import plan
 from spikeattn.tracing.taps import Plan, Tap
@@ -70,8 +72,8 @@ def _targets(body: Anatomy, statistic: str, layer: int | str, kinds: Sequence[st
     blocks = body.blocks
     if not blocks:
         raise SpikeattnError(
-            f"{body.name} has no attention: no products of tensors that are made of the same tokens; name a tensor by its "
-            "path, or give a function (model, images) -> [B, h, w]"
+            f"{body.name} has no attention: it is no model whose attention is known here, and no product of its tensors "
+            f"joins what is made of the same tokens; name a tensor by its path, or {OTHERWISE}"
         )
     if layer == "all":
         return [body.find(statistic, block) for block in blocks], "all"
@@ -87,8 +89,7 @@ def _targets(body: Anatomy, statistic: str, layer: int | str, kinds: Sequence[st
 def _reader(model: nn.Module, images: Tensor, body: Anatomy, target: Target, forward: Forward) -> Any:
     size = (int(images.shape[-2]), int(images.shape[-1]))
     if target.matrix and target.site is not None:
-        first = body.seen.matrices[target.site][0]
-        layout = matrices.layout_of(first, size, body.seen.batch)
+        layout = matrices.layout_of(body.seen, target.site, size)
         if isinstance(layout, str):
             raise SpikeattnError(
                 f"the attention of block {target.block} of {body.name} forms no N x N matrix of tokens: {layout}"
@@ -158,17 +159,23 @@ def _groups(
             return None
         heads = index[rows]
     if each_step:
-        pairs = [p for p in (() if made is None else made.pairs) if (p.module, p.op) == (target.path, target.site.op)]
-        axes = next((p.axes[first.operand] for p in pairs if p.at[0][1] == target.site.ordinal), None)
-        if axes is None or not axes.timed or made is None:
+        index = None if made is None or target.axes is None else _steps(target.axes[0], layout, made.ledger.time_steps)
+        if index is None or made is None or len(index) != first.matrix.shape[0]:
             return None
-        T = made.ledger.time_steps
-        numbers = torch.arange(first.matrix.shape[0]).view(-1, 1, 1).expand(first.matrix.shape)
-        of_row = torch.zeros(first.matrix.shape[0], dtype=torch.long)
-        for place, part in enumerate(axes.split(numbers, body.seen.batch)):
-            of_row[part.flatten()] = axes.steps[place]
-        steps = of_row[rows]
+        steps, T = index[rows], made.ledger.time_steps
     return [[((steps == t) & (heads == h)).nonzero().flatten().tolist() for h in range(H)] for t in range(T)]
+
+
+def _steps(factors: ax.Axis, layout: matrices.Layout, T: int) -> Tensor | None:
+    """The time step of every position of an axis: its one factor of T that holds neither images nor channels."""
+    found, stride = [], 1
+    for factor in reversed(factors):
+        if factor.kind == ax.OTHER and factor.size == T:
+            found.append(stride)
+        stride *= factor.size
+    if T == BATCH or len(found) != 1:  # with as many steps as images one could be taken for the other
+        return None
+    return torch.arange(stride) // found[0] % T
 
 
 def received(layout: matrices.Layout, matrix: Tensor) -> Tensor:
@@ -194,7 +201,7 @@ def _captured(
     for target in targets:
         if target.site is not None and target.matrix:
             found = body.seen.matrices[target.site]
-            layout = matrices.layout_of(found[0], size, body.seen.batch)
+            layout = matrices.layout_of(body.seen, target.site, size)
             assert not isinstance(layout, str)
             sites[target.site] = (layout.operand, len(found), partial(received, layout))
         elif target.site is not None:

@@ -20,9 +20,9 @@ from spikeattn.attention.capture import call_model, capture, embedding_replaced,
 from spikeattn.attention.families import Tap, known_family, softmax_family
 from spikeattn.attention.maps import placement_by_grid, placement_of
 from spikeattn.attention.maps import scores as attention_map  # without the pixels, which one look is enough for
+from spikeattn.attention.nulls import draw_inputs, draw_tokens
 from spikeattn.attention.placement import Placement
 from spikeattn.attention.survey import Forward
-from spikeattn.attention.nulls import draw_inputs, draw_tokens
 from spikeattn.errors import SpikeattnError
 from spikeattn.models.ann import AnnTransformer
 

@@ -289,6 +289,14 @@ def anatomy(model: nn.Module, images: Tensor, forward: Forward = call_model) -> 
     return known[key]
 
 
+def fails(model: nn.Module, images: Tensor) -> str:
+    """The beginning of the error for a model that fails on two of the images."""
+    return (
+        f"{type(model).__name__} is no model whose attention is known here, so it is read off a pass, and it fails on "
+        f"images of shape {tuple(images.shape)}"
+    )
+
+
 def _read(model: nn.Module, images: Tensor, forward: Forward) -> Anatomy:
     name = type(model).__name__
     shown = torch.cat([images[:1]] * 2)
@@ -298,7 +306,7 @@ def _read(model: nn.Module, images: Tensor, forward: Forward) -> Anatomy:
     made = None
     for values in (False, True):
         try:
-            with failing(f"{name} fails on images of shape {tuple(images.shape)}"):
+            with failing(fails(model, images)):
                 nodes.reset(model)
                 made = infer(graph_of(model, shown, forward, neurons, values))
         except SpikeattnError:
@@ -309,7 +317,7 @@ def _read(model: nn.Module, images: Tensor, forward: Forward) -> Anatomy:
             nodes.reset(model)
         break
     assert made is not None
-    with failing(f"{name} fails on images of shape {tuple(images.shape)}"):
+    with failing(fails(model, images)):
         seen = survey(model, images, forward)
     cores: dict[int, Core] = {}
     for core in made.cores:

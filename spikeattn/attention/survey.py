@@ -88,12 +88,25 @@ class Survey:
     notes: dict[str, None] = field(default_factory=dict)
     batch: int = BATCH
 
+    def summed(self, site: Site) -> int:
+        """How many matrices one module applies to one v: what they do together is no matrix that can be seen."""
+        stream = self.matrices[site][0].values.place.stream
+        alike = [calls[0] for other, calls in self.matrices.items() if other.path == site.path]
+        return sum(matrix.values.place.stream == stream for matrix in alike)
+
 
 @contextmanager
-def plain_attention() -> Iterator[None]:
-    """Attention without fused kernels, which show no matrix."""
-    with slow_attention(), sdpa_kernel(SDPBackend.MATH):
-        yield
+def plain_attention(model: nn.Module) -> Iterator[None]:
+    """Attention without fused kernels, which show no matrix; layers of timm's form theirs as they say they do."""
+    fused = {module: module.fused_attn for module in model.modules() if isinstance(vars(module).get("fused_attn"), bool)}
+    try:
+        for module in fused:
+            module.fused_attn = False
+        with slow_attention(), sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        for module, value in fused.items():
+            module.fused_attn = value
 
 
 @contextmanager
@@ -146,7 +159,7 @@ def _run(model: nn.Module, images: Tensor, forward: Forward, values: bool) -> Su
     if any(nodes.is_spiking_neuron(module) for module in model.modules()):
         neurons = nodes.find_neurons(model)
     with ExitStack() as stack:
-        for context in (nodes.uncompiled(), nodes.evaluating(model), torch.no_grad(), plain_attention()):
+        for context in (nodes.uncompiled(), nodes.evaluating(model), torch.no_grad(), plain_attention(model)):
             stack.enter_context(context)
         nodes.reset(model)
         stack.callback(nodes.reset, model)

@@ -137,7 +137,7 @@ class Network:
         """What a score of the map is."""
         if self.kind in SCORES:
             return SCORES[self.kind]
-        return f"{self.kind} per neuron and step" if self.sight.steps else f"{self.kind}, mean over channels"
+        return f"{self.kind}: spikes per neuron and step" if self.sight.steps else f"{self.kind}: mean over channels"
 
     def _first_image(self) -> Tensor:
         """The first image that can be read, as a batch on the model's device."""

@@ -131,7 +131,8 @@ def _legend(seen: Seen, narrow: bool) -> list:
         label=seen.rule if narrow or len(seen.rule) > ROOM else f"significant: {seen.rule}",
     )
     line.set_path_effects([Stroke(linewidth=2.6, foreground=INK), Normal()])
-    handles = [line, Patch(facecolor=NOTHING, label="nothing left")]
+    whole = bool(seen.on_pixels(seen.map)[1].all())
+    handles = [line, Patch(facecolor=NOTHING, label="nothing left" if whole else "nothing left, or no token")]
     if seen.events:
         handles += [Patch(facecolor=ON, label="ON events"), Patch(facecolor=OFF, label="OFF events")]
     return handles
