@@ -140,7 +140,8 @@ def _no_kind(body: Applied, kind: str) -> SpikeattnError:
         why = body.lacks(kind, number)
         valid = f"valid are {', '.join(body.kinds)}" if body.kinds else OTHERWISE
         return SpikeattnError(
-            f"there is no attention map of {body.names()} {kind!r}: attention {number} ({body.sites[number].path}): {why}; {valid}"
+            f"there is no attention map of {body.names()} {kind!r}: attention {number} ({body.sites[number].path}): "
+            f"{why}; {valid}"
         )
     return unknown(f"attention map of {body.names()}", kind, body.kinds)
 

@@ -63,7 +63,9 @@ class Attention:
     def to_image(
         self, values: Floats | None = None, size: tuple[int, int] | None = None, mode: str = "nearest"
     ) -> Floats:
-        """`maps`, or values like them such as `regularized("q")`, on the pixels [..., H, W]; see `AttentionMap.to_image`.
+        """`maps`, or values like them such as `regularized("q")`, on the pixels [..., H, W].
+
+        `AttentionMap.to_image` says which.
 
         Raises:
             SpikeattnError: values of another grid, an unknown mode.
@@ -208,8 +210,9 @@ def attend(
         scores, patch = scores_of(passes, images, null, replicates, numbers, memory, options, original)
         maps, null_maps, axes = scores[:, 0].numpy(), scores[:, 1:].numpy(), passes.axes
         kind = passes.kind
-        if layer == -1 and isinstance(passes.layer, int) and statistic not in (None, *ROLES) and not callable(statistic):
-            which = which | {"layer": passes.layer}  # of a tensor named by its path
+        path = isinstance(statistic, str) and statistic not in ROLES
+        if path and layer == -1 and isinstance(passes.layer, int):
+            which = which | {"layer": passes.layer}
         placed = passes.placement(images[:1], original, (int(maps.shape[-2]), int(maps.shape[-1])))
         found = tuple(
             assess(one, replicated, estimator, unit=passes.unit, ties=ties, seed=seed + number)

@@ -1,9 +1,9 @@
 """Where the elements of a tensor look: ranges of pixels, carried through the operations of a forward pass.
 
-A *field* gives every element of a tensor the range [low, high] of some coordinate of the input that it is made from: the
-rows of its receptive field, its columns, or the number of its image. Ranges are small tensors with the axes of the tensor
-that they describe and size 1 along those on which they are constant. low = +inf, high = -inf says "no place", as of class
-tokens and weights; it joins with nothing. Padding counts as pixels outside the image, so ranges are never cut.
+A *field* gives every element of a tensor the range [low, high] of some coordinate of the input that it is made from:
+the rows of its receptive field, its columns, or the number of its image. Ranges are small tensors with the axes of the
+tensor that they describe and size 1 along those on which they are constant. low = +inf, high = -inf says "no place", as
+of class tokens and weights; it joins with nothing. Padding counts as pixels outside the image, so ranges are never cut.
 """
 
 from __future__ import annotations

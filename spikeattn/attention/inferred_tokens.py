@@ -1,4 +1,4 @@
-"""Where the tokens of the tensors of any network are, for counting their spikes: derived from one pass, no shape guessed."""
+"""Where the tokens of the tensors of any network are, for counting their spikes: read off one pass."""
 
 from __future__ import annotations
 
@@ -99,7 +99,9 @@ class InferredLayouts:
         if any(line is None for line in lines):
             return False
         tokens = tokens_of(lines[0], lines[1], self.size)
-        return tokens is not None and tokens.grid == self.grid and np.array_equal(tokens.cells.ravel(), np.arange(self.n))
+        if tokens is None or tokens.grid != self.grid:
+            return False
+        return np.array_equal(tokens.cells.ravel(), np.arange(self.n))
 
 
 def _along(field: Maybe, axis: int) -> Field | None:

@@ -166,7 +166,7 @@ def attention_map(
 def placement_of(
     model: nn.Module, images: Tensor, module: nn.Module | None, grid: tuple[int, int], forward: Forward = call_model
 ) -> Placement:
-    """Where the tokens of what a module hands out stand on the image; spread evenly, with a note, where nobody knows."""
+    """Where the tokens that a module hands out stand on the image; spread evenly, with a note, where nobody knows."""
     size = (int(images.shape[-2]), int(images.shape[-1]))
     path = next((path for path, other in model.named_modules() if other is module), None)
     try:
@@ -183,7 +183,9 @@ def placement_of(
     return evenly(grid, size, f"their receptive fields cannot be derived, since {why}")
 
 
-def placement_by_grid(model: nn.Module, images: Tensor, grid: tuple[int, int], forward: Forward = call_model) -> Placement:
+def placement_by_grid(
+    model: nn.Module, images: Tensor, grid: tuple[int, int], forward: Forward = call_model
+) -> Placement:
     """Where the tokens of a grid stand, if all tensors with such a grid agree; for a statistic of a user's own."""
     size = (int(images.shape[-2]), int(images.shape[-1]))
     try:
@@ -247,12 +249,13 @@ def scores(
     if family is not None and (kind is None or kind in family.kinds):
         return _of_family(family, model, images, kind or family.kinds[0], layer, heads, steps, weight, target)
     if weight == "gradient":
-        raise SpikeattnError(f'weight="gradient" is not defined for the {kind or "default"} map of {type(model).__name__}')
+        name = type(model).__name__
+        raise SpikeattnError(f'weight="gradient" is not defined for the {kind or "default"} map of {name}')
     body = _applied(model, images, forward) if kind is None or kind in applied_maps.KINDS else None
     if kind in applied_maps.KINDS and body is None:
         raise SpikeattnError(
-            f'{type(model).__name__} is a spiking network, and {kind!r} a map of softmax attention; take "attention", or '
-            f"another role: {', '.join(ROLES)}"
+            f"{type(model).__name__} is a spiking network, and {kind!r} a map of softmax attention; take a role: "
+            f"{', '.join(ROLES)}"
         )
     if body is not None and (body.kinds or kind is not None):
         return _as_applied(body, model, images, kind or body.kinds[0], layer, heads, steps)
@@ -269,7 +272,7 @@ def _with_shown_maps(model: nn.Module, images: Tensor, layer: Any, forward: Forw
     """
     family = softmax_family(model)
     body = None if family is None else _applied(model, images, forward)
-    if family is None or body is None or any(a not in model.modules() for a in family.attentions):
+    if family is None or body is None:
         return None
     image = images[:1]
     for number in range(len(family.attentions)) if layer == "all" else [layer]:

@@ -1,7 +1,7 @@
 """Matrices of attention as the layers apply them: caught where they meet the values, brought to [image, head, ...].
 
-Whatever makes a matrix (an adapter, a position bias, talking heads, a difference of two softmaxes) is in it, since it is
-taken as the operand of the product with v, in the pass that the model itself runs.
+Whatever makes a matrix (an adapter, a position bias, talking heads, a difference of two softmaxes) is in it, since it
+is taken as the operand of the product with v, in the pass that the model itself runs.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def _varies(fields: Any, axis: int) -> bool:
 
 
 def _along(place: Place, axis: int) -> list[Any]:
-    """Where the positions of one axis of a matrix stand: those of its first factor's rows, or of its second's columns."""
+    """Where the positions of one axis of a matrix stand: the rows of its first factor, or the columns of its second."""
     rank = 3
     ways = [(place.row, place.column), (place.other_row, place.other_column)]
     made = [[_of_axis(f, axis, axis, rank) for f in way] for way in ways]
@@ -177,11 +177,15 @@ def _copies(cells: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 # ------------------------------------------------------------------------------------------------------------ caught
-def catch(model: nn.Module, call: Callable[[], Any], wanted: Mapping[Site, tuple[int, int, Read]]) -> dict[Site, list[Tensor]]:
+def catch(
+    model: nn.Module, call: Callable[[], Any], wanted: Mapping[Site, tuple[int, int, Read]]
+) -> dict[Site, list[Tensor]]:
     """What `read` makes of operands of products in the pass that `call` runs; the pass ends behind the last of them.
 
     Args:
-        wanted: by site, the operand (or RESULT), how often the site is passed, and `read`. Call it inside `ready(model)`.
+        wanted: by site, the operand (or RESULT), how often the site is passed, and `read`.
+
+    Call it inside `ready(model)`.
 
     Raises:
         SpikeattnError: the pass takes another way than the survey's.

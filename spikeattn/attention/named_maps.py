@@ -1,4 +1,4 @@
-"""Maps of any network: of the role that a tensor plays in the attention of a block, or of a tensor named by its path."""
+"""Maps of any network: of a tensor by its role in the attention of a block, or by its path."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ Found = tuple[Tensor, float | None, Placement, int | str | None]
 
 
 def named_map(
-    model: nn.Module, images: Tensor, statistic: str, layer: int | str, heads: str, steps: str, kinds: Sequence[str] = (),
-    forward: Forward = call_model,
+    model: nn.Module, images: Tensor, statistic: str, layer: int | str, heads: str, steps: str,
+    kinds: Sequence[str] = (), forward: Forward = call_model,
 ) -> Found:  # fmt: skip
     """The map [image, (layer), (step), (head), h, w] of a role or a path, value of a spike, placement and block.
 
@@ -54,8 +54,9 @@ def named_map(
         values, unit, own = reader(calls, *each)
         if placement is not None and placement.grid != own.grid:
             raise SpikeattnError(
-                f'layer="all": the blocks of {body.name} have different token grids, {"x".join(map(str, placement.grid))} '
-                f"and {'x'.join(map(str, own.grid))} at {target.path}; give one block"
+                f'layer="all": the blocks of {body.name} have different token grids, '
+                f"{'x'.join(map(str, placement.grid))} and {'x'.join(map(str, own.grid))} at {target.path}; "
+                "give one block"
             )
         maps.append(values)
         placement = own
@@ -63,7 +64,9 @@ def named_map(
     return torch.stack(maps, 1) if layer == "all" and statistic in ROLES else maps[0], unit, placement, block
 
 
-def _targets(body: Anatomy, statistic: str, layer: int | str, kinds: Sequence[str]) -> tuple[list[Target], int | str | None]:
+def _targets(
+    body: Anatomy, statistic: str, layer: int | str, kinds: Sequence[str]
+) -> tuple[list[Target], int | str | None]:
     if statistic not in ROLES:
         if layer not in (-1, "all"):
             raise SpikeattnError(f"layer={layer!r}: {statistic} is the path of one tensor; leave layer at -1")
@@ -72,8 +75,8 @@ def _targets(body: Anatomy, statistic: str, layer: int | str, kinds: Sequence[st
     blocks = body.blocks
     if not blocks:
         raise SpikeattnError(
-            f"{body.name} has no attention: it is no model whose attention is known here, and no product of its tensors "
-            f"joins what is made of the same tokens; name a tensor by its path, or {OTHERWISE}"
+            f"{body.name} has no attention: it is no model whose attention is known here, and no product of its "
+            f"tensors joins what is made of the same tokens; name a tensor by its path, or {OTHERWISE}"
         )
     if layer == "all":
         return [body.find(statistic, block) for block in blocks], "all"
@@ -252,8 +255,8 @@ def _hooked(
     missing = [path for path, calls in found.items() if len(calls) < wanted[path]]
     if missing:
         raise SpikeattnError(
-            f"{missing[0]} of {body.name} was called {len(found[missing[0]])} times and {wanted[missing[0]]} times in the "
-            "pass that had shown where its tokens are: does the model take another way from call to call?"
+            f"{missing[0]} of {body.name} was called {len(found[missing[0]])} times and {wanted[missing[0]]} times in "
+            "the pass that had shown where its tokens are: does the model take another way from call to call?"
         )
     return [found[path] for path in paths]
 

@@ -236,7 +236,7 @@ def _matrix(op: Operation, name: str) -> Maybe:
     first, second = (op.args[i] for i in MATRIX[op.name])
     if op.name in ("mv", "addmv", "dot"):
         known = fields.join([_contracted(op, first, name, -1), _contracted(op, second, name, -1)], first.dim())
-        return None if known is None else known.map(lambda c: c.reshape(op.out.dim() * [-1]) if c.numel() == 1 else c[..., 0])
+        return None if known is None else known.map(lambda c: c.reshape(c.shape[: op.out.dim()]))
     found = _of_product(op, first, second, name)
     more = op.place_of(op.args[0]) if MATRIX[op.name][0] else None
     return fields.join([found, None if more is None else more.get(name)], op.out.dim())

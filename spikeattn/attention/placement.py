@@ -1,8 +1,8 @@
 """Tokens on the image: the grid they form, the pixels that each of them stands for, and scores painted on these.
 
-Token i stands on the pixels [c - s/2, c + s/2) about the centre c of its receptive field, where s is the distance of the
-centres; padding counts as pixels outside. A pixel belongs to the token in whose range its own centre lies, so that half a
-pixel goes to the later token; pixels in no range have no token.
+Token i stands on the pixels [c - s/2, c + s/2) about the centre c of its receptive field, where s is the distance of
+the centres; padding counts as pixels outside. A pixel belongs to the token in whose range its own centre lies, so that
+half a pixel goes to the later token; pixels in no range have no token.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class Placement:
 
     def shares(self) -> Floats:
         """Pixels of the image that every token stands on, [h, w]."""
-        found = [np.bincount(owners[owners >= 0], minlength=n) for owners, n in zip(self.tokens(), self.grid, strict=True)]
+        pairs = zip(self.tokens(), self.grid, strict=True)
+        found = [np.bincount(owners[owners >= 0], minlength=n) for owners, n in pairs]
         return np.outer(*found).astype(np.float64)
 
     def coverage(self, pixels: NDArray[np.bool_]) -> Floats:

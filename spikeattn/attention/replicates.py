@@ -214,8 +214,9 @@ def _on_tokens(
         raise SpikeattnError(f'null="token" draws from the output of patch_embed, which {type(model).__name__} lacks')
     if known_family(model) is None and softmax_family(model) is None:
         raise SpikeattnError(
-            f'null="token" draws embedded tokens and runs the blocks alone, and where the stem of {type(model).__name__} '
-            'ends is not known; take "normal", "pixel", "patch", "uniform" or, for frames, "events", which run it whole'
+            'null="token" draws embedded tokens and runs the blocks alone, and where the stem of '
+            f'{type(model).__name__} ends is not known; take "normal", "pixel", "patch", "uniform" or, for frames, '
+            '"events", which run it whole'
         )
     drawn = []
     for image, wanted in _by_image(pairs).items():

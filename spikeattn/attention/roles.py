@@ -1,4 +1,4 @@
-"""Which tensor a statistic names: a role in the attention of a block, or a path, found in the structure of a network."""
+"""Which tensor a statistic names: a role in the attention of a block, or a path, by the structure of a network."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Target:
         axes: of a tensor of `BATCH` images as the structure knows them; None where it does not.
         birth: number of the layer whose channels it holds, with `channels`, the ranges of these that are meant.
         heads: the factors of channels that count heads, of each operand's own; none where nothing goes by heads.
-        site: of the operation that makes it, where no module hands it out; with `matrix` it is the matrix of attention that
-            the operation, a product with the values, is given.
+        site: of the operation that makes it, where no module hands it out; with `matrix` it is the matrix of attention
+            that the operation, a product with the values, is given.
         counted: its name in a ledger.
     """
 
@@ -112,7 +112,8 @@ class Anatomy:
 
     def unknown(self, statistic: str, kinds: Sequence[str], known: Iterable[str]) -> SpikeattnError:
         """Error for a statistic that names nothing."""
-        close = difflib.get_close_matches(statistic, [*kinds, *ROLES, *(name for name in known if name)], n=3, cutoff=0.5)
+        names = [*kinds, *ROLES, *filter(None, known)]
+        close = difflib.get_close_matches(statistic, names, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
         named = f"the maps {', '.join(kinds)}, " if kinds else ""
         return SpikeattnError(
@@ -129,11 +130,13 @@ class Anatomy:
         nearest = max(own, key=lambda o: o.product.number)
         source = nearest.source
         between = self._between(nearest)
-        spiking = [n for n in (source, *between) if n.kind == NEURON]
+        sums = [n.number for n in between if n.kind == REDUCE]  # what a neuron makes of a sum is a gate
+        spiking = [n for n in (source, *between) if n.kind == NEURON and not self._behind(sums, n)]
         heads = _heads(core)
         if spiking:
             node = spiking[-1]
-            return Target(role, node.path, block, node.axes, source.number, nearest.range, heads)
+            channels = self._summed_channels(core, nearest) if sums else nearest.range
+            return Target(role, node.path, block, node.axes, source.number, channels, heads)
         end = nearest.product.sources[nearest.place]
         paths = [path for path, number in self.made.flow.graph.made.items() if number == end and path]
         if paths and not nearest.range:
@@ -141,16 +144,34 @@ class Anatomy:
             path = inside[-1] if inside else paths[-1]
             return Target(role, path, block, self._axes(path), source.number, heads=heads)
         if end == source.number and source.kind == SYNAPSE:
-            size = torch.Size(source.shape).numel()  # views of parts, such as what a norm of q is given, are no candidates
+            size = torch.Size(source.shape).numel()  # without views of parts, such as what a norm of q is given
             whole = [p for p in paths if torch.Size(self.seen.outputs[p][0].shape).numel() == size]
             whole = [p for p in whole if not any(q != p and p.startswith(f"{q}.") for q in whole)]
             if whole:
                 axes = ax.reshape(source.axes, self.seen.outputs[whole[-1]][0].shape)
                 return Target(role, whole[-1], block, axes, source.number, nearest.range, heads)
         raise SpikeattnError(
-            f"the {role} of block {block} of {self.name} is made inside {source.path or 'the model'} and no module hands "
-            "it out: name a tensor by its path, or give a function (model, images) -> [B, h, w]"
+            f"the {role} of block {block} of {self.name} is made inside {source.path or 'the model'} and no module "
+            "hands it out: name a tensor by its path, or give a function (model, images) -> [B, h, w]"
         )
+
+    def _summed_channels(self, core: Core, operand: Operand) -> tuple[tuple[int, int], ...]:
+        """The channels of an operand before a sum over those of each head; none where it holds all of its layer."""
+        birth = operand.source.number
+        alone = all(o is operand or o.source.number != birth or o.range == operand.range for o in core.operands)
+        if alone:
+            return ()
+        strides = [f.stride for axis in operand.product.operands[operand.place] for f in axis if f.birth == birth]
+        if not strides:
+            raise SpikeattnError(
+                f"the {operand.role} of {self.name} is summed over all channels of a layer that makes others as well, so "
+                "which channels are its own cannot be told; name a tensor by its path"
+            )
+        inner = min(strides)
+        return tuple((first, last - 1 + inner) for first, last in operand.range)
+
+    def _behind(self, numbers: Sequence[int], node: Node) -> bool:
+        return any(self.made.flow.before(number, node.number) for number in numbers)
 
     def _between(self, operand: Operand) -> list[Node]:
         end = operand.product.sources[operand.place]
@@ -199,19 +220,19 @@ class Anatomy:
             for start in starts:
                 way = list(flow.passed(start, source))
                 sums = [n.number for n in way if n.kind == REDUCE]
-                spiking = [n for n in way if n.kind == NEURON and any(flow.before(s, n.number) for s in sums)]
+                spiking = [n for n in way if n.kind == NEURON and self._behind(sums, n)]
                 if spiking:
                     return self._gate_with_tokens(spiking[-1], core, block)
         raise SpikeattnError(
-            f"the attention of block {block} of {self.name} has no gate: no neuron sums over tokens or channels and then "
-            f"scales the rest. Valid for it are {', '.join(self._valid(core))}, and the path of a module"
+            f"the attention of block {block} of {self.name} has no gate: no neuron sums over tokens or channels and "
+            f"then scales the rest. Valid for it are {', '.join(self._valid(core))}, and the path of a module"
         )
 
     def _gate_with_tokens(self, node: Node, core: Core, block: int) -> Target:
         if node.tokens <= 1:
             raise SpikeattnError(
-                f"the gate of block {block} of {self.name}, {node.path}, sums over the tokens and has one value for all "
-                'of them, so it makes no map; take "attention", what it lets through, and "q", what it is applied to'
+                f"the gate of block {block} of {self.name}, {node.path}, sums over the tokens and has one value for "
+                'all, so it makes no map; take "attention", what it lets through, and "q", what it is applied to'
             )
         return Target("gate", node.path, block, node.axes, heads=_heads(core))
 
@@ -330,4 +351,3 @@ def _read(model: nn.Module, images: Tensor, forward: Forward) -> Anatomy:
 def _later_step(first: Core | None, core: Core) -> bool:
     """Whether a core is one that is known already, at a later time step."""
     return first is not None and first.last.place == core.last.place
-

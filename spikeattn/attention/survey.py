@@ -1,7 +1,7 @@
 """One forward pass in which every tensor knows where on the image it looks: token grids, their pixels, and N x N maps.
 
-The pass needs no values where the model lets it (`shapes.without_values`). What was found is kept for a model, as long as
-its modules stay what they are.
+The pass needs no values where the model lets it (`shapes.without_values`). What it shows is kept for a model, as long
+as its modules stay what they are.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ class Survey:
 @contextmanager
 def plain_attention(model: nn.Module) -> Iterator[None]:
     """Attention without fused kernels, which show no matrix; layers of timm's form theirs as they say they do."""
-    fused = {module: module.fused_attn for module in model.modules() if isinstance(vars(module).get("fused_attn"), bool)}
+    several = [module for module in model.modules() if isinstance(vars(module).get("fused_attn"), bool)]
+    fused = {module: module.fused_attn for module in several}
     try:
         for module in fused:
             module.fused_attn = False

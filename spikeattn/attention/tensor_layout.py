@@ -51,7 +51,9 @@ class TensorLayout:
     n_heads: int
     timed: bool
 
-    def scores(self, calls: Sequence[Tensor], each_head: bool, each_step: bool, T: int | None) -> tuple[Tensor, float | None]:
+    def scores(
+        self, calls: Sequence[Tensor], each_head: bool, each_step: bool, T: int | None
+    ) -> tuple[Tensor, float | None]:
         """Means [image, (step), (head), h, w], and the value of one spike in them.
 
         Raises:
@@ -100,7 +102,7 @@ class TensorLayout:
                 yield (step if self.steps is None else self.steps[number]), part, index
 
     def _indices(self, each_head: bool) -> list[Tensor]:
-        """Of every position of the tensor that `axes` tells apart, the index of one image; -1 for what does not count."""
+        """Of every position that `axes` tells apart, the index of one image; -1 for what does not count."""
         index = torch.from_numpy(self.tokens.cells)
         if each_head and self.heads is not None:
             h, w = self.tokens.grid
@@ -125,8 +127,8 @@ def layout_of(
     shape = "x".join(map(str, seen.shape))
     if tokens is None or tokens.grid == (1, 1):
         raise SpikeattnError(
-            f"{name} is a tensor of {shape} for {batch} images, in which no tokens lie on a grid of the image; name one "
-            "with a place per token"
+            f"{name} is a tensor of {shape} for {batch} images, in which no tokens lie on a grid of the image; name "
+            "one with a place per token"
         )
     axes = tap.axes if tap is not None else image_axes(seen, batch)
     if axes is None:
@@ -208,7 +210,7 @@ def _kept(target: Target, seen: Seen) -> Tensor | None:
         return None
     index = channel_index(target.axes, target.birth) if _fits(target.axes, seen) else None  # type: ignore[arg-type]
     if index is None:
-        raise SpikeattnError(f"which channels of {target.path} are the {target.role} cannot be told; name another tensor")
+        raise SpikeattnError(f"which channels of {target.path} are the {target.role} cannot be told; name another one")
     kept = torch.zeros_like(index, dtype=torch.bool)
     for first, last in target.channels:
         kept |= (index >= first) & (index < last)

@@ -90,7 +90,6 @@ def shared_inputs(made: Plan, attentions: Sequence[str]) -> set[str]:
             found.add(first.input)
     return found
 
-
     def side(self, pairs: Pairs, left: Tensor, right: Tensor) -> str | None:
         """Which axis of a product has the tokens: the one it sums over ("inner"), or the right operand's ("outer").
 

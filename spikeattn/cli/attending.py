@@ -72,8 +72,8 @@ def attend(
         str | None,
         typer.Option(
             metavar="NAME|ROLE|PATH",
-            help="Map: Vhat_S, V_S, gate, drive; cls, received, rollout; of any network attention, q, k, v, gate, products, "
-            "or a tensor's path, as `spikeattn structure` lists them. Default: the first.",
+            help="Map: Vhat_S, V_S, gate, drive; cls, received, rollout; of any network attention, q, k, v, gate, "
+            "products, or a tensor's path, as `spikeattn structure` lists them. Default: the first.",
         ),
     ] = None,
     layer: Annotated[

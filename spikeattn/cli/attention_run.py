@@ -283,7 +283,8 @@ class Network:
         return maps(heads="each") if self.sight.heads else maps()[:, None]
 
     def _grid_details(self) -> str:
-        over = "every time step, and their mean" if self.sight.steps else "every head" if self.sight.heads else "the mean"
+        over = "every head" if self.sight.heads else "the mean"
+        over = "every time step, and their mean" if self.sight.steps else over
         over = f"every layer and {over}" if self.sight.alike and self.sight.layer is None else over
         over = "all layers up to each" if self.kind == "rollout" else over
         return f"{self.kind} of {over}"

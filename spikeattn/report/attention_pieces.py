@@ -126,7 +126,7 @@ def draw_picture(axes: Axes, seen: Seen, title: str) -> None:
 def draw_map(
     axes: Axes, scores: Floats, scale: Normalize, title: str, seen: Seen, empty: bool = False, name: str = MAPS
 ) -> None:
-    """A map on the pixels of the image; those of no token are grey, with `empty` those of a token without a score too."""
+    """A map on the pixels of the image; those of no token are grey, with `empty` those without a score too."""
     _bare(axes, title)
     placed, covered = seen.on_pixels(scores)
     shown = np.ma.masked_where(((placed == 0) & empty) | ~covered, placed)

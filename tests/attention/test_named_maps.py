@@ -105,7 +105,8 @@ def test_roles_are_the_rates_of_their_tensors(time):
         assert torch.equal(named.values, mean.values) and named.layer == 1
     assert sa.attention_map(model, images).kind == "attention"
     whole = sa.attention_map(model, images, "q", layer="all")
-    assert whole.values.shape == (2, 2, 4, 3) and torch.equal(whole.values[:, 1], sa.attention_map(model, images, "q").values)
+    assert whole.values.shape == (2, 2, 4, 3)
+    assert torch.equal(whole.values[:, 1], sa.attention_map(model, images, "q").values)
     assert mean.placement.rows.tolist() == [[-1.0, 3.0], [3.0, 7.0], [7.0, 11.0], [11.0, 15.0]]
     model(images)  # a potential is left behind: it is no part of the map
     assert torch.equal(sa.attention_map(model, images, "q").values, whole.values[:, 1])
@@ -134,6 +135,28 @@ def test_masks_have_no_matrix_and_a_gate_without_tokens_says_so():
         sa.attention_map(model, images, "products")
     with pytest.raises(SpikeattnError, match="one value for all"):
         sa.attention_map(model, images, "gate")
+
+
+def test_token_attention_has_a_gate_with_tokens():
+    """QKFormer's: a neuron on the sum of q over the channels of a head scales k."""
+
+    class TokenBlock(Block):
+        def forward(self, x):
+            q, k = (getattr(self, f"{n}_lif")(getattr(self, f"{n}_proj")(x)) for n in "qk")
+            q, k = (z.unflatten(-1, (H, D // H)) for z in (q, k))
+            y = self.gate_lif(q.sum(-1, keepdim=True)) * k
+            x = x + self.out(y.flatten(-2))
+            return x + self.fc2(self.mlp_lif(self.fc1(x)))
+
+    model, images = net(depth=1)
+    model.blocks[0] = TokenBlock()
+    for role, path in (("q", "q_lif"), ("k", "k_lif"), ("gate", "gate_lif")):
+        spikes = by_hand(model, images, f"blocks.0.{path}")  # [T, B, N, D], of the gate [T, B, N, H, 1]
+        assert spikes.any()
+        found = sa.attention_map(model, images, role)
+        torch.testing.assert_close(found.values, spikes.flatten(3).mean((0, 3)).reshape(2, 4, 3))
+    with pytest.raises(SpikeattnError, match="has no v"):
+        sa.attention_map(model, images, "v")
 
 
 def test_class_tokens_are_taken_away():

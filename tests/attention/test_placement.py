@@ -89,7 +89,7 @@ STEMS = {
 
 @pytest.mark.parametrize("name", STEMS)
 def test_places_are_the_reach_of_impulses(name):
-    """Away from the border: what a token reads is where the gradient of its sum is not 0, all weights being positive."""
+    """Away from the border: what a token reads is where the gradient of its sum is not 0, weights being positive."""
     stem = Stem(*STEMS[name]).double()
     for parameter in stem.parameters():
         parameter.data.abs_().add_(0.1)
