@@ -116,23 +116,14 @@ def evaluate_regularization(
     found = attend(model, noisy, null, replicates, seed=seed, **options)
     if found.maps.ndim != 3:
         raise SpikeattnError(f"the statistic gives maps {list(found.maps.shape[1:])}; noise is evaluated on one [h, w]")
-    grid = (int(found.maps.shape[1]), int(found.maps.shape[2]))
-    placed = found.placement
-    if placed is None or placed.even:
-        pixels = np.full(grid, images.shape[-2] * images.shape[-1] / (grid[0] * grid[1]))
-
-        def share(mask: NDArray[np.bool_]) -> Floats:
-            return coverage(mask, grid)
-
-    else:
-        pixels, share = placed.shares(), placed.coverage
-    covered = np.stack([share(mask) for _, mask in planted])
+    grid = found.maps.shape[1:]
+    covered = np.stack([coverage(mask, grid) for _, mask in planted])
     if (covered == 1).all((1, 2)).any():
         raise SpikeattnError(f"noise of size {size:g} covers the whole image; take a smaller size")
-    rest = np.rint((1 - covered) * pixels).astype(int)  # pixels
+    rest = np.rint((1 - covered) * (images.shape[-2] * images.shape[-1] / (grid[0] * grid[1]))).astype(int)  # pixels
     if things is not None:
         seen = [thing & ~mask for thing, (_, mask) in zip(things, planted, strict=True)]
-        things = [share(thing) for thing in seen]
+        things = [coverage(thing, grid) for thing in seen]
     rows = []
     for method in METHODS:
         maps = found.regularized(method, threshold if method in ("p", "lfdr") else None)

@@ -164,7 +164,7 @@ class Anatomy:
         strides = [f.stride for axis in operand.product.operands[operand.place] for f in axis if f.birth == birth]
         if not strides:
             raise SpikeattnError(
-                f"the {operand.role} of {self.name} is summed over all channels of a layer that makes others as well, so "
+                f"the {operand.role} of {self.name} is summed over all channels of a layer that makes others, too, so "
                 "which channels are its own cannot be told; name a tensor by its path"
             )
         inner = min(strides)

@@ -74,6 +74,14 @@ class Layouts:
             if headed and channels is not None and tensor.shape[channels] % heads == 0:
                 self.heads_of[tensor.name] = channels
 
+    def side(self, pairs: Pairs, left: Tensor, right: Tensor) -> str | None:
+        """Which axis of a product has the tokens: the one it sums over ("inner"), or the right operand's ("outer").
+
+        None where they cannot be told from channels, or where there are none.
+        """
+        inner, outer = left.shape[-1] == self.n, right.shape[-1] == self.n
+        return None if inner == outer else "inner" if inner else "outer"
+
 
 def read_by(made: Plan, inside: tuple[str, ...]) -> set[str]:
     """The tensors that a synapse or product of these paths receives."""
@@ -89,14 +97,6 @@ def shared_inputs(made: Plan, attentions: Sequence[str]) -> set[str]:
         if first is not None:
             found.add(first.input)
     return found
-
-    def side(self, pairs: Pairs, left: Tensor, right: Tensor) -> str | None:
-        """Which axis of a product has the tokens: the one it sums over ("inner"), or the right operand's ("outer").
-
-        None where they cannot be told from channels, or where there are none.
-        """
-        inner, outer = left.shape[-1] == self.n, right.shape[-1] == self.n
-        return None if inner == outer else "inner" if inner else "outer"
 
 
 class TokenLayouts(Protocol):
