@@ -7,7 +7,7 @@ transformers. Replicates of all images are folded into batches; one forward pass
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
@@ -17,13 +17,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spikeattn.attention.capture import capture, check_images, ready
-from spikeattn.attention.families import SPIKE_DRIVEN, family_of, taps_of
-from spikeattn.attention.maps import attention_map
+from spikeattn.attention.capture import call_model, capture, check_images, ready
+from spikeattn.attention.families import SPIKE_DRIVEN, known_family, taps_of
+from spikeattn.attention.maps import attention_map, default_kind, paint, placement_of
 from spikeattn.attention.nulls import NULLS, poisson_binomial
+from spikeattn.attention.placement import Placement, evenly
 from spikeattn.attention.regularize import regularize
 from spikeattn.attention.replicates import Passes, Statistic, lower, scores_of
+from spikeattn.attention.roles import ROLES
 from spikeattn.attention.significance import Significance, assess, assess_distribution
+from spikeattn.attention.survey import Forward
 from spikeattn.attention.tokens import TokenCounts, token_counts
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.provenance import describe
@@ -45,6 +48,7 @@ class Attention:
         provenance: model, null, statistic, replicates, seed and versions; JSON types.
         axes: names of the axes of `maps`.
         tokens: spikes of every token of the images, where they were asked for; `spurious_energy` takes them.
+        placement: the pixels of every token.
     """
 
     maps: Floats
@@ -54,6 +58,27 @@ class Attention:
     provenance: dict[str, Any]
     axes: tuple[str, ...] = ("image", "row", "column")
     tokens: TokenCounts | None = None
+    placement: Placement | None = field(default=None, repr=False)
+
+    def to_image(
+        self, values: Floats | None = None, size: tuple[int, int] | None = None, mode: str = "nearest"
+    ) -> Floats:
+        """`maps`, or values like them such as `regularized("q")`, on the pixels [..., H, W].
+
+        `AttentionMap.to_image` says which.
+
+        Raises:
+            SpikeattnError: values of another grid, an unknown mode.
+
+        Warns:
+            AttentionWarning: the receptive fields are not known, and the grid is spread evenly over the image.
+        """
+        shown = torch.from_numpy(np.asarray(self.maps if values is None else values, dtype=np.float64))
+        placement = self.placement
+        if placement is None:
+            grid = (int(self.maps.shape[-2]), int(self.maps.shape[-1]))
+            placement = evenly(grid, self.image_size, "this result was put together without them")
+        return paint(placement, shown, size, mode).numpy()
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name} {size}" for name, size in zip(self.axes, self.maps.shape, strict=True))
@@ -122,11 +147,12 @@ def attend(
     memory: float = 1.0,
     dtype: torch.dtype | None = None,
     tokens: bool = False,
+    forward: Forward = call_model,
 ) -> Attention:
     """Attention maps of images, tested against the maps of the same network on resampled input.
 
     Args:
-        model: a model of `attention_map`, or any module with a `statistic` of your own.
+        model: any network with attention, or any module with a `statistic` of your own.
         images: [B, C, H, W], or frames [B, T, C, H, W], prepared as the model takes them.
         null: "normal", "uniform", "pixel", "patch" and "events" draw inputs (see `nulls.draw_inputs`) and run the
             network on them; "token" draws embedded tokens with replacement and runs the blocks alone; "exact" needs no
@@ -135,7 +161,8 @@ def attend(
             independent).
         replicates: B. 200 give per-token p-values their nominal size at .05; the null of all tokens together needs
             fewer.
-        statistic: kind of `attention_map`, by default the model's first; or a function (model, images) -> [b, h, w]
+        statistic: kind of `attention_map` (a name of the model's own, a role such as "q", a tensor's path), by default
+            the model's first, "attention" for spiking networks of others; or a function (model, images) -> [b, h, w]
             that runs the model on a batch and resets what state it has. Several maps of an image, [b, ..., h, w], are
             assessed one by one.
         estimator: "plus-one", "published" or "per-token"; see `assess`.
@@ -151,7 +178,8 @@ def attend(
         dtype: compute with a copy of the model in this type, such as torch.bfloat16; the maps are float64 anyhow.
         tokens: also count the spikes of every token of the images, in one more pass of all of them, by the model in its
             own type; for `spurious_energy`, with the batches of the profile and their numbers as `indices`. Off by
-            default, because it needs a spiking model of a known family.
+            default, because it needs a spiking model.
+        forward: calls the model on a batch, where model(images) is not how it takes one.
 
     Returns:
         Attention.
@@ -168,16 +196,24 @@ def attend(
     numbers = list(range(len(images)) if indices is None else indices)
     if len(numbers) != len(images):
         raise SpikeattnError(f"indices has {len(numbers)} entries for {len(images)} images")
-    counted = token_counts(model, images, numbers, heads=heads) if tokens else None
+    counted = token_counts(model, images, numbers, heads=heads, layer=layer, forward=forward) if tokens else None
     original, model = model, model if dtype is None else lower(model, dtype, images.device)
     if null == "exact":
-        maps, found, axes = _exact(model, images if dtype is None else images.to(dtype), statistic, which)
-        null_maps = None
+        lowered = images if dtype is None else images.to(dtype)
+        maps, found, axes = _exact(model, lowered, statistic, which)
+        null_maps, kind = None, statistic if isinstance(statistic, str) else default_kind(model, images)
+        last = known_family(original).attentions[-1 if layer == "all" else int(layer)]  # type: ignore[union-attr]
+        placed = placement_of(original, images, last, (int(maps.shape[-2]), int(maps.shape[-1])))
     else:
-        passes = Passes(model, statistic, which, dtype)
+        passes = Passes(model, statistic, which, dtype, forward)
         options = {"seed": seed, "patch": patch, "std_factor": std_factor, "all_channels": all_channels}
         scores, patch = scores_of(passes, images, null, replicates, numbers, memory, options, original)
         maps, null_maps, axes = scores[:, 0].numpy(), scores[:, 1:].numpy(), passes.axes
+        kind = passes.kind
+        path = isinstance(statistic, str) and statistic not in ROLES
+        if path and layer == -1 and isinstance(passes.layer, int):
+            which = which | {"layer": passes.layer}
+        placed = passes.placement(images[:1], original, (int(maps.shape[-2]), int(maps.shape[-1])))
         found = tuple(
             assess(one, replicated, estimator, unit=passes.unit, ties=ties, seed=seed + number)
             for number, of_image, null_of_image in zip(numbers, maps, null_maps, strict=True)
@@ -186,7 +222,7 @@ def attend(
     settings = {
         "null": null,
         "replicates": 0 if null == "exact" else replicates,
-        "statistic": getattr(statistic, "__name__", None) or statistic or family_of(model).kinds[0],
+        "statistic": getattr(statistic, "__name__", None) or statistic or kind,
         "estimator": "exact" if null == "exact" else estimator,
         **which,
         "seed": seed,
@@ -198,7 +234,7 @@ def attend(
         "spikeattn": __version__,
         "torch": torch.__version__,
     }
-    return Attention(maps, found, null_maps, tuple(images.shape[-2:]), settings, axes, counted)
+    return Attention(maps, found, null_maps, tuple(images.shape[-2:]), settings, axes, counted, placed)
 
 
 def _flat(maps: Floats, kept: int = 0) -> Floats:
@@ -228,12 +264,13 @@ def _check(null: str, replicates: int, memory: float, statistic: Any, which: dic
 def _exact(
     model: nn.Module, images: Tensor, statistic: Any, which: dict[str, Any]
 ) -> tuple[Floats, tuple[Significance, ...], tuple[str, ...]]:
-    family = family_of(model)
-    kind = family.kinds[0] if statistic is None else statistic
-    if kind not in EXACT or family.kinds is not SPIKE_DRIVEN:
+    family = known_family(model)
+    kind = family.kinds[0] if statistic is None and family is not None else statistic
+    if kind not in EXACT or family is None or family.kinds is not SPIKE_DRIVEN:
+        other = "pixel" if family is None else "token"
         raise SpikeattnError(
-            f'null="exact" counts the spikes of {", ".join(EXACT)} of a Spike-driven Transformer; for {kind!r} of '
-            f'{type(model).__name__} take null="token"'
+            f'null="exact" counts the spikes of {", ".join(EXACT)} of a Spike-driven Transformer; for '
+            f'{kind or "the map"!r} of {type(model).__name__} take null="{other}"'
         )
     layer = which["layer"]
     layers = range(len(family.attentions)) if layer == "all" else [layer]

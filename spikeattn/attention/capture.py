@@ -16,7 +16,7 @@ from spikeattn.tracing.network import check_module
 from spikeattn.tracing.neurons import reset
 
 
-class _Enough(Exception):
+class Enough(Exception):
     """Everything wanted was seen: the rest of the forward pass is not needed."""
 
 
@@ -34,7 +34,7 @@ def capture(
     def keep(number: int, value: Tensor) -> None:
         seen[number] = value
         if len(seen) == len(taps) and not whole:
-            raise _Enough
+            raise Enough
 
     def hook(number: int, tap: Tap) -> Any:
         if tap.read is None:
@@ -50,8 +50,8 @@ def capture(
     try:
         handles.append(model.patch_embed.register_forward_hook(embedded))
         handles.extend(hook(number, tap) for number, tap in enumerate(taps))
-        output = model(_as_input(model, images))
-    except _Enough:
+        output = model(as_input(model, images))
+    except Enough:
         pass
     finally:
         for handle in handles:
@@ -120,7 +120,13 @@ def check_images(model: nn.Module, images: Any) -> Tensor:
     return images if parameter is None else images.to(parameter.device)
 
 
-def _as_input(model: nn.Module, images: Tensor) -> Tensor:
-    """Spikformer takes frames as [T, B, C, H, W]."""
-    foreign = images.dim() == 5 and hasattr(model, "depths") and not hasattr(model, "paper_names")
-    return images.transpose(0, 1) if foreign else images
+def as_input(model: nn.Module, images: Tensor) -> Tensor:
+    """SpikingJelly's Spikformer takes frames as [T, B, C, H, W]."""
+    from spikingjelly.activation_based.model.spikformer import Spikformer
+
+    return images.transpose(0, 1) if images.dim() == 5 and isinstance(model, Spikformer) else images
+
+
+def call_model(model: nn.Module, images: Tensor) -> Any:
+    """The model on a batch, as it takes one."""
+    return model(as_input(model, images))

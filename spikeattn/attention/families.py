@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch.nn.functional as F
-from timm.layers import Attention
+from timm.layers import Attention, PatchEmbed
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from spikeattn.errors import SpikeattnError
@@ -58,6 +59,18 @@ def family_of(model: nn.Module) -> Family:
     Raises:
         SpikeattnError: none of those known here.
     """
+    found = known_family(model)
+    if found is not None:
+        return found
+    raise SpikeattnError(
+        f"{type(model).__name__} is no model whose attention is known here: a Spike-driven Transformer, its ANN twin, "
+        "SpikingJelly's Spikformer, or a timm vision transformer with blocks of timm's Attention. For any other "
+        + OTHERWISE
+    )
+
+
+def known_family(model: nn.Module) -> Family | None:
+    """The family of a model; None where its attention has to be read off a pass."""
     from spikingjelly.activation_based.model.spikformer import Spikformer
 
     if isinstance(model, SpikeDrivenTransformer):
@@ -66,16 +79,31 @@ def family_of(model: nn.Module) -> Family:
         return Family(SPIKFORMER, tuple(b.attn for b in model.blocks), model.num_heads, True)
     if isinstance(model, AnnTransformer):
         return Family(("received", "rollout"), tuple(b.attn for b in model.block), model.config["num_heads"], False)
+    family = softmax_family(model)
+    if family is None or type(model) is not VisionTransformer or type(model.patch_embed) is not PatchEmbed:
+        return None
+    return family if all(_is_plain(attention) for attention in family.attentions) else None
+
+
+def softmax_family(model: nn.Module) -> Family | None:
+    """A family of what is built as timm's vision transformers are; None for all else."""
     blocks = getattr(model, "blocks", ())
     attentions = tuple(getattr(b, "attn", None) for b in blocks) if isinstance(blocks, Iterable) else ()
-    if attentions and all(_is_softmax(a) for a in attentions) and hasattr(model, "patch_embed"):
-        kinds = SOFTMAX if class_token_of(model) else SOFTMAX[1:]
-        return Family(kinds, attentions, attentions[0].num_heads, False, prefix_of(model))
-    raise SpikeattnError(
-        f"{type(model).__name__} is no model whose attention is known here: a Spike-driven Transformer, its ANN twin, "
-        "SpikingJelly's Spikformer, or a timm vision transformer with blocks of timm's Attention. For any other "
-        + OTHERWISE
-    )
+    if not attentions or not all(_is_softmax(a) for a in attentions) or not hasattr(model, "patch_embed"):
+        return None
+    kinds = SOFTMAX if class_token_of(model) else SOFTMAX[1:]
+    return Family(kinds, attentions, attentions[0].num_heads, False, prefix_of(model))
+
+
+def _is_plain(attention: nn.Module) -> bool:
+    """Whether a map can be computed from what its layers are given: nothing in it is other than timm makes it."""
+    if hasattr(attention, "spectrum"):
+        return True
+    if type(attention) is not Attention or type(attention.qkv) is not nn.Linear:
+        return False
+    parts = (attention, attention.qkv, attention.q_norm, attention.k_norm)
+    hooked = any(m._forward_hooks or m._forward_pre_hooks or "forward" in vars(m) for m in parts)
+    return not hooked and attention.scale == attention.head_dim**-0.5
 
 
 def class_token_of(model: nn.Module) -> bool:

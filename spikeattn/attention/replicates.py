@@ -16,10 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from spikeattn.attention import linear_gelu
-from spikeattn.attention.capture import capture, embedding_replaced, ready
-from spikeattn.attention.families import Tap
-from spikeattn.attention.maps import attention_map
+from spikeattn.attention.capture import call_model, capture, embedding_replaced, ready
+from spikeattn.attention.families import Tap, known_family, softmax_family
+from spikeattn.attention.maps import placement_by_grid, placement_of
+from spikeattn.attention.maps import scores as attention_map  # without the pixels, which one look is enough for
 from spikeattn.attention.nulls import draw_inputs, draw_tokens
+from spikeattn.attention.placement import Placement
+from spikeattn.attention.survey import Forward
 from spikeattn.errors import SpikeattnError
 from spikeattn.models.ann import AnnTransformer
 
@@ -108,13 +111,16 @@ def lower(model: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Modu
 class Passes:
     """Called with images it gives their scores [b, ..., h, w] on the model's device.
 
-    `unit`, the value of one spike, and `axes` are known after the first pass.
+    `unit`, the value of one spike, `axes` and `kind` are known after the first pass.
     """
 
     def __init__(
-        self, model: nn.Module, statistic: str | Statistic | None, which: dict[str, Any], dtype: torch.dtype | None
-    ) -> None:
-        self.model, self.statistic, self.which, self.dtype = model, statistic, which, dtype
+        self, model: nn.Module, statistic: str | Statistic | None, which: dict[str, Any], dtype: torch.dtype | None,
+        forward: Forward = call_model,
+    ) -> None:  # fmt: skip
+        self.model, self.statistic, self.which, self.dtype, self.forward = model, statistic, which, dtype, forward
+        self.kind: str | None = None
+        self._found: Any = None
         self.unit: float | None = None
         self.axes: tuple[str, ...] | None = None
 
@@ -122,31 +128,47 @@ class Passes:
         batch = batch if self.dtype is None else batch.to(self.dtype)
         if callable(self.statistic):
             with torch.no_grad():  # not inference mode: the function may take gradients
-                scores = torch.as_tensor(self.statistic(self.model, batch)).detach()
-            axes = ("image", *(f"map{i}" for i in range(1, scores.dim() - 2)), "row", "column")
-            if not torch.isfinite(scores).all():
+                values = torch.as_tensor(self.statistic(self.model, batch)).detach()
+            axes = ("image", *(f"map{i}" for i in range(1, values.dim() - 2)), "row", "column")
+            if not torch.isfinite(values).all():
                 raise SpikeattnError(
                     "the statistic gave NaN or infinite scores; look at the function that makes the maps"
                 )
         else:
-            found = attention_map(self.model, batch, self.statistic, **self.which)
-            scores, axes, self.unit = found.values, found.axes, found.unit
+            self._found = attention_map(self.model, batch, self.statistic, forward=self.forward, **self.which)
+            values, axes = self._found.values, self._found.axes
+            self.unit, self.kind = self._found.unit, self._found.kind
         self.axes = axes if self.axes is None else self.axes
-        if scores.dim() < 3 or len(scores) != len(batch) or axes != self.axes:
+        if values.dim() < 3 or len(values) != len(batch) or axes != self.axes:
             raise SpikeattnError(
-                f"the statistic gave {list(scores.shape)} for {len(batch)} images; a map is [b, h, w], one per image"
+                f"the statistic gave {list(values.shape)} for {len(batch)} images; a map is [b, h, w], one per image"
             )
-        return scores
+        return values
+
+    @property
+    def layer(self) -> int | str | None:
+        """The number of the block of the last map; that of a tensor named by its path is found on the way."""
+        return None if self._found is None else self._found.layer
+
+    def placement(self, images: Tensor, original: nn.Module, grid: tuple[int, int]) -> Placement:
+        """The pixels of the tokens of the last map, by the model that the user holds."""
+        if callable(self.statistic):
+            return placement_by_grid(original, images, grid, self.forward)
+        if self._found.placement is not None:
+            return self._found.placement  # type: ignore[no-any-return]
+        paths = {module: path for path, module in self.model.named_modules()}
+        module = original.get_submodule(paths[self._found.where])
+        return placement_of(original, images, module, grid, self.forward)
 
     def probe(self, image: Tensor, original: nn.Module) -> Probe:
         """What the pass of one image [1, ...] shows; of a named map found once for `original` and kept."""
         steps = getattr(self.model, "time_steps", None)
         key = (image.shape, image.dtype, image.device, self.dtype, self.statistic, *self.which.values(), steps)
-        known = {} if callable(self.statistic) else _PROBES.setdefault(original, {})
+        known = {} if callable(self.statistic) or self.forward is not call_model else _PROBES.setdefault(original, {})
         if key not in known:
             with _largest(self.model) as largest:
-                scores = self(image)
-            known[key] = Probe(max(largest), tuple(scores.shape[-2:]))
+                values = self(image)
+            known[key] = Probe(max(largest), tuple(values.shape[-2:]))
         return known[key]
 
 
@@ -190,6 +212,12 @@ def _on_tokens(
     """Scores on embedded tokens drawn with replacement: each image is embedded once a batch, the blocks run on all."""
     if not hasattr(model, "patch_embed"):
         raise SpikeattnError(f'null="token" draws from the output of patch_embed, which {type(model).__name__} lacks')
+    if known_family(model) is None and softmax_family(model) is None:
+        raise SpikeattnError(
+            'null="token" draws embedded tokens and runs the blocks alone, and where the stem of '
+            f'{type(model).__name__} ends is not known; take "normal", "pixel", "patch", "uniform" or, for frames, '
+            '"events", which run it whole'
+        )
     drawn = []
     for image, wanted in _by_image(pairs).items():
         with ready(model), torch.inference_mode():

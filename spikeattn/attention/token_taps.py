@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ class Layouts:
         tokens: axes of the tokens, by tensor.
         heads_of: the axis that the heads share with channels, by tensor; empty unless heads are asked for.
         off_grid: why a tensor of the blocks has none.
+        blocks: empty: the paths of the layers tell which block a name lies in.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Layouts:
     ) -> None:
         heads = family.heads
         self.plan, self.n, self.heads = made, grid[0] * grid[1], heads
+        self.grid, self.layers, self.blocks = grid, layers, dict[str, int]()
         self.tokens: dict[str, tuple[int, ...]] = {}
         self.heads_of: dict[str, int] = {}
         self.off_grid: dict[str, str] = {}
@@ -72,6 +74,14 @@ class Layouts:
             if headed and channels is not None and tensor.shape[channels] % heads == 0:
                 self.heads_of[tensor.name] = channels
 
+    def side(self, pairs: Pairs, left: Tensor, right: Tensor) -> str | None:
+        """Which axis of a product has the tokens: the one it sums over ("inner"), or the right operand's ("outer").
+
+        None where they cannot be told from channels, or where there are none.
+        """
+        inner, outer = left.shape[-1] == self.n, right.shape[-1] == self.n
+        return None if inner == outer else "inner" if inner else "outer"
+
 
 def read_by(made: Plan, inside: tuple[str, ...]) -> set[str]:
     """The tensors that a synapse or product of these paths receives."""
@@ -89,10 +99,23 @@ def shared_inputs(made: Plan, attentions: Sequence[str]) -> set[str]:
     return found
 
 
+class TokenLayouts(Protocol):
+    """What a `Watch` needs to know of the tensors of a plan."""
+
+    plan: Plan
+    n: int
+    heads: int
+    tokens: dict[str, tuple[int, ...]]
+    heads_of: dict[str, int]
+
+    def side(self, pairs: Pairs, left: Tensor, right: Tensor) -> str | None:
+        """Which axis of a product has the tokens."""
+
+
 class Watch:
     """Stands before a tally: hands on what the recorder sees, and keeps the tokens of it."""
 
-    def __init__(self, tally: Tally, layouts: Layouts) -> None:
+    def __init__(self, tally: Tally, layouts: TokenLayouts) -> None:
         self.tally, self.layouts = tally, layouts
         self.T, self.batch = tally.plan.ledger.time_steps, tally.batch
         self.sums: dict[tuple[str, str], NDArray[np.int64]] = {}
@@ -124,13 +147,13 @@ class Watch:
         left, right = (
             whole(axes.split(x.detach(), self.batch), unit) for x, axes, unit in operands
         )  # [T, B, (heads), M, K], [T, B, (heads), K, N]
-        inner, outer = left.shape[-1] == self.layouts.n, right.shape[-1] == self.layouts.n
-        if inner == outer:
-            return  # the tokens cannot be told from channels, or there are none
+        side = self.layouts.side(pairs, left, right)
+        if side is None:
+            return
         for measure in ("pairs", "pairs_abs")[: 1 + pairs.by_value]:
             one, two = (x.double().abs() if measure == "pairs_abs" else (x != 0).double() for x in (left, right))
             met = one.sum(-2).unsqueeze(-1) * two  # [..., K, N]
-            found = met.sum(-1) if inner else met.sum(-2)
+            found = met.sum(-1) if side == "inner" else met.sum(-2)
             self._add(measure, pairs.name, t, found.reshape(*found.shape[:2], -1, self.layouts.n))
 
     def other_values(self, measure: str, counted: str, names: Sequence[str]) -> dict[str, Unsigned]:

@@ -7,20 +7,22 @@ counted here for the images of one `attend` call, at the taps of the recorder, a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spikeattn.attention.capture import capture, check_images
-from spikeattn.attention.families import family_of
+from spikeattn.attention.capture import call_model, capture, check_images
+from spikeattn.attention.families import Family, Tap, known_family
+from spikeattn.attention.inferred_tokens import InferredLayouts
+from spikeattn.attention.survey import Forward
 from spikeattn.attention.token_taps import Layouts, Unsigned, Watch, smallest
 from spikeattn.counting.recorder import Recorder
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.examine import plan
+from spikeattn.tracing.taps import Plan
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +46,8 @@ class TokenCounts:
         off_grid: tensors like `tensors` that have no place per token, and why they are not counted here.
         time_steps: T.
         ledger: hash of the ledger of the model at this input size.
+        blocks: number in `layers` of every synapse, product and tensor of a network whose structure was inferred; empty
+            where the paths in `layers` tell.
     """
 
     counts: Unsigned
@@ -59,6 +63,7 @@ class TokenCounts:
     off_grid: Mapping[str, str]
     time_steps: int
     ledger: str
+    blocks: Mapping[str, int] = field(default_factory=dict)
 
     def of(self, tensor: str, by: str = "nnz") -> Unsigned:
         """Counts [image, t, token] of a tensor: "nnz" non-zero elements, "abs" sums of |value|."""
@@ -70,11 +75,19 @@ class TokenCounts:
 
     def layer_of(self, name: str) -> int | None:
         """The number of the block that a tensor, synapse or product lies in; None outside the blocks."""
+        if self.blocks:
+            return self.blocks.get(name, self.blocks.get(name.partition("@")[0]))
         return next((i for i, path in enumerate(self.layers) if name.startswith(f"{path}.")), None)
 
 
 def token_counts(
-    model: nn.Module, images: Tensor, indices: Sequence[int] | None = None, *, heads: str = "mean"
+    model: nn.Module,
+    images: Tensor,
+    indices: Sequence[int] | None = None,
+    *,
+    heads: str = "mean",
+    layer: int | str = -1,
+    forward: Forward = call_model,
 ) -> TokenCounts:
     """Count the spikes of every token of `images` in one forward pass, at the taps of the recorder.
 
@@ -82,20 +95,24 @@ def token_counts(
     whole, or the counts may differ from its rows by a few.
 
     Args:
-        model: a Spike-driven Transformer or SpikingJelly's Spikformer.
+        model: a spiking transformer.
         images: [B, C, H, W], or frames [B, T, C, H, W].
         indices: number of each image in the profile, [B]; by default 0, 1, ...
-        heads: "each" also counts the attention's tensors head by head.
+        heads: "each" also counts the attention's tensors head by head; of a Spike-driven Transformer or SpikingJelly's
+            Spikformer.
+        layer: block whose token grid counts, where blocks have different ones.
+        forward: calls the model on a batch.
 
     Raises:
-        SpikeattnError: a model without spikes or without a known attention, images that do not fit, NaN.
+        SpikeattnError: a model without spikes or without attention, images that do not fit, NaN; and what a profile of
+            the model raises.
     """
     images = check_images(model, images)
-    family = family_of(model)
-    if not family.time:
+    family = known_family(model)
+    if not (any(map(nodes.is_spiking_neuron, model.modules())) if family is None else family.time):
         raise SpikeattnError(
-            f"{type(model).__name__} has no spiking neurons, so there are no spikes to count per token; take a "
-            "Spike-driven Transformer or a Spikformer"
+            f"{type(model).__name__} has no spiking neurons, so there are no spikes to count per token; take a spiking "
+            "transformer"
         )
     if heads not in ("mean", "each"):
         raise unknown("treatment of heads", heads, ("mean", "each"))
@@ -104,32 +121,35 @@ def token_counts(
         raise SpikeattnError(
             f"indices are {len(set(numbers))} different numbers for {len(images)} images; one for each is needed"
         )
-    grids: list[tuple[int, int]] = []
-
-    def forward(model: nn.Module, images: Tensor) -> Any:
-        _, grid, output = capture(model, images, (), whole=True)
-        grids.append(grid)
-        return output
-
-    paths = {module: path for path, module in model.named_modules()}
-    attentions = tuple(paths[module] for module in family.attentions)
-    layers = tuple(path.rpartition(".")[0] for path in attentions)
+    if family is None and heads == "each":
+        raise SpikeattnError(
+            f'tokens=True with heads="each": spikes by head are counted in a Spike-driven Transformer and in '
+            f'SpikingJelly\'s Spikformer, and {type(model).__name__} is neither; leave heads at "mean"'
+        )
     with nodes.uncompiled(), nodes.evaluating(model):
         made = plan(model, images, forward=forward)
-        watched = Layouts(made, grids[-1], layers, attentions, family, heads == "each")
+        if family is None:
+            watched: Layouts | InferredLayouts = InferredLayouts(made, model, images, layer, forward)
+        else:
+            watched = _known(made, model, images, family, heads == "each", forward)
         nodes.reset(model)
         with torch.no_grad(), Recorder(model, made) as recorder, recorder.watching(len(images)) as tally:
             recorder.tally = seen = Watch(tally, watched)  # type: ignore[assignment]
             tally.collect(forward(model, images))
     tensors = tuple(t.name for t in made.ledger.tensors if t.name in watched.tokens)
+    if not tensors:
+        raise SpikeattnError(
+            f"no tensor of {type(model).__name__} has a place per token of {watched.grid[0]}x{watched.grid[1]}: "
+            + "; ".join(f"{name}, {why}" for name, why in list(watched.off_grid.items())[:3])
+        )
     products = [pairs.name for pairs in made.pairs if ("pairs", pairs.name) in seen.sums]
     return TokenCounts(
         counts=smallest(np.stack([seen.sums["nnz", name] for name in tensors], axis=1)),
         tensors=tensors,
-        grid=grids[-1],
+        grid=watched.grid,
         images=tuple(int(number) for number in numbers),
-        layers=layers,
-        heads=family.heads,
+        layers=tuple(watched.layers),
+        heads=watched.heads,
         values=seen.other_values("abs", "nnz", tensors),
         by_head={name: smallest(seen.sums["head", name]) for name in watched.heads_of},
         pairs={name: smallest(seen.sums["pairs", name]) for name in products},
@@ -137,7 +157,20 @@ def token_counts(
         off_grid=watched.off_grid,
         time_steps=made.ledger.time_steps,
         ledger=made.ledger.hash(),
+        blocks=watched.blocks,
     )
+
+
+def _known(made: Plan, model: nn.Module, images: Tensor, family: Family, each: bool, forward: Forward) -> Layouts:
+    """The layouts of a model whose attention is known beforehand."""
+    with torch.no_grad():
+        nodes.reset(model)
+        _, grid, _ = capture(model, images[:1], (Tap(model.patch_embed),))
+        nodes.reset(model)
+    paths = {module: path for path, module in model.named_modules()}
+    attentions = tuple(paths[module] for module in family.attentions)
+    layers = tuple(path.rpartition(".")[0] for path in attentions)
+    return Layouts(made, grid, layers, attentions, family, each)
 
 
 def merged(counted: Sequence[TokenCounts]) -> TokenCounts:

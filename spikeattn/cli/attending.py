@@ -42,7 +42,7 @@ SUMMARY = "summary.json"
 def attend(
     context: typer.Context,
     model: Annotated[
-        str, typer.Option(metavar="NAME|FILE.py:NAME", help="sdt_*, ann_*, vit_digits, a ViT of timm's or your own.")
+        str, typer.Option(metavar="NAME|FILE.py:NAME", help="sdt_*, ann_*, vit_digits, a model of timm's or your own.")
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="New folder for pictures, tables and summary.json.")],
     more: Annotated[list[Path] | None, typer.Argument(metavar="PATH", help="More --images.")] = None,
@@ -70,7 +70,11 @@ def attend(
     ] = 200,
     statistic: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Map: Vhat_S, V_S, gate, drive; cls, received, rollout. Default: the first."),
+        typer.Option(
+            metavar="NAME|ROLE|PATH",
+            help="Map: Vhat_S, V_S, gate, drive; cls, received, rollout; of any network attention, q, k, v, gate, "
+            "products, or a tensor's path, as `spikeattn structure` lists them. Default: the first.",
+        ),
     ] = None,
     layer: Annotated[
         str | None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spikeattn.attention.maps import has_steps
 from spikeattn.attention.tokens import TokenCounts, merged, token_counts
 from spikeattn.data.batches import batch_indices, collate
 from spikeattn.errors import SpikeattnError
@@ -29,7 +30,7 @@ def open_run(path: Path, network: Network, number: int) -> Profile:
     name, other = network.model.provenance["name"], profile.ledger.model.get("name")
     if name != other:
         raise SpikeattnError(f"--run {path} is of {other} and --model is {name}; give the run of the same model")
-    if not network.family.time:
+    if not has_steps(network.model):
         raise SpikeattnError(f"--run {path}: {name} has no spikes, so no energy can be told apart by token")
     _plan(network, profile, set(range(number)))
     return profile
@@ -99,7 +100,7 @@ def _counted(network: Network, profile: Profile, wanted: set[int]) -> TokenCount
         if wanted.isdisjoint(map(int, indices)):
             continue
         batch = collate(network.dataset, indices, number)
-        every = token_counts(network.model, batch.images.to(device), batch.index.tolist())
+        every = token_counts(network.model, batch.images.to(device), batch.index.tolist(), layer=network.layers[-1])
         found.append(_only(every, [row for row, index in enumerate(every.images) if index in wanted]))
     return merged(found)
 

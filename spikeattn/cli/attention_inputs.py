@@ -33,18 +33,15 @@ def build(
         like: a model whose input an ANN twin (`ann_*`) must take: its size, channels and classes are taken over.
 
     Raises:
-        SpikeattnError: unknown name or argument, weights that do not fit or cannot be had, no attention known here.
+        SpikeattnError: unknown name or argument, weights that do not fit or cannot be had.
     """
-    from spikeattn.attention.families import family_of
     from spikeattn.models import twin_names
 
     arguments = arguments_of(name, pairs, time_steps)
     if like is not None and name in twin_names() and hasattr(like, "config"):
         shared = {key: like.config.get(key) for key in ("img_size", "in_chans", "num_classes")}
         arguments = {key: value for key, value in shared.items() if value is not None} | arguments
-    model = network(name, arguments, checkpoint, weights, pretrained)
-    family_of(model)
-    return model
+    return network(name, arguments, checkpoint, weights, pretrained)
 
 
 def title_of(model: nn.Module) -> str:

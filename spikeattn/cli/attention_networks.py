@@ -11,13 +11,12 @@ import torch
 from tqdm import tqdm
 
 from spikeattn.cli.attention_inputs import build, open_images, same_crop, twin_name
-from spikeattn.cli.attention_run import Network, Settings
+from spikeattn.cli.attention_run import Network, Settings, unreadable
 from spikeattn.cli.given import calibrate_untrained
 from spikeattn.cli.networks import Input
 from spikeattn.cli.output import note
 from spikeattn.data import open_dataset
 from spikeattn.data.dataset import Skipped
-from spikeattn.errors import SpikeattnError
 from spikeattn.reporting.pictures import is_events
 
 if TYPE_CHECKING:
@@ -121,8 +120,7 @@ def look(networks: Sequence[Network], number: int) -> tuple[list[int], list[Skip
             network.look(index, image)
         kept.append(index)
     if not kept:
-        reasons = "; ".join(f"{one.id}: {one.reason}" for one in skipped[:3])
-        raise SpikeattnError(f"no image could be read, {len(skipped)} were skipped. {reasons}")
+        raise unreadable(skipped)
     return kept, skipped
 
 

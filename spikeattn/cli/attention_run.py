@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from spikeattn.attention.attend import Attention
     from spikeattn.data import Dataset
+    from spikeattn.data.dataset import Skipped
     from spikeattn.reporting.attention_pieces import Seen
     from spikeattn.spurious import SpuriousEnergy
 
@@ -32,6 +34,7 @@ SCORES = {
     "cls": "attention weight of the class token",
     "received": "mean attention weight received",
     "rollout": "attention flow",
+    "products": "matrix entry, mean over queries",
 }
 
 
@@ -98,24 +101,62 @@ class Network:
     energy: SpuriousEnergy | None = None
 
     def __post_init__(self) -> None:
-        from spikeattn.attention.families import family_of
+        from spikeattn.attention.families import known_family
+        from spikeattn.attention.maps import outlook
 
-        self.family, self.title = family_of(self.model), title_of(self.model)
-        kinds, depth, layer = self.family.kinds, len(self.family.attentions), self.settings.layer
-        kind = kinds[0] if self.settings.statistic is None else self.settings.statistic
-        if kind not in kinds:
-            raise unknown(f"statistic of {self.model.provenance['name']}", kind, kinds)
-        if layer != "all" and not -depth <= layer < depth:
+        self.title = title_of(self.model)
+        kind, layer = self.settings.statistic, self.settings.layer
+        family = known_family(self.model)
+        depth = 0 if family is None else len(family.attentions)
+        if family is not None and layer != "all" and not -depth <= layer < depth:
             raise SpikeattnError(f"--layer {layer}: the model has blocks 0 to {depth - 1}; -1 is the last, all is all")
-        self.kind = kind
-        self.layers = list(range(depth)) if layer == "all" else [layer % depth]
-        self.all_layers = list(range(depth))
+        self._check_name(() if family is None else family.kinds)
+        self.sight = outlook(self.model, self._first_image(), kind, layer)
+        self.kind, depth = self.sight.kind, self.sight.blocks
+        if self.sight.layer is not None:  # one tensor, named by its path
+            self.layers = self.all_layers = [self.sight.layer]
+            return
+        self.layers = list(range(depth)) if layer == "all" else [int(layer) % depth]
+        self.all_layers = list(range(depth)) if self.sight.alike else self.layers
+
+    def _check_name(self, kinds: Sequence[str]) -> None:
+        """A statistic that is no map of the model's, no role and no path, by the name of the model."""
+        from spikeattn.attention.applied_maps import KINDS
+        from spikeattn.attention.roles import ROLES
+
+        kind, name = self.settings.statistic, self.model.provenance["name"]
+        bare = (kind or "").partition(":")[0].rpartition("_")[0] or kind
+        paths = {path for path, _ in self.model.named_modules() if path}
+        close = any(path == kind or path == (kind or "").partition(":")[0] for path in paths)
+        product = any(bare and bare.startswith(f"{path}.") for path in paths)
+        if kind is not None and kind not in (*kinds, *ROLES, *KINDS) and not close and not product:
+            raise unknown(f"statistic of {name}", kind, (*(kinds or KINDS), *ROLES, *close_paths(kind, paths)))
+
+    @property
+    def score(self) -> str:
+        """What a score of the map is."""
+        if self.kind in SCORES:
+            return SCORES[self.kind]
+        return f"{self.kind}: spikes per neuron and step" if self.sight.steps else f"{self.kind}: mean over channels"
+
+    def _first_image(self) -> Tensor:
+        """The first image that can be read, as a batch on the model's device."""
+        from spikeattn.data.dataset import Skipped
+
+        device, skipped = next(self.model.parameters()).device, []
+        for index in range(len(self.dataset)):
+            sample = self.dataset[index]
+            if not isinstance(sample, Skipped):
+                return sample[0][None].to(device)
+            skipped.append(sample)
+        raise unreadable(skipped)
 
     @property
     def details(self) -> str:
         """How the maps shown in panels are made and tested, in a line."""
         s = self.settings
-        block = f"{self.kind} of block {self.layers[-1] + 1} of {len(self.all_layers)}"
+        block = f"{self.kind} of block {self.layers[-1] + 1} of {self.sight.blocks}"
+        block = self.kind if self.sight.layer is not None else block
         if s.null == "exact":
             return f"{block}; null: exact"
         return f"{block}; null: {s.null}, B = {s.replicates}; {s.estimator} p"
@@ -123,9 +164,9 @@ class Network:
     @property
     def columns(self) -> list[str]:
         """Names of the columns of a grid."""
-        if self.family.time:
+        if self.sight.steps:
             return [*(f"t = {t + 1}" for t in range(self.grids[0].shape[1] - 1)), "mean"]
-        return [f"head {i + 1}" for i in range(self.grids[0].shape[1])] if self.kind != "rollout" else ["mean head"]
+        return [f"head {i + 1}" for i in range(self.grids[0].shape[1])] if self.sight.heads else ["mean head"]
 
     def look(self, index: int, image: Tensor) -> None:
         """Attend to one image and keep what is found.
@@ -166,23 +207,22 @@ class Network:
         kept = found.regularized(s.method, s.threshold).reshape(-1, h, w)[-1]
         values = image.cpu().numpy()
         return Seen(
-            self.ids[place], self.title, picture_of(values, self.dataset.preparation()), SCORES[self.kind],
+            self.ids[place], self.title, picture_of(values, self.dataset.preparation()), self.score,
             found.maps.reshape(-1, h, w)[-1], kept, significant(found.significance[-1], s.method, s.threshold),
             rule_of(s.method, s.threshold), self.details, is_events(values),
             None if self.energy is None else self.energy.maps[place],
-            None if self.energy is None else self.energy.spurious_maps[place],
+            None if self.energy is None else self.energy.spurious_maps[place], found.placement,
         )  # fmt: skip
 
     def tokens(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Map [h, w] of every image, of several layers the last, and which of its tokens are significant."""
+        from spikeattn.reporting.attention_pieces import located
         from spikeattn.reporting.attention_tables import significant
 
         for found in self.attentions:
             h, w = found.maps.shape[-2:]
-            yield (
-                found.maps.reshape(-1, h, w)[-1],
-                significant(found.significance[-1], self.settings.method, self.settings.threshold),
-            )
+            kept = significant(found.significance[-1], self.settings.method, self.settings.threshold)
+            yield located(found.maps.reshape(-1, h, w)[-1], kept, found.placement, found.image_size)
 
     def grid_figure(self, place: int, seen: Seen, warning: str) -> Figure:
         """The maps over layers and time steps, or heads."""
@@ -193,8 +233,9 @@ class Network:
         assessed = zip(self.layers, self.attentions[place].significance, strict=True)
         last = grid.shape[1] - 1
         outlined = {}
-        if self.family.time or self.kind == "rollout":
-            outlined = {(layer, last): significant(found, s.method, s.threshold) for layer, found in assessed}
+        if self.sight.steps or not self.sight.heads:
+            rows_of = {layer: row for row, layer in enumerate(self.all_layers)}
+            outlined = {(rows_of[layer], last): significant(found, s.method, s.threshold) for layer, found in assessed}
         rows = [f"block {layer + 1}" for layer in self.all_layers]
         return layer_grid(replace(seen, details=self._grid_details()), grid, rows, self.columns, outlined, warning)
 
@@ -231,18 +272,33 @@ class Network:
 
         from spikeattn.attention.maps import attention_map
 
-        if self.kind == "rollout":
-            return attention_map(self.model, batch, self.kind, layer="all").values[0, :, None].cpu().numpy()
-        if not self.family.time:
-            return attention_map(self.model, batch, self.kind, layer="all", heads="each").values[0].cpu().numpy()
-        steps = attention_map(self.model, batch, self.kind, layer="all", steps="each").values[0].cpu().numpy()
-        mean = attention_map(self.model, batch, self.kind, layer="all").values[0].cpu().numpy()
-        return np.concatenate([steps, mean[:, None]], axis=1)
+        whole = "all" if self.sight.alike and self.sight.layer is None else self.settings.layer
+
+        def maps(**more: Any) -> np.ndarray:
+            found = attention_map(self.model, batch, self.kind, layer=whole, **more).values[0].cpu().numpy()
+            return found if whole == "all" else found[None]
+
+        if self.sight.steps:
+            return np.concatenate([maps(steps="each"), maps()[:, None]], axis=1)
+        return maps(heads="each") if self.sight.heads else maps()[:, None]
 
     def _grid_details(self) -> str:
-        over = "every time step, and their mean" if self.family.time else "every head"
-        over = "all layers up to each" if self.kind == "rollout" else f"every layer and {over}"
+        over = "every head" if self.sight.heads else "the mean"
+        over = "every time step, and their mean" if self.sight.steps else over
+        over = f"every layer and {over}" if self.sight.alike and self.sight.layer is None else over
+        over = "all layers up to each" if self.kind == "rollout" else over
         return f"{self.kind} of {over}"
+
+
+def unreadable(skipped: Sequence[Skipped]) -> SpikeattnError:
+    """Error where no image is left."""
+    reasons = "; ".join(f"{one.id}: {one.reason}" for one in skipped[:3])
+    return SpikeattnError(f"no image could be read, {len(skipped)} were skipped. {reasons}")
+
+
+def close_paths(kind: str, paths: Collection[str]) -> list[str]:
+    """The paths of modules that a name is most like."""
+    return difflib.get_close_matches(kind, sorted(paths), n=3, cutoff=0.5)
 
 
 def warned(networks: Sequence[Network]) -> str:

@@ -71,11 +71,11 @@ def layer_grid(
         for row in range(n):
             for column in range(m):
                 axes = figure.add_subplot(grid[row, column])
-                draw_map(axes, maps[row, column], scale, columns[column] if row == 0 else "", seen.picture.shape)
+                draw_map(axes, maps[row, column], scale, columns[column] if row == 0 else "", seen)
                 if column == 0:
                     axes.set_ylabel(rows[row], fontsize=8, labelpad=3)
                 if (row, column) in outlines:
-                    outline(axes, outlines[row, column], seen.picture.shape, side)
+                    outline(axes, outlines[row, column], seen, side)
         bar = figure.add_subplot(grid[max(0, (n - 3) // 2) : max(1, (n + 4) // 2), m])
         colour_bar(
             figure, bar, scale, f"{seen.score}, root scale", MAPS, max(16, int(20 * min(n, 6) * tall)), vertical=True
@@ -89,7 +89,7 @@ def beside(first: Seen, second: Seen, note: str = "") -> Figure:
         side = 1.3
         tall = side * first.picture.shape[0] / first.picture.shape[1]
         width = 3 * side + 1.3
-        found = agreement_text(agreement((first.map, first.significant), (second.map, second.significant)))
+        found = agreement_text(agreement(first.tokens(), second.tokens()))
         texts = [f"{first.model}: {first.details}", f"{second.model}: {second.details}", found]
         details = "\n".join(wrapped(line, width, 7) for line in texts)
         figure = Figure(figsize=(width, 2 * (tall + 0.24) + 0.65 + 0.125 * details.count("\n")), layout="constrained")
@@ -100,8 +100,8 @@ def beside(first: Seen, second: Seen, note: str = "") -> Figure:
             axes = [figure.add_subplot(grid[row, column]) for column in range(3)]
             draw_significant(axes[0], seen, side)
             scale = scale_of(seen.map)
-            draw_map(axes[1], seen.map, scale, "Attention", seen.picture.shape)
-            draw_map(axes[2], seen.regularized, scale, kept_title(seen, False), seen.picture.shape, empty=True)
+            draw_map(axes[1], seen.map, scale, "Attention", seen)
+            draw_map(axes[2], seen.regularized, scale, kept_title(seen, False), seen, empty=True)
             axes[0].set_ylabel(short(seen.model, max(9, int(18 * tall))), fontsize=7, labelpad=3)
             colour_bar(
                 figure,

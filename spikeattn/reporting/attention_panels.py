@@ -56,8 +56,8 @@ def panel(seen: Seen, note: str = "") -> Figure:
         draw_picture(picture, seen, "Events, all steps" if seen.events else "Image")
         draw_significant(contour, seen, side, narrow=columns == 3)
         scale = scale_of(seen.map)
-        draw_map(raw, seen.map, scale, "Attention", seen.picture.shape)
-        draw_map(kept, seen.regularized, scale, kept_title(seen, columns == 3), seen.picture.shape, empty=True)
+        draw_map(raw, seen.map, scale, "Attention", seen)
+        draw_map(kept, seen.regularized, scale, kept_title(seen, columns == 3), seen, empty=True)
         colour_bar(figure, figure.add_subplot(grid[2, 1]), scale, seen.score, MAPS, 66 // columns)
         legend = figure.add_subplot(grid[2, 0])
         legend.axis("off")
@@ -88,16 +88,16 @@ def overview(rows: Sequence[Seen], note: str = "") -> Figure:
             axes = [figure.add_subplot(grid[place, column]) for column in range(columns)]
             first, scale = place == 0, scale_of(seen.map)
             draw_picture(axes[0], seen, ("Events, all steps" if seen.events else "Image") if first else "")
-            draw_map(axes[1], seen.map, scale, "Attention" if first else "", seen.picture.shape)
+            draw_map(axes[1], seen.map, scale, "Attention" if first else "", seen)
             title = kept_title(seen, True) if first else ""
-            draw_map(axes[2], seen.regularized, scale, title, seen.picture.shape, empty=True)
+            draw_map(axes[2], seen.regularized, scale, title, seen, empty=True)
             draw_significant(axes[3], seen, side, title="Significant" if first else "")
             axes[3].set_xlabel(f"{seen.share} of tokens", fontsize=8, labelpad=2)
             axes[0].set_ylabel(short(seen.name, min(20, max(8, int(16 * tall)))), fontsize=8, labelpad=3)
             if seen.spurious is not None:
                 noise = Normalize(0, float(seen.energy.max()) or 1.0)
                 title = "Energy on noise" if first else ""
-                draw_map(axes[4], seen.spurious, noise, title, seen.picture.shape, empty=True, name=ENERGY)
+                draw_map(axes[4], seen.spurious, noise, title, seen, empty=True, name=ENERGY)
                 text = f"{_noise_share(seen)} of {joules(float(seen.energy.sum()))}"
                 axes[4].set_xlabel(text, fontsize=8, labelpad=2)
             bar = figure.add_subplot(grid[place, columns])
@@ -110,10 +110,9 @@ def _draw_energy(figure: Figure, cells: Sequence[SubplotSpec], seen: Seen) -> No
     unit, factor = energy_unit([float(seen.energy.max())])
     scale = Normalize(0, float(seen.energy.max()) / factor or 1.0)
     whole, noise, bar = (figure.add_subplot(cell) for cell in cells)
-    size = seen.picture.shape
-    draw_map(whole, seen.energy / factor, scale, "Energy,\nall blocks", size, name=ENERGY)
+    draw_map(whole, seen.energy / factor, scale, "Energy,\nall blocks", seen, name=ENERGY)
     draw_map(
-        noise, seen.spurious / factor, scale, f"Spent on\nnoise: {_noise_share(seen)}", size, empty=True, name=ENERGY
+        noise, seen.spurious / factor, scale, f"Spent on\nnoise: {_noise_share(seen)}", seen, empty=True, name=ENERGY
     )
     colour_bar(figure, bar, scale, f"{unit} per token", ENERGY)
 
@@ -132,7 +131,8 @@ def _legend(seen: Seen, narrow: bool) -> list:
         label=seen.rule if narrow or len(seen.rule) > ROOM else f"significant: {seen.rule}",
     )
     line.set_path_effects([Stroke(linewidth=2.6, foreground=INK), Normal()])
-    handles = [line, Patch(facecolor=NOTHING, label="nothing left")]
+    whole = bool(seen.on_pixels(seen.map)[1].all())
+    handles = [line, Patch(facecolor=NOTHING, label="nothing left" if whole else "nothing left, or no token")]
     if seen.events:
         handles += [Patch(facecolor=ON, label="ON events"), Patch(facecolor=OFF, label="OFF events")]
     return handles

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -17,6 +18,7 @@ from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
+from spikeattn.attention.placement import Placement
 from spikeattn.reporting.drawing import INK, MUTED, short
 from spikeattn.reporting.numbers import percent
 
@@ -48,6 +50,7 @@ class Seen:
         events: the picture shows events.
         energy: mJ that every token takes, in all blocks, [h, w]; None where it was not measured.
         spurious: the part of it at tokens that are no more than noise in their block.
+        placement: the pixels of every token; None for a grid over the whole image.
     """
 
     name: str
@@ -62,11 +65,41 @@ class Seen:
     events: bool = False
     energy: Floats | None = None
     spurious: Floats | None = None
+    placement: Placement | None = None
+
+    def on_pixels(self, values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Values of tokens [h, w] at the pixels that they stand on, and which of these have a token.
+
+        As they are where the grid lies over the whole image, every token on as many pixels.
+        """
+        return on_pixels(values, self.placement, self.picture.shape[:2])
+
+    def tokens(self) -> tuple[Floats, NDArray[np.bool_]]:
+        """The map and what of it is significant, where they lie on the image."""
+        return located(self.map, self.significant, self.placement, self.picture.shape[:2])
 
     @property
     def share(self) -> str:
         """Share of tokens that are significant, as text."""
         return percent(float(self.significant.mean()), 1 if 0 < self.significant.mean() < 0.1 else 0)
+
+
+def on_pixels(
+    values: NDArray[Any], placement: Placement | None, size: Sequence[int]
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """See `Seen.on_pixels`; `size` is that of the picture."""
+    if placement is None or placement.even or placement.grid != values.shape[:2]:
+        return values, np.ones(values.shape[:2], bool)
+    rows, columns = placement.tokens((size[0], size[1]))
+    return values[np.maximum(rows, 0)][:, np.maximum(columns, 0)], (rows >= 0)[:, None] & (columns >= 0)
+
+
+def located(
+    scores: Floats, significant: NDArray[np.bool_], placement: Placement | None, size: Sequence[int]
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """A map and what of it is significant where they lie on the image, nothing on pixels of no token."""
+    kept, covered = on_pixels(significant, placement, size)
+    return on_pixels(scores, placement, size)[0] * covered, kept & covered
 
 
 def heading(figure: Figure, name: str, details: str) -> None:
@@ -91,34 +124,37 @@ def draw_picture(axes: Axes, seen: Seen, title: str) -> None:
 
 
 def draw_map(
-    axes: Axes, scores: Floats, scale: Normalize, title: str, size: Sequence[int], empty: bool = False, name: str = MAPS
+    axes: Axes, scores: Floats, scale: Normalize, title: str, seen: Seen, empty: bool = False, name: str = MAPS
 ) -> None:
-    """A map over the extent of the image; with `empty`, tokens without a score are grey."""
+    """A map on the pixels of the image; those of no token are grey, with `empty` those without a score too."""
     _bare(axes, title)
-    shown = np.ma.masked_where((scores == 0) & empty, scores)
+    placed, covered = seen.on_pixels(scores)
+    shown = np.ma.masked_where(((placed == 0) & empty) | ~covered, placed)
     colours = colormaps[name].with_extremes(bad=NOTHING)
-    axes.imshow(_enlarged(colours(scale(shown))), interpolation="none", extent=_extent(size))
+    axes.imshow(_enlarged(colours(scale(shown))), interpolation="none", extent=_extent(seen.picture.shape))
 
 
 def draw_significant(axes: Axes, seen: Seen, side: float, narrow: bool = False, title: str | None = None) -> None:
     """The image, pale where attention is noise, with the boundary of the significant tokens."""
     gap = "\n" if narrow else " "
     draw_picture(axes, seen, f"Significant{gap}tokens: {seen.share}" if title is None else title)
-    veil = np.ones((*seen.significant.shape, 4))
-    veil[..., 3] = np.where(seen.significant, 0.0, VEIL)
+    kept, covered = seen.on_pixels(seen.significant)
+    veil = np.ones((*kept.shape, 4))
+    veil[..., 3] = np.where(kept & covered, 0.0, VEIL)
     axes.imshow(_enlarged(veil), interpolation="none", extent=_extent(seen.picture.shape))
-    outline(axes, seen.significant, seen.picture.shape, side)
+    outline(axes, seen.significant, seen, side)
 
 
-def outline(axes: Axes, mask: NDArray[np.bool_], size: Sequence[int], side: float) -> None:
+def outline(axes: Axes, mask: NDArray[np.bool_], seen: Seen, side: float) -> None:
     """The boundary of the tokens of a mask, along their edges: bright with a dark border, visible on any image.
 
     Args:
         mask: [h, w].
-        size: height and width of what the axes show.
         side: width of the axes in inches; lines are thin where tokens are small.
     """
     width = float(np.clip(0.12 * 72 * side / mask.shape[1], 0.35, 1.2))
+    placed, covered = seen.on_pixels(mask)
+    mask, size = placed & covered, seen.picture.shape
     cell = np.array([size[1] / mask.shape[1], size[0] / mask.shape[0]])
     lines = LineCollection(
         [segment * cell for segment in boundary(mask)], colors=BRIGHT, linewidths=width, capstyle="round",

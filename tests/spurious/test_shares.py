@@ -120,7 +120,7 @@ def test_spikformer_attributes_its_products_and_drops_nothing():
     np.testing.assert_allclose(both, profile.energy().total.value, rtol=1e-13)
     names = {name.split(".", 2)[2] for name in found.frame["synapse"]}
     assert names == {"attn.qkv_conv_bn.0", "attn.proj_conv_bn.0", "attn.bmm_0", "attn.bmm_1", "mlp.fc1.0", "mlp.fc2.0"}
-    assert set(found.frame["part"]) == {"attn", "mlp"}
+    assert set(found.frame["part"]) == {"QKV", "attention", "projection", "MLP1", "MLP2"}
     each = spurious_energy(profile, case(model, images, heads="each")[1])
     split, whole = (x.frame.groupby(["layer", "synapse"])["energy_mj"].sum() for x in (each, found))
     np.testing.assert_allclose(split, whole, rtol=1e-12)
