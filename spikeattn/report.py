@@ -24,7 +24,7 @@ def __getattr__(name: str) -> Any:
     if name not in home.__all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     warnings.warn(
-        f"spikeattn.reporting.{name} has moved: import it from spikeattn.reporting", DeprecationWarning, stacklevel=2
+        f"spikeattn.report.{name} has moved: import it from spikeattn.reporting", DeprecationWarning, stacklevel=2
     )
     return getattr(home, name)
 
