@@ -22,7 +22,7 @@ from spikeattn.attention import fields, place_rules
 from spikeattn.attention.capture import call_model
 from spikeattn.attention.place_rules import MATRIX, PARTS, Operation, Place, Unplaced
 from spikeattn.errors import FAILURES
-from spikeattn.structure.graph import slow_attention
+from spikeattn.modes import slow_attention
 from spikeattn.structure.shapes import without_values
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.stack import Frame, ModuleStack, in_parts

@@ -75,7 +75,7 @@ def structure_of(model: nn.Module, images: Tensor, forward: Forward, neurons: di
             if (shown is images or len(images) == 1) and values
             else suppress(SpikeattnError, *FAILURES)
         ):
-            found = _structure(infer(_graph(model, shown, forward, neurons, values)))
+            found = _structure(infer(graph_of(model, shown, forward, neurons, values)))
             return _with_paper_names(found, model.paper_names()) if hasattr(model, "paper_names") else found
     raise AssertionError("the last way returns or raises")
 
@@ -101,7 +101,7 @@ def _failed(model: nn.Module, images: Tensor) -> str:
     )
 
 
-def _graph(model: nn.Module, images: Tensor, forward: Forward, neurons: dict[str, nn.Module], values: bool) -> Graph:
+def graph_of(model: nn.Module, images: Tensor, forward: Forward, neurons: dict[str, nn.Module], values: bool) -> Graph:
     graph = Graph(model, neurons)
     with ExitStack() as stack:
         for context in (nodes.uncompiled(), nodes.evaluating(model), torch.no_grad()):
@@ -118,7 +118,6 @@ def _graph(model: nn.Module, images: Tensor, forward: Forward, neurons: dict[str
     return graph
 
 
-graph_of = _graph  # for rooms that need the way of the data itself
 
 
 def _call(model: nn.Module, images: Tensor) -> Any:

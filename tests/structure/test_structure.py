@@ -40,7 +40,7 @@ def test_names_do_not_matter(name: str) -> None:
     """The same with every module renamed to nonsense; only k against v of masks may then go by order."""
     model = odd.NETWORKS[name]()
     neurons = reading.neurons_of(model, None)
-    graph = reading._graph(model, odd.images(name), reading._call, neurons, values=True)
+    graph = reading.graph_of(model, odd.images(name), reading._call, neurons, values=True)
     sites = {node.number: node.site for node in graph.nodes}
     for node in graph.nodes:
         node.path = ".".join(hashlib.md5(part.encode()).hexdigest()[:6] for part in node.path.split("."))
