@@ -62,14 +62,14 @@ class Gallery:
     """A folder of `spikeattn attend`, as far as the page shows it.
 
     Attributes:
-        folder: as it was given.
+        folder: as it was given; None of what `sa.attend` returned.
         summary: its summary.json.
         pictures: of the first images that were drawn.
         images: a row per network, image and layer, with the energies where they were measured.
         tokens: attention.csv as it is, a row per token.
     """
 
-    folder: Path
+    folder: Path | None
     summary: dict[str, Any]
     pictures: tuple[Picture, ...]
     images: pd.DataFrame
@@ -135,7 +135,7 @@ def read_gallery(folder: str | Path, model: str | None) -> Gallery:
         for name, stem in zip(ids, stems(ids), strict=True)
         if f"panels/{stem}.png" in files and (folder / f"panels/{stem}.png").is_file()
     ]
-    pictures = tuple(_picture(name, folder / file, images) for name, file in drawn[:MOST])
+    pictures = tuple(shown(name, folder / file, images) for name, file in drawn[:MOST])
     return Gallery(folder, summary, pictures, images, tokens)
 
 
@@ -159,13 +159,15 @@ def _rows(summary: dict[str, Any]) -> pd.DataFrame:
     return images.merge(spent, on=["image", "model"], how="left", validate="many_to_one")
 
 
-def _picture(name: str, file: Path, images: pd.DataFrame) -> Picture:
+def shown(name: str, file: Path | io.BytesIO, images: pd.DataFrame) -> Picture:
+    """A panel, a PNG on disk or in memory, as the page shows it: small, and with a text."""
     row = images[images["image"] == name].iloc[0]
     text = f"{name}: image, attention, significant tokens ({percent(row['significant'])}) and regularised attention"
     if known(row.get("spurious_mj")) and row["blocks_mj"] > 0:
         text += f"; {percent(row['spurious_mj'] / row['blocks_mj'], 0)} of {joules(row['blocks_mj'])} spent on noise"
     try:
-        picture = decode(read_regular(str(file)), "RGB")
+        content = file.getvalue() if isinstance(file, io.BytesIO) else read_regular(str(file))
+        picture = decode(content, "RGB")
     except UNDECODABLE as error:
         raise SpikeattnError(
             f"--attention: {file} cannot be read ({reason_of(error)}); run `spikeattn attend` again"

@@ -5,6 +5,7 @@ All of it is computed from the run's two files; `content.py` collects what the p
 
 from __future__ import annotations
 
+import html
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from spikeattn.reporting import bars, content, files, stages
 from spikeattn.reporting.analyses import analyse
 from spikeattn.reporting.drawing import inline, to_png, to_svg
 from spikeattn.reporting.figures import block_bars, energy_bars, time_lines
-from spikeattn.reporting.gallery import read_gallery
+from spikeattn.reporting.gallery import Gallery, read_gallery
 from spikeattn.reporting.heatmap import rate_heatmap
 from spikeattn.reporting.paper import paper_files
 from spikeattn.reporting.settings_sheets import price_table, switch_table
@@ -50,6 +51,11 @@ class Report:
     files: dict[str, Path]
     summary: dict[str, Any]
 
+    def _repr_html_(self) -> str:
+        """The page in a notebook, in a frame of its own so that its styles touch nothing else."""
+        page = html.escape(self.page.read_text(encoding="utf-8"), quote=True)
+        return f'<iframe srcdoc="{page}" style="width:100%;height:80vh;border:0" title="spiking profile"></iframe>'
+
     @property
     def page(self) -> Path:
         """The HTML page."""
@@ -61,7 +67,7 @@ def write_report(
     out: str | Path,
     costs: str | Path | CostTable = DEFAULT_COSTS,
     convention: str | Convention = DEFAULT_CONVENTION,
-    attention: str | Path | None = None,
+    attention: str | Path | Gallery | None = None,
     command: str | None = None,
 ) -> Report:
     """Write tables, figures and the page of a finished run into a folder; the page comes last.
@@ -74,14 +80,17 @@ def write_report(
         out: folder, made where it is missing; the run's own folder is fine.
         costs: name of a cost table, a `.toml` file, or a `CostTable`.
         convention: name of a convention, or a `Convention`.
-        attention: folder that `spikeattn attend --out` wrote, of the same model; shown as a gallery.
+        attention: folder that `spikeattn attend --out` wrote, of the same model, or a gallery made of what `sa.attend`
+            returned.
         command: that writes this report again; on the page.
 
     Raises:
         SpikeattnError: unknown costs or convention, an attention of another model, or a folder that cannot be written
             to.
     """
-    gallery = None if attention is None else read_gallery(attention, profile.ledger.model.get("name"))
+    gallery = attention if attention is None or isinstance(attention, Gallery) else None
+    if gallery is None and attention is not None:
+        gallery = read_gallery(attention, profile.ledger.model.get("name"))
     rates, energy = profile.rates(), profile.energy(costs, convention)
     blocks, steps = block_energy(profile, costs, convention), profile.over_time()
     operations, summary = profile.operations(), profile.summary(costs, convention)
