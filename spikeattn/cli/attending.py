@@ -23,6 +23,7 @@ from spikeattn.cli.options import (
     Limit,
     Mean,
     ModelArgs,
+    OwnForward,
     Std,
     Threads,
     TimeSteps,
@@ -124,6 +125,7 @@ def attend(
     device: Device = "auto",
     time_steps: TimeSteps = None,
     model_arg: ModelArgs = None,
+    forward: OwnForward = None,
     input_shape: InputShape = None,
     mean: Mean = None,
     std: Std = None,
@@ -177,7 +179,9 @@ def attend(
     prices, rules = get_costs(costs), get_convention(convention)
     set_threads(threads)
     place = choose_device(device)
-    named = Named(model, checkpoint, weights.value, pretrained, model_arg, time_steps)
+    if forward is not None and evaluate:
+        raise WrongCommandLine("--evaluate calls model(images); leave out --forward, or --evaluate")
+    named = Named(model, checkpoint, weights.value, pretrained, model_arg, time_steps, forward)
     second = None if against is None else Named(against, against_checkpoint, "auto", against_pretrained)
     chosen = Images(paths, data, split, limit, Input(input_shape, mean, std, crop_pct))
     command = shlex.join(["spikeattn", *context.obj])

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from spikeattn.cli.attention_inputs import build, open_images, same_crop, twin_name
 from spikeattn.cli.attention_run import Network, Settings, unreadable
 from spikeattn.cli.given import calibrate_untrained
-from spikeattn.cli.networks import Input
+from spikeattn.cli.networks import Input, run_options
 from spikeattn.cli.output import note
 from spikeattn.data import open_dataset
 from spikeattn.data.dataset import Skipped
@@ -35,6 +35,7 @@ class Named:
     pretrained: bool = False
     model_arg: Sequence[str] | None = None
     time_steps: int | None = None
+    forward: str | None = None
 
     def built(self, like: nn.Module | None = None) -> nn.Module:
         """The network; `like` as for `build`."""
@@ -90,7 +91,8 @@ def networks_of(
     dataset = images.opened(model, named.time_steps)
     if any_null and _has_events(dataset, images.number(dataset)):
         settings = replace(settings, null="events")
-    networks = [Network(model.to(place).eval(), dataset, settings)]
+    call = None if named.forward is None else run_options(model, False, None, named.forward, None, None)["forward"]
+    networks = [Network(model.to(place).eval(), dataset, settings, forward=call)]
     if against is not None:
         other = against.beside(named).built(like=model).to(place)
         own = replace(settings, statistic=None, layer="all" if settings.layer == "all" else -1)
@@ -103,7 +105,7 @@ def calibrate_all(networks: Sequence[Network]) -> None:
     """Calibrate the networks without weights; where there is none, the error of the first says so."""
     untrained = [network for network in networks if not network.model.provenance["trained"]]
     for network in untrained or networks[:1]:
-        calibrate_untrained(network.model, network.dataset)
+        calibrate_untrained(network.model, network.dataset, network.forward)
 
 
 def look(networks: Sequence[Network], number: int) -> tuple[list[int], list[Skipped]]:

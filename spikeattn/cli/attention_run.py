@@ -89,6 +89,7 @@ class Network:
         grids: maps [layer, step or head, h, w] per image.
         warnings: (image, text).
         energy: what the images spent on noise, where a run was given.
+        forward: calls the model on a batch; model(images) unless given.
     """
 
     model: nn.Module
@@ -99,6 +100,7 @@ class Network:
     grids: list[np.ndarray] = field(default_factory=list)
     warnings: list[tuple[str, str]] = field(default_factory=list)
     energy: SpuriousEnergy | None = None
+    forward: Any = None
 
     def __post_init__(self) -> None:
         from spikeattn.attention.families import known_family
@@ -111,7 +113,7 @@ class Network:
         if family is not None and layer != "all" and not -depth <= layer < depth:
             raise SpikeattnError(f"--layer {layer}: the model has blocks 0 to {depth - 1}; -1 is the last, all is all")
         self._check_name(() if family is None else family.kinds)
-        self.sight = outlook(self.model, self._first_image(), kind, layer)
+        self.sight = outlook(self.model, self._first_image(), kind, layer, **self.call)
         self.kind, depth = self.sight.kind, self.sight.blocks
         if self.sight.layer is not None:  # one tensor, named by its path
             self.layers = self.all_layers = [self.sight.layer]
@@ -131,6 +133,11 @@ class Network:
         product = any(bare and bare.startswith(f"{path}.") for path in paths)
         if kind is not None and kind not in (*kinds, *ROLES, *KINDS) and not close and not product:
             raise unknown(f"statistic of {name}", kind, (*(kinds or KINDS), *ROLES, *close_paths(kind, paths)))
+
+    @property
+    def call(self) -> dict[str, Any]:
+        """How the model is called, as a keyword of what calls it."""
+        return {} if self.forward is None else {"forward": self.forward}
 
     @property
     def score(self) -> str:
@@ -184,7 +191,7 @@ class Network:
             try:
                 found = attend(
                     self.model, batch, s.null, s.replicates, self.kind, estimator=s.estimator, layer=s.layer,
-                    seed=s.seed, indices=[index], ties=s.ties, memory=s.memory,
+                    seed=s.seed, indices=[index], ties=s.ties, memory=s.memory, **self.call,
                 )  # fmt: skip
                 if s.method == "q":
                     _ = found.q  # a q that its estimator refuses is an error now, not after all images
@@ -275,7 +282,8 @@ class Network:
         whole = "all" if self.sight.alike and self.sight.layer is None else self.settings.layer
 
         def maps(**more: Any) -> np.ndarray:
-            found = attention_map(self.model, batch, self.kind, layer=whole, **more).values[0].cpu().numpy()
+            found = attention_map(self.model, batch, self.kind, layer=whole, **self.call, **more)
+            found = found.values[0].cpu().numpy()
             return found if whole == "all" else found[None]
 
         if self.sight.steps:

@@ -53,6 +53,7 @@ from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:
     from spikeattn.energy import Convention, CostTable
+    from spikeattn.reporting import Report
     from spikeattn.results import Profile
 
 DEMO_MODEL, DEMO_DATA, RUN, ATTENTION = "sdt_digits", "digits", "run", "attention"
@@ -131,12 +132,13 @@ def report(
     if out.exists() and not out.is_dir():
         raise SpikeattnError(f"--out {out}: this is a file; give a folder for the report")
     _check(context, run, model, data, attention)
-    prices, chosen = get_costs(costs), get_convention(convention)
+    prices, chosen, failed = get_costs(costs), get_convention(convention), ""
     command = shlex.join(["spikeattn", *context.obj])
     if run is not None:
         profile = Profile.load(run)
     elif model is not None:
-        profile, attention = _of_network(context, out, attend)
+        profile = _of_network(context, out)
+        attention, failed = _attended(context, profile, out, attend)
     else:
         profile, attention = _demo(out, prices, chosen, command), out / ATTENTION
     note("writing the report ...")
@@ -144,7 +146,14 @@ def report(
     if as_json:
         files = {name: str(path) for name, path in written.files.items()}
         print_json({"run": str(profile.path), "files": files, "summary": written.summary})
-        return
+    else:
+        _say(profile, written, out, attention)
+    if failed:
+        raise SpikeattnError(f"the report in {out} stands without maps: --attend failed, for {failed}")
+
+
+def _say(profile: Profile, written: Report, out: Path, attention: Path | None) -> None:
+    """What was written, and the headline of it."""
     if profile.untrained:
         say("UNTRAINED: the weights are random, these numbers describe nothing")
     figures = out / "figures"
@@ -175,9 +184,8 @@ def _check(
             raise WrongCommandLine(f"{parameter.opts[0]} goes with --model; a finished run is as it is")
 
 
-def _of_network(context: typer.Context, out: Path, images: int | None) -> tuple[Profile, Path | None]:
-    """A run of the network that --model names, and its attention: what the two commands of their names make."""
-    from spikeattn.cli.attending import attend
+def _of_network(context: typer.Context, out: Path) -> Profile:
+    """A run of the network that --model names, as `spikeattn profile` makes it."""
     from spikeattn.cli.profiling import profile
     from spikeattn.results import Profile
     from spikeattn.storage.folder import ledger_of
@@ -187,15 +195,33 @@ def _of_network(context: typer.Context, out: Path, images: int | None) -> tuple[
     if before is not None and before.provenance.get("command") == stored_command(["profile", *words]):
         words.append("--resume")  # of this very command: what it has counted is kept
     run_command(profile, words)
-    made = Profile.load(out / RUN)
+    return Profile.load(out / RUN)
+
+
+def _attended(context: typer.Context, made: Profile, out: Path, images: int | None) -> tuple[Path | None, str]:
+    """The folder that `spikeattn attend` makes of the first images, and why there is none where it fails.
+
+    The energy spent on single tokens is left out, with a warning, where it cannot be told.
+    """
+    from spikeattn.cli.attending import attend
+
     if images is None:
-        return made, None
+        return None, ""
     if not made.structure.attention:
         note("warning: --attend: this network has no attention; the page says so")
-        return made, None
+        return None, ""
     words = words_for(context, attend, besides=("limit", "seed"))  # those choose the run's images
-    run_command(attend, [*words, "--limit", str(images), "--run", str(out / RUN), "--out", str(out / ATTENTION)])
-    return made, out / ATTENTION
+    words += ["--limit", str(images), "--out", str(out / ATTENTION)]
+    try:
+        run_command(attend, [*words, "--run", str(out / RUN)])
+        return out / ATTENTION, ""
+    except SpikeattnError as error:
+        note(f"warning: the energy of single tokens is left out: {error}")
+    try:
+        run_command(attend, words)
+        return out / ATTENTION, ""
+    except SpikeattnError as error:
+        return None, str(error)
 
 
 def _demo(out: Path, costs: CostTable, convention: Convention, command: str) -> Profile:

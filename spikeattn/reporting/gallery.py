@@ -27,7 +27,7 @@ SUMMARY, ARRAYS, TABLE = "summary.json", "attention.npz", "attention.csv"
 _NAMES = 1 << 26  # bytes of an array of names: a million images with names of 16 letters
 UNBROKEN = "\u00a0"
 Record = dict[str, Any]
-_MEAN = Annotated[Record, Keys(value=float, low=float | None, high=float | None)]
+_MEAN = Annotated[Record, Keys(value=float | None, low=float | None, high=float | None)]
 _ENERGY = Annotated[
     Record,
     Keys(
@@ -93,7 +93,7 @@ class Gallery:
             return None
         texts = {key: _share(found[key]) for key in ("share_of_blocks", "share_of_network")}
         outside = percent(found.get("outside_share"))
-        return texts | {"energy": joules(found["spurious_mj"]["value"]), "outside": outside}
+        return texts | {"energy": joules(_number(found["spurious_mj"]["value"])), "outside": outside}
 
 
 def read_gallery(folder: str | Path, model: str | None) -> Gallery:
@@ -185,3 +185,7 @@ def _share(of: dict[str, Any]) -> str:
         return percent(of["value"]).replace(" ", UNBROKEN)
     limits = f"{percent(of['low']).removesuffix(' %')}, {percent(of['high'])}"
     return f"{percent(of['value'])} [{limits}]".replace(" ", UNBROKEN)
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
