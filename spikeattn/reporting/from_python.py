@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from spikeattn import arguments
+from spikeattn import arguments, csv_text
 from spikeattn.attention.attend import Attention
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention
@@ -109,7 +109,7 @@ def gallery_of(attention: Attention, images: Any, ids: Sequence[str] | None, mod
     summary = {"untrained": untrained, "networks": [network], "files": [], "images": rows}
     summary |= {"provenance": attention.provenance}
     made = tuple(shown(image, file, table) for image, file in drawn)
-    return Gallery(None, summary, made, table, attention.frame().to_csv(index=False).encode())
+    return Gallery(None, summary, made, table, csv_text.write(attention.frame()).encode())
 
 
 def _names(ids: Sequence[str] | None, n: int) -> list[str]:

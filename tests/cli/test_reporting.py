@@ -144,6 +144,20 @@ def test_any_network_in_one_command(spikeattn, tmp_path) -> None:
     assert (tmp_path / "there" / "run" / "counts.parquet").stat().st_mtime_ns == written
 
 
+def test_maps_of_a_network_that_is_called_with_a_dict(spikeattn, tmp_path) -> None:
+    code = Path(odd_networks.__file__).read_text()
+    code += "\n\nclass OfDict(Net):\n    def forward(self, x):\n        return super().forward(x['image'])\n"
+    code += "\n\ndef call(model, images):\n    return model({'image': images.repeat(1, 3, 1, 1)})\n"
+    (tmp_path / "net.py").write_text(code)
+    words = ("report", "--model", "net.py:OfDict", "--forward", "net.py:call", "--data", "digits", "--limit", 3)
+    done = spikeattn(*words, "--batch-size", 3, "--attend", 1, "--threads", 1, "--out", "there")
+    assert done.code == 0, done.err
+    page = (tmp_path / "there" / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == 1 and "was not looked at" not in page
+    summary = json.loads((tmp_path / "there" / "attention" / "summary.json").read_text())
+    assert summary["networks"][0]["details"].startswith("attention of block 2 of 2") and "energy" in summary
+
+
 def test_a_network_without_attention_has_a_page_that_says_so(spikeattn, tmp_path) -> None:
     (tmp_path / "net.py").write_text(
         "from torch import nn\nfrom spikingjelly.activation_based import layer, neuron, functional\n\n\n"

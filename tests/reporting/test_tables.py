@@ -73,7 +73,7 @@ def test_foreign_network_shows_dotted_paths_and_spikes_only(foreign):
     table = rate_table(foreign)
     real = {t.name for t in foreign.ledger.tensors if t.kind == "real" and t.name != "input"}
     assert real and not real & set(table["code"])
-    assert [c.title for c in sheet_of(table).columns][:2] == ["Tensor", "T1"]
+    assert [c.title for c in sheet_of(table).columns][:3] == ["Part", "Tensor", "T1"]
 
 
 @pytest.mark.parametrize("convention", list_conventions())
