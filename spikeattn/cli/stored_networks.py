@@ -31,11 +31,30 @@ class Opened:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Instead:
+    """What to do in place of a command that cannot open a run's model and data.
+
+    Attributes:
+        without: the command without them.
+        in_python: the call for a run that was made from Python.
+    """
+
+    without: str
+    in_python: str
+
+
 def open_stored(
-    ledger: Ledger, checkpoint: Path | None, data: str | None, model: str | None, place: torch.device
+    ledger: Ledger, checkpoint: Path | None, data: str | None, model: str | None, place: torch.device, do: Instead
 ) -> Opened:
-    """From the command line that the run was made with, or from its provenance."""
-    commanded, net = _commanded(ledger, checkpoint, data, model), None
+    """From the command line that the run was made with, or from its provenance.
+
+    Args:
+        checkpoint, data, model: to take in place of the run's own.
+        place: the device.
+        do: what to do where they cannot be opened.
+    """
+    commanded, net = _commanded(ledger, checkpoint, data, model, do), None
     if changed := _changed(ledger, commanded[0].model if commanded is not None else model):
         both = {"model": "its code has changed", "data": "they are opened as the model wants them"}
         return Opened(missing={"code": changed, **both}, why=changed)
@@ -47,8 +66,8 @@ def open_stored(
             uncalibrated = given.calibrate
             return Opened(net, given.images(net, place, choice, options.get("forward")), options=options)
         uncalibrated = False
-        net = _described_model(ledger, checkpoint, model).to(place)
-        return Opened(net, _described_data(ledger, data, net))
+        net = _described_model(ledger, checkpoint, model, do).to(place)
+        return Opened(net, _described_data(ledger, data, net, do))
     except SpikeattnError as error:
         why = str(error)
         if net is None:
@@ -67,7 +86,7 @@ def _changed(ledger: Ledger, address: str | None) -> str:
 
 
 def _commanded(
-    ledger: Ledger, checkpoint: Path | None, data: str | None, model: str | None
+    ledger: Ledger, checkpoint: Path | None, data: str | None, model: str | None, do: Instead
 ) -> tuple[Given, dict[str, Any]] | None:
     """What the run's own command line named; None for a run that was made from Python."""
     command = ledger.provenance.get("command", "")
@@ -78,11 +97,11 @@ def _commanded(
         reason = getattr(error, "message", None) or str(error)
         raise SpikeattnError(
             f"model.json: provenance.command is {command[:60]!r}, which this version of spikeattn cannot read "
-            f"({reason}); --batches 0 checks the files alone"
+            f"({reason}); {do.without}"
         ) from error
 
 
-def _described_model(ledger: Ledger, checkpoint: Path | None, address: str | None) -> Any:
+def _described_model(ledger: Ledger, checkpoint: Path | None, address: str | None, do: Instead) -> Any:
     """The model of a run that was made from Python: with the weights given, or those that come with the package."""
     from spikeattn.models import create_model
     from spikeattn.models.checkpoints import shipped_weights
@@ -103,12 +122,10 @@ def _described_model(ledger: Ledger, checkpoint: Path | None, address: str | Non
             raise KeyError(shipped)
         return create_model(model["name"], pretrained=True, **model["config"])
     except KeyError as error:
-        raise SpikeattnError(
-            "the run was made from Python; call spikeattn.verify.verify(path, model, loader) there"
-        ) from error
+        raise SpikeattnError(f"the run was made from Python; {do.in_python}") from error
 
 
-def _described_data(ledger: Ledger, data: str | None, net: Any) -> Any:
+def _described_data(ledger: Ledger, data: str | None, net: Any, do: Instead) -> Any:
     """Its images, where they are a data set of this package."""
     from spikeattn.data import make_loader, open_dataset
 
@@ -117,6 +134,4 @@ def _described_data(ledger: Ledger, data: str | None, net: Any) -> Any:
         choice = {name: source[name] for name in ("batch_size", "limit", "sample", "seed")}
         return make_loader(open_dataset(data or source["spec"], net, split=source["split"]), **choice)
     except KeyError as error:
-        raise SpikeattnError(
-            "the run's loader was made in Python; call spikeattn.verify.verify(path, model, loader) there"
-        ) from error
+        raise SpikeattnError(f"the run's loader was made in Python; {do.in_python}") from error

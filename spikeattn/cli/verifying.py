@@ -10,10 +10,12 @@ import typer
 from spikeattn.cli.machine import choose_device
 from spikeattn.cli.options import Device, Json, Run, Verbose, WrongCommandLine
 from spikeattn.cli.output import note, print_json, to_json, write_file
-from spikeattn.cli.stored_networks import Opened, open_stored
+from spikeattn.cli.stored_networks import Instead, Opened, open_stored
 from spikeattn.cli.terminal import say
 from spikeattn.cli.values import seed_of_sample, within
 from spikeattn.errors import SpikeattnError
+
+_INSTEAD = Instead("--batches 0 checks the files alone", "call spikeattn.verify.verify(path, model, loader) there")
 
 
 def verify(
@@ -58,7 +60,7 @@ def verify(
         raise WrongCommandLine(f"--batches 0 checks the files alone; leave out {' and '.join(named)}")
     opened = Opened(missing=dict.fromkeys(("model", "data"), "--batches 0 leaves it out"))
     if batches:
-        opened = open_stored(Profile.load(run).ledger, checkpoint, data, model, choose_device(device))
+        opened = open_stored(Profile.load(run).ledger, checkpoint, data, model, choose_device(device), _INSTEAD)
     done = check(run, opened.net, opened.loader, batches, seed, opened.missing, opened.options)
     unopened = bool(named and opened.missing)
     record = {
