@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _INSTEAD = Instead(
     "leave out --measure-twin for the twin by hand",
-    "call sa.compare(profile, measured_twin(model, images, profile.ledger)) there",
+    "call sa.compare(profile, sa.measured_twin(model, images, profile.ledger)) there",
 )
 
 

@@ -17,6 +17,12 @@ FUSED = re.compile("_(scaled_dot_product|flash|efficient)_.*attention")  # softm
 _REPEATED = re.compile(r"@(\d+)$")  # as `unique` tells apart what has one name
 _OPERATION = re.compile(r"(?:(?P<path>.+)\.)?(?P<op>[^.]+)_(?P<number>\d+)")  # as `Event.site` names what is no layer
 
+# What no twin counts, beside what torch tags as pointwise: softmax, norms, pooling, resizing, reductions.
+_NOWHERE = re.compile(
+    "_?(log_)?softmax|.*(batch|layer|group|instance|rms)_norm.*|.*pool[123]d.*|cum(sum|prod)|_?upsample_.*"
+    "|sum|mean|prod|a?max|a?min|aminmax|var|std|var_mean|std_mean|logsumexp|.*vector_norm"
+)
+
 Place = tuple[str, str]  # path of a module, name of an operation that runs in it; "" is whatever it runs
 
 
@@ -52,6 +58,7 @@ def macs_of_twin(
             f"the run knows no size of the attention around {parts.sums[0].name}; profile again with this version"
         )
     heads = Structure.of_ledger(ledger).head_counts
+    _check_uncounted(ledger, neurons)
     counted = _by_entry(ledger, operations, modules, neurons)
     return [
         *(counted["synapse", s.name] for s in parts.synapses),
@@ -81,7 +88,7 @@ def _by_entry(
         entries.sort(key=_order)
         for entry, macs in zip(entries, _once(entries, run, ledger.time_steps), strict=True):
             counted["synapse" if isinstance(entry, Synapse) else "product", entry.name] = macs
-    _check_rest(ledger, ran)
+    _check_rest(ran, _fused(ledger))
     return counted
 
 
@@ -147,10 +154,19 @@ def _steps(entry: Synapse | Product, T: int) -> int:
     return T if entry.runs is None else entry.runs
 
 
-def _check_rest(ledger: Ledger, ran: Mapping[Place, Sequence[Operation]]) -> None:
-    """Refuse what the ledger does not list, but for softmax attention in one operation: it is run apart."""
+def _fused(ledger: Ledger) -> set[str]:
+    """Modules in which softmax attention runs as one operation and is among those that are run apart."""
     blocks = twin_parts(ledger).attention
-    fused = {_site(u.name).rpartition(".")[0] for u in ledger.uncounted if FUSED.match(u.op) and u.block in blocks}
+    return {_module(u.name) for u in ledger.uncounted if FUSED.match(u.op) and u.block in blocks}
+
+
+def _module(name: str) -> str:
+    """The path of the module in the name of an operation that is no layer."""
+    return _site(name).rpartition(".")[0]
+
+
+def _check_rest(ran: Mapping[Place, Sequence[Operation]], fused: Container[str]) -> None:
+    """Refuse what the ledger does not list, but for softmax attention in one operation: it is run apart."""
     for (path, op), run in ran.items():
         macs = sum(operation.macs for operation in run)
         if macs and not (FUSED.match(op) and path in fused):
@@ -158,3 +174,19 @@ def _check_rest(ledger: Ledger, ran: Mapping[Place, Sequence[Operation]]) -> Non
                 f"{op} in {path or 'the network itself'} multiplies and is no layer of the ledger, so at how many time "
                 f"steps its {macs:,} MACs run is unknown"
             )
+
+
+def _check_uncounted(ledger: Ledger, neurons: Iterable[str]) -> None:
+    """Refuse an operation that neither twin could count: quantised layers, kernels of one's own, recurrent layers."""
+    import torch
+    from torch.utils.flop_counter import flop_registry
+
+    known, fused = {str(packet).rpartition(".")[2] for packet in flop_registry}, _fused(ledger)
+    for entry in ledger.uncounted:
+        packet = getattr(torch.ops.aten, entry.op, None)
+        overloads = [] if packet is None else [getattr(packet, name) for name in packet.overloads()]
+        tags = {tag for overload in overloads for tag in overload.tags}
+        plain = overloads and (_NOWHERE.fullmatch(entry.op) or torch.Tag.pointwise in tags)
+        apart = FUSED.match(entry.op) and _module(entry.name) in fused
+        if not (plain or apart or entry.op in known or inside(entry.name, neurons)):
+            raise SpikeattnError(f"torch knows no FLOPs of {entry.op} in {_module(entry.name) or 'the network itself'}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import timm
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 import spikeattn as sa
 from spikeattn.energy import measured_twins
 from spikeattn.energy.measured_twins import measured_twin
+from spikeattn.energy.torch_macs import Operation
 from spikeattn.energy.twins import DenseTwin, dense_twin
 from tests.energy.comparing import TINY
 from tests.structure import odd_networks as odd
@@ -150,10 +153,20 @@ class Written(nn.Module):
         return torch.stack(out).mean(0) @ self.weights[3].T
 
 
+class Quantised(Small):
+    """One layer of 8 bits, whose kernel is none of those that torch has a formula for."""
+
+    def __init__(self, lif: nn.Module) -> None:
+        super().__init__(lif)
+        with warnings.catch_warnings(action="ignore"):  # the way to quantise that torch is about to replace
+            self.b = torch.ao.quantization.quantize_dynamic(nn.Sequential(self.b))
+
+
 IMPOSSIBLE = {
     "a neuron of two tensors": (ReadsPair(Pair()), "lif, a Pair, returns a tuple where a ReLU returns one tensor"),
     "an attribute of a neuron": (ReadsThreshold(odd.lif()), "with ReLUs in place of its neurons: AttributeError: "),
     "FLOPs that torch does not know": (ByVector(odd.lif()), "torch knows no FLOPs of what runs in mv_0"),
+    "quantised layers": (Quantised(odd.lif()), "torch knows no FLOPs of linear_dynamic in b.0"),
     "no copy": (NoCopy(odd.lif()), "NoCopy cannot be copied: RuntimeError: one of a kind"),
     "weights by weights": (
         WithoutImage(odd.lif()),
@@ -207,6 +220,18 @@ def test_a_layer_that_differs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     measured, by_hand = both("qk first")
     assert measured.note.endswith("other than by hand: mlps.1.up 16,384 against 8,192")
     assert measured.macs == by_hand.macs + 8192
+
+
+@pytest.mark.parametrize("name", ["sdpa", "qk first"])
+def test_attention_in_one_operation_is_counted_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU's kernels are in torch's table, that of the CPU is not; where none stood in the run it is a stranger."""
+    counted, fused = measured_twins.operations_of, "_scaled_dot_product_efficient_attention"
+    monkeypatch.setattr(
+        measured_twins, "operations_of", lambda *args: [*counted(*args), Operation("mixers.1", fused, 16384)]
+    )
+    measured, by_hand = both(name)
+    assert measured.layers.equals(by_hand.layers)
+    assert (f"{fused} in mixers.1 multiplies" in measured.note) == (name == "qk first")
 
 
 def test_what_is_not_of_the_run_is_an_error() -> None:
