@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from spikeattn.data import make_loader, open_dataset
     from spikeattn.energy import energy_from_rates, measure_gamma, reproduce, sweep, waterfall
     from spikeattn.energy.compare import compare
+    from spikeattn.energy.measured_twins import measured_twin
     from spikeattn.models import br_npa, create_model, load_model, svda, twin_of
     from spikeattn.recordings import record
     from spikeattn.reporting.from_python import report
@@ -38,6 +39,7 @@ _HOME = {
     "load_model": "models",
     "make_loader": "data",
     "measure_gamma": "energy",
+    "measured_twin": "energy.measured_twins",
     "open_dataset": "data",
     "profile": "runs",
     "record": "recordings",
@@ -77,6 +79,7 @@ __all__ = [
     "load_model",
     "make_loader",
     "measure_gamma",
+    "measured_twin",
     "open_dataset",
     "profile",
     "record",

@@ -1,4 +1,4 @@
-"""`spikeattn compare`: a run beside an ANN, or beside another run of the same images; no forward pass of either run."""
+"""`spikeattn compare`: a run beside an ANN, or beside another run of the same images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spikeattn.cli.options import CONVENTION, Confidence, ConventionName, First, Json, Replicates, Run, Seed, Verbose
+from spikeattn.cli.options import (
+    CONVENTION,
+    Confidence,
+    ConventionName,
+    First,
+    Json,
+    MeasureTwin,
+    Replicates,
+    Run,
+    Seed,
+    Verbose,
+    WrongCommandLine,
+)
 from spikeattn.cli.output import LIST_FORMATS, hand_over, text
 from spikeattn.cli.values import within
 
@@ -40,6 +52,17 @@ def compare(
     ] = COSTS,
     convention: ConventionName = CONVENTION,
     first_conv: First = None,
+    measure_twin: MeasureTwin = False,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.py:NAME", help="With --measure-twin: the code of the run's network, where it has moved."
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --measure-twin: the run's weights, likewise.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(metavar="SPEC", help="With --measure-twin: its data, likewise.")] = None,
     gamma: Annotated[
         float,
         typer.Option(
@@ -66,21 +89,32 @@ def compare(
     both cost the same, and in words where the spiking network loses, or cannot. Beside an ANN there is a second one,
     quantised to the bits that T time steps are worth. Arithmetic only, no memory traffic.
 
+    The run's network is not run, but for --measure-twin: a copy of it with ReLUs in place of its neurons then runs once
+    on one image, and torch counts its MACs. Where no twin can be built, a note says why, and the one by hand stands.
+
     \b
     Examples:
       spikeattn compare runs/8_512
       spikeattn compare runs/8_512 --against vit_small_patch16_224 --costs horowitz-45nm-fp16
       spikeattn compare runs/T4 --against runs/T2 --out compare.csv
+      spikeattn compare runs/mine --measure-twin
     """
     from spikeattn.cli.summaries import title
+    from spikeattn.cli.twin_of_run import twin_of_run
     from spikeattn.energy import get_convention
     from spikeattn.energy.compare import compare as compare_networks
     from spikeattn.results import Profile
 
+    moved = {"--model": model, "--checkpoint": checkpoint, "--data": data}
+    if measure_twin and against is not None:
+        raise WrongCommandLine(f"--measure-twin and --against {against}: give the twin of the run, or another network")
+    if not measure_twin and (named := [option for option, value in moved.items() if value is not None]):
+        raise WrongCommandLine(f"{' and '.join(named)}: without --measure-twin the network is not opened; leave it out")
     chosen = get_convention(convention) if first_conv is None else get_convention(convention, first_conv=first_conv)
     tables = [name.strip() for name in costs.split(",") if name.strip()]
     profile = Profile.load(run)
-    found = compare_networks(profile, _other(against), tables, chosen, gamma, replicates, seed, confidence)
+    other = twin_of_run(profile.ledger, checkpoint, data, model) if measure_twin else _other(against)
+    found = compare_networks(profile, other, tables, chosen, gamma, replicates, seed, confidence)
     as_text = partial(_compare_text, found, title(profile))
     hand_over(_all_rows(found), found.to_dict(), as_text, out, as_json, LIST_FORMATS)
 

@@ -115,6 +115,12 @@ Threads = Annotated[
         "--threads", metavar="N", callback=within(1, 4096), help="CPU threads; torch's own choice unless given."
     ),
 ]
+MeasureTwin = Annotated[
+    bool,
+    typer.Option(
+        "--measure-twin", help="Build the ANN twin from the run's own network, run it once and count it, not by hand."
+    ),
+]
 Device = Annotated[
     str, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:N or auto (a GPU if there is one).")
 ]

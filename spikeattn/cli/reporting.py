@@ -28,6 +28,7 @@ from spikeattn.cli.options import (
     Json,
     Limit,
     Mean,
+    MeasureTwin,
     ModelArgs,
     NamesFile,
     NeuronClass,
@@ -106,6 +107,7 @@ def report(
     resume: Resume = False,
     costs: Costs = COSTS,
     convention: ConventionName = CONVENTION,
+    measure_twin: MeasureTwin = False,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -125,6 +127,7 @@ def report(
       spikeattn report --model repository/model.py:build --model-arg depths=8 --checkpoint best.pth \\
           --data imagenet:/data --attend 8 --out report
     """
+    from spikeattn.cli.twin_of_run import twin_of_run
     from spikeattn.energy import get_convention, get_costs
     from spikeattn.reporting import write_report
     from spikeattn.results import Profile
@@ -141,8 +144,9 @@ def report(
         attention, failed = _attended(context, profile, out, attend)
     else:
         profile, attention = _demo(out, prices, chosen, command), out / ATTENTION
+    twin = twin_of_run(profile.ledger) if measure_twin else None
     note("writing the report ...")
-    written = write_report(profile, out, prices, chosen, attention, command)
+    written = write_report(profile, out, prices, chosen, attention, command, twin)
     if as_json:
         files = {name: str(path) for name, path in written.files.items()}
         print_json({"run": str(profile.path), "files": files, "summary": written.summary})
@@ -165,7 +169,7 @@ def _say(profile: Profile, written: Report, out: Path, attention: Path | None) -
         say(f"attention  {attention}")
 
 
-_ANYWHERE = ("run", "attention", "out", "model", "costs", "convention", "as_json", "verbose")
+_ANYWHERE = ("run", "attention", "out", "model", "costs", "convention", "measure_twin", "as_json", "verbose")
 
 
 def _check(

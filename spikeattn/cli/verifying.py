@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from spikeattn.cli.machine import choose_device
-from spikeattn.cli.networks import network
 from spikeattn.cli.options import Device, Json, Run, Verbose, WrongCommandLine
 from spikeattn.cli.output import note, print_json, to_json, write_file
-from spikeattn.cli.profiling import given_of
+from spikeattn.cli.stored_networks import Instead, Opened, open_stored
 from spikeattn.cli.terminal import say
-from spikeattn.cli.values import CommandLineError, seed_of_sample, within
+from spikeattn.cli.values import seed_of_sample, within
 from spikeattn.errors import SpikeattnError
 
-if TYPE_CHECKING:
-    import torch
-
-    from spikeattn.cli.given import Given
-    from spikeattn.storage.ledger import Ledger
+_INSTEAD = Instead("--batches 0 checks the files alone", "call spikeattn.verify.verify(path, model, loader) there")
 
 
 def verify(
@@ -66,9 +58,9 @@ def verify(
     named = [option for option, value in given if value is not None]
     if named and not batches:
         raise WrongCommandLine(f"--batches 0 checks the files alone; leave out {' and '.join(named)}")
-    opened = _Opened(missing=dict.fromkeys(("model", "data"), "--batches 0 leaves it out"))
+    opened = Opened(missing=dict.fromkeys(("model", "data"), "--batches 0 leaves it out"))
     if batches:
-        opened = _open(Profile.load(run).ledger, checkpoint, data, model, choose_device(device))
+        opened = open_stored(Profile.load(run).ledger, checkpoint, data, model, choose_device(device), _INSTEAD)
     done = check(run, opened.net, opened.loader, batches, seed, opened.missing, opened.options)
     unopened = bool(named and opened.missing)
     record = {
@@ -97,103 +89,3 @@ def verify(
             f"warning: NOT verified: {', '.join(done.not_done)}; --checkpoint and --data say where they are now"
             + (", and --model where its code is" if code else "")
         )
-
-
-@dataclass(frozen=True)
-class _Opened:
-    """The model and the loader of a run, which of them is not there, why in all, and how the model is run."""
-
-    net: Any = None
-    loader: Any = None
-    missing: Mapping[str, str] = field(default_factory=dict)
-    why: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-def _open(ledger: Ledger, checkpoint: Path | None, data: str | None, model: str | None, place: torch.device) -> _Opened:
-    """From the command line that the run was made with, or from its provenance."""
-    commanded, net = _commanded(ledger, checkpoint, data, model), None
-    if changed := _changed(ledger, commanded[0].model if commanded is not None else model):
-        both = {"model": "its code has changed", "data": "they are opened as the model wants them"}
-        return _Opened(missing={"code": changed, **both}, why=changed)
-    try:
-        if commanded is not None:
-            given, choice = commanded
-            net = given.network().to(place)
-            options = given.options(net)
-            uncalibrated = given.calibrate
-            return _Opened(net, given.images(net, place, choice, options.get("forward")), options=options)
-        uncalibrated = False
-        net = _described_model(ledger, checkpoint, model).to(place)
-        return _Opened(net, _described_data(ledger, data, net))
-    except SpikeattnError as error:
-        why = str(error)
-        if net is None:
-            return _Opened(missing={"model": why, "data": "they are opened as the model wants them"}, why=why)
-        if uncalibrated:  # its batch norms come from the data
-            return _Opened(missing={"model": "it is calibrated on the data", "data": why}, why=why)
-        return _Opened(net, missing={"data": why}, why=why)
-
-
-def _changed(ledger: Ledger, address: str | None) -> str:
-    """Which file of a network of the user's own is another one than the run's; before any of them is run."""
-    from spikeattn.models.own_code import changed_files
-
-    model = ledger.provenance.get("settings", {}).get("model") or {}
-    return changed_files(model, address) if "code" in model and address is not None else ""
-
-
-def _commanded(
-    ledger: Ledger, checkpoint: Path | None, data: str | None, model: str | None
-) -> tuple[Given, dict[str, Any]] | None:
-    """What the run's own command line named; None for a run that was made from Python."""
-    command = ledger.provenance.get("command", "")
-    try:
-        words = shlex.split(command)
-        return given_of(words[2:], checkpoint, data, model) if words[:2] == ["spikeattn", "profile"] else None
-    except (ValueError, CommandLineError) as error:
-        reason = getattr(error, "message", None) or str(error)
-        raise SpikeattnError(
-            f"model.json: provenance.command is {command[:60]!r}, which this version of spikeattn cannot read "
-            f"({reason}); --batches 0 checks the files alone"
-        ) from error
-
-
-def _described_model(ledger: Ledger, checkpoint: Path | None, address: str | None) -> Any:
-    """The model of a run that was made from Python: with the weights given, or those that come with the package."""
-    from spikeattn.models import create_model
-    from spikeattn.models.checkpoints import shipped_weights
-
-    model = ledger.provenance.get("settings", {}).get("model") or {}
-    if "code" in model:
-        if address is None:
-            raise SpikeattnError(
-                "the run was made from Python, with a network of its own code; --model FILE.py:NAME says where that is "
-                "now, and has it run"
-            )
-        return network(address, dict(model["code"]["arguments"]), checkpoint)
-    try:
-        if checkpoint is not None:
-            return create_model(model["name"], checkpoint=checkpoint, **model["config"])
-        shipped = shipped_weights(model["name"]).name
-        if shipped != model["checkpoint"]:
-            raise KeyError(shipped)
-        return create_model(model["name"], pretrained=True, **model["config"])
-    except KeyError as error:
-        raise SpikeattnError(
-            "the run was made from Python; call spikeattn.verify.verify(path, model, loader) there"
-        ) from error
-
-
-def _described_data(ledger: Ledger, data: str | None, net: Any) -> Any:
-    """Its images, where they are a data set of this package."""
-    from spikeattn.data import make_loader, open_dataset
-
-    source = ledger.provenance.get("settings", {}).get("data") or {}
-    try:
-        choice = {name: source[name] for name in ("batch_size", "limit", "sample", "seed")}
-        return make_loader(open_dataset(data or source["spec"], net, split=source["split"]), **choice)
-    except KeyError as error:
-        raise SpikeattnError(
-            "the run's loader was made in Python; call spikeattn.verify.verify(path, model, loader) there"
-        ) from error

@@ -51,7 +51,7 @@ ARITHMETIC = "arithmetic: operations x pJ on both sides; reading weights and act
 
 def compare(
     profile: Run,
-    ann: nn.Module | str | Run | None = None,
+    ann: nn.Module | str | Run | DenseTwin | None = None,
     costs: str | Path | CostTable | Sequence[str | Path | CostTable] = COSTS,
     convention: str | Convention = DEFAULT_CONVENTION,
     gamma: float | pd.DataFrame = 0.0,
@@ -71,7 +71,8 @@ def compare(
     Args:
         profile: the spiking network's run.
         ann: a network, or the name of one in timm; another profile; None for the twin of one of this package's models,
-            or, of any other, for its layers once and softmax attention in place of spiking ones (`twins.dense_twin`).
+            or, of any other, for its layers once and softmax attention in place of spiking ones (`twins.dense_twin`);
+            or the twin that `measured_twin` has run and counted.
         costs, convention: as of `profile.energy`; several cost tables are priced one after the other.
         gamma: share of the quantised ANN's multiply-accumulates that hardware skips because the activation is zero, in
             all layers but the first; or the table of `measure_gamma`, layer by layer.

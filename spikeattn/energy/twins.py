@@ -15,6 +15,7 @@ import pandas as pd
 
 from spikeattn.energy.terms import OTHER
 from spikeattn.errors import SpikeattnError, failing, unknown
+from spikeattn.storage.entries import Product, Synapse
 from spikeattn.storage.ledger import Ledger
 from spikeattn.structure.entry import Extent, Structure
 
@@ -50,6 +51,34 @@ def shared_part(part: str | None) -> str:
     return part or OTHER
 
 
+@dataclass(frozen=True)
+class TwinParts:
+    """What a twin is made of; `DenseTwin.layers` lists it in this order.
+
+    Attributes:
+        synapses: every layer with weights, once.
+        attention: extents of the spiking attentions of every block, in whose place softmax attention stands.
+        products: matrix products that belong to none of these, taken over as they are.
+        sums: sums of q and k in runs of versions that inferred no structure; each stands for an attention.
+    """
+
+    synapses: tuple[Synapse, ...]
+    attention: Mapping[int, tuple[Extent, ...]]
+    products: tuple[Product, ...]
+    sums: tuple[Product, ...]
+
+
+def twin_parts(ledger: Ledger) -> TwinParts:
+    """What of a spiking network its twin takes over, and what it replaces."""
+    structure = Structure.of_ledger(ledger)
+    inside = {e.block for e in (*ledger.products, *ledger.tensors) if e.part == ATTENTION}
+    extents = {block: several for block, several in structure.attention.items() if block in inside}
+    rest = [p for p in ledger.products if p.part != ATTENTION or p.block not in extents]
+    products = tuple(p for p in rest if p.op == "matmul")
+    sums = tuple(p for p in rest if p.op == "token_sum" and p.part == ATTENTION)
+    return TwinParts(ledger.synapses, extents, products, sums)
+
+
 def dense_twin(ledger: Ledger) -> DenseTwin:
     """The ordinary network beside a spiking one: the same layers once, and softmax attention in place of spiking ones.
 
@@ -58,26 +87,21 @@ def dense_twin(ledger: Ledger) -> DenseTwin:
     and the channels of v count apart where they differ (`structure.Extent`). Matrix products that belong to no
     attention are taken over as they are.
     """
-    structure = Structure.of_ledger(ledger)
-    inside = {e.block for e in (*ledger.products, *ledger.tensors) if e.part == ATTENTION}
-    extents = {block: several for block, several in structure.attention.items() if block in inside}
-    rows = [(s.part, s.block, s.name, s.dense_macs, ledger.tensor(s.input).maker == "input") for s in ledger.synapses]
-    for block, several in extents.items():
+    parts = twin_parts(ledger)
+    rows = [(s.part, s.block, s.name, s.dense_macs, ledger.tensor(s.input).maker == "input") for s in parts.synapses]
+    for block, several in parts.attention.items():
         own = (p.name for p in ledger.products if (p.part, p.block) == (ATTENTION, block))
         rows.append((ATTENTION, block, next(own, f"attention of block {block}"), sum(e.macs for e in several), False))
-    rest = [p for p in ledger.products if p.part != ATTENTION or p.block not in extents]
-    products = [p for p in rest if p.op == "matmul"]
-    rows += [(p.part, p.block, p.name, p.elements, False) for p in products]
-    sums = [p for p in rest if p.op == "token_sum" and p.part == ATTENTION]  # of versions that inferred no structure
-    for product in sums:
+    rows += [(p.part, p.block, p.name, p.elements, False) for p in parts.products]
+    for product in parts.sums:
         tensor = ledger.tensor(product.operands[0])
         tokens = product.summed_over or tensor.elements // tensor.shape[0]
         rows.append((product.part, product.block, product.name, 2 * tokens * tensor.elements, False))
     note = "the same layers once, as multiply-accumulates"
-    if attentions := sum(map(len, extents.values())) + len(sums):
-        note += f", and softmax attention ({_formula(extents)}) in place of the {attentions} spiking ones"
-    if products:
-        note += f", and the same {len(products)} matrix products"
+    if attentions := sum(map(len, parts.attention.values())) + len(parts.sums):
+        note += f", and softmax attention ({_formula(parts.attention)}) in place of the {attentions} spiking ones"
+    if parts.products:
+        note += f", and the same {len(parts.products)} matrix products"
     name = ledger.model.get("name", "the model")
     return DenseTwin(f"{name} as an ANN", _layers(rows), note)
 
@@ -87,17 +111,19 @@ def _formula(extents: Mapping[int, Sequence[Extent]]) -> str:
     return "2 N^2 D in each window of N tokens" if windows else "2 N^2 D"
 
 
-def twin_for(ledger: Ledger, ann: nn.Module | str | None = None) -> DenseTwin:
+def twin_for(ledger: Ledger, ann: nn.Module | str | DenseTwin | None = None) -> DenseTwin:
     """The ANN to compare a profiled network with.
 
     Args:
         ann: a network, or the name of one that timm can build ("ann_8_512", "vit_small_patch16_224"); it is run once on
-            the input size of the ledger. None: the ANN twin of one of this package's models; `dense_twin` for
-            any other.
+            the input size of the ledger. A `DenseTwin` is one already. None: the ANN twin of one of this package's
+            models; `dense_twin` for any other.
 
     Raises:
         SpikeattnError: an unknown name, a spiking network, or one that does not take the ledger's input.
     """
+    if isinstance(ann, DenseTwin):
+        return ann
     import torch
 
     from spikeattn.models.ann import AnnTransformer, twin_config

@@ -13,6 +13,7 @@ from spikeattn.energy.comparison import Comparison
 from spikeattn.energy.conventions import DEFAULT, Convention, list_conventions
 from spikeattn.energy.costs import CostTable, get_costs
 from spikeattn.energy.sweep import COSTS, sweep
+from spikeattn.energy.twins import DenseTwin
 from spikeattn.energy.waterfall import waterfall
 from spikeattn.errors import SpikeattnError
 
@@ -52,8 +53,8 @@ class Analyses:
         return found
 
 
-def analyse(profile: Profile, costs: CostTable, convention: Convention) -> Analyses:
-    """All analyses of a run under the costs and the convention of its report."""
+def analyse(profile: Profile, costs: CostTable, convention: Convention, twin: DenseTwin | None = None) -> Analyses:
+    """All analyses of a run under the costs and the convention of its report, beside a twin or that of `compare`."""
     missing: dict[str, str] = {}
 
     def attempt(name: str, make: Callable[[], Made]) -> Made | None:
@@ -66,7 +67,7 @@ def analyse(profile: Profile, costs: CostTable, convention: Convention) -> Analy
     comparison = swept = None
     if costs.has("mac"):
         beside = list({table.name: table for table in (costs, get_costs(QUANTISED))}.values())
-        comparison = attempt("comparison", lambda: compare(profile, costs=beside, convention=convention))
+        comparison = attempt("comparison", lambda: compare(profile, twin, beside, convention))
         tables = list({table.name: table for table in (costs, *map(get_costs, COSTS))}.values())
         swept = attempt("sweep", lambda: sweep(profile, tables, (1.0,), convention))
     else:

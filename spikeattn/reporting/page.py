@@ -20,6 +20,7 @@ from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import CostTable
+from spikeattn.energy.twins import DenseTwin
 from spikeattn.reporting import bars, content, files, stages
 from spikeattn.reporting.analyses import analyse
 from spikeattn.reporting.drawing import inline, to_png, to_svg
@@ -69,6 +70,7 @@ def write_report(
     convention: str | Convention = DEFAULT_CONVENTION,
     attention: str | Path | Gallery | None = None,
     command: str | None = None,
+    twin: DenseTwin | None = None,
 ) -> Report:
     """Write tables, figures and the page of a finished run into a folder; the page comes last.
 
@@ -83,6 +85,7 @@ def write_report(
         attention: folder that `spikeattn attend --out` wrote, of the same model, or a gallery made of what `sa.attend`
             returned.
         command: that writes this report again; on the page.
+        twin: of `measured_twin`, for the comparison with an ANN; by default that of `compare`.
 
     Raises:
         SpikeattnError: unknown costs or convention, an attention of another model, or a folder that cannot be written
@@ -105,7 +108,7 @@ def write_report(
         "energy.csv": pd.DataFrame(energy).assign(costs=energy.costs.name, convention=energy.convention.name),
         "over_time.csv": steps,
     }
-    analyses = analyse(profile, energy.costs, energy.convention)
+    analyses = analyse(profile, energy.costs, energy.convention, twin)
     shown = {"rates": table, "energy": energy, "operations": operations, "time": steps, **analyses.tables()}
     settings = {"prices": price_table(energy.costs), "switches": switch_table(energy.convention)}
     shown |= settings

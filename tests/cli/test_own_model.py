@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import spikeattn as sa
+from spikeattn.cli import app
 from tests.models.repositories import PUBLISHED, write
 
 MODEL = "repo/model.py:Net"
@@ -93,6 +94,43 @@ def test_a_run_from_python_is_verified_where_its_code_is_named(spikeattn, place)
     assert "--model FILE.py:NAME says where that is" in shy.out
     done = spikeattn("verify", "run", "--model", MODEL, "--checkpoint", "weights.pth")
     assert (done.code, "not done" in done.out) == (0, False), done.out
+
+
+def test_the_twin_of_a_run_is_measured(spikeattn, place) -> None:
+    assert spikeattn(*PROFILE, MODEL, "--model-arg", "width=4", "--calibrate").code == 0
+    by_hand = spikeattn("compare", "run")
+    assert "twin: no ANN was given; by hand: the same layers once" in by_hand.out
+    done = spikeattn("compare", "run", "--measure-twin")
+    assert done.code == 0, done.err
+    assert "twin: measured: model:Net was run once with ReLUs in place of its" in done.out
+    assert "every layer has as many MACs as by hand" in done.out
+    numbers = [line for line in done.out.splitlines() if not line.startswith("note        twin: ")]
+    assert numbers == [line for line in by_hand.out.splitlines() if not line.startswith("note        twin: ")]
+    report = spikeattn("report", "run", "--measure-twin", "--out", "rep")
+    assert report.code == 0, report.err
+    assert "measured: model:Net was run once" in (place / "rep" / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_twin_of_a_run_whose_code_has_moved(spikeattn, place) -> None:
+    assert spikeattn(*PROFILE, MODEL).code == 0
+    shutil.move(place / "repo", place / "elsewhere")
+    lost = spikeattn("compare", "run", "--measure-twin")
+    assert lost.code == 1 and lost.error.startswith("error: --measure-twin: the model of the run cannot be opened: ")
+    assert "takes --model, --checkpoint and --data where they lie elsewhere" in lost.error
+    found = spikeattn("compare", "run", "--measure-twin", "--model", "elsewhere/model.py:Net")
+    assert found.code == 0 and "twin: measured: model:Net" in found.out, found.err
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--measure-twin", "--against", "ann_digits"], "--measure-twin and --against ann_digits: give the twin of"),
+        (["--model", "a.py:Net", "--data", "digits"], "--model and --data: without --measure-twin"),
+    ],
+)
+def test_options_that_do_not_go_with_the_twin(spikeattn, place, options, why) -> None:
+    done = spikeattn("compare", "run", *options)
+    assert done.code == app.USAGE and why in done.error
 
 
 def test_the_size_of_the_input(spikeattn, place) -> None:
