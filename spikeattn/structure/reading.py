@@ -118,8 +118,6 @@ def graph_of(model: nn.Module, images: Tensor, forward: Forward, neurons: dict[s
     return graph
 
 
-
-
 def _call(model: nn.Module, images: Tensor) -> Any:
     return model(images)
 
@@ -191,9 +189,7 @@ def _structure(made: Inference) -> Structure:
     tensors, others = (
         tuple(e for e in found.entries["tensors"] if (e.name in own) is which) for which in (True, False)
     )
-    operations = {
-        name: Entry(name, r.part, r.block, r.role, r.known) for name, r in operation_readings(made).items()
-    }
+    operations = {name: Entry(name, r.part, r.block, r.role, r.known) for name, r in operation_readings(made).items()}
     entries = {**found.entries, "tensors": tensors}
     return replace(found, entries=entries, modules=of_names(others), operations=operations)
 
