@@ -74,10 +74,15 @@ class InferredLayouts:
     def _cells(self, seen: Seen, axes: Axes, shape: tuple[int, ...]) -> Tensor | None:
         """Compact cells of one image at one step; None where they are not those of the grid."""
         tokens = tokens_of(seen.place.row, seen.place.column, self.size)
-        if tokens is None or tokens.grid != self.grid:
+        if tokens is None or tokens.grid != self.grid or len(axes.steps) > len(set(axes.steps)):
             return None
-        whole = torch.from_numpy(tokens.cells).expand(seen.shape)
-        return compact(axes.split(whole, self.seen.batch)[0, 0].reshape(shape))
+        whole, batch = torch.from_numpy(tokens.cells).expand(seen.shape), self.seen.batch
+        if self.plan.one_image:  # its axes are those of a pass of one image, and the survey's was of several
+            first = _of_first_image(whole, seen.place.image)
+            if first is None:
+                return None
+            whole, batch = first, 1
+        return compact(axes.split(whole, batch)[0, 0].reshape(shape))
 
     def side(self, pairs: Pairs, left: Tensor, right: Tensor) -> str | None:
         """Which axis of a product has the tokens of the grid, row by row: "inner", "outer", or None."""
@@ -102,6 +107,16 @@ class InferredLayouts:
         if tokens is None or tokens.grid != self.grid:
             return False
         return np.array_equal(tokens.cells.ravel(), np.arange(self.n))
+
+
+def _of_first_image(whole: Tensor, image: Maybe) -> Tensor | None:
+    """What belongs to the first image; None where no one axis tells the images apart."""
+    if image is None or not torch.equal(image.low, image.high):
+        return None
+    axes = [axis for axis, n in enumerate(image.low.shape) if n > 1]
+    if len(axes) != 1:
+        return None
+    return whole.index_select(axes[0], (image.low.flatten() == 0).nonzero().flatten())
 
 
 def _along(field: Maybe, axis: int) -> Field | None:

@@ -34,7 +34,7 @@ from spikeattn.attention.roles import ROLES, anatomy, fails
 from spikeattn.attention.significance import AttentionWarning
 from spikeattn.attention.survey import Forward, survey
 from spikeattn.errors import SpikeattnError, failing, unknown
-from spikeattn.tracing.neurons import is_spiking_neuron
+from spikeattn.tracing.neurons import has_neurons
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,12 +217,12 @@ def default_kind(model: nn.Module, images: Tensor, forward: Forward = call_model
 def has_steps(model: nn.Module) -> bool:
     """Whether a model's maps have time steps."""
     family = known_family(model)
-    return any(map(is_spiking_neuron, model.modules())) if family is None else family.time
+    return has_neurons(model) if family is None else family.time
 
 
 def _applied(model: nn.Module, images: Tensor, forward: Forward) -> Applied | None:
     """The N x N attention of a network without spikes; None for a spiking one."""
-    if any(map(is_spiking_neuron, model.modules())):
+    if has_neurons(model):
         return None
     with failing(fails(model, images)):
         seen = survey(model, images, forward)

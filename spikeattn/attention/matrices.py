@@ -190,9 +190,7 @@ def catch(
     Raises:
         SpikeattnError: the pass takes another way than the survey's.
     """
-    neurons: dict[str, nn.Module] = {}
-    if any(nodes.is_spiking_neuron(module) for module in model.modules()):
-        neurons = nodes.find_neurons(model)
+    neurons = nodes.neurons_of(model)
     mode = _Catch(model, neurons, wanted)
     with ExitStack() as stack:
         stack.enter_context(plain_attention(model))

@@ -270,17 +270,17 @@ def plan_of(model: nn.Module, images: Tensor, forward: Forward = call_model) -> 
     key = (fingerprint(model, images), forward)
     if key not in known:
         known[key] = None
-        if any(nodes.is_spiking_neuron(module) for module in model.modules()):
+        if nodes.has_neurons(model):
             for shown in (torch.cat([images[:1]] * 2), images[:1]):
                 with suppress(SpikeattnError), nodes.uncompiled(), nodes.evaluating(model):
-                    known[key] = plan(model, shown, forward=forward)
+                    known[key] = plan(model, shown, forward=forward, neurons=nodes.predicate_of(model))
                     break
     return known[key]
 
 
 def image_by_image(model: nn.Module, images: Tensor, forward: Forward = call_model) -> bool:
     """Whether a network of neurons must see one image at a time: its images mix, or a plan cannot rule it out."""
-    if not any(nodes.is_spiking_neuron(module) for module in model.modules()):
+    if not nodes.has_neurons(model):
         return False
     made = plan_of(model, images, forward)
     return made is None or made.one_image

@@ -321,9 +321,7 @@ def fails(model: nn.Module, images: Tensor) -> str:
 def _read(model: nn.Module, images: Tensor, forward: Forward) -> Anatomy:
     name = type(model).__name__
     shown = torch.cat([images[:1]] * 2)
-    neurons: dict[str, nn.Module] = {}
-    if any(nodes.is_spiking_neuron(module) for module in model.modules()):
-        neurons = nodes.find_neurons(model)
+    neurons = nodes.neurons_of(model)
     made = None
     for values in (False, True):
         try:

@@ -149,16 +149,15 @@ def survey(model: nn.Module, images: Tensor, forward: Forward = call_model) -> S
 
 
 def fingerprint(model: nn.Module, images: Tensor) -> Any:
-    """What a survey depends on: another input, time steps or modules need another one."""
+    """What a survey depends on: another input, time steps, modules or neurons need another one."""
     modules = tuple((path, id(module), type(module)) for path, module in model.named_modules())
     steps = [getattr(model, name, None) for name in ("time_steps", "T")]
-    return (tuple(images.shape[1:]), images.dtype, *(s for s in steps if isinstance(s, int)), hash(modules))
+    stated = nodes.predicate_of(model)
+    return (tuple(images.shape[1:]), images.dtype, *(s for s in steps if isinstance(s, int)), hash(modules), stated)
 
 
 def _run(model: nn.Module, images: Tensor, forward: Forward, values: bool) -> Survey:
-    neurons: dict[str, nn.Module] = {}
-    if any(nodes.is_spiking_neuron(module) for module in model.modules()):
-        neurons = nodes.find_neurons(model)
+    neurons = nodes.neurons_of(model)
     with ExitStack() as stack:
         for context in (nodes.uncompiled(), nodes.evaluating(model), torch.no_grad(), plain_attention(model)):
             stack.enter_context(context)

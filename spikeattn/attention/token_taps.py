@@ -154,7 +154,9 @@ class Watch:
             one, two = (x.double().abs() if measure == "pairs_abs" else (x != 0).double() for x in (left, right))
             met = one.sum(-2).unsqueeze(-1) * two  # [..., K, N]
             found = met.sum(-1) if side == "inner" else met.sum(-2)
-            self._add(measure, pairs.name, t, found.reshape(*found.shape[:2], -1, self.layouts.n))
+            axes = pairs.axes[0] if pairs.axes[0].timed else pairs.axes[1]
+            found = by_step(found.reshape(*found.shape[:2], -1, self.layouts.n), axes.steps)
+            self._add(measure, pairs.name, t, found)
 
     def other_values(self, measure: str, counted: str, names: Sequence[str]) -> dict[str, Unsigned]:
         """Sums by value, of the names where they differ from the counts."""
@@ -169,6 +171,14 @@ class Watch:
         if key not in self.sums:
             self.sums[key] = np.zeros(shape, np.int64)
         self.sums[key][:, slice(None) if t is None else slice(t, t + 1)] += found.numpy().astype(np.int64)
+
+
+def by_step(x: Tensor, steps: Sequence[int]) -> Tensor:
+    """Positions [P, ...] of an axis with the time step of each, summed to [T, ...]; as it is without steps."""
+    if len(x) != len(steps):
+        return x
+    summed = x.new_zeros(len(set(steps)), *x.shape[1:])
+    return summed.index_add_(0, torch.tensor(steps, device=x.device), x)
 
 
 def per_token(x: Tensor, tokens: tuple[int, ...], keep: int = 0) -> Tensor:

@@ -109,7 +109,7 @@ def token_counts(
     """
     images = check_images(model, images)
     family = known_family(model)
-    if not (any(map(nodes.is_spiking_neuron, model.modules())) if family is None else family.time):
+    if not (nodes.has_neurons(model) if family is None else family.time):
         raise SpikeattnError(
             f"{type(model).__name__} has no spiking neurons, so there are no spikes to count per token; take a spiking "
             "transformer"
@@ -127,7 +127,7 @@ def token_counts(
             f'SpikingJelly\'s Spikformer, and {type(model).__name__} is neither; leave heads at "mean"'
         )
     with nodes.uncompiled(), nodes.evaluating(model):
-        made = plan(model, images, forward=forward)
+        made = plan(model, images, forward=forward, neurons=nodes.predicate_of(model))
         if family is None:
             watched: Layouts | InferredLayouts = InferredLayouts(made, model, images, layer, forward)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,7 @@ from spikeattn.cli.options import (
     Limit,
     Mean,
     ModelArgs,
+    NeuronClass,
     OwnForward,
     Std,
     Threads,
@@ -125,6 +127,7 @@ def attend(
     device: Device = "auto",
     time_steps: TimeSteps = None,
     model_arg: ModelArgs = None,
+    neuron_class: NeuronClass = None,
     forward: OwnForward = None,
     input_shape: InputShape = None,
     mean: Mean = None,
@@ -179,9 +182,7 @@ def attend(
     prices, rules = get_costs(costs), get_convention(convention)
     set_threads(threads)
     place = choose_device(device)
-    if forward is not None and evaluate:
-        raise WrongCommandLine("--evaluate calls model(images); leave out --forward, or --evaluate")
-    named = Named(model, checkpoint, weights.value, pretrained, model_arg, time_steps, forward)
+    named = Named(model, checkpoint, weights.value, pretrained, model_arg, time_steps, neuron_class, forward)
     second = None if against is None else Named(against, against_checkpoint, "auto", against_pretrained)
     chosen = Images(paths, data, split, limit, Input(input_shape, mean, std, crop_pct))
     command = shlex.join(["spikeattn", *context.obj])
@@ -189,8 +190,8 @@ def attend(
         note(f"{out} holds the finished result of this very command; delete it to have it made again")
         _hand_over(before, out, as_json)
         return
-    with fresh_folder(out, SUMMARY, interrupted=note) as staging:
-        networks = networks_of(named, second, chosen, settings, place, any_null=null is None)
+    with fresh_folder(out, SUMMARY, interrupted=note) as staging, ExitStack() as stack:
+        networks = networks_of(named, second, chosen, settings, place, null is None, stack, layer is None)
         first = networks[0]
         if evaluate and first.settings.null == "events":
             raise WrongCommandLine("--evaluate plants normal noise, which is no event count; give --null pixel with it")

@@ -100,8 +100,10 @@ def _counted(network: Network, profile: Profile, wanted: set[int]) -> TokenCount
         if wanted.isdisjoint(map(int, indices)):
             continue
         batch = collate(network.dataset, indices, number)
-        numbers = batch.index.tolist()
-        every = token_counts(network.model, batch.images.to(device), numbers, layer=network.layers[-1], **network.call)
+        every = token_counts(
+            network.model, batch.images.to(device), batch.index.tolist(), layer=network.layers[-1],
+            forward=network.forward,
+        )  # fmt: skip
         found.append(_only(every, [row for row, index in enumerate(every.images) if index in wanted]))
     return merged(found)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm import tqdm
@@ -18,6 +19,7 @@ from spikeattn.cli.output import note
 from spikeattn.data import open_dataset
 from spikeattn.data.dataset import Skipped
 from spikeattn.reporting.pictures import is_events
+from spikeattn.tracing.neurons import stated
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -35,7 +37,12 @@ class Named:
     pretrained: bool = False
     model_arg: Sequence[str] | None = None
     time_steps: int | None = None
+    neuron_class: Sequence[str] | None = None
     forward: str | None = None
+
+    def options(self, model: nn.Module) -> Mapping[str, Any]:
+        """How it is run: `neurons` and `forward` as of `sa.profile`, where they were given."""
+        return run_options(model, False, self.neuron_class, self.forward, None, None)
 
     def built(self, like: nn.Module | None = None) -> nn.Module:
         """The network; `like` as for `build`."""
@@ -77,22 +84,28 @@ class Images:
 
 
 def networks_of(
-    named: Named, against: Named | None, images: Images, settings: Settings, place: torch.device, any_null: bool
-) -> list[Network]:
+    named: Named, against: Named | None, images: Images, settings: Settings, place: torch.device, any_null: bool,
+    stack: ExitStack, any_layer: bool = False,
+) -> list[Network]:  # fmt: skip
     """The network, and the one beside it if there is one, on their device.
 
     Args:
         any_null: whether the null may be another one than that of `settings`, where the images want it.
+        any_layer: whether the layer may be the last instead of all, where their maps do not go together.
+        stack: as long as it is open, the neurons that the user named are neurons.
 
     Raises:
         SpikeattnError: what `build`, `open_dataset` and `Network` raise.
     """
     model = named.built()
+    called = named.options(model)
+    if "neurons" in called:
+        stack.enter_context(stated(model, called["neurons"]))
     dataset = images.opened(model, named.time_steps)
     if any_null and _has_events(dataset, images.number(dataset)):
         settings = replace(settings, null="events")
-    call = None if named.forward is None else run_options(model, False, None, named.forward, None, None)["forward"]
-    networks = [Network(model.to(place).eval(), dataset, settings, forward=call)]
+    more = {"forward": called["forward"]} if "forward" in called else {}
+    networks = [Network(model.to(place).eval(), dataset, settings, any_layer=any_layer, **more)]
     if against is not None:
         other = against.beside(named).built(like=model).to(place)
         own = replace(settings, statistic=None, layer="all" if settings.layer == "all" else -1)

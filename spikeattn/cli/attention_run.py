@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from spikeattn.attention.capture import call_model
 from spikeattn.cli.attention_inputs import title_of
 from spikeattn.cli.options import WrongCommandLine
 from spikeattn.cli.output import note
@@ -85,22 +86,24 @@ class Network:
     """A model with its images, and what was found in them.
 
     Attributes:
+        forward: calls the model on a batch.
+        any_layer: whether the last block may stand for all, where these have different grids of tokens.
         attentions: one per image.
         grids: maps [layer, step or head, h, w] per image.
         warnings: (image, text).
         energy: what the images spent on noise, where a run was given.
-        forward: calls the model on a batch; model(images) unless given.
     """
 
     model: nn.Module
     dataset: Dataset
     settings: Settings
+    forward: Callable[[nn.Module, Tensor], Any] = call_model
+    any_layer: bool = False
     ids: list[str] = field(default_factory=list)
     attentions: list[Attention] = field(default_factory=list)
     grids: list[np.ndarray] = field(default_factory=list)
     warnings: list[tuple[str, str]] = field(default_factory=list)
     energy: SpuriousEnergy | None = None
-    forward: Any = None
 
     def __post_init__(self) -> None:
         from spikeattn.attention.families import known_family
@@ -113,7 +116,14 @@ class Network:
         if family is not None and layer != "all" and not -depth <= layer < depth:
             raise SpikeattnError(f"--layer {layer}: the model has blocks 0 to {depth - 1}; -1 is the last, all is all")
         self._check_name(() if family is None else family.kinds)
-        self.sight = outlook(self.model, self._first_image(), kind, layer, **self.call)
+        try:
+            self.sight = outlook(self.model, self._first_image(), kind, layer, self.forward)
+        except SpikeattnError as error:
+            if not self.any_layer or layer == -1:
+                raise
+            self.settings, layer = replace(self.settings, layer=-1), -1
+            self.sight = outlook(self.model, self._first_image(), kind, layer, self.forward)
+            note(f"warning: the last block alone is attended to, unless --layer names another: {error}")
         self.kind, depth = self.sight.kind, self.sight.blocks
         if self.sight.layer is not None:  # one tensor, named by its path
             self.layers = self.all_layers = [self.sight.layer]
@@ -133,11 +143,6 @@ class Network:
         product = any(bare and bare.startswith(f"{path}.") for path in paths)
         if kind is not None and kind not in (*kinds, *ROLES, *KINDS) and not close and not product:
             raise unknown(f"statistic of {name}", kind, (*(kinds or KINDS), *ROLES, *close_paths(kind, paths)))
-
-    @property
-    def call(self) -> dict[str, Any]:
-        """How the model is called, as a keyword of what calls it."""
-        return {} if self.forward is None else {"forward": self.forward}
 
     @property
     def score(self) -> str:
@@ -191,7 +196,7 @@ class Network:
             try:
                 found = attend(
                     self.model, batch, s.null, s.replicates, self.kind, estimator=s.estimator, layer=s.layer,
-                    seed=s.seed, indices=[index], ties=s.ties, memory=s.memory, **self.call,
+                    seed=s.seed, indices=[index], ties=s.ties, memory=s.memory, forward=self.forward,
                 )  # fmt: skip
                 if s.method == "q":
                     _ = found.q  # a q that its estimator refuses is an error now, not after all images
@@ -252,7 +257,9 @@ class Network:
 
         s = self.settings
         options = {"statistic": self.kind, "estimator": s.estimator, "ties": s.ties, "memory": s.memory}
-        options |= {"layer": self.layers[-1]} | ({} if s.threshold is None else {"threshold": s.threshold})
+        options |= {"layer": self.layers[-1], "forward": self.forward} | (
+            {} if s.threshold is None else {"threshold": s.threshold}
+        )
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             device = next(self.model.parameters()).device
@@ -282,8 +289,12 @@ class Network:
         whole = "all" if self.sight.alike and self.sight.layer is None else self.settings.layer
 
         def maps(**more: Any) -> np.ndarray:
-            found = attention_map(self.model, batch, self.kind, layer=whole, **self.call, **more)
-            found = found.values[0].cpu().numpy()
+            found = (
+                attention_map(self.model, batch, self.kind, layer=whole, forward=self.forward, **more)
+                .values[0]
+                .cpu()
+                .numpy()
+            )
             return found if whole == "all" else found[None]
 
         if self.sight.steps:

@@ -145,7 +145,8 @@ def headline(summary: Mapping[str, Any]) -> str:
         value, interval = with_limits(mj / factor, *(None if limit is None else limit / factor for limit in limits))
         return f"{value} {unit}{' ' if interval else ''}{interval}"
 
-    accuracy = "not known: the images have no labels"
+    unscored = any(warning.startswith("no-accuracy") for warning in summary["warnings"])
+    accuracy = f"not known: {'the output holds no class scores' if unscored else 'the images have no labels'}"
     if summary["accuracy"] is not None:
         accuracy = f"{percent(summary['accuracy'])}{shares(summary['accuracy_interval'])}"
         accuracy += f"  (Wilson interval, {summary['labelled_images']} images, T={summary['time_steps']})"

@@ -244,8 +244,10 @@ def written(call: Call) -> Result:
         if call.name in ("select_scatter",):
             label = label.unsqueeze(call.axes()[0])
         placed = call.name in ("index_put", "_index_put_impl") and other is call.argument("values")
-        if placed or label.dim() != call.rank or any(
-            n not in (1, size) for n, size in zip(label.shape, call.out[0].shape, strict=True)
+        if (
+            placed
+            or label.dim() != call.rank
+            or any(n not in (1, size) for n, size in zip(label.shape, call.out[0].shape, strict=True))
         ):
             label = _written_rows(call, other, label)
         elif call.name.startswith("scatter"):

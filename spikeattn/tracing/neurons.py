@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from copy import copy
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -63,6 +64,38 @@ def find_neurons(model: nn.Module, predicate: NeuronPredicate = is_spiking_neuro
             "isinstance(module, YourNeuron); a network without spikes has no firing rates to record"
         )
     return found
+
+
+_STATED: WeakKeyDictionary[nn.Module, NeuronPredicate] = WeakKeyDictionary()
+
+
+@contextmanager
+def stated(model: nn.Module, predicate: NeuronPredicate) -> Iterator[None]:
+    """Inside, `predicate` says for the maps of a model which of its modules are spiking neurons, not the table."""
+    before = _STATED.get(model)
+    _STATED[model] = predicate
+    try:
+        yield
+    finally:
+        if before is None:
+            del _STATED[model]
+        else:
+            _STATED[model] = before
+
+
+def predicate_of(model: nn.Module) -> NeuronPredicate:
+    """What says of the modules of a model which are spiking neurons: the table, unless something else is `stated`."""
+    return _STATED.get(model, is_spiking_neuron)
+
+
+def has_neurons(model: nn.Module) -> bool:
+    """Whether a model has spiking neurons."""
+    return any(map(predicate_of(model), model.modules()))
+
+
+def neurons_of(model: nn.Module) -> dict[str, nn.Module]:
+    """The spiking neurons of a model as `find_neurons` gives them; empty where it has none."""
+    return find_neurons(model, predicate_of(model)) if has_neurons(model) else {}
 
 
 def neuron_class(neuron: nn.Module) -> str:

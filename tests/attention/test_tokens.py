@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import timm
 import torch
+from spikingjelly.activation_based import neuron
+from torch import nn
 
 import spikeattn as sa
-from spikeattn.attention.token_taps import smallest, token_axes
+from spikeattn.attention.token_taps import by_step, smallest, token_axes
 from spikeattn.attention.tokens import merged, token_counts
 from spikeattn.errors import SpikeattnError
 from tests.attention.cases import FRAMES, images_of, outputs_of, sdt, spikformer
@@ -136,3 +138,49 @@ def test_attend_keeps_tokens_on_request():
     np.testing.assert_allclose(found.maps, drive, atol=1e-7)  # the map is the rate of the same spikes
     assert sa.attend(model, images, "pixel", 2).tokens is None
     assert sa.attend(model, images, "pixel", 2, heads="each", tokens=True).tokens.by_head
+
+
+class Mixing(nn.Module):
+    """Attention whose projection hands [T * B, ...] to a multi-step neuron, as QKFormer's does."""
+
+    def __init__(self, T: int = 2, D: int = 8, heads: int = 2) -> None:
+        super().__init__()
+        self.T, self.heads = T, heads
+        self.stem = nn.Conv2d(3, D, 4, 4)
+        self.q, self.k, self.v, self.proj = (nn.Conv1d(D, D, 1) for _ in range(4))
+        for name in ("at", "qn", "kn", "vn", "out", "last"):
+            self.add_module(name, neuron.LIFNode(step_mode="m", v_threshold=0.05))
+        self.head = nn.Linear(D, 4)
+
+    def forward(self, images):
+        x = self.at(self.stem(images).repeat(self.T, 1, 1, 1, 1).flatten(3))  # [T, B, D, N]
+        T, B, D, N = x.shape
+
+        def part(layer, spikes):
+            return spikes(layer(x.flatten(0, 1)).reshape(T, B, D, N)).reshape(T, B, self.heads, -1, N).mT
+
+        q, k, v = part(self.q, self.qn), part(self.k, self.kn), part(self.v, self.vn)
+        mixed = self.out((q @ k.mT @ v).mT.reshape(T, B, D, N) * 0.2).flatten(0, 1)
+        return self.head(self.last(self.proj(mixed)).reshape(T, B, D, N).mean((0, 3)))
+
+
+def test_tokens_of_a_network_that_mixes_images_add_up_to_its_profile(tmp_path):
+    torch.manual_seed(0)
+    model = Mixing().eval()
+    images = list(torch.rand(2, 1, 3, 16, 16))
+    profile = sa.profile(model, images, tmp_path / "run")
+    assert profile.ledger.products
+    found = merged([token_counts(model, image, [i]) for i, image in enumerate(images)])
+    for name in found.tensors:
+        np.testing.assert_array_equal(found.of(name).sum(2), profile.counts.column("nnz", name))
+    assert set(found.pairs) == {"bmm_0"} and found.pairs["bmm_0"].any()
+    pairs = found.pairs["bmm_0"].sum((2, 3))
+    np.testing.assert_array_equal(pairs, profile.counts.column("pairs", "bmm_0"))
+    assert {"at", "qn", "kn", "vn"} <= set(found.tensors)
+
+
+def test_positions_of_a_step_are_summed():
+    x = torch.arange(6.0).reshape(6, 1)
+    assert by_step(x, (0, 1, 0, 1, 0, 1)).flatten().tolist() == [6, 9]
+    assert by_step(x, (2, 2, 1, 1, 0, 0)).flatten().tolist() == [9, 5, 1]
+    assert by_step(x[:1], ()) is not None and by_step(x[:1], ()).tolist() == [[0.0]]

@@ -195,6 +195,62 @@ def test_neurons_and_calls_of_ones_own(spikeattn, place) -> None:
     assert spikes[0] != spikes[1]
 
 
+GRIDS = """
+    import torch
+    from torch import nn
+
+    class Step(nn.Module):
+        def forward(self, x):
+            return (x > 0).to(x.dtype)
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            for name in "qkv":
+                self.add_module(name, nn.Conv2d(4, 4, 1))
+                self.add_module(name + "s", Step())
+            self.out, self.last = nn.Conv2d(4, 4, 1), Step()
+
+        def forward(self, x):
+            q, k, v = (s(c(x)).flatten(2) for c, s in ((self.q, self.qs), (self.k, self.ks), (self.v, self.vs)))
+            return x + self.out(self.last((q.mT @ k @ v.mT).mT.reshape(x.shape) - 0.5))
+
+    class Net(nn.Module):
+        img_size, in_chans = 16, 3
+
+        def __init__(self):
+            super().__init__()
+            self.stem, self.down, self.head = nn.Conv2d(3, 4, 2, 2), nn.Conv2d(4, 4, 2, 2), nn.Linear(4, 2)
+            self.first, self.second, self.start, self.begin = Block(), Block(), Step(), Step()
+
+        def forward(self, batch):
+            x = self.first(self.start(self.stem(batch["image"] - 0.5)))
+            return self.head(self.second(self.begin(self.down(x))).mean((2, 3)))
+
+    def called(model, images):
+        return model({"image": images})
+"""
+
+
+def test_a_report_with_attention_of_own_neurons_a_dict_and_two_grids(spikeattn, place) -> None:
+    write(place, {"grids.py": GRIDS})
+    told = ("--neuron-class", "Step", "--forward", "grids.py:called", "--time-steps", 1, "--attend", 1)
+    data = ("--data", "folder:images", "--batch-size", 2, "--limit", 2, "--threads", 1)
+    done = spikeattn("report", "--model", "grids.py:Net", *told, *data, "--out", "rep")
+    assert done.code == 0, done.err
+    assert "the last block alone is attended to" in done.err and "different token grids, 8x8 and 4x4" in done.err
+    summary = json.loads((place / "rep" / "attention" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["networks"][0]["layers"] == [1]
+    asked = ("attend", "--model", "grids.py:Net", *told[:4], *data[:2], "--limit", 1, "--replicates", 2)
+    assert "different token grids" in spikeattn(*asked, "--layer", "all", "--out", "all").error
+
+
+def test_why_there_is_no_accuracy(spikeattn, place) -> None:
+    write(place, {"maps.py": OWN.replace(".mean((2, 3)))", ".permute(0, 2, 3, 1))")})
+    assert spikeattn(*PROFILE, "maps.py:Net", "--neuron-class", "Step", "--time-steps", 1).code == 0
+    assert "accuracy   not known: the output holds no class scores" in spikeattn("report", "run", "--out", "rep").out
+
+
 ANN = """
     from timm.models.vision_transformer import VisionTransformer
 
