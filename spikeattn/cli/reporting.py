@@ -211,8 +211,8 @@ def _attended(context: typer.Context, made: Profile, out: Path, images: int | No
 
     if images is None:
         return None, ""
-    if not made.structure.attention:
-        note("warning: --attend: this network has no attention; the page says so")
+    if made.ledger.structure and not made.structure.attention:
+        note("warning: --attend: no attention was found in this network; the page says more")
         return None, ""
     words = words_for(context, attend, besides=("limit", "seed"))  # those choose the run's images
     words += ["--limit", str(images), "--out", str(out / ATTENTION)]

@@ -126,7 +126,10 @@ def attended_sheet(table: pd.DataFrame) -> Sheet:
     rows = []
     for row in table.to_dict("records"):
         cells = [Cell(str(row[key]), str(row[key])) for key in ("image", "model")]
-        cells += [Cell(f"{row['layer'] + 1:.0f}", row["layer"]), Cell(f"{row['tokens']:.0f}", row["tokens"])]
+        cells += [
+            Cell(f"{row['layer'] + 1:.0f}" if known(row["layer"]) else MISSING, row["layer"]),
+            Cell(f"{row['tokens']:.0f}", row["tokens"]),
+        ]
         cells += [Cell(percent(row["significant"]), row["significant"]), Cell(f"{row['pi0']:.2f}", row["pi0"])]
         cells.append(Cell(significant(row["largest_z"], 3) if known(row["largest_z"]) else MISSING, row["largest_z"]))
         if energies:

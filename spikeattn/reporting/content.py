@@ -87,7 +87,7 @@ def page(
         "sweep_notes": [] if analyses.sweep is None else analyses.sweep.attrs["notes"],
         "gallery": gallery,
         "structure_lead": _structure(profile),
-        "about_attention": about_attention(profile.structure, bool(profile.ledger.structure)),
+        "about_attention": about_attention(profile.structure, _not_inferred(profile)),
     }
 
 
@@ -164,6 +164,14 @@ def _cards(profile: Profile, summary: dict[str, Any], energy: EnergyTable) -> li
             "note": as_ann if ann is not None else "the cost table has no price for a MAC",
         },
     ]
+
+
+def _not_inferred(profile: Profile) -> str:
+    """Why a run holds no structure; "" where it holds one."""
+    if profile.ledger.structure:
+        return ""
+    said = (text.partition(": ")[2] for text in profile.warnings if text.startswith("structure: "))
+    return next(said, "the run is of a version that inferred no structure; profile again")
 
 
 def _structure(profile: Profile) -> str:

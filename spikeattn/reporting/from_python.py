@@ -62,7 +62,7 @@ def report(
     """
     gallery: Gallery | None = None
     if isinstance(attention, Attention):
-        gallery = gallery_of(attention, images, ids, profile.ledger.model.get("name"))
+        gallery = gallery_of(attention, images, ids, profile)
     elif attention is not None:
         where = arguments.path("attention", attention)
         if images is not None or ids is not None:
@@ -71,9 +71,9 @@ def report(
     return write_report(profile, arguments.path("out", out), costs, convention, gallery)
 
 
-def gallery_of(attention: Attention, images: Any, ids: Sequence[str] | None, model: str | None) -> Gallery:
+def gallery_of(attention: Attention, images: Any, ids: Sequence[str] | None, profile: Profile) -> Gallery:
     """Attention in memory as the page shows it: a panel of every image, of several layers the last."""
-    name = attention.provenance["model"]["name"]
+    name, model = attention.provenance["model"]["name"], profile.ledger.model.get("name")
     if name != model:
         raise SpikeattnError(
             f"attention is of {name}, and the profile of {model}; give the attention of the same model"
@@ -88,7 +88,7 @@ def gallery_of(attention: Attention, images: Any, ids: Sequence[str] | None, mod
     title = name if attention.provenance["model"].get("trained") is not False else f"{name} (UNTRAINED)"
     for i, image in enumerate(names):
         found = attention.significance[i * each : (i + 1) * each]
-        layers = _layers(attention, each)
+        layers = _layers(attention, each, len(profile.structure.attention))
         rows += [
             {
                 "model": title, "image": image, "layer": layer, "tokens": int(one.z.size), "pi0": float(one.pi0),
@@ -137,10 +137,12 @@ def _details(attention: Attention) -> str:
     return f"{known['statistic']}; null: {known['null']}, B = {known['replicates']}; {known['estimator']} p"
 
 
-def _layers(attention: Attention, each: int) -> list[int]:
-    """The block of each map of an image."""
+def _layers(attention: Attention, each: int, depth: int) -> list[float]:
+    """The block of each map of an image among the `depth` that have attention; NaN where that is not known."""
     if "layer" not in attention.axes:
-        known = attention.provenance.get("layer")
-        return [known if isinstance(known, int) else 0] * each
+        layer = attention.provenance.get("layer")
+        if not isinstance(layer, int) or (layer < 0 and not depth):
+            return [float("nan")] * each
+        return [layer % depth if layer < 0 else layer] * each
     axis = attention.axes.index("layer")
     return [int(i) for i in np.indices(attention.maps.shape[1:-2])[axis - 1].ravel()]

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from spikeattn.reporting.drawing import colour_of
-from spikeattn.structure.entry import Entry, Structure
+from spikeattn.structure.entry import UNKNOWN, Entry, Structure
 from spikeattn.structure.parts import PRODUCTS, QKV
 
 NO_ATTENTION = (
@@ -44,16 +44,20 @@ def stages(structure: Structure) -> list[dict[str, Any]]:
     return found
 
 
-def about_attention(structure: Structure, inferred: bool) -> str:
+def about_attention(structure: Structure, unknown: str = "") -> str:
     """What stands where the maps would stand, when there are none.
 
     Args:
-        inferred: whether the run's version inferred a structure, and could.
+        unknown: why no structure was inferred, where none was.
     """
     if structure.attention:
         return NOT_ATTENDED.format(_listed(sorted(structure.attention)))
-    if not inferred:
-        return NOT_KNOWN.format("the run holds no structure; profile again with this version")
+    strange = [e.name for e in structure.entries["synapses"] if e.known == UNKNOWN]
+    if strange and not unknown:
+        several = "s" if len(strange) > 1 else ""
+        unknown = f"none was found, beside {len(strange)} layer{several} that nobody knows, the first is {strange[0]}"
+    if unknown:
+        return NOT_KNOWN.format(unknown)
     parts = Counter(e.part for e in structure.entries["synapses"])
     counts = [f"{n} {part} layer{'s' if n > 1 else ''}" for part, n in parts.items()]
     return NO_ATTENTION.format(", ".join(counts) or "no layer with weights")

@@ -222,6 +222,9 @@ def with_structure(
         found = structure_of(model, images, forward, nodes.find_neurons(model, predicate))
     except SpikeattnError as error:
         ledger = replace(ledger, warnings=(*ledger.warnings, f"structure: nothing is known of it, since {error}"))
+        record: dict[str, Any] = {}  # as of versions that inferred none: what is not known is not "none"
+    else:
+        record = found.record()
     known = {kind: of_names(entries) for kind, entries in found.entries.items()}
     known["tensors"] = {**found.modules, **known["tensors"]}
     known["products"] = {**found.operations, **known["products"]}
@@ -229,7 +232,7 @@ def with_structure(
     changed: dict[str, Any] = {
         kind: tuple(_labelled(own, known[kind], kind) for own in getattr(ledger, kind)) for kind in known
     }
-    ledger = replace(ledger, structure=found.record(), **changed)
+    ledger = replace(ledger, structure=record, **changed)
     return ledger if names is None else named_ledger(ledger, names, also=found)
 
 

@@ -181,7 +181,7 @@ def test_a_network_without_attention_has_a_page_that_says_so(spikeattn, tmp_path
         "--out",
         "there",
     )
-    assert done.code == 0 and "--attend: this network has no attention; the page says so" in done.err
+    assert done.code == 0 and "--attend: no attention was found in this network; the page says more" in done.err
     page = (tmp_path / "there" / "report.html").read_text(encoding="utf-8")
     assert "This network has no attention: nowhere in its forward pass" in page
     assert "2 conv layers, 1 head layer" in page and "other 100" not in page

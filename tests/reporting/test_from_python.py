@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,9 @@ import torch
 import spikeattn as sa
 from spikeattn.attention.attend import Attention
 from spikeattn.errors import SpikeattnError
+from spikeattn.reporting.from_python import gallery_of
+from spikeattn.reporting.stages import about_attention
+from spikeattn.structure import Entry, Structure
 from tests.structure import odd_networks as odd
 
 
@@ -35,6 +40,37 @@ def test_attention_in_memory_stands_on_the_page(made, tmp_path) -> None:
 def test_without_attention(made, tmp_path) -> None:
     page = sa.report(made[0], out=tmp_path).page.read_text(encoding="utf-8")
     assert "This network has attention in blocks 1, 2, which was not looked at" in page
+
+
+def test_the_last_block_is_named_and_an_unknown_one_is_not_guessed(made, tmp_path) -> None:
+    profile, _, images = made
+    last = sa.attend(odd.Net(), images, "pixel", 20, "q")
+    assert gallery_of(last, images, None, profile).images["layer"].tolist() == [1, 1]  # of two blocks, not -1
+    old = sa.Profile(dataclasses.replace(profile.ledger, structure={}), profile.counts)
+    assert "Whether this network has attention is not known: the run is of a version" in page_of(old, tmp_path)
+
+
+def test_a_structure_that_could_not_be_read_is_no_network_without_attention(made, monkeypatch, tmp_path) -> None:
+    def failing(*args: object) -> None:
+        raise SpikeattnError("it has no image")
+
+    monkeypatch.setattr("spikeattn.structure.reading.structure_of", failing)
+    profile = sa.profile(odd.Net(), [torch.rand(2, 3, 16, 16)])
+    assert profile.ledger.structure == {}
+    page = page_of(profile, tmp_path)
+    assert "not known: nothing is known of it, since it has no image" in page and "has no attention" not in page
+
+
+def test_layers_that_nobody_knows_leave_it_open_whether_there_is_attention() -> None:
+    known, strange = Entry("a", "conv", known="dataflow"), Entry("b")
+    found = about_attention(Structure({"synapses": (known, strange), "products": ()}))
+    assert "1 layer that nobody knows, the first is b" in found and "has no attention" not in found
+    plain = about_attention(Structure({"synapses": (known,), "products": ()}))
+    assert plain.startswith("This network has no attention")
+
+
+def page_of(profile: sa.Profile, folder: Path) -> str:
+    return sa.report(profile, out=folder / "page").page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("arguments, message", [
