@@ -12,7 +12,7 @@ import argparse
 import torch
 
 import spikeattn as sa
-from spikeattn.reporting.tables import rate_table
+from spikeattn.reporting.tables.run_tables import rate_table
 
 
 def main() -> None:

@@ -20,9 +20,9 @@ import torch
 from numpy.typing import NDArray
 
 import spikeattn as sa
-from spikeattn import csv_text
 from spikeattn.attention.nulls import draw_inputs
 from spikeattn.attention.significance import AttentionWarning, Significance, assess
+from spikeattn.storage import csv_text
 
 Floats = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, tuple[int, ...]], Floats]

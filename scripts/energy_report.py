@@ -13,9 +13,9 @@ import sys
 import pandas as pd
 
 import spikeattn as sa
-from spikeattn import csv_text
 from spikeattn.energy.conventions import DEFAULT as EXACT
 from spikeattn.energy.costs import DEFAULT as HOROWITZ
+from spikeattn.storage import csv_text
 
 COLUMNS = ("model", "untrained", "images", "time_steps", "accuracy", "mean_rate", "sops_per_image", "macs_per_image")
 COLUMNS += ("convention", "costs", "first_conv", "energy_mj", "ann_energy_mj", "ann_over_snn")

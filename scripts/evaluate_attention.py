@@ -28,13 +28,13 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 import spikeattn as sa
-from spikeattn import csv_text
 from spikeattn.attention.evaluate import Evaluation, object_scores, ratio, region_scores
 from spikeattn.attention.planted import coverage, noise_square
 from spikeattn.attention.regularize import regularize
 from spikeattn.attention.sanity import randomisation_check
 from spikeattn.attention.significance import AttentionWarning, assess
 from spikeattn.data.decoding import decode
+from spikeattn.storage import csv_text
 
 INK = 0.5  # of a pixel of a digit: from here on it belongs to the object
 THRESHOLDS = (0.05, 0.1, 0.2, 0.3)

@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 
 import spikeattn as sa
-from spikeattn import csv_text
 from spikeattn.reporting import rate_table, to_latex, to_markdown
+from spikeattn.storage import csv_text
 
 
 def main() -> None:

@@ -288,7 +288,12 @@ def main() -> int:
     options = parser.parse_args()
     DIGITS.extend(["--limit", str(options.images)])
     torch.set_num_threads(1)
-    for name in ("sklearn.datasets", "spikeattn.runs", "spikeattn.reporting.tables", "spikeattn.reporting.sheets"):
+    for name in (
+        "sklearn.datasets",
+        "spikeattn.runs.run",
+        "spikeattn.reporting.tables.run_tables",
+        "spikeattn.reporting.tables.sheets",
+    ):
         importlib.import_module(name)  # once, not in every process
     rng, place = random.Random(options.seed), Path(tempfile.mkdtemp(prefix="fault-trials-"))
     try:

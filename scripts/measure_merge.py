@@ -20,8 +20,8 @@ import pyarrow as pa
 
 from spikeattn.storage import parts
 from spikeattn.storage.counts import row_groups, write_counts
-from spikeattn.storage.entries import Tensor
 from spikeattn.storage.ledger import Ledger
+from spikeattn.storage.ledger_rows import Tensor
 from spikeattn.storage.parts import Part
 
 T = 4

@@ -18,11 +18,11 @@ from typing import Any
 import pandas as pd
 
 import spikeattn as sa
-from spikeattn import csv_text
 from spikeattn.cli.output import headline, to_json
-from spikeattn.energy.compare import compare
+from spikeattn.energy.comparison import compare
 from spikeattn.reporting import to_markdown
-from spikeattn.reporting.tables import rate_table
+from spikeattn.reporting.tables.run_tables import rate_table
+from spikeattn.storage import csv_text
 
 CONVENTIONS = ("exact", "sdt-paper")
 CHANCE = 1.25  # as many times the level of p are still said to be chance: tokens of an image are not independent

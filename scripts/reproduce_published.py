@@ -13,11 +13,11 @@ from pathlib import Path
 import pandas as pd
 from markdown_table import markdown_table
 
-from spikeattn import csv_text
+from spikeattn.energy.convention_switches import side_by_side, waterfall
 from spikeattn.energy.conventions import PRESETS
-from spikeattn.energy.published import activity_from_rates
-from spikeattn.energy.reproduce import RATES, reproduce, table
-from spikeattn.energy.waterfall import side_by_side, waterfall
+from spikeattn.energy.published_figures import RATES, reproduce, table
+from spikeattn.energy.published_rates import activity_from_rates
+from spikeattn.storage import csv_text
 
 COMMAND = "python scripts/reproduce_published.py"
 HEAD = f"""# Published energy figures and ours

@@ -18,10 +18,10 @@ import pandas as pd
 from markdown_table import markdown_table
 from numpy.typing import NDArray
 
-from spikeattn import csv_text
-from spikeattn.energy.bootstrap import CONFIDENCE, bootstrap_means, percentile_limits, studentised_limits
-from spikeattn.energy.ratios import ratio_intervals
-from spikeattn.energy.statistics import mean_intervals, t_limits
+from spikeattn.stats.bootstrap import CONFIDENCE, bootstrap_means, percentile_limits, studentised_limits
+from spikeattn.stats.intervals import mean_intervals, t_limits
+from spikeattn.stats.ratios import ratio_intervals
+from spikeattn.storage import csv_text
 
 Floats = NDArray[np.float64]
 Limits = tuple[Floats, Floats, NDArray[np.str_]]

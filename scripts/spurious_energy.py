@@ -22,11 +22,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 import spikeattn as sa
-from spikeattn import csv_text
-from spikeattn.attention.attend import Attention
+from spikeattn.attention.bootstrap_test import Attention
 from spikeattn.attention.significance import AttentionWarning
-from spikeattn.reporting.drawing import MUTED, PALETTE, RULE, WIDTH, figure_style, finish, to_png, to_svg
+from spikeattn.reporting.figures.drawing import MUTED, PALETTE, RULE, WIDTH, figure_style, finish, to_png, to_svg
 from spikeattn.spurious import silencing_curve, spurious_energy
+from spikeattn.storage import csv_text
 
 NULLS = ("normal", "pixel")
 RULES = {"lfdr > 0.1": ("lfdr", 0.1), "q > 0.1": ("q", 0.1), "p > 0.1": ("p", 0.1), "lfdr as weight": ("soft", None)}

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from spikeattn.energy import bootstrap
-from spikeattn.energy.statistics import mean_intervals
+from spikeattn.stats import bootstrap
+from spikeattn.stats.intervals import mean_intervals
 
 PAGE = """\
 # Time and memory of the intervals

@@ -21,9 +21,9 @@ from torch.utils._pytree import tree_leaves
 from training.demo import train
 
 import spikeattn as sa
-from spikeattn import csv_text
 from spikeattn.attention import faithfulness
-from spikeattn.energy.statistics import wilson_interval
+from spikeattn.stats.intervals import wilson_interval
+from spikeattn.storage import csv_text
 from spikeattn.tracing.neurons import reset
 
 

@@ -24,14 +24,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from train_svda import RATE, SMOOTHING, WARM_UP, WEIGHT_DECAY, groups, markdown
 
-from spikeattn import csv_text
 from spikeattn.attention.indicator_log import IndicatorLog, indicator_figure
 from spikeattn.attention.indicators import INDICATORS
 from spikeattn.data.decoding import decode
-from spikeattn.models import svda
 from spikeattn.models.configs import data_config
-from spikeattn.models.svda_pruning import attention_macs, prune
-from spikeattn.reporting.drawing import to_png, to_svg
+from spikeattn.models.variants import svda
+from spikeattn.models.variants.pruning import attention_macs, prune
+from spikeattn.reporting.figures.drawing import to_png, to_svg
+from spikeattn.storage import csv_text
 
 BATCH = 500
 MODELS = ("softmax", "SVDA")

@@ -7,32 +7,31 @@ Importing the package registers its models with timm. Names are loaded on first 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from spikeattn.environment import complete as _complete_environment
+from spikeattn.compat.environment import complete as _complete_environment
+from spikeattn.compat.moved import find_moved_modules as _find_moved_modules
+from spikeattn.compat.timm_hook import register_with_timm as _register_with_timm
+from spikeattn.compat.version import __version__
 from spikeattn.errors import SpikeattnError
-from spikeattn.timm_hook import register_with_timm
-from spikeattn.version import __version__
 
 if TYPE_CHECKING:
-    from spikeattn.attention.attend import attend
+    from spikeattn.attention.bootstrap_test import attend
     from spikeattn.attention.evaluate import evaluate_regularization
     from spikeattn.attention.maps import attention_map
     from spikeattn.data import make_loader, open_dataset
     from spikeattn.energy import energy_from_rates, measure_gamma, reproduce, sweep, waterfall
-    from spikeattn.energy.compare import compare
+    from spikeattn.energy.comparison import compare
     from spikeattn.energy.measured_twins import measured_twin
     from spikeattn.models import br_npa, create_model, load_model, svda, twin_of
-    from spikeattn.recordings import record
-    from spikeattn.reporting.from_python import report
-    from spikeattn.results import Profile
-    from spikeattn.runs import profile
+    from spikeattn.reporting.page.from_python import report
+    from spikeattn.runs import Profile, profile, record
     from spikeattn.spurious import spurious_energy
 
 _HOME = {
-    "Profile": "results",
-    "attend": "attention.attend",
+    "Profile": "runs",
+    "attend": "attention.bootstrap_test",
     "attention_map": "attention.maps",
     "br_npa": "models",
-    "compare": "energy.compare",
+    "compare": "energy.comparison",
     "create_model": "models",
     "energy_from_rates": "energy",
     "evaluate_regularization": "attention.evaluate",
@@ -42,8 +41,8 @@ _HOME = {
     "measured_twin": "energy.measured_twins",
     "open_dataset": "data",
     "profile": "runs",
-    "record": "recordings",
-    "report": "reporting.from_python",
+    "record": "runs",
+    "report": "reporting.page.from_python",
     "reproduce": "energy",
     "spurious_energy": "spurious",
     "svda": "models",
@@ -55,12 +54,14 @@ _ROOMS = (
     "attention",
     "data",
     "energy",
+    "fast",
     "models",
     "recording",
     "reporting",
     "results",
     "runs",
     "spurious",
+    "stats",
     "storage",
     "structure",
 )
@@ -109,4 +110,5 @@ def __dir__() -> list[str]:
 
 
 _complete_environment()
-register_with_timm()
+_find_moved_modules()
+_register_with_timm()

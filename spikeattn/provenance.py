@@ -15,9 +15,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from spikeattn.models.neurons import implementation_in_use
-from spikeattn.tracing.values import numbers_of
-from spikeattn.version import __version__
+from spikeattn.compat.version import __version__
+from spikeattn.models.neuron_backend import implementation_in_use
+from spikeattn.tracing.nested_tensors import numbers_of
 
 # Settings that move rounding and nothing else (another kernel, another order of sums); all others change the counts.
 MIXABLE = (

@@ -12,9 +12,9 @@ from safetensors import safe_open
 from spikingjelly.activation_based import functional, neuron
 
 import spikeattn as sa
-from spikeattn.energy.statistics import wilson_interval
 from spikeattn.models.checkpoints import shipped_weights
 from spikeattn.models.spike_driven import SpikeDrivenTransformer
+from spikeattn.stats.intervals import wilson_interval
 
 FIELDS = {
     *("model", "architecture", "data", "split", "augmentation", "seed", "epochs", "selection", "optimiser"),

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import spikeattn as sa
-from spikeattn.energy.statistics import wilson_interval
 from spikeattn.models.checkpoints import shipped_weights
+from spikeattn.stats.intervals import wilson_interval
 
 NAMES = ("sdt_digits_events", "sdt_nmnist")
 SHOWN = {"model", "architecture", "data", "split", "augmentation", "seed", "epochs", "selection", "optimiser"}

@@ -16,8 +16,8 @@ from spikingjelly.activation_based.op_counter import DispatchCounterMode, Simple
 from torch import Tensor, nn
 
 import spikeattn as sa
-from spikeattn.models import fast
-from spikeattn.models.neurons import implementation_in_use
+from spikeattn.fast import prepare
+from spikeattn.models.neuron_backend import implementation_in_use
 from spikeattn.tracing.examine import plan
 
 from .models import convolutions, live_model, photos, plain, published_loop, recorded, spikingjelly_twin
@@ -81,7 +81,7 @@ def _sweep(args: argparse.Namespace, model: nn.Module, made: Any, images: Tensor
     twin = spikingjelly_twin(model).to(args.device)
     for name in args.precisions:
         with precision(name) as dtype:
-            quick, silent = fast.prepare(model, dtype), fast.prepare(model, dtype, count=False)
+            quick, silent = prepare.prepare(model, dtype), prepare.prepare(model, dtype, count=False)
             for size in args.batches:
                 batches = [images[:size].to(args.device)] * BATCHES
                 ways = {
@@ -128,7 +128,7 @@ def _times(run: Any, n: int) -> Any:
 def _counters(args: argparse.Namespace, model: nn.Module, made: Any, images: Tensor, results: dict[str, Any]) -> Any:
     """The published script's loop and SpikingJelly's counters beside the fast path."""
     batches = [images[:64].to(args.device)] * BATCHES
-    twin, quick = spikingjelly_twin(model).to(args.device), fast.prepare(model)
+    twin, quick = spikingjelly_twin(model).to(args.device), prepare.prepare(model)
 
     @torch.no_grad()
     def synops() -> None:
@@ -175,7 +175,7 @@ def _precisions(args: argparse.Namespace, model: nn.Module, made: Any, images: T
     rates: dict[str, Tensor] = {}
     for name in ("fp32", "tf32", "bf16"):
         with precision(name) as dtype:
-            net = fast.prepare(model, dtype)
+            net = prepare.prepare(model, dtype)
             batch = images[:64].to(args.device)
             with torch.no_grad(), Recorder(net, made) as recorder, recorder.watching(len(batch)) as tally:
                 counts = tally.collect(net(batch)).counts
@@ -194,7 +194,7 @@ def _kernels(args: argparse.Namespace, model: nn.Module, made: Any, images: Tens
     batch = images[:64].to(args.device)
     rows = [("kernel (tf32, batch 64)", "ms per batch", "calls")]
     with precision("tf32"):
-        way = recorded(fast.prepare(model), made, [batch] * BATCHES)
+        way = recorded(prepare.prepare(model), made, [batch] * BATCHES)
         way()
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as trace:
             way()

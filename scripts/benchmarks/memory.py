@@ -12,7 +12,7 @@ from statistics import median
 import torch
 
 import spikeattn as sa
-from spikeattn.models import fast
+from spikeattn.fast import prepare
 from spikeattn.tracing.examine import plan
 
 from .models import live_model, photos, plain, recorded
@@ -59,7 +59,7 @@ def _peak(args: argparse.Namespace, way: str) -> float:
     batches = [batch.to(args.device) for batch in images.split(args.batch_size)]
     made = plan(model, batches[0])
     if way in ("fast", "fast-plain"):
-        net = fast.prepare(model)
+        net = prepare.prepare(model)
     else:
         net = model
     if args.device == "cpu":  # what the passes take, not what making the model took

@@ -72,7 +72,7 @@ def plain(net: nn.Module, batches: Sequence[Tensor]) -> Run:
 
 
 def recorded(net: nn.Module, made: Plan, batches: Sequence[Tensor]) -> Run:
-    """Everything that `profile` stores: counts on the host, checked, as a table; the loop of `spikeattn.runs`."""
+    """Everything that `profile` stores: counts on the host, checked, as a table; the loop of `spikeattn.runs.run`."""
 
     def store(batch: Tensor, sent: Any) -> None:
         n = len(batch)

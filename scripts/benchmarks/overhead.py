@@ -13,7 +13,7 @@ from spikingjelly.activation_based.op_counter import DispatchCounterMode, Simple
 from torch import Tensor, nn
 
 import spikeattn as sa
-from spikeattn.models import fast
+from spikeattn.fast import prepare
 from spikeattn.tracing.examine import plan
 
 from .models import Run, convolutions, live_model, photos, plain, published_loop, recorded, spikingjelly_twin
@@ -77,7 +77,7 @@ def _contestants(
 ) -> tuple[dict[str, Run], dict[str, str]]:
     """What takes part, and why the others of --only do not."""
     twin = spikingjelly_twin(model).to(args.device)
-    quick = fast.prepare(model)
+    quick = prepare.prepare(model)
 
     def each(net: nn.Module, one: Callable[[Tensor], None]) -> Run:
         @torch.no_grad()

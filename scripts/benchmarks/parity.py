@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 import spikeattn as sa
-from spikeattn.models.neurons import implementation_in_use
+from spikeattn.models.neuron_backend import implementation_in_use
 
 from .timing import write
 

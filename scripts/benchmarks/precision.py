@@ -11,7 +11,7 @@ from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
 import spikeattn as sa
-from spikeattn.models import fast
+from spikeattn.fast import prepare
 
 from .models import live_model, photos
 from .timing import write
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
     ways = {
         "the model, other batch": (model, {}),
         "the model, channels-last": (live_model(args.model, images, device).to(memory_format=torch.channels_last), {}),
-        "the fast path": (fast.prepare(model), {}),
+        "the fast path": (prepare.prepare(model), {}),
         "the model, bf16 autocast": (model, {"autocast": True}),
     }
     total = {way: {path: [0, 0, 0] for path in paths} for way in ways}  # flipped, spikes, elements

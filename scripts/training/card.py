@@ -18,8 +18,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 import spikeattn as sa
-from spikeattn.energy.statistics import wilson_interval
 from spikeattn.models import implementation_in_use
+from spikeattn.stats.intervals import wilson_interval
 from training.run import Run, settings
 
 SELECTION = "last epoch; the test split was not used for any choice"

@@ -21,8 +21,8 @@ from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from spikeattn.energy.statistics import wilson_interval
 from spikeattn.models.checkpoints import SHIPPED
+from spikeattn.stats.intervals import wilson_interval
 
 PEAK_RATE = 3e-3  # of the Spike-driven Transformers
 BATCH, WARM_UP, WEIGHT_DECAY, SMOOTHING = 64, 0.1, 0.05, 0.1

@@ -19,7 +19,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 import spikeattn as sa
-from spikeattn import csv_text
+from spikeattn.storage import csv_text
 from training.data import Training, loader_of, mixup_of, seed_of, test_tensors
 
 BORN = time.monotonic()  # of the process, but for its first imports: a time budget counts from here

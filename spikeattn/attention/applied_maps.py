@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from spikeattn.attention import matrices
 from spikeattn.attention.capture import ready
-from spikeattn.attention.families import OTHERWISE, class_token_of
+from spikeattn.attention.map_sources import OTHERWISE, class_token_of
 from spikeattn.attention.matrices import Layout
 from spikeattn.attention.named_maps import received
 from spikeattn.attention.placement import Placement

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spikeattn.attention.families import OTHERWISE, Tap, grid_of
+from spikeattn.attention.map_sources import OTHERWISE, Tap, grid_of
 from spikeattn.errors import SpikeattnError
-from spikeattn.modes import in_eval
+from spikeattn.tracing.modes import in_eval
 from spikeattn.tracing.network import check_module
 from spikeattn.tracing.neurons import reset
 

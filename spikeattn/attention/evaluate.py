@@ -16,7 +16,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from spikeattn.attention.attend import Attention, attend
+from spikeattn.attention.bootstrap_test import Attention, attend
 from spikeattn.attention.capture import check_images
 from spikeattn.attention.planted import REGIONS, coverage
 from spikeattn.errors import SpikeattnError, unknown

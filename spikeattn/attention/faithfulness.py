@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from spikeattn.errors import SpikeattnError, unknown
-from spikeattn.modes import in_eval
+from spikeattn.tracing.modes import in_eval
 from spikeattn.tracing.neurons import reset
 
 Array = np.ndarray | Tensor

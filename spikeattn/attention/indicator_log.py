@@ -9,11 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
-from spikeattn import csv_text
 from spikeattn.attention.indicators import EPS, FLIPS, INDICATORS, NOISE, measure
 from spikeattn.errors import SpikeattnError
-from spikeattn.reporting.drawing import PALETTE, RULE, WIDTH, figure_style, finish, short, to_png, to_svg
-from spikeattn.storage import files
+from spikeattn.reporting.figures.drawing import PALETTE, RULE, WIDTH, figure_style, finish, short, to_png, to_svg
+from spikeattn.storage import csv_text, files
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 NARROWEST = 0.02  # span of a vertical axis

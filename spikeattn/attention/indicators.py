@@ -30,8 +30,8 @@ from torch import Generator, Tensor, nn
 
 from spikeattn.errors import SpikeattnError
 from spikeattn.models.spike_driven import SpikeDrivenSelfAttention
-from spikeattn.models.svda import SvdaAttention
-from spikeattn.modes import in_eval
+from spikeattn.models.variants.svda import SvdaAttention
+from spikeattn.tracing.modes import in_eval
 from spikeattn.tracing.neurons import reset
 
 SPECTRAL = ("spectral_entropy", "effective_rank", "spectral_sparsity")

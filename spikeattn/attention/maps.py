@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from spikeattn.attention import applied_maps
 from spikeattn.attention.applied_maps import Applied, applied, applied_map
 from spikeattn.attention.capture import call_model, capture, check_images, ready
-from spikeattn.attention.families import (
+from spikeattn.attention.map_sources import (
     OTHERWISE,
     Family,
     Tap,

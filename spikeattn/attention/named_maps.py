@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from spikeattn.attention import matrices
 from spikeattn.attention.capture import Enough, call_model, ready
-from spikeattn.attention.families import OTHERWISE
+from spikeattn.attention.map_sources import OTHERWISE
 from spikeattn.attention.placement import Placement
 from spikeattn.attention.roles import INPUT, ROLES, Anatomy, Target, anatomy
 from spikeattn.attention.survey import BATCH, Forward, Seen, fingerprint
@@ -22,8 +22,8 @@ from spikeattn.errors import SpikeattnError
 from spikeattn.structure import axes as ax
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.examine import plan
+from spikeattn.tracing.nested_tensors import tensors_in
 from spikeattn.tracing.taps import Plan, Tap
-from spikeattn.tracing.values import tensors_in
 
 Found = tuple[Tensor, float | None, Placement, int | str | None]
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from spikeattn.attention import linear_gelu
 from spikeattn.attention.capture import call_model, capture, embedding_replaced, ready
-from spikeattn.attention.families import Tap, known_family, softmax_family
+from spikeattn.attention.map_sources import Tap, known_family, softmax_family
 from spikeattn.attention.maps import placement_by_grid, placement_of
 from spikeattn.attention.maps import scores as attention_map  # without the pixels, which one look is enough for
 from spikeattn.attention.nulls import draw_inputs, draw_tokens

@@ -22,11 +22,11 @@ from spikeattn.attention import fields, place_rules
 from spikeattn.attention.capture import call_model
 from spikeattn.attention.place_rules import MATRIX, PARTS, Operation, Place, Unplaced
 from spikeattn.errors import FAILURES
-from spikeattn.modes import slow_attention
 from spikeattn.structure.shapes import without_values
 from spikeattn.tracing import neurons as nodes
+from spikeattn.tracing.modes import slow_attention
+from spikeattn.tracing.nested_tensors import tensors_in
 from spikeattn.tracing.stack import Frame, ModuleStack, in_parts
-from spikeattn.tracing.values import tensors_in
 
 Forward = Callable[[nn.Module, Tensor], Any]
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spikeattn.attention.families import SPIKFORMER, Family
+from spikeattn.attention.map_sources import SPIKFORMER, Family
 from spikeattn.counting.tally import Tally
 from spikeattn.tracing.kinds import whole
 from spikeattn.tracing.taps import Pairs, Plan, Tap

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from spikeattn.attention.capture import call_model, capture, check_images
-from spikeattn.attention.families import Family, Tap, known_family
 from spikeattn.attention.inferred_tokens import InferredLayouts
+from spikeattn.attention.map_sources import Family, Tap, known_family
 from spikeattn.attention.survey import Forward
 from spikeattn.attention.token_taps import Layouts, Unsigned, Watch, smallest
 from spikeattn.counting.recorder import Recorder

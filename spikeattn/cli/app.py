@@ -12,22 +12,22 @@ from collections.abc import Sequence
 
 import typer
 
-from spikeattn.cli.attending import attend
-from spikeattn.cli.comparing import compare
+from spikeattn.cli.attend import attend
+from spikeattn.cli.compare import compare
 from spikeattn.cli.doctor import doctor
 from spikeattn.cli.launching import stoppable
 from spikeattn.cli.lists import conventions, costs, models
-from spikeattn.cli.merging import merge
+from spikeattn.cli.merge import merge
+from spikeattn.cli.option_types import CommandLineError
 from spikeattn.cli.options import WrongCommandLine
-from spikeattn.cli.profiling import profile
+from spikeattn.cli.profile import profile
 from spikeattn.cli.program import BUG, FAILED, INTERRUPTED, PIPE_CLOSED, USAGE, app
-from spikeattn.cli.reporting import report
+from spikeattn.cli.report import report
 from spikeattn.cli.results import energy, rates
 from spikeattn.cli.streams import drop_unwritten
-from spikeattn.cli.structuring import structure
+from spikeattn.cli.structure import structure
 from spikeattn.cli.terminal import say
-from spikeattn.cli.values import CommandLineError
-from spikeattn.cli.verifying import verify
+from spikeattn.cli.verify import verify
 from spikeattn.cli.whatif import reproduce, sweep
 from spikeattn.errors import SpikeattnError
 

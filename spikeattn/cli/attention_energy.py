@@ -13,8 +13,8 @@ from spikeattn.attention.maps import has_steps
 from spikeattn.attention.tokens import TokenCounts, merged, token_counts
 from spikeattn.data.batches import batch_indices, collate
 from spikeattn.errors import SpikeattnError
-from spikeattn.reporting.numbers import joules, percent
-from spikeattn.results import Profile
+from spikeattn.reporting.tables.number_format import joules, percent
+from spikeattn.runs.result import Profile
 from spikeattn.spurious import SpuriousEnergy, spurious_energy
 
 if TYPE_CHECKING:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from spikeattn import csv_text
 from spikeattn.cli.attention_run import Network, warned
 from spikeattn.cli.output import write_file
-from spikeattn.reporting.attention_grids import beside
-from spikeattn.reporting.attention_panels import overview, panel
-from spikeattn.reporting.attention_tables import grid_table, token_arrays, token_table
-from spikeattn.reporting.drawing import to_pdf, to_png, to_svg
-from spikeattn.reporting.files import stems as stems_of
+from spikeattn.reporting.figures.attention_grids import beside
+from spikeattn.reporting.figures.attention_panels import overview, panel
+from spikeattn.reporting.figures.drawing import to_pdf, to_png, to_svg
+from spikeattn.reporting.output_folder import stems as stems_of
+from spikeattn.reporting.tables.attention_tables import grid_table, token_arrays, token_table
+from spikeattn.storage import csv_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

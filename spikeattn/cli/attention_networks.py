@@ -13,12 +13,12 @@ from tqdm import tqdm
 
 from spikeattn.cli.attention_inputs import build, open_images, same_crop, twin_name
 from spikeattn.cli.attention_run import Network, Settings, unreadable
-from spikeattn.cli.given import calibrate_untrained
 from spikeattn.cli.networks import Input, run_options
 from spikeattn.cli.output import note
+from spikeattn.cli.profile_inputs import calibrate_untrained
 from spikeattn.data import open_dataset
 from spikeattn.data.dataset import Skipped
-from spikeattn.reporting.pictures import is_events
+from spikeattn.reporting.figures.input_pictures import is_events
 from spikeattn.tracing.neurons import stated
 
 if TYPE_CHECKING:

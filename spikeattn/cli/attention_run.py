@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor, nn
 
-    from spikeattn.attention.attend import Attention
+    from spikeattn.attention.bootstrap_test import Attention
     from spikeattn.data import Dataset
     from spikeattn.data.dataset import Skipped
-    from spikeattn.reporting.attention_pieces import Seen
+    from spikeattn.reporting.figures.attention_drawing import Seen
     from spikeattn.spurious import SpuriousEnergy
 
 SCORES = {
@@ -63,7 +63,7 @@ class Settings:
         from spikeattn.attention.nulls import NULLS
         from spikeattn.attention.regularize import METHODS
         from spikeattn.attention.significance import ESTIMATORS
-        from spikeattn.reporting.attention_tables import WITH_THRESHOLD
+        from spikeattn.reporting.tables.attention_tables import WITH_THRESHOLD
 
         named = (
             ("null", self.null, NULLS),
@@ -106,7 +106,7 @@ class Network:
     energy: SpuriousEnergy | None = None
 
     def __post_init__(self) -> None:
-        from spikeattn.attention.families import known_family
+        from spikeattn.attention.map_sources import known_family
         from spikeattn.attention.maps import outlook
 
         self.title = title_of(self.model)
@@ -186,7 +186,7 @@ class Network:
         Raises:
             SpikeattnError: what `sa.attend` raises, with the name of the image.
         """
-        from spikeattn.attention.attend import attend
+        from spikeattn.attention.bootstrap_test import attend
 
         s, name = self.settings, self.dataset.id(index)
         device = next(self.model.parameters()).device
@@ -210,9 +210,9 @@ class Network:
 
     def seen(self, place: int, image: Tensor) -> Seen:
         """The image at `place` among those kept, for drawing; of several layers the last."""
-        from spikeattn.reporting.attention_pieces import Seen
-        from spikeattn.reporting.attention_tables import rule_of, significant
-        from spikeattn.reporting.pictures import is_events, picture_of
+        from spikeattn.reporting.figures.attention_drawing import Seen
+        from spikeattn.reporting.figures.input_pictures import is_events, picture_of
+        from spikeattn.reporting.tables.attention_tables import rule_of, significant
 
         s, found = self.settings, self.attentions[place]
         h, w = found.maps.shape[-2:]
@@ -228,8 +228,8 @@ class Network:
 
     def tokens(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Map [h, w] of every image, of several layers the last, and which of its tokens are significant."""
-        from spikeattn.reporting.attention_pieces import located
-        from spikeattn.reporting.attention_tables import significant
+        from spikeattn.reporting.figures.attention_drawing import located
+        from spikeattn.reporting.tables.attention_tables import significant
 
         for found in self.attentions:
             h, w = found.maps.shape[-2:]
@@ -238,8 +238,8 @@ class Network:
 
     def grid_figure(self, place: int, seen: Seen, warning: str) -> Figure:
         """The maps over layers and time steps, or heads."""
-        from spikeattn.reporting.attention_grids import layer_grid
-        from spikeattn.reporting.attention_tables import significant
+        from spikeattn.reporting.figures.attention_grids import layer_grid
+        from spikeattn.reporting.tables.attention_tables import significant
 
         s, grid = self.settings, self.grids[place]
         assessed = zip(self.layers, self.attentions[place].significance, strict=True)
@@ -332,7 +332,7 @@ def record(network: Network) -> Mapping[str, Any]:
     """What a rerun needs to know of a network; JSON types."""
     import dataclasses
 
-    from spikeattn.reporting.attention_tables import rule_of
+    from spikeattn.reporting.tables.attention_tables import rule_of
 
     settings = network.attentions[0].provenance
     return {

@@ -13,9 +13,9 @@ from spikeattn.attention.regularize import THRESHOLD
 from spikeattn.cli.attention_energy import describe, sentence
 from spikeattn.cli.attention_run import Network, record
 from spikeattn.cli.output import records, text
-from spikeattn.reporting.attention_grids import agreement
-from spikeattn.reporting.attention_tables import significant
-from spikeattn.reporting.numbers import percent
+from spikeattn.reporting.figures.attention_grids import agreement
+from spikeattn.reporting.tables.attention_tables import significant
+from spikeattn.reporting.tables.number_format import percent
 
 if TYPE_CHECKING:
     from spikeattn.data.dataset import Skipped

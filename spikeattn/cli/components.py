@@ -27,7 +27,7 @@ def show_components(
 
 
 def _as_text(table: ComponentTable, heading: str, warnings: tuple[str, ...]) -> str:
-    from spikeattn.reporting.numbers import joules
+    from spikeattn.reporting.tables.number_format import joules
 
     wide = table.wide().rename(columns=lambda name: name.replace("_", " "))
     totals = table[table["part"] == "total"]

@@ -10,16 +10,16 @@ from spikeattn.cli.attention_files import write_tables
 from spikeattn.cli.attention_run import Network, Settings, warned
 from spikeattn.cli.attention_summary import summarise
 from spikeattn.cli.output import to_json, write_file
-from spikeattn.reporting.attention_panels import panel
-from spikeattn.reporting.drawing import to_png
-from spikeattn.reporting.files import stems
+from spikeattn.reporting.figures.attention_panels import panel
+from spikeattn.reporting.figures.drawing import to_png
+from spikeattn.reporting.output_folder import stems
 
 if TYPE_CHECKING:
     from torch import nn
 
     from spikeattn.data import Dataset
     from spikeattn.energy import Convention, CostTable
-    from spikeattn.results import Profile
+    from spikeattn.runs.result import Profile
 
 IMAGES, REPLICATES, NULL, DPI = 6, 100, "pixel", 220
 

@@ -60,13 +60,14 @@ def examine(model: str, device: str) -> dict[str, Any]:
     import torch
 
     from spikeattn.cli.machine import choose_device
-    from spikeattn.models import create_model, fast, implementation_in_use, native
+    from spikeattn.fast import native, prepare
+    from spikeattn.models import create_model, implementation_in_use
 
     place = choose_device(device)
     torch.manual_seed(0)
     net = create_model(model).to(place)
     built = native.build()
-    path = fast.choose(net, None)
+    path = prepare.choose(net, None)
     why = _why(net, path)
     return {
         "machine": _machine(place),
@@ -83,7 +84,7 @@ def examine(model: str, device: str) -> dict[str, Any]:
             "device": str(place),
             "path": path,
             "why": why,
-            "multiply-accumulates": f"{fast.work(net):,} per image",
+            "multiply-accumulates": f"{prepare.work(net):,} per image",
             "tf32": bool(place.type == "cuda" and torch.backends.cudnn.allow_tf32),
         },
         "slow": list(_slow(net, place, path, why)),
@@ -105,11 +106,11 @@ def _machine(place: torch.device) -> dict[str, Any]:
 
 
 def _why(net: Any, path: str) -> str:
-    from spikeattn.models import fast
+    from spikeattn.fast import prepare
 
-    if path != fast.PLAIN:
+    if path != prepare.PLAIN:
         return "a fast copy with the same modules gives the same spikes but for rounding; --plain turns it off"
-    if reason := fast.unsupported(net):
+    if reason := prepare.unsupported(net):
         return reason
     return "the model is so small that neither way takes long; --fast asks for the fast copy all the same"
 
@@ -118,9 +119,10 @@ def _slow(net: Any, place: torch.device, path: str, why: str) -> Any:
     """Sentences on what costs time here, and what to do."""
     import torch
 
-    from spikeattn.models import fast, implementation_in_use, native
+    from spikeattn.fast import native, prepare
+    from spikeattn.models import implementation_in_use
 
-    if path == fast.PLAIN and fast.unsupported(net):
+    if path == prepare.PLAIN and prepare.unsupported(net):
         yield f"the model runs as it is, several times slower than its fast copy would: {why}"
     threads, cores = torch.get_num_threads(), _cores()
     if place.type == "cpu" and threads < cores:

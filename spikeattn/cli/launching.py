@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:
-    from spikeattn.distributed import Ranks
+    from spikeattn.runs.ranks import Ranks
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def _on_main_thread() -> bool:
 @contextmanager
 def joined() -> Iterator[Ranks]:
     """The ranks of this launch; all but rank 0 are silent unless they fail, and then say who they are."""
-    from spikeattn.distributed import join
+    from spikeattn.runs.ranks import join
 
     with join() as ranks:
         package = logging.getLogger("spikeattn")
@@ -99,7 +99,7 @@ def threads_of_run(threads: int | None, out: Path, resume: bool) -> int | None:
     Another number of threads sums in another order. So a resumed run keeps its number, and a rank of torchrun, which
     allows one thread to each, takes the number that a process alone would take.
     """
-    from spikeattn.distributed import cores, launched
+    from spikeattn.runs.ranks import cores, launched
     from spikeattn.storage.folder import ledger_of
 
     if threads is not None:

@@ -29,7 +29,7 @@ def arguments_of(model: str, pairs: Sequence[str] | None, time_steps: int | None
     """
     import timm
 
-    from spikeattn.literals import read_value
+    from spikeattn.boundary.literals import read_value
     from spikeattn.models import model_names
     from spikeattn.models.own_code import Word, is_address
 

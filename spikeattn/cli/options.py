@@ -12,10 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
-from spikeattn.cli.values import WrongCommandLine, choice, level, seed_of_sample, within
+from spikeattn.boundary.literals import read_value
+from spikeattn.boundary.visible_text import visible
+from spikeattn.cli.option_types import WrongCommandLine, choice, level, seed_of_sample, within
 from spikeattn.errors import unknown
-from spikeattn.literals import read_value
-from spikeattn.visible_text import visible
 
 
 class Weights(StrEnum):

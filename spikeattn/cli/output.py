@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spikeattn.boundary.visible_text import visible_cell, visible_json
 from spikeattn.cli.options import WrongCommandLine
 from spikeattn.cli.terminal import say
 from spikeattn.errors import SpikeattnError
-from spikeattn.visible_text import visible_cell, visible_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +57,7 @@ def text(frame: pd.DataFrame, formats: Mapping[str, Callable[[Any], str]] | None
 
 def sheet_text(frame: pd.DataFrame) -> str:
     """A table of a run as aligned text, in the layout that the report prints."""
-    from spikeattn.reporting.sheets import sheet_of
+    from spikeattn.reporting.tables.sheets import sheet_of
 
     sheet = sheet_of(frame)
     rows = [[cell.text for cell in row] for row in sheet.rows]
@@ -107,7 +107,7 @@ def render(frame: pd.DataFrame, form: str, record: Any) -> bytes:
     if form == "parquet":
         return frame.to_parquet(index=False)
     if form == "csv":
-        from spikeattn import csv_text
+        from spikeattn.storage import csv_text
 
         return csv_text.write(frame).encode()
     if form == "json":
@@ -135,7 +135,7 @@ def number(value: float) -> str:
 
 def headline(summary: Mapping[str, Any]) -> str:
     """The five numbers of a results table, one line each, from `Profile.summary`."""
-    from spikeattn.reporting.numbers import amount, energy_unit, percent, rate, with_limits
+    from spikeattn.reporting.tables.number_format import amount, energy_unit, percent, rate, with_limits
 
     def shares(pair: Sequence[float | None]) -> str:
         return "" if None in pair else f" [{', '.join(percent(limit).removesuffix(' %') for limit in pair)}]"

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from spikeattn.version import __version__
+from spikeattn.compat.version import __version__
 
 FAILED, USAGE, BUG, INTERRUPTED, PIPE_CLOSED = 1, 2, 70, 130, 141
 EPILOG = f"""\b

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spikeattn.boundary.visible_text import visible
+from spikeattn.cli.option_types import choice
 from spikeattn.cli.options import (
     CONVENTION,
     COSTS,
@@ -28,14 +30,12 @@ from spikeattn.cli.options import (
 )
 from spikeattn.cli.output import FORMATS, hand_over, note, records, render, sheet_text, text, write_file
 from spikeattn.cli.terminal import say_file
-from spikeattn.cli.values import choice
-from spikeattn.visible_text import visible
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from spikeattn.energy import EnergyTable
-    from spikeattn.results import Profile
+    from spikeattn.runs.result import Profile
 
 
 class Format(StrEnum):
@@ -110,7 +110,7 @@ def energy(
 
     if run is not None and model is not None:
         from spikeattn.cli.components import show_components
-        from spikeattn.cli.summaries import opened
+        from spikeattn.cli.run_summary import opened
         from spikeattn.energy import get_model
 
         (profile, heading, warnings), times = opened(run), "once" if first_conv is None else first_conv.value
@@ -129,14 +129,14 @@ def energy(
         heading, warnings = f"{model} with the rates of {rates}", ()
         if len(several) > 1:
             from spikeattn.cli.switching import show_conventions
-            from spikeattn.energy.published import activity_from_rates
+            from spikeattn.energy.published_rates import activity_from_rates
 
             activity = activity_from_rates(rates, network)
             show_conventions(activity.ledger, activity, several, "input-rate", prices, heading, warnings, out, as_json)
             return
         table = energy_from_rates(rates, network, chosen, prices)
     else:
-        from spikeattn.cli.summaries import opened
+        from spikeattn.cli.run_summary import opened
 
         assert run is not None
         profile, heading, warnings = opened(run)
@@ -188,8 +188,8 @@ def rates(
     if form is Format.parquet and out is None:
         raise WrongCommandLine("--format parquet is no text: give --out FILE")
 
-    from spikeattn.cli.summaries import opened
-    from spikeattn.reporting.tables import rate_table
+    from spikeattn.cli.run_summary import opened
+    from spikeattn.reporting.tables.run_tables import rate_table
 
     profile, heading, notices = opened(run)
     frame = _tidy(profile) if tidy else rate_table(profile)

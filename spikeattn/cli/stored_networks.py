@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spikeattn.cli.networks import network
-from spikeattn.cli.profiling import given_of
-from spikeattn.cli.values import CommandLineError
+from spikeattn.cli.option_types import CommandLineError
+from spikeattn.cli.profile import given_of
 from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:
     import torch
 
-    from spikeattn.cli.given import Given
+    from spikeattn.cli.profile_inputs import Given
     from spikeattn.storage.ledger import Ledger
 
 

@@ -28,8 +28,8 @@ def show_conventions(
     as_json: bool,
 ) -> None:
     """Print both tables, or write the first; JSON holds all."""
+    from spikeattn.energy.convention_switches import side_by_side, waterfall
     from spikeattn.energy.rules import notes_of
-    from spikeattn.energy.waterfall import side_by_side, waterfall
 
     table = side_by_side(ledger, activity, conventions, costs)
     ways = {each.name: waterfall(ledger, activity, each, costs, start) for each in conventions}
@@ -63,7 +63,7 @@ def show_conventions(
 
 
 def _tables(table: pd.DataFrame, ways: dict[str, pd.DataFrame], start: str) -> list[str]:
-    from spikeattn.reporting.numbers import energy_unit
+    from spikeattn.reporting.tables.number_format import energy_unit
 
     unit, factor = energy_unit(table.drop(columns="part").to_numpy().ravel())
 

@@ -7,7 +7,7 @@ from contextlib import nullcontext, suppress
 
 import typer
 
-from spikeattn.visible_text import visible
+from spikeattn.boundary.visible_text import visible
 
 
 def say(text: str, err: bool = False) -> None:

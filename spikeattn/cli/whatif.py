@@ -13,8 +13,8 @@ from spikeattn.cli.output import LIST_FORMATS, hand_over, note, records, text, w
 if TYPE_CHECKING:
     import pandas as pd
 
-    from spikeattn.energy.published import PublishedActivity
-    from spikeattn.results import Profile
+    from spikeattn.energy.published_rates import PublishedActivity
+    from spikeattn.runs.result import Profile
 
 
 def sweep(
@@ -57,7 +57,7 @@ def sweep(
         raise WrongCommandLine(f"--figure {figure}: a figure is written as .svg, .pdf or .png")
     scales = _numbers("--rate-scale", rate_scale)
 
-    from spikeattn.energy.sweep import sweep as compute
+    from spikeattn.energy.what_if import sweep as compute
 
     source, heading, warnings = _source(run, rates, model)
     frame = compute(source, costs.split(","), scales, convention or ("exact" if rates is None else "input-rate"))
@@ -78,8 +78,8 @@ def reproduce(out: ListOut = None, as_json: Json = False, verbose: Verbose = 0) 
       spikeattn reproduce
       spikeattn reproduce --json
     """
-    from spikeattn.energy.reproduce import reproduce as compute
-    from spikeattn.energy.reproduce import table
+    from spikeattn.energy.published_figures import reproduce as compute
+    from spikeattn.energy.published_figures import table
 
     note("computing from the geometry of the models and Table S1 ...")
     rows = compute()
@@ -104,11 +104,11 @@ def _source(
     run: Path | None, rates: Path | None, model: str | None
 ) -> tuple[Profile | PublishedActivity, str, tuple[str, ...]]:
     if run is not None:
-        from spikeattn.cli.summaries import opened
+        from spikeattn.cli.run_summary import opened
 
         return opened(run)
     from spikeattn.cli.networks import rated_network
-    from spikeattn.energy.published import activity_from_rates
+    from spikeattn.energy.published_rates import activity_from_rates
 
     assert rates is not None and model is not None
     return activity_from_rates(rates, rated_network(model, None, None)), f"{model} with the rates of {rates}", ()
@@ -122,8 +122,8 @@ def _numbers(option: str, given: str) -> list[float]:
 
 
 def _draw(frame: pd.DataFrame, path: Path, warnings: tuple[str, ...]) -> None:
-    from spikeattn.reporting.drawing import figure_style, to_png, to_svg
-    from spikeattn.reporting.sweep_figure import sweep_figure
+    from spikeattn.reporting.figures.drawing import figure_style, to_png, to_svg
+    from spikeattn.reporting.figures.sweep_figure import sweep_figure
 
     untrained = next((line for line in warnings if line.startswith("untrained")), "")
     drawn = sweep_figure(frame, untrained and "UNTRAINED: these numbers describe nothing")
@@ -141,7 +141,7 @@ def _draw(frame: pd.DataFrame, path: Path, warnings: tuple[str, ...]) -> None:
 
 
 def _as_text(frame: pd.DataFrame, heading: str, warnings: tuple[str, ...]) -> str:
-    from spikeattn.reporting.numbers import joules
+    from spikeattn.reporting.tables.number_format import joules
 
     columns = ["costs", "t", "rate_scale", "rate", "snn_mj", "ann_mj", "ratio", "break_even_rate", "cannot_lose"]
     shown = frame[columns].assign(cannot_lose=["yes" if each else "no" for each in frame["cannot_lose"]])

@@ -18,9 +18,9 @@ from spikeattn.models.spike_driven import SpikeDrivenTransformer
 from spikeattn.storage.columns import Key
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.examine import Forward, call_model, plan
+from spikeattn.tracing.nested_tensors import logits_in, tensors_in
 from spikeattn.tracing.state import changed, state_of
 from spikeattn.tracing.taps import Plan, Tap
-from spikeattn.tracing.values import logits_in, tensors_in
 
 _OWN = (SpikeDrivenTransformer,)  # known by their type to keep images apart; a class of the user's own is probed
 

@@ -18,9 +18,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from spikeattn.counting.tally import Tally
 from spikeattn.errors import SpikeattnError
 from spikeattn.tracing import neurons as nodes
+from spikeattn.tracing.nested_tensors import tensors_in
 from spikeattn.tracing.stack import Hook, ModuleStack, in_parts
 from spikeattn.tracing.taps import Pairs, Plan, Tap
-from spikeattn.tracing.values import tensors_in
 
 _Taps = dict[int, list[tuple[Tap, int | None]]]  # by call: what to count there, and the time step that the call is
 

@@ -126,10 +126,10 @@ def spike_pairs(a: Tensor, b: Tensor, by_value: bool = False) -> Tensor:
 def cuda_kernels() -> ModuleType | None:
     """Triton kernels that count in one pass; None where triton cannot be imported."""
     try:
-        from spikeattn.models import triton_kernels
+        from spikeattn.fast import cuda
     except ImportError:
         return None
-    return triton_kernels
+    return cuda
 
 
 def _accumulator(x: Tensor) -> torch.dtype:

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from spikeattn.counting import sums
-from spikeattn.counting.sending import Sent
+from spikeattn.counting.transfer import Sent
 from spikeattn.errors import SpikeattnError
 from spikeattn.storage.columns import Key
 from spikeattn.storage.counts import BatchCounts
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.kinds import value_flags, whole
 from spikeattn.tracing.layout import Axes
+from spikeattn.tracing.nested_tensors import numbers_of
 from spikeattn.tracing.taps import Pairs, Plan, Tap, logits_of
-from spikeattn.tracing.values import numbers_of
 
 _NOTHING: Mapping[str, Any] = {}
 _SAME = "every batch must have the same image size, channels and time steps"

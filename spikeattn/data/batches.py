@@ -14,7 +14,7 @@ import torch
 import torch.utils.data
 from torch import Tensor
 
-from spikeattn.arguments import shown, whole_number
+from spikeattn.boundary.arguments import shown, whole_number
 from spikeattn.data.dataset import Dataset, Skipped
 from spikeattn.errors import SpikeattnError
 

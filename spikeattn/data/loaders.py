@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
 from spikeattn.data.batches import Batch, Batches, make_loader
-from spikeattn.data.takes import EVERYTHING, Take
+from spikeattn.data.division import EVERYTHING, Take
 from spikeattn.errors import SpikeattnError, failing
 from spikeattn.tracing.kinds import UNORDERED
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from spikeattn.arguments import shown
+from spikeattn.boundary.arguments import shown
 from spikeattn.data.dataset import Dataset
 from spikeattn.data.disk import expanded
 from spikeattn.errors import SpikeattnError, unknown

@@ -1,17 +1,17 @@
 """Energy of a count table or of a published table of rates, under named conventions and cost tables."""
 
-from spikeattn.energy.comparison import Comparison
+from spikeattn.energy.comparison_result import Comparison
 from spikeattn.energy.components import ComponentTable, components
+from spikeattn.energy.convention_switches import side_by_side, waterfall
 from spikeattn.energy.conventions import Convention, get_convention, list_conventions
 from spikeattn.energy.costs import CostTable, get_costs, list_costs
-from spikeattn.energy.energy_models import EnergyModel, get_model, list_models
 from spikeattn.energy.estimate import EnergyTable, energy
+from spikeattn.energy.models.registry import EnergyModel, get_model, list_models
 from spikeattn.energy.operations import operations
-from spikeattn.energy.published import energy_from_rates
-from spikeattn.energy.reproduce import reproduce
-from spikeattn.energy.sweep import sweep
+from spikeattn.energy.published_figures import reproduce
+from spikeattn.energy.published_rates import energy_from_rates
 from spikeattn.energy.twins import measure_gamma
-from spikeattn.energy.waterfall import side_by_side, waterfall
+from spikeattn.energy.what_if import sweep
 
 __all__ = [
     "Comparison",

@@ -8,8 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeattn.arguments import shown
-from spikeattn.energy.terms import Constant, Count, Rate
+from spikeattn.boundary.arguments import shown
+from spikeattn.energy.counted_terms import Constant, Count, Rate
 from spikeattn.errors import SpikeattnError
 from spikeattn.storage.ledger import Ledger
 

@@ -1,239 +1,303 @@
-"""The result of a comparison: its tables, and how a row of them comes from operations, prices and intervals."""
+"""A spiking network beside an ANN, or beside another spiking network: part by part, in mJ, with paired intervals.
+
+Arithmetic on both sides, under one convention and one cost table at a time; memory traffic is on neither.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from html import escape
-from typing import Any
+from dataclasses import replace
+from numbers import Real
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from spikeattn.energy.cells import Cells, Key, Scope
-from spikeattn.energy.costs import CostTable
-from spikeattn.energy.statistics import CONFIDENCE, REPLICATES, Floats, Interval, Intervals, mean_intervals
-from spikeattn.storage.entries import Tensor
+from spikeattn.energy import verdicts
+from spikeattn.energy.activity import Activity, CountedActivity, Run, check_run
+from spikeattn.energy.by_part import cells_of, in_order, keys_of, keys_of_layers, scopes_of
+from spikeattn.energy.comparison_result import (
+    Comparison,
+    Resampling,
+    divided,
+    frame_of,
+    intervals_of,
+    inverted,
+    matched_bits,
+    tables_of,
+    total_of,
+    with_break_even,
+)
+from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
+from spikeattn.energy.conventions import Convention, get_convention
+from spikeattn.energy.costs import CostTable, get_cost_tables, get_costs
+from spikeattn.energy.estimate import PJ_TO_MJ
+from spikeattn.energy.rules import notes_of
+from spikeattn.energy.twins import DenseTwin, twin_for
+from spikeattn.errors import SpikeattnError
+from spikeattn.stats.bootstrap import check_resampling
+from spikeattn.stats.intervals import CONFIDENCE, REPLICATES, Floats
+from spikeattn.stats.ratios import ratio_intervals
 from spikeattn.storage.ledger import Ledger
 
-Ratios = tuple[Floats, Floats, Floats, NDArray[np.str_]]  # value, low, high, method
-_TABLES = ("parts", "blocks", "attention")
-_LIMITS = {"binary": (0.0, 1.0), "ternary": (-1.0, 1.0)}  # values of a kind of spikes where nobody looked
+if TYPE_CHECKING:
+    from torch import nn
+
+COSTS = ("horowitz-45nm-fp32", "horowitz-45nm-int8")
+QUANTISED = "horowitz-45nm-int8"  # what the ANN of few bits, and the spiking network beside it, are priced in
+ARITHMETIC = "arithmetic: operations x pJ on both sides; reading weights and activations from memory is in neither"
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """What a spiking network costs beside another network; ratio = the other's energy / the spiking one's.
+def compare(
+    profile: Run,
+    ann: nn.Module | str | Run | DenseTwin | None = None,
+    costs: str | Path | CostTable | Sequence[str | Path | CostTable] = COSTS,
+    convention: str | Convention = DEFAULT_CONVENTION,
+    gamma: float | pd.DataFrame = 0.0,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
+) -> Comparison:
+    """A profiled network beside its ANN twin, beside another ANN, or beside another profile of the same images.
 
-    Attributes:
-        name, against: the two networks.
-        total: the ratio of the whole networks under the first cost table, with its interval.
-        parts: a row per pricing and part, and "total". Columns costs (cost table), against; part; rate (share of the
-            dense operations behind spikes that take place, over all steps: the firing rate that the layers of the part
-            see); energy_mj, ci_low, ci_high (of the spiking network, per image); against_mj; ratio, ratio_low,
-            ratio_high, interval (the method); break_even (the rate at which both cost the same); cannot_lose (whether
-            even spikes everywhere would cost no more); verdict ("wins", "loses", "undecided", "no interval", and NA
-            where one network has no such part). Beside another spiking network break_even and cannot_lose are NA.
-        blocks: the same per transformer block, with column block.
-        attention: the same for attention alone, without and with the Q, K and V layers, over all blocks.
-        prices: a row per pricing: pJ of one multiply-accumulate of the ANN (mean over all layers but the first, zeros
-            skipped) and of one synaptic operation, bits (the most of any layer) and gamma of the ANN, break_even of a
-            layer.
-        sentences: the outcome in words.
-        notes: choices and limits a reader must know.
-        provenance: settings of the comparison and what both figures rest on.
-    """
+    Beside an ANN every cost table prices both networks, and one more pricing sets the spiking network in int8 beside
+    the ANN quantised to as many levels as T steps of spikes can tell apart, b = ceil(log2((max - min) T + 1)) bits for
+    spikes from min to max units, ceil(log2(T + 1)) for binary ones (Yan et al., arXiv 2409.08290). Its
+    multiply-accumulate is priced, by our choice, as an int8 multiplication x b / 8 + an int8 addition; the layer that
+    reads the image keeps 8 bits, as in the spiking network. Where the ANN has the layers of the spiking network, b is
+    that of the spikes each of them receives; elsewhere it is the largest of them.
 
-    name: str
-    against: str
-    total: Interval
-    parts: pd.DataFrame
-    blocks: pd.DataFrame
-    attention: pd.DataFrame
-    prices: pd.DataFrame
-    sentences: tuple[str, ...]
-    notes: tuple[str, ...]
-    provenance: dict[str, Any]
-
-    def __repr__(self) -> str:
-        ratio = f"{self.total.value:.4g} [{self.total.low:.4g}, {self.total.high:.4g}]"
-        return f"<Comparison of {self.name} with {self.against}: the other's energy / this one's is {ratio}>"
-
-    def _repr_html_(self) -> str:
-        """In a notebook: the sentences, the table of parts, the notes."""
-        said = "".join(f"<p>{escape(text)}</p>" for text in self.sentences)
-        notes = "".join(f"<li>{escape(text)}</li>" for text in self.notes)
-        return f"{said}{self.parts.to_html(index=False, na_rep='', float_format='{:.4g}'.format)}<ul>{notes}</ul>"
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it in JSON types; NaN, NA and infinity become None."""
-        tables = {key: _records(getattr(self, key)) for key in ("parts", "blocks", "attention", "prices")}
-        total = {key: _plain(getattr(self.total, key)) for key in ("value", "low", "high", "method", "confidence")}
-        return {
-            "name": self.name,
-            "against": self.against,
-            "ratio": total,
-            "sentences": list(self.sentences),
-            **tables,
-            "notes": list(self.notes),
-            "provenance": self.provenance,
-        }
-
-
-@dataclass(frozen=True)
-class Resampling:
-    """How intervals are made."""
-
-    replicates: int = REPLICATES
-    seed: int = 0
-    confidence: float = CONFIDENCE
-
-    @property
-    def arguments(self) -> tuple[int, int, float]:
-        """As the functions of `statistics` take them."""
-        return self.replicates, self.seed, self.confidence
-
-
-def matched_bits(ledger: Ledger) -> tuple[dict[str, int], int]:
-    """Bits that tell apart as many levels as the spikes of T steps: b = ceil(log2((max - min) x T + 1)).
-
-    max and min are in units of the spikes, so 0 and 1 give ceil(log2(T + 1)).
+    Args:
+        profile: the spiking network's run.
+        ann: a network, or the name of one in timm; another profile; None for the twin of one of this package's models,
+            or, of any other, for its layers once and softmax attention in place of spiking ones (`twins.dense_twin`);
+            or the twin that `measured_twin` has run and counted.
+        costs, convention: as of `profile.energy`; several cost tables are priced one after the other.
+        gamma: share of the quantised ANN's multiply-accumulates that hardware skips because the activation is zero, in
+            all layers but the first; or the table of `measure_gamma`, layer by layer.
+        replicates, seed, confidence: of the bootstrap over images. An ANN costs the same for every image; of two
+            profiles the same images are drawn.
 
     Returns:
-        The bits by synapse and product, of the operand with the most levels; and the most bits of any of these.
+        `Comparison`: mJ per image of both, their ratio (the other's energy / the spiking one's) and break-even rates,
+        per part, per block and in sentences.
+
+    Raises:
+        SpikeattnError: profiles of different images, a spiking network given as ANN, one that does not take the images,
+            gamma outside 0..1, unknown costs or convention, a cost table without multiply-accumulates.
     """
-    T = ledger.time_steps
-    read = {synapse.name: (synapse.input,) for synapse in ledger.synapses}
-    read |= {product.name: product.operands for product in ledger.products}
-    bits = {
-        name: max((T * _levels(ledger.tensor(operand))).bit_length() for operand in operands)
-        for name, operands in read.items()
+    convention, resampling = get_convention(convention), Resampling(replicates, seed, confidence)
+    check_resampling(replicates, seed, confidence)
+    check_run("profile", profile)
+    tables = get_cost_tables(costs)
+    if isinstance(ann, Run):
+        if not isinstance(gamma, Real) or gamma != 0:
+            raise SpikeattnError("gamma is about a quantised ANN; beside another profile leave it out")
+        return compare_profiles(profile, ann, tables, convention, resampling)
+    twin = twin_for(profile.ledger, ann)
+    activity = CountedActivity(profile.ledger, profile.counts)
+    made = compare_activity(profile.ledger, activity, twin, tables, convention, gamma, resampling)
+    return replace(made, notes=(*made.notes, *profile.ledger.warnings))
+
+
+def compare_activity(
+    ledger: Ledger,
+    activity: Activity,
+    twin: DenseTwin,
+    tables: Sequence[CostTable],
+    convention: Convention,
+    gamma: float | pd.DataFrame = 0.0,
+    resampling: Resampling = Resampling(),  # noqa: B008 - frozen
+) -> Comparison:
+    """`compare` for any activity, counted or published rates, and the layers of any ANN."""
+    layers, T = twin.layers, ledger.time_steps
+    layer_keys, own_keys = keys_of_layers(layers), keys_of(ledger, convention)
+    keys = in_order({*own_keys, *layer_keys})
+    cells, scopes = cells_of(ledger, activity, convention, keys), scopes_of(keys)
+    macs, inner = layers["macs"].to_numpy(dtype=float), ~layers["reads_image"].to_numpy(dtype=bool)
+    skipped, int8 = _gammas(twin, gamma), get_costs(QUANTISED)
+    each = _bits(ledger, twin)
+    bits = int(each[inner].max()) if inner.any() else T.bit_length()
+    narrow = (int8.price("mult") * each / 8 + int8.price("add")) * (1 - skipped)
+    pricings: list[tuple[CostTable, str, int | None, Floats]] = [
+        (table, twin.name, None, np.full(len(layers), table.price("mac"))) for table in tables
+    ]
+    pricings.append((int8, f"{twin.name}, {bits} bits", bits, np.where(inner, narrow, int8.price("mac"))))
+
+    own = intervals_of(cells, scopes, [table for table, *_ in pricings], resampling)
+    where = [keys.index(key) for key in layer_keys]
+    frames, prices = [], []
+    for table, label, width, pj in pricings:
+        per_cell = np.bincount(where, weights=macs * pj, minlength=len(keys)) * PJ_TO_MJ
+        theirs = np.array([per_cell[scope.cells].sum() for scope in scopes])
+        made = own[table.name]
+        frame = frame_of(cells, scopes, table, label, made, theirs, inverted(theirs, made))
+        frames.append(with_break_even(frame, cells, scopes, table, theirs))
+        mac_pj = float(divided((macs * pj)[inner].sum(), macs[inner].sum()))
+        share = float(divided((macs * skipped)[inner].sum(), macs[inner].sum())) if width else 0.0
+        prices.append((table.name, label, width, share, mac_pj, table.price("sop")))
+    parts, blocks, attention = tables_of(frames, scopes, keys, [own_keys, set(layer_keys)])
+    listed = pd.DataFrame(prices, columns=["costs", "against", "bits", "gamma", "mac_pj", "sop_pj"])
+    listed = listed.astype({"bits": "Int64"}).assign(break_even=divided(listed["mac_pj"], listed["sop_pj"] * T))
+    name = _name(ledger)
+    notes = [
+        f"twin: {twin.note}; batch norm, activations, pooling and softmax are counted on neither side",
+        _bits_note(each[inner], bits, T),
+        _gamma_note(gamma, prices[-1][3]),
+        ARITHMETIC,
+    ]
+    if any(t.kind == "integer" and t.maker == "neuron" and (t.low is None or t.high is None) for t in ledger.tensors):
+        notes.append("integer-spikes: largest values unknown, so the bits of the quantised ANN follow from T alone")
+    notes += [*notes_of(ledger, convention), *(note for table in tables for note in table.notes())]
+    return Comparison(
+        name,
+        twin.name,
+        total_of(parts, resampling.confidence),
+        parts,
+        blocks,
+        attention,
+        listed,
+        verdicts.beside_ann(name, T, parts, attention, listed),
+        tuple(notes),
+        _provenance(ledger, activity, convention, tables, resampling) | {"ann_macs": twin.macs},
+    )
+
+
+def compare_profiles(
+    profile: Run, other: Run, tables: Sequence[CostTable], convention: Convention, resampling: Resampling
+) -> Comparison:
+    """`compare` for two runs over the same images; the ratio is the other's energy over this one's."""
+    _check_same_images(profile, other)
+    runs = (profile, other)
+    sides = [keys_of(run.ledger, convention) for run in runs]
+    keys = in_order(sides[0] | sides[1])
+    scopes = scopes_of(keys)
+    mine, theirs = (cells_of(run.ledger, CountedActivity(run.ledger, run.counts), convention, keys) for run in runs)
+    own = intervals_of(mine, scopes, tables, resampling)
+    name, against = _names(profile, other)
+    frames = []
+    for table in tables:
+        ratio = ratio_intervals(theirs.energies(table, scopes), mine.energies(table, scopes), *resampling.arguments)
+        value = theirs.energies(table, scopes).mean(axis=0)
+        limits = (ratio.value, ratio.low, ratio.high, ratio.method)
+        frames.append(frame_of(mine, scopes, table, against, own[table.name], value, limits))
+    parts, blocks, attention = tables_of(frames, scopes, keys, sides)
+    prices = pd.DataFrame(
+        [(table.name, against, table.price("mac"), table.price("sop")) for table in tables],
+        columns=["costs", "against", "mac_pj", "sop_pj"],
+    )
+    n_images = profile.counts.n_images
+    notes = [f"paired: both networks saw the same {n_images} images, which are drawn together", ARITHMETIC]
+    for label, run in zip((name, against), runs, strict=True):
+        notes += [f"{label}: {note}" for note in (*notes_of(run.ledger, convention), *run.ledger.warnings)]
+    notes += [note for table in tables for note in table.notes()]
+    activity = CountedActivity(profile.ledger, profile.counts)
+    return Comparison(
+        name,
+        against,
+        total_of(parts, resampling.confidence),
+        parts,
+        blocks,
+        attention,
+        prices,
+        verdicts.beside_profile(name, parts),
+        tuple(notes),
+        _provenance(profile.ledger, activity, convention, tables, resampling)
+        | {"against_ledger": other.ledger.hash(), "against_time_steps": other.ledger.time_steps},
+    )
+
+
+def _check_same_images(profile: Run, other: Run) -> None:
+    mine, theirs = (run.counts.rows[["index", "id", "label"]] for run in (profile, other))
+    if len(mine) == len(theirs) and mine[["index", "id"]].equals(theirs[["index", "id"]]):
+        known = (mine["label"] >= 0) & (theirs["label"] >= 0)
+        if (wrong := known & (mine["label"] != theirs["label"])).any():
+            first = mine[wrong].iloc[0]
+            raise SpikeattnError(
+                f"image {first['id']} has label {first['label']} in one profile and "
+                f"{theirs['label'][wrong].iloc[0]} in the other: these are different data sets; a paired comparison "
+                "needs the same images"
+            )
+        return
+    common = len(mine.merge(theirs, on=["index", "id"]))
+    raise SpikeattnError(
+        f"the two profiles are of different images: {len(mine)} and {len(theirs)}, of which {common} are the same by "
+        "number and name; a paired comparison needs the same images, so profile both with the same data, split and "
+        "selection"
+    )
+
+
+def _gammas(twin: DenseTwin, gamma: float | pd.DataFrame) -> Floats:
+    """Share of skipped multiply-accumulates per layer; 0 in layers that read the image."""
+    layers = twin.layers
+    if isinstance(gamma, pd.DataFrame):
+        if missing := sorted({"layer", "gamma"} - set(gamma.columns)):
+            raise SpikeattnError(f"gamma lacks the column {missing[0]!r}; give a share or the table of measure_gamma")
+        known = dict(zip(gamma["layer"], gamma["gamma"], strict=True))
+        if absent := [layer for layer in layers["layer"] if layer not in known]:
+            raise SpikeattnError(
+                f"gamma was measured on another network: {len(absent)} of the {len(layers)} layers of {twin.name} are "
+                f"not in it, the first is {absent[0]!r}"
+            )
+        share = layers["layer"].map(known).to_numpy(dtype=float)
+    elif isinstance(gamma, Real) and not isinstance(gamma, bool):
+        share = np.full(len(layers), float(gamma))
+    else:
+        raise SpikeattnError(f"gamma is a {type(gamma).__name__}; give a share from 0 to 1 or a measure_gamma table")
+    if (bad := ~((share >= 0) & (share <= 1))).any():
+        raise SpikeattnError(f"gamma is {share[bad][0]:g}; it is a share, from 0 to 1")
+    return np.where(layers["reads_image"], 0.0, share)
+
+
+def _bits(ledger: Ledger, twin: DenseTwin) -> Floats:
+    """Bits of every layer of the quantised ANN: each its own where they are the ledger's layers, else the largest."""
+    own, most = matched_bits(ledger)
+    names = list(twin.layers["layer"])
+    return np.array([own[name] for name in names] if set(names) <= set(own) else [most] * len(names), dtype=float)
+
+
+def _bits_note(each: Floats, most: int, time_steps: int) -> str:
+    steps = "binary steps" if most == time_steps.bit_length() else "steps of these spikes"
+    varying = len(set(each)) > 1
+    least, b = (f"{each.min():.0f} to ", "b") if varying else ("", str(most))
+    return (
+        f"quantised: {least}{most} bits tell apart as many levels as {time_steps} {steps} (arXiv 2409.08290); "
+        f"multiply-accumulate = int8 multiplication x {b}/8 + int8 addition (our choice), 8 bits in the layer that "
+        "reads the image"
+    )
+
+
+def _gamma_note(gamma: float | pd.DataFrame, mean: float) -> str:
+    how = "as measured" if isinstance(gamma, pd.DataFrame) else "assumed, not measured"
+    return f"gamma: {mean:.4g} of the quantised ANN's multiply-accumulates are skipped for a zero activation ({how})"
+
+
+def _name(ledger: Ledger) -> str:
+    return str(ledger.model.get("name", "the model"))
+
+
+def _names(profile: Run, other: Run) -> tuple[str, str]:
+    """The names of two models; the same model twice is told apart by T, or by its order."""
+    name, against = _name(profile.ledger), _name(other.ledger)
+    if name != against:
+        return name, against
+    if profile.ledger.time_steps != other.ledger.time_steps:
+        return f"{name}, T={profile.ledger.time_steps}", f"{against}, T={other.ledger.time_steps}"
+    return name, f"the other {against}"
+
+
+def _provenance(
+    ledger: Ledger, activity: Activity, convention: Convention, tables: Sequence[CostTable], resampling: Resampling
+) -> dict[str, Any]:
+    return {
+        "n_images": activity.n_images,
+        "time_steps": ledger.time_steps,
+        "convention": convention.name,
+        "switches": convention.switches(),
+        "costs": [table.name for table in tables],
+        "replicates": resampling.replicates,
+        "seed": resampling.seed,
+        "confidence": resampling.confidence,
+        "ledger": ledger.hash(),
     }
-    return bits, max(bits.values(), default=T.bit_length())
-
-
-def _levels(tensor: Tensor) -> int:
-    """How many units the largest value of a tensor lies above its smallest, silence being one of the values.
-
-    1, as of binary spikes, for a tensor that is no train of spikes, and for integer spikes whose limits nobody knows.
-    """
-    if tensor.number or tensor.summed or not tensor.spikes or tensor.maker == "input":
-        return 1
-    low, high = tensor.low, tensor.high
-    if low is None or high is None:
-        low, high = _LIMITS.get(tensor.kind, (0.0, 1.0))
-    return max(round(max(high, 0.0) - min(low, 0.0)), 1)
-
-
-def frame_of(
-    cells: Cells,
-    scopes: Sequence[Scope],
-    table: CostTable,
-    against: str,
-    own: Intervals,
-    theirs: Floats,
-    ratios: Ratios,
-) -> pd.DataFrame:
-    """One row per scope under one pricing: the columns of `Comparison.parts` and block, break-even left open."""
-    fixed, full, _ = cells.limits(table, scopes)
-    value, low, high, method = ratios
-    verdict = np.select([low > 1, high < 1, ~np.isnan(low)], ["wins", "loses", "undecided"], "no interval")
-    return pd.DataFrame(
-        {
-            "costs": table.name,
-            "against": against,
-            "part": [scope.part for scope in scopes],
-            "block": pd.array([scope.block for scope in scopes], dtype="Int64"),
-            "rate": divided(own.value - fixed, full),
-            "energy_mj": own.value,
-            "ci_low": own.low,
-            "ci_high": own.high,
-            "against_mj": theirs,
-            "ratio": value,
-            "ratio_low": low,
-            "ratio_high": high,
-            "interval": np.asarray(method, dtype=object),
-            "break_even": np.nan,
-            "cannot_lose": pd.array([None] * len(scopes), dtype="boolean"),
-            "verdict": np.asarray(verdict, dtype=object),
-        }
-    )
-
-
-def with_break_even(
-    frame: pd.DataFrame, cells: Cells, scopes: Sequence[Scope], table: CostTable, theirs: Floats
-) -> pd.DataFrame:
-    """The rate at which each scope costs what the ANN costs, and whether any rate of binary spikes costs more."""
-    fixed, full, bounded = cells.limits(table, scopes)
-    cannot_lose = pd.array(bounded & (fixed + full <= theirs), dtype="boolean")
-    return frame.assign(break_even=divided(theirs - fixed, full), cannot_lose=cannot_lose)
-
-
-def inverted(theirs: Floats, own: Intervals) -> Ratios:
-    """Ratio of constants to means with their limits: those of the means, turned round."""
-    method = np.where(own.method == "upper bound", "lower bound", own.method)
-    return divided(theirs, own.value), divided(theirs, own.high), divided(theirs, own.low), method
-
-
-def intervals_of(
-    cells: Cells, scopes: Sequence[Scope], tables: Sequence[CostTable], resampling: Resampling
-) -> dict[str, Intervals]:
-    """mJ of every scope with intervals by name of the cost table, all of them from the same resampled images."""
-    named = {table.name: table for table in tables}
-    columns = np.concatenate([cells.energies(table, scopes) for table in named.values()], axis=1)
-    least, most = [], []
-    for table in named.values():
-        fixed, full, bounded = cells.limits(table, scopes)
-        least.append(fixed)
-        most.append(np.where(bounded, fixed + full, np.inf))
-    made = mean_intervals(columns, *resampling.arguments, ceiling=np.concatenate(most), floor=np.concatenate(least))
-    return {name: _columns(made, i * len(scopes), (i + 1) * len(scopes)) for i, name in enumerate(named)}
-
-
-def tables_of(
-    frames: Sequence[pd.DataFrame], scopes: Sequence[Scope], keys: Sequence[Key], sides: Sequence[set[Key]]
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """The tables parts, blocks and attention; where one of the networks has no operations nothing is compared."""
-    one_sided = ~np.logical_and(*(_present(scopes, keys, side) for side in sides))
-    kinds = np.array([scope.table for scope in scopes])
-    for frame in frames:
-        frame.loc[one_sided, ["ratio", "ratio_low", "ratio_high", "break_even"]] = np.nan
-        frame.loc[one_sided, ["cannot_lose", "interval", "verdict"]] = None
-    parts, blocks, attention = (
-        pd.concat([frame[kinds == kind] for frame in frames], ignore_index=True) for kind in _TABLES
-    )
-    return parts.drop(columns="block"), blocks, attention.drop(columns="block")
-
-
-def total_of(parts: pd.DataFrame, confidence: float) -> Interval:
-    """The ratio in the first row called "total"."""
-    row = parts[parts["part"] == "total"].iloc[0]
-    value, low, high = (float(row[key]) for key in ("ratio", "ratio_low", "ratio_high"))
-    return Interval(value, low, high, str(row["interval"]), confidence)
-
-
-def divided(above: Any, below: Any) -> Floats:
-    """Quotients, infinite or NaN where the divisor is zero."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(above, dtype=float) / np.asarray(below, dtype=float)
-
-
-def _present(scopes: Sequence[Scope], keys: Sequence[Key], side: set[Key]) -> NDArray[np.bool_]:
-    has = np.array([key in side for key in keys])
-    return np.array([bool((scope.cells & has).any()) for scope in scopes])
-
-
-def _columns(made: Intervals, start: int, stop: int) -> Intervals:
-    arrays = (made.value, made.low, made.high, made.method, made.nonzero_images)
-    return Intervals(*(array[start:stop] for array in arrays), made.n_images, made.confidence)
-
-
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{key: _plain(value) for key, value in row.items()} for row in frame.astype(object).to_dict("records")]
-
-
-def _plain(value: Any) -> Any:
-    if value is None or value is pd.NA or (isinstance(value, float) and not np.isfinite(value)):
-        return None
-    return value.item() if isinstance(value, np.generic) else value

@@ -9,18 +9,18 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from spikeattn.energy import statistics
 from spikeattn.energy.activity import CountedActivity, CountTable
 from spikeattn.energy.conventions import get_convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import CostTable, get_costs
-from spikeattn.energy.energy_models import DEFAULT as DEFAULT_MODEL
-from spikeattn.energy.energy_models import EnergyModel, get_model
+from spikeattn.energy.counted_terms import Constant, part_order
 from spikeattn.energy.estimate import PJ_TO_MJ, sample_of, unpriced_notes
-from spikeattn.energy.memory import COMPONENTS, LEAKY, NOT_LEAKY, Line, check_prices, lines_of, word_price
+from spikeattn.energy.models.memory import COMPONENTS, LEAKY, NOT_LEAKY, Line, check_prices, lines_of, word_price
+from spikeattn.energy.models.registry import DEFAULT as DEFAULT_MODEL
+from spikeattn.energy.models.registry import EnergyModel, get_model
 from spikeattn.energy.rules import notes_of
-from spikeattn.energy.statistics import Floats
-from spikeattn.energy.terms import Constant, part_order
+from spikeattn.stats import intervals
+from spikeattn.stats.intervals import Floats
 from spikeattn.storage.ledger import Ledger
 
 EVERYTHING = "memory-inclusive total"
@@ -71,9 +71,9 @@ def components(
     costs: str | Path | CostTable = DEFAULT_COSTS,
     model: str | EnergyModel = DEFAULT_MODEL,
     first_conv: str = "once",
-    replicates: int = statistics.REPLICATES,
+    replicates: int = intervals.REPLICATES,
     seed: int = 0,
-    confidence: float = statistics.CONFIDENCE,
+    confidence: float = intervals.CONFIDENCE,
 ) -> ComponentTable:
     """Energy per image, part and component in mJ, with an interval over images; see `memory` for what is charged.
 
@@ -120,7 +120,7 @@ def components(
         ceilings.append(most.sum(keepdims=True))
         floors.append(least.sum(keepdims=True))
         labels.append(("total", EVERYTHING))
-    found = statistics.mean_intervals(
+    found = intervals.mean_intervals(
         np.concatenate(columns, axis=1),
         replicates,
         seed,

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from spikeattn.arguments import shown
-from spikeattn.energy.overrides import changed_name, changes
+from spikeattn.boundary.arguments import shown
+from spikeattn.energy.custom_records import changed_name, changes
 from spikeattn.errors import SpikeattnError, unknown
 
 DEFAULT = "exact"

@@ -31,10 +31,10 @@ from typing import Annotated, Any
 
 import pandas as pd
 
-from spikeattn import schema
-from spikeattn.arguments import shown
+from spikeattn.boundary import schema
+from spikeattn.boundary.arguments import shown
+from spikeattn.boundary.schema import Limits, OneOf
 from spikeattn.errors import SpikeattnError, unknown
-from spikeattn.schema import Limits, OneOf
 
 DEFAULT = "horowitz-45nm-fp32"
 OPERATIONS = {

@@ -16,15 +16,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spikeattn.energy import statistics
 from spikeattn.energy.activity import Activity, CountedActivity, CountTable
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention, get_convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import CostTable, get_costs
+from spikeattn.energy.counted_terms import AMOUNTS, OPS, Constant, part_order
 from spikeattn.energy.rules import notes_of, terms_of
-from spikeattn.energy.statistics import Floats, Interval, Intervals
-from spikeattn.energy.terms import AMOUNTS, OPS, Constant, part_order
+from spikeattn.stats import intervals
+from spikeattn.stats.intervals import Floats, Interval, Intervals
 from spikeattn.storage.ledger import Ledger
 
 PJ_TO_MJ = 1e-9
@@ -34,7 +34,7 @@ class EnergyTable(pd.DataFrame):
     """Energy per part, a DataFrame that carries its total, its per-image energies and how it came about.
 
     Rows: the parts in the order of the network, then "total". Columns: part, macs, sops, acs, mask_ops (per image),
-    energy_mj, ci_low, ci_high, share of the total, interval (the method, see `statistics.Interval`).
+    energy_mj, ci_low, ci_high, share of the total, interval (the method, see `intervals.Interval`).
     It is a real DataFrame (to_csv, to_latex, concat, display); anything derived from it (a slice, a copy) is a plain
     one, so that a total never travels with rows it does not belong to.
 
@@ -81,9 +81,9 @@ def energy(
     counts: CountTable,
     costs: str | Path | CostTable = DEFAULT_COSTS,
     convention: str | Convention = DEFAULT_CONVENTION,
-    replicates: int = statistics.REPLICATES,
+    replicates: int = intervals.REPLICATES,
     seed: int = 0,
-    confidence: float = statistics.CONFIDENCE,
+    confidence: float = intervals.CONFIDENCE,
 ) -> EnergyTable:
     """Energy per image and part in mJ, with a bootstrap interval over images.
 
@@ -98,9 +98,9 @@ def price(
     activity: Activity,
     costs: str | Path | CostTable,
     convention: str | Convention,
-    replicates: int = statistics.REPLICATES,
+    replicates: int = intervals.REPLICATES,
     seed: int = 0,
-    confidence: float = statistics.CONFIDENCE,
+    confidence: float = intervals.CONFIDENCE,
 ) -> EnergyTable:
     """Price any activity, counted or published: the terms of the convention x the costs, added up per part."""
     costs, convention = get_costs(costs), get_convention(convention)
@@ -110,13 +110,13 @@ def price(
     energies = _energies(amounts.per_image, prices)
     most = _energies(np.where(prices > 0, amounts.ceiling, 0)[None], prices)[0]
     least = _energies(amounts.floor[None], prices)[0]
-    intervals = statistics.mean_intervals(energies, replicates, seed, confidence, ceiling=most, floor=least)
-    table = EnergyTable(_rows(amounts.parts, amounts.per_image.mean(axis=0), intervals))
+    limits = intervals.mean_intervals(energies, replicates, seed, confidence, ceiling=most, floor=least)
+    table = EnergyTable(_rows(amounts.parts, amounts.per_image.mean(axis=0), limits))
     table.unpriced = _leave_unpriced(table, priced)
-    table.total, table.total_t = intervals[-1], statistics.t_interval(energies[:, -1], confidence)
+    table.total, table.total_t = limits[-1], intervals.t_interval(energies[:, -1], confidence)
     table.per_image = energies[:, -1].copy()
     table.costs, table.convention = costs, convention
-    table.notes = notes_of(ledger, convention) + _interval_notes(amounts.parts, intervals) + costs.notes()
+    table.notes = notes_of(ledger, convention) + _interval_notes(amounts.parts, limits) + costs.notes()
     table.notes += unpriced_notes(costs, table.unpriced)
     table.provenance = {
         "costs": costs.name,
@@ -183,7 +183,7 @@ def part_energies(ledger: Ledger, activity: Activity, costs: CostTable, conventi
     """Mean mJ per image of every part and of the "total": the numbers of `price`, without its intervals."""
     amounts, prices = amounts_of(ledger, activity, convention), prices_of(costs)
     energies, least = _energies(amounts.per_image, prices), _energies(amounts.floor[None], prices)[0]
-    return dict(zip([*amounts.parts, "total"], statistics.means_above(energies, least).tolist(), strict=True))
+    return dict(zip([*amounts.parts, "total"], intervals.means_above(energies, least).tolist(), strict=True))
 
 
 def _energies(amounts: Floats, prices: Floats) -> Floats:
@@ -195,18 +195,18 @@ def _with_total(columns: Floats) -> Floats:
     return np.concatenate([columns, columns.sum(axis=1, keepdims=True)], axis=1)
 
 
-def _rows(parts: Sequence[str], amounts: Floats, intervals: Intervals) -> pd.DataFrame:
+def _rows(parts: Sequence[str], amounts: Floats, limits: Intervals) -> pd.DataFrame:
     amounts = _with_total(amounts.T).T
-    total = intervals.value[-1]
+    total = limits.value[-1]
     return pd.DataFrame(
         {
             "part": [*parts, "total"],
             **{AMOUNTS[op]: amounts[:, column] for column, op in enumerate(OPS)},
-            "energy_mj": intervals.value,
-            "ci_low": intervals.low,
-            "ci_high": intervals.high,
-            "share": intervals.value / total if total > 0 else np.full(len(amounts), np.nan),
-            "interval": intervals.method,
+            "energy_mj": limits.value,
+            "ci_low": limits.low,
+            "ci_high": limits.high,
+            "share": limits.value / total if total > 0 else np.full(len(amounts), np.nan),
+            "interval": limits.method,
         }
     )
 
@@ -228,13 +228,13 @@ def unpriced_notes(costs: CostTable, amounts: dict[str, float]) -> list[str]:
     return [f"unpriced: {costs.name} has no price for {listed} per image; the energies leave them out"] * bool(listed)
 
 
-def _interval_notes(parts: Sequence[str], intervals: Intervals) -> list[str]:
-    if intervals.n_images == 1:
+def _interval_notes(parts: Sequence[str], limits: Intervals) -> list[str]:
+    if limits.n_images == 1:
         return ["single-image: one image has no interval, ci_low and ci_high are NaN"]
-    rows = zip([*parts, "total"], intervals.method, intervals.nonzero_images, strict=True)
+    rows = zip([*parts, "total"], limits.method, limits.nonzero_images, strict=True)
     return [
-        f"few-spiking-images: {part} spends energy on spikes in {nonzero} of {intervals.n_images} images, fewer than "
-        f"{statistics.FEW_IMAGES}: " + ("no bound is known" if method == "none" else "ci_high is a one-sided bound")
+        f"few-spiking-images: {part} spends energy on spikes in {nonzero} of {limits.n_images} images, fewer than "
+        f"{intervals.FEW_IMAGES}: " + ("no bound is known" if method == "none" else "ci_high is a one-sided bound")
         for part, method, nonzero in rows
         if method in ("upper bound", "none")
     ]

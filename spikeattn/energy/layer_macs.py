@@ -9,8 +9,8 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from spikeattn.energy.torch_macs import Operation, softmax_macs
 from spikeattn.energy.twins import twin_parts
 from spikeattn.errors import SpikeattnError
-from spikeattn.storage.entries import Product, Synapse
 from spikeattn.storage.ledger import Ledger
+from spikeattn.storage.ledger_rows import Product, Synapse
 from spikeattn.structure.entry import Structure
 
 FUSED = re.compile("_(scaled_dot_product|flash|efficient)_.*attention")  # softmax attention as one operation of torch's

@@ -9,8 +9,8 @@ import pandas as pd
 
 from spikeattn.energy.activity import CountedActivity, CountTable
 from spikeattn.energy.conventions import Convention, get_convention
+from spikeattn.energy.counted_terms import AMOUNTS, OTHER, Rate
 from spikeattn.energy.rules import terms_of
-from spikeattn.energy.terms import AMOUNTS, OTHER, Rate
 from spikeattn.storage.ledger import Ledger
 
 

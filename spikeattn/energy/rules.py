@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from spikeattn.energy.conventions import Convention
-from spikeattn.energy.terms import OTHER, Constant, Count, Rate, Term
+from spikeattn.energy.counted_terms import OTHER, Constant, Count, Rate, Term
 from spikeattn.errors import SpikeattnError
-from spikeattn.storage.entries import Product, Synapse, Tensor
 from spikeattn.storage.ledger import Ledger
+from spikeattn.storage.ledger_rows import Product, Synapse, Tensor
 
 VOTES = "votes"  # role of a sum of spikes that a weight multiplies: a number, not a train of spikes
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from spikeattn.energy.terms import OTHER
+from spikeattn.energy.counted_terms import OTHER
 from spikeattn.errors import SpikeattnError, failing, unknown
-from spikeattn.storage.entries import Product, Synapse
 from spikeattn.storage.ledger import Ledger
+from spikeattn.storage.ledger_rows import Product, Synapse
 from spikeattn.structure.entry import Extent, Structure
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def twin_for(ledger: Ledger, ann: nn.Module | str | DenseTwin | None = None) -> 
     import torch
 
     from spikeattn.models.ann import AnnTransformer, twin_config
-    from spikeattn.modes import in_eval
+    from spikeattn.tracing.modes import in_eval
     from spikeattn.tracing.neurons import is_spiking_neuron
 
     image = _image_shape(ledger)
@@ -229,7 +229,7 @@ def measure_gamma(ann: nn.Module, loader: Iterable[Any]) -> pd.DataFrame:
     from torch import nn
 
     from spikeattn.data.loaders import batches_of
-    from spikeattn.modes import in_eval
+    from spikeattn.tracing.modes import in_eval
     from spikeattn.tracing.network import check_module
 
     check_module(ann)

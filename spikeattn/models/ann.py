@@ -19,11 +19,11 @@ from timm.models import model_entrypoint, register_model
 from torch import Tensor, nn
 
 from spikeattn.errors import SpikeattnError, unknown
+from spikeattn.models.checkpoint_fit import load_into
 from spikeattn.models.checkpoints import load_checkpoint, shipped_weights
 from spikeattn.models.configs import check_arguments, described, of_type
 from spikeattn.models.create import model_names
-from spikeattn.models.loading import load_into
-from spikeattn.models.names import paper_names
+from spikeattn.models.paper_names import paper_names
 from spikeattn.models.spike_driven import SpikeDrivenTransformer, init_convolutions
 
 NO_TIME = {"time_steps": 1, "dvs": False, "tet": False, "spike_mode": "lif"}  # what only the spiking model has

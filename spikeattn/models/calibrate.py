@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from spikeattn.errors import failing
-from spikeattn.modes import in_eval
+from spikeattn.tracing.modes import in_eval
 
 
 @torch.no_grad()

@@ -7,12 +7,12 @@ from typing import Any
 
 from timm.models import list_models, model_entrypoint
 
-from spikeattn.arguments import shown
+from spikeattn.boundary.arguments import shown
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.models import entry_points
+from spikeattn.models.checkpoint_fit import load_into
 from spikeattn.models.checkpoints import load_checkpoint, shipped_weights
-from spikeattn.models.loading import load_into
-from spikeattn.models.neurons import requested_implementation
+from spikeattn.models.neuron_backend import requested_implementation
 from spikeattn.models.spike_driven import SpikeDrivenTransformer
 
 

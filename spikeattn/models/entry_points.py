@@ -13,9 +13,9 @@ from typing import Any
 from timm.models import register_model
 
 from spikeattn.errors import unknown
+from spikeattn.models.checkpoint_fit import load_into
 from spikeattn.models.checkpoints import load_checkpoint, shipped_weights
 from spikeattn.models.configs import data_config
-from spikeattn.models.loading import load_into
 from spikeattn.models.spike_driven import SpikeDrivenTransformer
 
 

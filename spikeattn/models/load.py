@@ -10,12 +10,12 @@ from typing import Any
 import timm
 from torch import nn
 
-from spikeattn.arguments import shown
+from spikeattn.boundary.arguments import shown
 from spikeattn.errors import FAILURES, SpikeattnError, unknown
 from spikeattn.models.ann import twin_names
+from spikeattn.models.checkpoint_fit import load_into, unwrapped
 from spikeattn.models.checkpoints import load_checkpoint
 from spikeattn.models.create import create_model, model_names
-from spikeattn.models.loading import load_into, unwrapped
 
 ADDRESSES = "FILE.py:NAME or package.module:NAME for a network of your own"
 

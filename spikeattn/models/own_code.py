@@ -1,7 +1,7 @@
 """A network of the user's own by its address: FILE.py:NAME or package.module:NAME, NAME a class or a function.
 
 The file is run: name only files that you trust. It may be one of a published repository, unedited; what its imports and
-its constructor ask for and this environment no longer has is stood in for by `spikeattn.compat`, and recorded.
+its constructor ask for and this environment no longer has is replaced by `spikeattn.compat`, and recorded.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
-from spikeattn import compat
-from spikeattn.arguments import shown
+from spikeattn.boundary.arguments import shown
+from spikeattn.boundary.literals import read_value
+from spikeattn.compat import old_names
 from spikeattn.errors import SpikeattnError, unknown
-from spikeattn.literals import read_value
 from spikeattn.models.ann import AnnTransformer
 from spikeattn.models.repository import ONCE, Repository
 from spikeattn.models.spike_driven import SpikeDrivenTransformer
@@ -102,7 +102,7 @@ def build_own(text: str, arguments: Mapping[str, Any], pretrained: bool = False)
             model = unwrap(model)
             with _explained(f"{address.text}: eval() fails", repository):
                 model.eval()
-        compat.check_dynamics(model)
+        old_names.check_dynamics(model)
     except SpikeattnError:
         repository.close()
         raise
@@ -386,7 +386,7 @@ def _check_result(address: Address, model: Any) -> None:
         if "_modules" in vars(model):
             return
         raise SpikeattnError(f"{address.text}: {type(model).__name__}.__init__ must call super().__init__() first")
-    if isinstance(model, compat.Absent):
+    if isinstance(model, old_names.Absent):
         raise SpikeattnError(f"{address.text} returns {model!r}")
     inside = " with a module in it" if isinstance(model, tuple | list) and any(
         isinstance(each, nn.Module) for each in model) else ""  # fmt: skip

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-from spikeattn import compat
+from spikeattn.compat import old_names
 
 # Cannot be loaded a second time beside the copy that runs here, so a folder's own ones of these names are not taken.
 ONCE = frozenset({"numpy", "pandas", "pyarrow", "scipy", "spikeattn", "torch", "torchaudio", "torchvision", "triton"})
@@ -47,7 +47,7 @@ class Repository:
     def __init__(self, file: Path, folders: Sequence[Path], hidden: str | None = None) -> None:
         """Nothing is run yet. `hidden`: a name that, although the file bears it, means an installed package."""
         self.file, self.folders, self._hidden = file, [str(folder) for folder in folders], hidden
-        self.replaced = compat.Replacements()
+        self.replaced = old_names.Replacements()
         self.sources: dict[str, str] = {}
         self._modules: dict[str, ModuleType] = {}  # by the name under which they import each other
         self._tops: set[str] = set()
@@ -55,13 +55,13 @@ class Repository:
         self._asked, self._path = "", list(sys.path)
         self._listed: dict[str, set[str]] = {}  # by folder, the names of the modules in it
         self._depth = 0
-        self._finder, self._old = _Folders(self), compat.OldModules(self.replaced)
+        self._finder, self._old = _Folders(self), old_names.OldModules(self.replaced)
         self._room = _room(file)
 
     @contextmanager
     def loading(self) -> Iterator[None]:
         """Its modules importable, and old names and arguments taken."""
-        with self.importable(), compat.patched(self.replaced):
+        with self.importable(), old_names.patched(self.replaced):
             yield
 
     @contextmanager
@@ -185,7 +185,7 @@ class Repository:
                 top = name.partition(".")[0]
                 if not fromlist and top in sys.modules:
                     return sys.modules[top]
-                return compat.absent(name if fromlist else top, missing)
+                return old_names.absent(name if fromlist else top, missing)
             finally:
                 self._asked = asked
 

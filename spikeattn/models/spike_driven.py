@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from spikeattn.errors import SpikeattnError
 from spikeattn.models.configs import check_arguments, described, of_type
-from spikeattn.models.names import PaperName, paper_names
+from spikeattn.models.paper_names import PaperName, paper_names
 
 GATE_THRESHOLD = 0.5  # of the neuron that binarises the token sum; every other neuron fires at 1
 

@@ -10,9 +10,9 @@ from typing import Any
 from timm.models import register_model
 from timm.models.vision_transformer import VisionTransformer
 
+from spikeattn.models.checkpoint_fit import load_into
 from spikeattn.models.checkpoints import load_checkpoint, shipped_weights
 from spikeattn.models.configs import data_config
-from spikeattn.models.loading import load_into
 
 
 @register_model

@@ -14,11 +14,11 @@ In the order of the data's way from a profile to the files of `write_report`:
   and all other files), `files`.
 """
 
-from spikeattn.reporting.page import Report, write_report
-from spikeattn.reporting.paper_latex import models_latex, parts_latex
-from spikeattn.reporting.paper_tables import model_table, part_table
-from spikeattn.reporting.tables import block_energy, rate_table
-from spikeattn.reporting.typeset import to_latex, to_markdown
+from spikeattn.reporting.latex.typeset import to_latex, to_markdown
+from spikeattn.reporting.page.report_page import Report, write_report
+from spikeattn.reporting.paper.frames import model_table, part_table
+from spikeattn.reporting.paper.latex_tables import models_latex, parts_latex
+from spikeattn.reporting.tables.run_tables import block_energy, rate_table
 
 __all__ = [
     "Report",

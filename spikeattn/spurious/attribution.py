@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from spikeattn.attention.tokens import TokenCounts
 from spikeattn.energy.activity import CountedActivity
 from spikeattn.energy.conventions import Convention
+from spikeattn.energy.counted_terms import OTHER, Constant, Count, Rate, Term
 from spikeattn.energy.rules import terms_of
-from spikeattn.energy.terms import OTHER, Constant, Count, Rate, Term
 
 Floats = NDArray[np.float64]
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeattn.arguments import shown
-from spikeattn.attention.attend import Attention
-from spikeattn.attention.families import SPIKE_DRIVEN, SPIKFORMER
+from spikeattn.attention.bootstrap_test import Attention
+from spikeattn.attention.map_sources import SPIKE_DRIVEN, SPIKFORMER
 from spikeattn.attention.tokens import TokenCounts, merged
-from spikeattn.energy.statistics import Floats
+from spikeattn.boundary.arguments import shown
 from spikeattn.errors import SpikeattnError, unknown
-from spikeattn.results import Profile
+from spikeattn.runs.result import Profile
+from spikeattn.stats.intervals import Floats
 
 METHODS = ("lfdr", "p", "q", "soft")
 THRESHOLD = 0.1

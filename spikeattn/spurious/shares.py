@@ -16,21 +16,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from spikeattn.attention.attend import Attention
+from spikeattn.attention.bootstrap_test import Attention
 from spikeattn.energy.activity import CountedActivity, check_run
-from spikeattn.energy.bootstrap import check_resampling
+from spikeattn.energy.by_label import SelectedImages
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention, get_convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import CostTable, get_costs
+from spikeattn.energy.counted_terms import OPS
 from spikeattn.energy.estimate import PJ_TO_MJ, price, prices_of
-from spikeattn.energy.groups import SelectedImages
-from spikeattn.energy.ratios import ratio_intervals
-from spikeattn.energy.statistics import CONFIDENCE, REPLICATES, Floats, Interval, Intervals, mean_intervals
-from spikeattn.energy.terms import OPS
-from spikeattn.results import Profile
+from spikeattn.runs.result import Profile
 from spikeattn.spurious.attribution import Attribution, attribute
 from spikeattn.spurious.join import Join, join
+from spikeattn.stats.bootstrap import check_resampling
+from spikeattn.stats.intervals import CONFIDENCE, REPLICATES, Floats, Interval, Intervals, mean_intervals
+from spikeattn.stats.ratios import ratio_intervals
 
 
 @dataclass(frozen=True, eq=False)

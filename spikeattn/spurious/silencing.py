@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spikeattn.attention.attend import Attention
+from spikeattn.attention.bootstrap_test import Attention
 from spikeattn.counting.recorder import Recorder
 from spikeattn.data.batches import Batch
 from spikeattn.data.loaders import batches_of
@@ -30,8 +30,8 @@ from spikeattn.energy.estimate import EnergyTable
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.models.spike_driven import SpikeDrivenTransformer
 from spikeattn.provenance import device_of
-from spikeattn.results import Profile
-from spikeattn.runs import profile
+from spikeattn.runs.result import Profile
+from spikeattn.runs.run import profile
 from spikeattn.spurious.join import Assessed, assess_tokens
 from spikeattn.storage.counts import Counts, batch_table, merge
 from spikeattn.tracing import neurons as nodes

@@ -21,12 +21,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from spikeattn import schema
+from spikeattn.boundary import schema
 from spikeattn.errors import SpikeattnError
 from spikeattn.storage import columns, files
 from spikeattn.storage.columns import Key
-from spikeattn.storage.entries import Size
 from spikeattn.storage.ledger import Ledger
+from spikeattn.storage.ledger_rows import Size
 from spikeattn.storage.parquet import read_parquet
 
 FILE = "counts.parquet"

@@ -17,11 +17,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from spikeattn import schema
+from spikeattn.boundary import schema
+from spikeattn.boundary.schema import Keys
 from spikeattn.errors import SpikeattnError, unknown
-from spikeattn.schema import Keys
 from spikeattn.storage import files
-from spikeattn.storage.entries import Number, Product, Size, Synapse, Tensor, Uncounted, current_part
+from spikeattn.storage.ledger_rows import Number, Product, Size, Synapse, Tensor, Uncounted, current_part
 
 FORMAT = 1
 EXPECTED = "the model.json of a run"

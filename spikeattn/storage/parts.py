@@ -17,11 +17,11 @@ from typing import Annotated, Any
 
 import pyarrow as pa
 
-from spikeattn import schema
+from spikeattn.boundary import schema
 from spikeattn.errors import SpikeattnError
 from spikeattn.storage import files
-from spikeattn.storage.entries import Number
 from spikeattn.storage.ledger import SETTINGS, Ledger
+from spikeattn.storage.ledger_rows import Number
 
 _META = b"spikeattn"
 _CHUNK = 1 << 22

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from spikeattn.structure.flow import Composite, Flow
-from spikeattn.structure.units import (
+from spikeattn.structure.residual_units import (
     ATTENTION,
     CONVOLUTION,
     DEPTHWISE,

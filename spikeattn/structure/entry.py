@@ -137,13 +137,13 @@ class Structure:
         Raises:
             SpikeattnError: a key that fits nothing, with the closest names; a part that does not exist.
         """
-        from spikeattn.structure.names import apply
+        from spikeattn.structure.names_file import apply
 
         return self if names is None else apply(self, names)
 
     def write_names(self, path: str | Path, force: bool = False) -> Path:
         """Write the structure as a names file (TOML) to edit; never over a file that exists, unless forced."""
-        from spikeattn.structure.names import text_of
+        from spikeattn.structure.names_file import text_of
 
         path = Path(path)
         if path.exists() and not force:

@@ -20,9 +20,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikeattn.structure import axes as ax
 from spikeattn.structure.axes import CHANNEL, OTHER, TOKEN, Axes
+from spikeattn.tracing.nested_tensors import tensors_in
 from spikeattn.tracing.overloads import overload
 from spikeattn.tracing.stack import Frame, ModuleStack, in_parts
-from spikeattn.tracing.values import tensors_in
 
 SYNAPSE, PRODUCT, ADD, REDUCE, NEURON, JOIN, INPUT, OP = (
     "synapse", "product", "add", "reduce", "neuron", "join", "input", "op",

@@ -24,7 +24,7 @@ from spikeattn.structure.parts import (
     REST,
     STEM,
 )
-from spikeattn.structure.units import ATTENTION, MIXING, RECURRENT, Unit, levels, units_of
+from spikeattn.structure.residual_units import ATTENTION, MIXING, RECURRENT, Unit, levels, units_of
 
 
 @dataclass

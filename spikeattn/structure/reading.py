@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spikeattn import arguments
+from spikeattn.boundary import arguments
 from spikeattn.errors import FAILURES, SpikeattnError, failing, unknown
 from spikeattn.storage.ledger import Ledger
 from spikeattn.structure import families
@@ -21,13 +21,13 @@ from spikeattn.structure.entry import OTHER, UNKNOWN, Entry, Structure, of_names
 from spikeattn.structure.extents import composites, extents
 from spikeattn.structure.graph import Graph
 from spikeattn.structure.infer import Inference, infer
-from spikeattn.structure.names import named_ledger
+from spikeattn.structure.names_file import named_ledger
 from spikeattn.structure.parts import PRODUCTS
 from spikeattn.structure.shapes import without_values
-from spikeattn.structure.tensors import operation_readings, tensor_names, tensor_readings
+from spikeattn.structure.tensor_roles import operation_readings, tensor_names, tensor_readings
 from spikeattn.tracing import neurons as nodes
+from spikeattn.tracing.nested_tensors import tensors_in
 from spikeattn.tracing.network import check_module
-from spikeattn.tracing.values import tensors_in
 
 Forward = Callable[[nn.Module, Tensor], Any]
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from spikeattn.tracing import labels
 from spikeattn.tracing.kinds import value_flags, whole
 from spikeattn.tracing.labels import NOTHING, Label
+from spikeattn.tracing.nested_tensors import modules_in, tensors_in
 from spikeattn.tracing.origins import Held, Origin, overwritten
-from spikeattn.tracing.values import modules_in, tensors_in
 from spikeattn.tracing.writes import written_into
 
 

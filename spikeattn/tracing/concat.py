@@ -13,10 +13,10 @@ from typing import Any
 
 from torch import Tensor
 
-from spikeattn.tracing.events import Event
 from spikeattn.tracing.labels import Label, compact
-from spikeattn.tracing.operations import Multiplication
+from spikeattn.tracing.operation_rules import Multiplication
 from spikeattn.tracing.origins import Beside, Origin
+from spikeattn.tracing.pass_events import Event
 
 
 def beside(

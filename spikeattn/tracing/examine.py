@@ -16,18 +16,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spikeattn.arguments import whole_number
+from spikeattn.boundary.arguments import whole_number
 from spikeattn.errors import SpikeattnError, failing
 from spikeattn.storage.ledger import Ledger
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.labeller import steps_of_calls
 from spikeattn.tracing.layout import BATCH
 from spikeattn.tracing.planner import Planner
+from spikeattn.tracing.spike_units import units_of
 from spikeattn.tracing.state import changed, state_of
-from spikeattn.tracing.steps import time_steps_of
+from spikeattn.tracing.step_matching import time_steps_of
 from spikeattn.tracing.taps import Plan
-from spikeattn.tracing.trace import Trace
-from spikeattn.tracing.units import units_of
+from spikeattn.tracing.tracer import Trace
 
 Forward = Callable[[nn.Module, Tensor], Any]
 INPUTS = ("events", "pixels")

@@ -9,10 +9,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from spikeattn.tracing.book import TensorBook
-from spikeattn.tracing.events import NEURON
 from spikeattn.tracing.neuron_table import CURRENTS, OWN_SPIKES, InnerSynapse
-from spikeattn.tracing.operations import Multiplication
+from spikeattn.tracing.operation_rules import Multiplication
 from spikeattn.tracing.origins import Origin, distinct_elements
+from spikeattn.tracing.pass_events import NEURON
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from torch import Tensor
 from spikeattn.tracing import labels
 from spikeattn.tracing.call import Call
 from spikeattn.tracing.labels import ANY, MIXED
+from spikeattn.tracing.nested_tensors import tensors_in
 from spikeattn.tracing.overloads import overload
-from spikeattn.tracing.values import tensors_in
 
 Result = Tensor | None | list[Tensor | None]
 _FEW = 64  # values of a field that are followed one by one through a window; more are a candidate axis, and no time

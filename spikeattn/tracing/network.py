@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spikeattn.arguments import shown
+from spikeattn.boundary.arguments import shown
 from spikeattn.errors import SpikeattnError, failing
 from spikeattn.tracing import neurons as nodes
-from spikeattn.tracing.values import numbers_of
+from spikeattn.tracing.nested_tensors import numbers_of
 
 _STATISTICS = ("running_mean", "running_var")  # of a batch norm: infinite ones make every output 0 or NaN
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from spikeattn.errors import SpikeattnError
-from spikeattn.modes import in_eval
+from spikeattn.tracing.modes import in_eval
 from spikeattn.tracing.neuron_table import ALL, BY_MODE, ONE, InnerSynapse, NeuronKind, kind_of
 
 NeuronPredicate = Callable[[nn.Module], bool]

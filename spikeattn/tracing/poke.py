@@ -11,7 +11,7 @@ from torch import Tensor
 from spikeattn.tracing import labels
 from spikeattn.tracing.call import Call
 from spikeattn.tracing.labels import ANY
-from spikeattn.tracing.values import tensors_in
+from spikeattn.tracing.nested_tensors import tensors_in
 
 _MOST = 1 << 22  # elements; a larger result is not tried, an operation of that size would take as long again
 

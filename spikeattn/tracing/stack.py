@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from spikeattn.tracing.values import tensors_in
+from spikeattn.tracing.nested_tensors import tensors_in
 
 
 @dataclass

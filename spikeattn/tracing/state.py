@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spikeattn.tracing.values import numbers_of
+from spikeattn.tracing.nested_tensors import numbers_of
 
 State = Mapping[str, tuple[Any, ...]]
 

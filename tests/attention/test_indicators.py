@@ -15,8 +15,9 @@ from torch import Tensor
 from spikeattn.attention import indicators as ind
 from spikeattn.attention.indicator_log import IndicatorLog, indicator_figure
 from spikeattn.errors import SpikeattnError
-from spikeattn.models import SpikeDrivenTransformer, svda
+from spikeattn.models import SpikeDrivenTransformer
 from spikeattn.models.calibrate import calibrate_batch_norm
+from spikeattn.models.variants import svda
 
 SMALL = {"img_size": 8, "patch_size": 2, "in_chans": 1, "embed_dim": 16, "depth": 2, "num_heads": 2, "num_classes": 3}
 SPIKING = {"img_size": 8, "in_chans": 1, "num_classes": 3, "embed_dim": 32, "depth": 2, "num_heads": 4}

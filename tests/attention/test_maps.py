@@ -219,7 +219,7 @@ def test_spikformer_coincidences(spikformer):
 
 
 def test_twin_and_svda():
-    from spikeattn.models import svda
+    from spikeattn.models.variants import svda
 
     model = sa.twin_of(sa.create_model("sdt_digits"))
     found = sa.attention_map(model, torch.rand(2, 1, 16, 16)).values

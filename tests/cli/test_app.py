@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from spikeattn.cli import app, reporting
-from spikeattn.version import __version__
+from spikeattn.cli import app, report
+from spikeattn.compat.version import __version__
 
 COMMANDS = sorted(typer.main.get_command(app.app).commands)
 PYTHON = [sys.executable, "-m", "spikeattn"]
@@ -91,7 +91,7 @@ def test_what_goes_wrong_below(spikeattn, monkeypatch, raised, code, said) -> No
     def fails(*arguments):
         raise raised
 
-    monkeypatch.setattr(reporting, "_demo", fails)
+    monkeypatch.setattr(report, "_demo", fails)
     done = spikeattn("report")
     assert done.code == code
     assert said in done.err

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from spikeattn.models import native
+from spikeattn.fast import native
 
 
 def test_record(spikeattn) -> None:

@@ -11,7 +11,7 @@ import pytest
 from spikeattn.cli.fresh_folder import fresh_folder, recover, staging
 from spikeattn.cli.launching import Terminated, stoppable
 from spikeattn.errors import SpikeattnError
-from spikeattn.reporting.files import stems
+from spikeattn.reporting.output_folder import stems
 from spikeattn.storage import lock
 
 from .attending import files

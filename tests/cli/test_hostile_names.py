@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spikeattn import csv_text, visible_text
+from spikeattn.boundary import visible_text
 from spikeattn.cli import app
+from spikeattn.storage import csv_text
 
 ESCAPE, TURNED, SHORT = "\x1b]0;owned\x07\x1b[31m", "\u202egpj\u202c", "\x9b2J"  # title and colour; direction; CSI
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")

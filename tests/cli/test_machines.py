@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from spikeattn import environment
 from spikeattn.cli import app, main
 from spikeattn.cli.program import BUG, FAILED
-from spikeattn.distributed import join, launched
+from spikeattn.compat import environment
 from spikeattn.errors import SpikeattnError
-from spikeattn.results import Profile
+from spikeattn.runs.ranks import join, launched
+from spikeattn.runs.result import Profile
 from spikeattn.storage.counts import Counts
 
 ROOT = Path(__file__).resolve().parents[2]

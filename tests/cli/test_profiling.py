@@ -76,7 +76,7 @@ def test_an_interrupted_run_says_how_to_go_on(spikeattn, monkeypatch) -> None:
     def stops(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("spikeattn.runs.profile", stops)
+    monkeypatch.setattr("spikeattn.runs.run.profile", stops)
     done = spikeattn(*DIGITS)
     assert done.code == app.INTERRUPTED
     command = "spikeattn profile --model sdt_digits --data digits --out out --threads 1 --device cpu --resume"

@@ -97,7 +97,7 @@ def test_a_stopped_demo_leaves_nothing(spikeattn, tmp_path, monkeypatch) -> None
     def stops(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("spikeattn.runs.profile", stops)
+    monkeypatch.setattr("spikeattn.runs.run.profile", stops)
     done = spikeattn("report", "--out", "new")
     assert done.code == app.INTERRUPTED
     assert done.err.endswith(

@@ -8,7 +8,7 @@ import tomllib
 import pytest
 
 import spikeattn as sa
-from spikeattn.shards import merge_shards
+from spikeattn.runs.shards import merge_shards
 from tests.models.repositories import PUBLISHED, write
 
 SHAPE = ("--input-shape", "3,20,20")

@@ -12,8 +12,8 @@ from spikeattn.cli import main
 from spikeattn.energy.conventions import PRESETS, SWITCHES
 from spikeattn.models import create_model
 from spikeattn.models.calibrate import calibrate_batch_norm
-from spikeattn.results import Profile
-from spikeattn.runs import profile
+from spikeattn.runs.result import Profile
+from spikeattn.runs.run import profile
 
 RATES = ["--rates", "table_s1_sdt_8_512", "--model", "sdt_8_512"]
 

@@ -17,8 +17,8 @@ from torch.overrides import TorchFunctionMode
 import spikeattn as sa
 from spikeattn.energy.activity import CountedActivity
 from spikeattn.energy.conventions import get_convention
+from spikeattn.energy.counted_terms import OPS
 from spikeattn.energy.estimate import amounts_of
-from spikeattn.energy.terms import OPS
 
 _CONVOLUTIONS = {getattr(torch, f"conv{t}{d}d") for d in (1, 2, 3) for t in ("", "_transpose")}
 _PRODUCTS = {torch.matmul, torch.bmm, torch.mm, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.Tensor.bmm}

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from spikeattn.counting import sums
 from spikeattn.errors import SpikeattnError
-from spikeattn.storage.entries import kind_of
+from spikeattn.storage.ledger_rows import kind_of
 from spikeattn.tracing.fanout import ConvGeometry, fan_out_map
 from spikeattn.tracing.kinds import value_flags
 

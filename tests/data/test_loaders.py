@@ -8,8 +8,8 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from spikeattn.data import make_loader, open_dataset
+from spikeattn.data.division import Take
 from spikeattn.data.loaders import batches_of, shuffles
-from spikeattn.data.takes import Take
 from spikeattn.errors import SpikeattnError
 
 DONE = Take(done=frozenset({0}))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import spikeattn as sa
-from spikeattn.storage.entries import Product, Synapse, Tensor
 from spikeattn.storage.ledger import Ledger
+from spikeattn.storage.ledger_rows import Product, Synapse, Tensor
 from tests.energy.comparing import live
 
 N, T, TOKENS, D = 12, 3, 9, 3

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from spikeattn.errors import SpikeattnError
-from spikeattn.results import Profile
+from spikeattn.runs.result import Profile
 from spikeattn.storage.counts import Counts
 from spikeattn.storage.ledger import Ledger
 from tests.energy.conftest import BruteCounts, T

@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 
 import spikeattn as sa
-from spikeattn.energy.compare import compare, compare_activity
-from spikeattn.energy.comparison import matched_bits
+from spikeattn.energy.comparison import compare, compare_activity
+from spikeattn.energy.comparison_result import matched_bits
 from spikeattn.energy.conventions import get_convention
 from spikeattn.energy.costs import get_costs
-from spikeattn.energy.published import PublishedActivity, read_rates
-from spikeattn.energy.ratios import ratio_intervals
-from spikeattn.energy.terms import Constant, Count
+from spikeattn.energy.counted_terms import Constant, Count
+from spikeattn.energy.published_rates import PublishedActivity, read_rates
 from spikeattn.energy.twins import dense_twin
+from spikeattn.stats.ratios import ratio_intervals
 from tests.energy.comparing import PARTS, row
 
 TABLES = [get_costs(f"horowitz-45nm-{kind}") for kind in ("fp32", "int8", "fp16")]

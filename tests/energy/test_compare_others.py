@@ -12,10 +12,10 @@ import timm
 import torch
 
 import spikeattn as sa
-from spikeattn.energy.compare import compare
-from spikeattn.energy.ratios import ratio_intervals
+from spikeattn.energy.comparison import compare
 from spikeattn.energy.twins import dense_twin, twin_for
 from spikeattn.errors import SpikeattnError
+from spikeattn.stats.ratios import ratio_intervals
 from tests.energy.comparing import PARTS, TINY, live, row
 from tests.energy.conftest import BruteCounts
 

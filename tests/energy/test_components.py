@@ -11,9 +11,9 @@ import pytest
 from spikeattn.energy import CostTable, components, energy, get_costs, get_model, list_models
 from spikeattn.energy.components import EVERYTHING
 from spikeattn.energy.costs import Cost, MemoryCost
-from spikeattn.energy.memory import COMPONENTS, word_price
+from spikeattn.energy.models.memory import COMPONENTS, word_price
 from spikeattn.errors import SpikeattnError
-from spikeattn.storage.entries import Synapse
+from spikeattn.storage.ledger_rows import Synapse
 
 N, T = 12, 3
 INT32 = "horowitz-45nm-int32"

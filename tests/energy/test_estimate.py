@@ -11,12 +11,12 @@ import pytest
 
 from spikeattn.energy.conventions import get_convention
 from spikeattn.energy.costs import Cost, CostTable
+from spikeattn.energy.counted_terms import Rate
 from spikeattn.energy.estimate import energy
 from spikeattn.energy.operations import operations
 from spikeattn.energy.rules import terms_of
-from spikeattn.energy.terms import Rate
 from spikeattn.errors import SpikeattnError
-from spikeattn.storage.entries import Synapse, Uncounted
+from spikeattn.storage.ledger_rows import Synapse, Uncounted
 
 EXACT = ("conv", "conv1", "head", "kv", "sum", "qk", "av", "ss")
 PAPER = ("conv", "conv1", "head", "kv", "sum")

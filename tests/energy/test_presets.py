@@ -9,9 +9,9 @@ import pytest
 
 from spikeattn.energy.conventions import PRESETS, get_convention
 from spikeattn.energy.estimate import energy
-from spikeattn.energy.published import energy_from_rates, packaged_table
+from spikeattn.energy.published_rates import energy_from_rates, packaged_table
 from spikeattn.errors import SpikeattnError
-from spikeattn.storage.entries import Synapse
+from spikeattn.storage.ledger_rows import Synapse
 
 N, T = 12, 3
 CONV, CONV1, HEAD, MATMUL = 36 * 18, 27 * 18, 27 * 4, 243

@@ -7,7 +7,7 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from spikeattn.energy.published import energy_from_rates, entry_ledger, packaged_table, read_rates
+from spikeattn.energy.published_rates import energy_from_rates, entry_ledger, packaged_table, read_rates
 from spikeattn.errors import SpikeattnError
 from spikeattn.models import create_model
 from spikeattn.tracing.examine import ledger_of

@@ -11,9 +11,9 @@ import pytest
 
 from spikeattn.energy.costs import Cost, CostTable
 from spikeattn.energy.estimate import energy
-from spikeattn.energy.published import PublishedActivity, energy_from_rates, packaged_table, read_rates
-from spikeattn.energy.sweep import sweep
+from spikeattn.energy.published_rates import PublishedActivity, energy_from_rates, packaged_table, read_rates
 from spikeattn.energy.twins import dense_twin
+from spikeattn.energy.what_if import sweep
 from spikeattn.errors import SpikeattnError
 from spikeattn.storage.counts import Counts
 
@@ -151,8 +151,8 @@ def test_counts_that_do_not_belong(run, only, counts, spikes):
 
 
 def test_figure(run, published, spikes):
-    from spikeattn.reporting.drawing import to_svg
-    from spikeattn.reporting.sweep_figure import sweep_figure
+    from spikeattn.reporting.figures.drawing import to_svg
+    from spikeattn.reporting.figures.sweep_figure import sweep_figure
 
     frame = sweep(published, convention="input-rate")
     figure = sweep_figure(frame)
@@ -169,7 +169,7 @@ def test_figure(run, published, spikes):
 
 
 def test_figure_of_a_crossing_in_time_and_of_silence(run, spikes):
-    from spikeattn.reporting.sweep_figure import sweep_figure
+    from spikeattn.reporting.figures.sweep_figure import sweep_figure
 
     frame = sweep(run, costs=FP32, rate_scales=[1.0, 3.0])
     middle = frame[frame.t == 2].snn_mj.iloc[0] / 4.6 / MJ

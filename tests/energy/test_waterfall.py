@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from spikeattn.energy.convention_switches import side_by_side, waterfall
 from spikeattn.energy.conventions import PRESETS, SWITCHES, get_convention
 from spikeattn.energy.estimate import energy
-from spikeattn.energy.published import PublishedActivity, packaged_table, read_rates
-from spikeattn.energy.waterfall import side_by_side, waterfall
+from spikeattn.energy.published_rates import PublishedActivity, packaged_table, read_rates
 from spikeattn.errors import SpikeattnError
 
 SPIKE_DRIVEN = ("conv", "conv1", "head", "kv", "sum")

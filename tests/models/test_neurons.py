@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from spikeattn.errors import SpikeattnError
-from spikeattn.models import implementation_in_use, neurons, select_implementation
+from spikeattn.models import implementation_in_use, neuron_backend, select_implementation
 
 LOADED = "spikingjelly._ops.lif"
 
@@ -19,18 +19,20 @@ LOADED = "spikingjelly._ops.lif"
 @pytest.fixture
 def untouched(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """As in a process whose neurons have not run yet; environment and modules are restored afterwards."""
-    for package in neurons.NEURONS:
+    for package in neuron_backend.NEURONS:
         monkeypatch.delitem(sys.modules, f"spikingjelly._ops.{package}", raising=False)
-        monkeypatch.setenv(neurons._variable(package), "auto")
+        monkeypatch.setenv(neuron_backend._variable(package), "auto")
     return monkeypatch
 
 
 def test_the_choice_reaches_spikingjelly() -> None:
     program = (
-        "import torch; from spikeattn.models import neurons, select_implementation, SpikeDrivenTransformer as S\n"
+        "import torch\n"
+        "from spikeattn.models import neuron_backend, select_implementation, SpikeDrivenTransformer as S\n"
         "select_implementation('torch')\n"
         "S(img_size=8, embed_dim=8, depth=1)(torch.zeros(1, 3, 8, 8))\n"
-        "import spikingjelly._ops.lif as lif; print(lif._selection._requested, neurons.requested_implementation())"
+        "import spikingjelly._ops.lif as lif\n"
+        "print(lif._selection._requested, neuron_backend.requested_implementation())"
     )
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
@@ -39,9 +41,9 @@ def test_the_choice_reaches_spikingjelly() -> None:
 
 def test_names_of_what_runs(untouched: pytest.MonkeyPatch) -> None:
     assert implementation_in_use("cpu") == implementation_in_use(torch.device("cpu")) == "torch (cpu)"
-    assert neurons.requested_implementation() == "auto"
+    assert neuron_backend.requested_implementation() == "auto"
     untouched.setenv("SJ_LIF_CUDA_IMPLEMENTATION", "cuda")
-    assert neurons.requested_implementation() == "native", "SpikingJelly's word for it is cuda"
+    assert neuron_backend.requested_implementation() == "native", "SpikingJelly's word for it is cuda"
     with pytest.raises(SpikeattnError, match="cannot run on mps"):
         implementation_in_use("mps")
 
@@ -60,7 +62,7 @@ def test_choices_that_cannot_work_here_are_refused(untouched: pytest.MonkeyPatch
     with pytest.raises(SpikeattnError, match="'triton' cannot work here: it needs a CUDA device"):
         select_implementation("triton")
     untouched.setattr(torch.cuda, "is_available", lambda: True)
-    untouched.setattr(neurons, "_native_operators", lambda: False)
+    untouched.setattr(neuron_backend, "_native_operators", lambda: False)
     with pytest.raises(SpikeattnError, match="'native' cannot work here: SpikingJelly was installed without"):
         select_implementation("native")
 

@@ -15,7 +15,7 @@ from torch import nn
 
 import spikeattn as sa
 from spikeattn.models.calibrate import calibrate_batch_norm
-from spikeattn.reporting.files import stems
+from spikeattn.reporting.output_folder import stems
 
 HOSTILE = '<script>alert("x")</script>&_$%#{}~^\\'
 T, IMAGES = 4, 24

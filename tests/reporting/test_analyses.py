@@ -8,10 +8,10 @@ import pytest
 import spikeattn as sa
 from spikeattn.energy import get_convention, get_costs
 from spikeattn.reporting import block_energy, to_latex, to_markdown
-from spikeattn.reporting.analyses import analyse
-from spikeattn.reporting.bars import architecture, beside_ann, steps
-from spikeattn.reporting.cautions import cautions
-from spikeattn.reporting.numbers import joules
+from spikeattn.reporting.page.bars import architecture, beside_ann, steps
+from spikeattn.reporting.page.cautions import cautions
+from spikeattn.reporting.tables.analyses import analyse
+from spikeattn.reporting.tables.number_format import joules
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from spikeattn.attention.significance import assess
 from spikeattn.errors import SpikeattnError
-from spikeattn.reporting.attention_grids import agreement, agreement_text, beside, layer_grid
-from spikeattn.reporting.attention_panels import overview, panel
-from spikeattn.reporting.attention_pieces import Seen, boundary, scale_of
-from spikeattn.reporting.attention_tables import grid_table, rule_of, significant
-from spikeattn.reporting.drawing import to_pdf, to_png, to_svg
-from spikeattn.reporting.pictures import is_events, picture_of
+from spikeattn.reporting.figures.attention_drawing import Seen, boundary, scale_of
+from spikeattn.reporting.figures.attention_grids import agreement, agreement_text, beside, layer_grid
+from spikeattn.reporting.figures.attention_panels import overview, panel
+from spikeattn.reporting.figures.drawing import to_pdf, to_png, to_svg
+from spikeattn.reporting.figures.input_pictures import is_events, picture_of
+from spikeattn.reporting.tables.attention_tables import grid_table, rule_of, significant
 
 WARNING = "UNTRAINED: the weights of a_rather_long_name_of_a_model are random; this picture describes nothing"
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import spikeattn as sa
-from spikeattn.attention.attend import Attention
+from spikeattn.attention.bootstrap_test import Attention
 from spikeattn.errors import SpikeattnError
-from spikeattn.reporting.from_python import gallery_of
-from spikeattn.reporting.stages import about_attention
+from spikeattn.reporting.page.from_python import gallery_of
+from spikeattn.reporting.page.stages import about_attention
 from spikeattn.structure import Entry, Structure
 from tests.structure import odd_networks as odd
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 import spikeattn as sa
 from spikeattn.reporting import write_report
-from spikeattn.reporting.gallery import MOST, WIDE, read_gallery
+from spikeattn.reporting.page.gallery import MOST, WIDE, read_gallery
 
 from .conftest import HOSTILE
 from .test_page import Page

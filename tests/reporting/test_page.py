@@ -12,7 +12,7 @@ import pytest
 
 import spikeattn as sa
 from spikeattn.reporting import Report, rate_table, write_report
-from spikeattn.reporting.numbers import amount, energy_unit, percent, significant
+from spikeattn.reporting.tables.number_format import amount, energy_unit, percent, significant
 
 from .conftest import HOSTILE
 

@@ -9,16 +9,17 @@ from importlib.metadata import version
 import pytest
 
 from spikeattn.energy import get_costs
-from spikeattn.energy.compare import compare
+from spikeattn.energy.comparison import compare
 from spikeattn.errors import SpikeattnError
-from spikeattn.reporting import methods, rate_table, write_report
-from spikeattn.reporting.booktabs import Field, code, document, table
-from spikeattn.reporting.numbers import energy_unit, rate
-from spikeattn.reporting.paper import COLUMN, to_pdf
-from spikeattn.reporting.paper_latex import models_latex, parts_latex, rates_latex
-from spikeattn.reporting.paper_tables import model_table, part_table
-from spikeattn.reporting.references import REFERENCES, bibliography, keys_in
-from spikeattn.reporting.typeset import escape_latex
+from spikeattn.reporting import rate_table, write_report
+from spikeattn.reporting.latex.booktabs import Field, code, document, table
+from spikeattn.reporting.latex.typeset import escape_latex
+from spikeattn.reporting.paper import methods
+from spikeattn.reporting.paper.frames import model_table, part_table
+from spikeattn.reporting.paper.latex_tables import models_latex, parts_latex, rates_latex
+from spikeattn.reporting.paper.paper_files import COLUMN, to_pdf
+from spikeattn.reporting.paper.references import REFERENCES, bibliography, keys_in
+from spikeattn.reporting.tables.number_format import energy_unit, rate
 
 from .conftest import HOSTILE, LATEX, firing_sdt
 
@@ -179,8 +180,8 @@ def test_the_bibliography_holds_every_key_that_is_cited_and_no_other(profile, pi
 
 
 def test_figures_are_pdf_with_truetype_fonts_at_column_width(profile):
-    from spikeattn.reporting.figures import block_bars, energy_bars
-    from spikeattn.reporting.tables import block_energy
+    from spikeattn.reporting.figures.charts import block_bars, energy_bars
+    from spikeattn.reporting.tables.run_tables import block_energy
 
     made = to_pdf(energy_bars(profile.energy()), COLUMN)
     assert made == to_pdf(energy_bars(profile.energy()), COLUMN)

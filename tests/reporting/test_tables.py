@@ -14,11 +14,19 @@ import pytest
 import spikeattn as sa
 from spikeattn.energy import energy_from_rates, list_conventions
 from spikeattn.reporting import block_energy, rate_table, to_latex, to_markdown
-from spikeattn.reporting.booktabs import document
-from spikeattn.reporting.numbers import amount, energy_unit, joules, percent, rate, significant, with_limits
-from spikeattn.reporting.sheets import sheet_of
-from spikeattn.reporting.tables import caption
-from spikeattn.reporting.typeset import escape_latex, paper_latex
+from spikeattn.reporting.latex.booktabs import document
+from spikeattn.reporting.latex.typeset import escape_latex, paper_latex
+from spikeattn.reporting.tables.number_format import (
+    amount,
+    energy_unit,
+    joules,
+    percent,
+    rate,
+    significant,
+    with_limits,
+)
+from spikeattn.reporting.tables.run_tables import caption
+from spikeattn.reporting.tables.sheets import sheet_of
 
 from .conftest import LATEX
 

@@ -7,8 +7,8 @@ import pytest
 
 from spikeattn.energy.activity import CountedActivity
 from spikeattn.energy.conventions import get_convention, list_conventions
+from spikeattn.energy.counted_terms import OPS
 from spikeattn.energy.estimate import amounts_of
-from spikeattn.energy.terms import OPS
 from spikeattn.spurious import spurious_energy
 from spikeattn.spurious.attribution import attribute
 from spikeattn.spurious.join import join

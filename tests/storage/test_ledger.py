@@ -8,8 +8,8 @@ import json
 import pytest
 
 from spikeattn.errors import SpikeattnError
-from spikeattn.storage.entries import Product, Synapse, Tensor, Uncounted
 from spikeattn.storage.ledger import Ledger
+from spikeattn.storage.ledger_rows import Product, Synapse, Tensor, Uncounted
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spikeattn import schema
+from spikeattn.boundary import schema
 from spikeattn.errors import SpikeattnError
 from spikeattn.storage import parts
 from spikeattn.storage.counts import Counts
-from spikeattn.storage.entries import Product, Synapse, Tensor, Uncounted
 from spikeattn.storage.ledger import Ledger
+from spikeattn.storage.ledger_rows import Product, Synapse, Tensor, Uncounted
 
 WRONG: list[Any] = [
     None, True, -1, 1.5, 1 << 63, 10**30, math.nan, math.inf, "x", "\ud800", [], [None], [[1]], {}, {"a": 1},

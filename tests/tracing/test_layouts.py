@@ -14,7 +14,7 @@ from spikingjelly.activation_based import functional, layer, neuron
 from torch import Tensor, nn
 
 import spikeattn as sa
-from spikeattn.models.names import PaperName
+from spikeattn.models.paper_names import PaperName
 from tests.counting.brute_force import amounts, by_brute_force, exact, pictures
 from tests.tracing.layout_networks import CASES, FRAMES, IF, Along, Case, Net, Split, Stateful, T, is_neuron
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from spikingjelly.activation_based import layer, neuron
 from torch import nn
 
-from spikeattn.storage.entries import Synapse
+from spikeattn.storage.ledger_rows import Synapse
 from spikeattn.tracing.examine import plan
 
 

@@ -11,7 +11,7 @@ from spikingjelly.activation_based import functional, layer, neuron
 from torch import Tensor, nn
 
 import spikeattn as sa
-from spikeattn.models.names import PaperName
+from spikeattn.models.paper_names import PaperName
 
 T = 4
 

@@ -1,7 +1,7 @@
 """The Spike-driven Transformer (SDT v1): masks and token sums alone; names as in its Table S1.
 
 Yao et al., "Spike-driven Transformer", NeurIPS 2023. What its code calls q, k and v the paper calls V_S, Q_S and K_S
-behind their neurons; see `spikeattn.models.names`.
+behind their neurons; see `spikeattn.models.paper_names`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 
-from spikeattn.models.names import paper_names
+from spikeattn.models.paper_names import paper_names
 from spikeattn.structure.axes import CHANNEL, count
 from spikeattn.structure.cores import MATRIX, Core
 from spikeattn.structure.entry import Entry, Structure
@@ -18,8 +18,8 @@ from spikeattn.structure.families.family import Family
 from spikeattn.structure.graph import NEURON, REDUCE
 from spikeattn.structure.infer import Inference
 from spikeattn.structure.parts import HEAD, MLP1, MLP2, PROJECTION, QKV, STEM
-from spikeattn.structure.tensors import tensor_names
-from spikeattn.structure.units import ATTENTION
+from spikeattn.structure.residual_units import ATTENTION
+from spikeattn.structure.tensor_roles import tensor_names
 
 _SPIKES = {"q": "V_S", "k": "Q_S", "v": "K_S"}
 _SYNAPSES = {PROJECTION: "Proj", MLP1: "FC1", MLP2: "FC2", HEAD: "FC"}

@@ -1,0 +1,294 @@
+"""Which attention of an image is more than noise: its map, the same map on resampled input, and their significance.
+
+Chung, Laletin: Attention Regularization, AISTATS 2026, https://arxiv.org/abs/2604.01339, for ordinary and for spiking
+transformers. Replicates of all images are folded into batches; one forward pass of a batch stops at the map it is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from spikeattn.attention.capture import call_model, capture, check_images, ready
+from spikeattn.attention.map_sources import SPIKE_DRIVEN, known_family, taps_of
+from spikeattn.attention.maps import attention_map, default_kind, paint, placement_of
+from spikeattn.attention.nulls import NULLS, poisson_binomial
+from spikeattn.attention.placement import Placement, evenly
+from spikeattn.attention.regularize import regularize
+from spikeattn.attention.replicates import Passes, Statistic, lower, scores_of
+from spikeattn.attention.roles import ROLES
+from spikeattn.attention.significance import Significance, assess, assess_distribution
+from spikeattn.attention.survey import Forward
+from spikeattn.attention.tokens import TokenCounts, token_counts
+from spikeattn.compat.version import __version__
+from spikeattn.errors import SpikeattnError, unknown
+from spikeattn.provenance import describe
+
+Floats = NDArray[np.float64]
+EXACT = ("Vhat_S", "V_S", "drive")
+
+
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """Attention of a batch of images and what of it is distinguishable from noise.
+
+    Attributes:
+        maps: observed scores [image, (layer), (step), (head), h, w].
+        significance: of each map, in the order of the leading axes of `maps`; of each image where it has one map.
+        null_maps: scores on the replicates [image, replicate, (layer), (step), (head), h, w]; None with null="exact".
+        image_size: height and width in pixels.
+        provenance: model, null, statistic, replicates, seed and versions; JSON types.
+        axes: names of the axes of `maps`.
+        tokens: spikes of every token of the images, where they were asked for; `spurious_energy` takes them.
+        placement: the pixels of every token.
+    """
+
+    maps: Floats
+    significance: tuple[Significance, ...]
+    null_maps: Floats | None
+    image_size: tuple[int, int]
+    provenance: dict[str, Any]
+    axes: tuple[str, ...] = ("image", "row", "column")
+    tokens: TokenCounts | None = None
+    placement: Placement | None = field(default=None, repr=False)
+
+    def to_image(
+        self, values: Floats | None = None, size: tuple[int, int] | None = None, mode: str = "nearest"
+    ) -> Floats:
+        """`maps`, or values like them such as `regularized("q")`, on the pixels [..., H, W].
+
+        `AttentionMap.to_image` says which.
+
+        Raises:
+            SpikeattnError: values of another grid, an unknown mode.
+
+        Warns:
+            AttentionWarning: the receptive fields are not known, and the grid is spread evenly over the image.
+        """
+        shown = torch.from_numpy(np.asarray(self.maps if values is None else values, dtype=np.float64))
+        placement = self.placement
+        if placement is None:
+            grid = (int(self.maps.shape[-2]), int(self.maps.shape[-1]))
+            placement = evenly(grid, self.image_size, "this result was put together without them")
+        return paint(placement, shown, size, mode).numpy()
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} {size}" for name, size in zip(self.axes, self.maps.shape, strict=True))
+        return f"<Attention of {self.provenance['model']['name']}: maps {sizes}>"
+
+    @property
+    def z(self) -> Floats:
+        """Like `maps`; so are p, q and lfdr."""
+        return self._stacked("z")
+
+    @property
+    def p(self) -> Floats:
+        return self._stacked("p")
+
+    @property
+    def q(self) -> Floats:
+        return self._stacked("q")
+
+    @property
+    def lfdr(self) -> Floats:
+        return self._stacked("lfdr")
+
+    @property
+    def pi0(self) -> Floats:
+        """[image, (layer), (step), (head)]."""
+        return np.array([found.pi0 for found in self.significance]).reshape(self.maps.shape[:-2])
+
+    def regularized(self, method: str = "p", threshold: float | None = None) -> Floats:
+        """`maps` without what is noise; methods and thresholds are those of `regularize`."""
+        pairs = zip(_flat(self.maps), self.significance, strict=True)
+        return np.stack([regularize(*pair, method, threshold) for pair in pairs]).reshape(self.maps.shape)
+
+    def frame(self) -> pd.DataFrame:
+        """One row per token of every map: image, (layer), (step), (head), row, column, score, z, p, (q), lfdr.
+
+        Layers, steps and heads are counted from 0. There is a q where the estimator gives one.
+        """
+        places = (index.ravel() for index in np.indices(self.maps.shape))
+        columns = dict(zip(self.axes, places, strict=True)) | {"score": self.maps.ravel()}
+        columns |= {"z": self.z.ravel(), "p": self.p.ravel()}
+        if all("q" in vars(found) for found in self.significance):
+            columns["q"] = self.q.ravel()
+        return pd.DataFrame(columns | {"lfdr": self.lfdr.ravel()})
+
+    def _stacked(self, name: str) -> Floats:
+        return np.stack([getattr(found, name) for found in self.significance]).reshape(self.maps.shape)
+
+
+def attend(
+    model: nn.Module,
+    images: Tensor,
+    null: str = "normal",
+    replicates: int = 200,
+    statistic: str | Statistic | None = None,
+    *,
+    estimator: str = "plus-one",
+    layer: int | str = -1,
+    heads: str = "mean",
+    steps: str = "mean",
+    seed: int = 0,
+    indices: Sequence[int] | None = None,
+    ties: str = "plain",
+    patch: tuple[int, int] | None = None,
+    std_factor: float = 1.0,
+    all_channels: bool = True,
+    memory: float = 1.0,
+    dtype: torch.dtype | None = None,
+    tokens: bool = False,
+    forward: Forward = call_model,
+) -> Attention:
+    """Attention maps of images, tested against the maps of the same network on resampled input.
+
+    Args:
+        model: any network with attention, or any module with a `statistic` of your own.
+        images: [B, C, H, W], or frames [B, T, C, H, W], prepared as the model takes them.
+        null: "normal", "uniform", "pixel", "patch" and "events" draw inputs (see `nulls.draw_inputs`) and run the
+            network on them; "token" draws embedded tokens with replacement and runs the blocks alone; "exact" needs no
+            forward pass and no replicates: the distribution of a token's spikes were every channel's spikes permuted
+            over the tokens (Vhat_S, V_S and drive of a Spike-driven Transformer; a screen: it takes channels as
+            independent).
+        replicates: B. 200 give per-token p-values their nominal size at .05; the null of all tokens together needs
+            fewer.
+        statistic: kind of `attention_map` (a name of the model's own, a role such as "q", a tensor's path), by default
+            the model's first, "attention" for spiking networks of others; or a function (model, images) -> [b, h, w]
+            that runs the model on a batch and resets what state it has. Several maps of an image, [b, ..., h, w], are
+            assessed one by one.
+        estimator: "plus-one", "published" or "per-token"; see `assess`.
+        layer: block whose map is taken; "all" assesses the map of every block, each against its own null, from the same
+            passes.
+        heads, steps: "each" does so for the heads and the time steps; see `attention_map`.
+        seed: of the replicates; the same bits for any batch, memory or device.
+        indices: of the images among all that share the seed, [B]; by default 0, 1, ...
+        ties: "random" breaks ties of spike counts at random; see `assess`.
+        patch: height and width of the patches of null="patch"; by default those of a token.
+        std_factor, all_channels: of null="normal".
+        memory: GiB that a batch of replicates may occupy, estimated from one image.
+        dtype: compute with a copy of the model in this type, such as torch.bfloat16; the maps are float64 anyhow.
+        tokens: also count the spikes of every token of the images, in one more pass of all of them, by the model in its
+            own type; for `spurious_energy`, with the batches of the profile and their numbers as `indices`. Off by
+            default, because it needs a spiking model.
+        forward: calls the model on a batch, where model(images) is not how it takes one.
+
+    Returns:
+        Attention.
+
+    Raises:
+        SpikeattnError: arguments that do not fit, NaN in images or maps, a statistic of another shape.
+
+    Warns:
+        AttentionWarning: constant and one-token maps (nothing is called), and what else `assess` warns of.
+    """
+    images = check_images(model, images)
+    which = {"layer": layer, "heads": heads, "steps": steps}
+    _check(null, replicates, memory, statistic, which)
+    numbers = list(range(len(images)) if indices is None else indices)
+    if len(numbers) != len(images):
+        raise SpikeattnError(f"indices has {len(numbers)} entries for {len(images)} images")
+    counted = token_counts(model, images, numbers, heads=heads, layer=layer, forward=forward) if tokens else None
+    original, model = model, model if dtype is None else lower(model, dtype, images.device)
+    if null == "exact":
+        lowered = images if dtype is None else images.to(dtype)
+        maps, found, axes = _exact(model, lowered, statistic, which)
+        null_maps, kind = None, statistic if isinstance(statistic, str) else default_kind(model, images)
+        last = known_family(original).attentions[-1 if layer == "all" else int(layer)]  # type: ignore[union-attr]
+        placed = placement_of(original, images, last, (int(maps.shape[-2]), int(maps.shape[-1])))
+    else:
+        passes = Passes(model, statistic, which, dtype, forward)
+        options = {"seed": seed, "patch": patch, "std_factor": std_factor, "all_channels": all_channels}
+        scores, patch = scores_of(passes, images, null, replicates, numbers, memory, options, original)
+        maps, null_maps, axes = scores[:, 0].numpy(), scores[:, 1:].numpy(), passes.axes
+        kind = passes.kind
+        path = isinstance(statistic, str) and statistic not in ROLES
+        if path and layer == -1 and isinstance(passes.layer, int):
+            which = which | {"layer": passes.layer}
+        placed = passes.placement(images[:1], original, (int(maps.shape[-2]), int(maps.shape[-1])))
+        found = tuple(
+            assess(one, replicated, estimator, unit=passes.unit, ties=ties, seed=seed + number)
+            for number, of_image, null_of_image in zip(numbers, maps, null_maps, strict=True)
+            for one, replicated in zip(_flat(of_image), _flat(null_of_image, 1).swapaxes(0, 1), strict=True)
+        )
+    settings = {
+        "null": null,
+        "replicates": 0 if null == "exact" else replicates,
+        "statistic": getattr(statistic, "__name__", None) or statistic or kind,
+        "estimator": "exact" if null == "exact" else estimator,
+        **which,
+        "seed": seed,
+        "indices": [int(number) for number in numbers],
+        "ties": ties,
+        "patch": list(patch) if null == "patch" else None,
+        "dtype": str(images.dtype if dtype is None else dtype).removeprefix("torch."),
+        "model": describe(model),
+        "spikeattn": __version__,
+        "torch": torch.__version__,
+    }
+    return Attention(maps, found, null_maps, tuple(images.shape[-2:]), settings, axes, counted, placed)
+
+
+def _flat(maps: Floats, kept: int = 0) -> Floats:
+    """The first `kept` axes, one axis of all others but the last two, rows and columns."""
+    return maps.reshape(*maps.shape[:kept], -1, *maps.shape[-2:])
+
+
+def _check(null: str, replicates: int, memory: float, statistic: Any, which: dict[str, Any]) -> None:
+    if null not in NULLS:
+        raise unknown("null", null, NULLS)
+    if isinstance(replicates, bool) or not isinstance(replicates, int) or replicates < 1:
+        raise SpikeattnError(f"replicates={replicates!r}: give a whole number of at least 1, and 200 for a p of .05")
+    if not isinstance(memory, Real) or not memory > 0:
+        raise SpikeattnError(f"memory={memory!r}: give the GiB that a batch of replicates may occupy")
+    if statistic is not None and not isinstance(statistic, str) and not callable(statistic):
+        raise SpikeattnError(
+            f"statistic is a {type(statistic).__name__}; give the name of an attention map, or a function "
+            "(model, images) -> [b, h, w]"
+        )
+    if callable(statistic) and which != {"layer": -1, "heads": "mean", "steps": "mean"}:
+        raise SpikeattnError(
+            "layer, heads and steps choose among the maps of `attention_map`; with a function as the statistic leave "
+            "them out and let it give several maps of an image, [b, ..., h, w]"
+        )
+
+
+def _exact(
+    model: nn.Module, images: Tensor, statistic: Any, which: dict[str, Any]
+) -> tuple[Floats, tuple[Significance, ...], tuple[str, ...]]:
+    family = known_family(model)
+    kind = family.kinds[0] if statistic is None and family is not None else statistic
+    if kind not in EXACT or family is None or family.kinds is not SPIKE_DRIVEN:
+        other = "pixel" if family is None else "token"
+        raise SpikeattnError(
+            f'null="exact" counts the spikes of {", ".join(EXACT)} of a Spike-driven Transformer; for '
+            f'{kind or "the map"!r} of {type(model).__name__} take null="{other}"'
+        )
+    layer = which["layer"]
+    layers = range(len(family.attentions)) if layer == "all" else [layer]
+    maps, found = [], []
+    for image in images.split(1):
+        first = attention_map(model, image, kind, **which)
+        with ready(model), torch.inference_mode():
+            taps = tuple(tap for index in layers for tap in taps_of(family, kind, index))
+            tensors, grid, _ = capture(model, image, taps)
+        for spikes in tensors:  # [T, 1, D, h, w]
+            for part in _parts(spikes[:, 0].double().cpu(), family.heads, which):
+                counts = part.sum((0, 1)).round().numpy()
+                found.append(assess_distribution(counts, poisson_binomial(part.sum((2, 3)).round(), counts.size)))
+        maps.append(first.values[0].double().cpu().numpy())
+    return np.stack(maps), tuple(found), first.axes
+
+
+def _parts(spikes: Tensor, heads: int, which: dict[str, Any]) -> list[Tensor]:
+    """Spikes [T, D, h, w] of one layer, cut [.., .., h, w] into the steps and heads that have a map of their own."""
+    rows = list(spikes.split(1) if which["steps"] == "each" else (spikes,))
+    return [part for row in rows for part in (row.chunk(heads, 1) if which["heads"] == "each" else (row,))]

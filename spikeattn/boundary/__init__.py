@@ -1,0 +1,1 @@
+"""What comes from users and goes to them: arguments, files that anybody may have edited, names to be shown."""

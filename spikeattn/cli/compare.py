@@ -1,0 +1,197 @@
+"""`spikeattn compare`: a run beside an ANN, or beside another run of the same images."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spikeattn.cli.option_types import within
+from spikeattn.cli.options import (
+    CONVENTION,
+    Confidence,
+    ConventionName,
+    First,
+    Json,
+    MeasureTwin,
+    Replicates,
+    Run,
+    Seed,
+    Verbose,
+    WrongCommandLine,
+)
+from spikeattn.cli.output import LIST_FORMATS, hand_over, text
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+    from spikeattn.energy import Comparison
+    from spikeattn.runs.result import Profile
+
+COSTS = "horowitz-45nm-fp32,horowitz-45nm-int8"
+
+
+def compare(
+    run: Run,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="RUN|MODEL",
+            help="Folder of another run over the same images, or the name of an ANN that timm builds (ann_8_512, "
+            "vit_small_patch16_224), or FILE.py:NAME for one of your own. Default: the ANN twin of the run's model, or "
+            "its own layers as dense ones.",
+        ),
+    ] = None,
+    costs: Annotated[
+        str, typer.Option("--costs", metavar="NAME|FILE,...", help="Cost tables, separated by commas.")
+    ] = COSTS,
+    convention: ConventionName = CONVENTION,
+    first_conv: First = None,
+    measure_twin: MeasureTwin = False,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.py:NAME", help="With --measure-twin: the code of the run's network, where it has moved."
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --measure-twin: the run's weights, likewise.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(metavar="SPEC", help="With --measure-twin: its data, likewise.")] = None,
+    gamma: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            callback=within(0, 1),
+            help="Share of the quantised ANN's MACs that hardware skips for zero inputs.",
+        ),
+    ] = 0.0,
+    confidence: Confidence = 0.95,
+    replicates: Replicates = 2000,
+    seed: Seed = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write all rows there instead of printing; .csv, .parquet, or .json for everything."
+        ),
+    ] = None,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+) -> None:
+    """A spiking network beside an ANN or another run: who is cheaper.
+
+    Per part, per block and for attention alone: the ratio of the energies with its interval, the firing rate at which
+    both cost the same, and in words where the spiking network loses, or cannot. Beside an ANN there is a second one,
+    quantised to the bits that T time steps are worth. Arithmetic only, no memory traffic.
+
+    The run's network is not run, but for --measure-twin: a copy of it with ReLUs in place of its neurons then runs once
+    on one image, and torch counts its MACs. Where no twin can be built, a note says why, and the one by hand stands.
+
+    \b
+    Examples:
+      spikeattn compare runs/8_512
+      spikeattn compare runs/8_512 --against vit_small_patch16_224 --costs horowitz-45nm-fp16
+      spikeattn compare runs/T4 --against runs/T2 --out compare.csv
+      spikeattn compare runs/mine --measure-twin
+    """
+    from spikeattn.cli.run_summary import title
+    from spikeattn.cli.twin_of_run import twin_of_run
+    from spikeattn.energy import get_convention
+    from spikeattn.energy.comparison import compare as compare_networks
+    from spikeattn.runs.result import Profile
+
+    moved = {"--model": model, "--checkpoint": checkpoint, "--data": data}
+    if measure_twin and against is not None:
+        raise WrongCommandLine(f"--measure-twin and --against {against}: give the twin of the run, or another network")
+    if not measure_twin and (named := [option for option, value in moved.items() if value is not None]):
+        raise WrongCommandLine(f"{' and '.join(named)}: without --measure-twin the network is not opened; leave it out")
+    chosen = get_convention(convention) if first_conv is None else get_convention(convention, first_conv=first_conv)
+    tables = [name.strip() for name in costs.split(",") if name.strip()]
+    profile = Profile.load(run)
+    other = twin_of_run(profile.ledger, checkpoint, data, model) if measure_twin else _other(against)
+    found = compare_networks(profile, other, tables, chosen, gamma, replicates, seed, confidence)
+    as_text = partial(_compare_text, found, title(profile))
+    hand_over(_all_rows(found), found.to_dict(), as_text, out, as_json, LIST_FORMATS)
+
+
+def _other(against: str | None) -> Profile | nn.Module | str | None:
+    """A run where there is a folder of that name, or a path was meant; otherwise an ANN, by its name or address."""
+    from spikeattn.cli.networks import ann_named
+    from spikeattn.models.own_code import is_address
+    from spikeattn.runs.result import Profile
+
+    if against is not None and is_address(against) and not Path(against).is_dir():
+        return ann_named(against)
+    if against is not None and (Path(against).is_dir() or os.sep in against):
+        return Profile.load(against)
+    return against
+
+
+def _all_rows(found: Comparison) -> pd.DataFrame:
+    """The three tables in one, told apart by the first column."""
+    import pandas as pd
+
+    tables = {"parts": found.parts, "blocks": found.blocks, "attention": found.attention}
+    joined = pd.concat([frame.assign(table=name) for name, frame in tables.items()], ignore_index=True)
+    first = ["table", "costs", "against", "block", "part"]
+    return joined[[*first, *(column for column in joined.columns if column not in first)]]
+
+
+def _compare_text(found: Comparison, heading: str) -> str:
+    lines = [f"{found.name} beside {found.against}: energy per image, {heading}", ""]
+    lines += [f"  {sentence}" for sentence in found.sentences]
+    for price in found.prices.to_dict("records"):
+        chosen = (found.parts["costs"] == price["costs"]) & (found.parts["against"] == price["against"])
+        lines += ["", f"{price['costs']}, beside {price['against']}", "", _rows(found.parts[chosen])]
+    alone = found.attention[found.attention["ratio"].notna()]
+    if len(alone):
+        lines += ["", "attention alone, all blocks", "", _rows(alone, costs=True)]
+    level = f"{found.total.confidence:.0%}"
+    lines += [
+        "",
+        f"interval: {level} over images, of the ratio; rate: share of the dense operations that take place",
+        "",
+    ]
+    lines += [f"note        {line}" for line in found.notes]
+    return "\n".join(lines)
+
+
+def _rows(frame: pd.DataFrame, costs: bool = False) -> str:
+    from spikeattn.reporting.tables.number_format import energy_unit, rate, significant, with_limits
+
+    unit, factor = energy_unit([*frame["energy_mj"], *frame["against_mj"]])
+
+    def ratio(row: dict[str, Any]) -> tuple[str, str]:
+        if row["interval"] == "lower bound":
+            return significant(row["ratio"]), f"≥ {significant(row['ratio_low'], 3)}"
+        return with_limits(row["ratio"], row["ratio_low"], row["ratio_high"])
+
+    columns = {"own": f"this run ({unit})", "other": f"other ({unit})"}
+    rows = []
+    for row in frame.to_dict("records"):
+        value, interval = ratio(row)
+        rows.append(
+            ({"costs": row["costs"], "beside": row["against"]} if costs else {})
+            | {
+                "part": row["part"],
+                columns["own"]: significant(row["energy_mj"] / factor),
+                columns["other"]: significant(row["against_mj"] / factor),
+                "ratio": value,
+                "interval": interval,
+                "rate": rate(row["rate"]),
+                "break-even": significant(row["break_even"], 3),
+                "verdict": row["verdict"],
+            }
+        )
+    import pandas as pd
+
+    shown = pd.DataFrame(rows)
+    if frame["break_even"].isna().all():
+        shown = shown.drop(columns="break-even")
+    right = [*columns.values(), "ratio", "interval", "rate", "break-even"]
+    return text(shown, {column: str for column in right if column in shown})

@@ -1,0 +1,291 @@
+"""`spikeattn report`: tables, figures and one HTML page of a run; without a run, of the embedded default."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spikeattn.cli.composing import run_command, stated, words_for
+from spikeattn.cli.fresh_folder import recover, staging
+from spikeattn.cli.launching import stored_command
+from spikeattn.cli.option_types import within
+from spikeattn.cli.options import (
+    CONVENTION,
+    COSTS,
+    BatchSize,
+    Calibrate,
+    Checkpoint,
+    ConventionName,
+    Costs,
+    CropPct,
+    Device,
+    InputShape,
+    Json,
+    Limit,
+    Mean,
+    MeasureTwin,
+    ModelArgs,
+    NamesFile,
+    NeuronClass,
+    OwnForward,
+    Pretrained,
+    Resume,
+    Sample,
+    SampleSeed,
+    Split,
+    Std,
+    Threads,
+    TimeSteps,
+    Verbose,
+    Weights,
+    WhichWeights,
+    Workers,
+    WrongCommandLine,
+)
+from spikeattn.cli.output import headline, note, print_json
+from spikeattn.cli.terminal import say
+from spikeattn.errors import SpikeattnError
+
+if TYPE_CHECKING:
+    from spikeattn.energy import Convention, CostTable
+    from spikeattn.reporting import Report
+    from spikeattn.runs.result import Profile
+
+DEMO_MODEL, DEMO_DATA, RUN, ATTENTION = "sdt_digits", "digits", "run", "attention"
+ATTENTION_FILES = {"attention.npz", "attention.csv", "layers.csv", "energy.csv", "summary.json", "panels"}
+
+
+def report(
+    context: typer.Context,
+    run: Annotated[
+        Path | None,
+        typer.Argument(metavar="RUN", help="Folder that `spikeattn profile --out` wrote; default: a new demo run."),
+    ] = None,
+    attention: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder that `spikeattn attend --out` wrote, of the same model: a gallery."),
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the report.")] = Path("spikeattn-report"),
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE.py:NAME", help="In place of RUN: profile this network first, into DIR/run."),
+    ] = None,
+    data: Annotated[str | None, typer.Option(metavar="SPEC", help="With --model: as for `spikeattn profile`.")] = None,
+    attend: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", callback=within(1), help="With --model: attend to the first N images too, into DIR/attention."
+        ),
+    ] = None,
+    checkpoint: Checkpoint = None,
+    weights: WhichWeights = Weights.auto,
+    pretrained: Pretrained = False,
+    model_arg: ModelArgs = None,
+    time_steps: TimeSteps = None,
+    neuron_class: NeuronClass = None,
+    forward: OwnForward = None,
+    names: NamesFile = None,
+    input_shape: InputShape = None,
+    mean: Mean = None,
+    std: Std = None,
+    crop_pct: CropPct = None,
+    calibrate: Calibrate = False,
+    split: Split = None,
+    batch_size: BatchSize = 32,
+    limit: Limit = None,
+    sample: Sample = None,
+    seed: SampleSeed = 0,
+    workers: Workers = 0,
+    threads: Threads = None,
+    device: Device = "auto",
+    resume: Resume = False,
+    costs: Costs = COSTS,
+    convention: ConventionName = CONVENTION,
+    measure_twin: MeasureTwin = False,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Write tables, figures and one self-contained HTML page.
+
+    Without RUN and --model, the embedded default end to end: a small trained spike-driven transformer on the held-out
+    digits of scikit-learn, on one CPU thread, and its attention to a few of them, kept in DIR/run and DIR/attention.
+    With --model the same for any network: `spikeattn profile` into DIR/run and, with --attend, `spikeattn attend` into
+    DIR/attention, whose options are taken here too; an interrupted run is finished with --resume. Files of an earlier
+    report in DIR are replaced, each in one step; other files there stay.
+
+    \b
+    Examples:
+      spikeattn report
+      spikeattn report runs/8_512 --out reports/8_512
+      spikeattn report runs/8_512 --attention attended/8_512 --out reports/8_512
+      spikeattn report --model repository/model.py:build --model-arg depths=8 --checkpoint best.pth \\
+          --data imagenet:/data --attend 8 --out report
+    """
+    from spikeattn.cli.twin_of_run import twin_of_run
+    from spikeattn.energy import get_convention, get_costs
+    from spikeattn.reporting import write_report
+    from spikeattn.runs.result import Profile
+
+    if out.exists() and not out.is_dir():
+        raise SpikeattnError(f"--out {out}: this is a file; give a folder for the report")
+    _check(context, run, model, data, attention)
+    prices, chosen, failed = get_costs(costs), get_convention(convention), ""
+    command = shlex.join(["spikeattn", *context.obj])
+    if run is not None:
+        profile = Profile.load(run)
+    elif model is not None:
+        profile = _of_network(context, out)
+        attention, failed = _attended(context, profile, out, attend)
+    else:
+        profile, attention = _demo(out, prices, chosen, command), out / ATTENTION
+    twin = twin_of_run(profile.ledger) if measure_twin else None
+    note("writing the report ...")
+    written = write_report(profile, out, prices, chosen, attention, command, twin)
+    if as_json:
+        files = {name: str(path) for name, path in written.files.items()}
+        print_json({"run": str(profile.path), "files": files, "summary": written.summary})
+    else:
+        _say(profile, written, out, attention)
+    if failed:
+        raise SpikeattnError(f"the report in {out} stands without maps: --attend failed, for {failed}")
+
+
+def _say(profile: Profile, written: Report, out: Path, attention: Path | None) -> None:
+    """What was written, and the headline of it."""
+    if profile.untrained:
+        say("UNTRAINED: the weights are random, these numbers describe nothing")
+    figures = out / "figures"
+    others = [path.name for path in written.files.values() if path != written.page and path.parent == out]
+    say(headline(written.summary))
+    say(f"report     {written.page}\ntables     {out}: {', '.join(others)}")
+    say(f"figures    {figures}\nrun        {profile.path}")
+    if attention is not None:
+        say(f"attention  {attention}")
+
+
+_ANYWHERE = ("run", "attention", "out", "model", "costs", "convention", "measure_twin", "as_json", "verbose")
+
+
+def _check(
+    context: typer.Context, run: Path | None, model: str | None, data: str | None, attention: Path | None
+) -> None:
+    """RUN, --model and the demo exclude each other; options of a profile go with --model."""
+    if run is not None and model is not None:
+        raise WrongCommandLine(f"RUN {run} and --model {model}: give a finished run, or a network to profile")
+    if attention is not None and run is None:
+        instead = "--attend N attends to N images" if model else "the demo attends by itself"
+        raise WrongCommandLine(f"--attention goes with a RUN; {instead}")
+    if model is not None and data is None:
+        raise WrongCommandLine(f"--model {model}: give --data too, as for `spikeattn profile`")
+    for parameter in context.command.params if model is None else ():
+        if parameter.name not in _ANYWHERE and stated(context, str(parameter.name)):
+            raise WrongCommandLine(f"{parameter.opts[0]} goes with --model; a finished run is as it is")
+
+
+def _of_network(context: typer.Context, out: Path) -> Profile:
+    """A run of the network that --model names, as `spikeattn profile` makes it."""
+    from spikeattn.cli.profile import profile
+    from spikeattn.runs.result import Profile
+    from spikeattn.storage.folder import ledger_of
+
+    words = [*words_for(context, profile), "--out", str(out / RUN)]
+    before = ledger_of(out / RUN) if (out / RUN).is_dir() else None
+    if before is not None and before.provenance.get("command") == stored_command(["profile", *words]):
+        words.append("--resume")  # of this very command: what it has counted is kept
+    run_command(profile, words)
+    return Profile.load(out / RUN)
+
+
+def _attended(context: typer.Context, made: Profile, out: Path, images: int | None) -> tuple[Path | None, str]:
+    """The folder that `spikeattn attend` makes of the first images, and why there is none where it fails.
+
+    The energy spent on single tokens is left out, with a warning, where it cannot be told.
+    """
+    from spikeattn.cli.attend import attend
+
+    if images is None:
+        return None, ""
+    if made.ledger.structure and not made.structure.attention:
+        note("warning: --attend: no attention was found in this network; the page says more")
+        return None, ""
+    words = words_for(context, attend, besides=("limit", "seed"))  # those choose the run's images
+    words += ["--limit", str(images), "--out", str(out / ATTENTION)]
+    try:
+        run_command(attend, [*words, "--run", str(out / RUN)])
+        return out / ATTENTION, ""
+    except SpikeattnError as error:
+        note(f"warning: the energy of single tokens is left out: {error}")
+    try:
+        run_command(attend, words)
+        return out / ATTENTION, ""
+    except SpikeattnError as error:
+        return None, str(error)
+
+
+def _demo(out: Path, costs: CostTable, convention: Convention, command: str) -> Profile:
+    """The embedded default, on one CPU thread: the same numbers on every machine of a kind.
+
+    The run is `out`/run, its attention `out`/attention.
+    """
+    import torch
+
+    from spikeattn.cli.demo_attention import attend_demo
+    from spikeattn.data import make_loader, open_dataset
+    from spikeattn.models import create_model
+    from spikeattn.runs.result import Profile
+    from spikeattn.runs.run import profile
+
+    torch.set_num_threads(1)
+    with _staging(out) as place:
+        model = create_model(DEMO_MODEL, pretrained=True)
+        dataset = open_dataset(DEMO_DATA, model, split="test")
+        loader = make_loader(dataset)
+        note(f"profiling {DEMO_MODEL} on {DEMO_DATA}, on one CPU thread ...")
+        profile(model, loader, place / RUN, progress=True, provenance={"command": command})
+        note("attending to a few of them ...")
+        attend_demo(place / ATTENTION, model, dataset, Profile.load(place / RUN), costs, convention, command)
+        _replace(place / RUN, out / RUN, _run_files())
+        _replace(place / ATTENTION, out / ATTENTION, ATTENTION_FILES)
+    return Profile.load(out / RUN)
+
+
+@contextmanager
+def _staging(out: Path) -> Iterator[Path]:
+    """A folder inside `out` in which a run is made before it takes the place of an earlier one."""
+    new = not out.exists()
+    recover(out)
+    try:
+        with staging(out) as place:
+            yield place
+    except KeyboardInterrupt:
+        note(f"stopped; {out} is as it was before, run the command again for the whole report")
+        raise
+    finally:
+        if new and out.is_dir() and not any(out.iterdir()):
+            out.rmdir()
+
+
+def _run_files() -> set[str]:
+    from spikeattn.storage.counts import FILE
+    from spikeattn.storage.folder import LEDGER
+
+    return {FILE, LEDGER}
+
+
+def _replace(new: Path, old: Path, known: set[str]) -> None:
+    """Put a folder in the place of an earlier one; a folder that holds anything but the known files is left alone."""
+    if old.is_symlink() or old.exists():
+        names = {entry.name for entry in old.iterdir()} if old.is_dir() and not old.is_symlink() else {old.name}
+        if strangers := sorted(names - known):
+            raise SpikeattnError(
+                f"{old}: not replaced, for it holds other files too ({', '.join(strangers[:3])}); give another "
+                "--out, or move it away"
+            )
+        os.replace(old, new.with_name(f"replaced-{old.name}"))
+    os.replace(new, old)

@@ -1,0 +1,87 @@
+"""Modules under the names that they had before the second edition, each with a warning.
+
+They go in the release after it. Only names that the documentation of the first edition had are here. Those that are
+rooms now (`spikeattn.runs`, `spikeattn.reporting.page`, `.tables`, `.paper`) hand on their documented names themselves.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+# Where the names of an old module stand now: those of the first module that has them.
+_NOW = {
+    "attention.attend": ("attention.bootstrap_test",),
+    "csv_text": ("storage.csv_text",),
+    "energy.compare": ("energy.comparison",),
+    "energy.reproduce": ("energy.published_figures",),
+    "energy.sweep": ("energy.what_if",),
+    "energy.waterfall": ("energy.convention_switches",),
+    "models.br_npa": ("models.variants.br_npa",),
+    "models.fast": ("fast.prepare",),
+    "models.names": ("models.paper_names",),
+    "models.native": ("fast.native",),
+    "models.svda": ("models.variants.svda",),
+    "recording": ("storage", "tracing.examine", "runs.recording"),
+    "recordings": ("runs.recording",),
+    "report": ("reporting",),
+    "reporting.from_python": ("reporting.page.from_python",),
+    "reporting.paper_latex": ("reporting.paper.latex_tables",),
+    "reporting.paper_tables": ("reporting.paper.frames",),
+    "reporting.typeset": ("reporting.latex.typeset",),
+    "results": ("runs.result",),
+    "tracing.operations": ("tracing.operation_rules",),
+}
+_ROOT = "spikeattn."
+# What stays callable under its old name, because a function of the package bears the name too.
+_FUNCTIONS = {"report": ("reporting.page.from_python", "report")}
+
+
+def find_moved_modules() -> None:
+    """Let Python find modules of the package under their old names."""
+    if not any(isinstance(finder, _MovedModules) for finder in sys.meta_path):
+        sys.meta_path.append(_MovedModules())
+
+
+class _Moved(ModuleType):
+    """An old name: hands on what it is asked for, with a warning."""
+
+    def __getattr__(self, name: str) -> Any:
+        old = self.__name__.removeprefix(_ROOT)
+        for now in _NOW[old]:
+            home = import_module(_ROOT + now)
+            if hasattr(home, name) and not name.startswith("__"):
+                warnings.warn(
+                    f"{self.__name__}.{name} has moved: import it from {home.__name__}",
+                    DeprecationWarning,
+                    stacklevel=2,
+                )
+                return getattr(home, name)
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        old = self.__name__.removeprefix(_ROOT)
+        if old not in _FUNCTIONS:
+            raise TypeError(f"module {self.__name__!r} is not callable")
+        home, name = _FUNCTIONS[old]
+        return getattr(import_module(_ROOT + home), name)(*args, **kwargs)
+
+
+class _MovedModules(MetaPathFinder, Loader):
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        known = name.startswith(_ROOT) and name.removeprefix(_ROOT) in _NOW
+        return ModuleSpec(name, self) if known else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _Moved(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        pass

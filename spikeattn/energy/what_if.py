@@ -1,0 +1,178 @@
+"""What if: energy against the number of time steps, the firing rates and the cost table, without a forward pass.
+
+Energy at t steps uses the counts of steps 1..t, which is exact where a step does not look ahead. Energy at another rate
+multiplies every operation that a spike causes; operations without spikes (a still image's first layer) stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from spikeattn.boundary.arguments import shown, whole_number
+from spikeattn.energy.activity import Activity, CountedActivity, CountTable, Run, check_run
+from spikeattn.energy.by_part import cells_of, in_order, keys_of
+from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
+from spikeattn.energy.conventions import Convention, get_convention
+from spikeattn.energy.costs import CostTable, get_cost_tables
+from spikeattn.energy.estimate import PJ_TO_MJ, prices_of
+from spikeattn.energy.published_rates import PublishedActivity
+from spikeattn.energy.rules import notes_of
+from spikeattn.energy.twins import dense_twin
+from spikeattn.errors import SpikeattnError
+from spikeattn.stats.intervals import Floats
+from spikeattn.storage.ledger import Ledger
+
+COSTS = ("horowitz-45nm-fp32", "horowitz-45nm-fp16", "horowitz-45nm-int8")
+RATE_SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
+
+
+def sweep(
+    run: Run | PublishedActivity,
+    costs: str | Path | CostTable | Sequence[str | Path | CostTable] = COSTS,
+    rate_scales: Sequence[float] = RATE_SCALES,
+    convention: str | Convention = DEFAULT_CONVENTION,
+    ann_macs: int | None = None,
+) -> pd.DataFrame:
+    """Energy of a run had it stopped after t steps, fired more or less, or been priced otherwise.
+
+    Args:
+        run: a profile, or the rates of a published table (`exact` needs counts).
+        rate_scales: factors of the firing rates.
+        ann_macs: multiply-accumulates of the ANN per image; default `twins.dense_twin` of the ledger.
+
+    Returns:
+        One row per cost table, number of steps t (1..T) and rate scale. Columns costs, t, rate_scale; rate (of what the
+        layers receive over steps 1..t: energy that spikes cause over that of one spike per element and step, so an
+        integer spike counts by value); snn_mj per image and fixed_mj, the part of it without any spike; ann_mj; ratio
+        (ANN/SNN); break_even_scale and break_even_rate, at which both cost the same (0 where the SNN costs more without
+        a single spike); cannot_lose (even spikes everywhere would cost no more). `attrs` holds convention, ann_macs,
+        time_steps and notes.
+
+    Raises:
+        SpikeattnError: no rate scale, a negative one, unknown names, a cost table without a price for
+            multiply-accumulates, or what `energy` raises.
+    """
+    if not isinstance(run, PublishedActivity):
+        check_run("run", run)
+    tables, scales = get_cost_tables(costs), _checked(rate_scales)
+    if ann_macs is not None:
+        ann_macs = whole_number("ann_macs", ann_macs, why=", or leave it out")
+    for table in tables:
+        if not table.has("mac"):
+            raise SpikeattnError(
+                f"cost table {table.name!r} has no price for multiply-accumulates, so it cannot price an ANN; choose "
+                f"one that has, such as {COSTS[0]!r}"
+            )
+    chosen = get_convention(convention)
+    macs = dense_twin(run.ledger).macs if ann_macs is None else ann_macs
+    amounts = [_amounts(*_until(run, t), chosen) for t in range(1, run.ledger.time_steps + 1)]
+    rows: list[dict[str, Any]] = []
+    for table in tables:
+        ann = macs * table.price("mac") * PJ_TO_MJ
+        for t, amount in enumerate(amounts, start=1):
+            rows += [{"costs": table.name, "t": t} | amount.at(scale, prices_of(table), ann) for scale in scales]
+    frame = pd.DataFrame(rows)
+    frame.attrs = {
+        "convention": chosen.name,
+        "ann_macs": int(macs),
+        "time_steps": run.ledger.time_steps,
+        "notes": _notes(run, chosen, amounts[-1].bounded),
+    }
+    return frame
+
+
+@dataclass(frozen=True)
+class _Amounts:
+    """Operations of the whole network per image in the order of OPS, as in `Cells`: always there, caused by spikes,
+    and caused if every element were one spike."""
+
+    fixed: Floats
+    driven: Floats
+    full: Floats
+    bounded: bool
+
+    def at(self, scale: float, prices: Floats, ann: float) -> dict[str, Any]:
+        """One row of the table but for its costs and t."""
+        always, spikes, full = (float(ops @ prices) * PJ_TO_MJ for ops in (self.fixed, self.driven, self.full))
+        snn, nan = always + scale * spikes, float("nan")
+        return {
+            "rate_scale": scale,
+            "rate": scale * spikes / full if full > 0 else nan,
+            "snn_mj": snn,
+            "fixed_mj": always,
+            "ann_mj": ann,
+            "ratio": ann / snn if snn > 0 else nan,
+            "break_even_scale": max((ann - always) / spikes, 0.0) if spikes > 0 else nan,
+            "break_even_rate": max((ann - always) / full, 0.0) if full > 0 else nan,
+            "cannot_lose": self.bounded and always + full <= ann,
+        }
+
+
+def _amounts(ledger: Ledger, activity: Activity, convention: Convention) -> _Amounts:
+    cells = cells_of(ledger, activity, convention, in_order(keys_of(ledger, convention)))
+    fixed, full = cells.fixed.sum(axis=0), cells.full.sum(axis=0)
+    driven = cells.amounts.mean(axis=0).sum(axis=0) - fixed
+    bounded = bool(cells.bounded[cells.full.sum(axis=1) > 0].all())
+    return _Amounts(fixed, np.maximum(driven, 0.0), full, bounded)
+
+
+@dataclass(frozen=True)
+class _FirstSteps:
+    """The count table of the first `time_steps` steps."""
+
+    counts: CountTable
+    time_steps: int
+
+    @property
+    def n_images(self) -> int:
+        return self.counts.n_images
+
+    def column(self, measure: str, name: str) -> NDArray[Any]:
+        return self.counts.column(measure, name)[:, : self.time_steps]
+
+    def fan(self, synapse: str, by: str = "abs") -> NDArray[Any]:
+        return self.counts.fan(synapse, by)[:, : self.time_steps]
+
+
+def _until(run: Run | PublishedActivity, t: int) -> tuple[Ledger, Activity]:
+    """Ledger and activity of steps 1..t."""
+    ledger = replace(run.ledger, time_steps=t)
+    if isinstance(run, PublishedActivity):
+        return ledger, PublishedActivity(ledger, {name: rates[:t] for name, rates in run.rates.items()})
+    CountedActivity(run.ledger, run.counts)  # raises where the two do not belong together
+    return ledger, CountedActivity(ledger, _FirstSteps(run.counts, t))
+
+
+def _checked(scales: Sequence[float]) -> list[float]:
+    if isinstance(scales, str | Mapping) or not isinstance(scales, Iterable) or getattr(scales, "ndim", 1) != 1:
+        raise SpikeattnError(f"rate_scales is {shown(scales)}; give a list of numbers, such as [0.5, 1, 2]")
+    listed = scales.tolist() if isinstance(scales, np.ndarray) else list(scales)
+    if not listed:
+        raise SpikeattnError("no rate scale to sweep over; 1 stands for the rates as they are")
+    for scale in listed:
+        if not isinstance(scale, Real) or isinstance(scale, bool) or not 0 <= scale < np.inf:
+            raise SpikeattnError(
+                f"a rate scale is {shown(scale)}; it must be a finite number >= 0, and 1 for no change"
+            )
+    return sorted({float(scale) for scale in listed})
+
+
+def _notes(run: Run | PublishedActivity, convention: Convention, bounded: bool) -> list[str]:
+    notes = ["truncation: the energy at t steps is that of steps 1..t of this run, exact where no step looks ahead"]
+    ahead = sorted({t.neuron for t in run.ledger.tensors if t.neuron is not None and "PSN" in t.neuron})
+    if ahead:
+        notes.append(f"looks ahead: {', '.join(ahead)} reads all steps at once; a run of t steps would differ")
+    if not run.ledger.static_input:
+        notes.append("frames: t steps are the first t frames of the recording, not the recording in t frames")
+    notes.append("rate scale: every operation that a spike causes, that many times; operations without spikes stay")
+    if not bounded:
+        notes.append("integer spikes: their rate counts by value and has no upper end")
+    return notes + notes_of(run.ledger, convention)

@@ -1,0 +1,272 @@
+"""The CPU kernels of the fast path (`kernels.c`): compiled once per machine with its C compiler, called through ctypes.
+
+Tensors are [T, B, C, H, W] in channels-last memory, spikes are bools. Compiling takes one or two seconds; the library
+is kept in a folder of the user's own (`kernel_cache`) under the hash of everything that it depends on.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import platform
+import shlex
+from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from spikeattn.errors import SpikeattnError
+from spikeattn.fast import c_compiler, kernel_cache
+
+SOURCE = Path(__file__).with_name("kernels.c")
+WIDTH = 64  # output channels per block of weights, as in the source
+_INDEX = 1 << 16  # channels that the uint16 index of the spike convolution in the source can tell apart
+_ROW = (1 << 31) - 1  # channels of one position that an int32 counts, in the source
+_POSITIONS = 1 << 24  # positions whose sum float32 holds exactly
+_LARGEST = 1 << 53  # counts travel as float64, which holds every integer up to here
+_FLAGS = ("-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-std=c11")
+_TUNED = (("-march=native", "-fopenmp"), ("-mcpu=native", "-fopenmp"), ("-fopenmp",), ())  # the first that works
+
+
+@dataclass(frozen=True)
+class Build:
+    """What became of the compilation.
+
+    Attributes:
+        library: the compiled file, or None.
+        compiler: how the compiler is called, or None.
+        flags: what it was called with.
+        reason: why there is no library; empty where there is one.
+        kernels: the library, loaded.
+    """
+
+    library: Path | None
+    compiler: str | None
+    flags: tuple[str, ...] = ()
+    reason: str = ""
+    kernels: ctypes.CDLL | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def threads(self) -> bool:
+        """Whether the kernels use several threads."""
+        return "-fopenmp" in self.flags
+
+
+def compiler() -> str | None:
+    """How the C compiler is called: $CC with its arguments, else cc, gcc or clang; None where there is none."""
+    return shlex.join(c_compiler.compiler_command()) or None
+
+
+@cache
+def build() -> Build:
+    """Compile the kernels, or find them in the cache, and load them."""
+    called, reasons = compiler(), []
+    if called is None:
+        return Build(None, None, reason="no C compiler found (looked for $CC, cc, gcc and clang)")
+    command = tuple(shlex.split(called))
+    try:
+        said = c_compiler.version_of(command)
+        for path in kernel_cache.cache_folders():
+            try:
+                return _build_in(kernel_cache.private_folder(path), command, said)
+            except c_compiler.CompilerHangs:
+                raise
+            except (kernel_cache.UnusableFolder, c_compiler.CompilerFailed) as error:
+                reasons.append(str(error))
+            except OSError as error:
+                reasons.append(f"{path}: {error.strerror or error}")
+    except c_compiler.CompilerFailed as error:
+        reasons.append(str(error))
+    reason = "; ".join(dict.fromkeys(reasons)) or "there is no folder to keep them in: set XDG_CACHE_HOME"
+    return Build(None, called, reason=f"{called} cannot compile the kernels: {reason}")
+
+
+def _build_in(folder: Path, command: tuple[str, ...], said: str) -> Build:
+    """The kernels with the first flags that work, kept in a private folder; the last failure where none do."""
+    failed = c_compiler.CompilerFailed("no flags to try")
+    for tuned in _TUNED:
+        flags = (*_FLAGS, *tuned)
+        key = _key(command, said, flags)
+        library = kernel_cache.find_library(folder, key)
+        try:
+            if library is None:
+                make = partial(c_compiler.compile_library, command, flags, SOURCE)
+                library = kernel_cache.keep_library(folder, key, make)
+        except c_compiler.CompilerHangs:
+            raise
+        except c_compiler.CompilerFailed as error:
+            failed = error
+            continue
+        return Build(library, shlex.join(command), flags, kernels=kernel_cache.load_library(library))
+    raise failed
+
+
+def _key(command: tuple[str, ...], said: str, flags: tuple[str, ...]) -> str:
+    """The hash of all that a library depends on; a cache folder may be shared by different machines."""
+    facts = [SOURCE.read_text(encoding="utf-8"), *command, said, *flags, platform.machine(), _processor()]
+    return hashlib.sha256("\n".join(facts).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _processor() -> str:
+    """What `-march=native` depends on."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(errors="replace").splitlines() if info.is_file() else [platform.processor()]
+    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
+
+
+def _library() -> ctypes.CDLL:
+    made = build()
+    if made.kernels is None:
+        raise SpikeattnError(f"the fast path needs compiled kernels: {made.reason}; use plain=True")
+    return made.kernels
+
+
+def _pointer(x: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if x is None else x.data_ptr())
+
+
+def _call(name: str, *arguments: object) -> int:
+    function = getattr(_library(), f"spikeattn_{name}")
+    function.restype = ctypes.c_int64 if name == "lif" else ctypes.c_int
+    given = [_pointer(a) if isinstance(a, Tensor) or a is None else a for a in arguments]
+    given = [ctypes.c_int64(a) if isinstance(a, int) and not isinstance(a, bool) else a for a in given]
+    given = [ctypes.c_float(a) if isinstance(a, float) else a for a in given]
+    return function(*given, ctypes.c_int(torch.get_num_threads()))
+
+
+def _rows(x: Tensor) -> Tensor:
+    """[T, B, C, H, W] -> [T, B, H, W, C], contiguous; no copy where it is channels-last already."""
+    return x.permute(0, 1, 3, 4, 2).contiguous()
+
+
+def _columns(x: Tensor) -> Tensor:
+    """[T, B, H, W, C] -> [T, B, C, H, W] in the same memory."""
+    return x.permute(0, 1, 4, 2, 3)
+
+
+def _zeros(x: Tensor, wanted: bool = True) -> Tensor | None:
+    return torch.zeros(x.shape[:2], dtype=torch.int64) if wanted else None
+
+
+def _check_counts(channels: int, positions: int, fan_out: Tensor | None) -> None:
+    """Refuse sizes whose counts could be wrong: more than the source's integers, or float64, can hold."""
+    if channels > _ROW:
+        raise SpikeattnError(f"the fast path counts up to {_ROW:,} channels, not {channels:,}; use plain=True")
+    if fan_out is not None and positions:
+        most = channels * positions * int(fan_out.max())
+        if most >= _LARGEST:
+            raise SpikeattnError(
+                f"{channels:,} channels of {positions:,} positions with fan-outs of up to {int(fan_out.max()):,} can "
+                f"make {most:,} additions per image and time step; counts are exact below 2**53 ({_LARGEST:,})"
+            )
+
+
+def _check_positions(positions: int) -> None:
+    if positions > _POSITIONS:
+        raise SpikeattnError(
+            f"the fast path sums over up to 2**24 ({_POSITIONS:,}) positions, beyond which float32 is inexact; these "
+            f"are {positions:,}: use plain=True"
+        )
+
+
+def lif(
+    x: Tensor, tau: float, multiply: bool, threshold: float, fan_out: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None, int]:
+    """Spikes of a leaky integrate-and-fire neuron from rest: charge v + (x - v) / tau, hard reset to 0.
+
+    Args:
+        x: [T, B, C, H, W] float32; expanded over T, it is read once per step from the same memory.
+        multiply: the charge is v + (x - v) * tau instead.
+        fan_out: [H * W] int64, to weigh the spikes of each position with; or None.
+
+    Returns:
+        Spikes like x; counts [T, B]; weighed counts [T, B] or None; the number of potentials that are NaN or infinite.
+    """
+    T, B, C, H, W = x.shape
+    _check_counts(C, H * W, fan_out)
+    still = x.stride(0) == 0 and T > 1
+    rows = _rows(x[:1] if still else x)
+    spikes = torch.empty((T, B, H, W, C), dtype=torch.bool)
+    counts, fans = _zeros(x), _zeros(x, fan_out is not None)
+    step = 0 if still else rows.stride(0)
+    sick = _call(
+        "lif", rows, step, spikes, T, B, H * W, C, float(tau), ctypes.c_int(multiply), float(threshold), fan_out,
+        counts, fans,
+    )  # fmt: skip
+    return _columns(spikes), counts, fans, sick
+
+
+def pool(x: Tensor, stride: int, fan_out: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """3x3 max-pool with padding 1 of spikes, with their counts and weighed counts as in `lif`."""
+    T, B, C, H, W = x.shape
+    rows, columns = (H - 1) // stride + 1, (W - 1) // stride + 1
+    _check_counts(C, rows * columns, fan_out)
+    y = torch.empty((T, B, rows, columns, C), dtype=torch.bool)
+    counts, fans = _zeros(x), _zeros(x, fan_out is not None)
+    _call("pool", _rows(x), y, T * B, H, W, C, stride, fan_out, counts, fans)
+    return _columns(y), counts, fans
+
+
+def pool_real(x: Tensor, stride: int) -> Tensor:
+    """3x3 max-pool with padding 1 of real numbers [T, B, C, H, W]."""
+    T, B, C, H, W = x.shape
+    y = torch.empty((T, B, (H - 1) // stride + 1, (W - 1) // stride + 1, C))
+    _call("pool_real", _rows(x), y, T * B, H, W, C, stride)
+    return _columns(y)
+
+
+def mask(a: Tensor, b: Tensor, votes: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+    """a AND b [T, B, C, H, W], counts [T, B], and the sum over positions [T, B, C, 1, 1] if `votes`.
+
+    b has the shape of a, or H = W = 1.
+    """
+    T, B, C, H, W = a.shape
+    _check_counts(C, H * W, None)
+    if votes:
+        _check_positions(H * W)
+    y, counts = torch.empty((T, B, H, W, C), dtype=torch.bool), _zeros(a)
+    sums = torch.empty((T, B, 1, 1, C)) if votes else None
+    one = b.shape[3:] == (1, 1) and H * W > 1
+    _call("mask", _rows(a), _rows(b), ctypes.c_int(one), y, sums, T * B, H * W, C, counts)
+    return _columns(y), counts, None if sums is None else _columns(sums)
+
+
+def mean(x: Tensor) -> Tensor:
+    """Mean over positions, [T, B, C, H, W] -> [T, B, C]."""
+    T, B, C, H, W = x.shape
+    _check_positions(H * W)
+    y = torch.empty((T, B, C))
+    _call("mean", _rows(x), y, T * B, H * W, C)
+    return y
+
+
+def pack(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights [O, I, K, K] and bias [O] as the kernels read them: [blocks, K * K, I, 64] and [blocks, 64]."""
+    outputs, inputs, K, _ = weight.shape
+    blocks = -(-outputs // WIDTH)
+    packed = torch.zeros((K * K, inputs, blocks * WIDTH))
+    packed[..., :outputs] = weight.permute(2, 3, 1, 0).reshape(K * K, inputs, outputs)
+    padded = torch.zeros(blocks * WIDTH)
+    padded[:outputs] = bias
+    return packed.unflatten(2, (blocks, WIDTH)).permute(2, 0, 1, 3).contiguous(), padded.view(blocks, WIDTH)
+
+
+def conv(x: Tensor, weight: Tensor, bias: Tensor, out_channels: int, kernel: int) -> Tensor:
+    """Convolution with stride 1 and padding kernel // 2 under packed weights: [T, B, I, H, W] -> [T, B, O, H, W].
+
+    Spikes (bools) add weights; real numbers multiply them. An input expanded over T gives an output expanded over T.
+    Spikes of more than 65,536 channels go as real numbers: a product with 0 or 1 adds the same, in the same order.
+    """
+    T, B, C, H, W = x.shape
+    if x.stride(0) == 0 and T > 1:
+        return conv(x[:1], weight, bias, out_channels, kernel).expand(T, -1, -1, -1, -1)
+    y = torch.empty((T, B, H, W, out_channels))
+    if x.dtype == torch.bool and C <= _INDEX:
+        failed = _call("conv", _rows(x), weight, bias, y, T * B, H, W, C, out_channels, kernel)
+        if failed:
+            raise SpikeattnError("out of memory in a convolution of the fast path; give smaller batches")
+    else:
+        _call("conv_real", _rows(x.float()), weight, bias, y, T * B, H, W, C, out_channels, kernel)
+    return _columns(y)

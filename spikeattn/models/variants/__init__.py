@@ -1,0 +1,1 @@
+"""Transformers changed after a publication: SVDA, its spiking form, BR-NPA heads, finer feature maps."""

@@ -1,0 +1,1 @@
+"""LaTeX and Markdown: every table of the package is written here."""

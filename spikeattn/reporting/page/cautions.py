@@ -1,0 +1,48 @@
+"""What a reader must see first: random weights, operations that were not counted, a comparison that cannot be lost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spikeattn.energy.comparison_result import Comparison
+from spikeattn.energy.estimate import EnergyTable
+from spikeattn.reporting.tables.number_format import known, significant
+
+if TYPE_CHECKING:
+    from spikeattn.runs.result import Profile
+
+
+def cautions(profile: Profile, energy: EnergyTable, comparison: Comparison | None) -> list[tuple[str, str]]:
+    """Name and sentence of every warning, the gravest first; untrained weights have a banner of their own."""
+    found = [_split(text) for text in profile.warnings]
+    found += [_split(text) for text in energy.notes if text.startswith("unpriced: ")]
+    if comparison is not None:
+        found += _break_even(comparison)
+    order = ("uncounted", "break-even")
+    ranked = sorted(found, key=lambda pair: order.index(pair[0]) if pair[0] in order else len(order))
+    return [(name, text) for name, text in ranked if name != "untrained"]
+
+
+def _break_even(comparison: Comparison) -> list[tuple[str, str]]:
+    """A warning where the whole network breaks even at a rate above 1, under the report's own costs."""
+    price = comparison.prices.iloc[0]
+    parts = comparison.parts
+    total = parts[
+        (parts["costs"] == price["costs"]) & (parts["against"] == price["against"]) & (parts["part"] == "total")
+    ].iloc[0]
+    if not known(total["break_even"]) or not total["break_even"] > 1:
+        return []
+    text = (
+        f"Under {price['costs']} the network would cost as much as {price['against']} at a firing rate of "
+        f"{significant(total['break_even'], 3)}. No rate exceeds 1, so this comparison cannot come out against it."
+        if total["cannot_lose"]
+        else f"Under {price['costs']} the network would cost as much as {price['against']} at "
+        f"{significant(total['break_even'], 3)} spikes per element and step."
+    )
+    return [("break-even", text)]
+
+
+def _split(warning: str) -> tuple[str, str]:
+    """Name and sentence of a warning, "silent: 1 of 19 ..."; a warning without a name keeps its whole text."""
+    name, colon, text = warning.partition(": ")
+    return (name, text) if colon and " " not in name else ("warning", warning)

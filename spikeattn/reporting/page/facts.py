@@ -1,0 +1,277 @@
+"""What the page says: the numbers of its first screen, its warnings, its limits and where everything comes from."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from spikeattn.energy.estimate import EnergyTable
+from spikeattn.reporting.figures.drawing import colour_of
+from spikeattn.reporting.page.bars import beside_ann, steps
+from spikeattn.reporting.page.cautions import cautions
+from spikeattn.reporting.page.gallery import Gallery
+from spikeattn.reporting.page.stages import about_attention
+from spikeattn.reporting.tables.analyses import Analyses
+from spikeattn.reporting.tables.number_format import (
+    MISSING,
+    amount,
+    energy_unit,
+    known,
+    percent,
+    rate,
+    significant,
+    with_limits,
+)
+from spikeattn.reporting.tables.run_tables import METHODS, data_name
+from spikeattn.reporting.tables.sheets import sheet_of
+
+if TYPE_CHECKING:
+    from spikeattn.runs.result import Profile
+
+FIGURES = {
+    "firing_rates": "Heat map of the firing rate of every tensor at every time step; the numbers are in the table of "
+    "firing rates.",
+    "energy_by_part": "Bars of the energy per image of every part with its interval; the numbers are in the table of "
+    "energies.",
+    "sweep": "Energy beside the ANN against time steps, break-even firing rate against time steps, and energy against "
+    "the firing rate, with the crossings; the numbers are in the table beside it.",
+    "over_time": "Accuracy and mean firing rate if the network had stopped after each time step; the numbers are in "
+    "the table beside it.",
+}
+TABLES = {
+    "operations": "Operations per image",
+    "time": "Accuracy and mean firing rate if stopped after t steps",
+    "comparison": "Energy per image beside the ANN, part by part",
+    "waterfall": "From the convention exact to others, one switch at a time,",
+    "sweep": "Energy against the number of time steps",
+    "prices": "Prices of the cost table for the energy",
+    "switches": "Switches of the convention for the energy",
+    "structure": "Part, block and role of every layer",
+    "attention": "Attention that is more than noise, per image,",
+}
+_WEIGHTS = {True: "trained", False: "UNTRAINED", None: "not stated"}
+
+
+def page(
+    profile: Profile,
+    summary: dict[str, Any],
+    tables: dict[str, pd.DataFrame],
+    analyses: Analyses,
+    gallery: Gallery | None = None,
+    command: str | None = None,
+) -> dict[str, Any]:
+    """Everything the template prints except figures and downloads.
+
+    Args:
+        summary: `profile.summary()` under the report's costs and convention.
+        tables: "rates" (of `rate_table`), "energy", "operations", "time", and those of the analyses.
+        command: that writes this report.
+    """
+    energy = tables["energy"]
+    assert isinstance(energy, EnergyTable)
+    return {
+        "title": str(summary["model"] or "model"),
+        "untrained": profile.untrained,
+        "facts": _facts(profile),
+        "cards": _cards(profile, summary, energy),
+        "warnings": cautions(profile, energy, analyses.comparison),
+        "strip": _strip(energy),
+        "sheets": {name: sheet_of(table) for name, table in tables.items()},
+        "limits": _limits(profile, summary, energy),
+        "uncounted": profile.ledger.uncounted,
+        "notes": list(energy.notes),
+        "costs": energy.costs,
+        "convention": energy.convention,
+        "provenance": _provenance(profile, energy) + _attention(gallery),
+        "commands": _commands(profile, gallery, command),
+        "missing": analyses.missing,
+        "pricings": [] if analyses.comparison is None else beside_ann(analyses.comparison),
+        "comparison_notes": () if analyses.comparison is None else analyses.comparison.notes,
+        "falls": {name: steps(fall) for name, fall in analyses.waterfalls.items()},
+        "chosen_fall": _chosen(analyses, energy),
+        "sweep_notes": [] if analyses.sweep is None else analyses.sweep.attrs["notes"],
+        "gallery": gallery,
+        "structure_lead": _structure(profile),
+        "about_attention": about_attention(profile.structure, _not_inferred(profile)),
+    }
+
+
+def weights(profile: Profile) -> str:
+    """ "trained", "UNTRAINED", or "not stated" where the model does not say."""
+    return _WEIGHTS.get(profile.ledger.model.get("trained"), "not stated")
+
+
+def finite(value: Any) -> Any:
+    """The record with None in place of NaN and infinity, which JSON does not know."""
+    if isinstance(value, Mapping):
+        return {str(key): finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _facts(profile: Profile) -> list[tuple[str, str]]:
+    model, settings = profile.ledger.model, profile.provenance.get("settings") or {}
+    shape = settings.get("input")
+    facts = [
+        ("Data", data_name(profile) or "not stated"),
+        ("Images", f"{profile.n_images:,}"),
+        ("Time steps", f"T = {profile.time_steps}"),
+        ("Parameters", amount(model.get("parameters"))),
+        ("Input", " × ".join(map(str, shape)) if shape else MISSING),
+        ("Weights", weights(profile)),
+    ]
+    return facts
+
+
+def _cards(profile: Profile, summary: dict[str, Any], energy: EnergyTable) -> list[dict[str, str]]:
+    """The five numbers: each with value, interval, and what it is."""
+    n = profile.n_images
+    low, high = summary["accuracy_interval"]
+    limits = "" if low is None else f"[{low * 100:.1f}, {high * 100:.1f}] %"
+    accuracy = {"value": percent(summary["accuracy"]), "interval": limits, "note": "Wilson interval"}
+    if summary["accuracy"] is None:
+        accuracy = {"value": MISSING, "interval": "", "note": "no labels, or no class scores"}
+    unit, factor = energy_unit([summary["energy_mj"]])
+    low, high = (None if limit is None else limit / factor for limit in summary["energy_interval_mj"])
+    value, limits = with_limits((summary["energy_mj"] or 0.0) / factor, low, high)
+    method = energy.total.method
+    confidence = f"{energy.total.confidence * 100:g} %"
+    how = f"{confidence}, {METHODS.get(method, method)} over images" if limits else ""
+    if not limits and n == 1:
+        how = "one image has no interval"
+    if method == "upper bound":
+        limits, how = f"≤ {significant(high or 0.0, 3)}", f"{confidence} one-sided bound"
+    elif method == "constant":
+        limits, how = "", "the same on every image"
+    ratio, ann = summary["ann_over_snn"], summary["ann_energy_mj"]
+    ann_unit, ann_factor = energy_unit([ann] if ann is not None else [])
+    as_ann = f"its {amount(summary['ann_macs'])} MACs cost {significant((ann or 0) / ann_factor, 3)} {ann_unit}"
+    return [
+        {"label": "Accuracy"} | accuracy,
+        {
+            "label": "Mean firing rate",
+            "value": rate(summary["mean_rate"]),
+            "interval": "",
+            "note": "non-zero share, all neurons and steps",
+        },
+        {
+            "label": "SOPs per image",
+            "value": amount(summary["sops_per_image"]),
+            "interval": f"+ {amount(summary['macs_per_image'])} MACs" if summary["macs_per_image"] else "",
+            "note": "additions that spikes cause",
+        },
+        {"label": "Energy per image", "value": f"{value} {unit}", "interval": limits, "note": how},
+        {
+            "label": "ANN / SNN",
+            "value": MISSING if ratio is None else f"× {significant(ratio, 3)}",
+            "interval": "" if ratio is None else "arithmetic only",
+            "note": as_ann if ann is not None else "the cost table has no price for a MAC",
+        },
+    ]
+
+
+def _not_inferred(profile: Profile) -> str:
+    """Why a run holds no structure; "" where it holds one."""
+    if profile.ledger.structure:
+        return ""
+    said = (text.partition(": ")[2] for text in profile.warnings if text.startswith("structure: "))
+    return next(said, "the run is of a version that inferred no structure; profile again")
+
+
+def _structure(profile: Profile) -> str:
+    """In a sentence, how what the layers are is known."""
+    structure = profile.structure
+    synapses = structure.entries["synapses"]
+    unknown = sum(e.known == "unknown" for e in synapses)
+    family = f" It is recognised as a {structure.family}." if structure.family else ""
+    rest = f" What {unknown} of them are nobody knows; a names file says it." if unknown else ""
+    return (
+        f"Stem, blocks, q, k and v, read from the way of the data through {len(synapses)} layers, not from their names."
+        f"{family}{rest}"
+    )
+
+
+def _strip(energy: EnergyTable) -> list[dict[str, Any]]:
+    """Shares of the total, part by part, for the bar of the first screen."""
+    found = []
+    for i, row in enumerate(energy[energy["part"] != "total"].to_dict("records")):
+        if known(row["share"]):
+            part, share = row["part"], float(row["share"])
+            found.append({"part": part, "share": share, "text": percent(share), "colour": colour_of(part, i)})
+    return found
+
+
+def _limits(profile: Profile, summary: dict[str, Any], energy: EnergyTable) -> list[str]:
+    """What the numbers are not."""
+    limits = [
+        "The energies are no measurement of a chip: operations × a price per operation. Memory, data movement, "
+        "membrane updates, control and idle power are not in them, and on real hardware these can dominate.",
+        "An interval says how much a mean would move with another sample of images from the same source. It does not "
+        "cover another training run, another data set or the cost table.",
+        f"The ANN beside it is {summary['ann']}, priced with the same cost table. The ratio compares two counts; it is "
+        "not a speed-up, and that ANN has not been trained.",
+        "Rates are shares of non-zero elements. A layer's operations depend on the tensor it receives, after pooling, "
+        "and on the border of the image, so rate × FLOPs is not the number of operations.",
+    ]
+    costs, T = energy.costs, profile.time_steps
+    if costs.has("mac") and costs.has("ac") and costs.price("ac") > 0:
+        rate_needed = costs.price("mac") / (costs.price("ac") * T)
+        if rate_needed >= 1:
+            limits.append(
+                f"Under these prices a layer of binary spikes costs as much as its ANN counterpart at a rate of "
+                f"{rate_needed:.2f} (T = {T}). No rate exceeds 1, so such a layer cannot lose this comparison."
+            )
+    if profile.untrained:
+        limits.insert(0, "The weights are random. Nothing on this page describes a network that solves a task.")
+    return limits
+
+
+def _provenance(profile: Profile, energy: EnergyTable) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Groups of (setting, value): model, data, run, energy."""
+    record = profile.provenance
+    settings = dict(record.get("settings") or {})
+    model = dict(profile.ledger.model) | dict(settings.pop("model", None) or {})
+    data = settings.pop("data", None) or {}
+    rest = {key: value for key, value in record.items() if key not in ("settings", "command")}
+    groups = {"Model": model, "Data": data, "Run": settings | rest, "Energy": energy.provenance}
+    return [(name, list(_flat(group))) for name, group in groups.items() if group]
+
+
+def _commands(profile: Profile, gallery: Gallery | None, command: str | None) -> list[str]:
+    """What makes run, attention and report again, in this order, each once."""
+    found = (profile.provenance.get("command"), gallery.summary.get("command") if gallery else None, command)
+    return list(dict.fromkeys(each for each in found if each))
+
+
+def _attention(gallery: Gallery | None) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Everything but the rows per image that the folder of `spikeattn attend` says."""
+    if gallery is None:
+        return []
+    rows = ("images", "files", "agreement", "evaluation")
+    record = {key: value for key, value in gallery.summary.items() if key not in rows}
+    record["notes"] = (record.pop("energy", None) or {}).get("notes")
+    networks = {f"network {i + 1}": network for i, network in enumerate(record.pop("networks"))}
+    return [("Attention", list(_flat(record | networks)))]
+
+
+def _chosen(analyses: Analyses, energy: EnergyTable) -> str:
+    """The waterfall that is open at first: to the convention of the report, or to that of the SDT paper."""
+    wanted = (energy.convention.name, "sdt-paper", *analyses.waterfalls)
+    return next((name for name in wanted if name in analyses.waterfalls), "")
+
+
+def _flat(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in record.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{name}.")
+        elif value is None or value == [] or value == {}:
+            yield name, MISSING
+        else:
+            plain = isinstance(value, str | int | float)
+            yield name, str(value) if plain else json.dumps(finite(value), ensure_ascii=False, default=str)

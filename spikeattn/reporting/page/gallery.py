@@ -1,0 +1,191 @@
+"""What `spikeattn attend` found, read from its folder: pictures, a row per image, the energy spent on noise."""
+
+from __future__ import annotations
+
+import base64
+import io
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from spikeattn.boundary import schema
+from spikeattn.boundary.schema import Keys
+from spikeattn.data.dataset import reason_of
+from spikeattn.data.decoding import UNDECODABLE, decode
+from spikeattn.data.disk import read_regular
+from spikeattn.errors import SpikeattnError
+from spikeattn.reporting.output_folder import stems
+from spikeattn.reporting.tables.number_format import joules, known, percent
+
+SUMMARY, ARRAYS, TABLE = "summary.json", "attention.npz", "attention.csv"
+_NAMES = 1 << 26  # bytes of an array of names: a million images with names of 16 letters
+UNBROKEN = "\u00a0"
+Record = dict[str, Any]
+_MEAN = Annotated[Record, Keys(value=float | None, low=float | None, high=float | None)]
+_ENERGY = Annotated[
+    Record,
+    Keys(
+        share_of_blocks=_MEAN, share_of_network=_MEAN, spurious_mj=_MEAN, outside_share=float | None,
+        images=tuple[Annotated[Record, Keys(image=str, blocks_mj=float, spurious_mj=float | None)], ...],
+    ),
+]  # fmt: skip
+_NETWORK = Annotated[Record, Keys(title=str, details=str, rule=str, model=Annotated[Record, Keys(name=str | None)])]
+_SUMMARY = Annotated[
+    Record,
+    Keys(
+        command=str | None, untrained=bool, networks=tuple[_NETWORK, ...], files=tuple[str, ...], energy=_ENERGY | None,
+        images=tuple[Annotated[Record, Keys(model=str, image=str, significant=float | None)], ...],
+    ),
+]  # fmt: skip
+MOST, WIDE, COLOURS = 12, 760, 96  # pictures on a page, their width in pixels, colours of each
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A panel on the page: the image's name, what it shows in words, and its PNG as a data URI."""
+
+    name: str
+    text: str
+    uri: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """A folder of `spikeattn attend`, as far as the page shows it.
+
+    Attributes:
+        folder: as it was given; None of what `sa.attend` returned.
+        summary: its summary.json.
+        pictures: of the first images that were drawn.
+        images: a row per network, image and layer, with the energies where they were measured.
+        tokens: attention.csv as it is, a row per token.
+    """
+
+    folder: Path | None
+    summary: dict[str, Any]
+    pictures: tuple[Picture, ...]
+    images: pd.DataFrame
+    tokens: bytes
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the maps are of random weights."""
+        return bool(self.summary.get("untrained"))
+
+    @property
+    def networks(self) -> list[str]:
+        """Every network with how its maps were made and tested."""
+        return [f"{each['title']}: {each['details']}; significant: {each['rule']}" for each in self.summary["networks"]]
+
+    @property
+    def spurious(self) -> dict[str, str] | None:
+        """Energy spent on noise: shares with their intervals, and joules, as text; None where it was not measured."""
+        found = self.summary.get("energy")
+        if not found:
+            return None
+        texts = {key: _share(found[key]) for key in ("share_of_blocks", "share_of_network")}
+        outside = percent(found.get("outside_share"))
+        return texts | {"energy": joules(_number(found["spurious_mj"]["value"])), "outside": outside}
+
+
+def read_gallery(folder: str | Path, model: str | None) -> Gallery:
+    """Read a folder that `spikeattn attend --out` wrote.
+
+    Args:
+        model: name of the network that the report is of; one of the folder's networks must have it.
+
+    Raises:
+        SpikeattnError: no such folder, not one of attend's, damaged files, or other networks.
+    """
+    folder = Path(folder)
+    try:
+        content, where = (folder / SUMMARY).read_bytes(), f"--attention {folder / SUMMARY}"
+        summary = schema.parse_json(content, where, "what `spikeattn attend` writes")
+        schema.check(_SUMMARY, summary, where)
+        ids = _ids(folder / ARRAYS)
+        tokens = (folder / TABLE).read_bytes()
+        images = _rows(summary)
+        names = [each["model"]["name"] for each in summary["networks"]]
+        files = set(summary["files"])
+    except OSError as error:
+        raise SpikeattnError(
+            f"--attention {folder}: {Path(error.filename or folder).name} cannot be read ({error.strerror}); give the "
+            "folder that `spikeattn attend --out` wrote"
+        ) from error
+    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise SpikeattnError(
+            f"--attention {folder}: {SUMMARY} or {ARRAYS} is damaged, or of another program ({error!r}); give the "
+            "folder that `spikeattn attend --out` wrote"
+        ) from error
+    if model not in names:
+        raise SpikeattnError(
+            f"--attention {folder} is of {' and '.join(map(str, names))}, and the run of {model}; give the attention "
+            "of the same model"
+        )
+    drawn = [
+        (name, f"panels/{stem}.png")
+        for name, stem in zip(ids, stems(ids), strict=True)
+        if f"panels/{stem}.png" in files and (folder / f"panels/{stem}.png").is_file()
+    ]
+    pictures = tuple(shown(name, folder / file, images) for name, file in drawn[:MOST])
+    return Gallery(folder, summary, pictures, images, tokens)
+
+
+def _ids(file: Path) -> list[str]:
+    """Names of the images; ValueError where their array would unpack to more than names can take."""
+    with zipfile.ZipFile(file) as archive:
+        size = archive.getinfo("images.npy").file_size
+    if size > _NAMES:
+        raise ValueError(f"its names of images unpack to {size:,} bytes")
+    with np.load(file) as arrays:
+        return [str(name) for name in arrays["images"]]
+
+
+def _rows(summary: dict[str, Any]) -> pd.DataFrame:
+    images = pd.DataFrame(summary["images"])
+    energies = (summary.get("energy") or {}).get("images")
+    if not energies:
+        return images
+    first = summary["networks"][0]["title"]
+    spent = pd.DataFrame(energies).assign(model=first)
+    return images.merge(spent, on=["image", "model"], how="left", validate="many_to_one")
+
+
+def shown(name: str, file: Path | io.BytesIO, images: pd.DataFrame) -> Picture:
+    """A panel, a PNG on disk or in memory, as the page shows it: small, and with a text."""
+    row = images[images["image"] == name].iloc[0]
+    text = f"{name}: image, attention, significant tokens ({percent(row['significant'])}) and regularised attention"
+    if known(row.get("spurious_mj")) and row["blocks_mj"] > 0:
+        text += f"; {percent(row['spurious_mj'] / row['blocks_mj'], 0)} of {joules(row['blocks_mj'])} spent on noise"
+    try:
+        content = file.getvalue() if isinstance(file, io.BytesIO) else read_regular(str(file))
+        picture = decode(content, "RGB")
+    except UNDECODABLE as error:
+        raise SpikeattnError(
+            f"--attention: {file} cannot be read ({reason_of(error)}); run `spikeattn attend` again"
+        ) from error
+    if picture.width > WIDE:
+        picture = picture.resize((WIDE, round(picture.height * WIDE / picture.width)), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    uri = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return Picture(name, text, uri, *picture.size)
+
+
+def _share(of: dict[str, Any]) -> str:
+    if of.get("low") is None or not known(of["low"]):
+        return percent(of["value"]).replace(" ", UNBROKEN)
+    limits = f"{percent(of['low']).removesuffix(' %')}, {percent(of['high'])}"
+    return f"{percent(of['value'])} [{limits}]".replace(" ", UNBROKEN)
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value

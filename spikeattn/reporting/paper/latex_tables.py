@@ -1,0 +1,144 @@
+"""Three tables of a paper in LaTeX: the layouts of Table S1, 3 and 4 of the Spike-driven Transformer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from spikeattn.reporting.latex.booktabs import LONGEST_NAME, Field, code, table
+from spikeattn.reporting.latex.typeset import escape_latex, paper_latex
+from spikeattn.reporting.tables.number_format import MISSING, energy_unit, known, rate, significant, with_limits
+
+# Widths in points at \scriptsize: text, a letter, a step, one with a power of ten, the average with its interval.
+TEXT, LETTER, STEP, POWER, AVERAGE = 460.0, 3.75, 28.0, 36.0, 92.0
+_ROLES = {"total": "Total", "QKV + attention": "QKV and attention"}
+MARKS = {
+    "untrained": (r"$^\dagger$", r"$^\dagger$ Untrained: random weights; the numbers describe nothing."),
+    "incomplete": (
+        r"$^\ddagger$",
+        r"$^\ddagger$ Not every operation is counted or priced: the energy is a lower bound.",
+    ),
+}
+
+
+def rates_latex(rates: pd.DataFrame) -> str:
+    """Table S1: part, module, tensor, T1 to Tn and the average of `rate_table(profile)`."""
+    steps = [column for column in rates.columns if column[:1] == "T" and column[1:].isdigit()]
+    named = bool((rates["tensor"] != rates["code"]).any())
+    rows = rates.to_dict("records")
+    names: list[Field] = []
+    if named:
+        names.append(_text("Part", [row["part"] for row in rows]))
+        if (rates["module"] != "").any():
+            names.append(_text("Module", [row["module"] for row in rows]))
+        roles = [paper_latex(row["tensor"]) if row["tensor"] != row["code"] else "--" for row in rows]
+        names.append(Field("Tensor", tuple(roles)))
+    names.append(Field("In the code" if named else "Tensor", tuple(code(row["code"]) for row in rows), "code"))
+    shown = [rates["part"], rates["module"], rates["tensor"]] if named else []
+    letters = sum(column.str.len().max() for column in shown) + min(rates["code"].str.len().max(), LONGEST_NAME)
+    room = TEXT - LETTER * letters - 6 * (len(shown) + 1) - AVERAGE
+    widths = [POWER if any("e" in rate(value) for value in rates[step]) else STEP for step in steps]
+    each = len(steps) if sum(widths) <= room else max(int(room // max(widths)), 1)
+    count = -(-len(steps) // each)
+    share = -(-len(steps) // count)
+    panels = []
+    for start in range(0, len(steps), share):
+        panel = [_rates(f"$T_{{{step[1:]}}}$", rates[step]) for step in steps[start : start + share]]
+        panels.append([*names, *panel])
+    panels[-1] += [_rates("Average", rates["average"]), Field("Interval", tuple(map(_limits, rows)), "interval")]
+    places = [row["part"] if named else row["part"] == "Input" for row in rows]
+    rules = [i for i in range(1, len(rows)) if places[i] != places[i - 1]]
+    return table(panels, rules, rates.attrs.get("caption", "Firing rates."), "tab:rates", size="scriptsize")
+
+
+def models_latex(models: pd.DataFrame) -> str:
+    """Table 3: one row per run of `model_table(...)`, its energies in one unit."""
+    unit, factor = energy_unit(models["energy_mj"])
+    rows = models.to_dict("records")
+    marks = ["".join(mark for flag, (mark, _) in MARKS.items() if row[flag]) for row in rows]
+    keys = ("energy_mj", "energy_low", "energy_high", "interval")
+    energies = [_value(*(row[key] for key in keys), factor) for row in rows]
+    shares = [_share(row) for row in rows]
+    fields = [
+        Field("Method", tuple(escape_latex(row["method"]) + mark for row, mark in zip(rows, marks, strict=True))),
+        _text("Architecture", [row["architecture"] for row in rows]),
+    ]
+    if len({(row["data"], row["images"]) for row in rows}) > 1:
+        fields.append(_text("Data", [row["data"] or MISSING for row in rows]))
+        fields.append(Field("Images", tuple(str(row["images"]) for row in rows), "number"))
+    fields += [
+        Field("Param (M)", tuple(_millions(row["parameters"]) for row in rows), "number"),
+        Field("$T$", tuple(str(row["time_steps"]) for row in rows), "number"),
+        Field(f"Energy ({_unit(unit)})", tuple(value for value, _ in energies), "number"),
+        Field("Interval", tuple(limits for _, limits in energies), "interval"),
+        Field(r"Acc.\ (\%)", tuple(value for value, _ in shares), "number"),
+        Field("Interval", tuple(limits for _, limits in shares), "interval"),
+    ]
+    notes = r"\quad ".join(text for flag, (_, text) in MARKS.items() if any(row[flag] for row in rows))
+    return table([fields], (), models.attrs.get("caption", "Models."), "tab:models", notes)
+
+
+def parts_latex(parts: pd.DataFrame) -> str:
+    """Table 4: the rows of `part_table(comparison)`, energies in one unit."""
+    unit, factor = energy_unit(parts["ann_mj"])
+    rows = parts.to_dict("records")
+    spiking = [_value(row["snn_mj"], row["snn_low"], row["snn_high"], row["interval"], factor) for row in rows]
+    ratios = [_value(row["ratio"], row["ratio_low"], row["ratio_high"], row["interval"], 1.0) for row in rows]
+    total = next((i for i, row in enumerate(rows) if row["part"] == "total"), len(rows) - 1)
+    labels = [_ROLES.get(row["part"], row["part"]) for row in rows]
+    fields = [
+        _text("Part", labels),
+        Field(f"ANN ({_unit(unit)})", tuple(significant(row["ann_mj"] / factor) for row in rows), "number"),
+        Field(f"SNN ({_unit(unit)})", tuple(value for value, _ in spiking), "number"),
+        Field("Interval", tuple(limits for _, limits in spiking), "interval"),
+        Field("ANN / SNN", tuple(value for value, _ in ratios), "number"),
+        Field("Interval", tuple(limits for _, limits in ratios), "interval"),
+        Field("Break-even", tuple(significant(row["break_even"], 3) for row in rows), "number"),
+    ]
+    notes = "Break-even: the firing rate at which both would cost the same; above 1 binary spikes cannot lose."
+    return table([fields], {total, total + 1}, parts.attrs.get("caption", "Parts."), "tab:parts", notes)
+
+
+def _text(title: str, cells: Sequence[object]) -> Field:
+    return Field(title, tuple(escape_latex(str(cell)) for cell in cells))
+
+
+def _rates(title: str, values: pd.Series) -> Field:
+    return Field(title, tuple(rate(value) for value in values), "number")
+
+
+def _limits(row: dict[str, Any]) -> str:
+    if not known(row["low"]):
+        return MISSING
+    if row["interval"] == "upper bound":
+        return f"≤ {rate(row['high'])}"
+    return f"[{rate(row['low'])}, {rate(row['high'])}]"
+
+
+def _value(value: float, low: float, high: float, method: str, factor: float) -> tuple[str, str]:
+    """A value and its interval, in units of so many mJ."""
+    if not known(value):
+        return MISSING, MISSING
+    if method == "upper bound" and known(high):
+        return significant(value / factor), f"≤ {significant(high / factor, 3)}"
+    if not all(known(limit) and math.isfinite(limit) for limit in (value, low, high)) or method == "constant":
+        return significant(value / factor), MISSING
+    text, limits = with_limits(value / factor, low / factor, high / factor)
+    return text, limits or MISSING
+
+
+def _share(row: dict[str, Any]) -> tuple[str, str]:
+    if not known(row["accuracy"]):
+        return MISSING, MISSING
+    return f"{row['accuracy'] * 100:.2f}", f"[{row['accuracy_low'] * 100:.2f}, {row['accuracy_high'] * 100:.2f}]"
+
+
+def _millions(parameters: float | None) -> str:
+    return MISSING if parameters is None else significant(parameters / 1e6)
+
+
+def _unit(unit: str) -> str:
+    return escape_latex(unit)

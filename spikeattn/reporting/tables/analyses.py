@@ -1,0 +1,81 @@
+"""What the page computes beyond the run's own tables: the ANN beside it, the waterfalls, the sweep over time steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import pandas as pd
+
+from spikeattn.energy.comparison import QUANTISED, compare
+from spikeattn.energy.comparison_result import Comparison
+from spikeattn.energy.convention_switches import waterfall
+from spikeattn.energy.conventions import DEFAULT, Convention, list_conventions
+from spikeattn.energy.costs import CostTable, get_costs
+from spikeattn.energy.twins import DenseTwin
+from spikeattn.energy.what_if import COSTS, sweep
+from spikeattn.errors import SpikeattnError
+
+if TYPE_CHECKING:
+    from spikeattn.runs.result import Profile
+
+Made = TypeVar("Made")
+NO_MAC = "the cost table {} has no price for a multiply-accumulate, so it cannot price an ANN"
+
+
+@dataclass(frozen=True, eq=False)
+class Analyses:
+    """The analyses of one run; what cannot be computed is None, or left out, and `missing` says why.
+
+    Attributes:
+        comparison: the run beside its ANN twin.
+        waterfalls: from the convention `exact` to every other one, by name.
+        sweep: energy against time steps, under the report's costs and the default ones.
+        missing: sentences, by "comparison", "sweep" or the name of a convention.
+    """
+
+    comparison: Comparison | None
+    waterfalls: dict[str, pd.DataFrame]
+    sweep: pd.DataFrame | None
+    missing: dict[str, str]
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """What there is, by the name of its csv."""
+        found = {}
+        if self.comparison is not None:
+            found["comparison"] = self.comparison.parts
+        if self.waterfalls:
+            every = [frame.assign(convention=name) for name, frame in self.waterfalls.items()]
+            found["waterfall"] = pd.concat(every, ignore_index=True)
+        if self.sweep is not None:
+            found["sweep"] = self.sweep
+        return found
+
+
+def analyse(profile: Profile, costs: CostTable, convention: Convention, twin: DenseTwin | None = None) -> Analyses:
+    """All analyses of a run under the costs and the convention of its report, beside a twin or that of `compare`."""
+    missing: dict[str, str] = {}
+
+    def attempt(name: str, make: Callable[[], Made]) -> Made | None:
+        try:
+            return make()
+        except SpikeattnError as error:  # an analysis that this network or table has no formula for is said, not fatal
+            missing[name] = str(error)
+            return None
+
+    comparison = swept = None
+    if costs.has("mac"):
+        beside = list({table.name: table for table in (costs, get_costs(QUANTISED))}.values())
+        comparison = attempt("comparison", lambda: compare(profile, twin, beside, convention))
+        tables = list({table.name: table for table in (costs, *map(get_costs, COSTS))}.values())
+        swept = attempt("sweep", lambda: sweep(profile, tables, (1.0,), convention))
+    else:
+        missing |= dict.fromkeys(("comparison", "sweep"), NO_MAC.format(costs.name))
+    ends = list(dict.fromkeys((*list_conventions(), convention.name)))
+    chosen = {name: convention if name == convention.name else name for name in ends if name != DEFAULT}
+    falls = {
+        name: attempt(name, lambda end=end: waterfall(profile.ledger, profile.counts, end, costs))
+        for name, end in chosen.items()
+    }
+    return Analyses(comparison, {name: fall for name, fall in falls.items() if fall is not None}, swept, missing)

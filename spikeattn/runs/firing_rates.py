@@ -1,0 +1,95 @@
+"""Firing rates: counts divided by elements, per tensor and time step, with an interval over images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from spikeattn.stats.intervals import CONFIDENCE, REPLICATES, images_by_label, mean_intervals
+from spikeattn.storage.counts import Counts
+from spikeattn.storage.ledger import Ledger
+
+
+class RateTable(pd.DataFrame):
+    """The frame of `rates`: a real DataFrame, whose parquet file holds the time steps as text.
+
+    The column t mixes whole numbers with "mean", which a column of a parquet file cannot.
+    """
+
+    @property
+    def _constructor(self) -> type[RateTable]:
+        return RateTable
+
+    def to_parquet(self, *args: Any, **kwargs: Any) -> bytes | None:
+        """As of any DataFrame, with t as "1", "2", ..., "mean"."""
+        plain = pd.DataFrame(self)
+        return (plain.assign(t=plain["t"].astype(str)) if "t" in plain else plain).to_parquet(*args, **kwargs)
+
+
+def rates(
+    ledger: Ledger,
+    counts: Counts,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
+    labels: NDArray[np.integer] | None = None,
+) -> RateTable:
+    """Firing rate of every tensor at every time step.
+
+    Args:
+        replicates, seed, confidence: of the bootstrap over images.
+        labels: [N] of the images, for one such table per label, each from its own images alone.
+
+    Returns:
+        One row per tensor and time step, in the order of the network. Columns: label (only with labels; -1 is
+        unknown), tensor (dotted path), role (its name in the paper, if it has one), part, block, kind, t (1..T and
+        "mean"; "mean" alone where there is no split over time steps), nonzero_rate (share of non-zero elements),
+        mean_rate (mean |value|: the same for binary spikes, larger for integer ones; NaN for real tensors), ci_low and
+        ci_high of nonzero_rate, interval (its method, see `spikeattn.stats.intervals.Interval`; "upper bound" flags
+        tensors that spike in fewer than 10 images), n_images.
+    """
+    T, tensors = ledger.time_steps, ledger.tensors
+    groups = [(None, slice(None))] if labels is None else list(images_by_label(labels, counts.n_images).items())
+    shares, means = [], []
+    for tensor in tensors:
+        share = counts.column("nnz", tensor.name) / tensor.elements
+        split = share.shape[1] == T  # else it is counted per image, and has a mean alone
+        shares.append(np.concatenate([share, share.mean(axis=1, keepdims=True)], axis=1) if split else share)
+        values = counts.column("abs", tensor.name)
+        mean = np.stack([values[images].mean(axis=0) / tensor.elements for _, images in groups])
+        mean = np.full_like(mean, np.nan) if tensor.kind == "real" else mean
+        means.append(np.concatenate([mean, mean.mean(axis=1, keepdims=True)], axis=1) if split else mean)
+    table = np.concatenate(shares, axis=1)
+    rows = [share.shape[1] for share in shares]
+    steps = [[*range(1, T + 1), "mean"] if n == T + 1 else ["mean"] for n in rows]
+    columns = {
+        "tensor": np.repeat([t.name for t in tensors], rows),
+        "role": np.repeat(np.array([t.role for t in tensors], dtype=object), rows),
+        "part": np.repeat(np.array([t.part for t in tensors], dtype=object), rows),
+        "block": pd.array([t.block for t, n in zip(tensors, rows, strict=True) for _ in range(n)], dtype="Int64"),
+        "kind": np.repeat([t.kind for t in tensors], rows),
+        "t": pd.Series([t for found in steps for t in found], dtype=object),
+    }
+    frames = []
+    for (label, images), mean in zip(groups, np.concatenate(means, axis=1), strict=True):
+        limits = mean_intervals(table[images], replicates, seed, confidence, ceiling=1.0)
+        frame = pd.DataFrame(
+            columns
+            | {
+                "nonzero_rate": limits.value,
+                "mean_rate": mean,
+                "ci_low": limits.low,
+                "ci_high": limits.high,
+                "interval": limits.method,
+                "n_images": limits.n_images,
+            }
+        )
+        if labels is not None:
+            frame.insert(0, "label", label)
+        frames.append(frame)
+    frame = RateTable(pd.concat(frames, ignore_index=True))
+    frame.attrs = {"confidence": confidence, "replicates": replicates, "seed": seed, "time_steps": T}
+    return frame

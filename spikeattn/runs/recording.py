@@ -1,0 +1,432 @@
+"""`sa.record`: a run whose batches the user feeds, in a loop of their own, in training or eval mode.
+
+It traces, probes and counts as `sa.profile` does, and gives the same result; only the loop is not ours.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import FrameType
+from typing import Any
+from weakref import WeakSet
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from spikeattn.boundary import arguments
+from spikeattn.counting.probe import probed_plan
+from spikeattn.counting.recorder import Recorder, in_own_passes, own_passes
+from spikeattn.counting.tally import OtherPath
+from spikeattn.counting.transfer import Sent
+from spikeattn.energy import EnergyTable
+from spikeattn.errors import SpikeattnError
+from spikeattn.provenance import describe, device_of, provenance_of
+from spikeattn.runs.assembly import in_memory, on_disk
+from spikeattn.runs.firing_rates import RateTable
+from spikeattn.runs.result import Profile
+from spikeattn.storage import parts
+from spikeattn.storage.counts import batch_table
+from spikeattn.storage.ledger_rows import Uncounted
+from spikeattn.storage.parts import Part
+from spikeattn.structure.names_file import read as read_names
+from spikeattn.structure.reading import Names, with_structure
+from spikeattn.tracing import neurons as nodes
+from spikeattn.tracing.examine import Forward, check_options
+from spikeattn.tracing.modes import in_eval
+from spikeattn.tracing.nested_tensors import logits_in, tensors_in
+from spikeattn.tracing.network import check_network
+from spikeattn.tracing.stack import Hook
+from spikeattn.tracing.taps import Plan
+
+SPILL = 1 << 26  # bytes of counts that stay in memory; 64 MB are some 10,000 images of a large network
+_DROPOUT = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout)
+
+
+_RECORDED: WeakSet[nn.Module] = WeakSet()  # networks with an open recording
+
+
+class _FunctionalDropout(TorchFunctionMode):
+    """Keeps the operations of dropout out of the count: they run in training alone, and the plan is of eval mode."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self._recorder, self.ran = recorder, False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func not in _DROPOUT or not self._recorder.counts:
+            return func(*args, **kwargs)
+        p, training = (*args[1:3], *(0.5, True)[len(args[1:3]) :])
+        with self._recorder.muting():
+            out = func(*args, **kwargs)
+        if bool(kwargs.get("p", p)) and bool(kwargs.get("training", training)):
+            self.ran = True
+            self._recorder.tally.dropout = True
+            self._recorder.note_dropout(next(tensors_in((args, kwargs))), out)
+        return out
+
+
+def _turned(call: Forward, axis: int) -> Forward:
+    """A call on input whose images lie along `axis`, as one on images that lie along the first."""
+    return lambda model, images: call(model, images.transpose(0, axis))
+
+
+def _is_dropout(module: nn.Module) -> bool:
+    return type(module).__name__.startswith("Drop")
+
+
+def _runs(call: FrameType | None) -> bool:
+    """Whether a call has not come to its end."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame is not call:
+        frame = frame.f_back
+    return frame is not None
+
+
+class Recording:
+    """The context of `record`: follows the model's own calls; see there."""
+
+    def __init__(self, model: nn.Module, strict: bool = False, names: Names = None, **options: Any) -> None:
+        self.model = nodes.unwrap(model)
+        arguments.switch("strict", strict)
+        check_options(*(options[name] for name in ("time_steps", "layout", "input", "spike_output", "levels")))
+        check_network(self.model, options["neurons"])
+        self._options = {"strict": strict, **options}
+        self._names = None if names is None else read_names(names)[0]
+        self._neurons = nodes.find_neurons(self.model, options["neurons"])
+        self._recorder: Recorder | None = None
+        self._plan: Plan | None = None
+        self._inside: ExitStack | None = None
+        self._open: ExitStack | None = None
+        self._call: FrameType | None = None
+        self._nested = 0
+        self._functional: _FunctionalDropout | None = None
+        self._outside: BaseException | None = None
+        self._axis = 0  # along which the images lie
+        self._shown: tuple[int, Tensor, Forward] | None = None
+        self._sent: tuple[Sent, int] | None = None
+        self._sizes: list[int] = []
+        self._unplanned: set[str] = set()
+        self._dropped = False
+        self._waiting: list[Part] = []
+        self._folder: TemporaryDirectory[str] | None = None
+
+    # ---------------------------------------------------------------- following the model
+    def __enter__(self) -> Recording:
+        if self._inside is not None:
+            raise SpikeattnError("this recording is open already; leave its block first, or make another with record()")
+        modules = set(self.model.modules())
+        if any(not modules.isdisjoint(other.modules()) for other in _RECORDED):
+            raise SpikeattnError(
+                f"{type(self.model).__name__}, or a part of it, is being recorded already; use that recording, whose "
+                "counts() tells the passes apart"
+            )
+        self._inside = ExitStack()
+        _RECORDED.add(self.model)
+        self._inside.callback(_RECORDED.discard, self.model)
+        self._inside.enter_context(nodes.uncompiled())
+        for handle in (
+            self.model.register_forward_pre_hook(Hook(self._begin), with_kwargs=True, prepend=True),
+            self.model.register_forward_hook(Hook(self._end), always_call=True),
+        ):
+            self._inside.callback(handle.remove)
+        self._inside.callback(self._stop)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        inside, self._inside = self._inside, None
+        if inside is not None:
+            inside.close()
+        if error[0] is None:
+            self._take()
+
+    def _stop(self) -> None:
+        self._abandon()
+        if self._recorder is not None:
+            self._recorder.__exit__()
+            self._recorder = None
+
+    def _begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if in_own_passes() or torch._C._current_graph_task_id() != -1:  # of a trace, or of a backward pass that repeats
+            return
+        if self._open is not None and _runs(self._call):  # the model calls itself
+            self._nested += 1
+            return
+        self._abandon()  # what an interruption has left
+        leaves, spec = tree_flatten((args, kwargs))
+        places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+        if len(places) != 1:
+            raise SpikeattnError(
+                f"{type(model).__name__} was called with {len(places)} tensors; record() follows calls with one, whose "
+                "rows are images. For other calls use profile(model, loader, forward=lambda model, images: ...)"
+            )
+        x = leaves[places[0]].detach()
+        if x.dim() < 2 or x.is_nested or x.is_quantized or x.layout != torch.strided:
+            kind = "nested" if x.is_nested else "quantised" if x.is_quantized else str(x.layout).removeprefix("torch.")
+            raise SpikeattnError(
+                f"{type(model).__name__} was called with a {kind} tensor of {x.dim()} axes; record() follows "
+                "calls with a plain one whose rows are images, [B, ...] or [T, B, ...]"
+            )
+        if x.numel() == 0:
+            return
+
+        def call(network: nn.Module, images: Tensor) -> Any:
+            given = tree_unflatten([images if i == places[0] else leaf for i, leaf in enumerate(leaves)], spec)
+            return network(*given[0], **given[1])
+
+        first = self._recorder is None
+        if self._plan is None:
+            left = nodes.leftover_state(self._neurons)
+            if left is not None:
+                raise SpikeattnError(
+                    f"neuron {left} holds the membrane potential of an earlier forward pass as recording begins; call "
+                    "spikingjelly.activation_based.functional.reset_net(model) first"
+                )
+            self._plan = self._trace(x, call)
+        if self._recorder is None:
+            self._recorder = Recorder(model, self._plan, self._unplanned).__enter__()
+        batch = self._recorder.plan.input_axes.images_in(x.shape)
+        opened = ExitStack()
+        tally = opened.enter_context(self._recorder.watching(batch, (args, kwargs) if first else None))
+        training = any(module.training for module in model.modules())
+        self._functional = opened.enter_context(_FunctionalDropout(self._recorder)) if training else None
+        if self._drops():
+            tally.dropout = True
+            for module in filter(_is_dropout, model.modules()):
+                opened.callback(module.register_forward_hook(Hook(self._note_dropout)).remove)
+        self._open, self._outside, self._call = opened, sys.exc_info()[1], sys._getframe(2)
+        self._shown = (self._axis, x, call) if batch == 1 else None
+        if first:  # the hooks just registered on the model itself act from its next call on
+            with self._recorder.muting():
+                tally.count(next(tap for tap in self._recorder.plan.taps if tap.name == "input"), x, None)
+
+    def _end(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if in_own_passes() or self._open is None or self._recorder is None:
+            return
+        if self._nested:
+            self._nested -= 1
+            return
+        failed = sys.exc_info()[1]
+        if failed is not None and failed is not self._outside:
+            self._abandon()
+            return
+        tally, opened, self._open, self._call = self._recorder.tally, self._open, None, None
+        try:
+            with opened:
+                sent = tally.send(logits_in(output))
+        except OtherPath:
+            if self._shown is None or self._recorder.plan.one_image:
+                raise
+            sent = self._twice(*self._shown)
+        self._dropped |= self._drops() or (self._functional is not None and self._functional.ran)
+        self._take()
+        self._sent = sent, tally.batch
+        if device_of(model).type == "cpu":  # nothing to wait for: an error belongs to the pass that made it
+            self._take()
+
+    def _twice(self, axis: int, images: Tensor, call: Forward) -> Sent:
+        """Count a single image again beside itself: PyTorch may run other operations on one image than on several."""
+        if self._drops():
+            raise SpikeattnError(
+                "a batch of one image runs other operations than the first batch, and cannot be shown again while "
+                "dropout is at work; leave it out (drop_last=True), or record in eval mode"
+            )
+        with own_passes(), torch.no_grad(), nodes.state_kept(self.model):
+            nodes.reset(self.model)
+            with self._recorder.watching(2) as tally:
+                output = call(self.model, torch.cat([images, images], axis))
+                return tally.send(logits_in(output), 1)
+
+    def _drops(self) -> bool:
+        """Whether dropout is at work, under the names that torch, timm and SpikingJelly give it."""
+        return any(
+            _is_dropout(m) and m.training and bool(getattr(m, "p", getattr(m, "drop_prob", 0)))
+            for m in self.model.modules()
+        )
+
+    def _note_dropout(self, module: nn.Module, args: Any, output: Any) -> None:
+        before, after = next(tensors_in(args), None), next(tensors_in(output), None)
+        if module.training and before is not None and after is not None and self._recorder is not None:
+            self._recorder.note_dropout(before, after)
+
+    def _abandon(self) -> None:
+        """Close a pass that an exception cut short."""
+        if self._open is not None:
+            opened, self._open, self._call, self._nested = self._open, None, None, 0
+            opened.close()
+
+    # ---------------------------------------------------------------- the first batch
+    def _trace(self, x: Tensor, call: Forward) -> Plan:
+        """Trace and probe on the first batch, in eval mode: images may lie along its first axis or, with frames
+        [T, B, ...], along its second; the one that keeps images apart is right."""
+        orders = [0, 1] if x.dim() > 2 and not hasattr(self.model, "paper_names") else [0]
+        if x.dim() == 5:
+            orders.reverse()  # [T, B, C, H, W] is what SpikingJelly's networks take
+        errors: dict[int, SpikeattnError] = {}
+        plans: dict[int, Plan] = {}
+        cuda = {device.index or 0 for device in (device_of(self.model), x.device) if device.type == "cuda"}
+        with in_eval(self.model), nodes.state_kept(self.model), torch.random.fork_rng(devices=sorted(cuda)):
+            for axis in orders:
+                try:
+                    plans[axis] = self._planned(x, axis, call)
+                except SpikeattnError as error:
+                    errors[axis] = error
+                else:
+                    if not plans[axis].one_image:  # else a single position passes, and its images mix: look further
+                        break
+            if not plans:
+                raise errors[0]
+            self._axis = next((axis for axis, made in plans.items() if not made.one_image), next(iter(plans)))
+            made = plans[self._axis]
+            images, forward = x.transpose(0, self._axis), _turned(call, self._axis)
+            provenance = provenance_of(self.model, (), images)
+            ledger = replace(made.ledger, model=describe(self.model), provenance=provenance)
+            with own_passes():
+                ledger = with_structure(ledger, self.model, images, forward, self._options["neurons"], self._names)
+            return replace(made, ledger=ledger)
+
+    def _planned(self, x: Tensor, axis: int, call: Forward) -> Plan:
+        """The plan for input whose images lie along `axis`."""
+        return probed_plan(self.model, x.transpose(0, axis), _turned(call, axis), **self._options)
+
+    # ---------------------------------------------------------------- the counts so far
+    def _take(self) -> None:
+        """Take the counts of the last pass from the device; a GPU works on the next one meanwhile."""
+        if self._sent is None or self._plan is None:
+            return
+        (sent, size), self._sent = self._sent, None
+        counts, number, start = sent.result(), len(self._sizes), sum(self._sizes)
+        self._sizes.append(size)
+        index = range(start, start + counts.batch)
+        table = batch_table(counts, index, [str(i) for i in index], [-1] * counts.batch)
+        made_of = parts.origin(self._plan.ledger)
+        self._waiting.append(Part((number,), counts.flags, (), table, extremes=counts.extremes, **made_of))
+        if sum(part.table.nbytes for part in self._waiting if part.table is not None) >= SPILL:
+            self._spill(made_of)
+
+    def _spill(self, made_of: Mapping[str, Any]) -> None:
+        """Bring the counts in memory to a temporary folder, which goes with the recording."""
+        if self._folder is None:
+            self._folder = TemporaryDirectory(prefix="spikeattn-")
+        parts.save(replace(parts.join(self._waiting), **made_of), Path(self._folder.name))
+        self._waiting = []
+
+    def profile(self) -> Profile:
+        """The result of every forward pass since the start or the last `reset`, as that of `sa.profile`.
+
+        Its images are numbered in the order they came and have no labels.
+
+        Raises:
+            SpikeattnError: nothing has been recorded.
+        """
+        self._take()
+        if self._plan is None or not self._sizes:
+            raise SpikeattnError("nothing recorded yet: call the model inside `with record(model) as rec:` first")
+        ledger = self._plan.ledger
+        listed = [
+            Uncounted(path, "layer", "runs in training mode only; the network was traced in eval mode")
+            for path in sorted(self._unplanned)
+        ]
+        warnings = ["dropout: counts stand before dropout, which was at work"] if self._dropped else []
+        ledger = replace(ledger, uncounted=(*ledger.uncounted, *listed), warnings=(*ledger.warnings, *warnings))
+        if self._folder is None:
+            return in_memory(self._waiting, ledger)
+        written = [parts.load(path) for path in sorted(Path(self._folder.name).glob("*.arrow"))]
+        return on_disk([*written, *self._waiting], ledger, self._folder)
+
+    def counts(self) -> pd.DataFrame:
+        """Counts of every forward pass so far, one row per image, tensor and time step.
+
+        Columns: forward (number of the pass), image (position in its batch), tensor, t (1..T), nonzero, abs_sum,
+        elements. Rates are nonzero / elements.
+        """
+        profile = self.profile()
+        forward = np.repeat(np.arange(len(self._sizes)), self._sizes)
+        image = np.concatenate([np.arange(size) for size in self._sizes])
+        frames = []
+        for tensor in profile.ledger.tensors:
+            nonzero = profile.counts.column("nnz", tensor.name)
+            N, T = nonzero.shape
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "forward": np.repeat(forward, T),
+                        "image": np.repeat(image, T),
+                        "tensor": tensor.name,
+                        "t": np.tile(np.arange(1, T + 1), N),
+                        "nonzero": nonzero.ravel(),
+                        "abs_sum": profile.counts.column("abs", tensor.name).ravel(),
+                        "elements": tensor.elements,
+                    }
+                )
+            )
+        table = pd.concat(frames, ignore_index=True)
+        return table.sort_values(["forward"], kind="stable", ignore_index=True)
+
+    def rates(self) -> RateTable:
+        """Firing rates so far; see `Profile.rates`."""
+        return self.profile().rates()
+
+    def energy(self, *args: Any, **kwargs: Any) -> EnergyTable:
+        """Energy per image so far, with its interval; see `Profile.energy` for the arguments."""
+        return self.profile().energy(*args, **kwargs)
+
+    def reset(self) -> None:
+        """Forget the counts so far, as at the start of an epoch; what the network is made of stays known."""
+        self._sent, self._sizes, self._waiting, self._folder = None, [], [], None
+        self._unplanned.clear()
+        self._dropped = False
+
+    def __repr__(self) -> str:
+        return f"<Recording of {type(self.model).__name__}: {sum(self._sizes)} images, {len(self._sizes)} passes>"
+
+
+def record(
+    model: nn.Module,
+    *,
+    neurons: nodes.NeuronPredicate = nodes.is_spiking_neuron,
+    time_steps: int | None = None,
+    layout: str = "TB",
+    input: str | None = None,
+    spike_output: int | None = None,
+    levels: int | None = None,
+    strict: bool = False,
+    names: Names = None,
+) -> Recording:
+    """Count the spikes of every forward pass inside a `with` block; the model itself is not changed.
+
+    >>> with sa.record(model) as rec:
+    ...     model(images)
+    >>> rec.energy()
+
+    It is `sa.profile` around a loop of the user's own, in training or eval mode: at the first batch the network is
+    traced and probed, in eval mode and without gradients, then the model's own calls are counted. The mode, the weights
+    and torch's random numbers are as they would be without it. In training mode counts stand before dropout, and layers
+    that run in training alone are listed as uncounted.
+
+    Args:
+        model: any module with SpikingJelly neurons, called with one tensor whose rows are images, [B, ...] or
+            [T, B, ...]; other arguments may stand beside it.
+        neurons, time_steps, layout, input, spike_output, levels, strict, names: see `sa.profile`.
+
+    Returns:
+        A context. `counts()` has a row per forward pass, image, tensor and time step; `rates()`, `energy()` and
+        `profile()` are those of a `Profile`; `reset()` forgets what was counted. Memory stays flat: beyond 64 MB the
+        counts lie in a temporary folder.
+
+    Raises:
+        SpikeattnError: no neurons; a forward pass without `reset_net` before it; NaN; batches of another shape; a
+            network whose images influence each other, or whose state outlives a reset.
+    """
+    options = {"neurons": neurons, "time_steps": time_steps, "layout": layout}
+    return Recording(model, strict, names, input=input, spike_output=spike_output, levels=levels, **options)

@@ -1,0 +1,292 @@
+"""The result of a profile run: rates, accuracy, operations and energy, all computed from its two files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import numpy as np
+import pandas as pd
+
+from spikeattn.boundary import arguments
+from spikeattn.energy import EnergyTable, energy, operations
+from spikeattn.energy.activity import CountedActivity
+from spikeattn.energy.by_label import energy_by_label
+from spikeattn.energy.components import ComponentTable, components
+from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
+from spikeattn.energy.conventions import Convention
+from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
+from spikeattn.energy.costs import CostTable
+from spikeattn.energy.estimate import PJ_TO_MJ
+from spikeattn.energy.models.registry import DEFAULT as DEFAULT_MODEL
+from spikeattn.energy.models.registry import EnergyModel
+from spikeattn.energy.twins import dense_twin
+from spikeattn.errors import SpikeattnError, unknown
+from spikeattn.runs.firing_rates import RateTable, rates
+from spikeattn.stats.intervals import CONFIDENCE, REPLICATES, wilson_interval
+from spikeattn.storage.counts import FILE, Counts
+from spikeattn.storage.folder import LEDGER, interrupted
+from spikeattn.storage.ledger import Ledger
+from spikeattn.structure.entry import Structure
+
+
+class EmptyShard(SpikeattnError):
+    """A shard none of whose images could be read: it is finished and merges with the others, but has no result.
+
+    Attributes:
+        shard: such as "3/16".
+        skipped: name and reason of every image.
+    """
+
+    def __init__(self, path: Path, ledger: Ledger) -> None:
+        self.shard: str = ledger.provenance["shard"]
+        self.skipped: list[dict[str, str]] = ledger.provenance.get("skipped", [])
+        named = "; ".join(f"{image['id']}: {image['reason']}" for image in self.skipped[:3])
+        super().__init__(
+            f"{path}: none of the {len(self.skipped)} images of shard {self.shard} could be read, so it has no result "
+            f"of its own; it merges with the other shards, and its images count as skipped. {named}"
+        )
+
+
+class Profile:
+    """Counts of one run and the structure they belong to; every table below is a pure function of the two.
+
+    Attributes:
+        ledger: what was counted, warnings and provenance (`model.json`).
+        counts: one row per image (`counts.parquet`).
+        path: the run's folder, None for a run kept in memory.
+    """
+
+    def __init__(self, ledger: Ledger, counts: Counts, path: Path | None = None) -> None:
+        self.ledger, self.counts, self.path = ledger, counts, path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Profile:
+        """Read the folder of a finished run.
+
+        Raises:
+            SpikeattnError: not the folder of a finished run, damaged files, or files of different runs.
+            EmptyShard: the folder of a shard without a single readable image.
+        """
+        path = arguments.path("path", path)
+        if not path.is_dir():
+            raise SpikeattnError(f"{path}: no such folder; expected the folder that `spikeattn profile --out` wrote")
+        if interrupted(path) and not (path / LEDGER).is_file():
+            raise SpikeattnError(f"{path}: an interrupted run without {FILE}; finish it with --resume")
+        if not (path / LEDGER).is_file():
+            raise SpikeattnError(
+                f"{path}: no run there (it has no {LEDGER}); expected the folder that `spikeattn profile --out` wrote"
+            )
+        ledger = Ledger.load(path / LEDGER)
+        if not (path / FILE).is_file() and interrupted(path) and "shard" in ledger.provenance:
+            raise EmptyShard(path, ledger)
+        if not (path / FILE).is_file():
+            raise SpikeattnError(f"{path}: an interrupted run without {FILE}; finish it with --resume")
+        return cls(ledger, Counts.load(path / FILE, ledger), path)
+
+    def save(self, path: str | Path) -> Path:
+        """Write `model.json` and `counts.parquet` into a folder; each appears whole or not at all."""
+        path = arguments.path("path", path)
+        if (path / FILE).exists():
+            raise SpikeattnError(f"{path}: holds a run already; give another folder, or delete it first")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self.ledger.save(path / LEDGER)
+            self.counts.save(path / FILE)
+        except OSError as error:
+            raise SpikeattnError(
+                f"{path}: cannot write the run there ({error.strerror}); give another folder"
+            ) from error
+        return path
+
+    def __repr__(self) -> str:
+        name = self.ledger.model.get("name", "model")
+        untrained = ", UNTRAINED" if self.untrained else ""
+        size = f"{self.n_images} images, T={self.time_steps}, {len(self.ledger.tensors)} tensors"
+        return f"<Profile of {name}{untrained}: {size}>"
+
+    @property
+    def n_images(self) -> int:
+        """Images counted."""
+        return self.counts.n_images
+
+    @property
+    def time_steps(self) -> int:
+        """T."""
+        return self.ledger.time_steps
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the model says that its weights are random."""
+        return self.ledger.model.get("trained") is False
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader must know, one sentence each, named by its first word."""
+        return self.ledger.warnings
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Model, data, settings and versions of the run."""
+        return dict(self.ledger.provenance)
+
+    @property
+    def structure(self) -> Structure:
+        """Part, block and role of every synapse, product and tensor, token grid and heads."""
+        return Structure.of_ledger(self.ledger)
+
+    def named(self, names: str | Path | Mapping[str, Any]) -> Profile:
+        """The same counts under the parts, blocks and roles of a names file (`structure.write_names`), or a mapping.
+
+        In memory; `save` keeps it.
+
+        Raises:
+            SpikeattnError: a key that fits nothing, with the closest names; a part that does not exist.
+        """
+        from spikeattn.structure.names_file import named_ledger
+
+        ledger = named_ledger(self.ledger, names)
+        return Profile(ledger, self.counts.beside(ledger))
+
+    def rates(
+        self,
+        replicates: int = REPLICATES,
+        seed: int = 0,
+        confidence: float = CONFIDENCE,
+        by: Literal["label"] | None = None,
+    ) -> RateTable:
+        """Firing rate of every tensor at every time step, with an interval over images; see `runs.firing_rates`.
+
+        Args:
+            replicates, seed, confidence: of the bootstrap over images.
+            by: "label" for one such table per label, each from its own images alone.
+        """
+        return rates(self.ledger, self.counts, replicates, seed, confidence, None if by is None else self._labels(by))
+
+    def operations(self, first_conv: str = "once", per_image: bool = False) -> pd.DataFrame:
+        """Operations that took place, one row per synapse and product; see `spikeattn.energy.operations`.
+
+        With per_image=True one row per image and synapse or product.
+        """
+        return operations(self.ledger, self.counts, first_conv, arguments.switch("per_image", per_image))
+
+    @overload
+    def energy(
+        self,
+        costs: str | Path | CostTable = ...,
+        convention: str | Convention = ...,
+        replicates: int = ...,
+        seed: int = ...,
+        confidence: float = ...,
+        by: None = None,
+    ) -> EnergyTable: ...
+
+    @overload
+    def energy(
+        self,
+        costs: str | Path | CostTable = ...,
+        convention: str | Convention = ...,
+        replicates: int = ...,
+        seed: int = ...,
+        confidence: float = ...,
+        *,
+        by: Literal["label"],
+    ) -> pd.DataFrame: ...
+
+    def energy(
+        self,
+        costs: str | Path | CostTable = DEFAULT_COSTS,
+        convention: str | Convention = DEFAULT_CONVENTION,
+        replicates: int = REPLICATES,
+        seed: int = 0,
+        confidence: float = CONFIDENCE,
+        by: Literal["label"] | None = None,
+    ) -> EnergyTable | pd.DataFrame:
+        """Energy per image and part in mJ, with intervals; see `spikeattn.energy.energy`.
+
+        With by="label" a plain table with the rows of every label (-1 is unknown), each from its own images alone, and
+        the columns label and n_images in front.
+        """
+        if by is None:
+            return energy(self.ledger, self.counts, costs, convention, replicates, seed, confidence)
+        activity, labels = CountedActivity(self.ledger, self.counts), self._labels(by)
+        return energy_by_label(self.ledger, activity, labels, costs, convention, replicates, seed, confidence)
+
+    def components(
+        self,
+        costs: str | Path | CostTable = DEFAULT_COSTS,
+        model: str | EnergyModel = DEFAULT_MODEL,
+        first_conv: str = "once",
+        replicates: int = REPLICATES,
+        seed: int = 0,
+        confidence: float = CONFIDENCE,
+    ) -> ComponentTable:
+        """Arithmetic, neurons, addressing and memory apart, in mJ; see `spikeattn.energy.components`."""
+        return components(self.ledger, self.counts, costs, model, first_conv, replicates, seed, confidence)
+
+    def over_time(self) -> pd.DataFrame:
+        """Accuracy and mean firing rate if the run had stopped after t steps, one row per t.
+
+        Columns: t, accuracy (with Wilson limits accuracy_low and accuracy_high; NaN without labels or without logits
+        per step), n_labelled, mean_rate (non-zero share over all neurons and steps 1..t).
+        """
+        rows = self.counts.rows
+        labelled = rows["label"] >= 0
+        neurons = [t for t in self.ledger.tensors if t.maker == "neuron"]
+        spikes = sum(self.counts.column("nnz", t.name).sum(axis=0) for t in neurons)
+        per_step = spikes / (self.n_images * sum(t.elements for t in neurons))
+        records = []
+        for t in range(1, self.time_steps + 1):
+            record: dict[str, Any] = {"t": t, "accuracy": np.nan, "accuracy_low": np.nan, "accuracy_high": np.nan}
+            if f"pred_{t}" in rows and labelled.any():
+                right = int((rows[f"pred_{t}"] == rows["label"])[labelled].sum())
+                share = wilson_interval(right, int(labelled.sum()))
+                record |= {"accuracy": share.value, "accuracy_low": share.low, "accuracy_high": share.high}
+            records.append(record | {"n_labelled": int(labelled.sum()), "mean_rate": float(per_step[:t].mean())})
+        return pd.DataFrame(records)
+
+    def summary(
+        self, costs: str | Path | CostTable = DEFAULT_COSTS, convention: str | Convention = DEFAULT_CONVENTION
+    ) -> dict[str, Any]:
+        """The five numbers of a results table, with intervals, units and what they rest on; JSON types only."""
+        last = self.over_time().iloc[-1]
+        table = self.energy(costs, convention)
+        twin = dense_twin(self.ledger)
+        ann = twin.macs * table.costs.price("mac") * PJ_TO_MJ if table.costs.has("mac") else float("nan")
+        ratio = ann / table.total.value if table.total.value > 0 else float("nan")
+        return {
+            "model": self.ledger.model.get("name"),
+            "untrained": self.untrained,
+            "images": self.n_images,
+            "labelled_images": int(last["n_labelled"]),
+            "time_steps": self.time_steps,
+            "accuracy": _number(last["accuracy"]),
+            "accuracy_interval": [_number(last["accuracy_low"]), _number(last["accuracy_high"])],
+            "mean_rate": float(last["mean_rate"]),
+            "sops_per_image": float(table.iloc[-1]["sops"]),
+            "macs_per_image": float(table.iloc[-1]["macs"]),
+            "energy_mj": table.total.value,
+            "energy_interval_mj": [_number(table.total.low), _number(table.total.high)],
+            "ann_macs": twin.macs,
+            "ann_energy_mj": _number(ann),
+            "ann_over_snn": _number(ratio),
+            "ann": twin.note,
+            "costs": table.costs.name,
+            "convention": table.convention.name,
+            "first_conv": table.convention.first_conv,
+            "warnings": list(self.warnings),
+            "notes": list(table.notes),
+        }
+
+    def _labels(self, by: str) -> np.ndarray:
+        if by != "label":
+            raise unknown("grouping", str(by), ["label"])
+        labels = self.counts.rows["label"].to_numpy()
+        if (labels < 0).all():
+            raise SpikeattnError("by='label' needs labels; none of the images of this run has one")
+        return labels
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,1 @@
+"""Intervals over images: resampling, one mean, the ratio of two."""

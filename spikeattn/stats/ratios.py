@@ -1,0 +1,156 @@
+"""Ratios of two means over the same images, paired image by image: SNN against ANN, one model against another."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from spikeattn.errors import SpikeattnError
+from spikeattn.stats.bootstrap import (
+    CONFIDENCE,
+    REPLICATES,
+    Floats,
+    as_table,
+    bootstrap_means,
+    check_resampling,
+    percentile_limits,
+    quantiles_of_t,
+    reweighted,
+    tail_of,
+)
+from spikeattn.stats.intervals import ALIKE, FEW_IMAGES, STUDENTISED_BELOW, Intervals, mean_intervals
+
+_DEAD = 1e-6  # of the mean
+
+
+def ratio_intervals(
+    numerator: ArrayLike,
+    denominator: ArrayLike,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
+    numerator_ceiling: ArrayLike | None = None,
+    denominator_ceiling: ArrayLike | None = None,
+) -> Intervals:
+    """mean(numerator) / mean(denominator), column by column, formed replicate by replicate on the same images.
+
+    Where one side is the same on every image (the multiply-accumulates of an ANN), the interval is that of the other
+    side's mean, divided or inverted, one-sided bounds included. Where both vary, the logarithm of the ratio is
+    studentised below 200 images, so that the interval of the inverse ratio is the inverse interval; from 200 images on
+    it is the percentile interval. A column with fewer than 10 non-zero images then has no interval (method "none").
+
+    Args:
+        numerator, denominator: tables [N, C] of the same images in the same order, [N] for one column, or one number
+            that holds for every image. None may be negative.
+        numerator_ceiling, denominator_ceiling: as in `mean_intervals`.
+
+    Returns:
+        `nonzero_images` is the smaller one of the two sides. A ratio over zero is NaN, method "none".
+
+    Raises:
+        SpikeattnError: different images or columns, negative numbers, and whatever `mean_intervals` refuses.
+    """
+    check_resampling(replicates, seed, confidence)
+    over, under = _pair(numerator, denominator)
+    n, columns = over.shape
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = over.mean(axis=0) / under.mean(axis=0)
+    value[~np.isfinite(value)] = np.nan
+    nonzero = np.minimum(np.count_nonzero(over, axis=0), np.count_nonzero(under, axis=0))
+    low, high, method = np.full(columns, np.nan), np.full(columns, np.nan), np.full(columns, "none", "<U16")
+    joint = ~_alike(over) & ~_alike(under) & (nonzero >= min(FEW_IMAGES, n))
+    if joint.any():
+        low[joint], high[joint], method[joint] = _paired(over[:, joint], under[:, joint], replicates, seed, confidence)
+    if not joint.all():
+        ceilings = (
+            None if ceiling is None else np.broadcast_to(ceiling, (columns,))[~joint]
+            for ceiling in (numerator_ceiling, denominator_ceiling)
+        )
+        sides = (
+            mean_intervals(side[:, ~joint], replicates, seed, confidence, ceiling)
+            for side, ceiling in zip((over, under), ceilings, strict=True)
+        )
+        low[~joint], high[~joint], method[~joint] = _one_fixed(*sides)
+    none = np.isnan(value) | np.isnan(low)
+    low[none], high[none], method[none] = np.nan, np.nan, "none"
+    return Intervals(value, low, high, method, nonzero, n, confidence)
+
+
+def _one_fixed(over: Intervals, under: Intervals) -> tuple[Floats, Floats, NDArray[np.str_]]:
+    """Limits where one of the two means is a constant; NaN where neither is."""
+    turned = np.where(under.method == "upper bound", "lower bound", under.method)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        candidates = [
+            (under.method == "constant", over.low / under.value, over.high / under.value, over.method),
+            (over.method == "constant", over.value / under.high, over.value / under.low, turned),
+        ]
+    constant, low, high, method = zip(*candidates, strict=True)
+    return np.select(constant, low, np.nan), np.select(constant, high, np.nan), np.select(constant, method, "none")
+
+
+def _pair(numerator: ArrayLike, denominator: ArrayLike) -> tuple[Floats, Floats]:
+    sides = [np.asarray(side, dtype=np.float64) for side in (numerator, denominator)]
+    n = max((len(side) for side in sides if side.ndim), default=0)
+    over, under = (as_table(np.full(n, side) if side.ndim == 0 else side) for side in sides)
+    if len(over) != len(under) or 1 != over.shape[1] != under.shape[1] != 1:
+        raise SpikeattnError(
+            f"a ratio pairs the same images and columns, got tables of {over.shape} and {under.shape} [images, columns]"
+        )
+    if over.min() < 0 or under.min() < 0:
+        raise SpikeattnError("a ratio of means needs tables without negative numbers")
+    over, under = np.broadcast_arrays(over, under)
+    return over, under
+
+
+def _alike(table: Floats) -> NDArray[np.bool_]:
+    return np.ptp(table, axis=0) <= ALIKE * np.abs(table).max(axis=0)
+
+
+def _paired(
+    over: Floats, under: Floats, replicates: int, seed: int, confidence: float
+) -> tuple[Floats, Floats, NDArray[np.str_]]:
+    """Limits of mean(over) / mean(under) through d = over / its mean - under / its mean, which loses no digits."""
+    ratio = over.mean(axis=0) / under.mean(axis=0)
+    base = under / under.mean(axis=0)
+    difference = over / over.mean(axis=0) - base
+    difference -= difference.mean(axis=0)
+    if len(over) < STUDENTISED_BELOW:
+        low, high, method = _studentised(difference, base, replicates, seed, confidence)
+    else:
+        columns = np.concatenate([difference, base], axis=1)
+        moved, level = np.split(bootstrap_means(columns, replicates, seed), 2, axis=1)
+        dead = level < _DEAD
+        low, high = percentile_limits(np.where(dead, np.inf, 1 + moved / np.where(dead, 1, level)), confidence)
+        method = np.full(len(ratio), "percentile")
+    alike = np.abs(difference).max(axis=0) <= ALIKE * base.max(axis=0)
+    return (
+        np.where(alike, ratio, ratio * low),
+        np.where(alike, ratio, ratio * high),
+        np.where(alike, "constant", method),
+    )
+
+
+def _studentised(
+    difference: Floats, base: Floats, replicates: int, seed: int, confidence: float
+) -> tuple[Floats, Floats, NDArray[np.str_]]:
+    """Limits of the ratio in units of itself: bootstrap-t of its logarithm, Student's t where that has no end.
+
+    With r = ratio* / ratio the squared standard error of log r is mean*((d - (r - 1) base)^2) / mean*(over)^2.
+    """
+    columns = [difference, base - 1, difference**2, difference * base, base**2]
+    moments = reweighted(np.concatenate(columns, axis=1), replicates, seed)
+    moved, level, dd, db, bb = np.split(moments, len(columns), axis=1)
+    level += 1
+    over = level + moved
+    dead = (level < _DEAD) | (over < _DEAD)  # no image that spikes was drawn
+    level, over = np.where(dead, 1, level), np.where(dead, 1, over)
+    step = moved / level
+    residual = np.where(dead, 0, dd - 2 * step * db + step**2 * bb) / over**2
+    change = np.where(dead, moved, np.log1p(np.where(dead, 0, step)))
+    low, high = quantiles_of_t(change, residual, np.where(dead, 1, dd / over**2), confidence)
+    student = special.stdtrit(len(base) - 1, 1 - tail_of(confidence)) / np.sqrt(len(base) - 1)
+    endless = ~(np.isfinite(low) & np.isfinite(high))
+    low, high = np.where(endless, -student, low), np.where(endless, student, high)
+    spread = difference.std(axis=0)
+    return np.exp(-high * spread), np.exp(-low * spread), np.where(endless, "t", "studentised")

@@ -1,0 +1,93 @@
+"""What the spikes of a neuron are whole multiples of: 1, a threshold, 1/4 for levels k/4."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from spikeattn.errors import SpikeattnError
+from spikeattn.tracing.kinds import unit_of
+from spikeattn.tracing.nested_tensors import tensors_in
+from spikeattn.tracing.neurons import emits_binary, evaluating, reset, spike_place
+
+
+def units_of(
+    model: nn.Module, neurons: Mapping[str, nn.Module], run: Callable[[], Any], spike_output: int | None = None
+) -> tuple[dict[str, float | None], dict[str, int]]:
+    """What the spikes of a neuron are whole multiples of (None: of nothing), for neurons that do not just give 0 and 1.
+
+    Every level of a neuron must be seen, whatever the data: besides the forward pass `run`, each of them is shown
+    seeded noise, weak and strong, in the place of what it received there.
+
+    Args:
+        spike_output: which of the tensors that a neuron returns are its spikes; by default the first one that holds
+            whole multiples of something (a membrane potential does not).
+
+    Returns:
+        The units, and the position of the spikes among what the neuron returns, where that is not the first.
+    """
+    levelled = {name: neuron for name, neuron in neurons.items() if not emits_binary(neuron)}
+    received: dict[str, tuple[Any, ...]] = {}
+    levels: dict[str, list[list[torch.Tensor]]] = {name: [] for name in levelled}
+
+    def note(name: str, module: nn.Module, args: Any, output: Any) -> None:
+        received.setdefault(name, args)
+        levels[name].append(_sizes(output))
+
+    if not levelled:
+        return {}, {}
+    handles = [neuron.register_forward_hook(partial(note, name)) for name, neuron in levelled.items()]
+    with evaluating(model), torch.no_grad():
+        try:
+            run()
+        finally:
+            for handle in handles:
+                handle.remove()
+        for name, args in received.items():
+            levels[name] += _answers_to_noise(levelled[name], args)
+    units: dict[str, float | None] = {}
+    places: dict[str, int] = {}
+    for name, found in levels.items():
+        if not found:
+            continue
+        columns = [unit_of(torch.cat(column)) for column in zip(*found, strict=False)]
+        if not columns:
+            raise SpikeattnError(
+                f"neuron {name} returns no tensor that can be seen, but {type(levelled[name]).__name__} objects of its "
+                "own; let it return its spikes as a tensor, or in a tuple, dict or dataclass"
+            )
+        told = spike_place(levelled[name])
+        place = next((i for i, unit in enumerate(columns) if unit is not None), 0) if told is None else told
+        if spike_output is not None:
+            if not 0 <= spike_output < len(columns):
+                raise SpikeattnError(
+                    f"spike_output is {spike_output}; neuron {name} returns {len(columns)} tensors, counted from 0"
+                )
+            place = spike_output
+        units[name] = columns[place]
+        if place:
+            places[name] = place
+    return units, places
+
+
+def _answers_to_noise(neuron: nn.Module, args: tuple[Any, ...]) -> Iterator[list[torch.Tensor]]:
+    """Sizes of the spikes that a neuron gives to noise of several strengths, in place of its first tensor."""
+    generator = torch.Generator().manual_seed(0)
+    x = next(tensors_in(args), None)
+    if x is None or x is not args[0] or not x.is_floating_point():
+        return
+    usual = float(x.abs().max().nan_to_num())
+    for strength in (1, 4, 16, 64, usual / 4, usual, 4 * usual):
+        noise = (torch.rand(x.shape, generator=generator) * 2 - 0.5) * strength
+        reset(neuron)
+        yield _sizes(neuron(noise.to(x), *args[1:]))
+    reset(neuron)
+
+
+def _sizes(output: Any) -> list[torch.Tensor]:
+    """The sizes that occur in every tensor that a neuron returns; many are no levels, so not all are kept."""
+    return [x.detach().abs().flatten().unique()[:4096] for x in tensors_in(output)]
