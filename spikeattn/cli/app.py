@@ -14,26 +14,29 @@ import typer
 
 from spikeattn.cli.attend import attend
 from spikeattn.cli.compare import compare
+from spikeattn.cli.conventions import conventions
+from spikeattn.cli.costs import costs
 from spikeattn.cli.doctor import doctor
+from spikeattn.cli.energy import energy
 from spikeattn.cli.launching import stoppable
-from spikeattn.cli.lists import conventions, costs, models
 from spikeattn.cli.merge import merge
+from spikeattn.cli.models import models
 from spikeattn.cli.option_types import CommandLineError
 from spikeattn.cli.options import WrongCommandLine
 from spikeattn.cli.profile import profile
 from spikeattn.cli.program import BUG, FAILED, INTERRUPTED, PIPE_CLOSED, USAGE, app
+from spikeattn.cli.rates import rates
 from spikeattn.cli.report import report
-from spikeattn.cli.results import energy, rates
+from spikeattn.cli.reproduce import reproduce
 from spikeattn.cli.streams import drop_unwritten
 from spikeattn.cli.structure import structure
+from spikeattn.cli.sweep import sweep
 from spikeattn.cli.terminal import say
 from spikeattn.cli.verify import verify
-from spikeattn.cli.whatif import reproduce, sweep
 from spikeattn.errors import SpikeattnError
 
 _NO_ROOM = ("failed to map segment", "cannot allocate memory", "Cannot allocate memory")  # what dlopen says
 
-LISTS = (models, costs, conventions)
 for command in (
     profile,
     structure,
@@ -46,7 +49,9 @@ for command in (
     attend,
     report,
     reproduce,
-    *LISTS,
+    models,
+    costs,
+    conventions,
     doctor,
 ):
     app.command()(command)

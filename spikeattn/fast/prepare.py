@@ -3,7 +3,7 @@
 `prepare(model)` returns a copy for inference with the same module names, so a recorder follows it under the plan of the
 model itself. Batch norms are folded into the convolutions before them, memory is channels-last, the first convolution
 of a still image runs once, and every module that makes spikes also counts them while it has them at hand. Kernels are
-`native` on the CPU and `triton_kernels` on CUDA.
+`native` on the CPU and `cuda` on CUDA.
 
 Neurons start every call from rest: there is no state to reset.
 """
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from spikeattn.errors import SpikeattnError
 from spikeattn.fast import native
 from spikeattn.fast.layers import FastConv, FastErode, FastHead, FastLIF, FastMask, FastPool, kernels_for
+from spikeattn.models import spike_driven
 from spikeattn.models.spike_driven import Erode, Mask, SpikeDrivenSelfAttention, SpikeDrivenTransformer
 
 logger = logging.getLogger(__name__)
@@ -134,7 +135,7 @@ def _unusual(module: nn.Module) -> str:
     if isinstance(module, nn.MaxPool2d):
         return "" if (module.kernel_size, module.padding) == (3, 1) else "is a pool of another form"
     room = type(module).__module__
-    known = room == f"{__package__}.spike_driven" or room.startswith("spikingjelly.activation_based.surrogate")
+    known = room == spike_driven.__name__ or room.startswith("spikingjelly.activation_based.surrogate")
     return "" if known or isinstance(module, _PARTS) else f"is a {type(module).__name__}"
 
 

@@ -145,7 +145,7 @@ def test_large_fan_outs_on_a_gpu_in_tritons_interpreter() -> None:
     code = """
 import pytest, torch
 from spikeattn.errors import SpikeattnError
-from spikeattn.models import triton_kernels as kernels
+from spikeattn.fast import cuda as kernels
 fans, x = torch.full((4,), 1 << 22), torch.ones(1, 1, 1024, 2, 2)
 expected = 4096 << 22
 assert kernels.count(x, fans.view(2, 2))[2].item() == expected

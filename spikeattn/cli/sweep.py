@@ -1,4 +1,4 @@
-"""`spikeattn sweep` and `spikeattn reproduce`: energies computed again, without a forward pass."""
+"""`spikeattn sweep`: energy against time steps, firing rates and cost tables; no forward pass."""
 
 from __future__ import annotations
 
@@ -65,39 +65,6 @@ def sweep(
         _draw(frame, figure, warnings)
     record = {"title": heading, **frame.attrs, "rows": records(frame), "warnings": list(warnings)}
     hand_over(frame, record, lambda: _as_text(frame, heading, warnings), out, as_json, LIST_FORMATS)
-
-
-def reproduce(out: ListOut = None, as_json: Json = False, verbose: Verbose = 0) -> None:
-    """Published energy figures beside ours, row by row.
-
-    Every row names its convention, its residual (computed - printed) and how sure the convention is. Rows without a
-    figure of ours say why.
-
-    \b
-    Examples:
-      spikeattn reproduce
-      spikeattn reproduce --json
-    """
-    from spikeattn.energy.published_figures import reproduce as compute
-    from spikeattn.energy.published_figures import table
-
-    note("computing from the geometry of the models and Table S1 ...")
-    rows = compute()
-    frame = table(rows)
-
-    def as_text() -> str:
-        shown = frame[frame["computed"].notna()]
-        columns = ["model", "quantity", "convention", "computed", "as_printed", "residual", "evidence"]
-        formats = {"computed": "{:.5g}".format, "residual": "{:+.2g}".format}
-        missing = int(frame["computed"].isna().sum())
-        return (
-            f"{text(shown[columns].rename(columns={'as_printed': 'printed'}), formats)}\n\n"
-            f"{missing} printed figures without one of ours, mostly for want of firing rates: --json says why.\n"
-            "A residual says how far two ways of counting lie apart, not which one is right."
-        )
-
-    record = [row.to_dict() for row in rows]
-    hand_over(frame, record, as_text, out, as_json, LIST_FORMATS, filed=records(frame))
 
 
 def _source(

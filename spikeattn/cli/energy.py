@@ -1,14 +1,11 @@
-"""`spikeattn energy` and `spikeattn rates`: tables of a finished run, or of published rates; no forward pass."""
+"""`spikeattn energy`: energy of a finished run, or of published rates; no forward pass."""
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spikeattn.boundary.visible_text import visible
-from spikeattn.cli.option_types import choice
 from spikeattn.cli.options import (
     CONVENTION,
     COSTS,
@@ -20,7 +17,6 @@ from spikeattn.cli.options import (
     OutFile,
     Rates,
     Replicates,
-    Run,
     RunOrRates,
     Seed,
     TimeSteps,
@@ -28,25 +24,10 @@ from spikeattn.cli.options import (
     WrongCommandLine,
     check_run_or_rates,
 )
-from spikeattn.cli.output import FORMATS, hand_over, note, records, render, sheet_text, text, write_file
-from spikeattn.cli.terminal import say_file
+from spikeattn.cli.output import hand_over, records, sheet_text
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from spikeattn.energy import EnergyTable
-    from spikeattn.runs.result import Profile
-
-
-class Format(StrEnum):
-    """What `spikeattn rates` writes."""
-
-    text = "text"
-    csv = "csv"
-    parquet = "parquet"
-    latex = "latex"
-    markdown = "markdown"
-    json = "json"
 
 
 def energy(
@@ -109,7 +90,7 @@ def energy(
     from spikeattn.energy import energy_from_rates, get_convention, get_costs
 
     if run is not None and model is not None:
-        from spikeattn.cli.components import show_components
+        from spikeattn.cli.energy_components import show_components
         from spikeattn.cli.run_summary import opened
         from spikeattn.energy import get_model
 
@@ -128,7 +109,7 @@ def energy(
         network = rated_network(model, model_arg, time_steps)
         heading, warnings = f"{model} with the rates of {rates}", ()
         if len(several) > 1:
-            from spikeattn.cli.switching import show_conventions
+            from spikeattn.cli.energy_conventions import show_conventions
             from spikeattn.energy.published_rates import activity_from_rates
 
             activity = activity_from_rates(rates, network)
@@ -141,7 +122,7 @@ def energy(
         assert run is not None
         profile, heading, warnings = opened(run)
         if len(several) > 1:
-            from spikeattn.cli.switching import show_conventions
+            from spikeattn.cli.energy_conventions import show_conventions
             from spikeattn.energy.activity import CountedActivity
 
             counted = CountedActivity(profile.ledger, profile.counts)
@@ -150,67 +131,6 @@ def energy(
         table = profile.energy(prices, chosen, replicates, seed, confidence)
     record = _energy_record(table, heading, warnings)
     hand_over(table, record, lambda: _energy_text(table, heading, warnings), out, as_json)
-
-
-def rates(
-    run: Run,
-    form: Annotated[
-        Format | None,
-        typer.Option(
-            "--format", help="Default: the suffix of --out, or text without --out.", **choice("--format", Format)
-        ),
-    ] = None,
-    tidy: Annotated[
-        bool, typer.Option("--tidy", help="One row per tensor and time step, with intervals, instead of Table S1.")
-    ] = False,
-    out: OutFile = None,
-    as_json: Json = False,
-    verbose: Verbose = 0,
-) -> None:
-    """Firing rates of a run, in the layout of Table S1.
-
-    The name in the Spike-driven Transformer paper and the one in the code stand side by side; T=1..T and the average.
-
-    \b
-    Examples:
-      spikeattn rates runs/8_512
-      spikeattn rates runs/8_512 --format latex > table.tex
-      spikeattn rates runs/8_512 --tidy --out rates.parquet
-    """
-    if as_json:
-        form = Format.json
-    if form is None:
-        if out is not None and out.suffix not in (*FORMATS, ".txt"):
-            raise WrongCommandLine(f"--out {out}: give --format, or one of the suffixes {', '.join(FORMATS)}, .txt")
-        form = Format(FORMATS.get(out.suffix, "text")) if out is not None else Format.text
-    if tidy and form in (Format.latex, Format.markdown):
-        raise WrongCommandLine("--tidy is written as text, csv, parquet or json")
-    if form is Format.parquet and out is None:
-        raise WrongCommandLine("--format parquet is no text: give --out FILE")
-
-    from spikeattn.cli.run_summary import opened
-    from spikeattn.reporting.tables.run_tables import rate_table
-
-    profile, heading, notices = opened(run)
-    frame = _tidy(profile) if tidy else rate_table(profile)
-    if form is Format.text:
-        warnings = "".join(f"warning  {line}\n" for line in notices)
-        table = text(frame) if tidy else sheet_text(frame)
-        content = visible(f"{heading}\n\n{table}\n{warnings}").encode("utf-8", "backslashreplace")
-    else:
-        record = {"model": profile.ledger.model.get("name"), "untrained": profile.untrained, "rates": records(frame)}
-        content = render(frame, form.value, record)
-    if out is None:
-        say_file(content.decode())
-    else:
-        write_file(out, content)
-        note(f"wrote {out}")
-
-
-def _tidy(profile: Profile) -> pd.DataFrame:
-    """`Profile.rates` with the time step as text, as Parquet and JSON want one type per column."""
-    frame = profile.rates()
-    return frame.assign(t=[str(t) for t in frame["t"]])
 
 
 def _energy_record(table: EnergyTable, heading: str, warnings: tuple[str, ...]) -> dict[str, Any]:
