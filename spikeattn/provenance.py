@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from spikeattn.compat.version import __version__
 from spikeattn.models.neuron_backend import implementation_in_use
+from spikeattn.storage.settings import Settings
 from spikeattn.tracing.nested_tensors import numbers_of
 
 # Settings that move rounding and nothing else (another kernel, another order of sums); all others change the counts.
@@ -83,7 +84,7 @@ def provenance_of(
     """Everything a rerun needs; JSON types only. Counts may be joined only where `settings` are equal.
 
     `images` is the first batch, whose shape without the batch is kept; before it is read there is none to keep. `path`
-    is what ran, see `models.fast.choose`.
+    is what ran, see `fast.prepare.choose`.
     """
     data = getattr(loader, "dataset", None)
     device = device_of(model)
@@ -91,25 +92,25 @@ def provenance_of(
     known = dict(getattr(model, "provenance", {}))
     if isinstance(known.get("card"), Mapping):
         known["card"] = dict(sorted(known["card"].items()))  # safetensors gives its entries in any order
-    settings = {
-        "model": known,
-        "weights_sha256": weights_hash(model),
-        "data": data.provenance() if hasattr(data, "provenance") else None,
-        "device": device.type,
-        "device_name": torch.cuda.get_device_name(device) if cuda else platform.processor() or platform.machine(),
-        "neurons": implementation_in_use(device),
-        "threads": torch.get_num_threads(),
-        "dtype": str(next((p.dtype for p in model.parameters()), torch.float32)).removeprefix("torch."),
-        "input": None if images is None else list(images.shape[1:]),
-        "path": path,
-        "tf32": bool(cuda and torch.backends.cudnn.allow_tf32),
-        "cudnn_benchmark": bool(cuda and torch.backends.cudnn.benchmark),
-        "spikeattn": __version__,
-        "torch": torch.__version__,
-        "spikingjelly": version("spikingjelly"),  # the module has no __version__
-        "timm": timm.__version__,
-    }
-    plain = json.loads(json.dumps(_worded(settings), allow_nan=False))  # as it is read back: tuples are lists
+    settings = Settings(
+        model=known,
+        weights_sha256=weights_hash(model),
+        data=data.provenance() if hasattr(data, "provenance") else None,
+        device=device.type,
+        device_name=torch.cuda.get_device_name(device) if cuda else platform.processor() or platform.machine(),
+        neurons=implementation_in_use(device),
+        threads=torch.get_num_threads(),
+        dtype=str(next((p.dtype for p in model.parameters()), torch.float32)).removeprefix("torch."),
+        input=None if images is None else tuple(images.shape[1:]),
+        path=path,
+        tf32=bool(cuda and torch.backends.cudnn.allow_tf32),
+        cudnn_benchmark=bool(cuda and torch.backends.cudnn.benchmark),
+        spikeattn=__version__,
+        torch=torch.__version__,
+        spikingjelly=version("spikingjelly"),  # the module has no __version__
+        timm=timm.__version__,
+    )
+    plain = json.loads(json.dumps(_worded(settings.record()), allow_nan=False))  # as it is read back: tuples are lists
     return {"settings": plain, "python": platform.python_version(), "platform": platform.platform()}
 
 

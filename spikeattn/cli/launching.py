@@ -105,8 +105,8 @@ def threads_of_run(threads: int | None, out: Path, resume: bool) -> int | None:
     if threads is not None:
         return threads
     ledger = ledger_of(out) if resume else None
-    if ledger is not None and (known := ledger.provenance.get("settings", {}).get("threads")):
-        return int(known)
+    if ledger is not None and ledger.settings.threads:
+        return ledger.settings.threads
     return cores() if launched() else None
 
 

@@ -88,7 +88,7 @@ def _one_image(images: Tensor, ledger: Ledger) -> Tensor:
 
     if not isinstance(images, Tensor) or images.dim() < 2 or not len(images):
         raise SpikeattnError("images is no batch of images; give a tensor [B, ...] of the run's input")
-    shape = ledger.provenance.get("settings", {}).get("input")
+    shape = ledger.settings.input
     if shape is not None and tuple(shape) != tuple(images.shape[1:]):
         raise SpikeattnError(
             f"images are {tuple(images.shape[1:])} each, and those of the run {tuple(shape)}; give a batch of its input"

@@ -63,15 +63,10 @@ def partial(path: str | Path) -> Profile | None:
     ledger, parts = started(Path(path)), parts_of(Path(path))
     if ledger is None or all(part.table is None for part in parts):
         return None
-    done, whole = sum(part.images for part in parts), chosen(ledger)
+    done, whole = sum(part.images for part in parts), ledger.settings.chosen
     told = f"partial: {done:,} of {whole:,} images" if whole else f"partial: {done:,} images so far"
     warning = f"{told}; an interrupted run, whose images are the first ones and no random sample"
     return in_memory(parts, replace(ledger, warnings=(*ledger.warnings, warning)))
-
-
-def chosen(ledger: Ledger) -> int | None:
-    """How many images a run was to profile, where its data say so."""
-    return (ledger.provenance.get("settings", {}).get("data") or {}).get("chosen")
 
 
 def finish_empty(folder: RunFolder, parts: Sequence[Part], ledger: Ledger) -> None:
@@ -202,7 +197,7 @@ def _warnings(
             "no-accuracy: the images have labels, but the first tensor of the model's output holds no class scores, "
             "[B, classes] or [T, B, classes]; accuracy is not computed"
         )
-    data = ledger.provenance.get("settings", {}).get("data") or {}
+    data = ledger.settings.data or {}
     found += [f"input-size: {note}" for note in data.get("notes", ()) if note.startswith(NO_SIZE)]
     if ledger.model.get("trained") is False:
         found.append("untrained: the weights are random, so these rates and energies describe nothing")

@@ -18,9 +18,7 @@ from weakref import WeakSet
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from spikeattn.boundary import arguments
@@ -32,6 +30,7 @@ from spikeattn.energy import EnergyTable
 from spikeattn.errors import SpikeattnError
 from spikeattn.provenance import describe, device_of, provenance_of
 from spikeattn.runs.assembly import in_memory, on_disk
+from spikeattn.runs.dropout import FunctionalDropout, drops, is_dropout
 from spikeattn.runs.firing_rates import RateTable
 from spikeattn.runs.result import Profile
 from spikeattn.storage import parts
@@ -49,40 +48,12 @@ from spikeattn.tracing.stack import Hook
 from spikeattn.tracing.taps import Plan
 
 SPILL = 1 << 26  # bytes of counts that stay in memory; 64 MB are some 10,000 images of a large network
-_DROPOUT = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout)
-
-
 _RECORDED: WeakSet[nn.Module] = WeakSet()  # networks with an open recording
-
-
-class _FunctionalDropout(TorchFunctionMode):
-    """Keeps the operations of dropout out of the count: they run in training alone, and the plan is of eval mode."""
-
-    def __init__(self, recorder: Recorder) -> None:
-        super().__init__()
-        self._recorder, self.ran = recorder, False
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func not in _DROPOUT or not self._recorder.counts:
-            return func(*args, **kwargs)
-        p, training = (*args[1:3], *(0.5, True)[len(args[1:3]) :])
-        with self._recorder.muting():
-            out = func(*args, **kwargs)
-        if bool(kwargs.get("p", p)) and bool(kwargs.get("training", training)):
-            self.ran = True
-            self._recorder.tally.dropout = True
-            self._recorder.note_dropout(next(tensors_in((args, kwargs))), out)
-        return out
 
 
 def _turned(call: Forward, axis: int) -> Forward:
     """A call on input whose images lie along `axis`, as one on images that lie along the first."""
     return lambda model, images: call(model, images.transpose(0, axis))
-
-
-def _is_dropout(module: nn.Module) -> bool:
-    return type(module).__name__.startswith("Drop")
 
 
 def _runs(call: FrameType | None) -> bool:
@@ -110,7 +81,7 @@ class Recording:
         self._open: ExitStack | None = None
         self._call: FrameType | None = None
         self._nested = 0
-        self._functional: _FunctionalDropout | None = None
+        self._functional: FunctionalDropout | None = None
         self._outside: BaseException | None = None
         self._axis = 0  # along which the images lie
         self._shown: tuple[int, Tensor, Forward] | None = None
@@ -140,21 +111,15 @@ class Recording:
             self.model.register_forward_hook(Hook(self._end), always_call=True),
         ):
             self._inside.callback(handle.remove)
-        self._inside.callback(self._stop)
+        self._inside.callback(self._abandon)
         return self
 
     def __exit__(self, *error: object) -> None:
-        inside, self._inside = self._inside, None
+        inside, self._inside, self._recorder = self._inside, None, None
         if inside is not None:
             inside.close()
         if error[0] is None:
             self._take()
-
-    def _stop(self) -> None:
-        self._abandon()
-        if self._recorder is not None:
-            self._recorder.__exit__()
-            self._recorder = None
 
     def _begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if in_own_passes() or torch._C._current_graph_task_id() != -1:  # of a trace, or of a backward pass that repeats
@@ -194,15 +159,17 @@ class Recording:
                 )
             self._plan = self._trace(x, call)
         if self._recorder is None:
-            self._recorder = Recorder(model, self._plan, self._unplanned).__enter__()
+            assert self._inside is not None  # the hook that calls this is there only inside the block
+            self._recorder = self._inside.enter_context(Recorder(model, self._plan, self._unplanned))
+            self._inside.callback(self._abandon)  # a pass that goes on is closed before its recorder
         batch = self._recorder.plan.input_axes.images_in(x.shape)
         opened = ExitStack()
         tally = opened.enter_context(self._recorder.watching(batch, (args, kwargs) if first else None))
         training = any(module.training for module in model.modules())
-        self._functional = opened.enter_context(_FunctionalDropout(self._recorder)) if training else None
-        if self._drops():
+        self._functional = opened.enter_context(FunctionalDropout(self._recorder)) if training else None
+        if drops(self.model):
             tally.dropout = True
-            for module in filter(_is_dropout, model.modules()):
+            for module in filter(is_dropout, model.modules()):
                 opened.callback(module.register_forward_hook(Hook(self._note_dropout)).remove)
         self._open, self._outside, self._call = opened, sys.exc_info()[1], sys._getframe(2)
         self._shown = (self._axis, x, call) if batch == 1 else None
@@ -228,7 +195,7 @@ class Recording:
             if self._shown is None or self._recorder.plan.one_image:
                 raise
             sent = self._twice(*self._shown)
-        self._dropped |= self._drops() or (self._functional is not None and self._functional.ran)
+        self._dropped |= drops(self.model) or (self._functional is not None and self._functional.ran)
         self._take()
         self._sent = sent, tally.batch
         if device_of(model).type == "cpu":  # nothing to wait for: an error belongs to the pass that made it
@@ -236,7 +203,7 @@ class Recording:
 
     def _twice(self, axis: int, images: Tensor, call: Forward) -> Sent:
         """Count a single image again beside itself: PyTorch may run other operations on one image than on several."""
-        if self._drops():
+        if drops(self.model):
             raise SpikeattnError(
                 "a batch of one image runs other operations than the first batch, and cannot be shown again while "
                 "dropout is at work; leave it out (drop_last=True), or record in eval mode"
@@ -246,13 +213,6 @@ class Recording:
             with self._recorder.watching(2) as tally:
                 output = call(self.model, torch.cat([images, images], axis))
                 return tally.send(logits_in(output), 1)
-
-    def _drops(self) -> bool:
-        """Whether dropout is at work, under the names that torch, timm and SpikingJelly give it."""
-        return any(
-            _is_dropout(m) and m.training and bool(getattr(m, "p", getattr(m, "drop_prob", 0)))
-            for m in self.model.modules()
-        )
 
     def _note_dropout(self, module: nn.Module, args: Any, output: Any) -> None:
         before, after = next(tensors_in(args), None), next(tensors_in(output), None)

@@ -123,7 +123,7 @@ def _check_batches(pieces: Sequence[_Piece], ledger: Ledger) -> None:
                         "must be removed"
                     )
                 owner[number] = part.source or piece.path
-    data = ledger.provenance.get("settings", {}).get("data") or {}
+    data = ledger.settings.data or {}
     total = -(-data["chosen"] // data["batch_size"]) if "chosen" in data else max(owner, default=-1) + 1
     if missing := [number for number in range(total) if number not in owner]:
         of = pieces[0].shard.of

@@ -16,7 +16,6 @@ from spikeattn.data.batches import Batches, make_loader
 from spikeattn.errors import SpikeattnError
 from spikeattn.fast import prepare
 from spikeattn.provenance import Difference, differences, provenance_of
-from spikeattn.runs.assembly import chosen
 from spikeattn.runs.result import Profile
 from spikeattn.storage.counts import FILE, Counts
 
@@ -131,7 +130,7 @@ def _numbers(profile: Profile) -> Iterator[Check]:
     counts, ledger = profile.counts, profile.ledger
     rows = counts.rows
     index, skipped = rows["index"].to_numpy(), len(profile.provenance.get("skipped", ()))
-    expected = chosen(ledger)
+    expected = ledger.settings.chosen
     if "shard" in profile.provenance:
         expected = None
     if (index[1:] <= index[:-1]).any():
@@ -212,7 +211,7 @@ def _batches(
     full = [k for k, indices in enumerate(data.plan) if present.intersection(map(int, indices))]
     drawn = sorted(np.random.RandomState(seed).permutation(full)[:number].tolist())
     loader = make_loader(data.dataset, **data.choice, skip_batches=set(range(data.total)) - set(drawn))
-    plain = profile.provenance["settings"].get("path", prepare.PLAIN) == prepare.PLAIN
+    plain = profile.ledger.settings.path == prepare.PLAIN
     again = run(model, loader, plain=plain, **options)
     if again.ledger.hash() != profile.ledger.hash():
         return Check("batches", FAILED, "the model has another structure than the run's")

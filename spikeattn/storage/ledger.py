@@ -22,26 +22,14 @@ from spikeattn.boundary.schema import Keys
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.storage import files
 from spikeattn.storage.ledger_rows import Number, Product, Size, Synapse, Tensor, Uncounted, current_part
+from spikeattn.storage.settings import SETTINGS, Record, Settings, Text
 
 FORMAT = 1
 EXPECTED = "the model.json of a run"
 _LABELLED = ("tensors", "synapses", "products")
 
-Record = Mapping[str, Any]
-Text = str | None
-
-# What is read of records that otherwise hold whatever a model, a loader or a user's `provenance` says of itself.
+# What is read of records that otherwise hold whatever a model or a user's `provenance` says of itself.
 MODEL = Keys(**{"name": Text, "class": Text, "parameters": Number | None, "trained": bool | None, "config": Record})
-DATA = Keys(
-    name=Text, spec=Text, split=Text, chosen=Number | None, batch_size=Size, limit=Size | None, sample=Size | None,
-    seed=Number | None,
-)  # fmt: skip
-SETTINGS = Keys(
-    model=Annotated[Record, Keys(name=Text, config=Record, checkpoint=Text, sha256=Text)], weights_sha256=Text,
-    data=Annotated[Record, DATA] | None, device=Text, device_name=Text, neurons=Text, threads=Size, dtype=Text,
-    input=tuple[Number, ...] | None, path=str, tf32=bool, cudnn_benchmark=bool, spikeattn=Text, torch=Text,
-    spikingjelly=Text, timm=Text,
-)  # fmt: skip
 PROVENANCE = Keys(
     settings=Annotated[Record, SETTINGS],
     command=str,
@@ -93,6 +81,11 @@ class Ledger:
     def _by_name(self) -> dict[str, dict[str, Any]]:
         groups = {"tensor": self.tensors, "synapse": self.synapses, "product": self.products}
         return {what: {entry.name: entry for entry in entries} for what, entries in groups.items()}
+
+    @cached_property
+    def settings(self) -> Settings:
+        """What the run was made with, as far as its provenance says."""
+        return Settings.of(self.provenance)
 
     def _lookup(self, what: str, name: str) -> Any:
         entries = self._by_name[what]

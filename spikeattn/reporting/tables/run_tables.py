@@ -159,7 +159,7 @@ def intervals(table: pd.DataFrame) -> str:
 
 def data_name(profile: Profile) -> str:
     """Name and split of the data, "" where the loader did not say."""
-    data = (profile.provenance.get("settings") or {}).get("data") or {}
+    data = profile.ledger.settings.data or {}
     name, split = data.get("name"), data.get("split")
     if not name:
         return ""
