@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from spikeattn.cli.attention_inputs import build, open_images, same_crop, twin_name
 from spikeattn.cli.attention_run import Network, Settings, unreadable
+from spikeattn.cli.inputs import calibrate_untrained
 from spikeattn.cli.networks import Input, run_options
 from spikeattn.cli.output import note
-from spikeattn.cli.profile_inputs import calibrate_untrained
 from spikeattn.data import open_dataset
 from spikeattn.data.dataset import Skipped
 from spikeattn.reporting.figures.input_pictures import is_events

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spikeattn.cli.inputs import Inputs
 from spikeattn.cli.launching import joined, resume_command, stored_command, threads_of_run, written
 from spikeattn.cli.machine import choose_device, set_threads
 from spikeattn.cli.option_types import choice, within
@@ -43,7 +43,6 @@ from spikeattn.cli.options import (
     check_weights,
 )
 from spikeattn.cli.output import note, print_json
-from spikeattn.cli.profile_inputs import Given
 from spikeattn.cli.run_summary import describe, summary_text
 from spikeattn.cli.terminal import say
 from spikeattn.errors import SpikeattnError
@@ -167,23 +166,23 @@ def profile(
     _check_shard(shard)
     select_implementation(neurons.value)
     words = list(context.obj)
-    given = Given(
-        model, data, checkpoint, weights.value, pretrained, split, calibrate, model_arg, time_steps,
-        neuron_class, layout, forward, input_shape, mean, std, crop_pct,
+    inputs = Inputs(
+        model, data, None if checkpoint is None else str(checkpoint), weights.value, pretrained, split, calibrate,
+        tuple(model_arg or ()), time_steps, tuple(neuron_class or ()), layout, forward, input_shape, mean, std,
+        crop_pct, frames, batch_size, limit, sample, seed,
     )  # fmt: skip
-    choice = {"batch_size": batch_size, "limit": limit, "sample": sample, "seed": seed, "workers": workers}
     with joined() as ranks:
         resume = resume or restarted()
         set_threads(threads_of_run(threads, out, resume))
         if ranks.rank == 0:
             _check_out(out, resume)
-        net = given.network()
-        called = given.options(net)
-        loader = given.images(net, _place(device, ranks), choice, called.get("forward"))
+        net = inputs.network()
+        called = inputs.options(net)
+        loader = inputs.images(net, _place(device, ranks), called.get("forward"), workers)
         options = called | {"resume": resume, "strict": strict, "plain": plain, "allow_mixed": allow_mixed}
-        options |= {"names": names, "input": frames, "shard": shard, "ranks": ranks, "save_every": save_every}
+        options |= {"names": names, "shard": shard, "ranks": ranks, "save_every": save_every}
         try:
-            done = _run(net, loader, out, words, as_json, **options)
+            done = _run(net, loader, out, words, as_json, inputs, **options)
         except EmptyShard as empty:
             if ranks.rank == 0:
                 _tell_empty(empty, out, as_json)
@@ -192,34 +191,15 @@ def profile(
             _tell(done, out, as_json, part=shard != "0/1")
 
 
-def given_of(
-    words: Sequence[str], checkpoint: Path | None, data: str | None, model: str | None = None
-) -> tuple[Given, dict[str, Any]]:
-    """What an earlier command line of `spikeattn profile` named, and its choice of images.
-
-    Args:
-        words: the command line without the program's and the command's name.
-        checkpoint, data, model: to take in place of its own.
-    """
-    parser = typer.Typer(add_completion=False)
-    parser.command(add_help_option=False)(profile)
-    with typer.main.get_command(parser).make_context("profile", list(words)) as context:
-        was = dict(context.params)
-    was |= {"weights": str(was["weights"]), "model_arg": list(was["model_arg"] or ())}
-    was |= {"neuron_class": list(was["neuron_class"] or ())}
-    was |= {"checkpoint": checkpoint, "pretrained": False} if checkpoint is not None else {}
-    was |= {"data": data} if data is not None else {}
-    was |= {"model": model} if model is not None else {}
-    given = Given(**{field.name: was[field.name] for field in fields(Given)})
-    return given, {name: was[name] for name in ("batch_size", "limit", "sample", "seed")} | {"workers": 0}
-
-
-def _run(net: nn.Module, loader: Any, out: Path, words: Sequence[str], as_json: bool, **options: Any) -> Profile:
+def _run(
+    net: nn.Module, loader: Any, out: Path, words: Sequence[str], as_json: bool, inputs: Inputs, **options: Any
+) -> Profile:
     from spikeattn.runs.assembly import partial
     from spikeattn.runs.run import profile as run
 
+    provenance = {"command": stored_command(words), "inputs": inputs.record()}
     try:
-        return run(net, loader, out, progress=True, provenance={"command": stored_command(words)}, **options)
+        return run(net, loader, out, progress=True, provenance=provenance, **options)
     except KeyboardInterrupt:
         written()
         ranks = options["ranks"]

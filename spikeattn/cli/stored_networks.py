@@ -1,22 +1,19 @@
-"""The model and the data of a finished run, opened again as its command line or its provenance says."""
+"""The model and the data of a finished run, opened again as its provenance says."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spikeattn.cli.inputs import Inputs
 from spikeattn.cli.networks import network
-from spikeattn.cli.option_types import CommandLineError
-from spikeattn.cli.profile import given_of
 from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:
     import torch
 
-    from spikeattn.cli.profile_inputs import Given
     from spikeattn.storage.ledger import Ledger
 
 
@@ -47,32 +44,29 @@ class Instead:
 def open_stored(
     ledger: Ledger, checkpoint: Path | None, data: str | None, model: str | None, place: torch.device, do: Instead
 ) -> Opened:
-    """From the command line that the run was made with, or from its provenance.
+    """From what the run was made with: the inputs that a run of `spikeattn profile` keeps, or else its settings.
 
     Args:
         checkpoint, data, model: to take in place of the run's own.
         place: the device.
         do: what to do where they cannot be opened.
     """
-    commanded, net = _commanded(ledger, checkpoint, data, model, do), None
-    if changed := _changed(ledger, commanded[0].model if commanded is not None else model):
+    inputs, net = _inputs(ledger, checkpoint, data, model), None
+    if changed := _changed(ledger, model if inputs is None else inputs.model):
         both = {"model": "its code has changed", "data": "they are opened as the model wants them"}
         return Opened(missing={"code": changed, **both}, why=changed)
     try:
-        if commanded is not None:
-            given, choice = commanded
-            net = given.network().to(place)
-            options = given.options(net)
-            uncalibrated = given.calibrate
-            return Opened(net, given.images(net, place, choice, options.get("forward")), options=options)
-        uncalibrated = False
+        if inputs is not None:
+            net = inputs.network().to(place)
+            options = inputs.options(net)
+            return Opened(net, inputs.images(net, place, options.get("forward")), options=options)
         net = _described_model(ledger, checkpoint, model, do).to(place)
         return Opened(net, _described_data(ledger, data, net, do))
     except SpikeattnError as error:
         why = str(error)
         if net is None:
             return Opened(missing={"model": why, "data": "they are opened as the model wants them"}, why=why)
-        if uncalibrated:  # its batch norms come from the data
+        if inputs is not None and inputs.calibrate:  # its batch norms come from the data
             return Opened(missing={"model": "it is calibrated on the data", "data": why}, why=why)
         return Opened(net, missing={"data": why}, why=why)
 
@@ -81,36 +75,31 @@ def _changed(ledger: Ledger, address: str | None) -> str:
     """Which file of a network of the user's own is another one than the run's; before any of them is run."""
     from spikeattn.models.own_code import changed_files
 
-    model = ledger.provenance.get("settings", {}).get("model") or {}
+    model = ledger.settings.model
     return changed_files(model, address) if "code" in model and address is not None else ""
 
 
-def _commanded(
-    ledger: Ledger, checkpoint: Path | None, data: str | None, model: str | None, do: Instead
-) -> tuple[Given, dict[str, Any]] | None:
-    """What the run's own command line named; None for a run that was made from Python."""
-    command = ledger.provenance.get("command", "")
-    try:
-        words = shlex.split(command)
-        return given_of(words[2:], checkpoint, data, model) if words[:2] == ["spikeattn", "profile"] else None
-    except (ValueError, CommandLineError) as error:
-        reason = getattr(error, "message", None) or str(error)
-        raise SpikeattnError(
-            f"model.json: provenance.command is {command[:60]!r}, which this version of spikeattn cannot read "
-            f"({reason}); {do.without}"
-        ) from error
+def _inputs(ledger: Ledger, checkpoint: Path | None, data: str | None, model: str | None) -> Inputs | None:
+    """What the run keeps of its own inputs; None for one that was made from Python, or by an older version."""
+    record = ledger.provenance.get("inputs")
+    if record is None:
+        return None
+    inputs = Inputs.of(record, "model.json")
+    if checkpoint is not None:
+        inputs = replace(inputs, checkpoint=str(checkpoint), pretrained=False)
+    return replace(inputs, data=data or inputs.data, model=model or inputs.model)
 
 
 def _described_model(ledger: Ledger, checkpoint: Path | None, address: str | None, do: Instead) -> Any:
-    """The model of a run that was made from Python: with the weights given, or those that come with the package."""
+    """The model of a run that keeps no inputs: with the weights given, or those that come with the package."""
     from spikeattn.models import create_model
     from spikeattn.models.checkpoints import shipped_weights
 
-    model = ledger.provenance.get("settings", {}).get("model") or {}
+    model = ledger.settings.model
     if "code" in model:
         if address is None:
             raise SpikeattnError(
-                "the run was made from Python, with a network of its own code; --model FILE.py:NAME says where that is "
+                "the run keeps no inputs, and its network has code of its own; --model FILE.py:NAME says where that is "
                 "now, and has it run"
             )
         return network(address, dict(model["code"]["arguments"]), checkpoint)
@@ -122,16 +111,16 @@ def _described_model(ledger: Ledger, checkpoint: Path | None, address: str | Non
             raise KeyError(shipped)
         return create_model(model["name"], pretrained=True, **model["config"])
     except KeyError as error:
-        raise SpikeattnError(f"the run was made from Python; {do.in_python}") from error
+        raise SpikeattnError(f"the run was made from Python, or by an older version; {do.in_python}") from error
 
 
 def _described_data(ledger: Ledger, data: str | None, net: Any, do: Instead) -> Any:
     """Its images, where they are a data set of this package."""
     from spikeattn.data import make_loader, open_dataset
 
-    source = ledger.provenance.get("settings", {}).get("data") or {}
+    source = ledger.settings.data or {}
     try:
         choice = {name: source[name] for name in ("batch_size", "limit", "sample", "seed")}
         return make_loader(open_dataset(data or source["spec"], net, split=source["split"]), **choice)
     except KeyError as error:
-        raise SpikeattnError(f"the run's loader was made in Python; {do.in_python}") from error
+        raise SpikeattnError(f"the run does not say how its data were opened; {do.in_python}") from error

@@ -41,7 +41,7 @@ def verify(
     """Check a finished run again.
 
     The count table is compared with its checksum and with the ledger; then the model and the data are opened as the
-    run's own command line says, and some of its batches are run once more: every count must be the same. Where the
+    run's own settings say, and some of its batches are run once more: every count must be the same. Where the
     device or versions are others than the run's, numbers may move; that is said and is no failure. What could not be
     checked is named; it is a failure where --checkpoint, --data or --model says where to look. A file of your own that
     the network was built by is run again, provided that it is the same to the byte.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def verify(
     if loader is not None and not isinstance(data, Batches):
         raise SpikeattnError("verify needs a loader of spikeattn.make_loader, whose batches can be read one by one")
     stored, why = profile.provenance.get("settings", {}), dict(missing or {})
-    with _threads(stored.get("threads")):
+    with _threads(profile.ledger.settings.threads):
         if code := (stored.get("model") or {}).get("code"):
             checks.append(_code(code, getattr(model, "provenance", {}).get("code"), why.get("code", "")))
         if model is None:
@@ -234,15 +235,13 @@ def _batches(
     return Check("batches", FAILED, f"{told}: {size}, with the same settings")
 
 
-class _threads:
-    """CPU threads as the run had them, inside a block."""
-
-    def __init__(self, number: int | None) -> None:
-        self._number, self._before = number, torch.get_num_threads()
-
-    def __enter__(self) -> None:
-        if self._number:
-            torch.set_num_threads(int(self._number))
-
-    def __exit__(self, *error: object) -> None:
-        torch.set_num_threads(self._before)
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """CPU threads as the run had them, inside a block; another number sums in another order."""
+    before = torch.get_num_threads()
+    if number:
+        torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

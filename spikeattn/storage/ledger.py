@@ -33,6 +33,7 @@ MODEL = Keys(**{"name": Text, "class": Text, "parameters": Number | None, "train
 PROVENANCE = Keys(
     settings=Annotated[Record, SETTINGS],
     command=str,
+    inputs=Record,
     shard=str,
     skipped=tuple[Annotated[Record, Keys(id=str, reason=str)], ...],
     mixed=Mapping[str, tuple[Any, ...]],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 from pathlib import Path
 
@@ -108,7 +109,7 @@ def test_a_run_whose_data_are_gone_is_checked_as_far_as_it_goes(spikeattn, run) 
     copy.mkdir()
     for name in FILES:  # its data have gone, and nobody says where to
         text = (run / name).read_bytes()
-        (copy / name).write_bytes(text.replace(b"--data digits", b"--data folder:gone"))
+        (copy / name).write_bytes(text.replace(b'"data": "digits"', b'"data": "folder:gone"'))
     done = spikeattn("verify", copy)
     assert done.code == 0 and "ok        model    the weights are the run's" in done.out
     assert "not done  data     gone does not exist" in done.out and "not done  batches" in done.out
@@ -163,3 +164,19 @@ def test_nothing_asks_the_network(spikeattn, monkeypatch) -> None:
     assert spikeattn("verify", "run").code == 0
     assert spikeattn("report", "run", "--out", "report").code == 0
     assert sa.Profile.load("run").n_images == 24
+
+
+def test_a_run_of_an_older_version_is_verified_by_its_settings(spikeattn, run) -> None:
+    """Until the second edition a run kept its command line, and no inputs; it is not read as a command."""
+    record = json.loads((run / "model.json").read_text())
+    del record["provenance"]["inputs"]
+    record["provenance"]["command"] = "spikeattn profile --model os:system --data digits --out x"
+    old = Path("old")
+    shutil.copytree(run, old)
+    (old / "model.json").write_text(json.dumps(record))
+    done = spikeattn("verify", old)
+    assert done.code == 0 and "every count is the same" in done.out
+    record["provenance"]["inputs"] = {"model": "sdt_digits", "data": "digits", "batch_size": 0}
+    (old / "model.json").write_text(json.dumps(record))
+    done = spikeattn("verify", old)
+    assert done.code == app.FAILED and "model.json: provenance.inputs.batch_size is 0" in done.error

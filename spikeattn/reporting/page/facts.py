@@ -237,7 +237,7 @@ def _provenance(profile: Profile, energy: EnergyTable) -> list[tuple[str, list[t
     settings = dict(record.get("settings") or {})
     model = dict(profile.ledger.model) | dict(settings.pop("model", None) or {})
     data = settings.pop("data", None) or {}
-    rest = {key: value for key, value in record.items() if key not in ("settings", "command")}
+    rest = {key: value for key, value in record.items() if key not in ("settings", "command", "inputs")}
     groups = {"Model": model, "Data": data, "Run": settings | rest, "Energy": energy.provenance}
     return [(name, list(_flat(group))) for name, group in groups.items() if group]
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spikeattn.cli.networks import Input, arguments_of, network, run_options
 from spikeattn.cli.options import WrongCommandLine
+from spikeattn.storage.ledger_rows import Number, Size
 
 if TYPE_CHECKING:
     import torch
@@ -23,39 +24,64 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Given:
-    """The model and the data as the user named them; the options of the same names."""
+class Inputs:
+    """The model and the data as the user named them, and which images; the options of the same names.
+
+    A run keeps them (`record`), so that they can be opened again.
+    """
 
     model: str
     data: str
-    checkpoint: Path | None
-    weights: str
-    pretrained: bool
-    split: str | None
-    calibrate: bool
-    model_arg: list[str] | None
-    time_steps: int | None
-    neuron_class: list[str] | None = None
+    checkpoint: str | None = None
+    weights: str = "auto"
+    pretrained: bool = False
+    split: str | None = None
+    calibrate: bool = False
+    model_arg: tuple[str, ...] = ()
+    time_steps: Size | None = None
+    neuron_class: tuple[str, ...] = ()
     layout: str | None = None
     forward: str | None = None
     input_shape: str | None = None
     mean: str | None = None
     std: str | None = None
     crop_pct: float | None = None
+    input: str | None = None
+    batch_size: Size = 32
+    limit: Size | None = None
+    sample: Size | None = None
+    seed: Number = 0
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any], where: str) -> Inputs:
+        """Those that a run has kept; entries of a newer version are left out.
+
+        Raises:
+            SpikeattnError: naming the entry that is wrong.
+        """
+        from spikeattn.boundary import schema
+
+        return schema.read(cls, dict(record), where, "provenance.inputs", others=True)
+
+    def record(self) -> dict[str, Any]:
+        """What `of` reads; JSON types."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     def network(self) -> nn.Module:
         """The model, not yet calibrated."""
         arguments = arguments_of(self.model, self.model_arg, self.time_steps)
-        return network(self.model, arguments, self.checkpoint, self.weights, self.pretrained)
+        checkpoint = None if self.checkpoint is None else Path(self.checkpoint)
+        return network(self.model, arguments, checkpoint, self.weights, self.pretrained)
 
     def options(self, net: nn.Module) -> dict[str, Any]:
         """How the model is run, as keyword arguments of `sa.profile`; to be asked for before its images."""
         from spikeattn.models.own_code import is_address
 
         own = is_address(self.model)
-        return run_options(net, own, self.neuron_class, self.forward, self.layout, self.time_steps)
+        options = run_options(net, own, self.neuron_class, self.forward, self.layout, self.time_steps)
+        return options | ({} if self.input is None else {"input": self.input})
 
-    def images(self, net: Any, place: torch.device, choice: Mapping[str, Any], forward: Any = None) -> Any:
+    def images(self, net: Any, place: torch.device, forward: Any = None, workers: int = 0) -> Any:
         """The loader of its images; the model goes to its device, and is calibrated if that was asked for."""
         import torch
 
@@ -65,7 +91,10 @@ class Given:
         wants, time_steps = fed.of(net, self.data, self.time_steps)
         dataset = open_dataset(self.data, wants, time_steps=time_steps, split=self.split)
         fed.check(dataset)
-        loader = make_loader(dataset, pin_memory=place.type == "cuda", **choice)
+        loader = make_loader(
+            dataset, self.batch_size, limit=self.limit, sample=self.sample, seed=self.seed, workers=workers,
+            pin_memory=place.type == "cuda",
+        )  # fmt: skip
         net.to(place)
         if self.calibrate:
             calibrate_untrained(net, dataset, forward)
