@@ -95,7 +95,7 @@ def provenance_of(
     settings = Settings(
         model=known,
         weights_sha256=weights_hash(model),
-        data=data.provenance() if hasattr(data, "provenance") else None,
+        data=None if data is None or not hasattr(data, "provenance") else data.provenance(),
         device=device.type,
         device_name=torch.cuda.get_device_name(device) if cuda else platform.processor() or platform.machine(),
         neurons=implementation_in_use(device),

@@ -120,7 +120,7 @@ class Batches(torch.utils.data.Dataset):
     ) -> None:
         plan = batch_indices(len(dataset), batch_size, limit, sample, seed)
         self.dataset = dataset
-        self.choice = {"batch_size": batch_size, "limit": limit, "sample": sample, "seed": seed}
+        self.choice: dict[str, Any] = {"batch_size": batch_size, "limit": limit, "sample": sample, "seed": seed}
         self.first = plan[0]
         self.total = len(plan)
         self.n_samples = sum(len(indices) for indices in plan)

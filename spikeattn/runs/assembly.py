@@ -151,7 +151,7 @@ def _input_of(tensors: Sequence[Tensor], flags: Mapping[str, tuple[bool, ...]]) 
 def _described(ledger: Ledger, counts: Counts, parts: Sequence[Part], shuffled: bool) -> Ledger:
     """The ledger with the warnings and the provenance of the whole run."""
     skipped, mixed = _skipped(parts), _mixed(parts, ledger)
-    entries = {"skipped": [{"id": name, "reason": reason} for _, name, reason in skipped]}
+    entries: dict[str, Any] = {"skipped": [{"id": name, "reason": reason} for _, name, reason in skipped]}
     if mixed:
         entries[MIXED] = mixed
     warnings = _warnings(ledger, counts, skipped, shuffled, mixed)
@@ -192,7 +192,7 @@ def _warnings(
     largest, classes = int(counts.rows["label"].max()), ledger.model.get("config", {}).get("num_classes")
     if isinstance(classes, int) and largest >= classes:  # a user's own argument of this name may be anything
         found.append(f"labels: the largest is {largest} and the model has {classes} outputs; accuracy has no meaning")
-    if largest >= 0 and not any(column.startswith("pred_") for column in counts.rows):
+    if largest >= 0 and not any(str(column).startswith("pred_") for column in counts.rows):
         found.append(
             "no-accuracy: the images have labels, but the first tensor of the model's output holds no class scores, "
             "[B, classes] or [T, B, classes]; accuracy is not computed"

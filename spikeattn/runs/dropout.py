@@ -22,15 +22,16 @@ class FunctionalDropout(TorchFunctionMode):
         self._recorder, self.ran = recorder, False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func not in _DROPOUT or not self._recorder.counts:
+        args, kwargs = tuple(args), kwargs or {}
+        tally = self._recorder.tally
+        if func not in _DROPOUT or tally is None or not self._recorder.counts:
             return func(*args, **kwargs)
-        p, training = (*args[1:3], *(0.5, True)[len(args[1:3]) :])
         with self._recorder.muting():
             out = func(*args, **kwargs)
-        if bool(kwargs.get("p", p)) and bool(kwargs.get("training", training)):
+        options = {"p": 0.5, "training": True} | dict(zip(("p", "training"), args[1:3], strict=False)) | kwargs
+        if options["p"] and options["training"]:
             self.ran = True
-            self._recorder.tally.dropout = True
+            tally.dropout = True
             self._recorder.note_dropout(next(tensors_in((args, kwargs))), out)
         return out
 

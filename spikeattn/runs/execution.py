@@ -239,7 +239,7 @@ class Run:
 
     def _plan(self, images: Tensor, loader: Iterable[Any], folder: RunFolder | None) -> Plan:
         made = probed_plan(self.model, images, self.forward, self.strict, **self.options)
-        provenance = provenance_of(self.model, loader, images, self.path) | self.extra
+        provenance = provenance_of(self.model, loader, images, self.path) | dict(self.extra)
         if self.shard != WHOLE:
             provenance["shard"] = str(self.shard)
         ledger = replace(made.ledger, model=describe(self.model), provenance=provenance)

@@ -23,7 +23,7 @@ class RateTable(pd.DataFrame):
     def _constructor(self) -> type[RateTable]:
         return RateTable
 
-    def to_parquet(self, *args: Any, **kwargs: Any) -> bytes | None:
+    def to_parquet(self, *args: Any, **kwargs: Any) -> Any:
         """As of any DataFrame, with t as "1", "2", ..., "mean"."""
         plain = pd.DataFrame(self)
         return (plain.assign(t=plain["t"].astype(str)) if "t" in plain else plain).to_parquet(*args, **kwargs)
@@ -52,7 +52,9 @@ def rates(
         tensors that spike in fewer than 10 images), n_images.
     """
     T, tensors = ledger.time_steps, ledger.tensors
-    groups = [(None, slice(None))] if labels is None else list(images_by_label(labels, counts.n_images).items())
+    groups: list[tuple[int | None, slice | NDArray[np.intp]]] = [(None, slice(None))]
+    if labels is not None:
+        groups = list(images_by_label(labels, counts.n_images).items())
     shares, means = [], []
     for tensor in tensors:
         share = counts.column("nnz", tensor.name) / tensor.elements
@@ -71,7 +73,7 @@ def rates(
         "part": np.repeat(np.array([t.part for t in tensors], dtype=object), rows),
         "block": pd.array([t.block for t, n in zip(tensors, rows, strict=True) for _ in range(n)], dtype="Int64"),
         "kind": np.repeat([t.kind for t in tensors], rows),
-        "t": pd.Series([t for found in steps for t in found], dtype=object),
+        "t": pd.Series([t for each in steps for t in each], dtype=object),
     }
     frames = []
     for (label, images), mean in zip(groups, np.concatenate(means, axis=1), strict=True):

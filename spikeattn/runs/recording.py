@@ -178,7 +178,8 @@ class Recording:
                 tally.count(next(tap for tap in self._recorder.plan.taps if tap.name == "input"), x, None)
 
     def _end(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if in_own_passes() or self._open is None or self._recorder is None:
+        recorder = self._recorder
+        if in_own_passes() or self._open is None or recorder is None or recorder.tally is None:
             return
         if self._nested:
             self._nested -= 1
@@ -187,21 +188,21 @@ class Recording:
         if failed is not None and failed is not self._outside:
             self._abandon()
             return
-        tally, opened, self._open, self._call = self._recorder.tally, self._open, None, None
+        tally, opened, self._open, self._call = recorder.tally, self._open, None, None
         try:
             with opened:
                 sent = tally.send(logits_in(output))
         except OtherPath:
-            if self._shown is None or self._recorder.plan.one_image:
+            if self._shown is None or recorder.plan.one_image:
                 raise
-            sent = self._twice(*self._shown)
+            sent = self._twice(recorder, *self._shown)
         self._dropped |= drops(self.model) or (self._functional is not None and self._functional.ran)
         self._take()
         self._sent = sent, tally.batch
         if device_of(model).type == "cpu":  # nothing to wait for: an error belongs to the pass that made it
             self._take()
 
-    def _twice(self, axis: int, images: Tensor, call: Forward) -> Sent:
+    def _twice(self, recorder: Recorder, axis: int, images: Tensor, call: Forward) -> Sent:
         """Count a single image again beside itself: PyTorch may run other operations on one image than on several."""
         if drops(self.model):
             raise SpikeattnError(
@@ -210,7 +211,7 @@ class Recording:
             )
         with own_passes(), torch.no_grad(), nodes.state_kept(self.model):
             nodes.reset(self.model)
-            with self._recorder.watching(2) as tally:
+            with recorder.watching(2) as tally:
                 output = call(self.model, torch.cat([images, images], axis))
                 return tally.send(logits_in(output), 1)
 

@@ -40,10 +40,10 @@ def merge_shards(folders: Sequence[str | Path], out: str | Path, allow_mixed: bo
     """
     if isinstance(folders, str) or not isinstance(folders, Iterable):
         raise SpikeattnError(f"folders is {arguments.shown(folders)}; give the folders of all shards in a list")
-    folders = [arguments.path("a folder", path) for path in folders]
-    if not folders:
+    paths = [arguments.path("a folder", path) for path in folders]
+    if not paths:
         raise SpikeattnError("no shard to merge: give the folders that `spikeattn profile --shard i/n` wrote")
-    pieces = sorted((_piece(path) for path in folders), key=lambda piece: piece.shard.index)
+    pieces = sorted((_piece(path) for path in paths), key=lambda piece: piece.shard.index)
     first = pieces[0]
     _check_complete(pieces)
     for piece in pieces:

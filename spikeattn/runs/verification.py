@@ -85,7 +85,7 @@ def verify(
         SpikeattnError: no finished run, or files that cannot be read at all.
     """
     profile = Profile.load(path)
-    checks = [_file(profile), *_numbers(profile)]
+    checks = [_file(profile, Path(path)), *_numbers(profile)]
     settings: tuple[Difference, ...] = ()
     data = getattr(loader, "dataset", None)
     if loader is not None and not isinstance(data, Batches):
@@ -115,11 +115,11 @@ def verify(
     return Verification(Path(path), tuple(checks), settings)
 
 
-def _file(profile: Profile) -> Check:
+def _file(profile: Profile, folder: Path) -> Check:
     known = profile.provenance.get("counts_sha256")
     if known is None:
         return Check("file", NOT_DONE, f"model.json holds no checksum of {FILE} (an older version wrote it)")
-    with (profile.path / FILE).open("rb") as file:
+    with (folder / FILE).open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != known:
         return Check("file", FAILED, f"{FILE} has sha256 {found[:16]}... and model.json says {known[:16]}...")
