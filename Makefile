@@ -1,5 +1,5 @@
 # make report   set up .venv and run the embedded default end to end: reports/demo/
-# make test     set up .venv, ruff, then all tests, by WORKERS=2 processes that take a test file each
+# make test     set up .venv, ruff and mypy, then all tests, by WORKERS=2 processes that take a test file each
 # make docs     set up .venv, mkdocs too, and build the pages into build/docs/
 #
 # .venv belongs to this file. Its stamp holds the path of this checkout and is written after a complete installation:
@@ -16,8 +16,8 @@ WORKERS ?= 2
 
 help:
 	@echo "make report   run the embedded default end to end, into reports/demo/"
-	@echo "make test     ruff and all tests"
-	@echo "make lint     ruff alone"
+	@echo "make test     ruff, mypy and all tests"
+	@echo "make lint     ruff and mypy alone"
 	@echo "make docs     the documentation as web pages, into build/docs/"
 	@echo "make setup    only set up .venv (PYTHON=python3.12 chooses the interpreter of a new one)"
 	@echo "make clean    remove .venv, caches and reports/demo/"
@@ -33,6 +33,7 @@ test: lint
 
 lint: $(STAMP)
 	@$(PY) -m ruff check --quiet
+	@$(PY) -m mypy --no-error-summary
 
 docs: $(STAMP)
 	@$(PY) -c 'import mkdocs, mkdocstrings' 2>/dev/null || $(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[docs]'
@@ -40,7 +41,7 @@ docs: $(STAMP)
 	@echo "build/docs/index.html"
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis reports/demo
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis reports/demo
 	find $(wildcard spikeattn tests scripts) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
