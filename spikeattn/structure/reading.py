@@ -17,12 +17,11 @@ from spikeattn.errors import FAILURES, SpikeattnError, failing, unknown
 from spikeattn.storage.ledger import Ledger
 from spikeattn.structure import families
 from spikeattn.structure.cores import MATRIX
-from spikeattn.structure.entry import OTHER, UNKNOWN, Entry, Structure, of_names
+from spikeattn.structure.entry import OTHER, PRODUCTS, UNKNOWN, Entry, of_names
 from spikeattn.structure.extents import composites, extents
 from spikeattn.structure.graph import Graph
 from spikeattn.structure.infer import Inference, infer
-from spikeattn.structure.names_file import named_ledger
-from spikeattn.structure.parts import PRODUCTS
+from spikeattn.structure.network_structure import Structure, named_ledger
 from spikeattn.structure.shapes import without_values
 from spikeattn.structure.tensor_roles import operation_readings, tensor_names, tensor_readings
 from spikeattn.tracing import neurons as nodes
@@ -233,7 +232,7 @@ def with_structure(
         kind: tuple(_labelled(own, known[kind], kind) for own in getattr(ledger, kind)) for kind in known
     }
     ledger = replace(ledger, structure=record, **changed)
-    return ledger if names is None else named_ledger(ledger, names, also=found)
+    return ledger if names is None else named_ledger(ledger, names, also=found.entries)
 
 
 def _labelled(own: Any, known: Mapping[str, Entry], kind: str) -> Any:

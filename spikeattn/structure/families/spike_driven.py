@@ -13,11 +13,11 @@ from itertools import pairwise
 from spikeattn.models.paper_names import paper_names
 from spikeattn.structure.axes import CHANNEL, count
 from spikeattn.structure.cores import MATRIX, Core
-from spikeattn.structure.entry import Entry, Structure
+from spikeattn.structure.entry import HEAD, MLP1, MLP2, PROJECTION, QKV, STEM, Entry
 from spikeattn.structure.families.family import Family
 from spikeattn.structure.graph import NEURON, REDUCE
 from spikeattn.structure.infer import Inference
-from spikeattn.structure.parts import HEAD, MLP1, MLP2, PROJECTION, QKV, STEM
+from spikeattn.structure.network_structure import Structure
 from spikeattn.structure.residual_units import ATTENTION
 from spikeattn.structure.tensor_roles import tensor_names
 
