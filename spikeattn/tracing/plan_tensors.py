@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from spikeattn.errors import SpikeattnError
-from spikeattn.storage import ledger_rows
-from spikeattn.storage.ledger_rows import current_part, kind_of
+from spikeattn.storage.ledger_rows import CountedTensor, current_part, kind_of
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.layout import Axes, LayoutReader
 from spikeattn.tracing.origins import Origin, View
@@ -41,7 +40,7 @@ class Tensors:
         self, neurons: Mapping[str, nn.Module], reader: LayoutReader, names: Mapping[str, Any], repeats: bool,
         events: str | None, levels: int | None = None,
     ) -> None:  # fmt: skip
-        self.entries: dict[str, ledger_rows.Tensor] = {}
+        self.entries: dict[str, CountedTensor] = {}
         self.taps: dict[str, Tap] = {}
         self._neurons, self._reader, self._names = neurons, reader, names
         self._repeats, self._events, self._levels = repeats, events, levels
@@ -77,7 +76,7 @@ class Tensors:
                 f"image{state}"
             )
 
-    def operand(self, line: Line, index: int, joined: bool = False) -> ledger_rows.Tensor | None:
+    def operand(self, line: Line, index: int, joined: bool = False) -> CountedTensor | None:
         """The entry of what an operation receives, made on first sight; None where its axes cannot be read.
 
         Args:
@@ -116,7 +115,7 @@ class Tensors:
         self._enter(unique(first.name, self.entries), tap, outs, axes.of_image(first.view.shape, self._batch), False)
 
     # ---------------------------------------------------------------- where a tensor is counted
-    def _known(self, line: Line, index: int, joined: bool) -> ledger_rows.Tensor | None:
+    def _known(self, line: Line, index: int, joined: bool) -> CountedTensor | None:
         """The counted tensor that an operation receives, whole and at its own time steps; or None."""
         places = [self._places.get(id(event.origins[index])) for event in line.events]
         if any(place is None or place.name != places[0].name for place in places):
@@ -179,14 +178,14 @@ class Tensors:
         return tap, line.told.views[index]
 
     # ---------------------------------------------------------------- what a tensor is
-    def _add(self, line: Line, index: int, name: str, tap: Tap, shape: Sequence[int], axes: Axes) -> ledger_rows.Tensor:
+    def _add(self, line: Line, index: int, name: str, tap: Tap, shape: Sequence[int], axes: Axes) -> CountedTensor:
         origins = [event.origins[index] for event in line.events]
         image = axes.of_image(shape, self._batch)
         return self._enter(name, tap, origins, image, self._static(line, index, axes))
 
     def _enter(
         self, name: str, tap: Tap, origins: Sequence[Origin], shape: tuple[int, ...], static: bool
-    ) -> ledger_rows.Tensor:
+    ) -> CountedTensor:
         """A tensor of the ledger with its tap; `origins` are those of its events, step by step."""
         first = origins[0]
         neuron = self._neurons.get(first.name or "") if first.maker == NEURON else None
@@ -201,7 +200,7 @@ class Tensors:
         # Spikes of a neuron in other places: its neurons stand in the ledger already, and are not charged twice.
         maker = "op" if first.maker == NEURON and tap.where != "output" else first.maker
         spikes = all(o.spiky for o in made) or self._is_events(origins, static)
-        self.entries[name] = ledger_rows.Tensor(
+        self.entries[name] = CountedTensor(
             name, shape, prod(shape), maker, kind_of(*flags.tolist()) if spikes else "real", static,
             tuple(dict.fromkeys(source for source in sources if source)),
             *((known.role, current_part(known.part), known.block, known.hook) if known else (None, None, None, None)),

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from spikeattn.storage import ledger_rows
 from spikeattn.storage.ledger import Ledger
+from spikeattn.storage.ledger_rows import CountedTensor, Product, Synapse, Uncounted, current_part
 from spikeattn.tracing.fanout import fan_out_map
 from spikeattn.tracing.labels import IMAGE
 from spikeattn.tracing.layout import Axes, LayoutReader
@@ -35,9 +35,9 @@ class Planner:
         self.reader = LayoutReader(trace.labeller.time, self.T, self.B)
         self.lines = lines_of(trace.events, self.reader)
         self.tensors = Tensors(neurons, self.reader, names, trace.labeller.repeats, events, levels)
-        self.synapses: dict[str, ledger_rows.Synapse] = {}
-        self.products: dict[str, ledger_rows.Product] = {}
-        self.uncounted: dict[tuple[str, str], ledger_rows.Uncounted] = {}
+        self.synapses: dict[str, Synapse] = {}
+        self.products: dict[str, Product] = {}
+        self.uncounted: dict[tuple[str, str], Uncounted] = {}
         self.fans: list[Tap] = []
         self.pairs: list[Pairs] = []
         self._fan_outs: dict[tuple[Any, ...], torch.Tensor] = {}  # blocks repeat the geometry of their layers
@@ -117,7 +117,7 @@ class Planner:
         return tuple(found)
 
     def _leave_out(self, event: Event, reason: str) -> None:
-        self.uncounted.setdefault((event.site(), event.op), ledger_rows.Uncounted(event.site(), event.op, reason))
+        self.uncounted.setdefault((event.site(), event.op), Uncounted(event.site(), event.op, reason))
 
     # ---------------------------------------------------------------- synapses
     def _joins(self, line: Line) -> bool:
@@ -160,7 +160,7 @@ class Planner:
         name = unique(a.site(), self.synapses)
         out_axes = self.tensors.read(line.told.out_view)
         known = self.names.get(name)
-        self.synapses[name] = ledger_rows.Synapse(
+        self.synapses[name] = Synapse(
             name=name,
             op="linear" if a.geometry is None else a.geometry.op,
             input=tensor.name,
@@ -175,7 +175,7 @@ class Planner:
             **({"role": known.role, "part": known.part, "block": known.block} if known else {}),
         )
 
-    def _fan_out(self, line: Line, name: str, tensor: ledger_rows.Tensor) -> int | None:
+    def _fan_out(self, line: Line, name: str, tensor: CountedTensor) -> int | None:
         """The fan-out if it is the same at every position; else None, and a tap that weighs each position."""
         a = line.first
         key = (a.geometry, a.views[0].shape[2:])
@@ -217,14 +217,14 @@ class Planner:
         known = self.names.get(name) or self.names.get(operands[0].name)
         part = {}
         if known is not None:
-            label = ledger_rows.current_part(known.part)
+            label = current_part(known.part)
             part = {"part": "attention" if label == "QKV" else label, "block": known.block}
-        self.products[name] = ledger_rows.Product(
+        self.products[name] = Product(
             name, a.what, tuple(o.name for o in operands), elements, a.what, every_step=every_step, runs=runs,
             summed_over=prod(a.views[0].shape) // max(prod(a.out_view.shape), 1) if a.what in SUMS else None, **part,
         )  # fmt: skip
 
-    def _pairs(self, line: Line, name: str, operands: Sequence[ledger_rows.Tensor], axes: Sequence[Axes]) -> None:
+    def _pairs(self, line: Line, name: str, operands: Sequence[CountedTensor], axes: Sequence[Axes]) -> None:
         """Count the pairs of spikes that meet in a matrix product; also by value unless an operand can only be 0/1."""
         if any(o.number or o.summed for o in operands):
             return
