@@ -23,7 +23,8 @@ from spikeattn.structure.entry import (
     STEM,
 )
 from spikeattn.structure.flow import NORMS, Composite, Flow
-from spikeattn.structure.graph import PRODUCT, SYNAPSE, Graph, Node
+from spikeattn.structure.graph import Graph
+from spikeattn.structure.graph_nodes import PRODUCT, SYNAPSE, Node
 from spikeattn.structure.residual_units import ATTENTION, MIXING, RECURRENT, Unit, levels, units_of
 
 

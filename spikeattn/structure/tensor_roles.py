@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from spikeattn.structure.entry import PRODUCTS, PROJECTION, QKV
-from spikeattn.structure.graph import INPUT, NEURON, PRODUCT, REDUCE, SYNAPSE, Node
+from spikeattn.structure.graph_nodes import INPUT, NEURON, PRODUCT, REDUCE, SYNAPSE, Node
 from spikeattn.structure.infer import DATAFLOW, Inference, Reading
 
 
