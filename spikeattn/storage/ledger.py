@@ -17,8 +17,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from spikeattn.boundary import schema
-from spikeattn.boundary.schema import Keys
+from spikeattn.boundary import file_text, schema
+from spikeattn.boundary.marks import Keys
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.storage import files
 from spikeattn.storage.ledger_rows import CountedTensor, Number, Product, Row, Size, Synapse, Uncounted, current_part
@@ -205,7 +205,7 @@ class Ledger:
     def from_json(cls, text: str, source: str = "ledger") -> Ledger:
         """The ledger of a `to_json` text; `source` names its origin in errors."""
         content = text.encode("utf-8", "surrogatepass")
-        return cls.from_dict(schema.parse_json(content, source, EXPECTED), source)
+        return cls.from_dict(file_text.parse_json(content, source, EXPECTED), source)
 
     @classmethod
     def load(cls, path: str | Path) -> Ledger:
@@ -217,7 +217,7 @@ class Ledger:
             content = path.read_bytes()
         except OSError as error:
             raise SpikeattnError(f"{path}: cannot be read ({error.strerror}); expected {EXPECTED}") from error
-        return cls.from_dict(schema.parse_json(content, str(path), EXPECTED), str(path))
+        return cls.from_dict(file_text.parse_json(content, str(path), EXPECTED), str(path))
 
 
 def _renamed(row: Row) -> Row:

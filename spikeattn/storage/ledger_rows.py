@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Annotated, Any
 
-from spikeattn.boundary.schema import Limits, OneOf, Printable
+from spikeattn.boundary.marks import Limits, OneOf, Printable
 
 MAKERS = ("input", "neuron", "pool", "mask", "op")
 KINDS = ("binary", "ternary", "integer", "real")
