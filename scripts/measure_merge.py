@@ -21,7 +21,7 @@ import pyarrow as pa
 from spikeattn.storage import parts
 from spikeattn.storage.counts import row_groups, write_counts
 from spikeattn.storage.ledger import Ledger
-from spikeattn.storage.ledger_rows import Tensor
+from spikeattn.storage.ledger_rows import CountedTensor
 from spikeattn.storage.parts import Part
 
 T = 4
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--parts", type=int, default=8, help="parts of each rank")
     options = parser.parse_args()
     names = [f"tensor{i}" for i in range(options.columns // T)]
-    ledger = Ledger(T, False, tuple(Tensor(name, (1 << 20,), 1 << 20) for name in names), ())
+    ledger = Ledger(T, False, tuple(CountedTensor(name, (1 << 20,), 1 << 20) for name in names), ())
     rng = np.random.RandomState(0)
     means = np.exp(rng.uniform(np.log(100), np.log(100_000), len(names)))
     batches = [range(start, min(start + 32, options.images)) for start in range(0, options.images, 32)]

@@ -17,7 +17,7 @@ from spikeattn.errors import SpikeattnError, failing
 from spikeattn.structure import axes as ax
 from spikeattn.structure.axes import CHANNEL, Factor
 from spikeattn.structure.cores import MATRIX, Core, Operand
-from spikeattn.structure.graph import NEURON, PRODUCT, REDUCE, SYNAPSE, Node
+from spikeattn.structure.graph_nodes import NEURON, PRODUCT, REDUCE, SYNAPSE, Node
 from spikeattn.structure.infer import Inference, infer
 from spikeattn.structure.reading import graph_of
 from spikeattn.tracing import neurons as nodes

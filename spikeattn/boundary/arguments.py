@@ -31,7 +31,8 @@ def whole_number(name: str, value: Any, least: int = 0, most: int | None = None,
 
 def real_number(name: str, value: Any, least: float = -math.inf, why: str = "") -> float:
     """A real number of at least `least`, which NaN is not."""
-    if not isinstance(value, Real) or isinstance(value, bool) or not value >= least:
+    number: Any = value  # what `Real` can be compared with is no part of its type
+    if not isinstance(value, Real) or isinstance(value, bool) or not number >= least:
         limits = "" if least == -math.inf else f" of at least {least:g}"
         raise SpikeattnError(f"{name} is {shown(value)}; give a number{limits}{why}")
     return float(value)
@@ -48,7 +49,7 @@ def function(name: str, value: Any, what: str) -> Callable[..., Any]:
     """Something that can be called; `what` says in the error what it is called with and gives."""
     if not callable(value):
         raise SpikeattnError(f"{name} is {shown(value)}; give {what}")
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def path(name: str, value: Any) -> Path:

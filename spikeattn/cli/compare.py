@@ -122,7 +122,7 @@ def compare(
 def _other(against: str | None) -> Profile | nn.Module | str | None:
     """A run where there is a folder of that name, or a path was meant; otherwise an ANN, by its name or address."""
     from spikeattn.cli.networks import ann_named
-    from spikeattn.models.own_code import is_address
+    from spikeattn.models.address import is_address
     from spikeattn.runs.result import Profile
 
     if against is not None and is_address(against) and not Path(against).is_dir():

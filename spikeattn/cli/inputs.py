@@ -75,7 +75,7 @@ class Inputs:
 
     def options(self, net: nn.Module) -> dict[str, Any]:
         """How the model is run, as keyword arguments of `sa.profile`; to be asked for before its images."""
-        from spikeattn.models.own_code import is_address
+        from spikeattn.models.address import is_address
 
         own = is_address(self.model)
         options = run_options(net, own, self.neuron_class, self.forward, self.layout, self.time_steps)

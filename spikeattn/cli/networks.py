@@ -31,7 +31,8 @@ def arguments_of(model: str, pairs: Sequence[str] | None, time_steps: int | None
 
     from spikeattn.boundary.literals import read_value
     from spikeattn.models import model_names
-    from spikeattn.models.own_code import Word, is_address
+    from spikeattn.models.address import is_address
+    from spikeattn.models.factory_arguments import Word
 
     words = {}
     for pair in pairs or ():
@@ -83,7 +84,8 @@ def run_options(
     Args:
         own: whether the network is the user's own, so that --time-steps is no argument of it.
     """
-    from spikeattn.models.own_code import function_at, neuron_predicate
+    from spikeattn.models.neuron_names import neuron_predicate
+    from spikeattn.models.own_code import function_at
 
     options: dict[str, Any] = {}
     if neuron_class:
@@ -183,14 +185,14 @@ def _per_channel(option: str, text: str, channels: int) -> tuple[float, ...]:
 
 def ann_named(against: str) -> Any:
     """The ANN of one's own that `--against` names; its name where it is one of timm's."""
-    from spikeattn.models.own_code import is_address
+    from spikeattn.models.address import is_address
 
     return network(against, {}) if is_address(against) else against
 
 
 def rated_network(model: str, pairs: Sequence[str] | None, time_steps: int | None) -> Any:
     """The network that a table of rates belongs to; of this package's own with their published arguments the name."""
-    from spikeattn.models.own_code import is_address
+    from spikeattn.models.address import is_address
 
     arguments = arguments_of(model, pairs, time_steps)
     return network(model, arguments) if arguments or is_address(model) else model

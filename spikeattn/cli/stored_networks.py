@@ -73,7 +73,7 @@ def open_stored(
 
 def _changed(ledger: Ledger, address: str | None) -> str:
     """Which file of a network of the user's own is another one than the run's; before any of them is run."""
-    from spikeattn.models.own_code import changed_files
+    from spikeattn.models.address import changed_files
 
     model = ledger.settings.model
     return changed_files(model, address) if "code" in model and address is not None else ""

@@ -100,7 +100,7 @@ def _of_network(
     time_steps: int | None,
     names: Path | None,
 ) -> Structure:
-    from spikeattn.models.own_code import is_address
+    from spikeattn.models.address import is_address
     from spikeattn.structure.reading import structure as structure_of
 
     options = run_options(net, is_address(model), neuron_class, forward, None, None)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
@@ -65,10 +65,21 @@ class Recorder:
         self._dropped: dict[int, tuple[Tensor, Tensor]] = {}
         self._calls: dict[str, int] = defaultdict(int)
         self._fan_outs: dict[int, Tensor] = {}
-        self._handles: list[Any] = []
+        self._watching = ExitStack()
         self._operations: _Operations | None = None
 
     def __enter__(self) -> Recorder:
+        with ExitStack() as stack:
+            self._watch(stack)
+            self._watching = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._watching.close()
+        self._operations = self.tally = None
+
+    def _watch(self, stack: ExitStack) -> None:
+        """Register the hooks; closing the stack removes them."""
         modules = dict(self.model.named_modules())
         arguments: dict[str, _Taps] = defaultdict(lambda: defaultdict(list))
         outputs: dict[str, _Taps] = defaultdict(lambda: defaultdict(list))
@@ -80,25 +91,16 @@ class Recorder:
                     place.append((tap, tap.step(number)))
         for path in dict.fromkeys((*arguments, *outputs)):
             before, after = self._hooks(path, arguments[path], outputs[path])
-            self._handles.append(modules[path].register_forward_pre_hook(Hook(before), with_kwargs=True))
-            self._handles.append(modules[path].register_forward_hook(Hook(after)))
+            stack.enter_context(modules[path].register_forward_pre_hook(Hook(before), with_kwargs=True))
+            stack.enter_context(modules[path].register_forward_hook(Hook(after)))
         if not self._leaves_counts:  # a copy for speed runs layers within others
             for path in self.plan.calls.keys() - arguments.keys() - outputs.keys():
-                self._handles.append(modules[path].register_forward_hook(Hook(self._note_call(path))))
+                stack.enter_context(modules[path].register_forward_hook(Hook(self._note_call(path))))
         if self.plan.logits_from is not None:
-            self._handles.append(modules[self.plan.logits_from].register_forward_hook(Hook(self._keep_logits)))
+            stack.enter_context(modules[self.plan.logits_from].register_forward_hook(Hook(self._keep_logits)))
         if operations or self.plan.pairs:
             self._operations = _Operations(self, operations)
-            self._operations.stack.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-        if self._operations is not None:
-            self._operations.stack.__exit__()
-        self._operations = self.tally = None
+            stack.enter_context(self._operations.stack)
 
     @contextmanager
     def watching(self, batch: int, inside: Any = None) -> Iterator[Tally]:
@@ -147,6 +149,12 @@ class Recorder:
         """Whether what runs is part of the pass that is counted."""
         return self.tally is not None and self._depth == _own_passes.get()
 
+    @property
+    def counting(self) -> Tally:
+        """The tally of the pass that is counted."""
+        assert self.tally is not None
+        return self.tally
+
     @contextmanager
     def muting(self) -> Iterator[None]:
         """What runs inside is counting, and no operation of the model."""
@@ -156,12 +164,12 @@ class Recorder:
         finally:
             _counting.reset(token)
 
-    def _hooks(self, path: str, arguments: _Taps, outputs: _Taps) -> tuple[Callable, Callable]:
+    def _hooks(self, path: str, arguments: _Taps, outputs: _Taps) -> tuple[Callable[..., None], Callable[..., None]]:
         def count(taps: _Taps, values: Any, module: nn.Module) -> None:
             left = getattr(module, "counts", {}) if self._leaves_counts else {}
             with self.muting():
                 for tap, step in taps.get(self._calls[path], ()):
-                    self.tally.count(tap, self.before_dropout(list(tensors_in(values))[tap.index]), step, left)
+                    self.counting.count(tap, self.before_dropout(list(tensors_in(values))[tap.index]), step, left)
 
         def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if self.counts:
@@ -192,7 +200,7 @@ class Recorder:
             x = before.as_strided(x.size(), x.stride(), offset)
         return x
 
-    def _note_call(self, path: str) -> Callable:
+    def _note_call(self, path: str) -> Callable[..., None]:
         def note(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             if self.counts:
                 self._calls[path] += 1
@@ -201,7 +209,7 @@ class Recorder:
 
     def _keep_logits(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if self.counts:
-            self.tally.logits.append(next(tensors_in(output)).detach())
+            self.counting.logits.append(next(tensors_in(output)).detach())
 
 
 class _Operations(TorchDispatchMode):
@@ -217,10 +225,10 @@ class _Operations(TorchDispatchMode):
         self.ran: dict[tuple[str, int, str], int] = defaultdict(int)
         self._recorder = recorder
         self._entries: dict[tuple[str, int, str, int], list[tuple[Tap | Pairs, int | None]]] = defaultdict(list)
-        for entry in (*taps, *recorder.plan.pairs):
+        watched: tuple[Tap | Pairs, ...] = (*taps, *recorder.plan.pairs)
+        for entry in watched:
             for number, (call, ordinal) in enumerate(entry.at):
-                place = self._entries[entry.module, call, entry.op, ordinal]
-                place.append((entry, entry.step(number)))
+                self._entries[entry.module, call, entry.op, ordinal].append((entry, entry.step(number)))
         self._names = {op for _, _, op, _ in self._entries}
         self._open = {path for path, *_ in self._entries} & set(recorder.plan.neurons)  # have synapses inside
 
@@ -240,18 +248,20 @@ class _Operations(TorchDispatchMode):
         operands = list(tensors_in(args))
         if not found:
             return func(*args, **kwargs)
+        tally = self._recorder.counting
         with self._recorder.muting():
             operands = [self._recorder.before_dropout(operand) for operand in operands]
             for entry, step in found:  # before the operation, which may work in place
                 if isinstance(entry, Pairs):
-                    self._recorder.tally.count_pairs(entry, *(operands[i] for i in entry.operands), step)
+                    a, b = (operands[i] for i in entry.operands)
+                    tally.count_pairs(entry, a, b, step)
                 elif entry.operand >= 0:
                     operand = operands[entry.operand]
                     operand = operand if entry.columns is None else operand.narrow(*entry.columns)
-                    self._recorder.tally.count(entry, operand, step)
+                    tally.count(entry, operand, step)
         out = func(*args, **kwargs)
         with self._recorder.muting():
             for entry, step in found:
                 if isinstance(entry, Tap) and entry.operand < 0:
-                    self._recorder.tally.count(entry, next(tensors_in(out)), step)
+                    tally.count(entry, next(tensors_in(out)), step)
         return out

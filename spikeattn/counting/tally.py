@@ -56,11 +56,11 @@ class Tally:
         self._flags: dict[str, Tensor] = {}
         self._extremes: dict[str, Tensor] = {}
         self._broken: dict[str, Tensor] = {}
-        self._sick: dict[str, Tensor] = {}
+        self._nonfinite: dict[str, Tensor] = {}
 
     # ---------------------------------------------------------------- while the pass runs
     @torch.no_grad()
-    def count(self, tap: Tap, x: Tensor, t: int | None, left: Mapping[str, Tensor | int] = _NOTHING) -> None:
+    def count(self, tap: Tap, x: Tensor, t: int | None, left: Mapping[str, Tensor] = _NOTHING) -> None:
         """Count a tensor seen at `tap`; `t` is the time step where the calls are the steps.
 
         Args:
@@ -93,7 +93,7 @@ class Tally:
                 values = sums.sum_channels(sums.magnitude(x), spatial)
                 self._add("fan_abs", fan.synapse, t, sums.weigh(values, fan.weights), tap.axes)
 
-    def _take(self, tap: Tap, left: Mapping[str, Tensor | int]) -> bool:
+    def _take(self, tap: Tap, left: Mapping[str, Tensor]) -> bool:
         """Take what a module has left of everything that is to be counted at `tap`; False where that is not all."""
         fans = [fan.synapse for fan in tap.fans]
         if (tap.tensor and "nnz" not in left) or (fans and "fan_nnz" not in left):
@@ -102,8 +102,8 @@ class Tally:
             self._add("nnz", tap.name, None, left["nnz"], tap.axes)
         for synapse in fans:
             self._add("fan_nnz", synapse, None, left["fan_nnz"], tap.axes)
-        if "sick" in left:
-            self._sick[tap.name] = torch.as_tensor(left["sick"])
+        if "nonfinite" in left:
+            self._nonfinite[tap.name] = left["nonfinite"]
         return True
 
     @torch.no_grad()
@@ -215,16 +215,16 @@ class Tally:
             raise self._other
         self._check_path()
         columns = {key: self._over_time(parts) for key, parts in self._sums.items()}
-        sick = {name: ~torch.isfinite(v) for name, v in nodes.membrane_sums(self.plan.neurons).items()}
-        sick |= {name: bad != 0 for name, bad in self._sick.items()}
+        nonfinite = {name: ~torch.isfinite(v) for name, v in nodes.membrane_sums(self.plan.neurons).items()}
+        nonfinite |= {name: bad != 0 for name, bad in self._nonfinite.items()}
         numbers = numbers_of(output.detach()) if isinstance(output, Tensor) else None
         if numbers is not None:
-            sick["the model's output"] = ~torch.isfinite(numbers).all()
+            nonfinite["the model's output"] = ~torch.isfinite(numbers).all()
         predictions = self._predictions(output)
         if kept is not None and kept < self.batch:
             columns = {key: column[:, :kept] for key, column in columns.items()}
             predictions = None if predictions is None else predictions[:, :kept]
-        return Sent(self.batch if kept is None else kept, columns, self._broken, sick, self._flags, predictions,
+        return Sent(self.batch if kept is None else kept, columns, self._broken, nonfinite, self._flags, predictions,
                     self._extremes, self.dropout)  # fmt: skip
 
     def _check_path(self) -> None:

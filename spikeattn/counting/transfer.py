@@ -18,20 +18,20 @@ class Sent:
 
     Args:
         columns: [T, B] by key.
-        broken, sick: scalars, non-zero where spikes are not 0/1, and where NaN or infinite values are.
+        broken, nonfinite: scalars, non-zero where spikes are not 0/1, and where NaN or infinite values are.
         predictions: [t, B], or None.
         dropout: it was at work.
     """
 
     def __init__(
-        self, batch: int, columns: Mapping[Key, Tensor], broken: Mapping[str, Tensor], sick: Mapping[str, Tensor],
+        self, batch: int, columns: Mapping[Key, Tensor], broken: Mapping[str, Tensor], nonfinite: Mapping[str, Tensor],
         flags: Mapping[str, Tensor], predictions: Tensor | None, extremes: Mapping[str, Tensor] | None = None,
         dropout: bool = False,
     ) -> None:  # fmt: skip
         self._dropout = dropout
         self._batch, self._keys = batch, list(columns)
-        self._names = [list(broken), list(sick), list(flags)]
-        groups = [list(columns.values()), list(broken.values()), list(sick.values()), list(flags.values())]
+        self._names = [list(broken), list(nonfinite), list(flags)]
+        groups = [list(columns.values()), list(broken.values()), list(nonfinite.values()), list(flags.values())]
         groups.append([] if predictions is None else [predictions])
         self._extremes = list(extremes or {})
         groups.append(list((extremes or {}).values()))
@@ -51,10 +51,12 @@ class Sent:
         if self._event is not None:
             self._event.synchronize()
         values = iter(np.split(self._host.numpy(), np.cumsum([n for group in self._sizes for n in group])[:-1]))
-        columns, broken, sick, flags, predictions, extremes = ([next(values) for _ in group] for group in self._sizes)
+        columns, broken, nonfinite, flags, predictions, extremes = (
+            [next(values) for _ in group] for group in self._sizes
+        )
         counts = {key: column.reshape(-1, self._batch) for key, column in zip(self._keys, columns, strict=True)}
         _check_binary(self._names[0], broken, self._dropout)
-        _check_finite(self._names[1], sick, counts)
+        _check_finite(self._names[1], nonfinite, counts)
         classes = predictions[0] if predictions else np.zeros(0)
         return BatchCounts(
             counts,
@@ -94,10 +96,10 @@ def _check_binary(names: Sequence[str], broken: Sequence[np.ndarray], dropout: b
             )
 
 
-def _check_finite(names: Sequence[str], sick: Sequence[np.ndarray], counts: Mapping[Key, np.ndarray]) -> None:
-    found = [name for name, bad in zip(names, sick, strict=True) if bad.any() and name != "the model's output"]
+def _check_finite(names: Sequence[str], nonfinite: Sequence[np.ndarray], counts: Mapping[Key, np.ndarray]) -> None:
+    found = [name for name, bad in zip(names, nonfinite, strict=True) if bad.any() and name != "the model's output"]
     found += [name for (_, name), column in counts.items() if not np.isfinite(column).all()]
-    found += [name for name, bad in zip(names, sick, strict=True) if bad.any() and name == "the model's output"]
+    found += [name for name, bad in zip(names, nonfinite, strict=True) if bad.any() and name == "the model's output"]
     if found:
         raise SpikeattnError(
             f"NaN or infinite values reached {found[0]} in this batch: check the input images and the weights for NaN, "

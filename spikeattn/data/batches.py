@@ -7,7 +7,7 @@ flips thousands of spikes. So workers, ranks and resumed runs all take whole bat
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ class Batch(NamedTuple):
 
     images: Tensor
     labels: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which a batch has no use for
     ids: list[str]
     skipped: list[Skipped]
     number: int
@@ -76,7 +76,11 @@ def collate(dataset: Dataset, indices: Collection[int], number: int) -> Batch:
     Raises:
         SpikeattnError: samples of different shapes.
     """
-    images, labels, index, ids, skipped = [], [], [], [], []
+    images: list[Tensor] = []
+    labels: list[int] = []
+    index: list[int] = []
+    ids: list[str] = []
+    skipped: list[Skipped] = []
     for i in map(int, indices):
         sample = dataset[i]
         if isinstance(sample, Skipped):
@@ -102,6 +106,15 @@ def collate(dataset: Dataset, indices: Collection[int], number: int) -> Batch:
     )
 
 
+class Choice(TypedDict):
+    """Which samples of a data set make which batches; the arguments of `batch_indices`."""
+
+    batch_size: int
+    limit: int | None
+    sample: int | None
+    seed: int
+
+
 class Batches(torch.utils.data.Dataset):
     """The planned batches that are still to be done, as a map-style data set of whole `Batch`es.
 
@@ -120,7 +133,7 @@ class Batches(torch.utils.data.Dataset):
     ) -> None:
         plan = batch_indices(len(dataset), batch_size, limit, sample, seed)
         self.dataset = dataset
-        self.choice: dict[str, Any] = {"batch_size": batch_size, "limit": limit, "sample": sample, "seed": seed}
+        self.choice: Choice = {"batch_size": batch_size, "limit": limit, "sample": sample, "seed": seed}
         self.first = plan[0]
         self.total = len(plan)
         self.n_samples = sum(len(indices) for indices in plan)
@@ -184,6 +197,8 @@ def make_loader(
     if not isinstance(skip_batches, Collection) or isinstance(skip_batches, str):
         raise SpikeattnError(f"skip_batches is {shown(skip_batches)}; give the numbers of the batches in a list")
     batches = Batches(dataset, batch_size, limit=limit, sample=sample, seed=seed, skip_batches=skip_batches)
+    # Without automatic batching torch calls collate_fn on a batch, where its annotation says a list of samples.
+    unchanged: Any = _unchanged
     return torch.utils.data.DataLoader(
-        batches, batch_size=None, collate_fn=_unchanged, num_workers=workers, pin_memory=pin_memory
+        batches, batch_size=None, collate_fn=unchanged, num_workers=workers, pin_memory=pin_memory
     )

@@ -36,7 +36,7 @@ def decode(data: bytes, mode: str) -> Image.Image:
         warnings.simplefilter("ignore")  # of odd metadata, on the terminal of a user who cannot tell which file it was
         warnings.simplefilter("error", Image.DecompressionBombWarning)  # said by the header, before any pixel is made
         try:
-            image = Image.open(io.BytesIO(data), formats=_READ)
+            image: Image.Image = Image.open(io.BytesIO(data), formats=_READ)
         except UnidentifiedImageError as error:
             raise ValueError(f"not an image of the formats {', '.join(_READ)}") from error
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:

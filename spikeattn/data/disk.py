@@ -31,7 +31,7 @@ def files_below(root: Path) -> tuple[list[str], list[str]]:
     """
     files: list[str] = []
     lost: list[str] = []
-    pending = [(str(root), "", (os.path.realpath(root),))]
+    pending: list[tuple[str, str, tuple[str, ...]]] = [(str(root), "", (os.path.realpath(root),))]
     while pending:
         folder, below, ancestors = pending.pop()
         for entry in _entries(folder):

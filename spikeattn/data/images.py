@@ -139,9 +139,9 @@ def open_imagenet(path: str | Path, model: Any = None, *, split: str | None = No
     if len({name for name, _, _ in files}) < len(files):
         raise SpikeattnError(f"{root} holds images of the same class and name in several places; {IMAGENET_LAYOUT}")
     taken = wanted if split or root.name.casefold() == wanted.casefold() else None
-    dataset = ImageDataset(
-        "imagenet", spec or f"imagenet:{path}", taken, files, info.label_descriptions(), "timm ImageNetInfo", model
-    )
+    classes = info.label_descriptions()
+    assert isinstance(classes, list)  # a dict is what it gives as_dict=True
+    dataset = ImageDataset("imagenet", spec or f"imagenet:{path}", taken, files, classes, "timm ImageNetInfo", model)
     dataset.remark(*sifted.remarks(), *note)
     return dataset
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import count
 from typing import Any
 
@@ -186,10 +186,12 @@ def _named(item: Any) -> str:
 def _labels(labels: Any, number: int) -> Tensor:
     """int64 [B]; whatever is no whole number is an error, for it would be counted as another class."""
     reason = type(labels).__name__
+    known: Tensor | None
     try:
         known = torch.as_tensor(labels).reshape(-1)
         if known.is_complex() or known.is_meta:
-            known, reason = None, "complex" if known.is_complex() else "on the meta device"
+            reason = "complex" if known.is_complex() else "on the meta device"
+            known = None
     except (TypeError, ValueError, RuntimeError):
         known = None
     if known is None:
@@ -217,7 +219,7 @@ def n_samples(loader: Iterable[Any], take: Take = EVERYTHING) -> int | None:
     batches = getattr(loader, "dataset", None)
     if isinstance(batches, Batches):
         return batches.samples_in(take.of_plan(batches.total))
-    return len(batches) if hasattr(batches, "__len__") else None
+    return len(batches) if isinstance(batches, Sized) else None
 
 
 def check_finite(batch: Batch) -> None:

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 
 from spikeattn.data.dataset import printable
 
-_LISTED = 5
+_LISTED = 5  # names in a sentence; a folder may hold millions
 _OF_THE_SYSTEM = {  # folders that programs make for themselves, with copies and thumbnails in them
     "__macosx",  # Finder's archives
     "@eadir",  # Synology's thumbnails
@@ -71,7 +71,10 @@ def sift(names: Iterable[str], extensions: Collection[str], lost: Collection[str
         lost: names of links that lead nowhere. One with an extension of the data set remains a sample, which is named
             when it is read.
     """
-    samples, hidden, others, gone = [], [], [], []
+    samples: list[str] = []
+    hidden: list[str] = []
+    others: list[str] = []
+    dangling: list[str] = []
     nowhere = set(lost)
     for name in (*names, *nowhere):
         path = PurePosixPath(name)
@@ -82,8 +85,10 @@ def sift(names: Iterable[str], extensions: Collection[str], lost: Collection[str
         elif sample:
             samples.append(name)
         else:
-            (gone if name in nowhere else others).append(name)
-    return Sifted(*(tuple(sorted(group)) for group in (samples, hidden, others, gone)), tuple(extensions))
+            (dangling if name in nowhere else others).append(name)
+    return Sifted(
+        tuple(sorted(samples)), tuple(sorted(hidden)), tuple(sorted(others)), tuple(sorted(dangling)), tuple(extensions)
+    )
 
 
 def is_hidden(name: str) -> bool:

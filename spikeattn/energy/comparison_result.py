@@ -15,7 +15,7 @@ from spikeattn.energy.by_part import Cells, Key, Scope
 from spikeattn.energy.costs import CostTable
 from spikeattn.stats.intervals import CONFIDENCE, REPLICATES, Floats, Interval, Intervals, mean_intervals
 from spikeattn.storage.ledger import Ledger
-from spikeattn.storage.ledger_rows import Tensor
+from spikeattn.storage.ledger_rows import CountedTensor
 
 Ratios = tuple[Floats, Floats, Floats, NDArray[np.str_]]  # value, low, high, method
 _TABLES = ("parts", "blocks", "attention")
@@ -113,7 +113,7 @@ def matched_bits(ledger: Ledger) -> tuple[dict[str, int], int]:
     return bits, max(bits.values(), default=T.bit_length())
 
 
-def _levels(tensor: Tensor) -> int:
+def _levels(tensor: CountedTensor) -> int:
     """How many units the largest value of a tensor lies above its smallest, silence being one of the values.
 
     1, as of binary spikes, for a tensor that is no train of spikes, and for integer spikes whose limits nobody knows.

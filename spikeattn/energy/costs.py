@@ -31,9 +31,9 @@ from typing import Annotated, Any
 
 import pandas as pd
 
-from spikeattn.boundary import schema
+from spikeattn.boundary import file_text, schema
 from spikeattn.boundary.arguments import shown
-from spikeattn.boundary.schema import Limits, OneOf
+from spikeattn.boundary.marks import Limits, OneOf
 from spikeattn.errors import SpikeattnError, unknown
 
 DEFAULT = "horowitz-45nm-fp32"
@@ -182,7 +182,7 @@ class CostTable:
             content = path.read_bytes()
         except OSError as error:
             raise SpikeattnError(f"{path}: cannot be read ({error.strerror}); expected {_EXPECTED}") from error
-        return cls.from_dict(schema.parse_toml(content, str(path), _EXPECTED), str(path))
+        return cls.from_dict(file_text.parse_toml(content, str(path), _EXPECTED), str(path))
 
 
 def list_costs() -> tuple[str, ...]:
@@ -227,7 +227,7 @@ def _shipped() -> dict[str, CostTable]:
     """The package's tables by name; `chips.toml` holds one table per chip."""
     folder = resources.files("spikeattn.energy") / "tables"
     files = [file for file in folder.iterdir() if file.name.endswith(".toml")]
-    records = {file.name: schema.parse_toml(file.read_bytes(), file.name, _EXPECTED) for file in files}
+    records = {file.name: file_text.parse_toml(file.read_bytes(), file.name, _EXPECTED) for file in files}
     chips = records.pop("chips.toml")["chips"]
     tables = [CostTable.from_dict(record, where) for where, record in sorted(records.items())]
     tables.sort(key=lambda table: table.name != DEFAULT)

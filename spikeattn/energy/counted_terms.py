@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spikeattn.structure.parts import PARTS, REST
+from spikeattn.structure.entry import OTHER, PARTS
 
-OTHER = REST
+OTHER = OTHER
 OPS = ("mac", "sop", "ac", "mask")
 AMOUNTS = {"mac": "macs", "sop": "sops", "ac": "acs", "mask": "mask_ops"}  # the column of each in a table
 

@@ -11,7 +11,7 @@ from spikeattn.energy.twins import twin_parts
 from spikeattn.errors import SpikeattnError
 from spikeattn.storage.ledger import Ledger
 from spikeattn.storage.ledger_rows import Product, Synapse
-from spikeattn.structure.entry import Structure
+from spikeattn.structure.network_structure import Structure
 
 FUSED = re.compile("_(scaled_dot_product|flash|efficient)_.*attention")  # softmax attention as one operation of torch's
 _REPEATED = re.compile(r"@(\d+)$")  # as `unique` tells apart what has one name

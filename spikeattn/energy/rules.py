@@ -8,7 +8,7 @@ from spikeattn.energy.conventions import Convention
 from spikeattn.energy.counted_terms import OTHER, Constant, Count, Rate, Term
 from spikeattn.errors import SpikeattnError
 from spikeattn.storage.ledger import Ledger
-from spikeattn.storage.ledger_rows import Product, Synapse, Tensor
+from spikeattn.storage.ledger_rows import CountedTensor, Product, Synapse
 
 VOTES = "votes"  # role of a sum of spikes that a weight multiplies: a number, not a train of spikes
 
@@ -80,14 +80,14 @@ def _unmerged(ledger: Ledger) -> list[str]:
 _PAPER_QKV = ("Q_S", "K_S", "V_S")
 
 
-def _paper_qkv(synapse: Synapse, roles: Mapping[tuple[int | None, str], Tensor]) -> bool:
+def _paper_qkv(synapse: Synapse, roles: Mapping[tuple[int | None, str], CountedTensor]) -> bool:
     """Whether a layer makes q, k or v in the sense of the paper whose conventions average over the three."""
     return synapse.part == "QKV" and all((synapse.block, role) in roles for role in _PAPER_QKV)
 
 
-def roles_of(ledger: Ledger) -> dict[tuple[int | None, str], Tensor]:
+def roles_of(ledger: Ledger) -> dict[tuple[int | None, str], CountedTensor]:
     """Tensors by (block, role in the paper); where two share a role, the one with a published hook is kept."""
-    found: dict[tuple[int | None, str], Tensor] = {}
+    found: dict[tuple[int | None, str], CountedTensor] = {}
     for tensor in ledger.tensors:
         if tensor.role is None:
             continue
@@ -97,7 +97,7 @@ def roles_of(ledger: Ledger) -> dict[tuple[int | None, str], Tensor]:
     return found
 
 
-def _multiplies(tensor: Tensor, convention: Convention) -> bool:
+def _multiplies(tensor: CountedTensor, convention: Convention) -> bool:
     if tensor.role == VOTES:
         return True
     if tensor.maker == "input" and convention.first_layer != "by-kind":
@@ -105,12 +105,12 @@ def _multiplies(tensor: Tensor, convention: Convention) -> bool:
     return not tensor.spikes or (convention.spikes == "mac" and tensor.kind != "binary")
 
 
-def _gates(operands: list[Tensor]) -> bool:
+def _gates(operands: list[CountedTensor]) -> bool:
     """Whether a product of elements is a gate: signs and values pass where the others are 0 or 1."""
     return all(tensor.spikes for tensor in operands) and sum(tensor.kind == "integer" for tensor in operands) < 2
 
 
-def _own_output(synapse: Synapse, roles: Mapping[tuple[int | None, str], Tensor]) -> Tensor | None:
+def _own_output(synapse: Synapse, roles: Mapping[tuple[int | None, str], CountedTensor]) -> CountedTensor | None:
     """The neurons that bear the layer's name, if they are not what it receives."""
     found = roles.get((synapse.block, synapse.role)) if synapse.role else None
     return found if found is not None and found.name != synapse.input else None
@@ -132,7 +132,7 @@ class _Rules:
         self.ledger = ledger
         self.convention = convention
         self.by = "abs" if convention.spikes == "value" else "nnz"
-        self.roles: Mapping[tuple[int | None, str], Tensor] = roles_of(ledger)
+        self.roles: Mapping[tuple[int | None, str], CountedTensor] = roles_of(ledger)
 
     def synapse(self, synapse: Synapse) -> list[Term]:
         """MACs of a real input; additions of spikes by fan-out or by rate."""
@@ -162,7 +162,7 @@ class _Rules:
             tensor = _own_output(synapse, self.roles) or tensor
         return [self._term(synapse, "sop", dense, Rate((tensor.name,), self.by, once), ceiling)]
 
-    def _macs(self, synapse: Synapse, tensor: Tensor) -> Term:
+    def _macs(self, synapse: Synapse, tensor: CountedTensor) -> Term:
         """Dense MACs, of the first layer also x the rate of what goes in or comes out."""
         times = _times(self.ledger, synapse, self.convention)
         rule = self.convention.first_layer if tensor.maker == "input" else "mac"
@@ -190,7 +190,7 @@ class _Rules:
         times = Constant(_times(self.ledger, synapse, self.convention))
         return self._term(synapse, "mac", 2 * synapse.output_elements, times, 2 * synapse.output_elements * times.times)
 
-    def neuron(self, tensor: Tensor) -> Term:
+    def neuron(self, tensor: CountedTensor) -> Term:
         """The update of every neuron at every time step."""
         times = Constant(self.ledger.time_steps)
         return self._term(tensor, "ac", tensor.elements, times, tensor.elements * times.times)
@@ -228,7 +228,7 @@ class _Rules:
             return [self._term(product, "sop", 1, Count(measure, product.name, once), ceiling)]
         return [self._additions(product, "sop", spiking[0])]
 
-    def _additions(self, product: Product, op: str, tensor: Tensor) -> Term:
+    def _additions(self, product: Product, op: str, tensor: CountedTensor) -> Term:
         """One addition per non-zero element of the operand and per place where the product uses it."""
         once, T = not product.every_step, product.runs or self.ledger.time_steps
         if not tensor.spikes:
@@ -251,7 +251,7 @@ class _Rules:
         ceiling = 2 * product.elements * self.ledger.time_steps
         return [self._term(product, "ac", product.elements, Rate(pair, self.by), ceiling)]
 
-    def _role(self, entry: Synapse | Product, role: str) -> Tensor:
+    def _role(self, entry: Synapse | Product, role: str) -> CountedTensor:
         tensor = self.roles.get((entry.block, role))
         if tensor is None:
             block = "" if entry.block is None else f" of block {entry.block}"
@@ -262,7 +262,7 @@ class _Rules:
             )
         return tensor
 
-    def _before_pool(self, tensor: Tensor) -> Tensor:
+    def _before_pool(self, tensor: CountedTensor) -> CountedTensor:
         while tensor.maker == "pool":
             if not tensor.sources:
                 raise SpikeattnError(
@@ -272,12 +272,16 @@ class _Rules:
             tensor = self.ledger.tensor(tensor.sources[0])
         return tensor
 
-    def _ceiling(self, elements: int, *tensors: Tensor) -> float:
+    def _ceiling(self, elements: int, *tensors: CountedTensor) -> float:
         bounded = all(tensor.kind in ("binary", "ternary") for tensor in tensors)
         return float(elements * self.ledger.time_steps) if bounded else float("inf")
 
     @staticmethod
     def _term(
-        entry: Synapse | Product | Tensor, op: str, factor: float, source: Constant | Rate | Count, ceiling: float
+        entry: Synapse | Product | CountedTensor,
+        op: str,
+        factor: float,
+        source: Constant | Rate | Count,
+        ceiling: float,
     ) -> Term:
         return Term(entry.name, entry.part or OTHER, entry.block, op, factor, source, float(ceiling))

@@ -17,7 +17,8 @@ from spikeattn.energy.counted_terms import OTHER
 from spikeattn.errors import SpikeattnError, failing, unknown
 from spikeattn.storage.ledger import Ledger
 from spikeattn.storage.ledger_rows import Product, Synapse
-from spikeattn.structure.entry import Extent, Structure
+from spikeattn.structure.entry import Extent
+from spikeattn.structure.network_structure import Structure
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

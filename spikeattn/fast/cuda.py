@@ -22,8 +22,8 @@ _POSITIONS, _CHANNELS = 16, 128  # tile of the mask kernel
 
 
 @triton.jit
-def _lif_kernel(
-    x_ptr, y_ptr, counts_ptr, fans_ptr, sick_ptr, weights_ptr, B, S, tau, threshold,
+def _lif_kernel(  # type: ignore[no-untyped-def]  # Triton's language, whose values have no Python types
+    x_ptr, y_ptr, counts_ptr, fans_ptr, nonfinite_ptr, weights_ptr, B, S, tau, threshold,
     T: tl.constexpr, C: tl.constexpr, STILL: tl.constexpr, MULTIPLY: tl.constexpr, COUNT: tl.constexpr,
     FANS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -53,12 +53,12 @@ def _lif_kernel(
             if FANS:
                 tl.atomic_add(fans_ptr + t * B + image, tl.sum(ones * weights).to(tl.int64))
     if COUNT:
-        sick = tl.sum(((v - v != 0.0) & inside).to(tl.int32))
-        tl.atomic_add(sick_ptr, sick.to(tl.int64), mask=sick > 0)
+        nonfinite = tl.sum(((v - v != 0.0) & inside).to(tl.int32))
+        tl.atomic_add(nonfinite_ptr, nonfinite.to(tl.int64), mask=nonfinite > 0)
 
 
 @triton.jit
-def _pool_kernel(
+def _pool_kernel(  # type: ignore[no-untyped-def]  # Triton's language, whose values have no Python types
     x_ptr, y_ptr, counts_ptr, fans_ptr, weights_ptr, S,
     H: tl.constexpr, W: tl.constexpr, C: tl.constexpr, COLUMNS: tl.constexpr, STRIDE: tl.constexpr,
     COUNT: tl.constexpr, FANS: tl.constexpr, BLOCK: tl.constexpr,
@@ -84,7 +84,7 @@ def _pool_kernel(
 
 
 @triton.jit
-def _mask_kernel(
+def _mask_kernel(  # type: ignore[no-untyped-def]  # Triton's language, whose values have no Python types
     a_ptr, b_ptr, y_ptr, votes_ptr, counts_ptr, C,
     P: tl.constexpr, ONE: tl.constexpr, VOTES: tl.constexpr, COUNT: tl.constexpr,
     POSITIONS: tl.constexpr, CHANNELS: tl.constexpr,
@@ -116,7 +116,7 @@ def _mask_kernel(
 
 
 @triton.jit
-def _count_kernel(
+def _count_kernel(  # type: ignore[no-untyped-def]  # Triton's language, whose values have no Python types
     x_ptr, ones_ptr, fans_ptr, broken_ptr, weights_ptr, B, S, time_stride, image_stride, P, C,
     FANS: tl.constexpr, LAST: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -172,14 +172,14 @@ def lif(
     still = x.stride(0) == 0 and T > 1
     rows = _rows(x[:1] if still else x)
     spikes = torch.empty((T, B, H, W, C), dtype=dtype, device=x.device)
-    counters, sick = _counters(x), torch.zeros((), dtype=torch.int64, device=x.device)
+    counters, nonfinite = _counters(x), torch.zeros((), dtype=torch.int64, device=x.device)
     size, fans = H * W * C, fan_out is not None and count
     _lif_kernel[triton.cdiv(size, _BLOCK), B](
-        rows, _bytes(spikes), counters[0], counters[1], sick, fan_out if fans else sick, B, size, tau, threshold,
-        T=T, C=C if fans else 1, STILL=still, MULTIPLY=multiply, COUNT=count, FANS=fans, BLOCK=_BLOCK,
+        rows, _bytes(spikes), counters[0], counters[1], nonfinite, fan_out if fans else nonfinite, B, size, tau,
+        threshold, T=T, C=C if fans else 1, STILL=still, MULTIPLY=multiply, COUNT=count, FANS=fans, BLOCK=_BLOCK,
         num_warps=_WARPS, enable_fp_fusion=False,
     )  # fmt: skip
-    return _columns(spikes), counters[0] if count else None, counters[1] if fans else None, sick
+    return _columns(spikes), counters[0] if count else None, counters[1] if fans else None, nonfinite
 
 
 def pool(
@@ -255,7 +255,7 @@ def count(x: Tensor, fan_out: Tensor | None = None) -> tuple[Tensor, Tensor, Ten
     last = fans and not x[0, 0].is_contiguous()
     _count_kernel[triton.cdiv(size, _BLOCK), T * B](
         x, counters[0], counters[1], broken, fan_out if fans else broken, B, size, x.stride(0), x.stride(1),
-        fan_out.numel() if fans else 1, x.shape[2] if x.dim() > 2 else 1,
+        1 if fan_out is None else fan_out.numel(), x.shape[2] if x.dim() > 2 else 1,
         FANS=fans, LAST=last, BLOCK=_BLOCK, num_warps=_WARPS,
     )  # fmt: skip
     return counters[0], broken, counters[1] if fans else None

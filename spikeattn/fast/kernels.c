@@ -25,8 +25,8 @@ typedef int64_t i64;
 i64 spikeattn_lif(const float *x, i64 step, uint8_t *spikes, i64 T, i64 B, i64 P, i64 C, float tau, int multiply,
                   float threshold, const i64 *weights, i64 *counts, i64 *fans, int threads) {
     const i64 block = C >= CHUNK ? 1 : CHUNK / C, blocks = (P + block - 1) / block;
-    i64 sick = 0;
-#pragma omp parallel num_threads(threads) reduction(+ : sick)
+    i64 nonfinite = 0;
+#pragma omp parallel num_threads(threads) reduction(+ : nonfinite)
     {
         float *v = malloc(sizeof(float) * (size_t)(block * C));
 #pragma omp for collapse(2) schedule(static)
@@ -69,11 +69,11 @@ i64 spikeattn_lif(const float *x, i64 step, uint8_t *spikes, i64 T, i64 B, i64 P
                 }
                 int32_t bad = 0;
                 for (i64 i = 0; i < size; i++) bad += v[i] - v[i] != 0.0f;
-                sick += bad;
+                nonfinite += bad;
             }
         free(v);
     }
-    return sick;
+    return nonfinite;
 }
 
 /* 3x3 max-pool with padding 1 of spikes [N][H][W][C] -> [N][(H-1)/stride+1][(W-1)/stride+1][C], with counts as above. */

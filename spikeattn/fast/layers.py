@@ -28,8 +28,8 @@ class FastLIF(nn.Module):
     """LIF or PLIF from rest, [T, B, C, H, W] or [T, B, C] -> spikes of the same shape.
 
     Attributes:
-        counts: after a call, "nnz" and, with a `fan_out`, "fan_nnz", [T, B] whole numbers each, and "sick": how many
-            potentials are NaN or infinite.
+        counts: after a call, "nnz" and, with a `fan_out`, "fan_nnz", [T, B] whole numbers each, and "nonfinite": how
+            many potentials are NaN or infinite.
         fan_out: [H * W] weights that a spike meets at each position of the convolution behind, or None.
         dtype: of the spikes on CUDA.
     """
@@ -42,14 +42,14 @@ class FastLIF(nn.Module):
         if not learned and frexp(self.tau)[0] == 0.5:  # dividing by a power of two is multiplying, to the bit
             self.tau, self.multiply = 1 / self.tau, True
         self.dtype, self.count = dtype, count
-        self.counts: dict[str, Tensor | int] = {}
+        self.counts: dict[str, Tensor] = {}
         self.fan_out: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         flat = x if x.dim() == 5 else x[..., None, None]
         kernels = kernels_for(x.device)
         options = {} if kernels is native else {"dtype": self.dtype, "count": self.count}
-        spikes, nnz, fans, sick = kernels.lif(
+        spikes, nnz, fans, nonfinite = kernels.lif(
             flat.float() if kernels is native else flat,
             self.tau,
             self.multiply,
@@ -57,7 +57,7 @@ class FastLIF(nn.Module):
             self.fan_out,
             **options,
         )
-        self.counts = _left(nnz, fans) | {"sick": sick}
+        self.counts = _counts(nnz, fans) | {"nonfinite": torch.as_tensor(nonfinite)}
         return spikes if x.dim() == 5 else spikes[..., 0, 0]
 
     def extra_repr(self) -> str:
@@ -70,7 +70,7 @@ class FastPool(nn.Module):
     def __init__(self, stride: int, dtype: torch.dtype, count: bool) -> None:
         super().__init__()
         self.stride, self.dtype, self.count = stride, dtype, count
-        self.counts: dict[str, Tensor | int] = {}
+        self.counts: dict[str, Tensor] = {}
         self.fan_out: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,18 +79,19 @@ class FastPool(nn.Module):
             return kernels.pool_real(x, self.stride)
         options = {} if kernels is native else {"dtype": self.dtype, "count": self.count}
         spikes, nnz, fans = kernels.pool(x, self.stride, self.fan_out, **options)
-        self.counts = _left(nnz, fans)
+        self.counts = _counts(nnz, fans)
         return spikes
 
 
 class FastMask(nn.Module):
     """AND of spikes, counted; `votes` keeps the sum over tokens. With `erode` the result is pooled and not counted."""
 
-    def __init__(self, dtype: torch.dtype, count: bool, votes: bool, erode: Erode | None) -> None:
+    def __init__(self, dtype: torch.dtype, count: bool, votes: bool, erode: FastErode | None) -> None:
         super().__init__()
         self.dtype, self.count, self.erode = dtype, count, erode
-        self.counts: dict[str, Tensor | int] = {}
-        self._wanted, self.votes = votes, None
+        self.counts: dict[str, Tensor] = {}
+        self._wanted = votes
+        self.votes: Tensor | None = None
 
     def forward(self, spikes: Tensor, mask: Tensor) -> Tensor:
         kernels = kernels_for(spikes.device)
@@ -98,7 +99,7 @@ class FastMask(nn.Module):
         masked, nnz, self.votes = kernels.mask(spikes, mask, self._wanted, **options)
         if self.erode is not None:
             return self.erode(masked)
-        self.counts = _left(nnz, None)
+        self.counts = _counts(nnz, None)
         return masked
 
 
@@ -129,6 +130,8 @@ class FastConv(nn.Module):
         super().__init__()
         weight, bias = _fold(conv, norm)
         self.out_channels, self.kernel, self.dtype, self.wide = conv.out_channels, conv.kernel_size[0], dtype, wide
+        self.weight: Tensor
+        self.bias: Tensor
         self.source: tuple[FastLIF | FastPool, ...] = ()
         self._native = conv.weight.device.type == "cpu"
         if self._native:
@@ -140,7 +143,7 @@ class FastConv(nn.Module):
         self.register_buffer("bias", bias, persistent=False)
 
     @property
-    def counts(self) -> dict[str, Tensor | int]:
+    def counts(self) -> dict[str, Tensor]:
         """The fan-out-weighted count of its input, "fan_nnz"."""
         left = self.source[0].counts if self.source else {}
         return {"fan_nnz": left["fan_nnz"]} if "fan_nnz" in left else {}
@@ -162,6 +165,8 @@ class FastHead(nn.Module):
     def __init__(self, head: nn.Linear, dtype: torch.dtype) -> None:
         super().__init__()
         self.features = head.out_features
+        self.weight: Tensor
+        self.bias: Tensor
         self._native = head.weight.device.type == "cpu"
         weight, bias = head.weight.detach(), head.bias.detach()
         packed = native.pack(weight[..., None, None], bias) if self._native else (weight.to(dtype), bias.to(dtype))
@@ -176,13 +181,15 @@ class FastHead(nn.Module):
 
 def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Weight and bias, float64, of a convolution and the batch norm behind it."""
-    scale = norm.weight.double() / (norm.running_var + norm.eps).double().sqrt()
-    bias = -norm.running_mean.double() if conv.bias is None else conv.bias.double() - norm.running_mean.double()
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None and variance is not None  # as `spike_driven.batch_norm` makes them
+    scale = norm.weight.double() / (variance + norm.eps).double().sqrt()
+    bias = -mean.double() if conv.bias is None else conv.bias.double() - mean.double()
     return conv.weight.detach().double() * scale.detach()[:, None, None, None], (
         bias * scale + norm.bias.double()
     ).detach()
 
 
-def _left(nnz: Tensor | None, fans: Tensor | None) -> dict[str, Tensor | int]:
-    found = {"nnz": nnz, "fan_nnz": fans}
-    return {key: value for key, value in found.items() if value is not None}
+def _counts(nnz: Tensor | None, fans: Tensor | None) -> dict[str, Tensor]:
+    both = {"nnz": nnz, "fan_nnz": fans}
+    return {key: value for key, value in both.items() if value is not None}

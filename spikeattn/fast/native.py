@@ -130,10 +130,17 @@ def _pointer(x: Tensor | None) -> ctypes.c_void_p:
 def _call(name: str, *arguments: object) -> int:
     function = getattr(_library(), f"spikeattn_{name}")
     function.restype = ctypes.c_int64 if name == "lif" else ctypes.c_int
-    given = [_pointer(a) if isinstance(a, Tensor) or a is None else a for a in arguments]
-    given = [ctypes.c_int64(a) if isinstance(a, int) and not isinstance(a, bool) else a for a in given]
-    given = [ctypes.c_float(a) if isinstance(a, float) else a for a in given]
-    return function(*given, ctypes.c_int(torch.get_num_threads()))
+    result: int = function(*map(_of_c, arguments), ctypes.c_int(torch.get_num_threads()))
+    return result
+
+
+def _of_c(value: object) -> object:
+    """An argument as the source takes it: a pointer, an int64 or a float; others are of C already."""
+    if value is None or isinstance(value, Tensor):
+        return _pointer(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return ctypes.c_int64(value)
+    return ctypes.c_float(value) if isinstance(value, float) else value
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -146,8 +153,9 @@ def _columns(x: Tensor) -> Tensor:
     return x.permute(0, 1, 4, 2, 3)
 
 
-def _zeros(x: Tensor, wanted: bool = True) -> Tensor | None:
-    return torch.zeros(x.shape[:2], dtype=torch.int64) if wanted else None
+def _zeros(x: Tensor) -> Tensor:
+    """Counts [T, B], to be added to."""
+    return torch.zeros(x.shape[:2], dtype=torch.int64)
 
 
 def _check_counts(channels: int, positions: int, fan_out: Tensor | None) -> None:
@@ -189,13 +197,13 @@ def lif(
     still = x.stride(0) == 0 and T > 1
     rows = _rows(x[:1] if still else x)
     spikes = torch.empty((T, B, H, W, C), dtype=torch.bool)
-    counts, fans = _zeros(x), _zeros(x, fan_out is not None)
+    counts, fans = _zeros(x), None if fan_out is None else _zeros(x)
     step = 0 if still else rows.stride(0)
-    sick = _call(
+    nonfinite = _call(
         "lif", rows, step, spikes, T, B, H * W, C, float(tau), ctypes.c_int(multiply), float(threshold), fan_out,
         counts, fans,
     )  # fmt: skip
-    return _columns(spikes), counts, fans, sick
+    return _columns(spikes), counts, fans, nonfinite
 
 
 def pool(x: Tensor, stride: int, fan_out: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -204,7 +212,7 @@ def pool(x: Tensor, stride: int, fan_out: Tensor | None) -> tuple[Tensor, Tensor
     rows, columns = (H - 1) // stride + 1, (W - 1) // stride + 1
     _check_counts(C, rows * columns, fan_out)
     y = torch.empty((T, B, rows, columns, C), dtype=torch.bool)
-    counts, fans = _zeros(x), _zeros(x, fan_out is not None)
+    counts, fans = _zeros(x), None if fan_out is None else _zeros(x)
     _call("pool", _rows(x), y, T * B, H, W, C, stride, fan_out, counts, fans)
     return _columns(y), counts, fans
 

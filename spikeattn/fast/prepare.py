@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import logging
 from math import prod
+from typing import Any, TypeGuard
 
 import torch
 from spikingjelly.activation_based import layer, neuron
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 _MASKED = ("q_lif", "k_lif", "v_lif", "k_pool", "v_pool", "talking_heads_lif")  # what only masks read
 PLAIN = "plain"
 _PARTS = (nn.BatchNorm2d, nn.ModuleList, nn.Linear, nn.MaxPool3d)
-_WORTH = 200_000_000
+_WORTH = 200_000_000  # multiply-accumulates per image: below, preparing takes as long as it saves
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -63,8 +64,8 @@ def choose(model: nn.Module, plain: bool | None, usual: bool = True) -> str:
     Raises:
         SpikeattnError: plain=False for a model without a fast copy.
     """
-    known = usual and type(model) is SpikeDrivenTransformer
-    if plain or (plain is None and not (known and work(model) >= _WORTH)):
+    own = model if usual and is_original(model) else None
+    if plain or (plain is None and (own is None or work(own) < _WORTH)):
         return PLAIN
     reason = unsupported(model) if usual else "forward= or neurons= of your own may need the model itself"
     if reason and plain is None:
@@ -72,7 +73,13 @@ def choose(model: nn.Module, plain: bool | None, usual: bool = True) -> str:
         return PLAIN
     if reason:
         raise SpikeattnError(f"plain=False: the fast path cannot run this model: {reason}; leave plain out")
-    return f"fast ({kernels_for(model.head.weight.device).__name__.rpartition('.')[2].removesuffix('_kernels')})"
+    assert own is not None  # or `unsupported` would say so
+    return f"fast ({kernels_for(own.head.weight.device).__name__.rpartition('.')[2].removesuffix('_kernels')})"
+
+
+def is_original(model: nn.Module) -> TypeGuard[SpikeDrivenTransformer]:
+    """Whether a model is the Spike-driven Transformer itself; a class derived from it may compute other things."""
+    return type(model) is SpikeDrivenTransformer
 
 
 def work(model: SpikeDrivenTransformer) -> int:
@@ -86,15 +93,22 @@ def work(model: SpikeDrivenTransformer) -> int:
     return total + model.time_steps * prod(size) * sum(m.weight.numel() for m in rest)
 
 
-def _after(pool: nn.Module | None, size: tuple[int, ...]) -> tuple[int, ...]:
+def _after(pool: Any, size: tuple[int, int]) -> tuple[int, int]:
     """Height and width behind a 3x3 pool with padding 1, or where there is none."""
-    return size if pool is None else tuple((n - 1) // pool.stride + 1 for n in size)
+    if pool is None:
+        return size
+    height, width = size
+    return (height - 1) // pool.stride + 1, (width - 1) // pool.stride + 1
 
 
 def unsupported(model: nn.Module, dtype: torch.dtype = torch.float32) -> str:
     """Why `prepare` cannot take a model; empty where it can."""
-    if type(model) is not SpikeDrivenTransformer:
-        return f"it is of class {type(model).__name__}, and only spikeattn's SpikeDrivenTransformer has a fast path"
+    if is_original(model):
+        return _unsupported(model, dtype)
+    return f"it is of class {type(model).__name__}, and only spikeattn's SpikeDrivenTransformer has a fast path"
+
+
+def _unsupported(model: SpikeDrivenTransformer, dtype: torch.dtype) -> str:
     weights = {p.dtype for p in model.parameters()} - {torch.float32}
     if weights:
         return f"its weights are {weights.pop()}, and the fast path reads float32"
@@ -143,8 +157,9 @@ class FastAttention(SpikeDrivenSelfAttention):
     """Spike-driven self-attention whose votes were summed with the mask."""
 
     def drive(self, kv: Tensor) -> Tensor:
-        if self.kv_pool is None:
-            return self.kv_mask.votes
+        mask = self.kv_mask
+        if self.kv_pool is None and isinstance(mask, FastMask) and mask.votes is not None:
+            return mask.votes
         return kv.float().sum(dim=(3, 4), keepdim=True)
 
 
@@ -159,7 +174,7 @@ class FastTransformer(SpikeDrivenTransformer):
         self.num_classes, self.time_steps, self.tet = model.num_classes, model.time_steps, model.tet
         for name, child in model.named_children():
             setattr(self, name, _convert(child, dtype, count))
-        self.head = FastHead(model.head, dtype)
+        self.add_module("head", FastHead(model.head, dtype))
         self.eval()
         _tell_fan_outs(self.patch_embed, self.img_size)
 
@@ -191,7 +206,9 @@ def _convert(module: nn.Module, dtype: torch.dtype, count: bool) -> nn.Module:
         pooled = name.startswith("proj_lif") and children.get(name.replace("proj_lif", "maxpool")) is not None
         bits = torch.bool if (pooled and name != "proj_lif3") or name in _MASKED else spikes_as
         if isinstance(child, nn.Conv2d):
-            made._modules[name] = FastConv(child, children[name.replace("conv", "bn")], dtype, name == "proj_conv3")
+            norm = children[name.replace("conv", "bn")]
+            assert isinstance(norm, nn.BatchNorm2d)
+            made._modules[name] = FastConv(child, norm, dtype, name == "proj_conv3")
         elif isinstance(child, nn.BatchNorm2d):
             made._modules[name] = nn.Identity()
         elif isinstance(child, neuron.BaseNode):
@@ -199,7 +216,7 @@ def _convert(module: nn.Module, dtype: torch.dtype, count: bool) -> nn.Module:
         elif isinstance(child, layer.MaxPool2d):
             made._modules[name] = FastPool(child.stride, bits, count)
         elif isinstance(child, Mask):
-            erode = None if child.erode is None else FastErode(child.erode, spikes_as)
+            erode = FastErode(child.erode, spikes_as) if isinstance(child.erode, Erode) else None
             votes = name == "kv_mask" and module.kv_pool is None
             made._modules[name] = FastMask(torch.bool if erode or name == "kv_mask" else bits, count, votes, erode)
         elif isinstance(child, Erode):

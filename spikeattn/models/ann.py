@@ -148,7 +148,7 @@ class AnnTransformer(nn.Module):
         pooling_stat: str = "1111",
     ) -> None:
         super().__init__()
-        self.config = {
+        self.config: dict[str, Any] = {
             "img_size": img_size,
             "in_chans": in_chans,
             "num_classes": num_classes,

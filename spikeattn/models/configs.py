@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from torch import Tensor
+from torch import Tensor, nn
 
 from spikeattn.errors import SpikeattnError
 
@@ -41,6 +41,12 @@ def data_config(data: str, img_size: tuple[int, int], in_chans: int, num_classes
         "first_conv": "patch_embed.proj_conv",
         "classifier": "head",
     }
+
+
+def note(model: nn.Module, **attributes: Any) -> None:
+    """Keep facts beside a network, under names that torch's annotations of `nn.Module` do not know."""
+    for name, value in attributes.items():
+        setattr(model, name, value)
 
 
 def check_arguments(config: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from spikeattn.errors import FAILURES, SpikeattnError, unknown
 from spikeattn.models.ann import twin_names
 from spikeattn.models.checkpoint_fit import load_into, unwrapped
 from spikeattn.models.checkpoints import load_checkpoint
+from spikeattn.models.configs import note
 from spikeattn.models.create import create_model, model_names
 
 ADDRESSES = "FILE.py:NAME or package.module:NAME for a network of your own"
@@ -55,7 +56,8 @@ def load(
     weights: str = "auto",
 ) -> nn.Module:
     """`load_model` with its arguments as one mapping, and which weights of the file are meant; for the commands."""
-    from spikeattn.models.own_code import build_own, is_address
+    from spikeattn.models.address import is_address
+    from spikeattn.models.own_code import build_own
 
     if not isinstance(name, str):
         raise SpikeattnError(f"name is {shown(name)}; give the name of a model as text, or {ADDRESSES}")
@@ -73,7 +75,8 @@ def load(
         read = load_checkpoint(checkpoint, weights)
         load_into(model, unwrapped(read, model))
         entries = {"trained": True, "checkpoint": read.path.name, "sha256": read.sha256, "weights": read.which}
-        model.provenance |= entries | {"notes": list(read.notes), "card": read.metadata}  # type: ignore[operator]
+        provenance: Any = model.provenance
+        provenance |= entries | {"notes": list(read.notes), "card": read.metadata}
     return model
 
 
@@ -102,9 +105,11 @@ def _of_timm(name: str, pretrained: bool, arguments: dict[str, Any]) -> nn.Modul
         ) from error
     size = getattr(getattr(model, "patch_embed", None), "img_size", None)
     if size is not None and not hasattr(model, "img_size"):
-        model.img_size, model.in_chans = tuple(size), model.patch_embed.proj.in_channels
-    if not hasattr(model, "provenance"):
-        source = "timm's own" if pretrained else None
-        model.provenance = {"name": name, "config": arguments, "trained": pretrained, "checkpoint": source}
-    model.provenance.setdefault("notes", [])
+        patches: Any = model.patch_embed
+        note(model, img_size=tuple(size), in_chans=patches.proj.in_channels)
+    source = "timm's own" if pretrained else None
+    own = {"name": name, "config": arguments, "trained": pretrained, "checkpoint": source}
+    provenance: dict[str, Any] = getattr(model, "provenance", own)
+    provenance.setdefault("notes", [])
+    note(model, provenance=provenance)
     return model

@@ -15,7 +15,7 @@ class PaperName:
     """What a tensor or a synapse is called in the paper.
 
     Attributes:
-        part: one of `spikeattn.structure.parts.PARTS`. The spike tensors of an attention block all stand under
+        part: one of `spikeattn.structure.entry.PARTS`. The spike tensors of an attention block all stand under
             "attention", which Table S1 calls SDSA; the synapses that compute and read them under "QKV" and
             "projection".
         block: number of the transformer block from 0; None outside the blocks.

@@ -47,8 +47,8 @@ def read_pickle(path: Path) -> Any:
                 f"checkpoint {path}: written with a newer pickle protocol than torch reads safely; save it again with "
                 "torch.save and its own protocol, 2, or the weights alone as safetensors"
             ) from None
-        reason = re.search(r"WeightsUnpickler error:\s*(.+)", message)
-        reason = (reason[1] if reason else message).strip().partition("\n")[0] or type(error).__name__
+        told = re.search(r"WeightsUnpickler error:\s*(.+)", message)
+        reason = (told[1] if told else message).strip().partition("\n")[0] or type(error).__name__
         raise SpikeattnError(
             f"checkpoint {path}: torch cannot read it as weights ({reason[:200]}); the file is damaged or truncated, "
             "or was not written by torch.save"

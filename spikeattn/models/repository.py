@@ -21,16 +21,23 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from spikeattn.compat import old_names
+from torch import nn
 
-# Cannot be loaded a second time beside the copy that runs here, so a folder's own ones of these names are not taken.
-ONCE = frozenset({"numpy", "pandas", "pyarrow", "scipy", "spikeattn", "torch", "torchaudio", "torchvision", "triton"})
+from spikeattn.compat.absent import absent
+from spikeattn.compat.old_modules import OldModules
+from spikeattn.compat.old_names import patched
+from spikeattn.compat.replacements import Replacements
+from spikeattn.models.import_roots import ONCE
+
 # Neurons are known by the name of the module that defines them, so a copy that a repository brings keeps its names.
 _FRAMEWORKS = frozenset({"brainpy", "norse", "sinabs", "snntorch", "spikingjelly"})
 # An import that a file itself expects to fail.
 _EXPECTED = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
 
+# Of the networks that were made from them; modules of a network's own are looked for there.
+REPOSITORIES: WeakKeyDictionary[nn.Module, Repository] = WeakKeyDictionary()
 _lock = threading.RLock()  # sys.modules is one for all threads
 
 
@@ -47,7 +54,7 @@ class Repository:
     def __init__(self, file: Path, folders: Sequence[Path], hidden: str | None = None) -> None:
         """Nothing is run yet. `hidden`: a name that, although the file bears it, means an installed package."""
         self.file, self.folders, self._hidden = file, [str(folder) for folder in folders], hidden
-        self.replaced = old_names.Replacements()
+        self.replaced = Replacements()
         self.sources: dict[str, str] = {}
         self._modules: dict[str, ModuleType] = {}  # by the name under which they import each other
         self._tops: set[str] = set()
@@ -55,13 +62,13 @@ class Repository:
         self._asked, self._path = "", list(sys.path)
         self._listed: dict[str, set[str]] = {}  # by folder, the names of the modules in it
         self._depth = 0
-        self._finder, self._old = _Folders(self), old_names.OldModules(self.replaced)
+        self._finder, self._old = _Folders(self), OldModules(self.replaced)
         self._room = _room(file)
 
     @contextmanager
     def loading(self) -> Iterator[None]:
         """Its modules importable, and old names and arguments taken."""
-        with self.importable(), old_names.patched(self.replaced):
+        with self.importable(), patched(self.replaced):
             yield
 
     @contextmanager
@@ -185,7 +192,7 @@ class Repository:
                 top = name.partition(".")[0]
                 if not fromlist and top in sys.modules:
                     return sys.modules[top]
-                return old_names.absent(name if fromlist else top, missing)
+                return absent(name if fromlist else top, missing)
             finally:
                 self._asked = asked
 

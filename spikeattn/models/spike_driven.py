@@ -13,6 +13,8 @@ before each batch.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from spikingjelly.activation_based import layer, neuron
 from timm.layers import trunc_normal_
@@ -32,8 +34,9 @@ def spiking_neuron(spike_mode: str, v_threshold: float = 1.0) -> nn.Module:
     return neuron.LIFNode(tau=2.0, v_threshold=v_threshold, detach_reset=True, step_mode="m")
 
 
-def conv(in_chans: int, out_chans: int, kernel: int, bias: bool = False) -> nn.Module:
-    return layer.Conv2d(in_chans, out_chans, kernel, padding=kernel // 2, bias=bias, step_mode="m")
+def conv(in_chans: int, out_chans: int, kernel: int, bias: bool = False) -> nn.Conv2d:
+    made: nn.Conv2d = layer.Conv2d(in_chans, out_chans, kernel, padding=kernel // 2, bias=bias, step_mode="m")
+    return made
 
 
 def batch_norm(chans: int) -> nn.Module:
@@ -145,7 +148,7 @@ class SpikeDrivenSelfAttention(nn.Module):
         q = self.q_lif(self.q_bn(self.q_conv(spikes)))
         k = self.k_lif(self.k_bn(self.k_conv(spikes)))
         v = self.v_lif(self.v_bn(self.v_conv(spikes)))
-        if self.k_pool is not None:
+        if self.k_pool is not None and self.v_pool is not None:
             k, v = self.k_pool(k), self.v_pool(v)
         kv = self.kv_mask(k, v)
         if self.kv_pool is not None:
@@ -222,6 +225,9 @@ class SpikeDrivenTransformer(nn.Module):
     [T, B, num_classes] with `tet`. Arguments and inputs that do not fit raise `SpikeattnError`.
     """
 
+    default_cfg: dict[str, Any]
+    pretrained_cfg: dict[str, Any]
+
     def __init__(
         self,
         img_size: int | tuple[int, int] = 224,
@@ -238,7 +244,7 @@ class SpikeDrivenTransformer(nn.Module):
         spike_mode: str = "lif",
     ) -> None:
         super().__init__()
-        self.config = {
+        self.config: dict[str, Any] = {
             "img_size": img_size,
             "in_chans": in_chans,
             "num_classes": num_classes,
@@ -253,7 +259,8 @@ class SpikeDrivenTransformer(nn.Module):
             "spike_mode": spike_mode,
         }
         check_arguments(self.config)
-        self.img_size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+        self.img_size = (height, width)
         self.in_chans, self.num_classes, self.time_steps, self.tet = in_chans, num_classes, time_steps, tet
         hidden = int(embed_dim * mlp_ratio)
         self.patch_embed = SpikingPatchSplitting(in_chans, embed_dim, pooling_stat, spike_mode)

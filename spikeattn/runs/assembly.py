@@ -20,7 +20,7 @@ from spikeattn.runs.result import Profile
 from spikeattn.storage.counts import FILE, Counts, merge, row_groups, write_counts
 from spikeattn.storage.folder import RunFolder, parts_of, started
 from spikeattn.storage.ledger import Ledger
-from spikeattn.storage.ledger_rows import Tensor, kind_of
+from spikeattn.storage.ledger_rows import CountedTensor, kind_of
 from spikeattn.storage.parts import Part, joined_extremes, joined_flags
 
 MIXED = "mixed"  # entry of the provenance: settings in which the parts of one run differ
@@ -138,7 +138,7 @@ def _settled(ledger: Ledger, parts: Sequence[Part]) -> Ledger:
     return replace(ledger, tensors=tuple(tensors), provenance={**ledger.provenance, **_input_of(tensors, flags)})
 
 
-def _input_of(tensors: Sequence[Tensor], flags: Mapping[str, tuple[bool, ...]]) -> dict[str, Any]:
+def _input_of(tensors: Sequence[CountedTensor], flags: Mapping[str, tuple[bool, ...]]) -> dict[str, Any]:
     """What the input was taken for, and why, where whole numbers may be either events or pixels."""
     found = next((t for t in tensors if t.name == "input"), None)
     if found is None or "input" not in flags or flags["input"][0]:

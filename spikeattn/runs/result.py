@@ -28,7 +28,7 @@ from spikeattn.stats.intervals import CONFIDENCE, REPLICATES, wilson_interval
 from spikeattn.storage.counts import FILE, Counts
 from spikeattn.storage.folder import LEDGER, interrupted
 from spikeattn.storage.ledger import Ledger
-from spikeattn.structure.entry import Structure
+from spikeattn.structure.network_structure import Structure, named_ledger
 
 
 class EmptyShard(SpikeattnError):
@@ -144,8 +144,6 @@ class Profile:
         Raises:
             SpikeattnError: a key that fits nothing, with the closest names; a part that does not exist.
         """
-        from spikeattn.structure.names_file import named_ledger
-
         ledger = named_ledger(self.ledger, names)
         return Profile(ledger, self.counts.beside(ledger))
 

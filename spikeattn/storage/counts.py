@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from spikeattn.boundary import schema
+from spikeattn.boundary import file_text, schema
 from spikeattn.errors import SpikeattnError
 from spikeattn.storage import columns, files
 from spikeattn.storage.columns import Key
@@ -106,7 +106,7 @@ class Counts:
         if meta is None:
             raise SpikeattnError(f"{path}: a Parquet file, but no count table of spikeattn")
         where = f"{path}, its metadata"
-        origin = schema.read(_Origin, schema.parse_json(meta, where, _EXPECTED), where, others=True)
+        origin = schema.read(_Origin, file_text.parse_json(meta, where, _EXPECTED), where, others=True)
         if origin.ledger != ledger.hash():
             raise SpikeattnError(
                 f"{path}: the counts belong to another model or input size than the model.json beside them; take both "

@@ -72,11 +72,15 @@ class RunFolder:
             self._check_empty()
             self._tidy()
         except BaseException:
-            self.__exit__()
+            self._leave()
             raise
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        """Hand the folder back; what is empty and of our making goes."""
         if not self.follows and self._parts.is_dir() and not any(self._parts.iterdir()):
             self._parts.rmdir()
         self._lock.release(remove=not self.follows)

@@ -17,11 +17,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from spikeattn.boundary import schema
-from spikeattn.boundary.schema import Keys
+from spikeattn.boundary import file_text, schema
+from spikeattn.boundary.marks import Keys
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.storage import files
-from spikeattn.storage.ledger_rows import Number, Product, Size, Synapse, Tensor, Uncounted, current_part
+from spikeattn.storage.ledger_rows import CountedTensor, Number, Product, Row, Size, Synapse, Uncounted, current_part
 from spikeattn.storage.settings import SETTINGS, Record, Settings, Text
 
 FORMAT = 1
@@ -56,7 +56,7 @@ class Ledger:
 
     time_steps: Size
     static_input: bool
-    tensors: tuple[Tensor, ...]
+    tensors: tuple[CountedTensor, ...]
     synapses: tuple[Synapse, ...]
     products: tuple[Product, ...] = ()
     uncounted: tuple[Uncounted, ...] = ()
@@ -67,8 +67,8 @@ class Ledger:
 
     def __post_init__(self) -> None:
         schema.check_fields(self, "ledger")
-        for what, entries in (("tensor", self.tensors), ("synapse", self.synapses), ("product", self.products)):
-            twice = [name for name, times in Counter(entry.name for entry in entries).items() if times > 1]
+        for what, rows in self._rows().items():
+            twice = [name for name, times in Counter(row.name for row in rows).items() if times > 1]
             if twice:
                 raise SpikeattnError(f"ledger: {what} {twice[0]!r} is listed twice, names must be unique")
         received = [(f"tensors[{i}].sources", name) for i, t in enumerate(self.tensors) for name in t.sources]
@@ -78,10 +78,12 @@ class Ledger:
             if name not in self._by_name["tensor"]:
                 raise unknown(f"tensor of {path}", name, self._by_name["tensor"])
 
+    def _rows(self) -> dict[str, tuple[Row, ...]]:
+        return {"tensor": self.tensors, "synapse": self.synapses, "product": self.products}
+
     @cached_property
     def _by_name(self) -> dict[str, dict[str, Any]]:
-        groups = {"tensor": self.tensors, "synapse": self.synapses, "product": self.products}
-        return {what: {entry.name: entry for entry in entries} for what, entries in groups.items()}
+        return {what: {row.name: row for row in rows} for what, rows in self._rows().items()}
 
     @cached_property
     def settings(self) -> Settings:
@@ -89,12 +91,12 @@ class Ledger:
         return Settings.of(self.provenance)
 
     def _lookup(self, what: str, name: str) -> Any:
-        entries = self._by_name[what]
-        if name not in entries:
-            raise unknown(what, name, entries)
-        return entries[name]
+        rows = self._by_name[what]
+        if name not in rows:
+            raise unknown(what, name, rows)
+        return rows[name]
 
-    def tensor(self, name: str) -> Tensor:
+    def tensor(self, name: str) -> CountedTensor:
         """The tensor of this name; an unknown name is an error with the closest names."""
         return self._lookup("tensor", name)
 
@@ -108,8 +110,7 @@ class Ledger:
 
     def labels(self) -> dict[str, tuple[str | None, int | None, str | None]]:
         """Part, block and role by name of every tensor, synapse and product; which runs may be joined goes by it."""
-        groups = {"tensor": self.tensors, "synapse": self.synapses, "product": self.products}
-        return {f"{what} {e.name}": (e.part, e.block, e.role) for what, group in groups.items() for e in group}
+        return {f"{what} {r.name}": (r.part, r.block, r.role) for what, rows in self._rows().items() for r in rows}
 
     def dense_macs(self) -> int:
         """Dense multiply-accumulates of all synapses, per image and time step."""
@@ -190,15 +191,15 @@ class Ledger:
                 f"{source}: ledger format {record['format']!r}, this version reads format {FORMAT}; profile again"
             )
         read = schema.read(cls, dict(record), source, others=True)
-        renamed = {key: tuple(_renamed(entry) for entry in getattr(read, key)) for key in _LABELLED}
-        same = all(entries == getattr(read, key) for key, entries in renamed.items())
+        renamed: dict[str, Any] = {key: tuple(_renamed(entry) for entry in getattr(read, key)) for key in _LABELLED}
+        same = all(rows == getattr(read, key) for key, rows in renamed.items())
         return read if same else dataclasses.replace(read, **renamed)
 
     @classmethod
     def from_json(cls, text: str, source: str = "ledger") -> Ledger:
         """The ledger of a `to_json` text; `source` names its origin in errors."""
         content = text.encode("utf-8", "surrogatepass")
-        return cls.from_dict(schema.parse_json(content, source, EXPECTED), source)
+        return cls.from_dict(file_text.parse_json(content, source, EXPECTED), source)
 
     @classmethod
     def load(cls, path: str | Path) -> Ledger:
@@ -210,9 +211,9 @@ class Ledger:
             content = path.read_bytes()
         except OSError as error:
             raise SpikeattnError(f"{path}: cannot be read ({error.strerror}); expected {EXPECTED}") from error
-        return cls.from_dict(schema.parse_json(content, str(path), EXPECTED), str(path))
+        return cls.from_dict(file_text.parse_json(content, str(path), EXPECTED), str(path))
 
 
-def _renamed(entry: Any) -> Any:
-    part = current_part(entry.part)
-    return entry if part == entry.part else dataclasses.replace(entry, part=part)
+def _renamed(row: Row) -> Row:
+    part = current_part(row.part)
+    return row if part == row.part else dataclasses.replace(row, part=part)

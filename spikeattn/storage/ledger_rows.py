@@ -5,11 +5,12 @@ Elements, dense operations and fan-outs are per image and time step.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from math import prod
-from typing import Annotated
+from typing import Annotated, Any
 
-from spikeattn.boundary.schema import Limits, OneOf, Printable
+from spikeattn.boundary.marks import Limits, OneOf, Printable
 
 MAKERS = ("input", "neuron", "pool", "mask", "op")
 KINDS = ("binary", "ternary", "integer", "real")
@@ -38,7 +39,7 @@ def current_part(part: str | None) -> str | None:
 
 
 @dataclass(frozen=True)
-class Tensor:
+class CountedTensor:
     """A tensor that is counted, named by the dotted path of the module that made it ("input" for the model's input).
 
     Attributes:
@@ -166,3 +167,13 @@ class Uncounted:
     part: Text | None = None
     block: Number | None = None
     known: Text | None = None
+
+
+Row = CountedTensor | Synapse | Product  # what has a part, a block and a role
+
+
+def __getattr__(name: str) -> Any:
+    if name != "Tensor":  # as the class was called, beside torch's own
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(f"{__name__}.Tensor is called CountedTensor now", DeprecationWarning, stacklevel=2)
+    return CountedTensor

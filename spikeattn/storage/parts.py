@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import pyarrow as pa
 
-from spikeattn.boundary import schema
+from spikeattn.boundary import file_text, schema
 from spikeattn.errors import SpikeattnError
 from spikeattn.storage import files
 from spikeattn.storage.ledger import SETTINGS, Ledger
@@ -182,7 +182,7 @@ def load(path: Path) -> Part:
             f"{path}: no part of this version of spikeattn ({' '.join(str(error).split())}); give another folder"
         ) from error
     where = f"{path}, its metadata"
-    record = schema.parse_json((table.schema.metadata or {}).get(_META, b""), where, _EXPECTED)
+    record = file_text.parse_json((table.schema.metadata or {}).get(_META, b""), where, _EXPECTED)
     meta = schema.read(_Meta, record, where, others=True)
     rows = None if meta.empty else table.replace_schema_metadata(None)
     return Part(meta.batches, meta.flags, meta.skipped, rows, meta.ledger, meta.settings, path, meta.extremes)

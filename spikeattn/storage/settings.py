@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any, get_type_hints
 
-from spikeattn.boundary.schema import Keys
+from spikeattn.boundary.marks import Keys
 from spikeattn.storage.ledger_rows import Number, Size
 
 Record = Mapping[str, Any]

@@ -9,7 +9,8 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from spikeattn.structure.entry import Entry, Extent, Structure
+from spikeattn.structure.entry import Entry, Extent
+from spikeattn.structure.network_structure import Structure
 
 if TYPE_CHECKING:
     from spikeattn.structure.reading import structure

@@ -10,7 +10,7 @@ from math import prod
 from spikeattn.structure import axes as ax
 from spikeattn.structure.axes import CHANNEL, OTHER, TOKEN
 from spikeattn.structure.flow import Composite, Flow
-from spikeattn.structure.graph import PRODUCT, REDUCE, Node
+from spikeattn.structure.graph_nodes import PRODUCT, REDUCE, Node
 
 MATRIX = ("mm", "bmm", "baddbmm", "addmm")
 DATAFLOW, ORDER, NAMES, UNKNOWN = "dataflow", "order", "names", "unknown"
@@ -332,7 +332,7 @@ def letter(path: str) -> str | None:
 
 def _settle(core: Core) -> None:
     """The same operand plays one part, in however many products."""
-    roles = {}
+    roles: dict[tuple[int, tuple[tuple[int, int], ...]], tuple[str, str]] = {}
     for operand in core.operands:
         if operand.role is not None:
             roles.setdefault(operand.key, (operand.role, operand.known))

@@ -6,7 +6,7 @@ from spikeattn.structure.axes import CHANNEL, TOKEN, Axes, count
 from spikeattn.structure.cores import MATRIX, Core
 from spikeattn.structure.entry import Extent
 from spikeattn.structure.flow import Flow
-from spikeattn.structure.graph import REDUCE, Node
+from spikeattn.structure.graph_nodes import REDUCE, Node
 from spikeattn.structure.infer import Inference
 
 

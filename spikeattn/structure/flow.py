@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
-from spikeattn.structure.graph import ADD, INPUT, PRODUCT, REDUCE, SYNAPSE, Graph, Node
+from spikeattn.structure.graph import Graph
+from spikeattn.structure.graph_nodes import ADD, INPUT, PRODUCT, REDUCE, SYNAPSE, Node
 
 NORMS = ("native_layer_norm", "native_group_norm", "rms_norm", "_fused_rms_norm")
 
@@ -147,8 +148,8 @@ class Flow:
         found = []
         for members in groups.values():
             own = {n.number for n in members}
-            reads = tuple(dict.fromkeys(p for n in members for p in n.parents if p not in own))
-            found.append(Composite(tuple(members), reads))
+            outside = tuple(dict.fromkeys(p for n in members for p in n.parents if p not in own))
+            found.append(Composite(tuple(members), outside))
         return sorted(found, key=lambda c: c.number)
 
     def _root(self, layer: int) -> int:

@@ -8,9 +8,7 @@ from spikeattn.structure import cores as attention
 from spikeattn.structure.axes import CHANNEL, count
 from spikeattn.structure.blocks import Block, beside, blocks_of
 from spikeattn.structure.cores import DATAFLOW, NAMES, ORDER, UNKNOWN, Core
-from spikeattn.structure.flow import NORMS, Composite, Flow
-from spikeattn.structure.graph import PRODUCT, SYNAPSE, Graph, Node
-from spikeattn.structure.parts import (
+from spikeattn.structure.entry import (
     CONV,
     DOWNSAMPLING,
     GATE,
@@ -18,12 +16,15 @@ from spikeattn.structure.parts import (
     MIX,
     MLP1,
     MLP2,
+    OTHER,
     PRODUCTS,
     PROJECTION,
     QKV,
-    REST,
     STEM,
 )
+from spikeattn.structure.flow import NORMS, Composite, Flow
+from spikeattn.structure.graph import Graph
+from spikeattn.structure.graph_nodes import PRODUCT, SYNAPSE, Node
 from spikeattn.structure.residual_units import ATTENTION, MIXING, RECURRENT, Unit, levels, units_of
 
 
@@ -36,7 +37,7 @@ class Reading:
         ranges: of a fused layer, channels of each role.
     """
 
-    part: str = REST
+    part: str = OTHER
     block: int | None = None
     role: str | None = None
     known: str = UNKNOWN
@@ -90,7 +91,7 @@ def _nearest(made: Inference, transformer: bool) -> None:
     """What the layers that nobody understands are most like, by their shapes: a comment in a names file, no label."""
     for layer in made.flow.distinct:
         reading = made.readings.get(layer.number)
-        if reading is not None and reading.part == REST:
+        if reading is not None and reading.part == OTHER:
             like = CONV if layer.spatial else HEAD if layer.tokens <= 1 else MLP1 if transformer else CONV
             _put(made, layer, replace(reading, nearest=like))
 
@@ -112,7 +113,7 @@ def _unit(made: Inference, number: int, unit: Unit) -> None:
     for step, layers in enumerate(steps):
         for layer in layers:
             part = _part(flow, unit, layer, step, len(steps))
-            _put(made, layer, Reading(part, number, known=unit.known if part != REST else UNKNOWN))
+            _put(made, layer, Reading(part, number, known=unit.known if part != OTHER else UNKNOWN))
     start = flow.nodes[unit.start]
     node = unit.layers[0].last if unit.layers else start
     if number not in made.grids and (grid := _grid(made, unit, node)) is not None:
@@ -152,7 +153,7 @@ def _part(flow: Flow, unit: Unit, layer: Composite, step: int, steps: int) -> st
     if layer.mixes:
         return MIX
     if unit.kind == RECURRENT:
-        return REST
+        return OTHER
     if unit.kind in (ATTENTION, MIXING):
         return _beside_mixer(flow, unit, layer)
     if unit.feeds:
@@ -168,7 +169,7 @@ def _beside_mixer(flow: Flow, unit: Unit, layer: Composite) -> str:
     for step, layers in enumerate(steps):
         if layer in layers:
             return MLP1 if step == 0 else MLP2 if step == len(steps) - 1 else CONV
-    return CONV if layer.spatial else REST
+    return CONV if layer.spatial else OTHER
 
 
 def _core(made: Inference, number: int, core: Core, unit: Unit) -> None:
@@ -214,8 +215,8 @@ def _rest(made: Inference) -> None:
         elif behind and layer.last.place in onward:
             part = DOWNSAMPLING if layer.spatial and layer.tokens > 1 and not _to_a_map(flow, layer) else HEAD
         else:
-            part = REST
-        _put(made, layer, Reading(part, known=DATAFLOW if part != REST else UNKNOWN))
+            part = OTHER
+        _put(made, layer, Reading(part, known=DATAFLOW if part != OTHER else UNKNOWN))
 
 
 def _to_a_map(flow: Flow, layer: Composite) -> bool:
@@ -234,14 +235,14 @@ def _plain(made: Inference) -> None:
         if layer.number in shortcuts:
             part = DOWNSAMPLING
         elif last < 0:
-            part = HEAD if not flow.next_layers(layer.last.number) else REST
+            part = HEAD if not flow.next_layers(layer.last.number) else OTHER
         elif layer.pointwise and layer.number > last and not flow.next_layers(layer.last.number):
             part = HEAD
         elif layer.spatial or layer.tokens > 1 or layer.number < last:
             part = CONV
         else:
             part = HEAD
-        _put(made, layer, Reading(part, known=DATAFLOW if part != REST else UNKNOWN))
+        _put(made, layer, Reading(part, known=DATAFLOW if part != OTHER else UNKNOWN))
 
 
 def _shortcuts(flow: Flow) -> set[int]:
@@ -297,7 +298,7 @@ def _gates(made: Inference, gates: list[Node]) -> None:
             for layer in own:
                 alone = layer.tokens <= 1 < product.tokens or narrow
                 reading = made.readings.get(layer.number)
-                if alone and reading is not None and reading.part in (CONV, REST, MLP1, MLP2, HEAD, DOWNSAMPLING):
+                if alone and reading is not None and reading.part in (CONV, OTHER, MLP1, MLP2, HEAD, DOWNSAMPLING):
                     for c in _squeeze(flow, layer):
                         _put(made, c, Reading(GATE, reading.block, known=DATAFLOW))
 
@@ -323,7 +324,7 @@ def _others(made: Inference) -> None:
     sites = [node for node in made.flow.nodes if node.kind in (SYNAPSE, PRODUCT)]
     for node in sites:
         reading = made.readings.get(node.number, Reading())
-        if first.get(node.place, Reading()).part == REST:  # a run whose result nobody reads says nothing
+        if first.get(node.place, Reading()).part == OTHER:  # a run whose result nobody reads says nothing
             first[node.place] = reading
     for node in sites:
         made.readings[node.number] = first[node.place]

@@ -18,22 +18,20 @@ from typing import Any
 
 from spikeattn.boundary.arguments import shown
 from spikeattn.errors import SpikeattnError, unknown
-from spikeattn.storage.ledger import Ledger
 from spikeattn.storage.ledger_rows import current_part
-from spikeattn.structure.entry import KINDS, OTHER, Entry, Structure
-from spikeattn.structure.parts import PARTS
+from spikeattn.structure.entry import KINDS, OTHER, PARTS, Entries, Entry
 
 NAMES_FILE = "names file"
 _FIELDS = ("part", "block", "role")
 
 
-def text_of(structure: Structure) -> str:
+def text_of(entries: Entries) -> str:
     """The text of a names file."""
     lines = ["# Part, block and role of everything in the network. Change what is wrong, drop what is right.",
              f"# Parts: {', '.join(PARTS)}.", ""]  # fmt: skip
     for kind in KINDS:
         lines.append(f"[{kind}]")
-        for entry in structure.entries[kind]:
+        for entry in entries[kind]:
             fields = [f"part = {json.dumps(entry.part)}"]
             fields += [f"block = {entry.block}"] if entry.block is not None else []
             fields += [f"role = {json.dumps(entry.role)}"] if entry.role is not None else []
@@ -97,42 +95,28 @@ def _entry(where: str, key: Any, value: Any) -> dict[str, Any]:
     return dict(entry) | ({"part": part} if "part" in entry else {})
 
 
-def apply(structure: Structure, names: str | Path | Mapping[str, Any], also: Structure | None = None) -> Structure:
-    """A structure with the entries of a names file; see `Structure.named`. `also` has further names that may stand."""
+def named(entries: Entries, names: str | Path | Mapping[str, Any], also: Entries | None = None) -> Entries:
+    """Entries with those of a names file; see `Structure.named`. `also` has further names that may stand in it."""
     tables, where = read(names)
-    entries = dict(structure.entries)
+    labelled = dict(entries)
     for kind, table in tables.items():
         own = {entry.name for entry in entries[kind]}
-        known = own | ({entry.name for entry in also.entries[kind]} if also is not None else set())
+        known = own | ({entry.name for entry in also[kind]} if also is not None else set())
         for key in table:
             if key not in known:
                 raise unknown(f"{kind[:-1]} in {where}", key, known)
-        entries[kind] = tuple(_named(entry, table.get(entry.name)) for entry in entries[kind])
-    return replace(structure, entries=entries)
+        labelled[kind] = tuple(_named(entry, table.get(entry.name)) for entry in entries[kind])
+    return labelled
 
 
-def named_ledger(ledger: Ledger, names: str | Path | Mapping[str, Any], also: Structure | None = None) -> Ledger:
-    """A ledger with the entries of a names file; `also` as of `apply`."""
-    named = apply(Structure.of_ledger(ledger), names, also)
-    changed: dict[str, Any] = {
-        kind: tuple(
-            replace(own, part=None if e.part == OTHER else e.part, block=e.block, role=e.role, known=e.known)
-            if e.known == NAMES_FILE else own
-            for own, e in zip(getattr(ledger, kind), entries, strict=True)
-        )
-        for kind, entries in named.entries.items()
-    }  # fmt: skip
-    return replace(ledger, structure=named.record(), **changed)
-
-
-def _named(entry: Entry, given: Mapping[str, Any] | None) -> Entry:
+def _named(entry: Entry, fields: Mapping[str, Any] | None) -> Entry:
     """An entry as a names file has it; what the file repeats unchanged stays as it was known."""
-    if given is None:
+    if fields is None:
         return entry
-    part, block, role = given.get("part", entry.part), given.get("block"), given.get("role")
-    if "block" not in given and part == entry.part:
+    part, block, role = fields.get("part", entry.part), fields.get("block"), fields.get("role")
+    if "block" not in fields and part == entry.part:
         block = entry.block
-    if "role" not in given and part == entry.part:
+    if "role" not in fields and part == entry.part:
         role = entry.role
     if (part, block, role) == (entry.part, entry.block, entry.role) and part != OTHER:
         return replace(entry, known=NAMES_FILE)

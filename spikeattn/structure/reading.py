@@ -17,17 +17,16 @@ from spikeattn.errors import FAILURES, SpikeattnError, failing, unknown
 from spikeattn.storage.ledger import Ledger
 from spikeattn.structure import families
 from spikeattn.structure.cores import MATRIX
-from spikeattn.structure.entry import OTHER, UNKNOWN, Entry, Structure, of_names
+from spikeattn.structure.entry import OTHER, PRODUCTS, UNKNOWN, Entry, of_names
 from spikeattn.structure.extents import composites, extents
 from spikeattn.structure.graph import Graph
 from spikeattn.structure.infer import Inference, infer
-from spikeattn.structure.names_file import named_ledger
-from spikeattn.structure.parts import PRODUCTS
+from spikeattn.structure.network_structure import Structure, named_ledger
 from spikeattn.structure.shapes import without_values
 from spikeattn.structure.tensor_roles import operation_readings, tensor_names, tensor_readings
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.nested_tensors import tensors_in
-from spikeattn.tracing.network import check_module
+from spikeattn.tracing.network import check_module, paper_names_of
 
 Forward = Callable[[nn.Module, Tensor], Any]
 
@@ -76,7 +75,7 @@ def structure_of(model: nn.Module, images: Tensor, forward: Forward, neurons: di
             else suppress(SpikeattnError, *FAILURES)
         ):
             found = _structure(infer(graph_of(model, shown, forward, neurons, values)))
-            return _with_paper_names(found, model.paper_names()) if hasattr(model, "paper_names") else found
+            return _with_paper_names(found, paper_names_of(model))
     raise AssertionError("the last way returns or raises")
 
 
@@ -149,7 +148,7 @@ def _predicate(model: nn.Module, neuron_class: Any) -> Callable[[nn.Module], boo
         return nodes.is_spiking_neuron
     several = neuron_class if isinstance(neuron_class, (list, tuple, set)) else (neuron_class,)
     if len(several) == 1 and callable(neuron_class) and not inspect.isclass(neuron_class):
-        return neuron_class  # type: ignore[no-any-return]
+        return neuron_class
     present = {c.__name__ for m in model.modules() for c in type(m).__mro__} - {"Module", "object"}
     for kind in several:
         if not isinstance(kind, str) and not inspect.isclass(kind):
@@ -233,7 +232,7 @@ def with_structure(
         kind: tuple(_labelled(own, known[kind], kind) for own in getattr(ledger, kind)) for kind in known
     }
     ledger = replace(ledger, structure=record, **changed)
-    return ledger if names is None else named_ledger(ledger, names, also=found)
+    return ledger if names is None else named_ledger(ledger, names, also=found.entries)
 
 
 def _labelled(own: Any, known: Mapping[str, Entry], kind: str) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from spikeattn.structure.axes import TOKEN
 from spikeattn.structure.cores import Core, projection
 from spikeattn.structure.flow import Composite, Flow
-from spikeattn.structure.graph import JOIN, REDUCE, Node
+from spikeattn.structure.graph_nodes import JOIN, REDUCE, Node
 
 ATTENTION, MIXING, RECURRENT, POOLING, POINTWISE, DEPTHWISE, CONVOLUTION = (
     "attention", "mixing", "recurrent", "pooling", "pointwise", "depthwise", "convolution",
@@ -66,12 +66,12 @@ def units_of(flow: Flow, cores: Sequence[Core]) -> list[Unit]:
     for core in cores:
         core.projection = projection(flow, list(cores), core, joins)
     found += _alone(flow, cores, found)
-    for own in _unsummed(flow, cores, found):
-        found = [unit for unit in found if not (unit.numbers and unit.numbers <= own.numbers)]
-        found.append(own)
+    for whole in _unsummed(flow, cores, found):
+        found = [unit for unit in found if not (unit.numbers and unit.numbers <= whole.numbers)]
+        found.append(whole)
     found.sort(key=lambda unit: unit.first)
     seen: set[tuple[str, str, int]] = set()
-    kept = []
+    kept: list[Unit] = []
     for unit in found:
         places = {c.place for c in unit.layers}
         if places and places <= seen:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from spikeattn.structure.graph import INPUT, NEURON, PRODUCT, REDUCE, SYNAPSE, Node
+from spikeattn.structure.entry import PRODUCTS, PROJECTION, QKV
+from spikeattn.structure.graph_nodes import INPUT, NEURON, PRODUCT, REDUCE, SYNAPSE, Node
 from spikeattn.structure.infer import DATAFLOW, Inference, Reading
-from spikeattn.structure.parts import PRODUCTS, PROJECTION, QKV
 
 
 def tensor_names(made: Inference) -> dict[int, str]:

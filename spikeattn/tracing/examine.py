@@ -22,6 +22,7 @@ from spikeattn.storage.ledger import Ledger
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.labeller import steps_of_calls
 from spikeattn.tracing.layout import BATCH
+from spikeattn.tracing.network import paper_names_of
 from spikeattn.tracing.planner import Planner
 from spikeattn.tracing.spike_units import units_of
 from spikeattn.tracing.state import changed, state_of
@@ -70,7 +71,7 @@ def plan(
     check_options(time_steps, layout, input, spike_output, levels)
     time_steps, levels = (None if n is None else int(n) for n in (time_steps, levels))  # numpy's, too
     found = nodes.find_neurons(model, neurons)
-    names = model.paper_names() if hasattr(model, "paper_names") else {}
+    names = paper_names_of(model)
     nodes.reset(model)
     before = state_of(model)
     with nodes.unregistered_forbidden(model, neurons), _strangers_forbidden(model, neurons):
@@ -162,10 +163,11 @@ def ledger_of(model: nn.Module) -> Ledger:
     if not hasattr(model, "img_size") or not config:
         raise SpikeattnError(f"{type(model).__name__} does not say its input size; profile it on real input instead")
     generator = torch.Generator().manual_seed(0)
-    shape = (2, model.in_chans, *model.img_size)
+    own: Any = model
+    shape = (2, own.in_chans, *own.img_size)
     images = torch.randn(shape, generator=generator)
-    if model.in_chans == 2:  # event counts, one frame per time step
-        images = torch.rand((2, model.time_steps, *shape[1:]), generator=generator).mul(1.3).floor()
+    if own.in_chans == 2:  # event counts, one frame per time step; 0.77 of the values are 0, the others 1
+        images = torch.rand((2, own.time_steps, *shape[1:]), generator=generator).mul(1.3).floor()
     device = next(model.parameters()).device
     return plan(model, images.to(device)).ledger
 

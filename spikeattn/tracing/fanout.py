@@ -50,10 +50,11 @@ def fan_out_map(geometry: ConvGeometry, size: Sequence[int]) -> Tensor:
         x = torch.zeros((1, 1, *size), dtype=torch.float64, requires_grad=True)
         w = torch.ones((1, 1, *geometry.kernel), dtype=torch.float64)
         if geometry.transposed:
-            conv = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[spatial - 1]
-            y = conv(x, w, None, geometry.stride, geometry.padding, geometry.output_padding, 1, geometry.dilation)
+            transposed = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[spatial - 1]
+            y = transposed(x, w, None, geometry.stride, geometry.padding, geometry.output_padding, 1, geometry.dilation)
         else:
-            conv = (F.conv1d, F.conv2d, F.conv3d)[spatial - 1]
-            y = conv(x, w, None, geometry.stride, geometry.padding, geometry.dilation)
+            y = (F.conv1d, F.conv2d, F.conv3d)[spatial - 1](
+                x, w, None, geometry.stride, geometry.padding, geometry.dilation
+            )
         (uses,) = torch.autograd.grad(y.sum(), x)
     return uses[0, 0] * (geometry.out_channels // geometry.groups)

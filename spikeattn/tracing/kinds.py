@@ -80,7 +80,8 @@ def _looked_through(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     What stands behind the point is zero for integers alone, and NaN for infinite values, which pass for integers.
     """
-    extremes, whole = [], True
+    extremes: list[Tensor] = []
+    whole = True
     for piece in in_memory(x).split(_PIECE):
         extremes += torch.aminmax(piece)
         if whole:

@@ -8,7 +8,7 @@ are called step by step number the steps themselves.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -123,7 +123,7 @@ class Labeller:
         by_id = {id(x): label for x, label in zip(call.given, known, strict=True)}
         rule = rule_of(call.func, call.name)
         for name in names:
-            call.of = lambda x, name=name: by_id[id(x)].get(name) if id(x) in by_id else None
+            call.of = _field_of(name, by_id)
             call.image, call.joins = name == IMAGE, False
             for place, found in enumerate(self._apply(call, rule, where, loose)):
                 if found is not None and place < len(fields):
@@ -133,7 +133,7 @@ class Labeller:
             if call.joins and in_neuron and rule is pointwise and name in self.alike:
                 self.evidence[name] += 1
         if self.time is None and IMAGE in names and len(self.alike) < _CANDIDATES:
-            call.of = lambda x: by_id[id(x)].get(IMAGE) if id(x) in by_id else None
+            call.of = _field_of(IMAGE, by_id)
             for birth in births(call):
                 line = birth.values
                 fields[0][self._candidate(int(line.max()) + 1, birth.alike)] = line
@@ -380,6 +380,11 @@ class Labeller:
                     self.time = TimeAxis(name, self._tables(name, table))
                     return
         self.time = TimeAxis()
+
+
+def _field_of(name: str, by_id: Mapping[int, Label]) -> Callable[[Tensor], Tensor | None]:
+    """A field of the label of a tensor, by the tensor."""
+    return lambda x: by_id[id(x)].get(name) if id(x) in by_id else None
 
 
 def steps_of_calls(totals: Sequence[int]) -> int:

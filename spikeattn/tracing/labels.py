@@ -135,7 +135,9 @@ def _groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], lis
     groups: list[tuple[list[int], list[int]]] = []
     i = j = 0
     while i < len(old) or j < len(new):
-        olds, news, left, right = [], [], 1, 1
+        olds: list[int] = []
+        news: list[int] = []
+        left = right = 1
         while True:
             if i < len(old) and (left < right or not olds):
                 left *= old[i]

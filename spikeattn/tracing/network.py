@@ -51,6 +51,12 @@ def check_module(model: Any) -> None:
 _PREDICATE = "; it is called with every module and says whether that is a spiking neuron"
 
 
+def paper_names_of(model: Any) -> Mapping[str, Any]:
+    """What a model itself calls its layers and tensors, by path; empty where it has no `paper_names`."""
+    names: Mapping[str, Any] = model.paper_names() if hasattr(model, "paper_names") else {}
+    return names
+
+
 def _no_module(model: Any) -> str:
     """What was given for a model, and what to do with it."""
     kind = type(model).__name__
@@ -74,7 +80,8 @@ def _check_compiled(model: nn.Module, neurons: set[int]) -> None:
         place = f"part {path} of the model" if path else "the model"
         if isinstance(part, torch.jit.ScriptModule):
             names = (str(getattr(inner, "original_name", "")) for inner in part.modules())
-            kinds = [str(inner._c._type().qualified_name()) for inner in part.modules() if hasattr(inner, "_c")]
+            scripted: list[Any] = [inner._c for inner in part.modules() if hasattr(inner, "_c")]
+            kinds = [str(inner._type().qualified_name()) for inner in scripted]
             spiking = any("spikingjelly." in kind and ".neuron." in kind for kind in kinds)
             if not path or spiking or any(id(inner) in neurons for inner in part.modules()):
                 raise SpikeattnError(

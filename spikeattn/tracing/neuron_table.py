@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from torch import nn
 
@@ -78,12 +79,14 @@ class NeuronKind:
 
 def _causal_band(neuron: nn.Module, T: int) -> int:
     """Connections of a [T, T] matrix over the last k steps."""
-    return sum(min(step + 1, int(neuron.k)) for step in range(T))
+    steps: Any = neuron.k
+    return sum(min(step + 1, int(steps)) for step in range(T))
 
 
 def _masked_band(neuron: nn.Module, T: int) -> int:
     """While a MaskedPSN learns its mask (lambda below 1) every step still meets every other."""
-    return _causal_band(neuron, T) if float(neuron.lambda_) >= 1 else T * T
+    learned: Any = neuron.lambda_
+    return _causal_band(neuron, T) if float(learned) >= 1 else T * T
 
 
 # Under its present name and the one that it had up to 0.0.0.0.12, for which much published code is written.
@@ -93,8 +96,8 @@ _POPULATION = (InnerSynapse("conn.weight", OWN_SPIKES),)
 _GATES = (InnerSynapse("linear_ih.weight", ARGUMENT), InnerSynapse("linear_hh.weight", ARGUMENT))
 
 
-def _sj(name: str, **facts: object) -> NeuronKind:
-    return NeuronKind(_SPIKINGJELLY, name, **facts)  # type: ignore[arg-type]
+def _sj(name: str, **facts: Any) -> NeuronKind:
+    return NeuronKind(_SPIKINGJELLY, name, **facts)
 
 
 # The first kind that fits is that of a neuron.
@@ -124,7 +127,8 @@ def register(kind: NeuronKind) -> None:
 
 def kind_of(module: nn.Module) -> NeuronKind | None:
     """The kind of a module; None for what is no neuron, or one of the user's own."""
-    return kind_of_class(type(module))
+    cls: Any = type(module)
+    return kind_of_class(cls)
 
 
 @cache

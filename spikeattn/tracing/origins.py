@@ -100,7 +100,7 @@ class Held:
             memory = StorageWeakRef(tensor.untyped_storage())
         except (RuntimeError, NotImplementedError):  # wrapped tensors have none
             return None
-        return cls(memory, tensor._version, tensor.storage_offset(), tensor.numel(), tensor.dtype)
+        return cls(memory, tensor._version, int(tensor.storage_offset()), tensor.numel(), tensor.dtype)
 
 
 @dataclass(eq=False)
@@ -180,6 +180,18 @@ class Origin:
         return id(self) if self.recipe is None else self.recipe
 
     @property
+    def value_flags(self) -> Tensor:
+        """The flags of a tensor that was looked at, as every operand of an event is."""
+        assert self.flags is not None
+        return self.flags
+
+    @property
+    def multiple(self) -> float:
+        """The unit of spikes."""
+        assert self.unit is not None
+        return self.unit
+
+    @property
     def spiky(self) -> bool:
         """Whether its values are spikes, or whole numbers made of spikes."""
         return self.unit is not None
@@ -227,7 +239,7 @@ def derive(
         kept = [o for o in holding if not o.blank]
         result.unit, result.summed = common_unit(kept), any(o.summed for o in kept)
     elif name == "mul" and len(given) == 2 and len(spiky) == 2 and all(t.numel() > 1 for t in given):
-        result.unit = origins[0].unit * origins[1].unit
+        result.unit = origins[0].multiple * origins[1].multiple
         result.summed, result.maker, result.sources = any(o.summed for o in origins), "mask", tuple(origins)
         return result, "mask"
     elif name == "sum":
@@ -240,7 +252,7 @@ def derive(
             return result, "unknown"
         if window == 0:
             return result, "average"
-        result.unit, result.summed = spiky[0].unit / window, spiky[0].summed  # type: ignore[operator]
+        result.unit, result.summed = spiky[0].multiple / window, spiky[0].summed
         result.maker, result.sources = "pool", tuple(spiky)
     elif name.startswith(_POOLS) and all(o.spiky for o in holding):
         result.unit, result.summed = common_unit(spiky), any(o.summed for o in spiky)
@@ -249,7 +261,7 @@ def derive(
         factor = _constant(args, given, origins)
         if factor and "rounding_mode" not in kwargs:
             if not spiky[0].summed:  # spikes times a constant: the constant folds into the weights behind
-                result.unit = spiky[0].unit * abs(factor if name == "mul" else 1 / factor)
+                result.unit = spiky[0].multiple * abs(factor if name == "mul" else 1 / factor)
             return result, ""
     elif name in ("add", "sub", "rsub"):
         result.summed = True
@@ -257,7 +269,7 @@ def derive(
             pass
         elif len(given) == 1:
             shift = _constant(args, given, origins)
-            multiple = shift is not None and (shift / spiky[0].unit).is_integer()
+            multiple = shift is not None and (shift / spiky[0].multiple).is_integer()
             result.unit = spiky[0].unit if multiple else None
         else:
             result.unit = common_unit([o for o in origins if not o.blank])

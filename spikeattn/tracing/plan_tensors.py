@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from spikeattn.errors import SpikeattnError
-from spikeattn.storage import ledger_rows
-from spikeattn.storage.ledger_rows import current_part, kind_of
+from spikeattn.storage.ledger_rows import CountedTensor, current_part, kind_of
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.layout import Axes, LayoutReader
 from spikeattn.tracing.origins import Origin, View
@@ -41,7 +40,7 @@ class Tensors:
         self, neurons: Mapping[str, nn.Module], reader: LayoutReader, names: Mapping[str, Any], repeats: bool,
         events: str | None, levels: int | None = None,
     ) -> None:  # fmt: skip
-        self.entries: dict[str, ledger_rows.Tensor] = {}
+        self.entries: dict[str, CountedTensor] = {}
         self.taps: dict[str, Tap] = {}
         self._neurons, self._reader, self._names = neurons, reader, names
         self._repeats, self._events, self._levels = repeats, events, levels
@@ -77,7 +76,7 @@ class Tensors:
                 f"image{state}"
             )
 
-    def operand(self, line: Line, index: int, joined: bool = False) -> ledger_rows.Tensor | None:
+    def operand(self, line: Line, index: int, joined: bool = False) -> CountedTensor | None:
         """The entry of what an operation receives, made on first sight; None where its axes cannot be read.
 
         Args:
@@ -98,28 +97,35 @@ class Tensors:
         base = a.origins[index].name if tap.where == "output" else a.origins[index].site
         if tap.where == "argument" or (tap.where == "operation" and tap.operand >= 0):
             base = f"{a.site()}:{'ab'[index] if len(a.origins) > 1 else 'in'}"
+        assert base is not None  # what a module hands out has its name, what an operation makes has its site
         return self._add(line, index, unique(base, self.entries), replace(tap, axes=axes), view.shape, axes)
 
     def mask(self, line: Line) -> None:
         """Enter a mask of spikes that a module hands out, also where nothing but a sum or a pool reads it."""
         outs = [event.out for event in line.events]
         first = outs[0]
-        if first.name is None or any(o.name != first.name for o in outs) or id(first) in self._places:
+        if (
+            first.name is None
+            or first.view is None
+            or any(o.name != first.name for o in outs)
+            or id(first) in self._places
+        ):
             return
         axes = self.read(first.view)
         if axes is None:
             return
         for out, event in zip(outs, line.events, strict=True):
-            out.flags = torch.stack([o.flags for o in event.origins]).any(0) if out.flags is None else out.flags
+            out.flags = _flags(event.origins) if out.flags is None else out.flags
         at = tuple((o.call, 0) for o in outs)
         tap = Tap("", "output", first.name, at, axes, line.by_call, steps=line.steps)
         self._enter(unique(first.name, self.entries), tap, outs, axes.of_image(first.view.shape, self._batch), False)
 
     # ---------------------------------------------------------------- where a tensor is counted
-    def _known(self, line: Line, index: int, joined: bool) -> ledger_rows.Tensor | None:
+    def _known(self, line: Line, index: int, joined: bool) -> CountedTensor | None:
         """The counted tensor that an operation receives, whole and at its own time steps; or None."""
-        places = [self._places.get(id(event.origins[index])) for event in line.events]
-        if any(place is None or place.name != places[0].name for place in places):
+        at = [self._places.get(id(event.origins[index])) for event in line.events]
+        places = [place for place in at if place is not None]
+        if len(places) < len(at) or len({place.name for place in places}) > 1:
             return None
         tap, a = self.taps[places[0].name], line.first
         if joined and self._T > 1:
@@ -153,24 +159,27 @@ class Tensors:
         if not whole or origins[0].maker == NEURON or len({id(o) for o in origins}) < len(origins):
             return None
         view = line.told.origins[index].view
-        here, made = self.read(line.told.views[index]), self.read(view)
-        if here is None or made is None or (here.timed != made.timed and self._T > 1 and not joined):
+        here, made = self.read(line.told.views[index]), None if view is None else self.read(view)
+        if view is None or here is None or made is None or (here.timed != made.timed and self._T > 1 and not joined):
             return None
-        if all(o.name is not None and o.name == origins[0].name for o in origins):
+        name = origins[0].name
+        if name is not None and all(o.name == name for o in origins):
             at = tuple((o.call, 0) for o in origins)
-            return Tap("", "output", origins[0].name, at, made, line.by_call, steps=line.steps), view
-        if all(o.made is not None and o.made[::2] == origins[0].made[::2] for o in origins):
-            module, _, op, _ = origins[0].made
-            at = tuple((o.made[1], o.made[3]) for o in origins)
+            return Tap("", "output", name, at, made, line.by_call, steps=line.steps), view
+        makers = [o.made for o in origins if o.made is not None]
+        if len(makers) == len(origins) and len({(module, op) for module, _, op, _ in makers}) == 1:
+            module, _, op, _ = makers[0]
+            at = tuple((call, ordinal) for _, call, _, ordinal in makers)
             return Tap("", "operation", module, at, made, line.by_call, op=op, steps=line.steps), view
         return None
 
     def here(self, line: Line, index: int) -> tuple[Tap, View]:
         """A tap at the operation itself: the module's argument where that is the operand, or the operand."""
         a = line.first
-        if a.alone and all(event.argument is not None for event in line.events):
+        argument = line.told.argument
+        if a.alone and argument is not None and all(event.argument is not None for event in line.events):
             at = tuple((event.call, 0) for event in line.events)
-            return Tap("", "argument", a.module, at, Axes(), line.by_call, steps=line.steps), line.told.argument
+            return Tap("", "argument", a.module, at, Axes(), line.by_call, steps=line.steps), argument
         at = tuple((event.call, event.ordinal) for event in line.events)
         tap = Tap(
             "", "operation", a.module, at, Axes(), line.by_call, op=a.op, operand=a.positions[index], steps=line.steps,
@@ -179,32 +188,33 @@ class Tensors:
         return tap, line.told.views[index]
 
     # ---------------------------------------------------------------- what a tensor is
-    def _add(self, line: Line, index: int, name: str, tap: Tap, shape: Sequence[int], axes: Axes) -> ledger_rows.Tensor:
+    def _add(self, line: Line, index: int, name: str, tap: Tap, shape: Sequence[int], axes: Axes) -> CountedTensor:
         origins = [event.origins[index] for event in line.events]
         image = axes.of_image(shape, self._batch)
         return self._enter(name, tap, origins, image, self._static(line, index, axes))
 
     def _enter(
         self, name: str, tap: Tap, origins: Sequence[Origin], shape: tuple[int, ...], static: bool
-    ) -> ledger_rows.Tensor:
+    ) -> CountedTensor:
         """A tensor of the ledger with its tap; `origins` are those of its events, step by step."""
         first = origins[0]
         neuron = self._neurons.get(first.name or "") if first.maker == NEURON else None
-        flags = torch.stack([o.flags for o in origins]).any(0)
+        flags = _flags(origins)
         sources = self._sources(first)
         binary = neuron is not None and nodes.emits_binary(neuron)
-        if sources and None not in sources:
-            binary = all(self.taps[source].binary for source in sources)
+        counted = [source for source in sources if source is not None]
+        if sources and len(counted) == len(sources):
+            binary = all(self.taps[source].binary for source in counted)
         made = [o for o in origins if not o.blank] or [first]  # the zeros of a first step are what the others are
         unit = made[0].unit or 1.0
         known = self._names.get(name)
         # Spikes of a neuron in other places: its neurons stand in the ledger already, and are not charged twice.
         maker = "op" if first.maker == NEURON and tap.where != "output" else first.maker
         spikes = all(o.spiky for o in made) or self._is_events(origins, static)
-        self.entries[name] = ledger_rows.Tensor(
+        self.entries[name] = CountedTensor(
             name, shape, prod(shape), maker, kind_of(*flags.tolist()) if spikes else "real", static,
-            tuple(dict.fromkeys(source for source in sources if source)),
-            *((known.role, current_part(known.part), known.block, known.hook) if known else (None, None, None, None)),
+            tuple(dict.fromkeys(filter(None, sources))), known.role if known else None,
+            current_part(known.part) if known else None, known.block if known else None, known.hook if known else None,
             neuron=None if neuron is None or maker != NEURON else nodes.neuron_class(neuron),
             unit=unit, number=not spikes, joined=tap.axes.joined, summed=spikes and any(o.summed for o in made),
         )  # fmt: skip
@@ -232,12 +242,13 @@ class Tensors:
         origins = [event.origins[index] for event in line.events]
         if not all(o.stateless and o.steady and not self._times & o.apart for o in origins):
             return False
-        own = [self.read(event.views[index]) for event in line.events]
-        if any(found is None for found in own) or len({origin.made_as for origin in origins}) > 1:
+        read = [self.read(event.views[index]) for event in line.events]
+        own = [axes for axes in read if axes is not None]
+        if len(own) < len(read) or len({origin.made_as for origin in origins}) > 1:
             return False
-        if any(found.timed for found in own) or axes.timed:
+        if axes.timed or any(each.timed for each in own):
             return self._repeats
-        return all(found.step is None or self._T == 1 for found in own) and not any(found.joined for found in own)
+        return all(each.step is None or self._T == 1 for each in own) and not any(each.joined for each in own)
 
     def _sources(self, origin: Origin) -> tuple[str | None, ...]:
         """Counted tensors that a pool or a mask was made from; None for one that is not counted."""
@@ -253,6 +264,11 @@ def unique(name: str, taken: Mapping[str, Any]) -> str:
     if name not in taken:
         return name
     return f"{name}@{sum(n.startswith(name + '@') for n in taken) + 2}"
+
+
+def _flags(origins: Sequence[Origin]) -> torch.Tensor:
+    """The value flags of all of them together."""
+    return torch.stack([o.value_flags for o in origins]).any(0)
 
 
 def _all_of(event: Event, index: int, times: int = 1) -> bool:

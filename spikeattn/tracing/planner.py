@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from spikeattn.storage import ledger_rows
 from spikeattn.storage.ledger import Ledger
-from spikeattn.tracing.fanout import fan_out_map
+from spikeattn.storage.ledger_rows import CountedTensor, Product, Synapse, Uncounted, current_part
+from spikeattn.tracing.fanout import ConvGeometry, fan_out_map
 from spikeattn.tracing.labels import IMAGE
 from spikeattn.tracing.layout import Axes, LayoutReader
 from spikeattn.tracing.pass_events import INPUT, NEURON, SUMS, Event
@@ -32,15 +32,18 @@ class Planner:
         self.neurons, self.trace, self.names, self.kept = neurons, trace, names, kept
         self.B = trace.batch
         self.T = time_steps_of(neurons, trace.calls, trace.labeller)
-        self.reader = LayoutReader(trace.labeller.time, self.T, self.B)
+        time = trace.labeller.time
+        assert time is not None  # as `Trace.finish` leaves it
+        self.reader = LayoutReader(time, self.T, self.B)
         self.lines = lines_of(trace.events, self.reader)
         self.tensors = Tensors(neurons, self.reader, names, trace.labeller.repeats, events, levels)
-        self.synapses: dict[str, ledger_rows.Synapse] = {}
-        self.products: dict[str, ledger_rows.Product] = {}
-        self.uncounted: dict[tuple[str, str], ledger_rows.Uncounted] = {}
+        self.synapses: dict[str, Synapse] = {}
+        self.products: dict[str, Product] = {}
+        self.uncounted: dict[tuple[str, str], Uncounted] = {}
         self.fans: list[Tap] = []
         self.pairs: list[Pairs] = []
-        self._fan_outs: dict[tuple[Any, ...], torch.Tensor] = {}  # blocks repeat the geometry of their layers
+        # By geometry and size of the maps, which blocks repeat.
+        self._fan_outs: dict[tuple[ConvGeometry, tuple[int, ...]], torch.Tensor] = {}
 
     def build(self) -> Plan:
         """Go through the operations in their order."""
@@ -62,7 +65,7 @@ class Planner:
     def _plan(self) -> Plan:
         tensors, calls = self.tensors, self.trace.calls
         taps = (*tensors.taps.values(), *self.fans)
-        watched = (*taps, *self.pairs)
+        watched: tuple[Tap | Pairs, ...] = (*taps, *self.pairs)
         output_axes, logits = self._logits()
         return Plan(
             ledger=Ledger(
@@ -117,7 +120,7 @@ class Planner:
         return tuple(found)
 
     def _leave_out(self, event: Event, reason: str) -> None:
-        self.uncounted.setdefault((event.site(), event.op), ledger_rows.Uncounted(event.site(), event.op, reason))
+        self.uncounted.setdefault((event.site(), event.op), Uncounted(event.site(), event.op, reason))
 
     # ---------------------------------------------------------------- synapses
     def _joins(self, line: Line) -> bool:
@@ -160,7 +163,7 @@ class Planner:
         name = unique(a.site(), self.synapses)
         out_axes = self.tensors.read(line.told.out_view)
         known = self.names.get(name)
-        self.synapses[name] = ledger_rows.Synapse(
+        self.synapses[name] = Synapse(
             name=name,
             op="linear" if a.geometry is None else a.geometry.op,
             input=tensor.name,
@@ -175,9 +178,10 @@ class Planner:
             **({"role": known.role, "part": known.part, "block": known.block} if known else {}),
         )
 
-    def _fan_out(self, line: Line, name: str, tensor: ledger_rows.Tensor) -> int | None:
+    def _fan_out(self, line: Line, name: str, tensor: CountedTensor) -> int | None:
         """The fan-out if it is the same at every position; else None, and a tap that weighs each position."""
         a = line.first
+        assert a.geometry is not None
         key = (a.geometry, a.views[0].shape[2:])
         if key not in self._fan_outs:
             self._fan_outs[key] = fan_out_map(*key)
@@ -188,6 +192,7 @@ class Planner:
             return None  # every position is a multiply-accumulate
         tap, view = self.tensors.here(line, 0)
         own, axes = self.tensors.taps[tensor.name], self.tensors.read(view)
+        assert axes is not None  # or its tensor would not be counted
         axes = axes.untimed if tensor.joined or line.by_call else axes
         tap = replace(tap, name=tensor.name, axes=axes, binary=own.binary, unit=own.unit)
         self.fans.append(replace(tap, fans=(Fan(name, weights),), tensor=False))
@@ -199,10 +204,12 @@ class Planner:
         if a.what in SUMS and IMAGE in a.out_view.label.joined:
             return  # over the images of the batch: bookkeeping, or the network would have been refused
         steps = self._steps(line, joined)
-        operands = [self.tensors.operand(line, i, joined) for i in range(len(a.origins))] if steps else [None]
-        axes = [self.tensors.read(view) for view in line.told.views]
-        if steps is None or None in operands or (a.what == "matmul" and None in axes):
-            unread = next((v for v, found in zip(line.told.views, axes, strict=True) if found is None), a.out_view)
+        entered = [self.tensors.operand(line, i, joined) for i in range(len(a.origins))] if steps else []
+        operands = [operand for operand in entered if operand is not None]
+        read = [self.tensors.read(view) for view in line.told.views]
+        axes = [each for each in read if each is not None]
+        if steps is None or len(operands) < len(a.origins) or (a.what == "matmul" and len(axes) < len(read)):
+            unread = next((v for v, each in zip(line.told.views, read, strict=True) if each is None), a.out_view)
             self._leave_out(a, self.reader.unreadable(unread.shape, unread.label))
             return
         every_step, covered, runs = steps
@@ -210,21 +217,21 @@ class Planner:
         elements = operands[0].elements
         if a.what == "matmul":
             elements = a.macs // self.B // covered
-            self._pairs(line, name, operands, [found.untimed for found in axes] if joined else axes)
+            self._pairs(line, name, operands, [each.untimed for each in axes] if joined else axes)
         elif a.what == "mask":
             elements = prod(a.out_view.shape) // self.B // covered
             self.tensors.mask(line)
         known = self.names.get(name) or self.names.get(operands[0].name)
-        part = {}
+        part: dict[str, Any] = {}
         if known is not None:
-            label = ledger_rows.current_part(known.part)
+            label = current_part(known.part)
             part = {"part": "attention" if label == "QKV" else label, "block": known.block}
-        self.products[name] = ledger_rows.Product(
+        self.products[name] = Product(
             name, a.what, tuple(o.name for o in operands), elements, a.what, every_step=every_step, runs=runs,
             summed_over=prod(a.views[0].shape) // max(prod(a.out_view.shape), 1) if a.what in SUMS else None, **part,
         )  # fmt: skip
 
-    def _pairs(self, line: Line, name: str, operands: Sequence[ledger_rows.Tensor], axes: Sequence[Axes]) -> None:
+    def _pairs(self, line: Line, name: str, operands: Sequence[CountedTensor], axes: Sequence[Axes]) -> None:
         """Count the pairs of spikes that meet in a matrix product; also by value unless an operand can only be 0/1."""
         if any(o.number or o.summed for o in operands):
             return

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from spikeattn.compat.old_names import top_mode
+from spikeattn.compat.torch_modes import top_mode
 from spikeattn.errors import SpikeattnError
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.book import TensorBook
@@ -243,12 +243,12 @@ class Trace(TorchDispatchMode):
         for weight, data, origin, fan_out in ways[: 1 if found.geometry is not None else 2]:
             plain = weight.layout == torch.strided and not a.is_complex() and not b.is_complex()
             if origin.weight and not self.book.origin(data).unknown and plain:
-                facts = {"weights": distinct_elements(weight), "weight_name": origin.site, "macs": found.macs}
-                facts |= {"biases": biases, "geometry": found.geometry}
-                what = "linear" if found.geometry is None else "conv"
-                facts["parts"] = self._parts(data, summed_axis(found, data))
-                fan = None if found.geometry is not None else fan_out
-                self._event(what, name, ordinal, given, [data], result, out, label, fan_out=fan, **facts)
+                self._event(
+                    "linear" if found.geometry is None else "conv", name, ordinal, given, [data], result, out, label,
+                    weights=distinct_elements(weight), weight_name=origin.site, macs=found.macs, biases=biases,
+                    geometry=found.geometry, parts=self._parts(data, summed_axis(found, data)),
+                    fan_out=fan_out if found.geometry is None else None,
+                )  # fmt: skip
                 return result
         lost = next((o for o in (left, right) if o.unknown), None)
         why = found.why_not
@@ -263,7 +263,7 @@ class Trace(TorchDispatchMode):
             self._event("unknown", name, ordinal, given, [a, b], result, out, label, reason=why)
             return result
         if left.spiky and right.spiky:
-            result.unit, result.summed = left.unit * right.unit, True  # type: ignore[operator]
+            result.unit, result.summed = left.multiple * right.multiple, True
         self._event("matmul", name, ordinal, given, [a, b], result, out, label, macs=found.macs)
         return result
 
@@ -424,8 +424,8 @@ class Trace(TorchDispatchMode):
                 return own
             return self.labeller.single_step(path, x, out, own)
         # A cell whose weights join what it is called with has labels of its own.
-        own = self.labeller.label(out) if any(s.meets == ARGUMENT for s in nodes.inner_synapses(module)) else None
-        return self.labeller.single_step(path, x, out, own)
+        joined = any(synapse.meets == ARGUMENT for synapse in nodes.inner_synapses(module))
+        return self.labeller.single_step(path, x, out, self.labeller.label(out) if joined else None)
 
     def _left_beside(self, kept: Tensor, spikes: Tensor, label: Label) -> None:
         """What a neuron hands out or keeps beside its spikes: a membrane potential, of the last step."""

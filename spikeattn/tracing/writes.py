@@ -44,7 +44,7 @@ def _box(part: Tensor, whole: Tensor) -> Box | None:
             return None  # repeated or overlapping elements
         reach = whole.stride(axis) * whole.shape[axis]
     own = {part.stride(axis): axis for axis, size in enumerate(part.shape) if size > 1}
-    rest = part.storage_offset() - whole.storage_offset()
+    rest = int(part.storage_offset()) - int(whole.storage_offset())
     found: Box = [(None, 0, 1)] * whole.dim()
     for axis in reversed(axes):
         mine = own.pop(whole.stride(axis), None)

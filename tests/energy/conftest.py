@@ -9,7 +9,7 @@ import pytest
 
 import spikeattn as sa
 from spikeattn.storage.ledger import Ledger
-from spikeattn.storage.ledger_rows import Product, Synapse, Tensor
+from spikeattn.storage.ledger_rows import CountedTensor, Product, Synapse
 from tests.energy.comparing import live
 
 N, T, TOKENS, D = 12, 3, 9, 3
@@ -56,14 +56,14 @@ def ledger() -> Ledger:
         time_steps=T,
         static_input=True,
         tensors=(
-            Tensor("input", (1, 6, 6), 36, maker="input", kind="real", static=True),
-            Tensor("lif", (2, 6, 6), 72, part="SPS"),
-            Tensor("lif1", (3, 3, 3), 27, kind="integer", part="SPS"),
-            Tensor("q", role="V_S", **token),
-            Tensor("k", role="Q_S", **token),
-            Tensor("v", role="K_S", **token),
-            Tensor("kv", maker="mask", sources=("k", "v"), **token),
-            Tensor("soft", kind="real", **token),
+            CountedTensor("input", (1, 6, 6), 36, maker="input", kind="real", static=True),
+            CountedTensor("lif", (2, 6, 6), 72, part="SPS"),
+            CountedTensor("lif1", (3, 3, 3), 27, kind="integer", part="SPS"),
+            CountedTensor("q", role="V_S", **token),
+            CountedTensor("k", role="Q_S", **token),
+            CountedTensor("v", role="K_S", **token),
+            CountedTensor("kv", maker="mask", sources=("k", "v"), **token),
+            CountedTensor("soft", kind="real", **token),
         ),
         synapses=(
             Synapse("conv", "conv2d", "input", 36 * 2 * 9, None, 72, role="Conv1", part="SPS"),
@@ -115,7 +115,7 @@ def sdt_8_512() -> Ledger:
     """SDT-8-512 at 224 px and T = 4 from its geometry alone, labelled as the paper's Table S1."""
     depth, dim, tokens = 8, 512, 196
     chans, sizes = (3, 64, 128, 256, 512), (224, 112, 56, 28)
-    tensors = [Tensor("input", (3, 224, 224), 3 * 224**2, maker="input", kind="real", static=True)]
+    tensors = [CountedTensor("input", (3, 224, 224), 3 * 224**2, maker="input", kind="real", static=True)]
     synapses, products = [], []
     received = "input"
     for stage in range(4):
@@ -125,23 +125,29 @@ def sdt_8_512() -> Ledger:
         synapses.append(
             Synapse(f"patch_embed.proj_conv{i}", "conv2d", received, dense, role=f"Conv{stage + 1}", part="SPS")
         )
-        tensors.append(Tensor(lif, (out, end, end), out * end**2, role=f"Conv{stage + 1}", part="SPS", hook=f"lif{i}"))
+        tensors.append(
+            CountedTensor(lif, (out, end, end), out * end**2, role=f"Conv{stage + 1}", part="SPS", hook=f"lif{i}")
+        )
         if stage < 3:
             half = size // 2
-            tensors.append(Tensor(pool, (out, half, half), out * half**2, maker="pool", sources=(lif,), part="SPS"))
+            tensors.append(
+                CountedTensor(pool, (out, half, half), out * half**2, maker="pool", sources=(lif,), part="SPS")
+            )
         received = pool if stage < 3 else lif
     synapses.append(Synapse("patch_embed.rpe_conv", "conv2d", received, 9 * dim * dim * tokens, role="RPE", part="SPS"))
     roles = {"shortcut_lif": "Input", "q_lif": "V_S", "k_lif": "Q_S", "v_lif": "K_S"}
     for b in range(depth):
         attn, mlp = f"block.{b}.attn.", f"block.{b}.mlp."
         nd = {"shape": (dim, tokens), "elements": dim * tokens, "block": b}
-        tensors += [Tensor(attn + name, role=role, part="attention", **nd) for name, role in roles.items()]
+        tensors += [CountedTensor(attn + name, role=role, part="attention", **nd) for name, role in roles.items()]
         tensors += [
-            Tensor(attn + "kv_mask", maker="mask", sources=(attn + "k_lif", attn + "v_lif"), part="attention", **nd),
-            Tensor(attn + "talking_heads_lif", (dim,), dim, role="g(Q_S,K_S)", part="attention", block=b),
-            Tensor(attn + "sdsa_out", maker="mask", role="SDSA_out(Vhat_S)", part="attention", **nd),
-            Tensor(mlp + "fc1_lif", role="Layer1", part="MLP1", **nd),
-            Tensor(mlp + "fc2_lif", (4 * dim, tokens), 4 * dim * tokens, role="Layer2", part="MLP2", block=b),
+            CountedTensor(
+                attn + "kv_mask", maker="mask", sources=(attn + "k_lif", attn + "v_lif"), part="attention", **nd
+            ),
+            CountedTensor(attn + "talking_heads_lif", (dim,), dim, role="g(Q_S,K_S)", part="attention", block=b),
+            CountedTensor(attn + "sdsa_out", maker="mask", role="SDSA_out(Vhat_S)", part="attention", **nd),
+            CountedTensor(mlp + "fc1_lif", role="Layer1", part="MLP1", **nd),
+            CountedTensor(mlp + "fc2_lif", (4 * dim, tokens), 4 * dim * tokens, role="Layer2", part="MLP2", block=b),
         ]
         square = dim * dim * tokens
         synapses += [
@@ -159,7 +165,7 @@ def sdt_8_512() -> Ledger:
             Product(attn + "sum", "token_sum", (attn + "kv_mask",), dim * tokens, part="attention", block=b),
             Product(attn + "sdsa_out", "mask", (attn + "q_lif",), dim * tokens, part="attention", block=b),
         ]
-    tensors.append(Tensor("head_lif", (dim, tokens), dim * tokens, role="FC", part="head"))
+    tensors.append(CountedTensor("head_lif", (dim, tokens), dim * tokens, role="FC", part="head"))
     synapses.append(Synapse("head", "linear", "head_lif", dim * 1000, 1000, part="head"))
     return Ledger(4, True, tuple(tensors), tuple(synapses), tuple(products))
 

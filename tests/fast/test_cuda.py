@@ -68,7 +68,7 @@ def test_lif_is_spikingjellys_to_the_bit(tau: float) -> None:
     with torch.no_grad():
         expected = neuron.LIFNode(tau=tau, detach_reset=True, step_mode="m")(x.contiguous())
     for dtype in (torch.bool, torch.float32, torch.bfloat16):
-        found, ones, fans, sick = cuda.lif(x, tau, False, 1.0, weights, dtype, True)
-        assert found.dtype == dtype and torch.equal(found.float(), expected) and int(sick) == 0
+        found, ones, fans, nonfinite = cuda.lif(x, tau, False, 1.0, weights, dtype, True)
+        assert found.dtype == dtype and torch.equal(found.float(), expected) and int(nonfinite) == 0
         assert torch.equal(ones, expected.long().sum((2, 3, 4)))
         assert torch.equal(fans, (expected.long().sum(2).flatten(2) * weights).sum(2))

@@ -39,8 +39,8 @@ def test_lif_is_spikingjellys_to_the_bit(shape: tuple[int, ...], tau: float) -> 
     weights = torch.arange(shape[3] * shape[4])
     with torch.no_grad():
         expected = own(x)
-    found, counts, fans, sick = native.lif(last(x), tau, False, 1.0, weights)
-    assert torch.equal(found, expected.bool()) and sick == 0
+    found, counts, fans, nonfinite = native.lif(last(x), tau, False, 1.0, weights)
+    assert torch.equal(found, expected.bool()) and nonfinite == 0
     assert torch.equal(counts, expected.long().sum((2, 3, 4)))
     assert torch.equal(fans, (expected.long().sum(2).flatten(2) * weights).sum(2))
 

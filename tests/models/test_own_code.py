@@ -21,7 +21,8 @@ from torch import nn
 import spikeattn as sa
 from spikeattn.data.dataset import ModelInput
 from spikeattn.errors import SpikeattnError
-from spikeattn.models.own_code import function_at, neuron_predicate
+from spikeattn.models.neuron_names import neuron_predicate
+from spikeattn.models.own_code import function_at
 from spikeattn.tracing.neurons import is_spiking_neuron
 from tests.models.repositories import PUBLISHED, write
 

@@ -8,8 +8,9 @@ import json
 import pytest
 
 from spikeattn.errors import SpikeattnError
+from spikeattn.storage import ledger_rows
 from spikeattn.storage.ledger import Ledger
-from spikeattn.storage.ledger_rows import Product, Synapse, Tensor, Uncounted
+from spikeattn.storage.ledger_rows import CountedTensor, Product, Synapse, Uncounted
 
 
 @pytest.fixture
@@ -18,9 +19,9 @@ def ledger() -> Ledger:
         time_steps=4,
         static_input=True,
         tensors=(
-            Tensor("input", (1, 8, 8), 64, maker="input", kind="real", static=True),
-            Tensor("lif", (2, 8, 8), 128, role="Conv1", part="SPS", hook="conv1_lif"),
-            Tensor("block.0.attn.kv", (4, 16), 64, maker="mask", sources=("lif",), part="attention", block=0),
+            CountedTensor("input", (1, 8, 8), 64, maker="input", kind="real", static=True),
+            CountedTensor("lif", (2, 8, 8), 128, role="Conv1", part="SPS", hook="conv1_lif"),
+            CountedTensor("block.0.attn.kv", (4, 16), 64, maker="mask", sources=("lif",), part="attention", block=0),
         ),
         synapses=(
             Synapse("conv", "conv2d", "input", 64 * 18, None, 128, role="Conv1", part="SPS"),
@@ -73,16 +74,19 @@ def test_hash_sees_structure_and_nothing_else(ledger):
     ("change", "message"),
     [
         ({"time_steps": 0}, "time_steps is 0"),
-        ({"tensors": (Tensor("lif", (1,), 1), Tensor("lif", (1,), 1))}, "'lif' is listed twice"),
+        ({"tensors": (CountedTensor("lif", (1,), 1), CountedTensor("lif", (1,), 1))}, "'lif' is listed twice"),
         (
-            {"tensors": (Tensor("lif", (1,), 0),)},
+            {"tensors": (CountedTensor("lif", (1,), 0),)},
             r"ledger: tensors\[0\].elements is 0; a whole number of at",
         ),
         (
-            {"tensors": (Tensor("lif", (1,), 1, kind="binray"),)},
+            {"tensors": (CountedTensor("lif", (1,), 1, kind="binray"),)},
             r'tensors\[0\].kind is "binray"; one of "binary"',
         ),
-        ({"tensors": (Tensor("pool", (1,), 1, sources=("lif",)),)}, r"unknown tensor of tensors\[0\].sources 'lif'"),
+        (
+            {"tensors": (CountedTensor("pool", (1,), 1, sources=("lif",)),)},
+            r"unknown tensor of tensors\[0\].sources 'lif'",
+        ),
         (
             {"synapses": (Synapse("fc", "linear", "lfi", 1),)},
             r"unknown tensor of synapses\[0\].input 'lfi': did you mean",
@@ -131,3 +135,10 @@ def test_a_part_by_its_earlier_name_is_read_as_today(ledger) -> None:
     for entry in (*record["tensors"], *record["products"]):
         entry["part"] = "SDSA" if entry["part"] == "attention" else entry["part"]
     assert Ledger.from_dict(record) == ledger
+
+
+def test_row_class_by_its_earlier_name() -> None:
+    with pytest.warns(DeprecationWarning, match="CountedTensor"):
+        assert ledger_rows.Tensor is CountedTensor
+    with pytest.raises(AttributeError):
+        ledger_rows.Tensors  # noqa: B018

@@ -19,7 +19,7 @@ from spikeattn.errors import SpikeattnError
 from spikeattn.storage import parts
 from spikeattn.storage.counts import Counts
 from spikeattn.storage.ledger import Ledger
-from spikeattn.storage.ledger_rows import Product, Synapse, Tensor, Uncounted
+from spikeattn.storage.ledger_rows import CountedTensor, Product, Synapse, Uncounted
 
 WRONG: list[Any] = [
     None, True, -1, 1.5, 1 << 63, 10**30, math.nan, math.inf, "x", "\ud800", [], [None], [[1]], {}, {"a": 1},
@@ -39,8 +39,10 @@ def record() -> dict[str, Any]:
         4,
         True,
         (
-            Tensor("input", (1, 8, 8), 64, maker="input", kind="real", static=True, number=True),
-            Tensor("lif", (2, 8, 8), 128, role="Conv1", part="SPS", block=0, neuron="LIFNode", low=0.0, high=1.0),
+            CountedTensor("input", (1, 8, 8), 64, maker="input", kind="real", static=True, number=True),
+            CountedTensor(
+                "lif", (2, 8, 8), 128, role="Conv1", part="SPS", block=0, neuron="LIFNode", low=0.0, high=1.0
+            ),
         ),
         (Synapse("conv", "conv2d", "input", 64 * 18, None, 128, kernel=(3, 3), stride=(1, 1), out_channels=2),),
         (Product("sum", "token_sum", ("lif",), 64, summed_over=8),),

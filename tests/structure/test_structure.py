@@ -13,8 +13,8 @@ import spikeattn as sa
 from spikeattn.models.spike_driven import SpikeDrivenTransformer
 from spikeattn.storage.ledger import Ledger
 from spikeattn.structure import reading
+from spikeattn.structure.entry import PARTS
 from spikeattn.structure.infer import infer
-from spikeattn.structure.parts import PARTS
 from tests.structure import odd_networks as odd
 
 

@@ -51,7 +51,7 @@ from spikeattn.energy.models.registry import EnergyModel
 from spikeattn.energy.rules import terms_of
 from spikeattn.errors import SpikeattnError
 from spikeattn.storage.ledger import Ledger
-from spikeattn.storage.ledger_rows import Synapse, Tensor
+from spikeattn.storage.ledger_rows import CountedTensor, Synapse
 
 COMPONENTS = (
     "compute", "biases", "neuron_updates", "leak", "addressing",
@@ -169,7 +169,7 @@ class _Charges:
             yield self._fixed(synapse, "biases", "additions", outputs, steps, op="ac")
             yield self._fixed(synapse, "memory_weights", "bias reads", outputs, steps, buffer=weights)
 
-    def neurons(self, tensor: Tensor) -> Iterator[Line]:
+    def neurons(self, tensor: CountedTensor) -> Iterator[Line]:
         """A population of neurons: leak and potential at every step, reset and message per spike."""
         steps, size = self.ledger.time_steps, tensor.elements
         most = float(size * steps)
@@ -185,14 +185,14 @@ class _Charges:
             yield self._fixed(tensor, "memory_potentials", what, size, steps, buffer=size)
 
     def _fixed(
-        self, entry: Synapse | Tensor, component: str, what: str, each: int, steps: int,
+        self, entry: Synapse | CountedTensor, component: str, what: str, each: int, steps: int,
         op: str | None = None, buffer: int | None = None,
     ) -> Line:  # fmt: skip
         return self._line(entry, component, what, Constant(steps), each, float(each * steps), op, buffer)
 
     @staticmethod
     def _line(
-        entry: Synapse | Tensor, component: str, what: str, source: Constant | Count, factor: float, most: float,
+        entry: Synapse | CountedTensor, component: str, what: str, source: Constant | Count, factor: float, most: float,
         op: str | None = None, buffer: int | None = None,
     ) -> Line:  # fmt: skip
         return Line(entry.name, entry.part or OTHER, component, what, source, factor, most, op, buffer)

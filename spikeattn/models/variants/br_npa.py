@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from spikeattn.errors import SpikeattnError
 from spikeattn.models.spike_driven import SpikeDrivenTransformer
-from spikeattn.models.variants.high_resolution import distillation_loss, high_resolution
+from spikeattn.models.variants.high_resolution import distillation_loss, features_of, high_resolution
 from spikeattn.models.variants.representative import Representation, head_macs, represent, representative_vectors
 from spikeattn.tracing.modes import in_eval
 
@@ -99,11 +99,12 @@ class RepresentativeNet(nn.Module):
         self.body, self.num_classes = body, num_classes
         self.pool = RepresentativePooling(maps)
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(maps * body.num_features, num_classes)
+        features: Any = body.num_features
+        self.head = nn.Linear(maps * features, num_classes)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The body's last feature map: [B, C, h, w]."""
-        features = self.body.forward_features(x)
+        features = features_of(self.body)(x)
         if features.ndim != 4 or features.shape[1] != self.body.num_features:
             raise SpikeattnError(
                 f"BR-NPA: forward_features of {type(self.body).__name__} gives {tuple(features.shape)}, not a map "
@@ -130,9 +131,11 @@ def attach(model: nn.Module, maps: int = 3, dropout: float = 0.0) -> Representat
         raise SpikeattnError(f"attach takes maps from 1 and dropout in [0, 1); given are maps={maps!r}, {dropout=}")
     if isinstance(model, (RepresentativeTransformer, RepresentativeNet)):
         raise SpikeattnError(f"{type(model).__name__} has a BR-NPA head already; attach to the model it came from")
+    attached: RepresentativeTransformer | RepresentativeNet
     with torch.random.fork_rng(devices=[]):
-        attached = _attach_sdt(model, maps, dropout) if isinstance(model, SpikeDrivenTransformer) else None
-        if attached is None:
+        if isinstance(model, SpikeDrivenTransformer):
+            attached = _attach_sdt(model, maps, dropout)
+        else:
             attached = _attach_timm(model, maps, dropout)
     reference = next(model.parameters())
     attached.to(reference.device, reference.dtype).train(model.training)
@@ -157,11 +160,12 @@ def _attach_timm(model: nn.Module, maps: int, dropout: float) -> RepresentativeN
             f"attach takes a Spike-driven Transformer or a timm CNN; {type(model).__name__} has no "
             f"{', '.join(missing)}. For another network call representative_vectors on its last feature map"
         )
-    body = deepcopy(model)
+    network: Any = model  # with the functions of timm's networks
+    body: Any = deepcopy(model)
     body.reset_classifier(0)
-    attached = RepresentativeNet(body, model.num_classes, maps, dropout)
-    old = model.get_classifier() if model.num_classes else None
-    if isinstance(old, nn.Linear) and old.in_features == model.num_features:
+    attached = RepresentativeNet(body, network.num_classes, maps, dropout)
+    old = network.get_classifier() if network.num_classes else None
+    if isinstance(old, nn.Linear) and old.in_features == network.num_features:
         with torch.no_grad():
             attached.head.weight.copy_(_shared_weight(old, maps))
             attached.head.bias.copy_(old.bias if old.bias is not None else torch.zeros_like(attached.head.bias))

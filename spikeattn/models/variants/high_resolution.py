@@ -7,8 +7,9 @@ drops the last of its max-pools (14x14 to 28x28 tokens at 224 pixels).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +20,9 @@ from spikeattn.models.spike_driven import SpikeDrivenTransformer
 from spikeattn.tracing.modes import in_eval
 
 Model = TypeVar("Model", bound=nn.Module)
+Transformer = TypeVar("Transformer", bound=SpikeDrivenTransformer)
 Size = tuple[int, int]
-_STRIDED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
+Strided = nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d
 
 
 def high_resolution(model: Model, stages: int = 1, input_size: tuple[int, int, int] | None = None) -> Model:
@@ -64,7 +66,7 @@ def distillation_loss(
     return kl_share * temperature**2 * kl + (1 - kl_share) * F.cross_entropy(student, labels)
 
 
-def _fewer_pools(model: Model, stages: int) -> Model:
+def _fewer_pools(model: Transformer, stages: int) -> Transformer:
     pooled = [i for i, stage in enumerate(model.config["pooling_stat"]) if stage == "1"]
     if len(pooled) < stages:
         raise SpikeattnError(
@@ -100,7 +102,10 @@ def _fewer_strides(model: Model, stages: int, input_size: tuple[int, int, int] |
     for module in (module for size, module in strided if size in sizes):
         if isinstance(module, nn.AvgPool2d) and module.kernel_size in (2, (2, 2)):
             module.kernel_size = 1  # the mean of a 2x2 cell, as in the short cut of a ResNet-D
-        module.stride = (1, 1) if isinstance(module, nn.Conv2d) else 1
+        if isinstance(module, nn.Conv2d):
+            module.stride = (1, 1)
+        else:
+            module.stride = 1
     try:
         after = _trace(body, input_size)[0]
     except RuntimeError as error:
@@ -115,21 +120,32 @@ def _fewer_strides(model: Model, stages: int, input_size: tuple[int, int, int] |
 
 
 @torch.no_grad()
-def _trace(body: nn.Module, input_size: tuple[int, int, int]) -> tuple[Size, list[tuple[Size, nn.Module]]]:
+def _trace(body: nn.Module, input_size: tuple[int, int, int]) -> tuple[Size, list[tuple[Size, Strided]]]:
     """Size of the last feature map, and every module of stride 2 with the size of the map it halves."""
-    strided: list[tuple[Size, nn.Module]] = []
+    strided: list[tuple[Size, Strided]] = []
 
-    def note(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+    def note(module: Strided, arguments: tuple[Tensor, ...]) -> None:
         if module.stride in (2, (2, 2)):
-            strided.append((tuple(arguments[0].shape[-2:]), module))
+            strided.append((_size(arguments[0]), module))
 
-    handles = [m.register_forward_pre_hook(note) for m in body.modules() if isinstance(m, _STRIDED)]
+    handles = [m.register_forward_pre_hook(note) for m in body.modules() if isinstance(m, Strided)]
     reference = next(body.parameters())
     try:
         with in_eval(body):
             zeros = torch.zeros(1, *input_size, dtype=reference.dtype, device=reference.device)
-            features = body.forward_features(zeros)
+            features = features_of(body)(zeros)
     finally:
         for handle in handles:
             handle.remove()
-    return tuple(features.shape[-2:]), strided
+    return _size(features), strided
+
+
+def _size(x: Tensor) -> Size:
+    return x.shape[-2], x.shape[-1]
+
+
+def features_of(body: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The `forward_features` of a network that has it, as timm's do."""
+    network: Any = body
+    forward: Callable[[Tensor], Tensor] = network.forward_features
+    return forward

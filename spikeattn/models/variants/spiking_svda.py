@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -49,7 +50,7 @@ class ChannelThresholdLIF(neuron.BaseNode):
     def single_step_functional_forward(
         self, inputs: tuple[Tensor, ...], states: tuple[object, ...], **kwargs: object
     ) -> tuple[tuple[Tensor, ...], tuple[object, ...]]:
-        x, v = inputs[0], states[0]
+        x, v = inputs[0], cast(Tensor, states[0])
         v = v + (x - v) / self.tau
         spikes = self.surrogate_function(v - self.thresholds.view(-1, *[1] * (x.dim() - 2)))
         return (spikes,), (v * (1 - spikes.detach()), *states[1:])
@@ -108,10 +109,11 @@ class SpikeDrivenSvdaTransformer(SpikeDrivenTransformer):
         **arguments: of `SpikeDrivenTransformer`.
     """
 
-    def __init__(self, *, sigma: float = 1.0, **arguments: object) -> None:
+    def __init__(self, *, sigma: float = 1.0, **arguments: Any) -> None:
         super().__init__(**arguments)
         c = self.config
-        for block in self.block:
+        blocks: Any = self.block
+        for block in blocks:
             attn = SpikeDrivenSvda(c["embed_dim"], c["num_heads"], c["dvs"], c["spike_mode"], sigma)
             attn.load_state_dict(block.attn.state_dict(), strict=False)
             block.attn = attn
@@ -155,7 +157,8 @@ def fold(model: SpikeDrivenSvdaTransformer) -> SpikeDrivenTransformer:
     folded = SpikeDrivenTransformer(**model.config).to(model.head.weight)
     state = {key: value for key, value in model.state_dict().items() if not key.endswith(".scale.raw")}
     _load(folded, state, missing=set())
-    for block, ours in zip(model.block, folded.block, strict=True):
+    pairs: Any = zip(model.block, folded.block, strict=True)
+    for block, ours in pairs:
         gate, sigma = block.attn.talking_heads_lif, block.attn.scale.sigma().detach()
         tau = gate.tau if isinstance(gate, neuron.LIFNode) else 1 / float(gate.w.detach().sigmoid())
         surrogate = copy.deepcopy(gate.surrogate_function)

@@ -11,7 +11,7 @@ starts at sqrt(d) * tau (our choice): the scores are then tau times the cosine o
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +21,10 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from spikeattn.errors import SpikeattnError
-from spikeattn.models.configs import data_config
+from spikeattn.models.vision import describe_vit
 
-TAU = 10.0
+TAU = 10.0  # scores start as 10 times the cosine of q and k; see the head of this file
+Model = TypeVar("Model", bound=nn.Module)
 
 
 class SvdaAttention(nn.Module):
@@ -66,6 +67,7 @@ class SvdaAttention(nn.Module):
         self.attn_drop, self.proj_drop = nn.Dropout(attn_drop), nn.Dropout(proj_drop)
         self.proj = nn.Linear(self.attn_dim, dim, bias=proj_bias)
         self.directions = [d] * num_heads  # of each head; fewer after pruning
+        self.place: Tensor | None
         self.register_buffer("place", None)  # where the rows of a pruned layer stand among heads x most directions
 
     def spectrum(self) -> Tensor:
@@ -121,7 +123,7 @@ def layers(model: nn.Module) -> dict[str, SvdaAttention]:
     return found
 
 
-def convert(vit: nn.Module, tau: float = TAU, per_head: bool = False) -> nn.Module:
+def convert(vit: Model, tau: float = TAU, per_head: bool = False) -> Model:
     """A copy of a model with every timm `Attention` replaced by SVDA; q, k, v and the projection keep their weights.
 
     Heads share a spectrum unless `per_head`: depth x d parameters more, 0.014 % of a ViT-Ti. With a spectrum for every
@@ -137,15 +139,19 @@ def convert(vit: nn.Module, tau: float = TAU, per_head: bool = False) -> nn.Modu
             or does not have.
     """
     model = copy.deepcopy(vit)
-    found = [path for path, module in model.named_modules() if type(module) is Attention]
+    found = {
+        path: module
+        for path, module in model.named_modules()
+        if isinstance(module, Attention) and type(module) is Attention
+    }
     if not found:
         raise SpikeattnError(
             f"{type(vit).__name__} has no module of timm's class Attention; SVDA replaces that class, e.g. in "
             'timm.create_model("vit_tiny_patch16_224")'
         )
-    for path in found:
+    for path, attention in found.items():
         parent, _, name = path.rpartition(".")
-        setattr(model.get_submodule(parent), name, _from_timm(model.get_submodule(path), path, tau, per_head))
+        setattr(model.get_submodule(parent), name, _from_timm(attention, path, tau, per_head))
     return model
 
 
@@ -169,7 +175,14 @@ def _from_timm(attention: Attention, path: str, tau: float, per_head: bool) -> S
 
 def vit_tiny(**kwargs: Any) -> VisionTransformer:
     """The plain ViT beside `svda_vit_tiny`: 32x32 pixels in patches of 4, D=192, depth 12, 3 heads."""
-    tiny = {"img_size": 32, "patch_size": 4, "embed_dim": 192, "depth": 12, "num_heads": 3, "num_classes": 10}
+    tiny: dict[str, Any] = {
+        "img_size": 32,
+        "patch_size": 4,
+        "embed_dim": 192,
+        "depth": 12,
+        "num_heads": 3,
+        "num_classes": 10,
+    }
     return VisionTransformer(**(tiny | kwargs))
 
 
@@ -183,8 +196,5 @@ def svda_vit_tiny(
     for key in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"):  # timm hands them to every entry point
         kwargs.pop(key, None)
     model = convert(vit_tiny(**kwargs), tau, per_head)
-    size = model.patch_embed.img_size
-    cfg = data_config("cifar10", size, model.patch_embed.proj.in_channels, model.num_classes)
-    cfg |= {"first_conv": "patch_embed.proj", "architecture": "svda_vit_tiny"}
-    model.default_cfg = model.pretrained_cfg = cfg
+    describe_vit(model, "cifar10", "svda_vit_tiny")
     return model

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from spikeattn.boundary import schema
-from spikeattn.boundary.schema import Keys
+from spikeattn.boundary import file_text, schema
+from spikeattn.boundary.marks import Keys
 from spikeattn.data.dataset import reason_of
 from spikeattn.data.decoding import UNDECODABLE, decode
 from spikeattn.data.disk import read_regular
@@ -108,7 +108,7 @@ def read_gallery(folder: str | Path, model: str | None) -> Gallery:
     folder = Path(folder)
     try:
         content, where = (folder / SUMMARY).read_bytes(), f"--attention {folder / SUMMARY}"
-        summary = schema.parse_json(content, where, "what `spikeattn attend` writes")
+        summary = file_text.parse_json(content, where, "what `spikeattn attend` writes")
         schema.check(_SUMMARY, summary, where)
         ids = _ids(folder / ARRAYS)
         tokens = (folder / TABLE).read_bytes()

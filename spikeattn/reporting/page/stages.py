@@ -8,8 +8,8 @@ from itertools import groupby
 from typing import Any
 
 from spikeattn.reporting.figures.drawing import colour_of
-from spikeattn.structure.entry import UNKNOWN, Entry, Structure
-from spikeattn.structure.parts import PRODUCTS, QKV
+from spikeattn.structure.entry import PRODUCTS, QKV, UNKNOWN, Entry
+from spikeattn.structure.network_structure import Structure
 
 NO_ATTENTION = (
     "This network has no attention: nowhere in its forward pass are tensors that come from the same tokens multiplied "

@@ -17,7 +17,7 @@ from spikeattn.energy.counted_terms import OPS
 from spikeattn.energy.estimate import PJ_TO_MJ, EnergyTable, prices_of
 from spikeattn.energy.rules import terms_of
 from spikeattn.errors import SpikeattnError
-from spikeattn.structure.parts import PRODUCTS
+from spikeattn.structure.entry import PRODUCTS
 
 if TYPE_CHECKING:
     from spikeattn.runs.result import Profile

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from spikeattn.structure.entry import Structure
 from spikeattn.structure.infer import Inference
+from spikeattn.structure.network_structure import Structure
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,3 @@ class Family:
     citation: str
     fits: Callable[[Inference], bool]
     label: Callable[[Inference, Structure], Structure]
-
-
-def recognise(made: Inference, found: Structure) -> Structure:
-    """The structure with the labels of the family that fits; as it was where none does."""
-    from spikeattn.structure.families.spike_driven import SPIKE_DRIVEN
-
-    for family in (SPIKE_DRIVEN,):
-        if family.fits(made):
-            return replace(family.label(made, found), family=family.name)
-    return found

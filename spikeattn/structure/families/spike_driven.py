@@ -13,11 +13,11 @@ from itertools import pairwise
 from spikeattn.models.paper_names import paper_names
 from spikeattn.structure.axes import CHANNEL, count
 from spikeattn.structure.cores import MATRIX, Core
-from spikeattn.structure.entry import Entry, Structure
+from spikeattn.structure.entry import HEAD, MLP1, MLP2, PROJECTION, QKV, STEM, Entry
 from spikeattn.structure.families.family import Family
-from spikeattn.structure.graph import NEURON, REDUCE
+from spikeattn.structure.graph_nodes import NEURON, REDUCE
 from spikeattn.structure.infer import Inference
-from spikeattn.structure.parts import HEAD, MLP1, MLP2, PROJECTION, QKV, STEM
+from spikeattn.structure.network_structure import Structure
 from spikeattn.structure.residual_units import ATTENTION
 from spikeattn.structure.tensor_roles import tensor_names
 
@@ -71,7 +71,8 @@ def _label(made: Inference, found: Structure) -> Structure:
     products = tuple(replace(e, known=_known(e)) for e in found.entries["products"])
     tensors = _tensors(made, found)
     entries = {"synapses": tuple(synapses), "products": products, "tensors": tensors}
-    heads = {made.readings[core.last.number].block: _heads(made, core) for core in made.cores}
+    blocks = [(made.readings[core.last.number].block, core) for core in made.cores]
+    heads = {block: _heads(made, core) for block, core in blocks if block is not None}
     return replace(found, entries=entries, head_counts=heads)
 
 

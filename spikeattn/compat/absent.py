@@ -1,0 +1,55 @@
+"""What a file may import although it is not installed here, as long as it does not use it."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from spikeattn.errors import SpikeattnError
+
+
+def is_dunder(name: str) -> bool:
+    """Whether a name is one of Python's own, such as __path__."""
+    return name.startswith("__") and name.endswith("__")
+
+
+class Absent:
+    """Something of a package that is not installed: it may be imported and named, and is an error where it is used."""
+
+    def __init__(self, path: str, package: str) -> None:
+        vars(self).update(_path=path, _package=package)
+
+    def __getattr__(self, name: str) -> Any:
+        if is_dunder(name):
+            raise AttributeError(name)
+        return Absent(f"{self._path}.{name}", self._package)
+
+    def __getitem__(self, item: Any) -> Any:  # in annotations
+        return self
+
+    def __or__(self, other: Any) -> Any:
+        return self
+
+    __ror__ = __or__
+
+    def _use(self, *args: Any, **kwargs: Any) -> Any:
+        raise SpikeattnError(
+            f"{self._path} is used, and {self._package} is not installed here; install the package that has it"
+        )
+
+    __call__ = __mro_entries__ = __instancecheck__ = __iter__ = __len__ = __bool__ = __enter__ = __setattr__ = _use
+    __contains__ = __add__ = __radd__ = __mul__ = __rmul__ = __sub__ = __truediv__ = __matmul__ = __lt__ = _use
+
+    def __repr__(self) -> str:
+        return f"<{self._path}, not installed>"
+
+
+def absent(name: str, missing: str) -> ModuleType:
+    """A module in the place of one that is not installed.
+
+    Args:
+        missing: the part of the name that is not there, for the error.
+    """
+    module = ModuleType(name, f"In the place of {missing}, which is not installed.")
+    vars(module).update(__path__=[], __getattr__=lambda key: getattr(Absent(name, missing), key))
+    return module
