@@ -34,7 +34,7 @@ _WORTH = 200_000_000  # multiply-accumulates per image: below, preparing takes a
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
-def prepare(model: SpikeDrivenTransformer, dtype: torch.dtype = torch.float32, count: bool = True) -> FastTransformer:
+def prepare(model: nn.Module, dtype: torch.dtype = torch.float32, count: bool = True) -> FastTransformer:
     """A fast copy of a Spike-driven Transformer, on its device, for inference.
 
     On the CPU every sum runs in a fixed order, so spikes depend neither on the number of threads nor on the batch.
@@ -50,6 +50,7 @@ def prepare(model: SpikeDrivenTransformer, dtype: torch.dtype = torch.float32, c
     """
     if reason := unsupported(model, dtype):
         raise SpikeattnError(f"the fast path cannot run this model: {reason}; use plain=True")
+    assert isinstance(model, SpikeDrivenTransformer)  # `unsupported` names every other class
     return FastTransformer(model, dtype, count)
 
 
