@@ -26,7 +26,8 @@ from spikeattn.tracing.book import TensorBook
 from spikeattn.tracing.call import Call
 from spikeattn.tracing.concat import beside, narrowed, ranges, summed_axis, told_apart
 from spikeattn.tracing.inside import facts_of, named, operand_of, synapse_at
-from spikeattn.tracing.label_rules import pointwise, rule_of
+from spikeattn.tracing.label_joins import pointwise
+from spikeattn.tracing.label_rules import rule_of
 from spikeattn.tracing.labeller import Labeller
 from spikeattn.tracing.labels import ANY, IMAGE, TIME, Label
 from spikeattn.tracing.layout import TimeAxis
