@@ -17,7 +17,7 @@ from spikeattn.errors import SpikeattnError
 
 _INDEX = 1 << 31  # elements of one image and step that the kernels' 32-bit offsets tell apart
 _POSITIONS_SUMMED = 1 << 24  # positions whose sum float32 holds exactly
-_BLOCK, _WARPS = 2048, 8
+_BLOCK, _WARPS = 2048, 8  # elements and warps of a program: 8 elements per thread, read in one piece of memory
 _POSITIONS, _CHANNELS = 16, 128  # tile of the mask kernel
 
 

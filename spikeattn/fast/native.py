@@ -26,6 +26,7 @@ _INDEX = 1 << 16  # channels that the uint16 index of the spike convolution in t
 _ROW = (1 << 31) - 1  # channels of one position that an int32 counts, in the source
 _POSITIONS = 1 << 24  # positions whose sum float32 holds exactly
 _LARGEST = 1 << 53  # counts travel as float64, which holds every integer up to here
+# No contraction into fused multiply-adds: a product is rounded before it is added, on every machine alike.
 _FLAGS = ("-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-std=c11")
 _TUNED = (("-march=native", "-fopenmp"), ("-mcpu=native", "-fopenmp"), ("-fopenmp",), ())  # the first that works
 

@@ -26,7 +26,7 @@ PARTS = "parts"
 
 
 _PART = re.compile(r"\d{8,}-[0-9a-f]{16}\.arrow")
-_SHOWN = 3
+_SHOWN = 3  # names of strange files in an error: enough to recognise the folder
 
 
 class RunFolder:

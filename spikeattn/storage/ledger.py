@@ -24,7 +24,7 @@ from spikeattn.storage import files
 from spikeattn.storage.ledger_rows import CountedTensor, Number, Product, Row, Size, Synapse, Uncounted, current_part
 from spikeattn.storage.settings import SETTINGS, Record, Settings, Text
 
-FORMAT = 1
+FORMAT = 1  # of model.json; another number where this version would misread the file
 EXPECTED = "the model.json of a run"
 _LABELLED = ("tensors", "synapses", "products")
 

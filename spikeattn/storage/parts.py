@@ -24,7 +24,7 @@ from spikeattn.storage.ledger import SETTINGS, Ledger
 from spikeattn.storage.ledger_rows import Number
 
 _META = b"spikeattn"
-_CHUNK = 1 << 22
+_CHUNK = 1 << 22  # bytes of a file that are hashed at once: parts of long runs need not fit into memory
 _EXPECTED = "what spikeattn writes into a part; delete it and resume: its batches run again, all others are kept"
 
 

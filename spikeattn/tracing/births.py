@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from spikeattn.tracing.call import Call
-from spikeattn.tracing.label_rules import pointwise, rule_of
+from spikeattn.tracing.label_joins import pointwise
+from spikeattn.tracing.label_rules import rule_of
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ UNORDERED = {
     if (kind := getattr(torch, name, None)) is not None
 }
 _NEAR = 1e-2  # of the unit: what is further from a multiple is none
+_ERROR = 1e-5  # of the largest level: what a few operations in float32 leave of rounding (its eps is 1.2e-7)
+_ROUNDINGS = 4  # eps of a type that is coarser: a level has gone through a product, a sum and a division or so
 _PIECE = 1 << 18  # elements that one core's cache holds: in pieces of 2**20, or in one, the same takes 2 to 10 times
 
 
@@ -27,7 +29,7 @@ def whole(x: Tensor, unit: float) -> Tensor:
     precision = torch.finfo(x.dtype if x.is_floating_point() else torch.float32).eps
     multiples = (x if x.dtype == torch.float64 else x.float()) / unit
     rounded = multiples.round()
-    near = (multiples - rounded).abs() <= (rounded.abs() * 4 * precision).clamp(min=_NEAR)
+    near = (multiples - rounded).abs() <= (rounded.abs() * _ROUNDINGS * precision).clamp(min=_NEAR)
     return torch.where(near, rounded, multiples)
 
 
@@ -40,13 +42,16 @@ def unit_of(x: Tensor) -> float | None:
     levels = levels[levels > 0].double().tolist()
     if not levels or len(levels) > LEVELS:
         return None if levels else 1.0
-    error = levels[-1] * max(1e-5, 4 * torch.finfo(x.dtype if x.is_floating_point() else torch.float32).eps)
+    precision = torch.finfo(x.dtype if x.is_floating_point() else torch.float32).eps
+    error = levels[-1] * max(_ERROR, _ROUNDINGS * precision)
     unit = levels[0]
     for level in levels[1:]:  # Euclid's algorithm, up to floating-point error
         while unit > error:
             rest = level % unit
             level, unit = unit, min(rest, unit - rest)
         unit = level
+    # A whole number, or one over a whole number (0.75 lies between 1 / 1 and 1 / 2), if it is one but for rounding: a
+    # hundredth of the remainders that Euclid's algorithm takes for rounding, so that a learned 0.999 stays what it is.
     exact = float(round(unit)) if unit > 0.75 else 1 / round(1 / unit)
     unit = exact if abs(unit - exact) <= error * 1e-2 else unit
     multiples = torch.tensor(levels, dtype=torch.float64) / unit

@@ -20,7 +20,9 @@ from spikeattn.tracing import labels
 from spikeattn.tracing.births import births
 from spikeattn.tracing.book import TensorBook
 from spikeattn.tracing.call import Call
-from spikeattn.tracing.label_rules import BLANKS, SHAPE_ALONE, picks_by_value, pointwise, reshape, rule_of
+from spikeattn.tracing.label_joins import pointwise
+from spikeattn.tracing.label_rules import BLANKS, SHAPE_ALONE, picks_by_value, rule_of
+from spikeattn.tracing.label_views import reshape
 from spikeattn.tracing.labels import ANY, IMAGE, MIXED, NOTHING, TIME, Label
 from spikeattn.tracing.layout import TimeAxis
 from spikeattn.tracing.poke import poke

@@ -65,7 +65,6 @@ _FREE = {
     "rot90", "uniform", "normal", "random", "exponential", "multinomial", "_assert_scalar", "renorm", "max_unpool2d",
     "_pin_memory", "_is_all_true", "_is_any_true", "_reshape_copy", "view_copy", "block_diag",
 }  # fmt: skip
-MATMULS = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1, "dot": 0, "mv": 0, "addmv": 1}  # position of the first factor
 
 
 @dataclass(frozen=True, eq=False)

@@ -53,7 +53,7 @@ def _another(x: Tensor, generator: torch.Generator) -> Tensor:
     """Other values of the same kind: of numbers and truth values those that the tensor holds, in another order."""
     if x.is_floating_point() or x.is_complex():
         noise = torch.rand(x.shape, generator=generator).to(x.device, x.dtype)
-        return x + noise + 0.5
+        return x + noise + 0.5  # no element stays what it was, nor within rounding of it
     order = torch.randperm(x.numel(), generator=generator).to(x.device)
     return x.flatten()[order].view(x.shape)
 

@@ -14,6 +14,8 @@ from spikeattn.tracing.kinds import unit_of
 from spikeattn.tracing.nested_tensors import tensors_in
 from spikeattn.tracing.neurons import emits_binary, evaluating, reset, spike_place
 
+_SIZES = 4096  # of one call; more than kinds.LEVELS are real numbers, whatever the others are
+
 
 def units_of(
     model: nn.Module, neurons: Mapping[str, nn.Module], run: Callable[[], Any], spike_output: int | None = None
@@ -81,6 +83,7 @@ def _answers_to_noise(neuron: nn.Module, args: tuple[Any, ...]) -> Iterator[list
     if x is None or x is not args[0] or not x.is_floating_point():
         return
     usual = float(x.abs().max().nan_to_num())
+    # From a threshold's usual size to the levels that large inputs reach, and around what the neuron has received.
     for strength in (1, 4, 16, 64, usual / 4, usual, 4 * usual):
         noise = (torch.rand(x.shape, generator=generator) * 2 - 0.5) * strength
         reset(neuron)
@@ -90,4 +93,4 @@ def _answers_to_noise(neuron: nn.Module, args: tuple[Any, ...]) -> Iterator[list
 
 def _sizes(output: Any) -> list[torch.Tensor]:
     """The sizes that occur in every tensor that a neuron returns; many are no levels, so not all are kept."""
-    return [x.detach().abs().flatten().unique()[:4096] for x in tensors_in(output)]
+    return [x.detach().abs().flatten().unique()[:_SIZES] for x in tensors_in(output)]
