@@ -15,11 +15,17 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
+def references() -> Path:
+    """The folder of small reference outputs that come with the tests; its README says where each is from."""
+    return ROOT / "tests" / "fixtures"
+
+
+@pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real data and reference outputs beside the checkout; the test is skipped where it is absent."""
+    """The folder of real data beside the checkout; the test is skipped where it is absent."""
     folder = ROOT.parent / "shared"
     if not folder.is_dir():
-        pytest.skip("the folder ../shared with reference outputs and real data is not beside this checkout")
+        pytest.skip("needs real images or recordings: there is no ../shared beside this checkout")
     return folder
 
 

@@ -154,7 +154,8 @@ def _impossible(counts: Counts) -> Iterator[str]:
     for tensor in counts.ledger.tensors:
         nonzero, values = counts.column("nnz", tensor.name), counts.column("abs", tensor.name)
         if (nonzero < 0).any() or (nonzero > tensor.elements).any():
-            yield f"{tensor.name}: {nonzero.max()} non-zero elements of {tensor.elements}"
+            impossible = nonzero.min() if (nonzero < 0).any() else nonzero.max()
+            yield f"{tensor.name}: {impossible} non-zero elements of {tensor.elements}"
         if tensor.kind != "real" and (values < nonzero).any():
             yield f"{tensor.name}: a sum of values is smaller than their number"
     for synapse in counts.ledger.synapses:

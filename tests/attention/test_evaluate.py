@@ -16,11 +16,8 @@ CASES = ("stat0_T196_B1", "stat4_T64_B200", "vit0_pixel_B8", "vit1_normal_global
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_reference_scores(shared, name):
-    file = shared / "refs" / "attnreg" / f"{name}.npz"
-    if not file.is_file():
-        pytest.skip(f"reference case {name} is not among the shared data")
-    with np.load(file) as case:
+def test_reference_scores(references, name):
+    with np.load(references / "attention" / f"{name}.npz") as case:
         roi = case["roi"]
         expected = dict(zip(case["roi_score_names"].tolist(), case["roi_scores"].tolist(), strict=True))
         for key, array in (("orig", "obs"), ("p", "obs_p"), ("lfdr", "obs_lfdr"), ("pi0", "obs_pi0")):

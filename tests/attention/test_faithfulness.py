@@ -162,8 +162,8 @@ def test_sparseness_of_known_maps():
 
 
 @pytest.mark.parametrize("case", ["case0_relu", "case3_rates"])
-def test_sparsity_of_the_reference_cases(shared: Path, case: str):
-    given = np.load(shared / "refs" / "brnpa" / f"{case}.npz")
+def test_sparsity_of_the_reference_cases(references: Path, case: str):
+    given = np.load(references / "br_npa" / f"{case}.npz")
     found = sa.br_npa.represent(torch.from_numpy(given["x"]), int(given["n"]))
     assert abs(f.br_npa_sparsity(found.maps, found.norms).mean() - given["sparsity"]) < 1e-5
 

@@ -19,17 +19,14 @@ CASES = (
 pytestmark = pytest.mark.filterwarnings("ignore::spikeattn.attention.significance.AttentionWarning")
 
 
-def read(shared, name):
-    file = shared / "refs" / "attnreg" / f"{name}.npz"
-    if not file.is_file():
-        pytest.skip(f"reference case {name} is not among the shared data")
-    with np.load(file) as arrays:
+def read(references, name):
+    with np.load(references / "attention" / f"{name}.npz") as arrays:
         return dict(arrays)
 
 
 @pytest.fixture(params=CASES)
-def case(request, shared):
-    return read(shared, request.param)
+def case(request, references):
+    return read(references, request.param)
 
 
 def test_reference_statistics(case):
@@ -47,8 +44,8 @@ def test_reference_statistics(case):
 
 
 @pytest.mark.parametrize("name", CASES[3:])
-def test_reference_on_tokens_instead_of_pixels(shared, name):
-    case = read(shared, name)
+def test_reference_on_tokens_instead_of_pixels(references, name):
+    case = read(references, name)
     found = assess(case["obs_tokens"], case["null_tokens"])
     for name in ("z", "p", "q", "lfdr"):
         pixels = np.kron(getattr(found, name).reshape(8, 8), np.ones((8, 8)))

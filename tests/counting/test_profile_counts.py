@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import spikeattn as sa
 from tests.counting.networks import Levels, Signs, Steps, batches, foreign, observe, tiny_sdt
+from tests.models import sdt_parity
 from tests.models.sdt_oracle import exact_input
 
 
@@ -161,29 +162,19 @@ def test_the_batch_does_not_matter_where_sums_are_exact() -> None:
         assert other._read(names).equals(reference)
 
 
-@pytest.mark.parametrize("config", ["tiny_32", "tiny_64_1111", "tiny_tet", "dvs_64"])
-def test_rates_of_the_parity_references_to_the_last_digit(shared, config: str) -> None:
-    import importlib.util
-    import json
-
-    from tests.models.sdt_parity import build
-
-    path = shared / "refs" / "sdt"
-    spec = importlib.util.spec_from_file_location("check_parity", path / "check_parity.py")
-    parity = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(parity)
-    reference = np.load(path / f"{config}.npz")
-    cfg = json.loads(str(reference["cfg"]))
-    model = build(cfg).eval()
-    model.load_state_dict(parity.make_state(json.loads(str(reference["spec"])), cfg["seed"]), strict=True)
-    profile = sa.profile(model, batches(parity.make_input(cfg), 2))
+@pytest.mark.parametrize("config", sdt_parity.CONFIGS)
+def test_rates_of_the_parity_references_to_the_last_digit(config: str) -> None:
+    reference = sdt_parity.read(config)
+    profile = sa.profile(reference.model(), batches(reference.images(), 2))
     hooks = {t.hook: t for t in profile.ledger.tensors if t.hook}
-    assert set(hooks) == set(reference["hooks"])
+    assert hooks.keys() == reference.counts.keys()
+    rates = profile.rates().set_index(["tensor", "t"])["nonzero_rate"]
     for hook, tensor in hooks.items():
-        counts = profile.counts.column("nnz", tensor.name)
-        assert np.array_equal(counts.T, reference[f"nnz/{hook}"]), hook
-        rates = counts.sum(axis=0) / (len(counts) * tensor.elements)
-        assert np.abs(rates - reference[f"rate/{hook}"]).max() < 1e-7, hook  # the references hold float32 means
+        counts = reference.counts[hook]
+        assert np.array_equal(profile.counts.column("nnz", tensor.name).T, counts), hook
+        assert tensor.elements == reference.elements[hook]
+        for t, spikes in enumerate(counts, 1):
+            assert rates[tensor.name, t] == pytest.approx(spikes.mean() / tensor.elements, rel=1e-14), hook
 
 
 def test_accuracy_and_rate_after_each_step() -> None:

@@ -26,7 +26,7 @@ def exact_weights(model: nn.Module, seed: int = 0) -> None:
             continue
         u = rng.random(tuple(old.shape))
         if leaf == "running_var":
-            value = np.array([_variance(target) for target in (0.25, 1.0, 4.0)])[(u * 3).astype(int)]
+            value = np.array([exact_variance(target) for target in (0.25, 1.0, 4.0)])[(u * 3).astype(int)]
         elif leaf == "running_mean" or (leaf == "bias" and not bn):
             value = np.round((u - 0.5) * 25) / 64
         elif leaf == "bias":
@@ -104,7 +104,7 @@ def lif(x: Tensor, threshold: float = 1.0) -> Tensor:
     return torch.stack(spikes)
 
 
-def _variance(target: float) -> float:
+def exact_variance(target: float) -> float:
     """The float32 nearest below `target` that gives `target` exactly once BN has added its epsilon of 1e-5."""
     target, eps = np.float32(target), np.float32(1e-5)
     var = np.float32(target - eps)

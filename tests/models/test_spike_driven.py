@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spikeattn.errors import SpikeattnError
 from spikeattn.models import SpikeDrivenTransformer, create_model, model_names
-from tests.models import sdt_oracle
+from tests.models import sdt_oracle, sdt_parity
 
 TINY = {"img_size": 16, "num_classes": 5, "embed_dim": 32, "depth": 2, "num_heads": 4, "pooling_stat": "0011"}
 PUBLISHED_MILLIONS = {
@@ -43,13 +43,30 @@ def observed(model: SpikeDrivenTransformer, x: Tensor) -> tuple[Tensor, dict[str
     return logits, seen
 
 
-@pytest.mark.parametrize("config", ["tiny_32", "tiny_64_1111", "tiny_tet", "dvs_64"])
-def test_spikes_equal_those_of_the_published_model(shared: Path, config: str) -> None:
-    folder = shared / "refs" / "sdt"
-    spec = importlib.util.spec_from_file_location("check_parity", folder / "check_parity.py")
-    check = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(check)
-    assert check.compare("tests.models.sdt_parity:factory", [config], str(folder), rtol_rate=1e-6, atol=1e-5) == 0
+def check_published_spikes(config: str, device: str) -> None:
+    """Every spike and the logits of one reference configuration."""
+    reference = sdt_parity.read(config)
+    logits, seen = sdt_parity.run(reference.model(device), reference.images())
+    torch.testing.assert_close(logits, reference.logits, rtol=0, atol=1e-5)
+    assert seen.keys() == reference.counts.keys()
+    for hook, spikes in seen.items():
+        assert np.array_equal(sdt_parity.counts_of(spikes), reference.counts[hook]), hook
+        assert sdt_parity.digest(spikes) == reference.digests[hook], hook
+    if reference.spikes is not None:
+        ours = np.concatenate([seen[hook].ne(0).numpy().ravel() for hook in reference.counts])
+        assert np.array_equal(ours, reference.spikes)
+
+
+@pytest.mark.parametrize("config", sdt_parity.CONFIGS)
+def test_spikes_equal_those_of_the_published_model(config: str) -> None:
+    check_published_spikes(config, "cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_spikes_on_a_gpu_equal_those_of_the_published_model() -> None:
+    for config in sdt_parity.CONFIGS:
+        check_published_spikes(config, "cuda")
 
 
 @pytest.mark.parametrize(
@@ -114,8 +131,8 @@ def test_entry_points_have_the_published_sizes() -> None:
         assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.01)
 
 
-def test_entry_points_have_the_published_arguments(shared: Path) -> None:
-    with (shared / "facts" / "published_configs.csv").open() as file:
+def test_entry_points_have_the_published_arguments(references: Path) -> None:
+    with (references / "published" / "published_configs.csv").open() as file:
         rows = list(csv.DictReader(file))
     ours = {"sdt_digits", "sdt_digits_events", "sdt_digits_scenes", "sdt_nmnist"}
     assert {row["entry"] for row in rows} | ours == set(model_names())

@@ -31,8 +31,8 @@ from spikeattn.reporting.tables.sheets import sheet_of
 from .conftest import LATEX
 
 
-def test_rate_table_has_the_rows_and_names_of_table_s1(profile, shared):
-    published = pd.read_csv(shared / "facts" / "table_s1_sdt_8_512.csv", keep_default_na=False)
+def test_rate_table_has_the_rows_and_names_of_table_s1(profile, references):
+    published = pd.read_csv(references / "published" / "table_s1_sdt_8_512.csv", keep_default_na=False)
     table = rate_table(profile)
     assert list(table.columns[:8]) == ["part", "module", "tensor", "code", "T1", "T2", "T3", "T4"]
     ours = list(zip(table["part"], table["module"], table["tensor"], strict=True))

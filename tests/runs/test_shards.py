@@ -243,6 +243,9 @@ def test_verify_repeats_batches_and_finds_what_was_changed(made: Path, tmp_path:
     (copy / "model.json").write_text(json.dumps(record))
     failed = {c.name: c.detail for c in verify(copy, model, loader, batches=1).checks if c.result == "failed"}
     assert set(failed) == {"batches"} and "with the same settings" in failed["batches"]
+    table.loc[:, column] += 10**6
+    sa.storage.Counts(pa.Table.from_pandas(table, preserve_index=False), profile.ledger).save(copy / "counts.parquet")
+    assert "counts" in [c.name for c in verify(copy).checks if c.result == "failed"]
 
 
 def test_the_running_energy_is_that_of_the_result(made: Path) -> None:

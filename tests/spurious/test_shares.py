@@ -10,6 +10,7 @@ import pytest
 import spikeattn as sa
 from spikeattn.errors import SpikeattnError
 from spikeattn.spurious import silencing_curve, spurious_energy
+from spikeattn.stats.ratios import ratio_intervals
 from tests.attention.cases import images_of, sdt, spikformer
 from tests.spurious.cases import case, made_up, spikes_by_head, spikes_of
 
@@ -126,6 +127,19 @@ def test_spikformer_attributes_its_products_and_drops_nothing():
     np.testing.assert_allclose(split, whole, rtol=1e-12)
     with pytest.raises(SpikeattnError, match="Spikformer: silencing is defined"):
         silencing_curve(model, [images], attention)
+
+
+def test_no_limit_of_a_share_is_above_one(lif):
+    _, _, profile, attention = lif
+    almost = [np.full_like(found.lfdr, float(k % 3 > 0)) for k, found in enumerate(attention.significance)]
+    for lfdr in almost:
+        lfdr.flat[0] = 1  # no map is called whole
+    almost = tuple(replace(f, lfdr=lfdr) for f, lfdr in zip(attention.significance, almost, strict=True))
+    found = spurious_energy(profile, replace(attention, significance=almost))
+    uncapped = ratio_intervals(found.spurious_maps.sum((1, 2)), found.maps.sum((1, 2)))[0]
+    assert uncapped.high > 1 and 0 < uncapped.low < uncapped.value < 1
+    assert found.total.high == 1 and found.total.low == pytest.approx(uncapped.low)
+    assert found.parts["ci_high"].max() == 1 and (found.parts["ci_low"] < found.parts["share"]).any()
 
 
 def test_nothing_called_is_said(lif):

@@ -35,8 +35,8 @@ def test_cosines_are_the_weights():
 
 
 @pytest.mark.parametrize("case", ["case0_relu", "case3_rates"])
-def test_reference_cases(shared: Path, case: str):
-    given = np.load(shared / "refs" / "brnpa" / f"{case}.npz")
+def test_reference_cases(references: Path, case: str):
+    given = np.load(references / "br_npa" / f"{case}.npz")
     K = int(given["n"])
     found = br_npa.represent(torch.from_numpy(given["x"]), K)
     assert np.abs(found.vectors.numpy() - given["vecs"]).max() < 1e-5
