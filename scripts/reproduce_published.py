@@ -81,7 +81,7 @@ def switches() -> list[str]:
     """SDT-8-512 from its published rates: the conventions side by side, and the way from one to another."""
     activity = activity_from_rates(RATES, "sdt_8_512")
     names = [name for name in PRESETS if name != "exact"]
-    columns = side_by_side(activity.ledger, activity, names)
+    columns = side_by_side(activity, names)
     lines = [(row[0], *(number(value, ".4f") for value in row[1:])) for row in columns.itertuples(index=False)]
     text = [
         "## SDT-8-512 from Table S1 under every convention (mJ per image)\n\n"
@@ -89,7 +89,7 @@ def switches() -> list[str]:
         f"lower bound.\n\n{markdown_table(('part', *names), lines, 'l' + 'r' * len(names))}\n"
     ]
     for name in ("sdt-paper", "sdt-printed"):
-        steps = waterfall(activity.ledger, activity, name, start="input-rate")
+        steps = waterfall(activity, name, start="input-rate")
         lines = [(s, a, b, f"{e:.4f}", f"{d:+.4f}") for s, a, b, e, d in steps.itertuples(index=False)]
         head = ("switch", "from", "to", "mJ after it", "difference")
         text.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -166,7 +167,7 @@ def _rows(frame: pd.DataFrame, costs: bool = False) -> str:
 
     unit, factor = energy_unit([*frame["energy_mj"], *frame["against_mj"]])
 
-    def ratio(row: dict[str, Any]) -> tuple[str, str]:
+    def ratio(row: Mapping[Any, Any]) -> tuple[str, str]:
         if row["interval"] == "lower bound":
             return significant(row["ratio"]), f"≥ {significant(row['ratio_low'], 3)}"
         return with_limits(row["ratio"], row["ratio_low"], row["ratio_high"])

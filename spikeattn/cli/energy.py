@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spikeattn.cli.networks import rated_network
 from spikeattn.cli.options import (
     CONVENTION,
     COSTS,
@@ -24,9 +25,11 @@ from spikeattn.cli.options import (
     WrongCommandLine,
     check_run_or_rates,
 )
-from spikeattn.cli.output import hand_over, records, sheet_text
+from spikeattn.cli.output import hand_over, note, records, sheet_text
+from spikeattn.cli.run_summary import opened, run_or_rates, title_of_rates
 
 if TYPE_CHECKING:
+    from spikeattn.boundary.notes import Note
     from spikeattn.energy import EnergyTable
 
 
@@ -35,10 +38,14 @@ def energy(
     rates: Rates = None,
     model: Annotated[
         str | None,
+        typer.Option(metavar="NAME", help="With --rates: the network that they belong to, or FILE.py:NAME."),
+    ] = None,
+    energy_model: Annotated[
+        str | None,
         typer.Option(
+            "--energy-model",
             metavar="NAME",
-            help="With RUN the energy model: compute, compute+memory or lemaire-2022 (components apart). With --rates "
-            "the network they belong to, or FILE.py:NAME.",
+            help="With RUN: compute, compute+memory or lemaire-2022, component by component.",
         ),
     ] = None,
     off_chip: Annotated[
@@ -74,66 +81,66 @@ def energy(
       spikeattn energy runs/8_512
       spikeattn energy runs/8_512 --convention sdt-paper --out energy.csv
       spikeattn energy runs/8_512 --convention exact,sdt-paper,spikformer
-      spikeattn energy runs/8_512 --model compute+memory --costs horowitz-45nm-int32
+      spikeattn energy runs/8_512 --energy-model compute+memory --costs horowitz-45nm-int32
       spikeattn energy --rates table_s1.csv --model sdt_8_512 --convention input-rate --first-conv once
     """
     check_run_or_rates(run, rates)
+    if run is not None and model is not None:
+        energy_model, model = _renamed(energy_model, model), None
     if rates is not None and model is None:
         raise WrongCommandLine("--rates needs the model that the rates belong to, such as --model sdt_8_512")
+    if rates is not None and energy_model is not None:
+        raise WrongCommandLine(f"--energy-model {energy_model} needs the counts of a run; give RUN, or leave it out")
     if run is not None and (time_steps is not None or model_arg):
         raise WrongCommandLine("--time-steps and --model-arg go with --rates; a run knows its network")
-    if off_chip and (run is None or model is None):
-        raise WrongCommandLine("--off-chip belongs to an energy model with memory: give RUN --model compute+memory")
-    if run is not None and model is not None and convention not in (None, CONVENTION):
-        raise WrongCommandLine(f"--model {model} counts what takes place, like --convention exact; leave that out")
+    if off_chip and energy_model is None:
+        message = "--off-chip belongs to an energy model with memory: give RUN --energy-model compute+memory"
+        raise WrongCommandLine(message)
+    if energy_model is not None and convention not in (None, CONVENTION):
+        message = f"--energy-model {energy_model} counts what takes place, like --convention exact; leave that out"
+        raise WrongCommandLine(message)
 
-    from spikeattn.energy import energy_from_rates, get_convention, get_costs
+    from spikeattn.energy import energy_from_rates, get_convention, get_costs, get_model
 
-    if run is not None and model is not None:
+    prices = get_costs(costs)
+    if run is not None and energy_model is not None:
         from spikeattn.cli.energy_components import show_components
-        from spikeattn.cli.run_summary import opened
-        from spikeattn.energy import get_model
 
-        (profile, heading, warnings), times = opened(run), "once" if first_conv is None else first_conv.value
-        parts = profile.components(costs, get_model(model, off_chip=off_chip), times, replicates, seed, confidence)
+        chosen, times = get_model(energy_model, off_chip=off_chip), "once" if first_conv is None else first_conv.value
+        profile, heading, warnings = opened(run)
+        parts = profile.components(prices, chosen, times, replicates, seed, confidence)
         show_components(parts, heading, warnings, out, as_json)
         return
-    overrides = {} if first_conv is None else {"first_conv": first_conv.value}
+    switches = {} if first_conv is None else {"first_conv": first_conv.value}
     names = (convention or (CONVENTION if rates is None else "sdt-paper")).split(",")
-    several = [get_convention(name.strip(), **overrides) for name in names]
-    chosen, prices = several[0], get_costs(costs)
-    if rates is not None:
-        from spikeattn.cli.networks import rated_network
+    several = [get_convention(name.strip(), **switches) for name in names]
+    if len(several) > 1:
+        from spikeattn.cli.energy_conventions import show_conventions
 
-        assert model is not None
-        network = rated_network(model, model_arg, time_steps)
-        heading, warnings = f"{model} with the rates of {rates}", ()
-        if len(several) > 1:
-            from spikeattn.cli.energy_conventions import show_conventions
-            from spikeattn.energy.published_rates import activity_from_rates
-
-            activity = activity_from_rates(rates, network)
-            show_conventions(activity.ledger, activity, several, "input-rate", prices, heading, warnings, out, as_json)
-            return
-        table = energy_from_rates(rates, network, chosen, prices)
-    else:
-        from spikeattn.cli.run_summary import opened
-
-        assert run is not None
+        source, heading, warnings = run_or_rates(run, rates, model, model_arg, time_steps)
+        start = "input-rate" if run is None else CONVENTION  # a table of rates has no exact counts
+        show_conventions(source, several, start, prices, heading, warnings, out, as_json)
+        return
+    if run is not None:
         profile, heading, warnings = opened(run)
-        if len(several) > 1:
-            from spikeattn.cli.energy_conventions import show_conventions
-            from spikeattn.energy.activity import CountedActivity
-
-            counted = CountedActivity(profile.ledger, profile.counts)
-            show_conventions(profile.ledger, counted, several, CONVENTION, prices, heading, warnings, out, as_json)
-            return
-        table = profile.energy(prices, chosen, replicates, seed, confidence)
+        table = profile.energy(prices, several[0], replicates, seed, confidence)
+    else:
+        assert rates is not None and model is not None  # checked above
+        heading, warnings = title_of_rates(rates, model), ()
+        table = energy_from_rates(rates, rated_network(model, model_arg, time_steps), several[0], prices)
     record = _energy_record(table, heading, warnings)
     hand_over(table, record, lambda: _energy_text(table, heading, warnings), out, as_json)
 
 
-def _energy_record(table: EnergyTable, heading: str, warnings: tuple[str, ...]) -> dict[str, Any]:
+def _renamed(energy_model: str | None, model: str) -> str:
+    """The energy model of a command line in the spelling of an earlier release, RUN --model NAME."""
+    if energy_model is not None:
+        raise WrongCommandLine(f"--model {model} and --energy-model {energy_model}: with RUN give --energy-model alone")
+    note(f"warning: with RUN --model {model} is --energy-model {model} now; --model goes in the next release")
+    return model
+
+
+def _energy_record(table: EnergyTable, heading: str, warnings: tuple[Note, ...]) -> dict[str, Any]:
     total = table.total
     return {
         "title": heading,
@@ -147,7 +154,7 @@ def _energy_record(table: EnergyTable, heading: str, warnings: tuple[str, ...]) 
     }
 
 
-def _energy_text(table: EnergyTable, heading: str, warnings: tuple[str, ...]) -> str:
+def _energy_text(table: EnergyTable, heading: str, warnings: tuple[Note, ...]) -> str:
     lines = [
         f"energy per image, {heading}",
         f"convention  {table.convention.name}: {table.convention.source}",

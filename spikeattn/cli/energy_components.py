@@ -1,4 +1,4 @@
-"""`spikeattn energy RUN --model ...`: arithmetic, neurons, addressing and memory apart."""
+"""`spikeattn energy RUN --energy-model ...`: arithmetic, neurons, addressing and memory apart."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from spikeattn.cli.output import LIST_FORMATS, hand_over, records, text
 
 if TYPE_CHECKING:
+    from spikeattn.boundary.notes import Note
     from spikeattn.energy import ComponentTable
 
 
 def show_components(
-    table: ComponentTable, heading: str, warnings: tuple[str, ...], out: Path | None, as_json: bool
+    table: ComponentTable, heading: str, warnings: tuple[Note, ...], out: Path | None, as_json: bool
 ) -> None:
     """Print the table, or write it; JSON holds rows, notes and provenance."""
     record = {
@@ -26,7 +27,7 @@ def show_components(
     hand_over(table, record, lambda: _as_text(table, heading, warnings), out, as_json, LIST_FORMATS)
 
 
-def _as_text(table: ComponentTable, heading: str, warnings: tuple[str, ...]) -> str:
+def _as_text(table: ComponentTable, heading: str, warnings: tuple[Note, ...]) -> str:
     from spikeattn.reporting.tables.number_format import joules
 
     wide = table.wide().rename(columns=lambda name: name.replace("_", " "))

@@ -11,29 +11,29 @@ from spikeattn.cli.output import LIST_FORMATS, hand_over, records, text
 if TYPE_CHECKING:
     import pandas as pd
 
+    from spikeattn.boundary.notes import Note
     from spikeattn.energy import Convention, CostTable
-    from spikeattn.energy.activity import Activity
-    from spikeattn.storage.ledger import Ledger
+    from spikeattn.energy.activity import Activity, Run
 
 
 def show_conventions(
-    ledger: Ledger,
-    activity: Activity,
+    profile: Run | Activity,
     conventions: Sequence[Convention],
     start: str,
     costs: CostTable,
     heading: str,
-    warnings: tuple[str, ...],
+    warnings: tuple[Note, ...],
     out: Path | None,
     as_json: bool,
 ) -> None:
     """Print both tables, or write the first; JSON holds all."""
     from spikeattn.energy.convention_switches import side_by_side, waterfall
-    from spikeattn.energy.rules import notes_of
+    from spikeattn.energy.notes import notes_of
 
-    table = side_by_side(ledger, activity, conventions, costs)
-    ways = {each.name: waterfall(ledger, activity, each, costs, start) for each in conventions}
-    notes = list(dict.fromkeys(f"{each.name}: {line}" for each in conventions for line in notes_of(ledger, each)))
+    table = side_by_side(profile, conventions, costs)
+    ways = {each.name: waterfall(profile, each, costs, start) for each in conventions}
+    said = [(each.name, note) for each in conventions for note in notes_of(profile.ledger, each)]
+    notes = list(dict.fromkeys(f"{name}: {note}" for name, note in said))
     record = {
         "title": heading,
         "costs": costs.name,

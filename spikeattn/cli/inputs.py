@@ -99,9 +99,8 @@ class Inputs:
         if self.calibrate:
             calibrate_untrained(net, dataset, forward)
         threads = torch.get_num_threads()
-        logger.info(
-            "%s: %d images of %d; %s, %d threads", self.data, loader.dataset.n_samples, len(dataset), place, threads
-        )
+        chosen: Any = loader.dataset  # a selection of the data set; torch's type knows no length
+        logger.info("%s: %d images of %d; %s, %d threads", self.data, chosen.n_samples, len(dataset), place, threads)
         return loader
 
 

@@ -16,7 +16,7 @@ E = TypeVar("E", bound=StrEnum)
 
 
 # What click calls ClickException; where it lives depends on the version of typer.
-CommandLineError = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
+CommandLineError: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 
 
 class WrongCommandLine(SpikeattnError):

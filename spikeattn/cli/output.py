@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spikeattn.boundary.notes import Note
 from spikeattn.boundary.visible_text import visible_cell, visible_json
 from spikeattn.cli.options import WrongCommandLine
 from spikeattn.cli.terminal import say
@@ -49,7 +50,7 @@ def text(frame: pd.DataFrame, formats: Mapping[str, Callable[[Any], str]] | None
     """A list as aligned text; columns with a format are numbers and stand to the right."""
     formats = formats or {}
     rows = [
-        ["–" if _missing(value) else formats.get(name, _cell)(value) for name, value in row.items()]
+        ["–" if _missing(value) else formats.get(str(name), _cell)(value) for name, value in row.items()]
         for row in frame.astype(object).to_dict("records")
     ]
     return _aligned([list(frame.columns), *rows], [name in formats for name in frame.columns])
@@ -145,7 +146,7 @@ def headline(summary: Mapping[str, Any]) -> str:
         value, interval = with_limits(mj / factor, *(None if limit is None else limit / factor for limit in limits))
         return f"{value} {unit}{' ' if interval else ''}{interval}"
 
-    unscored = any(warning.startswith("no-accuracy") for warning in summary["warnings"])
+    unscored = any(Note.read(warning).code == "no-accuracy" for warning in summary["warnings"])
     accuracy = f"not known: {'the output holds no class scores' if unscored else 'the images have no labels'}"
     if summary["accuracy"] is not None:
         accuracy = f"{percent(summary['accuracy'])}{shares(summary['accuracy_interval'])}"

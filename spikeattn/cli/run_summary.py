@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from spikeattn.cli.output import headline, records, sheet_text
 
 if TYPE_CHECKING:
+    from spikeattn.boundary.notes import Note
+    from spikeattn.energy.published_rates import PublishedActivity
     from spikeattn.runs.result import Profile
 
 
@@ -17,7 +19,29 @@ def title(profile: Profile) -> str:
     return f"{untrained}{profile.ledger.model.get('name')}, T={profile.time_steps}, {profile.n_images} images"
 
 
-def opened(run: Path) -> tuple[Profile, str, tuple[str, ...]]:
+def title_of_rates(rates: Path, model: str) -> str:
+    """What a table of published rates belongs to, in one line."""
+    return f"{model} with the rates of {rates}"
+
+
+def run_or_rates(
+    run: Path | None,
+    rates: Path | None,
+    model: str | None,
+    model_args: list[str] | None = None,
+    time_steps: int | None = None,
+) -> tuple[Profile | PublishedActivity, str, tuple[Note, ...]]:
+    """A finished run, or the published rates of a model in its place; its title and its warnings."""
+    if run is not None:
+        return opened(run)
+    from spikeattn.cli.networks import rated_network
+    from spikeattn.energy.published_rates import activity_from_rates
+
+    assert rates is not None and model is not None  # the commands have checked it
+    return activity_from_rates(rates, rated_network(model, model_args, time_steps)), title_of_rates(rates, model), ()
+
+
+def opened(run: Path) -> tuple[Profile, str, tuple[Note, ...]]:
     """A finished run, its title and its warnings."""
     from spikeattn.runs.result import Profile
 

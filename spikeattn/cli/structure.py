@@ -181,6 +181,6 @@ def _role(entry: Entry) -> str:
 def _record(found: Structure) -> dict[str, Any]:
     from spikeattn.structure.entry import KINDS
 
-    facts = {"family": found.family, "blocks": found.blocks, "grid": found.grid, "heads": found.heads}
+    facts: dict[str, Any] = {"family": found.family, "blocks": found.blocks, "grid": found.grid, "heads": found.heads}
     facts["class_tokens"] = found.class_tokens
     return facts | {kind: records(found.table(kind)) for kind in KINDS}

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from spikeattn.cli.options import Json, ListOut, Rates, RunOrRates, Verbose, WrongCommandLine, check_run_or_rates
 from spikeattn.cli.output import LIST_FORMATS, hand_over, note, records, text, write_file
+from spikeattn.cli.run_summary import run_or_rates
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from spikeattn.energy.published_rates import PublishedActivity
-    from spikeattn.runs.result import Profile
+    from spikeattn.boundary.notes import Note
 
 
 def sweep(
@@ -59,7 +60,7 @@ def sweep(
 
     from spikeattn.energy.what_if import sweep as compute
 
-    source, heading, warnings = _source(run, rates, model)
+    source, heading, warnings = run_or_rates(run, rates, model)
     frame = compute(source, costs.split(","), scales, convention or ("exact" if rates is None else "input-rate"))
     if figure is not None:
         _draw(frame, figure, warnings)
@@ -67,33 +68,19 @@ def sweep(
     hand_over(frame, record, lambda: _as_text(frame, heading, warnings), out, as_json, LIST_FORMATS)
 
 
-def _source(
-    run: Path | None, rates: Path | None, model: str | None
-) -> tuple[Profile | PublishedActivity, str, tuple[str, ...]]:
-    if run is not None:
-        from spikeattn.cli.run_summary import opened
-
-        return opened(run)
-    from spikeattn.cli.networks import rated_network
-    from spikeattn.energy.published_rates import activity_from_rates
-
-    assert rates is not None and model is not None
-    return activity_from_rates(rates, rated_network(model, None, None)), f"{model} with the rates of {rates}", ()
-
-
-def _numbers(option: str, given: str) -> list[float]:
+def _numbers(option: str, listed: str) -> list[float]:
     try:
-        return [float(word) for word in given.split(",")]
+        return [float(word) for word in listed.split(",")]
     except ValueError as error:
-        raise WrongCommandLine(f"{option} {given}: numbers separated by commas are needed, such as 0.5,1,2") from error
+        raise WrongCommandLine(f"{option} {listed}: numbers separated by commas are needed, such as 0.5,1,2") from error
 
 
-def _draw(frame: pd.DataFrame, path: Path, warnings: tuple[str, ...]) -> None:
+def _draw(frame: pd.DataFrame, path: Path, warnings: tuple[Note, ...]) -> None:
     from spikeattn.reporting.figures.drawing import figure_style, to_png, to_svg
     from spikeattn.reporting.figures.sweep_figure import sweep_figure
 
-    untrained = next((line for line in warnings if line.startswith("untrained")), "")
-    drawn = sweep_figure(frame, untrained and "UNTRAINED: these numbers describe nothing")
+    untrained = any(warning.code == "untrained" for warning in warnings)
+    drawn = sweep_figure(frame, "UNTRAINED: these numbers describe nothing" if untrained else "")
     if path.suffix == ".pdf":
         import io
 
@@ -107,14 +94,21 @@ def _draw(frame: pd.DataFrame, path: Path, warnings: tuple[str, ...]) -> None:
     note(f"wrote {path}")
 
 
-def _as_text(frame: pd.DataFrame, heading: str, warnings: tuple[str, ...]) -> str:
+def _as_text(frame: pd.DataFrame, heading: str, warnings: tuple[Note, ...]) -> str:
     from spikeattn.reporting.tables.number_format import joules
 
     columns = ["costs", "t", "rate_scale", "rate", "snn_mj", "ann_mj", "ratio", "break_even_rate", "cannot_lose"]
     shown = frame[columns].assign(cannot_lose=["yes" if each else "no" for each in frame["cannot_lose"]])
     shown.columns = ["costs", "t", "x rate", "rate", "SNN", "ANN", "ANN : SNN", "break-even rate", "cannot lose"]
-    formats = {"t": str, "x rate": "{:g}".format, "rate": "{:.4f}".format, "SNN": joules, "ANN": joules}
-    formats |= {"ANN : SNN": "{:.3g}".format, "break-even rate": "{:.3g}".format}
+    formats: dict[str, Callable[[Any], str]] = {
+        "t": str,
+        "x rate": "{:g}".format,
+        "rate": "{:.4f}".format,
+        "SNN": joules,
+        "ANN": joules,
+        "ANN : SNN": "{:.3g}".format,
+        "break-even rate": "{:.3g}".format,
+    }
     lines = [
         f"energy per image, {heading}, had it stopped after t steps and fired x times as much",
         f"convention {frame.attrs['convention']}; ANN of {frame.attrs['ann_macs']:,} MACs; arithmetic only",

@@ -1,4 +1,7 @@
-"""What terms are evaluated on: the per-image count table of a run, checked against its ledger."""
+"""What the terms of a convention are evaluated on: the counts of a run per image, or a published table of rates.
+
+An activity answers for every source of operations (a constant, a firing rate, an exact count) how large it is.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,49 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeattn.boundary.arguments import shown
-from spikeattn.energy.counted_terms import Constant, Count, Rate
 from spikeattn.errors import SpikeattnError
 from spikeattn.storage.ledger import Ledger
 
 
+@dataclass(frozen=True)
+class Constant:
+    """The same for every image: `times` is the number of time steps at which it is charged."""
+
+    times: int
+
+
+@dataclass(frozen=True)
+class Rate:
+    """The firing rates of these tensors, added up; by "nnz" (share of non-zero elements) or "abs" (mean |value|).
+
+    `once` takes the first time step alone: the layer runs once per image, and its input is the same at every step.
+    `least` takes one of the tensors instead of all: the one with the smallest mean over images and time steps.
+    """
+
+    tensors: tuple[str, ...]
+    by: str
+    once: bool = False
+    least: bool = False
+
+
+@dataclass(frozen=True)
+class Count:
+    """A column of the count table: "nnz" or "abs" of a tensor, "fan_nnz" or "fan_abs" of a synapse, "pairs" or
+    "pairs_abs" of a product.
+
+    `once` as in `Rate`.
+    """
+
+    measure: str
+    name: str
+    once: bool = False
+
+
+Source = Constant | Rate | Count
+
+
 class CountTable(Protocol):
-    """What is needed of `recording.counts.Counts`: columns [N, T] per tensor, synapse and product."""
+    """What is needed of `storage.counts.Counts`: columns [N, T] per tensor, synapse and product."""
 
     @property
     def n_images(self) -> int: ...
@@ -27,7 +66,7 @@ class CountTable(Protocol):
 
 @runtime_checkable
 class Run(Protocol):
-    """A finished run: `results.Profile`, or anything with these two."""
+    """A finished run: `runs.Profile`, or anything with these two."""
 
     @property
     def ledger(self) -> Ledger: ...
@@ -47,12 +86,15 @@ def check_run(name: str, run: Any) -> None:
         )
 
 
+@runtime_checkable
 class Activity(Protocol):
     """Anything terms can be evaluated on: `total` is the sum of a source over the time steps, [n_images]."""
 
     @property
+    def ledger(self) -> Ledger: ...
+    @property
     def n_images(self) -> int: ...
-    def total(self, source: Constant | Rate | Count) -> NDArray[Any]: ...
+    def total(self, source: Source) -> NDArray[Any]: ...
 
 
 @dataclass(frozen=True)
@@ -87,7 +129,7 @@ class CountedActivity:
         """Images in the count table."""
         return self.counts.n_images
 
-    def total(self, source: Constant | Rate | Count) -> NDArray[Any]:
+    def total(self, source: Source) -> NDArray[Any]:
         """Sum of a source over the time steps, [N]."""
         if isinstance(source, Constant):
             return np.full(self.n_images, source.times, dtype=np.int64)
@@ -115,3 +157,18 @@ class CountedActivity:
                 f"{self.ledger.time_steps} time steps: the count table does not belong to this ledger"
             )
         return total
+
+
+class Remembering:
+    """An activity that evaluates every source once: conventions, and the classes of a data set, share most of them."""
+
+    def __init__(self, activity: Activity) -> None:
+        self.ledger, self.n_images = activity.ledger, activity.n_images
+        self._activity = activity
+        self._known: dict[Source, NDArray[Any]] = {}
+
+    def total(self, source: Source) -> NDArray[Any]:
+        """Sum of a source over the time steps, [n_images]."""
+        if source not in self._known:
+            self._known[source] = self._activity.total(source)
+        return self._known[source]

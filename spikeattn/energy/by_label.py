@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from spikeattn.energy.activity import Activity
+from spikeattn.energy.activity import Activity, Remembering, Source
 from spikeattn.energy.conventions import Convention
-from spikeattn.energy.costs import CostTable, get_costs
-from spikeattn.energy.counted_terms import Constant, Count, Rate
+from spikeattn.energy.costs import CostTable
 from spikeattn.energy.estimate import price
 from spikeattn.stats.intervals import CONFIDENCE, REPLICATES, images_by_label
 from spikeattn.storage.ledger import Ledger
@@ -20,30 +18,31 @@ from spikeattn.storage.ledger import Ledger
 
 @dataclass(frozen=True)
 class SelectedImages:
-    """Some images of an activity; selections that share `totals` evaluate every source once."""
+    """Some images of an activity."""
 
     activity: Activity
     images: NDArray[Any]
-    totals: dict[Constant | Rate | Count, NDArray[Any]] = field(default_factory=dict, repr=False)
+
+    @property
+    def ledger(self) -> Ledger:
+        """Of the activity."""
+        return self.activity.ledger
 
     @property
     def n_images(self) -> int:
         """Images in the selection."""
         return len(self.images)
 
-    def total(self, source: Constant | Rate | Count) -> NDArray[Any]:
+    def total(self, source: Source) -> NDArray[Any]:
         """Sum of a source over the time steps, [n_images]."""
-        if source not in self.totals:
-            self.totals[source] = self.activity.total(source)
-        return self.totals[source][self.images]
+        return self.activity.total(source)[self.images]
 
 
 def energy_by_label(
-    ledger: Ledger,
     activity: Activity,
     labels: ArrayLike,
-    costs: str | Path | CostTable,
-    convention: str | Convention,
+    costs: CostTable,
+    convention: Convention,
     replicates: int = REPLICATES,
     seed: int = 0,
     confidence: float = CONFIDENCE,
@@ -53,10 +52,10 @@ def energy_by_label(
     Returns:
         Columns label, n_images and those of `EnergyTable`; share is of the label's own total.
     """
-    costs, totals, tables = get_costs(costs), {}, []
+    remembering, tables = Remembering(activity), []
     for label, images in images_by_label(labels, activity.n_images).items():
-        selected = SelectedImages(activity, images, totals)
-        table = pd.DataFrame(price(ledger, selected, costs, convention, replicates, seed, confidence))
+        selected = SelectedImages(remembering, images)
+        table = pd.DataFrame(price(selected, costs, convention, replicates, seed, confidence))
         table.insert(0, "label", label)
         table.insert(1, "n_images", len(images))
         tables.append(table)

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from spikeattn.energy.activity import CountedActivity, CountTable
+from spikeattn.boundary.notes import Note
+from spikeattn.energy.activity import Activity, Constant, Run
+from spikeattn.energy.amounts import part_order
 from spikeattn.energy.conventions import get_convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
-from spikeattn.energy.costs import CostTable, get_costs
-from spikeattn.energy.counted_terms import Constant, part_order
-from spikeattn.energy.estimate import PJ_TO_MJ, sample_of, unpriced_notes
+from spikeattn.energy.costs import PJ_TO_MJ, CostTable, get_costs
+from spikeattn.energy.estimate import sample_of, unpriced_notes
 from spikeattn.energy.models.memory import COMPONENTS, LEAKY, NOT_LEAKY, Line, check_prices, lines_of, word_price
 from spikeattn.energy.models.registry import DEFAULT as DEFAULT_MODEL
 from spikeattn.energy.models.registry import EnergyModel, get_model
-from spikeattn.energy.rules import notes_of
+from spikeattn.energy.notes import notes_of
+from spikeattn.energy.profile_argument import counted, of_profile
 from spikeattn.stats import intervals
-from spikeattn.stats.intervals import Floats
+from spikeattn.stats.intervals import Floats, Intervals
 from spikeattn.storage.ledger import Ledger
 
 EVERYTHING = "memory-inclusive total"
@@ -49,7 +55,7 @@ class ComponentTable(pd.DataFrame):
     per_image: pd.DataFrame
     costs: CostTable
     model: EnergyModel
-    notes: list[str]
+    notes: list[Note]
     provenance: dict[str, Any]
 
     @property
@@ -65,9 +71,9 @@ class ComponentTable(pd.DataFrame):
         return frame.reset_index()
 
 
+@of_profile
 def components(
-    ledger: Ledger,
-    counts: CountTable,
+    profile: Run,
     costs: str | Path | CostTable = DEFAULT_COSTS,
     model: str | EnergyModel = DEFAULT_MODEL,
     first_conv: str = "once",
@@ -78,6 +84,7 @@ def components(
     """Energy per image, part and component in mJ, with an interval over images; see `memory` for what is charged.
 
     Args:
+        profile: a finished run; a ledger and its counts, two arguments, may stand in its place.
         model: "compute", "compute+memory", "lemaire-2022", or `get_model(name, off_chip=True, ...)`.
         first_conv: "once" or "every-step", how often the first layer runs on a still image.
 
@@ -88,66 +95,33 @@ def components(
     costs, model = get_costs(costs), get_model(model)
     convention = get_convention("exact", first_conv=first_conv)
     check_prices(costs, model)
-    activity = CountedActivity(ledger, counts)
-    total = lru_cache(maxsize=8)(activity.total)  # the lines of a layer stand together
-    lines = lines_of(ledger, convention, model)
-    rows = sorted({(line.part, line.component) for line in lines}, key=_order)
-    energies = np.zeros((activity.n_images, len(rows)))
-    ceiling, floor = np.zeros(len(rows)), np.zeros(len(rows))
-    charged, unpriced, priced = [], {}, np.zeros(len(rows), dtype=bool)
-    for line in lines:
-        amount, row = total(line.source) * line.factor, rows.index((line.part, line.component))
-        if line.op is not None and not costs.has(line.op):
-            unpriced[line.what] = unpriced.get(line.what, 0.0) + float(amount.mean())
-            continue
-        pj = costs.price(line.op) if line.op is not None else word_price(costs, model, line.buffer or 0)
-        energies[:, row] += amount * (pj * PJ_TO_MJ)
-        ceiling[row] += line.ceiling * pj * PJ_TO_MJ if pj else 0.0
-        floor[row] += amount[0] * pj * PJ_TO_MJ if isinstance(line.source, Constant) else 0.0
-        priced[row] = True
-        charged.append(_charged(line, float(amount.mean()), pj, costs))
-
-    kinds = [component for component in COMPONENTS if any(component == found for _, found in rows)]
-    of_kind = np.array([[component == kind for kind in kinds] for _, component in rows], dtype=float)
-    finite = np.where(np.isfinite(ceiling), ceiling, 0.0)
-    boundless = (np.isinf(ceiling).astype(float) @ of_kind) > 0
-    per_image, most = energies @ of_kind, np.where(boundless, np.inf, finite @ of_kind)
-    least = floor @ of_kind
-    columns, ceilings, floors = [energies, per_image], [ceiling, most], [floor, least]
-    labels = [*rows, *(("total", kind) for kind in kinds)]
+    activity = counted(profile)
+    charges = _charges(activity, costs, model, lines_of(activity.ledger, convention, model))
+    kinds, per_image, limits = _with_totals(charges, model, replicates, seed, confidence)
+    labels = [*charges.rows, *(("total", kind) for kind in kinds)]
     if model.memory:
-        columns.append(per_image.sum(axis=1, keepdims=True))
-        ceilings.append(most.sum(keepdims=True))
-        floors.append(least.sum(keepdims=True))
         labels.append(("total", EVERYTHING))
-    found = intervals.mean_intervals(
-        np.concatenate(columns, axis=1),
-        replicates,
-        seed,
-        confidence,
-        ceiling=np.concatenate(ceilings),
-        floor=np.concatenate(floors),
-    )
     table = ComponentTable(
         {
             "part": [part for part, _ in labels],
             "component": [component for _, component in labels],
-            "energy_mj": found.value,
-            "ci_low": found.low,
-            "ci_high": found.high,
-            "interval": found.method,
+            "energy_mj": limits.value,
+            "ci_low": limits.low,
+            "ci_high": limits.high,
+            "interval": limits.method,
         }
     )
-    table.loc[np.flatnonzero(~priced), ["energy_mj", "ci_low", "ci_high"]] = np.nan
-    table.loc[np.flatnonzero(~priced), "interval"] = "none"
-    table.lines = pd.DataFrame(charged).astype({"buffer_bytes": "Int64"})
+    unpriced = np.flatnonzero(~charges.priced)
+    table.loc[unpriced, ["energy_mj", "ci_low", "ci_high"]] = np.nan
+    table.loc[unpriced, "interval"] = "none"
+    table.lines = pd.DataFrame(charges.charged).astype({"buffer_bytes": "Int64"})
     table.per_image = pd.DataFrame(per_image, columns=kinds)
     table.costs, table.model = costs, model
     table.notes = [
-        *notes_of(ledger, convention),
-        *_notes(ledger, model, costs, table.lines, per_image.mean(axis=0), kinds),
+        *notes_of(activity.ledger, convention),
+        *_notes(activity.ledger, model, costs, table.lines, per_image.mean(axis=0), kinds),
         *costs.notes(),
-        *unpriced_notes(costs, unpriced),
+        *unpriced_notes(costs, charges.unpriced),
     ]
     table.provenance = {
         "costs": costs.name,
@@ -155,9 +129,78 @@ def components(
         "model": model.name,
         "model_source": model.source,
         "first_conv": first_conv,
-        **sample_of(ledger, activity, replicates, seed, confidence),
+        **sample_of(activity, replicates, seed, confidence),
     }
     return table
+
+
+@dataclass(frozen=True, eq=False)
+class _Charges:
+    """What the lines of an energy model come to.
+
+    Attributes:
+        rows: part and component, in the order of the table.
+        energies: [N, rows] mJ per image.
+        ceiling, floor: [rows] mJ, the most of one image and what every image costs.
+        priced: [rows], whether the cost table has a price for anything in it.
+        charged: the rows of `ComponentTable.lines`.
+        unpriced: operations per image that have no price, by what they are.
+    """
+
+    rows: list[tuple[str, str]]
+    energies: Floats
+    ceiling: Floats
+    floor: Floats
+    priced: NDArray[np.bool_]
+    charged: list[dict[str, Any]]
+    unpriced: dict[str, float]
+
+
+def _charges(activity: Activity, costs: CostTable, model: EnergyModel, lines: Sequence[Line]) -> _Charges:
+    """Price line after line, each in its row."""
+    total = lru_cache(maxsize=8)(activity.total)  # the lines of a layer, fewer than 8, stand together
+    rows = sorted({(line.part, line.component) for line in lines}, key=_order)
+    energies = np.zeros((activity.n_images, len(rows)))
+    ceiling, floor = np.zeros(len(rows)), np.zeros(len(rows))
+    charged, unpriced, priced = [], defaultdict[str, float](float), np.zeros(len(rows), dtype=bool)
+    for line in lines:
+        amount, row = total(line.source) * line.factor, rows.index((line.part, line.component))
+        if line.op is not None and not costs.has(line.op):
+            unpriced[line.what] += float(amount.mean())
+            continue
+        pj = costs.price(line.op) if line.op is not None else word_price(costs, model, line.buffer or 0)
+        energies[:, row] += amount * (pj * PJ_TO_MJ)
+        ceiling[row] += line.ceiling * pj * PJ_TO_MJ if pj else 0.0
+        floor[row] += amount[0] * pj * PJ_TO_MJ if isinstance(line.source, Constant) else 0.0
+        priced[row] = True
+        charged.append(_charged(line, float(amount.mean()), pj, costs))
+    return _Charges(rows, energies, ceiling, floor, priced, charged, unpriced)
+
+
+def _with_totals(
+    charges: _Charges, model: EnergyModel, replicates: int, seed: int, confidence: float
+) -> tuple[list[str], Floats, Intervals]:
+    """The components there are, mJ of each per image, and the intervals of all rows of the table."""
+    kinds = [kind for kind in COMPONENTS if any(kind == component for _, component in charges.rows)]
+    of_kind = np.array([[component == kind for kind in kinds] for _, component in charges.rows], dtype=float)
+    finite = np.where(np.isfinite(charges.ceiling), charges.ceiling, 0.0)
+    boundless = (np.isinf(charges.ceiling).astype(float) @ of_kind) > 0
+    per_image, most = charges.energies @ of_kind, np.where(boundless, np.inf, finite @ of_kind)
+    least = charges.floor @ of_kind
+    columns, ceilings, floors = [charges.energies, per_image], [charges.ceiling, most], [charges.floor, least]
+    if model.memory:
+        columns.append(per_image.sum(axis=1, keepdims=True))
+        ceilings.append(most.sum(keepdims=True))
+        floors.append(least.sum(keepdims=True))
+    limits = intervals.mean_intervals(
+        np.concatenate(columns, axis=1),
+        replicates,
+        seed,
+        confidence,
+        ceiling=np.concatenate(ceilings),
+        floor=np.concatenate(floors),
+    )
+    return kinds, per_image, limits
 
 
 def _order(row: tuple[str, str]) -> tuple[Any, ...]:
@@ -182,35 +225,37 @@ def _charged(line: Line, amount: float, pj: float, costs: CostTable) -> dict[str
 
 def _notes(
     ledger: Ledger, model: EnergyModel, costs: CostTable, lines: pd.DataFrame, means: Floats, kinds: list[str]
-) -> list[str]:
+) -> list[Note]:
     if not model.memory:
-        return ["arithmetic alone: addressing, memory and neurons are not in this figure"]
+        text = "arithmetic alone: addressing, memory and neurons are not in this figure"
+        return [Note.plain("arithmetic", text)]
     notes = []
     compute = float(means[kinds.index("compute")]) if "compute" in kinds else 0.0
     if compute > 0:
-        notes.append(
-            f"memory-inclusive: all components together are {means.sum() / compute:.1f} times compute alone; published "
-            "energies of spiking transformers are compute alone, so quote the two apart and never compare one with the "
-            "other"
+        text = (
+            f"all components together are {means.sum() / compute:.1f} times compute alone; published energies of "
+            "spiking transformers are compute alone, so quote the two apart and never compare one with the other"
         )
-    assert costs.bits is not None
-    notes.append(f"words: weights, activations and membrane potentials have {costs.bits} bits each")
+        notes.append(Note("memory-inclusive", text))
+    assert costs.bits is not None  # `check_prices` has seen to it
+    notes.append(Note("words", f"weights, activations and membrane potentials have {costs.bits} bits each"))
     largest = max(memory.bytes for memory in costs.memory.values() if memory.bytes is not None)
     over = sorted(lines.loc[lines["buffer_bytes"].gt(largest).fillna(False), "name"].unique())
     if over:
         where = "off the chip" if model.off_chip else "in several of that size (off_chip=True prices them off the chip)"
-        notes.append(
-            f"large-buffers: {len(over)} layers or populations have more than {largest:,} bytes, {where}: {_few(over)}"
-        )
+        text = f"{len(over)} layers or populations have more than {largest:,} bytes, {where}: {_few(over)}"
+        notes.append(Note("large-buffers", text))
     products = [product.name for product in ledger.products if product.op != "mask"]
     if products:
-        notes.append(
-            f"products: of {len(products)} token sums and matrix products the additions are counted, their memory and "
-            f"addressing are not: {_few(products)}"
+        text = (
+            f"of {len(products)} token sums and matrix products the additions are counted, their memory and addressing "
+            f"are not: {_few(products)}"
         )
+        notes.append(Note("products", text))
     classes = sorted({t.neuron or "unknown" for t in ledger.tensors if t.maker == "neuron"} - {*LEAKY, *NOT_LEAKY})
     if classes:
-        notes.append(f"neurons: {', '.join(classes)} charged as a leaky neuron with one state; it may cost more")
+        text = f"{', '.join(classes)} charged as a leaky neuron with one state; it may cost more"
+        notes.append(Note("neurons", text))
     return notes
 
 

@@ -34,9 +34,11 @@ import pandas as pd
 from spikeattn.boundary import file_text, schema
 from spikeattn.boundary.arguments import shown
 from spikeattn.boundary.marks import Limits, OneOf
+from spikeattn.boundary.notes import Note
 from spikeattn.errors import SpikeattnError, unknown
 
 DEFAULT = "horowitz-45nm-fp32"
+PJ_TO_MJ = 1e-9
 OPERATIONS = {
     "mac": "multiply-accumulate of a real-valued input",
     "ac": "addition that a spike triggers",
@@ -144,22 +146,24 @@ class CostTable:
     @property
     def status(self) -> str:
         """The weakest status of any price above 0, in the order of `STATUSES`."""
-        costs = (*self.entries.values(), *self.memory.values())
+        costs: tuple[Cost | MemoryCost, ...] = (*self.entries.values(), *self.memory.values())
         return max((cost.status for cost in costs if cost.pj > 0), key=list(STATUSES).index, default="choice")
 
-    def notes(self) -> list[str]:
-        """What a reader must know about these prices: every entry that is not confirmed (choices aside)."""
-        costs = {**self.entries, **self.memory}
-        found = []
+    def notes(self) -> list[Note]:
+        """What a reader must know about these prices: every one that is not confirmed (choices aside)."""
+        costs: dict[str, Cost | MemoryCost] = {**self.entries, **self.memory}
+        notes = []
         for status in ("secondary", "unverified"):
-            weak = [entry for entry, cost in costs.items() if cost.status == status]
+            weak = [name for name, cost in costs.items() if cost.status == status]
             if weak:
-                found.append(f"cost-status: {self.name}: {', '.join(weak)}: {status}, {STATUSES[status]}")
-        return found
+                notes.append(Note("cost-status", f"{self.name}: {', '.join(weak)}: {status}, {STATUSES[status]}"))
+        return notes
 
     def frame(self) -> pd.DataFrame:
         """All entries: entry, pj, per ("operation" or "64-bit access"), bytes (size of a memory), source, status."""
-        rows = [(entry, cost.pj, "operation", None, cost.source, cost.status) for entry, cost in self.entries.items()]
+        rows: list[tuple[str, float, str, int | None, str, str]] = [
+            (entry, cost.pj, "operation", None, cost.source, cost.status) for entry, cost in self.entries.items()
+        ]
         rows += [
             (entry, cost.pj, f"{cost.access_bits}-bit access", cost.bytes, cost.source, cost.status)
             for entry, cost in self.memory.items()

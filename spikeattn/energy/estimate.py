@@ -7,7 +7,6 @@ x pJ per operation), not measured joules: memory traffic, leakage and control ar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,18 +15,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spikeattn.energy.activity import Activity, CountedActivity, CountTable
+from spikeattn.boundary.notes import Note
+from spikeattn.energy.activity import Activity, Run
+from spikeattn.energy.amounts import COLUMNS, OPS, amounts_by_part
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention, get_convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
-from spikeattn.energy.costs import CostTable, get_costs
-from spikeattn.energy.counted_terms import AMOUNTS, OPS, Constant, part_order
-from spikeattn.energy.rules import notes_of, terms_of
+from spikeattn.energy.costs import PJ_TO_MJ, CostTable, get_costs
+from spikeattn.energy.notes import notes_of
+from spikeattn.energy.profile_argument import counted, of_profile
 from spikeattn.stats import intervals
 from spikeattn.stats.intervals import Floats, Interval, Intervals
-from spikeattn.storage.ledger import Ledger
-
-PJ_TO_MJ = 1e-9
 
 
 class EnergyTable(pd.DataFrame):
@@ -58,7 +56,7 @@ class EnergyTable(pd.DataFrame):
     costs: CostTable
     convention: Convention
     unpriced: dict[str, float]
-    notes: list[str]
+    notes: list[Note]
     provenance: dict[str, Any]
 
     @property
@@ -76,9 +74,9 @@ class EnergyTable(pd.DataFrame):
         return f"{table}<p>{escape(said)}</p><ul>{notes}</ul>"
 
 
+@of_profile
 def energy(
-    ledger: Ledger,
-    counts: CountTable,
+    profile: Run,
     costs: str | Path | CostTable = DEFAULT_COSTS,
     convention: str | Convention = DEFAULT_CONVENTION,
     replicates: int = intervals.REPLICATES,
@@ -87,37 +85,42 @@ def energy(
 ) -> EnergyTable:
     """Energy per image and part in mJ, with a bootstrap interval over images.
 
+    Args:
+        profile: a finished run; a ledger and its counts, two arguments, may stand in its place.
+
     Raises:
         SpikeattnError: unknown convention or cost table, zero images, counts that do not belong to the ledger.
     """
-    return price(ledger, CountedActivity(ledger, counts), costs, convention, replicates, seed, confidence)
+    return price(counted(profile), get_costs(costs), get_convention(convention), replicates, seed, confidence)
 
 
 def price(
-    ledger: Ledger,
     activity: Activity,
-    costs: str | Path | CostTable,
-    convention: str | Convention,
+    costs: CostTable,
+    convention: Convention,
     replicates: int = intervals.REPLICATES,
     seed: int = 0,
     confidence: float = intervals.CONFIDENCE,
 ) -> EnergyTable:
-    """Price any activity, counted or published: the terms of the convention x the costs, added up per part."""
-    costs, convention = get_costs(costs), get_convention(convention)
-    amounts = amounts_of(ledger, activity, convention)
+    """Price any activity, counted or published: the amounts of the convention x the costs, added up per part."""
+    amounts = amounts_by_part(activity, convention)
     priced = np.array([costs.has(op) for op in OPS])
     prices = prices_of(costs)
     energies = _energies(amounts.per_image, prices)
     most = _energies(np.where(prices > 0, amounts.ceiling, 0)[None], prices)[0]
     least = _energies(amounts.floor[None], prices)[0]
     limits = intervals.mean_intervals(energies, replicates, seed, confidence, ceiling=most, floor=least)
-    table = EnergyTable(_rows(amounts.parts, amounts.per_image.mean(axis=0), limits))
+    table = EnergyTable(_rows(amounts.keys, amounts.per_image.mean(axis=0), limits))
     table.unpriced = _leave_unpriced(table, priced)
     table.total, table.total_t = limits[-1], intervals.t_interval(energies[:, -1], confidence)
     table.per_image = energies[:, -1].copy()
     table.costs, table.convention = costs, convention
-    table.notes = notes_of(ledger, convention) + _interval_notes(amounts.parts, limits) + costs.notes()
-    table.notes += unpriced_notes(costs, table.unpriced)
+    table.notes = [
+        *notes_of(activity.ledger, convention),
+        *_interval_notes(amounts.keys, limits),
+        *costs.notes(),
+        *unpriced_notes(costs, table.unpriced),
+    ]
     table.provenance = {
         "costs": costs.name,
         "cost_source": costs.source,
@@ -125,53 +128,21 @@ def price(
         "convention_source": convention.source,
         "evidence": convention.evidence,
         "switches": convention.switches(),
-        **sample_of(ledger, activity, replicates, seed, confidence),
+        **sample_of(activity, replicates, seed, confidence),
     }
     return table
 
 
-def sample_of(ledger: Ledger, activity: Activity, replicates: int, seed: int, confidence: float) -> dict[str, Any]:
+def sample_of(activity: Activity, replicates: int, seed: int, confidence: float) -> dict[str, Any]:
     """The entries of a table's provenance that say what its means and intervals were taken over, and how."""
     return {
         "n_images": activity.n_images,
-        "time_steps": ledger.time_steps,
+        "time_steps": activity.ledger.time_steps,
         "replicates": replicates,
         "seed": seed,
         "confidence": confidence,
-        "ledger": ledger.hash(),
+        "ledger": activity.ledger.hash(),
     }
-
-
-@dataclass(frozen=True, eq=False)
-class Amounts:
-    """Operations by part and kind.
-
-    Attributes:
-        parts: in the order of the network.
-        per_image: [N, parts, OPS].
-        ceiling: [parts, OPS], the most that one image can reach.
-        floor: [parts, OPS], what every image costs, whatever spikes.
-    """
-
-    parts: list[str]
-    per_image: Floats
-    ceiling: Floats
-    floor: Floats
-
-
-def amounts_of(ledger: Ledger, activity: Activity, convention: Convention) -> Amounts:
-    """What the terms of a convention amount to."""
-    terms = terms_of(ledger, convention)
-    parts = sorted({term.part for term in terms}, key=part_order)
-    amounts = np.zeros((activity.n_images, len(parts), len(OPS)))
-    ceiling, floor = np.zeros((2, len(parts), len(OPS)))
-    for term in terms:
-        place = parts.index(term.part), OPS.index(term.op)
-        amounts[:, *place] += activity.total(term.source) * term.factor
-        ceiling[place] += term.ceiling
-        if isinstance(term.source, Constant):
-            floor[place] += term.source.times * term.factor
-    return Amounts(parts, amounts, ceiling, floor)
 
 
 def prices_of(costs: CostTable) -> Floats:
@@ -179,11 +150,11 @@ def prices_of(costs: CostTable) -> Floats:
     return np.array([costs.price(op) if costs.has(op) else 0.0 for op in OPS])
 
 
-def part_energies(ledger: Ledger, activity: Activity, costs: CostTable, convention: Convention) -> dict[str, float]:
+def part_energies(activity: Activity, costs: CostTable, convention: Convention) -> dict[str, float]:
     """Mean mJ per image of every part and of the "total": the numbers of `price`, without its intervals."""
-    amounts, prices = amounts_of(ledger, activity, convention), prices_of(costs)
+    amounts, prices = amounts_by_part(activity, convention), prices_of(costs)
     energies, least = _energies(amounts.per_image, prices), _energies(amounts.floor[None], prices)[0]
-    return dict(zip([*amounts.parts, "total"], intervals.means_above(energies, least).tolist(), strict=True))
+    return dict(zip([*amounts.keys, "total"], intervals.means_above(energies, least).tolist(), strict=True))
 
 
 def _energies(amounts: Floats, prices: Floats) -> Floats:
@@ -201,7 +172,7 @@ def _rows(parts: Sequence[str], amounts: Floats, limits: Intervals) -> pd.DataFr
     return pd.DataFrame(
         {
             "part": [*parts, "total"],
-            **{AMOUNTS[op]: amounts[:, column] for column, op in enumerate(OPS)},
+            **{COLUMNS[op]: amounts[:, column] for column, op in enumerate(OPS)},
             "energy_mj": limits.value,
             "ci_low": limits.low,
             "ci_high": limits.high,
@@ -213,7 +184,7 @@ def _rows(parts: Sequence[str], amounts: Floats, limits: Intervals) -> pd.DataFr
 
 def _leave_unpriced(table: pd.DataFrame, priced: NDArray[np.bool_]) -> dict[str, float]:
     """Operations per image without a price, by column; the energy of a part that has no others becomes NaN."""
-    columns = np.array([AMOUNTS[op] for op in OPS])
+    columns = np.array([COLUMNS[op] for op in OPS])
     amounts = table[columns].to_numpy()
     bare = (amounts[:, ~priced] > 0).any(axis=1) & ~(amounts[:, priced] > 0).any(axis=1)
     table.loc[bare, ["energy_mj", "ci_low", "ci_high", "share"]] = np.nan
@@ -222,19 +193,23 @@ def _leave_unpriced(table: pd.DataFrame, priced: NDArray[np.bool_]) -> dict[str,
     return {str(column): float(amount) for column, amount in left if amount > 0}
 
 
-def unpriced_notes(costs: CostTable, amounts: dict[str, float]) -> list[str]:
+def unpriced_notes(costs: CostTable, amounts: dict[str, float]) -> list[Note]:
     """What the cost table has no price for, as a note; none where all amounts per image are 0."""
     listed = ", ".join(f"{amount:,.0f} {what}" for what, amount in amounts.items() if amount > 0)
-    return [f"unpriced: {costs.name} has no price for {listed} per image; the energies leave them out"] * bool(listed)
+    text = f"{costs.name} has no price for {listed} per image; the energies leave them out"
+    return [Note("unpriced", text)] if listed else []
 
 
-def _interval_notes(parts: Sequence[str], limits: Intervals) -> list[str]:
+def _interval_notes(parts: Sequence[str], limits: Intervals) -> list[Note]:
     if limits.n_images == 1:
-        return ["single-image: one image has no interval, ci_low and ci_high are NaN"]
+        return [Note("single-image", "one image has no interval, ci_low and ci_high are NaN")]
     rows = zip([*parts, "total"], limits.method, limits.nonzero_images, strict=True)
     return [
-        f"few-spiking-images: {part} spends energy on spikes in {nonzero} of {limits.n_images} images, fewer than "
-        f"{intervals.FEW_IMAGES}: " + ("no bound is known" if method == "none" else "ci_high is a one-sided bound")
+        Note(
+            "few-spiking-images",
+            f"{part} spends energy on spikes in {nonzero} of {limits.n_images} images, fewer than "
+            f"{intervals.FEW_IMAGES}: " + ("no bound is known" if method == "none" else "ci_high is a one-sided bound"),
+        )
         for part, method, nonzero in rows
         if method in ("upper bound", "none")
     ]

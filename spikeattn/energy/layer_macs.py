@@ -31,9 +31,9 @@ def _site(name: str) -> str:
     return _REPEATED.sub("", name)
 
 
-def _order(entry: Synapse | Product) -> tuple[int, int]:
-    """What sorts the entries of one place by when they run: the call of the module, the operation in it."""
-    repeated, operation = _REPEATED.search(entry.name), _OPERATION.fullmatch(_site(entry.name))
+def _order(layer: Synapse | Product) -> tuple[int, int]:
+    """What sorts the layers of one place by when they run: the call of the module, the operation in it."""
+    repeated, operation = _REPEATED.search(layer.name), _OPERATION.fullmatch(_site(layer.name))
     return int(repeated[1]) if repeated else 1, int(operation["number"]) if operation else 0
 
 
@@ -59,7 +59,7 @@ def macs_of_twin(
         )
     heads = Structure.of_ledger(ledger).head_counts
     _check_uncounted(ledger, neurons)
-    counted = _by_entry(ledger, operations, modules, neurons)
+    counted = _by_layer(ledger, operations, modules, neurons)
     return [
         *(counted["synapse", s.name] for s in parts.synapses),
         *(sum(softmax_macs(e, heads.get(block)) for e in several) for block, several in parts.attention.items()),
@@ -67,27 +67,28 @@ def macs_of_twin(
     ]
 
 
-def _by_entry(
+def _by_layer(
     ledger: Ledger, operations: Sequence[Operation], modules: Container[str], neurons: Iterable[str]
 ) -> dict[tuple[str, str], int]:
     """Multiply-accumulates per time step of every synapse and matrix product of the ledger, from what has run."""
     layers = [s for s in ledger.synapses if not inside(s.name, neurons)]
     products = [p for p in ledger.products if p.op == "matmul"]
-    kept = {*map(id, layers), *map(id, twin_parts(ledger).products)}
+    in_twin = {*map(id, layers), *map(id, twin_parts(ledger).products)}
     ran: dict[Place, list[Operation]] = defaultdict(list)
     for operation in operations:
         ran[operation.module, operation.op].append(operation)
     places: dict[Place, list[Synapse | Product]] = defaultdict(list)
-    for entry in (*layers, *products):
-        places[place_of(entry.name, modules)].append(entry)
+    multiplying: list[Synapse | Product] = [*layers, *products]
+    for each in multiplying:
+        places[place_of(each.name, modules)].append(each)
     counted = {("synapse", s.name): 0 for s in ledger.synapses}
-    for place, entries in places.items():
+    for place, there in places.items():
         run = _taken(ran, place)
-        if not any(id(entry) in kept for entry in entries):
+        if not any(id(each) in in_twin for each in there):
             continue  # of spiking attention alone, in whose place softmax attention stands
-        entries.sort(key=_order)
-        for entry, macs in zip(entries, _once(entries, run, ledger.time_steps), strict=True):
-            counted["synapse" if isinstance(entry, Synapse) else "product", entry.name] = macs
+        there.sort(key=_order)
+        for each, macs in zip(there, _once(there, run, ledger.time_steps), strict=True):
+            counted["synapse" if isinstance(each, Synapse) else "product", each.name] = macs
     _check_rest(ran, _fused(ledger))
     return counted
 
@@ -104,54 +105,54 @@ def _taken(ran: dict[Place, list[Operation]], place: Place) -> list[Operation]:
     return [operation for key in keys for operation in ran.pop(key)]
 
 
-def _once(entries: Sequence[Synapse | Product], run: Sequence[Operation], T: int) -> list[int]:
-    """Multiply-accumulates at one time step of entries that run at one place, from all that has run there.
+def _once(layers: Sequence[Synapse | Product], run: Sequence[Operation], T: int) -> list[int]:
+    """Multiply-accumulates at one time step of layers that run at one place, from all that has run there.
 
     Raises:
         SpikeattnError: nothing has run whose FLOPs are known, or no whole number of time steps.
     """
     if not run:
-        raise SpikeattnError(f"torch knows no FLOPs of what runs in {entries[0].name}")
-    steps = [_steps(entry, T) for entry in entries]
-    sums = [sum(operation.macs for operation in share) for share in _shares(entries, run, steps)]
-    for entry, macs, count in zip(entries, sums, steps, strict=True):
+        raise SpikeattnError(f"torch knows no FLOPs of what runs in {layers[0].name}")
+    steps = [_steps(layer, T) for layer in layers]
+    sums = [sum(operation.macs for operation in share) for share in _shares(layers, run, steps)]
+    for layer, macs, count in zip(layers, sums, steps, strict=True):
         if macs % count:
-            raise SpikeattnError(f"the {macs:,} MACs of {entry.name} are no multiple of its {count} time steps")
+            raise SpikeattnError(f"the {macs:,} MACs of {layer.name} are no multiple of its {count} time steps")
     return [macs // count for macs, count in zip(sums, steps, strict=True)]
 
 
 def _shares(
-    entries: Sequence[Synapse | Product], run: Sequence[Operation], steps: Sequence[int]
+    layers: Sequence[Synapse | Product], run: Sequence[Operation], steps: Sequence[int]
 ) -> list[Sequence[Operation]]:
-    """Which of the operations at one place belong to which entry.
+    """Which of the operations at one place belong to which layer.
 
-    The entries stand in the order that they run: each once, or all again and again in a loop over time, or some once
-    and the others in a loop, all in one call of a module, where the number in an entry's name is its position.
+    The layers stand in the order that they run: each once, or all again and again in a loop over time, or some once
+    and the others in a loop, all in one call of a module, where the number in a layer's name is its position.
 
     Raises:
         SpikeattnError: none of these fits.
     """
-    rounds, rest = divmod(len(run), len(entries))
+    rounds, rest = divmod(len(run), len(layers))
     if not rest and (rounds == 1 or len(set(steps)) == 1):
-        return [run[i :: len(entries)] for i in range(len(entries))]
-    alone = {_order(entry)[1]: entry for entry, count in zip(entries, steps, strict=True) if count == 1}
-    loop = [entry for entry, count in zip(entries, steps, strict=True) if count > 1]
-    left = [operation for i, operation in enumerate(run) if i not in alone]
-    if not alone or not loop or max(alone) >= len(run) or len(left) != len(loop) * max(steps):
+        return [run[i :: len(layers)] for i in range(len(layers))]
+    alone = {_order(layer)[1]: layer for layer, count in zip(layers, steps, strict=True) if count == 1}
+    loop = [layer for layer, count in zip(layers, steps, strict=True) if count > 1]
+    others = [operation for i, operation in enumerate(run) if i not in alone]
+    if not alone or not loop or max(alone) >= len(run) or len(others) != len(loop) * max(steps):
         raise SpikeattnError(
-            f"{len(run)} operations run where the ledger lists {entries[0].name} and {len(entries) - 1} more, at "
+            f"{len(run)} operations run where the ledger lists {layers[0].name} and {len(layers) - 1} more, at "
             f"{min(steps)} to {max(steps)} time steps: which of them belong together is unknown"
         )
-    shares = {id(entry): left[i :: len(loop)] for i, entry in enumerate(loop)}
-    shares |= {id(entry): [run[i]] for i, entry in alone.items()}
-    return [shares[id(entry)] for entry in entries]
+    shares = {id(layer): others[i :: len(loop)] for i, layer in enumerate(loop)}
+    shares |= {id(layer): [run[i]] for i, layer in alone.items()}
+    return [shares[id(layer)] for layer in layers]
 
 
-def _steps(entry: Synapse | Product, T: int) -> int:
+def _steps(layer: Synapse | Product, T: int) -> int:
     """At how many time steps a layer or product runs."""
-    if not entry.every_step:
+    if not layer.every_step:
         return 1
-    return T if entry.runs is None else entry.runs
+    return T if layer.runs is None else layer.runs
 
 
 def _fused(ledger: Ledger) -> set[str]:
@@ -182,11 +183,11 @@ def _check_uncounted(ledger: Ledger, neurons: Iterable[str]) -> None:
     from torch.utils.flop_counter import flop_registry
 
     known, fused = {str(packet).rpartition(".")[2] for packet in flop_registry}, _fused(ledger)
-    for entry in ledger.uncounted:
-        packet = getattr(torch.ops.aten, entry.op, None)
+    for each in ledger.uncounted:
+        packet = getattr(torch.ops.aten, each.op, None)
         overloads = [] if packet is None else [getattr(packet, name) for name in packet.overloads()]
         tags = {tag for overload in overloads for tag in overload.tags}
-        plain = overloads and (_NOWHERE.fullmatch(entry.op) or torch.Tag.pointwise in tags)
-        apart = FUSED.match(entry.op) and _module(entry.name) in fused
-        if not (plain or apart or entry.op in known or inside(entry.name, neurons)):
-            raise SpikeattnError(f"torch knows no FLOPs of {entry.op} in {_module(entry.name) or 'the network itself'}")
+        plain = overloads and (_NOWHERE.fullmatch(each.op) or torch.Tag.pointwise in tags)
+        apart = FUSED.match(each.op) and _module(each.name) in fused
+        if not (plain or apart or each.op in known or inside(each.name, neurons)):
+            raise SpikeattnError(f"torch knows no FLOPs of {each.op} in {_module(each.name) or 'the network itself'}")

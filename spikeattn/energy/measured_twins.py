@@ -99,8 +99,8 @@ def _one_image(images: Tensor, ledger: Ledger) -> Tensor:
 def _check_network(model: nn.Module, ledger: Ledger, neurons: Iterable[str]) -> None:
     """Refuse a network that is not the run's: other modules, or more or fewer parameters."""
     modules = {path for path, _ in model.named_modules()}
-    entries = (*ledger.synapses, *(p for p in ledger.products if p.op == "matmul"))
-    absent = [e.name for e in entries if not inside(e.name, neurons) and place_of(e.name, modules)[0] not in modules]
+    names = [*(s.name for s in ledger.synapses), *(p.name for p in ledger.products if p.op == "matmul")]
+    absent = [name for name in names if not inside(name, neurons) and place_of(name, modules)[0] not in modules]
     own, theirs = sum(p.numel() for p in model.parameters()), ledger.model.get("parameters")
     if absent or theirs not in (None, own):
         why = f"it has no module {absent[0]!r}" if absent else f"it has {own:,} parameters, and the run's {theirs:,}"

@@ -16,9 +16,9 @@ from typing import Any
 import pandas as pd
 
 from spikeattn.energy.conventions import get_convention
-from spikeattn.energy.costs import get_costs
+from spikeattn.energy.costs import PJ_TO_MJ, get_costs
 from spikeattn.energy.dense import DENSE, dense_macs, tokens_and_channels
-from spikeattn.energy.estimate import PJ_TO_MJ, part_energies
+from spikeattn.energy.estimate import part_energies
 from spikeattn.energy.published_rates import PublishedActivity, activity_from_rates, entry_ledger, packaged_table
 from spikeattn.storage.ledger import Ledger
 
@@ -84,7 +84,7 @@ def _row(model: str, quantity: str, convention: str, computed: float | None, pri
     residual = computed - value if computed is not None and value is not None else None
     same = None
     if residual is not None:
-        unit = Decimal((0, (1,), Decimal(printed).as_tuple().exponent))
+        unit = Decimal(1).scaleb(int(Decimal(printed).as_tuple().exponent))  # of the last digit
         same = abs(residual) <= float(unit) / 2 + 1e-12
     return Row(model, quantity, convention, computed, value, printed, residual, same, evidence, source, note)
 
@@ -113,14 +113,13 @@ def _prices() -> tuple[float, float]:
     return costs.price("mac"), costs.price("ac")
 
 
-def _reference() -> tuple[Ledger, PublishedActivity]:
-    activity = activity_from_rates(packaged_table(RATES), ENTRY_POINTS[REFERENCE])
-    return activity.ledger, activity
+def _reference() -> PublishedActivity:
+    return activity_from_rates(packaged_table(RATES), ENTRY_POINTS[REFERENCE])
 
 
-def _parts(convention: str, **overrides: str) -> dict[str, float]:
+def _parts(convention: str, **switches: str) -> dict[str, float]:
     """mJ per part of SDT-8-512 from its published rates."""
-    return part_energies(*_reference(), get_costs(COSTS), get_convention(convention, **overrides))
+    return part_energies(_reference(), get_costs(COSTS), get_convention(convention, **switches))
 
 
 def _transformer() -> Iterator[Row]:
@@ -169,8 +168,8 @@ def _parameters(entry: str) -> int:
 
 def _attention() -> Iterator[Row]:
     """Q, K, V and attention of one block: the ANN (E1) over the SNN (E2), as printed and with the layers' sizes."""
-    ledger, activity = _reference()
-    blocks = tokens_and_channels(ledger)[0]
+    activity = _reference()
+    blocks = tokens_and_channels(activity.ledger)[0]
     mac, ac = _prices()
     inputs = [activity.rate(f"block.{b}.attn.shortcut_lif").mean() for b in range(blocks)]
     rate = float(sum(inputs)) / blocks
@@ -261,7 +260,8 @@ def _spikingformer() -> Iterator[Row]:
 
 def _others() -> Iterator[Row]:
     """Published energies of networks that are no entry point of this package."""
-    for printed in packaged_table("published_energies").to_dict("records"):
+    for row in packaged_table("published_energies").to_dict("records"):
+        printed = {str(column): str(value) for column, value in row.items()}
         if printed["paper"] in ("SDT", "Spikformer", "Spikingformer"):
             continue
         number = printed["power_mJ"].replace("not found", "")

@@ -21,10 +21,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from spikeattn.boundary import arguments
+from spikeattn.boundary.notes import Note
+from spikeattn.energy.activity import Constant, Count, Source
 from spikeattn.energy.conventions import Convention, get_convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
-from spikeattn.energy.costs import CostTable
-from spikeattn.energy.counted_terms import Constant, Count, Rate
+from spikeattn.energy.costs import CostTable, get_costs
 from spikeattn.energy.estimate import EnergyTable, price
 from spikeattn.energy.rules import roles_of
 from spikeattn.errors import SpikeattnError, unknown
@@ -53,7 +54,7 @@ class PublishedActivity:
     stand_ins: dict[str, list[str]] = field(default_factory=dict)
     n_images: int = 1
 
-    def total(self, source: Constant | Rate | Count) -> NDArray[Any]:
+    def total(self, source: Source) -> NDArray[Any]:
         """Sum of a source over the time steps, [1]."""
         if isinstance(source, Constant):
             return np.array([float(source.times)])
@@ -108,19 +109,23 @@ def energy_from_rates(
     Raises:
         SpikeattnError: a row that is no tensor of the model, a tensor without a row, a rate outside [0, 1] or NaN.
     """
-    overrides = {} if first_conv is None else {"first_conv": first_conv}
-    convention = get_convention(convention, **overrides)
+    switches = {} if first_conv is None else {"first_conv": first_conv}
+    prices, rules = get_costs(costs), get_convention(convention, **switches)
     activity = activity_from_rates(rates, model)
-    table = price(activity.ledger, activity, costs, convention)
-    notes = [note for note in table.notes if not note.startswith("single-image")]
-    notes += [f"not in the rate table, {why} used: {', '.join(names)}" for why, names in activity.stand_ins.items()]
-    table.notes = [*notes, "rates-only: a table of rates has no images, so no interval"]
+    table = price(activity, prices, rules)
+    table.notes = [note for note in table.notes if note.code != "single-image"]
+    table.notes += [
+        Note.plain("stand-in", f"not in the rate table, {why} used: {', '.join(names)}")
+        for why, names in activity.stand_ins.items()
+    ]
+    table.notes.append(Note("rates-only", "a table of rates has no images, so no interval"))
     table.provenance |= {"n_images": None, "replicates": None, "seed": None}
     return table
 
 
 def activity_from_rates(rates: pd.DataFrame | str | Path, model: Ledger | nn.Module | str) -> PublishedActivity:
-    """A table of rates as an activity, for `price`, `waterfall` and `sweep`; arguments as in `energy_from_rates`."""
+    """A table of rates in place of a profile, for `waterfall`, `sweep` and `compare`; arguments as of
+    `energy_from_rates`."""
     ledger = _ledger(model)
     return PublishedActivity(ledger, read_rates(rates, ledger))
 

@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
+from spikeattn.energy.activity import Constant, Count, Rate, Source
 from spikeattn.energy.conventions import Convention
-from spikeattn.energy.counted_terms import OTHER, Constant, Count, Rate, Term
 from spikeattn.errors import SpikeattnError
 from spikeattn.storage.ledger import Ledger
 from spikeattn.storage.ledger_rows import CountedTensor, Product, Synapse
+from spikeattn.structure.entry import OTHER
 
 VOTES = "votes"  # role of a sum of spikes that a weight multiplies: a number, not a train of spikes
+
+
+@dataclass(frozen=True)
+class Term:
+    """Operations of one synapse or product: `factor` x the sum of `source` over the time steps, per image.
+
+    Attributes:
+        op: "mac", "sop" (addition at a weight or in a product of spikes), "ac" (any other addition) or "mask".
+        ceiling: the largest amount one image can reach; infinite for integer spikes, which have no largest value.
+    """
+
+    name: str
+    part: str
+    block: int | None
+    op: str
+    factor: float
+    source: Source
+    ceiling: float
 
 
 def terms_of(ledger: Ledger, convention: Convention) -> tuple[Term, ...]:
@@ -29,58 +49,10 @@ def terms_of(ledger: Ledger, convention: Convention) -> tuple[Term, ...]:
     return tuple(terms)
 
 
-def notes_of(ledger: Ledger, convention: Convention) -> list[str]:
-    """The choices a reader must know to compare the figure: first layer, missing labels, what is not counted."""
-    notes = []
-    for synapse in ledger.synapses:
-        tensor = ledger.tensor(synapse.input)
-        if tensor.maker == "input" and not _multiplies(tensor, convention):
-            again = synapse.every_step if tensor.spikes else _times(ledger, synapse, convention) > 1
-            times = "at every time step" if again else "once per image"
-            notes.append(f"first layer {synapse.name} ({tensor.kind} input): charged as additions {times}")
-        elif tensor.maker == "input":
-            times = _times(ledger, synapse, convention)
-            why = "static input" if tensor.static else "input that changes with the time step"
-            how = "once per image" if times == 1 else f"at each of the {times} time steps"
-            rates = {"mac-output-rate": " x the rate after it"}
-            if not tensor.static:
-                rates["mac-input-rate"] = " x the share of non-zero inputs"
-            rate = rates.get(convention.first_layer, "")
-            notes.append(f"first layer {synapse.name} ({why}): charged as MACs{rate} {how}")
-    if convention.qkv_rate == "mean-output" and not any(_paper_qkv(s, roles_of(ledger)) for s in ledger.synapses):
-        notes.append(f"no layer of this model is labelled QKV: {convention.name} charges every layer by its own input")
-    own_row = convention.layer_rate == "own-output"
-    if own_row and not any(_own_output(synapse, roles_of(ledger)) for synapse in ledger.synapses):
-        notes.append(f"no layer bears the name of its output: {convention.name} charges every layer by its input")
-    if convention.batch_norm == "counted":
-        notes.append("batch norms: one assumed after every layer but the classifier, two MACs per output element")
-    notes += _unmerged(ledger)
-    if ledger.uncounted:
-        names = ", ".join(f"{entry.name} ({entry.op})" for entry in ledger.uncounted)
-        notes.append(f"not counted: {names}")
-    return notes
-
-
-def _unmerged(ledger: Ledger) -> list[str]:
-    """Layers with nothing but linear maps between them, as RepConv has before its branches are merged."""
-    dense = {s.name: s.dense_macs for s in ledger.synapses}
-    groups = [[n for n in names if n in dense] for names in ledger.structure.get("composites", ())]
-    groups = [names for names in groups if len(names) > 1]
-    if not groups:
-        return []
-    layers = [name for names in groups for name in names]
-    share = sum(dense[name] for name in layers) / max(sum(dense.values()), 1)
-    several = "s" if len(groups) > 1 else ""
-    return [
-        f"unmerged: {len(layers)} layers in {len(groups)} group{several} have nothing but linear maps between them "
-        f"(RepConv and its like), {share:.0%} of the dense MACs; they are counted as they run, in an ANN by hand too"
-    ]
-
-
 _PAPER_QKV = ("Q_S", "K_S", "V_S")
 
 
-def _paper_qkv(synapse: Synapse, roles: Mapping[tuple[int | None, str], CountedTensor]) -> bool:
+def paper_qkv(synapse: Synapse, roles: Mapping[tuple[int | None, str], CountedTensor]) -> bool:
     """Whether a layer makes q, k or v in the sense of the paper whose conventions average over the three."""
     return synapse.part == "QKV" and all((synapse.block, role) in roles for role in _PAPER_QKV)
 
@@ -97,7 +69,7 @@ def roles_of(ledger: Ledger) -> dict[tuple[int | None, str], CountedTensor]:
     return found
 
 
-def _multiplies(tensor: CountedTensor, convention: Convention) -> bool:
+def multiplies(tensor: CountedTensor, convention: Convention) -> bool:
     if tensor.role == VOTES:
         return True
     if tensor.maker == "input" and convention.first_layer != "by-kind":
@@ -110,13 +82,13 @@ def _gates(operands: list[CountedTensor]) -> bool:
     return all(tensor.spikes for tensor in operands) and sum(tensor.kind == "integer" for tensor in operands) < 2
 
 
-def _own_output(synapse: Synapse, roles: Mapping[tuple[int | None, str], CountedTensor]) -> CountedTensor | None:
+def own_output(synapse: Synapse, roles: Mapping[tuple[int | None, str], CountedTensor]) -> CountedTensor | None:
     """The neurons that bear the layer's name, if they are not what it receives."""
     found = roles.get((synapse.block, synapse.role)) if synapse.role else None
     return found if found is not None and found.name != synapse.input else None
 
 
-def _times(ledger: Ledger, synapse: Synapse, convention: Convention) -> int:
+def times_charged(ledger: Ledger, synapse: Synapse, convention: Convention) -> int:
     """How often the MACs of a real input are charged: a layer that repeats itself, or runs once, is charged once."""
     tensor = ledger.tensor(synapse.input)
     once = tensor.static or not synapse.every_step
@@ -138,18 +110,18 @@ class _Rules:
         """MACs of a real input; additions of spikes by fan-out or by rate."""
         tensor = self.ledger.tensor(synapse.input)
         if self.convention.head == "mac" and synapse.part == "head":
-            return [self._term(synapse, "mac", synapse.dense_macs, Constant(1), synapse.dense_macs)]
-        if _multiplies(tensor, self.convention):
+            return [self._fixed(synapse, "mac", synapse.dense_macs, 1)]
+        if multiplies(tensor, self.convention):
             return [self._macs(synapse, tensor)]
         if not tensor.spikes:  # only first_layer="ac" brings a real input here
-            times = Constant(_times(self.ledger, synapse, self.convention))
-            return [self._term(synapse, "sop", synapse.dense_macs, times, synapse.dense_macs * times.times)]
+            times = times_charged(self.ledger, synapse, self.convention)
+            return [self._fixed(synapse, "sop", synapse.dense_macs, times)]
         once = not synapse.every_step
         ceiling = self._ceiling(synapse.dense_macs, tensor) / (self.ledger.time_steps if once else 1)
         if self.convention.sop == "fan-out":
             return [self._term(synapse, "sop", 1, Count(f"fan_{self.by}", synapse.name, once), ceiling)]
         dense: float = synapse.dense_macs
-        paper = _paper_qkv(synapse, self.roles)
+        paper = paper_qkv(synapse, self.roles)
         if paper and self.convention.qkv_size == "N^2D":
             dense *= tensor.elements / tensor.shape[0] ** 2  # N / D, for D channels of N tokens
             ceiling *= tensor.elements / tensor.shape[0] ** 2
@@ -159,18 +131,18 @@ class _Rules:
         if self.convention.layer_rate == "before-pool":
             tensor = self._before_pool(tensor)
         elif self.convention.layer_rate == "own-output":
-            tensor = _own_output(synapse, self.roles) or tensor
+            tensor = own_output(synapse, self.roles) or tensor
         return [self._term(synapse, "sop", dense, Rate((tensor.name,), self.by, once), ceiling)]
 
     def _macs(self, synapse: Synapse, tensor: CountedTensor) -> Term:
         """Dense MACs, of the first layer also x the rate of what goes in or comes out."""
-        times = _times(self.ledger, synapse, self.convention)
+        times = times_charged(self.ledger, synapse, self.convention)
         rule = self.convention.first_layer if tensor.maker == "input" else "mac"
-        source: Constant | Rate = Constant(times)
+        source: Source = Constant(times)
         if rule == "mac-input-rate" and not tensor.static:
             source = Rate((tensor.name,), "nnz", times == 1)
         elif rule == "mac-output-rate":
-            output = _own_output(synapse, self.roles)
+            output = own_output(synapse, self.roles)
             if output is None:
                 raise SpikeattnError(
                     f"convention {self.convention.name!r} prices the first layer {synapse.name!r} by the rate of the "
@@ -187,13 +159,12 @@ class _Rules:
 
     def batch_norm(self, synapse: Synapse) -> Term:
         """A multiplication and an addition with one parameter each, for every output element."""
-        times = Constant(_times(self.ledger, synapse, self.convention))
-        return self._term(synapse, "mac", 2 * synapse.output_elements, times, 2 * synapse.output_elements * times.times)
+        times = times_charged(self.ledger, synapse, self.convention)
+        return self._fixed(synapse, "mac", 2 * synapse.output_elements, times)
 
     def neuron(self, tensor: CountedTensor) -> Term:
         """The update of every neuron at every time step."""
-        times = Constant(self.ledger.time_steps)
-        return self._term(tensor, "ac", tensor.elements, times, tensor.elements * times.times)
+        return self._fixed(tensor, "ac", tensor.elements, self.ledger.time_steps)
 
     def product(self, product: Product) -> list[Term]:
         """Additions of a token sum or matrix product, and masks; or a paper's formula for all of them."""
@@ -203,22 +174,22 @@ class _Rules:
         if rule.startswith("rate-sum") and (product.op == "token_sum" or rule == "rate-sum"):
             return self._rate_sum(product)
         once, T = not product.every_step, product.runs or self.ledger.time_steps
-        times = Constant(1 if once else T)
+        times = 1 if once else T
         operands = [self.ledger.tensor(name) for name in product.operands]
         if product.op == "mask":
             op = "mask" if _gates(operands) else "mac"
-            return [self._term(product, op, product.elements, times, product.elements * times.times)]
+            return [self._fixed(product, op, product.elements, times)]
         if product.op in ("token_sum", "average"):
             return [self._additions(product, "ac", operands[0])]
         # A matrix into which sums have entered is one of numbers: each unit of the other operand selects a row of it.
         spiking = [tensor for tensor in operands if tensor.spikes and not tensor.summed]
         if not spiking:
-            return [self._term(product, "mac", product.elements, times, product.elements * times.times)]
+            return [self._fixed(product, "mac", product.elements, times)]
         binary = [tensor for tensor in spiking if tensor.kind == "binary"]
         if rule != "operations" and binary:
             names = tuple(tensor.name for tensor in binary)
             rate = Rate(names, "nnz", once, True) if rule == "least-rate" else Rate(names[:1], "nnz", once)
-            return [self._term(product, "sop", product.elements, rate, product.elements * times.times)]
+            return [self._term(product, "sop", product.elements, rate, product.elements * times)]
         known = all(tensor.summed is not None for tensor in operands)
         if not known and len(spiking) == len(operands) and len(binary) == 1:
             return [self._additions(product, "sop", binary[0])]  # a run of a version that told matrices by their values
@@ -232,8 +203,7 @@ class _Rules:
         """One addition per non-zero element of the operand and per place where the product uses it."""
         once, T = not product.every_step, product.runs or self.ledger.time_steps
         if not tensor.spikes:
-            times = Constant(1 if once else T)
-            return self._term(product, op, product.elements, times, product.elements * times.times)
+            return self._fixed(product, op, product.elements, 1 if once else T)
         by = "nnz" if op == "ac" else self.by
         ceiling = self._ceiling(product.elements, tensor) / (T if once else 1)
         if self.convention.sop == "rate":
@@ -276,12 +246,10 @@ class _Rules:
         bounded = all(tensor.kind in ("binary", "ternary") for tensor in tensors)
         return float(elements * self.ledger.time_steps) if bounded else float("inf")
 
+    def _fixed(self, entry: Synapse | Product | CountedTensor, op: str, each: int, times: int) -> Term:
+        """As many operations at each of so many time steps, whatever spikes."""
+        return self._term(entry, op, each, Constant(times), each * times)
+
     @staticmethod
-    def _term(
-        entry: Synapse | Product | CountedTensor,
-        op: str,
-        factor: float,
-        source: Constant | Rate | Count,
-        ceiling: float,
-    ) -> Term:
+    def _term(entry: Synapse | Product | CountedTensor, op: str, factor: float, source: Source, ceiling: float) -> Term:
         return Term(entry.name, entry.part or OTHER, entry.block, op, factor, source, float(ceiling))

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from spikeattn.energy.counted_terms import OTHER
 from spikeattn.errors import SpikeattnError, failing, unknown
 from spikeattn.storage.ledger import Ledger
 from spikeattn.storage.ledger_rows import Product, Synapse
-from spikeattn.structure.entry import Extent
+from spikeattn.structure.entry import OTHER, Extent
 from spikeattn.structure.network_structure import Structure
 
 if TYPE_CHECKING:
@@ -72,7 +71,8 @@ class TwinParts:
 def twin_parts(ledger: Ledger) -> TwinParts:
     """What of a spiking network its twin takes over, and what it replaces."""
     structure = Structure.of_ledger(ledger)
-    inside = {e.block for e in (*ledger.products, *ledger.tensors) if e.part == ATTENTION}
+    inside = {product.block for product in ledger.products if product.part == ATTENTION}
+    inside |= {tensor.block for tensor in ledger.tensors if tensor.part == ATTENTION}
     extents = {block: several for block, several in structure.attention.items() if block in inside}
     rest = [p for p in ledger.products if p.part != ATTENTION or p.block not in extents]
     products = tuple(p for p in rest if p.op == "matmul")
@@ -203,7 +203,8 @@ def ann_macs(model: nn.Module, input: Tensor) -> pd.DataFrame:
     for path in flops:
         if path:
             own[_parent(path, flops)] -= flops[path]
-    parts = model.layer_parts() if hasattr(model, "layer_parts") else {}
+    own_parts: Any = getattr(model, "layer_parts", None)
+    parts = {} if own_parts is None else own_parts()
     rows = [
         (*parts.get(path, (OTHER, None)), path, count // 2 // len(input)) for path, count in own.items() if count > 0
     ]
@@ -286,16 +287,16 @@ def _built(name: str, image: tuple[int, ...]) -> nn.Module:
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=5)
         raise unknown("ANN", name, {*twin_names(), *close})
-    size = {"in_chans": image[0], "img_size": image[1:]} if name in twin_names() else {}
+    size: dict[str, Any] = {"in_chans": image[0], "img_size": image[1:]} if name in twin_names() else {}
     with torch.device("meta"):
         return timm.create_model(name, **size)
 
 
 def _image_shape(ledger: Ledger) -> tuple[int, ...]:
-    found = next((tensor.shape for tensor in ledger.tensors if tensor.maker == "input"), None)
-    if found is None:
+    shape = next((tensor.shape for tensor in ledger.tensors if tensor.maker == "input"), None)
+    if shape is None:
         raise SpikeattnError("the ledger lists no input tensor, so an ANN cannot be run on it; leave ann out")
-    return found
+    return shape
 
 
 def _parent(path: str, known: Container[str]) -> str:

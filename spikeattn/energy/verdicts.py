@@ -6,40 +6,42 @@ from typing import Any
 
 import pandas as pd
 
+Row = dict[str, Any]
+
 
 def beside_ann(
     name: str, time_steps: int, parts: pd.DataFrame, attention: pd.DataFrame, prices: pd.DataFrame
 ) -> tuple[str, ...]:
     """Sentences on a spiking network beside an ANN; the arguments are tables of a `Comparison`."""
-    found = []
-    for price in prices.to_dict("records"):
+    sentences = []
+    for price in records(prices):
         rows = _rows(parts, price)
         total = rows[-1]
-        found.append(_outcome(name, price, total))
-        found.append(_break_even(name, time_steps, price, total, rows[:-1]))
+        sentences.append(_outcome(name, price, total))
+        sentences.append(_break_even(name, time_steps, price, total, rows[:-1]))
         losing = [
             f"{row['part']} (rate {row['rate']:.3g}, break-even {row['break_even']:.3g})"
             for row in rows[:-1]
             if row["verdict"] == "loses"
         ]
         if losing:
-            found.append(f"{price['costs']}: {name} loses to {price['against']} in {', '.join(losing)}.")
-    alone = _rows(attention, prices.iloc[0].to_dict()) if len(attention) else []
+            sentences.append(f"{price['costs']}: {name} loses to {price['against']} in {', '.join(losing)}.")
+    alone = _rows(attention, records(prices)[0]) if len(attention) else []
     ratios = [f"{_number(row['ratio'])} times for {row['part']}" for row in alone if pd.notna(row["ratio"])]
     if ratios:
-        found.append(
+        sentences.append(
             f"{prices['costs'].iloc[0]}: softmax attention costs, against the spiking one, {' and '.join(ratios)}."
         )
-    return tuple(found)
+    return tuple(sentences)
 
 
 def beside_profile(name: str, parts: pd.DataFrame) -> tuple[str, ...]:
     """Sentences on two spiking networks."""
-    totals = parts[parts["part"] == "total"].to_dict("records")
+    totals = records(parts[parts["part"] == "total"])
     return tuple(_outcome(name, row, row) for row in totals)
 
 
-def _outcome(name: str, price: dict[str, Any], total: dict[str, Any]) -> str:
+def _outcome(name: str, price: Row, total: Row) -> str:
     theirs, ratio = price["against"], total["ratio"]
     start = f"{price['costs']}: {theirs} costs {total['against_mj']:.4g} mJ per image, {name} {total['energy_mj']:.4g}"
     start += f" mJ, a ratio of {_number(ratio)}{_limits(total)}"
@@ -52,9 +54,7 @@ def _outcome(name: str, price: dict[str, Any], total: dict[str, Any]) -> str:
     return f"{start}; without an interval that is no verdict."
 
 
-def _break_even(
-    name: str, time_steps: int, price: dict[str, Any], total: dict[str, Any], parts: list[dict[str, Any]]
-) -> str:
+def _break_even(name: str, time_steps: int, price: Row, total: Row, parts: list[Row]) -> str:
     layer, whole, rate = price["break_even"], total["break_even"], total["rate"]
     text = (
         f"{price['costs']}: a multiply-accumulate of {price['against']} costs {price['mac_pj']:.4g} pJ, an addition at "
@@ -69,7 +69,7 @@ def _break_even(
     return f"{text}, but never in {', '.join(safe)}." if safe else f"{text}."
 
 
-def _limits(row: dict[str, Any]) -> str:
+def _limits(row: Row) -> str:
     if row["interval"] == "lower bound":
         return f" (at least {_number(row['ratio_low'])})"
     if pd.isna(row["ratio_low"]):
@@ -82,6 +82,11 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if 1000 <= value < float("inf") else f"{value:.4g}"
 
 
-def _rows(frame: pd.DataFrame, price: dict[str, Any]) -> list[dict[str, Any]]:
+def _rows(frame: pd.DataFrame, price: Row) -> list[Row]:
     chosen = (frame["costs"] == price["costs"]) & (frame["against"] == price["against"])
-    return frame[chosen].to_dict("records")
+    return records(frame[chosen])
+
+
+def records(frame: pd.DataFrame) -> list[Row]:
+    """The rows of a table by column."""
+    return [{str(column): value for column, value in row.items()} for row in frame.to_dict("records")]

@@ -17,14 +17,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from spikeattn.boundary.arguments import shown, whole_number
-from spikeattn.energy.activity import Activity, CountedActivity, CountTable, Run, check_run
-from spikeattn.energy.by_part import cells_of, in_order, keys_of
+from spikeattn.boundary.notes import Note
+from spikeattn.energy.activity import Activity, CountedActivity, CountTable, Run
+from spikeattn.energy.by_part import amounts_by_part_and_block
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention, get_convention
-from spikeattn.energy.costs import CostTable, get_cost_tables
-from spikeattn.energy.estimate import PJ_TO_MJ, prices_of
+from spikeattn.energy.costs import PJ_TO_MJ, CostTable, get_cost_tables
+from spikeattn.energy.estimate import prices_of
+from spikeattn.energy.notes import notes_of
+from spikeattn.energy.profile_argument import counted, once_named
 from spikeattn.energy.published_rates import PublishedActivity
-from spikeattn.energy.rules import notes_of
 from spikeattn.energy.twins import dense_twin
 from spikeattn.errors import SpikeattnError
 from spikeattn.stats.intervals import Floats
@@ -34,8 +36,9 @@ COSTS = ("horowitz-45nm-fp32", "horowitz-45nm-fp16", "horowitz-45nm-int8")
 RATE_SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
+@once_named("run")
 def sweep(
-    run: Run | PublishedActivity,
+    profile: Run | PublishedActivity,
     costs: str | Path | CostTable | Sequence[str | Path | CostTable] = COSTS,
     rate_scales: Sequence[float] = RATE_SCALES,
     convention: str | Convention = DEFAULT_CONVENTION,
@@ -44,7 +47,7 @@ def sweep(
     """Energy of a run had it stopped after t steps, fired more or less, or been priced otherwise.
 
     Args:
-        run: a profile, or the rates of a published table (`exact` needs counts).
+        profile: a finished run, or the rates of a published table (`exact` needs counts).
         rate_scales: factors of the firing rates.
         ann_macs: multiply-accumulates of the ANN per image; default `twins.dense_twin` of the ledger.
 
@@ -60,8 +63,7 @@ def sweep(
         SpikeattnError: no rate scale, a negative one, unknown names, a cost table without a price for
             multiply-accumulates, or what `energy` raises.
     """
-    if not isinstance(run, PublishedActivity):
-        check_run("run", run)
+    source = profile if isinstance(profile, PublishedActivity) else counted(profile)
     tables, scales = get_cost_tables(costs), _checked(rate_scales)
     if ann_macs is not None:
         ann_macs = whole_number("ann_macs", ann_macs, why=", or leave it out")
@@ -72,8 +74,8 @@ def sweep(
                 f"one that has, such as {COSTS[0]!r}"
             )
     chosen = get_convention(convention)
-    macs = dense_twin(run.ledger).macs if ann_macs is None else ann_macs
-    amounts = [_amounts(*_until(run, t), chosen) for t in range(1, run.ledger.time_steps + 1)]
+    macs = dense_twin(source.ledger).macs if ann_macs is None else ann_macs
+    amounts = [_network(_until(source, t), chosen) for t in range(1, source.ledger.time_steps + 1)]
     rows: list[dict[str, Any]] = []
     for table in tables:
         ann = macs * table.price("mac") * PJ_TO_MJ
@@ -83,16 +85,16 @@ def sweep(
     frame.attrs = {
         "convention": chosen.name,
         "ann_macs": int(macs),
-        "time_steps": run.ledger.time_steps,
-        "notes": _notes(run, chosen, amounts[-1].bounded),
+        "time_steps": source.ledger.time_steps,
+        "notes": _notes(source.ledger, chosen, amounts[-1].bounded),
     }
     return frame
 
 
 @dataclass(frozen=True)
-class _Amounts:
-    """Operations of the whole network per image in the order of OPS, as in `Cells`: always there, caused by spikes,
-    and caused if every element were one spike."""
+class _Network:
+    """Operations of the whole network per image in the order of OPS: always there, caused by spikes, and caused if
+    every element were one spike; `bounded` as of `Amounts`."""
 
     fixed: Floats
     driven: Floats
@@ -116,12 +118,12 @@ class _Amounts:
         }
 
 
-def _amounts(ledger: Ledger, activity: Activity, convention: Convention) -> _Amounts:
-    cells = cells_of(ledger, activity, convention, in_order(keys_of(ledger, convention)))
-    fixed, full = cells.fixed.sum(axis=0), cells.full.sum(axis=0)
-    driven = cells.amounts.mean(axis=0).sum(axis=0) - fixed
-    bounded = bool(cells.bounded[cells.full.sum(axis=1) > 0].all())
-    return _Amounts(fixed, np.maximum(driven, 0.0), full, bounded)
+def _network(activity: Activity, convention: Convention) -> _Network:
+    amounts = amounts_by_part_and_block(activity, convention)
+    fixed, full = amounts.floor.sum(axis=0), amounts.full.sum(axis=0)
+    driven = amounts.per_image.mean(axis=0).sum(axis=0) - fixed
+    bounded = bool(amounts.bounded[amounts.full.sum(axis=1) > 0].all())
+    return _Network(fixed, np.maximum(driven, 0.0), full, bounded)
 
 
 @dataclass(frozen=True)
@@ -142,13 +144,12 @@ class _FirstSteps:
         return self.counts.fan(synapse, by)[:, : self.time_steps]
 
 
-def _until(run: Run | PublishedActivity, t: int) -> tuple[Ledger, Activity]:
-    """Ledger and activity of steps 1..t."""
-    ledger = replace(run.ledger, time_steps=t)
-    if isinstance(run, PublishedActivity):
-        return ledger, PublishedActivity(ledger, {name: rates[:t] for name, rates in run.rates.items()})
-    CountedActivity(run.ledger, run.counts)  # raises where the two do not belong together
-    return ledger, CountedActivity(ledger, _FirstSteps(run.counts, t))
+def _until(source: CountedActivity | PublishedActivity, t: int) -> Activity:
+    """The activity of steps 1..t."""
+    ledger = replace(source.ledger, time_steps=t)
+    if isinstance(source, PublishedActivity):
+        return PublishedActivity(ledger, {name: rates[:t] for name, rates in source.rates.items()})
+    return CountedActivity(ledger, _FirstSteps(source.counts, t))
 
 
 def _checked(scales: Sequence[float]) -> list[float]:
@@ -165,14 +166,19 @@ def _checked(scales: Sequence[float]) -> list[float]:
     return sorted({float(scale) for scale in listed})
 
 
-def _notes(run: Run | PublishedActivity, convention: Convention, bounded: bool) -> list[str]:
-    notes = ["truncation: the energy at t steps is that of steps 1..t of this run, exact where no step looks ahead"]
-    ahead = sorted({t.neuron for t in run.ledger.tensors if t.neuron is not None and "PSN" in t.neuron})
+def _notes(ledger: Ledger, convention: Convention, bounded: bool) -> list[Note]:
+    notes = [
+        Note("truncation", "the energy at t steps is that of steps 1..t of this run, exact where no step looks ahead")
+    ]
+    ahead = sorted({t.neuron for t in ledger.tensors if t.neuron is not None and "PSN" in t.neuron})
     if ahead:
-        notes.append(f"looks ahead: {', '.join(ahead)} reads all steps at once; a run of t steps would differ")
-    if not run.ledger.static_input:
-        notes.append("frames: t steps are the first t frames of the recording, not the recording in t frames")
-    notes.append("rate scale: every operation that a spike causes, that many times; operations without spikes stay")
+        text = f"looks ahead: {', '.join(ahead)} reads all steps at once; a run of t steps would differ"
+        notes.append(Note.plain("looks-ahead", text))
+    if not ledger.static_input:
+        notes.append(Note("frames", "t steps are the first t frames of the recording, not the recording in t frames"))
+    text = "rate scale: every operation that a spike causes, that many times; operations without spikes stay"
+    notes.append(Note.plain("rate-scale", text))
     if not bounded:
-        notes.append("integer spikes: their rate counts by value and has no upper end")
-    return notes + notes_of(run.ledger, convention)
+        text = "integer spikes: their rate counts by value and has no upper end"
+        notes.append(Note.plain("integer-spikes", text))
+    return notes + notes_of(ledger, convention)

@@ -10,17 +10,17 @@ import numpy as np
 import pandas as pd
 
 from spikeattn.boundary import arguments
+from spikeattn.boundary.notes import Note
 from spikeattn.energy import EnergyTable, energy, operations
-from spikeattn.energy.activity import CountedActivity
 from spikeattn.energy.by_label import energy_by_label
 from spikeattn.energy.components import ComponentTable, components
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
-from spikeattn.energy.conventions import Convention
+from spikeattn.energy.conventions import Convention, get_convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
-from spikeattn.energy.costs import CostTable
-from spikeattn.energy.estimate import PJ_TO_MJ
+from spikeattn.energy.costs import PJ_TO_MJ, CostTable, get_costs
 from spikeattn.energy.models.registry import DEFAULT as DEFAULT_MODEL
 from spikeattn.energy.models.registry import EnergyModel
+from spikeattn.energy.profile_argument import counted
 from spikeattn.energy.twins import dense_twin
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.runs.firing_rates import RateTable, rates
@@ -122,9 +122,9 @@ class Profile:
         return self.ledger.model.get("trained") is False
 
     @property
-    def warnings(self) -> tuple[str, ...]:
-        """What a reader must know, one sentence each, named by its first word."""
-        return self.ledger.warnings
+    def warnings(self) -> tuple[Note, ...]:
+        """What a reader must know, one sentence each, with a code by which programs tell them apart."""
+        return tuple(map(Note.read, self.ledger.warnings))
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -167,7 +167,7 @@ class Profile:
 
         With per_image=True one row per image and synapse or product.
         """
-        return operations(self.ledger, self.counts, first_conv, arguments.switch("per_image", per_image))
+        return operations(self, first_conv, arguments.switch("per_image", per_image))
 
     @overload
     def energy(
@@ -207,9 +207,9 @@ class Profile:
         the columns label and n_images in front.
         """
         if by is None:
-            return energy(self.ledger, self.counts, costs, convention, replicates, seed, confidence)
-        activity, labels = CountedActivity(self.ledger, self.counts), self._labels(by)
-        return energy_by_label(self.ledger, activity, labels, costs, convention, replicates, seed, confidence)
+            return energy(self, costs, convention, replicates, seed, confidence)
+        labels, prices, rules = self._labels(by), get_costs(costs), get_convention(convention)
+        return energy_by_label(counted(self), labels, prices, rules, replicates, seed, confidence)
 
     def components(
         self,
@@ -221,7 +221,7 @@ class Profile:
         confidence: float = CONFIDENCE,
     ) -> ComponentTable:
         """Arithmetic, neurons, addressing and memory apart, in mJ; see `spikeattn.energy.components`."""
-        return components(self.ledger, self.counts, costs, model, first_conv, replicates, seed, confidence)
+        return components(self, costs, model, first_conv, replicates, seed, confidence)
 
     def over_time(self) -> pd.DataFrame:
         """Accuracy and mean firing rate if the run had stopped after t steps, one row per t.

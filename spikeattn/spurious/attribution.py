@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeattn.attention.tokens import TokenCounts
-from spikeattn.energy.activity import CountedActivity
+from spikeattn.energy.activity import Constant, Count, CountedActivity, Rate
 from spikeattn.energy.conventions import Convention
-from spikeattn.energy.counted_terms import OTHER, Constant, Count, Rate, Term
-from spikeattn.energy.rules import terms_of
+from spikeattn.energy.rules import Term, terms_of
+from spikeattn.structure.entry import OTHER as OTHER
 
 Floats = NDArray[np.float64]
 

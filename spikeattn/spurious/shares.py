@@ -18,13 +18,13 @@ import pandas as pd
 
 from spikeattn.attention.bootstrap_test import Attention
 from spikeattn.energy.activity import CountedActivity, check_run
+from spikeattn.energy.amounts import OPS
 from spikeattn.energy.by_label import SelectedImages
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention, get_convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
-from spikeattn.energy.costs import CostTable, get_costs
-from spikeattn.energy.counted_terms import OPS
-from spikeattn.energy.estimate import PJ_TO_MJ, price, prices_of
+from spikeattn.energy.costs import PJ_TO_MJ, CostTable, get_costs
+from spikeattn.energy.estimate import price, prices_of
 from spikeattn.runs.result import Profile
 from spikeattn.spurious.attribution import Attribution, attribute
 from spikeattn.spurious.join import Join, join
@@ -126,9 +126,7 @@ def spurious_energy(
     joined = join(profile, attention, method, threshold)
     activity = CountedActivity(profile.ledger, profile.counts)
     spread = attribute(activity, convention, joined.tokens, joined.rows, joined.heads > 1)
-    table = price(
-        profile.ledger, SelectedImages(activity, joined.rows), costs, convention, replicates, seed, confidence
-    )
+    table = price(SelectedImages(activity, joined.rows), costs, convention, replicates, seed, confidence)
     settings = {"replicates": replicates, "seed": seed, "confidence": confidence}
     return _Tables(spread, joined, prices_of(costs) * PJ_TO_MJ, table.per_image, settings).result(
         notes=[*joined.notes, *_notes_of(spread), *table.notes],

@@ -58,7 +58,7 @@ def save(frame: pd.DataFrame, path: str | Path, float_format: str | None = None)
     return files.write(Path(path), write(frame, float_format))
 
 
-def read(file: str | Path | IO[str], **options: Any) -> pd.DataFrame:
+def read(file: str | Path | IO[str] | IO[bytes], **options: Any) -> pd.DataFrame:
     """A csv of this package or of others as a table; `options` are those of `pandas.read_csv`."""
     return _each(pd.read_csv(file, **options), restored)
 

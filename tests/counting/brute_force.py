@@ -16,9 +16,8 @@ from torch.overrides import TorchFunctionMode
 
 import spikeattn as sa
 from spikeattn.energy.activity import CountedActivity
+from spikeattn.energy.amounts import OPS, amounts_by_part
 from spikeattn.energy.conventions import get_convention
-from spikeattn.energy.counted_terms import OPS
-from spikeattn.energy.estimate import amounts_of
 
 _CONVOLUTIONS = {getattr(torch, f"conv{t}{d}d") for d in (1, 2, 3) for t in ("", "_transpose")}
 _PRODUCTS = {torch.matmul, torch.bmm, torch.mm, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.Tensor.bmm}
@@ -124,7 +123,7 @@ def by_brute_force(
 def amounts(profile: sa.Profile) -> dict[str, list[int]]:
     """Operations of every image under `exact`, by kind: "sop", "mac", "ac", "mask"."""
     activity = CountedActivity(profile.ledger, profile.counts)
-    counted = amounts_of(profile.ledger, activity, get_convention("exact")).per_image
+    counted = amounts_by_part(activity, get_convention("exact")).per_image
     return {op: [round(v) for v in counted[:, :, k].sum(axis=1)] for k, op in enumerate(OPS)}
 
 

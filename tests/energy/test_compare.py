@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 
 import spikeattn as sa
-from spikeattn.energy.comparison import compare, compare_activity
-from spikeattn.energy.comparison_result import matched_bits
+from spikeattn.energy.activity import Constant, Count
+from spikeattn.energy.beside_ann import compare_with_ann
+from spikeattn.energy.comparison import compare
 from spikeattn.energy.conventions import get_convention
 from spikeattn.energy.costs import get_costs
-from spikeattn.energy.counted_terms import Constant, Count
 from spikeattn.energy.published_rates import PublishedActivity, read_rates
+from spikeattn.energy.quantised_ann import matched_bits
 from spikeattn.energy.twins import dense_twin
 from spikeattn.stats.ratios import ratio_intervals
 from tests.energy.comparing import PARTS, row
@@ -44,7 +45,7 @@ class Uniform:
 def beside(ledger, rates, tables=TABLES, convention="input-rate", twin=None, **kwargs):
     activity = Uniform(ledger, np.atleast_1d(np.asarray(rates, dtype=float)))
     twin = twin or dense_twin(ledger)
-    return compare_activity(ledger, activity, twin, tables, get_convention(convention), **kwargs)
+    return compare_with_ann(activity, twin, tables, get_convention(convention), **kwargs)
 
 
 # Bars: published dimensions and rates
@@ -55,7 +56,7 @@ def test_table_s1_with_the_papers_own_dimensions(sdt_8_512):
     rates = read_rates("table_s1_sdt_8_512", sdt_8_512)
     activity, twin = PublishedActivity(sdt_8_512, rates), dense_twin(sdt_8_512)
     for convention, attention, total in (("input-rate", 4.1, 5.61), ("sdt-paper", 26.3, 5.35)):
-        found = compare_activity(sdt_8_512, activity, twin, TABLES, get_convention(convention))
+        found = compare_with_ann(activity, twin, TABLES, get_convention(convention))
         assert round(row(found.attention, "QKV + attention")["ratio"], 1) == attention
         whole = row(found.parts)
         assert round(whole["energy_mj"], 2) == total and round(whole["against_mj"], 2) == 39.43

@@ -1,4 +1,4 @@
-"""`spikeattn energy RUN --model ...` and `spikeattn costs`: what they print, and what they refuse."""
+"""`spikeattn energy RUN --energy-model ...` and `spikeattn costs`: what they print, and what they refuse."""
 
 from __future__ import annotations
 
@@ -32,15 +32,41 @@ def run(tmp_path_factory) -> str:
 
 
 def test_components_are_printed_apart(run, capsys):
-    assert main(["energy", run, "--model", "compute+memory"]) == 0
+    assert main(["energy", run, "--energy-model", "compute+memory"]) == 0
     out = capsys.readouterr().out
     for name in ("compute", "leak", "addressing", "memory weights", "memory potentials", "memory-inclusive total"):
         assert name in out
     assert "times compute alone" in out and "Lemaire" in out
 
 
+def test_the_option_of_the_release_before_gives_the_same_with_one_line_of_warning(run, capsys):
+    assert main(["energy", run, "--energy-model", "compute+memory"]) == 0
+    now = capsys.readouterr()
+    assert main(["energy", run, "--model", "compute+memory"]) == 0
+    before = capsys.readouterr()
+    assert before.out == now.out and now.err == ""
+    assert before.err == (
+        "warning: with RUN --model compute+memory is --energy-model compute+memory now; --model goes in the next "
+        "release\n"
+    )
+    assert main(["energy", run, "--model", "compute", "--energy-model", "compute"]) == 2
+    assert "with RUN give --energy-model alone" in capsys.readouterr().err
+    rates = ["--rates", "table_s1_sdt_8_512", "--model", "sdt_8_512", "--energy-model", "compute"]
+    assert main(["energy", *rates]) == 2
+    assert "--energy-model compute needs the counts of a run" in capsys.readouterr().err
+
+
 def test_json_holds_components_and_lines(run, capsys):
-    command = ["energy", run, "--model", "compute+memory", "--off-chip", "--costs", "horowitz-45nm-int32", "--json"]
+    command = [
+        "energy",
+        run,
+        "--energy-model",
+        "compute+memory",
+        "--off-chip",
+        "--costs",
+        "horowitz-45nm-int32",
+        "--json",
+    ]
     assert main(command) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["provenance"]["model"] == "compute+memory[off_chip=True]"
@@ -53,13 +79,13 @@ def test_json_holds_components_and_lines(run, capsys):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--model", "sdt_8_512"], 1, "unknown energy model 'sdt_8_512'"),
-        (["--model", "compute+memory", "--costs", "loihi"], 1, "cannot be split"),
-        (["--model", "compute", "--convention", "sdt-paper"], 2, "like --convention exact"),
-        (["--model", "compute", "--off-chip"], 1, "has no memory"),
+        (["--energy-model", "sdt_8_512"], 1, "unknown energy model 'sdt_8_512'"),
+        (["--energy-model", "compute+memory", "--costs", "loihi"], 1, "cannot be split"),
+        (["--energy-model", "compute", "--convention", "sdt-paper"], 2, "like --convention exact"),
+        (["--energy-model", "compute", "--off-chip"], 1, "has no memory"),
         (["--off-chip"], 2, "--off-chip belongs to an energy model"),
         (["--costs", "lohi"], 1, "did you mean 'loihi'"),
-        (["--model", "compute", "--time-steps", "3"], 2, "a run knows its network"),
+        (["--energy-model", "compute", "--time-steps", "3"], 2, "a run knows its network"),
     ],
 )
 def test_one_clear_error_each(run, capsys, arguments, code, message):

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from spikeattn.energy.activity import Rate
 from spikeattn.energy.conventions import get_convention
 from spikeattn.energy.costs import Cost, CostTable
-from spikeattn.energy.counted_terms import Rate
 from spikeattn.energy.estimate import energy
 from spikeattn.energy.operations import operations
 from spikeattn.energy.rules import terms_of

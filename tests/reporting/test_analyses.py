@@ -22,7 +22,7 @@ def analyses(profile):
 def test_numbers_are_those_of_the_public_functions(profile, analyses):
     assert analyses.missing == {}
     pd.testing.assert_frame_equal(analyses.comparison.parts, sa.compare(profile).parts)
-    fall = sa.waterfall(profile.ledger, profile.counts, "sdt-paper")
+    fall = sa.waterfall(profile, "sdt-paper")
     pd.testing.assert_frame_equal(analyses.waterfalls["sdt-paper"], fall)
     assert "exact" not in analyses.waterfalls and len(analyses.waterfalls) >= 5
     pd.testing.assert_frame_equal(analyses.sweep, sa.sweep(profile, rate_scales=(1.0,)))

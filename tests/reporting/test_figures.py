@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from spikeattn.energy.counted_terms import PARTS
 from spikeattn.reporting import block_energy, rate_table
 from spikeattn.reporting.figures import drawing
 from spikeattn.reporting.figures.charts import block_bars, energy_bars, time_lines
 from spikeattn.reporting.figures.drawing import to_png, to_svg
 from spikeattn.reporting.figures.heatmap import rate_heatmap
+from spikeattn.structure.entry import PARTS
 
 HOSTILE = "--><script>alert(1)</script> $x_1^2$ \\frac"
 

@@ -7,7 +7,7 @@ import pytest
 from spikeattn.errors import SpikeattnError
 from spikeattn.runs.assembly import _settled
 from spikeattn.storage.ledger import Ledger
-from spikeattn.storage.ledger_rows import Tensor
+from spikeattn.storage.ledger_rows import CountedTensor
 from spikeattn.storage.parts import Part
 
 # value flags: a value that is no whole number, a negative one, one above 1; of the input also: it varies over time
@@ -20,9 +20,9 @@ def ledger(static: bool = True, **changes) -> Ledger:
         2,
         static,
         tensors=(
-            Tensor("input", (3,), 3, maker="input", kind="real", static=static),
-            Tensor("lif", (4,), 4),
-            Tensor("levels", (4,), 4, **changes),
+            CountedTensor("input", (3,), 3, maker="input", kind="real", static=static),
+            CountedTensor("lif", (4,), 4),
+            CountedTensor("levels", (4,), 4, **changes),
         ),
         synapses=(),
         products=(),

@@ -7,14 +7,14 @@ import pytest
 
 from spikeattn.runs.verification import _impossible
 from spikeattn.storage.ledger import Ledger
-from spikeattn.storage.ledger_rows import Synapse, Tensor
+from spikeattn.storage.ledger_rows import CountedTensor, Synapse
 
 
 class Table:
     """Two images and two time steps, as `Counts` hands them out."""
 
     def __init__(self, kind: str = "integer", **changes) -> None:
-        tensors = (Tensor("lif", (4,), 4, kind=kind),)
+        tensors = (CountedTensor("lif", (4,), 4, kind=kind),)
         self.ledger = Ledger(2, True, tensors, (Synapse("conv", "conv2d", "lif", 36),), ())
         self._columns = {("nnz", "lif"): [[4, 0], [2, 3]], ("abs", "lif"): [[4, 0], [5, 3]]}
         self._columns[("fan_nnz", "conv")] = [[9, 0], [4, 7]]

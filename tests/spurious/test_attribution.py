@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from spikeattn.energy.activity import CountedActivity
+from spikeattn.energy.amounts import OPS, amounts_by_part
 from spikeattn.energy.conventions import get_convention, list_conventions
-from spikeattn.energy.counted_terms import OPS
-from spikeattn.energy.estimate import amounts_of
 from spikeattn.spurious import spurious_energy
 from spikeattn.spurious.attribution import attribute
 from spikeattn.spurious.join import join
@@ -33,7 +32,7 @@ def test_inside_and_outside_are_the_profile_to_the_last_operation(family, heads)
         counted[:, OPS.index(piece.term.op)] += piece.amounts.sum((1, 2))
     for left in spread.outside:
         counted[:, OPS.index(left.term.op)] += left.amounts
-    amounts = amounts_of(profile.ledger, activity, get_convention("exact")).per_image
+    amounts = amounts_by_part(activity, get_convention("exact")).per_image
     np.testing.assert_array_equal(counted, amounts.sum(1))  # whole numbers: no rounding
     assert not spread.evenly
     found = spurious_energy(profile, attention)
@@ -51,7 +50,7 @@ def test_every_convention_is_spread_without_a_rest(lif, convention):
     joined = join(profile, attention, "lfdr", None)
     spread = attribute(activity, rules, joined.tokens, joined.rows)
     total = sum(p.amounts.sum((1, 2)) for p in spread.inside) + sum(left.amounts for left in spread.outside)
-    np.testing.assert_allclose(total, amounts_of(profile.ledger, activity, rules).per_image.sum((1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(total, amounts_by_part(activity, rules).per_image.sum((1, 2)), rtol=1e-12)
     blocks = {left.term.name for left in spread.outside if left.term.name.startswith("block.")}
     gates = {f"block.{i}.attn.talking_heads_lif" for i in range(2)}
     assert blocks == (gates if rules.neurons == "counted" else set())  # the gate's neurons have no token

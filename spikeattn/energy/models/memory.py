@@ -44,14 +44,15 @@ from math import ceil, prod
 
 import numpy as np
 
+from spikeattn.energy.activity import Constant, Count, Source
 from spikeattn.energy.conventions import Convention
 from spikeattn.energy.costs import CostTable
-from spikeattn.energy.counted_terms import OTHER, Constant, Count
 from spikeattn.energy.models.registry import EnergyModel
 from spikeattn.energy.rules import terms_of
 from spikeattn.errors import SpikeattnError
 from spikeattn.storage.ledger import Ledger
 from spikeattn.storage.ledger_rows import CountedTensor, Synapse
+from spikeattn.structure.entry import OTHER
 
 COMPONENTS = (
     "compute", "biases", "neuron_updates", "leak", "addressing",
@@ -77,7 +78,7 @@ class Line:
     part: str
     component: str
     what: str
-    source: Constant | Count
+    source: Source
     factor: float
     ceiling: float
     op: str | None = None
@@ -85,7 +86,7 @@ class Line:
 
 
 def lines_of(ledger: Ledger, convention: Convention, model: EnergyModel) -> list[Line]:
-    """Everything that the model charges, entry by entry of the ledger.
+    """Everything that the model charges, row by row of the ledger.
 
     Raises:
         SpikeattnError: the ledger does not hold numbers of weights (it is of an earlier version).
@@ -192,7 +193,7 @@ class _Charges:
 
     @staticmethod
     def _line(
-        entry: Synapse | CountedTensor, component: str, what: str, source: Constant | Count, factor: float, most: float,
+        entry: Synapse | CountedTensor, component: str, what: str, source: Source, factor: float, most: float,
         op: str | None = None, buffer: int | None = None,
     ) -> Line:  # fmt: skip
         return Line(entry.name, entry.part or OTHER, component, what, source, factor, most, op, buffer)

@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from spikeattn.energy.counted_terms import PARTS
 from spikeattn.reporting.figures.drawing import (
     INK,
     MUTED,
@@ -25,6 +24,7 @@ from spikeattn.reporting.figures.drawing import (
 )
 from spikeattn.reporting.figures.tips import tip, tips
 from spikeattn.reporting.tables.number_format import energy_unit, joules, known, percent, rate
+from spikeattn.structure.entry import PARTS
 
 __all__ = ["block_bars", "energy_bars", "time_lines", "to_png", "to_svg"]
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 def cautions(profile: Profile, energy: EnergyTable, comparison: Comparison | None) -> list[tuple[str, str]]:
     """Name and sentence of every warning, the gravest first; untrained weights have a banner of their own."""
-    found = [_split(text) for text in profile.warnings]
-    found += [_split(text) for text in energy.notes if text.startswith("unpriced: ")]
+    notes = [*profile.warnings, *(note for note in energy.notes if note.code == "unpriced")]
+    found = [(note.code or "warning", note.text) for note in notes]
     if comparison is not None:
         found += _break_even(comparison)
     order = ("uncounted", "break-even")
@@ -40,9 +40,3 @@ def _break_even(comparison: Comparison) -> list[tuple[str, str]]:
         f"{significant(total['break_even'], 3)} spikes per element and step."
     )
     return [("break-even", text)]
-
-
-def _split(warning: str) -> tuple[str, str]:
-    """Name and sentence of a warning, "silent: 1 of 19 ..."; a warning without a name keeps its whole text."""
-    name, colon, text = warning.partition(": ")
-    return (name, text) if colon and " " not in name else ("warning", warning)

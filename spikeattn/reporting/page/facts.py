@@ -179,7 +179,7 @@ def _not_inferred(profile: Profile) -> str:
     """Why a run holds no structure; "" where it holds one."""
     if profile.ledger.structure:
         return ""
-    said = (text.partition(": ")[2] for text in profile.warnings if text.startswith("structure: "))
+    said = (warning.text for warning in profile.warnings if warning.code == "structure")
     return next(said, "the run is of a version that inferred no structure; profile again")
 
 

@@ -108,5 +108,5 @@ def _row(profile: Profile, energy: EnergyTable, summary: dict[str, Any]) -> dict
         "accuracy_low": math.nan if low is None else low,
         "accuracy_high": math.nan if high is None else high,
         "untrained": profile.untrained,
-        "incomplete": bool(profile.ledger.uncounted) or any(note.startswith("unpriced: ") for note in energy.notes),
+        "incomplete": bool(profile.ledger.uncounted) or any(note.code == "unpriced" for note in energy.notes),
     }

@@ -187,7 +187,7 @@ def _convention(energy: EnergyTable) -> Sentence:
 def _beside(comparison: Comparison | None) -> list[Sentence]:
     if comparison is None:
         return []
-    notes = [note.partition(": ")[2] for note in comparison.notes if note.startswith("twin: ")]
+    notes = [note.text for note in comparison.notes if note.code == "twin"]
     if notes:
         return [(f"The ANN is priced with the same table: {notes[0]}.",)]
     return [("The ANN beside it is ", Code(comparison.against), ", priced with the same table.")]
@@ -224,7 +224,7 @@ def _listed(named: list[list[Piece]], total: int) -> list[Piece]:
 
 
 def _other_warnings(profile: Profile) -> list[str]:
-    return [text for text in profile.warnings if text.partition(":")[0] not in ("untrained", "uncounted", "skipped")]
+    return [str(warning) for warning in profile.warnings if warning.code not in ("untrained", "uncounted", "skipped")]
 
 
 def _ended(text: str) -> str:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pandas as pd
 
-from spikeattn.energy.comparison import QUANTISED, compare
+from spikeattn.energy.comparison import compare
 from spikeattn.energy.comparison_result import Comparison
 from spikeattn.energy.convention_switches import waterfall
 from spikeattn.energy.conventions import DEFAULT, Convention, list_conventions
 from spikeattn.energy.costs import CostTable, get_costs
+from spikeattn.energy.quantised_ann import QUANTISED
 from spikeattn.energy.twins import DenseTwin
 from spikeattn.energy.what_if import COSTS, sweep
 from spikeattn.errors import SpikeattnError
@@ -74,8 +75,5 @@ def analyse(profile: Profile, costs: CostTable, convention: Convention, twin: De
         missing |= dict.fromkeys(("comparison", "sweep"), NO_MAC.format(costs.name))
     ends = list(dict.fromkeys((*list_conventions(), convention.name)))
     chosen = {name: convention if name == convention.name else name for name in ends if name != DEFAULT}
-    falls = {
-        name: attempt(name, lambda end=end: waterfall(profile.ledger, profile.counts, end, costs))
-        for name, end in chosen.items()
-    }
+    falls = {name: attempt(name, lambda end=end: waterfall(profile, end, costs)) for name, end in chosen.items()}
     return Analyses(comparison, {name: fall for name, fall in falls.items() if fall is not None}, swept, missing)

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from spikeattn.energy.activity import CountedActivity
+from spikeattn.energy.amounts import OPS, amounts_of
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention, get_convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
-from spikeattn.energy.costs import CostTable, get_costs
-from spikeattn.energy.counted_terms import OPS
-from spikeattn.energy.estimate import PJ_TO_MJ, EnergyTable, prices_of
-from spikeattn.energy.rules import terms_of
+from spikeattn.energy.costs import PJ_TO_MJ, CostTable, get_costs
+from spikeattn.energy.estimate import EnergyTable, prices_of
+from spikeattn.energy.profile_argument import counted
 from spikeattn.errors import SpikeattnError
 from spikeattn.structure.entry import PRODUCTS
 
@@ -95,13 +94,13 @@ def block_energy(
         number), part and energy_mj, in the order of the network.
     """
     costs, convention = get_costs(costs), get_convention(convention)
-    activity = CountedActivity(profile.ledger, profile.counts)
     prices = dict(zip(OPS, prices_of(costs), strict=True))
     energies: dict[tuple[str, str], float] = {}
-    for term in terms_of(profile.ledger, convention):
+    for amount in amounts_of(counted(profile), convention):
+        term = amount.term
         key = _block(term.name, term.part, term.block), term.part
-        amount = float(activity.total(term.source).mean()) * term.factor
-        energies[key] = energies.get(key, 0.0) + amount * prices[term.op] * PJ_TO_MJ
+        operations = float(amount.total.mean()) * term.factor
+        energies[key] = energies.get(key, 0.0) + operations * prices[term.op] * PJ_TO_MJ
     rows = [{"block": block, "part": part, "energy_mj": energy} for (block, part), energy in energies.items()]
     blocks = list(dict.fromkeys(row["block"] for row in rows))
     return pd.DataFrame(sorted(rows, key=lambda row: blocks.index(row["block"])))
