@@ -188,7 +188,7 @@ def _run(
 
 
 def _failing(model: nn.Module, batch: int, images: Tensor, state: str = "") -> AbstractContextManager[None]:
-    """What a model raises while it is examined, as one clear error; `state` names state that survives a reset."""
+    """What a model raises while it is examined, as one clear error; `state` names what survives a reset."""
     number = min(batch, len(images))
     some = f"{number} of the {len(images)} images" if len(images) > 1 else f"its single image, shown {batch} times,"
     return failing(

@@ -67,7 +67,7 @@ class Tensors:
         self._add(line, 0, unique("input", self.entries), tap, a.views[0].shape, axes)
 
     def neuron(self, line: Line, state: str) -> None:
-        """Enter the spikes of a neuron; `state` names what that survives a reset."""
+        """Enter the spikes of a neuron; `state` names what survives a reset."""
         if self.operand(line, 0) is None:
             a, survivor = line.first, f"; its state, {state}, survives the reset" if state else ""
             raise SpikeattnError(

@@ -23,7 +23,7 @@ from spikeattn.tracing.tracer import Trace
 
 
 class Planner:
-    """Builds a Plan from a trace; see `examine.plan` for the arguments. `state` names state that survives a reset."""
+    """Builds a Plan from a trace; see `examine.plan` for the arguments. `state` names what survives a reset."""
 
     def __init__(
         self, neurons: Mapping[str, nn.Module], trace: Trace, names: Mapping[str, Any], state: str = "",
