@@ -56,11 +56,11 @@ def _numpy_names(replaced: Replacements) -> Iterator[None]:
             return _NUMPY[name]
         return missing(name)
 
-    np.__getattr__ = __getattr__  # type: ignore[method-assign]
+    np.__getattr__ = __getattr__  # type: ignore[method-assign]  # for the time of the load
     try:
         yield
     finally:
-        np.__getattr__ = missing  # type: ignore[method-assign]
+        np.__getattr__ = missing  # type: ignore[method-assign]  # as it was
 
 
 @contextmanager

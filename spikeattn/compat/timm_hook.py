@@ -42,5 +42,5 @@ class _AfterTimm(MetaPathFinder):
                 run(module)
                 import_module("spikeattn.models")
 
-            spec.loader.exec_module = run_and_register  # type: ignore[method-assign]
+            spec.loader.exec_module = run_and_register  # type: ignore[method-assign]  # of this one import
         return spec

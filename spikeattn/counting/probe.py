@@ -29,13 +29,13 @@ _OWN = (SpikeDrivenTransformer,)  # known by their type to keep images apart; a 
 class _Pass:
     """What a pass gave, [T, B] by (measure, name) in the order of execution, and the state the model began with."""
 
-    found: Mapping[Key, np.ndarray]
+    counts: Mapping[Key, np.ndarray]
     state: Mapping[str, tuple[Any, ...]]
 
     def first_difference(self, other: _Pass, rows: slice) -> str | None:
         """The first tensor of which these images have other counts or spikes in the other pass, or None."""
-        for key, values in self.found.items():
-            if not np.array_equal(values[:, rows], other.found[key][:, rows]):
+        for key, values in self.counts.items():
+            if not np.array_equal(values[:, rows], other.counts[key][:, rows]):
                 return f"{key[1]} ({key[0]})"
         return None
 

@@ -49,7 +49,7 @@ class Recorder:
 
     Open the recorder itself with `with`: that registers the hooks and, at the end, removes them. The model may be the
     one that the plan was made of, or a copy of it whose modules have the same names and leave counts of their own
-    (`models.fast`); those are taken, and what they did not count is counted here.
+    (`fast`); those are taken, and what they did not count is counted here.
 
     Args:
         unplanned: takes the layers that the plan knows as unused and a pass calls all the same, as those of training

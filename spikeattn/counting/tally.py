@@ -33,7 +33,7 @@ class Tally:
 
     Attributes:
         dropout: it is at work, so that spikes behind it may be others.
-        partial: not every module reports its calls (see `models.fast`).
+        partial: not every module reports its calls (see `fast`).
         calls, ran: calls of modules and runs of operations so far, kept by the recorder.
         logits: what the layer `plan.logits_from` gave, call by call.
         fan_outs: those of the plan on the device, by their id; the recorder keeps them from pass to pass.
@@ -64,7 +64,7 @@ class Tally:
         """Count a tensor seen at `tap`; `t` is the time step where the calls are the steps.
 
         Args:
-            left: counts of it that its module has left, which are taken instead (see `models.fast`).
+            left: counts of it that its module has left, which are taken instead (see `fast`).
         """
         if self._other is not None or (left and self._take(tap, left)):
             return

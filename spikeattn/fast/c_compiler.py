@@ -109,7 +109,7 @@ def _ask(command: Sequence[str], environment: Mapping[str, str] | None = None) -
     try:
         with process:
             said = b""
-            while chunk := process.stdout.read1(1 << 16):  # type: ignore[union-attr]
+            while chunk := process.stdout.read1(1 << 16):  # type: ignore[union-attr]  # a pipe, as it was opened
                 said += chunk[: _SPOKEN - len(said)]  # read to its end, which may be far, and kept no further
             process.wait()
     except BaseException:

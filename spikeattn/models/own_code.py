@@ -149,11 +149,11 @@ def _watched_weights() -> Iterator[list[str]]:
         loads.append(type(self).__name__)
         return load(self, *args, **kwargs)
 
-    nn.Module.load_state_dict = load_state_dict  # type: ignore[method-assign]
+    nn.Module.load_state_dict = load_state_dict  # type: ignore[method-assign]  # for the time of the block
     try:
         yield loads
     finally:
-        nn.Module.load_state_dict = load  # type: ignore[method-assign]
+        nn.Module.load_state_dict = load  # type: ignore[method-assign]  # as it was
 
 
 def _describe(

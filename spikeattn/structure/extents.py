@@ -10,22 +10,22 @@ from spikeattn.structure.graph_nodes import REDUCE, Node
 from spikeattn.structure.infer import Inference
 
 
-def extents(made: Inference) -> dict[int, tuple[Extent, ...]]:
+def extents(inference: Inference) -> dict[int, tuple[Extent, ...]]:
     """The attentions of every block, each once however many time steps it runs."""
     found: dict[int, list[Extent]] = {}
     seen = set()
-    for core in made.cores:
-        block, place = made.readings[core.last.number].block, core.products[0].place
+    for core in inference.cores:
+        block, place = inference.readings[core.last.number].block, core.products[0].place
         if block is not None and place not in seen:
             seen.add(place)
-            found.setdefault(block, []).append(_extent(made.flow, core))
+            found.setdefault(block, []).append(_extent(inference.flow, core))
     return {block: tuple(several) for block, several in found.items()}
 
 
-def composites(made: Inference) -> tuple[tuple[str, ...], ...]:
+def composites(inference: Inference) -> tuple[tuple[str, ...], ...]:
     """Names of layers that act as one linear map, nothing but linear maps between them: RepConv and its like."""
     return tuple(
-        tuple(dict.fromkeys(layer.site for layer in c.layers)) for c in made.flow.distinct if len(c.layers) > 1
+        tuple(dict.fromkeys(layer.site for layer in c.layers)) for c in inference.flow.distinct if len(c.layers) > 1
     )
 
 

@@ -72,64 +72,64 @@ def infer(graph: Graph) -> Inference:
     ends = [c.first.number for c in flow.distinct if c.number not in inside and flow.onward(c.number)]
     blocks = blocks_of(flow, units, ends)
     transformer = any(u.kind in (ATTENTION, MIXING, RECURRENT) or u.feeds for b in blocks for u in b.units)
-    made = Inference(flow, {}, {}, {}, {}, units, blocks, found)
+    inference = Inference(flow, {}, {}, {}, {}, units, blocks, found)
     if transformer:
         for number, block in enumerate(blocks):
             for unit in block.units:
-                _unit(made, number, unit)
-        _rest(made)
+                _unit(inference, number, unit)
+        _rest(inference)
     else:
-        made.blocks = []
-        _plain(made)
-    _gates(made, gates)
-    _nearest(made, transformer)
-    _others(made)
-    return made
+        inference.blocks = []
+        _plain(inference)
+    _gates(inference, gates)
+    _nearest(inference, transformer)
+    _others(inference)
+    return inference
 
 
-def _nearest(made: Inference, transformer: bool) -> None:
+def _nearest(inference: Inference, transformer: bool) -> None:
     """What the layers that nobody understands are most like, by their shapes: a comment in a names file, no label."""
-    for layer in made.flow.distinct:
-        reading = made.readings.get(layer.number)
+    for layer in inference.flow.distinct:
+        reading = inference.readings.get(layer.number)
         if reading is not None and reading.part == OTHER:
             like = CONV if layer.spatial else HEAD if layer.tokens <= 1 else MLP1 if transformer else CONV
-            _put(made, layer, replace(reading, nearest=like))
+            _put(inference, layer, replace(reading, nearest=like))
 
 
-def _put(made: Inference, layer: Composite, reading: Reading) -> None:
+def _put(inference: Inference, layer: Composite, reading: Reading) -> None:
     for node in layer.layers:
-        made.readings[node.number] = reading
+        inference.readings[node.number] = reading
 
 
-def _unit(made: Inference, number: int, unit: Unit) -> None:
-    flow = made.flow
+def _unit(inference: Inference, number: int, unit: Unit) -> None:
+    flow = inference.flow
     for core in unit.cores:
-        _core(made, number, core, unit)
+        _core(inference, number, core, unit)
     for layer in reversed(unit.layers):
-        if layer.number not in made.readings:
-            _before_operands(made, number, unit, layer)
-    todo = [c for c in unit.layers if c.number not in made.readings]
+        if layer.number not in inference.readings:
+            _before_operands(inference, number, unit, layer)
+    todo = [c for c in unit.layers if c.number not in inference.readings]
     steps = levels(flow, todo)
     for step, layers in enumerate(steps):
         for layer in layers:
             part = _part(flow, unit, layer, step, len(steps))
-            _put(made, layer, Reading(part, number, known=unit.known if part != OTHER else UNKNOWN))
+            _put(inference, layer, Reading(part, number, known=unit.known if part != OTHER else UNKNOWN))
     start = flow.nodes[unit.start]
     node = unit.layers[0].last if unit.layers else start
-    if number not in made.grids and (grid := _grid(made, unit, node)) is not None:
-        made.grids[number] = grid
+    if number not in inference.grids and (grid := _grid(inference, unit, node)) is not None:
+        inference.grids[number] = grid
     classes = max((flow.nodes[p].classes for c in unit.layers for p in c.reads), default=0)
-    made.classes[number] = max(made.classes.get(number, 0), classes)
+    inference.classes[number] = max(inference.classes.get(number, 0), classes)
 
 
-def _before_operands(made: Inference, number: int, unit: Unit, layer: Composite) -> None:
+def _before_operands(inference: Inference, number: int, unit: Unit, layer: Composite) -> None:
     """A layer that the layers of q, k and v alone read: a part of theirs, or a convolution that leaves out tokens.
 
     What is spatial is a part of theirs where nothing but norms lies between.
     """
-    flow = made.flow
+    flow = inference.flow
     behind = flow.next_layers(layer.last.number)
-    readings = [made.readings.get(c.number, Reading()) for c in behind]
+    readings = [inference.readings.get(c.number, Reading()) for c in behind]
     before_core = any(flow.before(layer.last.number, core.last.number) for core in unit.cores)
     if not before_core or not readings or any(r.part not in (QKV, CONV) for r in readings):
         return
@@ -138,14 +138,14 @@ def _before_operands(made: Inference, number: int, unit: Unit, layer: Composite)
         for c in behind for n in flow.passed(layer.last.number, c.first.number)
     )  # fmt: skip
     if (layer.spatial and not direct) or any(r.part != QKV for r in readings):
-        _put(made, layer, Reading(CONV, number, known=unit.known))
+        _put(inference, layer, Reading(CONV, number, known=unit.known))
         return
     role = "".join(sorted({letter for r in readings for letter in r.role or ""}, key="qkv".index)) or None
-    _put(made, layer, Reading(QKV, number, role, max(readings, key=lambda r: r.known == ORDER).known))
+    _put(inference, layer, Reading(QKV, number, role, max(readings, key=lambda r: r.known == ORDER).known))
 
 
-def _grid(made: Inference, unit: Unit, node: Node) -> tuple[int, int] | None:
-    reads = [made.flow.nodes[p] for c in unit.layers[:1] for p in c.reads]
+def _grid(inference: Inference, unit: Unit, node: Node) -> tuple[int, int] | None:
+    reads = [inference.flow.nodes[p] for c in unit.layers[:1] for p in c.reads]
     return next((n.grid for n in (*reads, node) if n.grid is not None), None)
 
 
@@ -172,7 +172,7 @@ def _beside_mixer(flow: Flow, unit: Unit, layer: Composite) -> str:
     return CONV if layer.spatial else OTHER
 
 
-def _core(made: Inference, number: int, core: Core, unit: Unit) -> None:
+def _core(inference: Inference, number: int, core: Core, unit: Unit) -> None:
     for layer in core.layers:
         own = [o for o in core.operands if o.layer is layer]
         roles = {o.role: o for o in sorted(own, key=lambda o: bool(o.range)) if o.role is not None}
@@ -180,30 +180,30 @@ def _core(made: Inference, number: int, core: Core, unit: Unit) -> None:
         knowns = [o.known for o in own if o.role is not None]
         known = next((k for k in (NAMES, ORDER) if k in knowns), DATAFLOW if knowns else UNKNOWN)
         ranges = {r: o.range for r, o in roles.items() if o.range and len(roles) > 1}
-        _put(made, layer, Reading(QKV, number, role, known, ranges=ranges))
+        _put(inference, layer, Reading(QKV, number, role, known, ranges=ranges))
     for layer in core.projection:
-        if layer.number not in made.readings and (layer.number in unit.numbers):
-            _put(made, layer, Reading(PROJECTION, number, known=unit.known))
+        if layer.number not in inference.readings and (layer.number in unit.numbers):
+            _put(inference, layer, Reading(PROJECTION, number, known=unit.known))
     for layer in core.gates:
-        if layer.number not in made.readings:
-            _put(made, layer, Reading(GATE, number, known=unit.known))
+        if layer.number not in inference.readings:
+            _put(inference, layer, Reading(GATE, number, known=unit.known))
     for product in core.products:
-        made.readings[product.number] = Reading(PRODUCTS, number, known=DATAFLOW)
+        inference.readings[product.number] = Reading(PRODUCTS, number, known=DATAFLOW)
     if core.heads is not None:
-        made.heads[number] = core.heads
+        inference.heads[number] = core.heads
     else:
-        made.heads.setdefault(number, None)
+        inference.heads.setdefault(number, None)
 
 
 # -------------------------------------------------------------------- outside the blocks
-def _rest(made: Inference) -> None:
+def _rest(inference: Inference) -> None:
     """Layers of no block: the stem before the first, downsampling between them, the head behind the last."""
-    flow = made.flow
-    starts = [min(block.units, key=lambda u: u.first).start for block in made.blocks]
-    ends = [max(u.join for u in block.units) for block in made.blocks]
+    flow = inference.flow
+    starts = [min(block.units, key=lambda u: u.first).start for block in inference.blocks]
+    ends = [max(u.join for u in block.units) for block in inference.blocks]
     onward = {n.place for n in flow.nodes if flow.onward(n.number)}  # in any of its runs
     for layer in flow.composites:
-        if layer.number in made.readings:
+        if layer.number in inference.readings:
             continue
         number = layer.last.number
         behind = [i for i, end in enumerate(ends) if flow.before(end, number)]
@@ -216,7 +216,7 @@ def _rest(made: Inference) -> None:
             part = DOWNSAMPLING if layer.spatial and layer.tokens > 1 and not _to_a_map(flow, layer) else HEAD
         else:
             part = OTHER
-        _put(made, layer, Reading(part, known=DATAFLOW if part != OTHER else UNKNOWN))
+        _put(inference, layer, Reading(part, known=DATAFLOW if part != OTHER else UNKNOWN))
 
 
 def _to_a_map(flow: Flow, layer: Composite) -> bool:
@@ -226,9 +226,9 @@ def _to_a_map(flow: Flow, layer: Composite) -> bool:
     return any(n.tokens > 1 and (n.number == own or flow.before(own, n.number)) for n in outputs)
 
 
-def _plain(made: Inference) -> None:
+def _plain(inference: Inference) -> None:
     """A network without attention: convolutions, what shrinks beside them, and the layers behind the last of tokens."""
-    flow = made.flow
+    flow = inference.flow
     shortcuts = _shortcuts(flow)
     last = max((c.number for c in flow.distinct if c.spatial), default=-1)
     for layer in flow.distinct:
@@ -242,7 +242,7 @@ def _plain(made: Inference) -> None:
             part = CONV
         else:
             part = HEAD
-        _put(made, layer, Reading(part, known=DATAFLOW if part != OTHER else UNKNOWN))
+        _put(inference, layer, Reading(part, known=DATAFLOW if part != OTHER else UNKNOWN))
 
 
 def _shortcuts(flow: Flow) -> set[int]:
@@ -276,31 +276,31 @@ def _deep(flow: Flow, term: int, layer: Composite, start: int) -> bool:
     )  # fmt: skip
 
 
-def _gates(made: Inference, gates: list[Node]) -> None:
+def _gates(inference: Inference, gates: list[Node]) -> None:
     """Products that are no attention: one operand scales the other."""
-    flow = made.flow
+    flow = inference.flow
     for product in gates:
         layers = [[flow.of_layer[o.number] for o in flow.sources(s) if o.kind == SYNAPSE] for s in product.sources]
         block = next(
             (
-                made.readings[n.number].block
+                inference.readings[n.number].block
                 for own in layers
                 for c in own
                 for n in c.layers
-                if n.number in made.readings
+                if n.number in inference.readings
             ),
             None,
         )
-        made.readings[product.number] = Reading(GATE, block, known=DATAFLOW)
+        inference.readings[product.number] = Reading(GATE, block, known=DATAFLOW)
         wide = count(product.axes, CHANNEL) > 1
         for own, axes in zip(layers, product.operands, strict=True):
             narrow = wide and count(axes, CHANNEL) <= 1  # one number scales all channels, as the weight of an expert
             for layer in own:
                 alone = layer.tokens <= 1 < product.tokens or narrow
-                reading = made.readings.get(layer.number)
+                reading = inference.readings.get(layer.number)
                 if alone and reading is not None and reading.part in (CONV, OTHER, MLP1, MLP2, HEAD, DOWNSAMPLING):
                     for c in _squeeze(flow, layer):
-                        _put(made, c, Reading(GATE, reading.block, known=DATAFLOW))
+                        _put(inference, c, Reading(GATE, reading.block, known=DATAFLOW))
 
 
 def _squeeze(flow: Flow, layer: Composite) -> list[Composite]:
@@ -318,19 +318,19 @@ def _squeeze(flow: Flow, layer: Composite) -> list[Composite]:
     return found
 
 
-def _others(made: Inference) -> None:
+def _others(inference: Inference) -> None:
     """Later time steps; neurons, sums and pools: what they are made from says what they are."""
     first: dict[tuple[str, str, int], Reading] = {}
-    sites = [node for node in made.flow.nodes if node.kind in (SYNAPSE, PRODUCT)]
+    sites = [node for node in inference.flow.nodes if node.kind in (SYNAPSE, PRODUCT)]
     for node in sites:
-        reading = made.readings.get(node.number, Reading())
+        reading = inference.readings.get(node.number, Reading())
         if first.get(node.place, Reading()).part == OTHER:  # a run whose result nobody reads says nothing
             first[node.place] = reading
     for node in sites:
-        made.readings[node.number] = first[node.place]
-    for node in made.flow.nodes:
-        if node.number in made.readings:
+        inference.readings[node.number] = first[node.place]
+    for node in inference.flow.nodes:
+        if node.number in inference.readings:
             continue
-        parents = [made.readings[p] for p in node.parents if p in made.readings]
+        parents = [inference.readings[p] for p in node.parents if p in inference.readings]
         if parents:
-            made.readings[node.number] = parents[-1]
+            inference.readings[node.number] = parents[-1]

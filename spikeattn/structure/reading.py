@@ -163,45 +163,47 @@ def _predicate(model: nn.Module, neuron_class: Any) -> Callable[[nn.Module], boo
     )
 
 
-def _structure(made: Inference) -> Structure:
+def _structure(inference: Inference) -> Structure:
     """Entries in the order of execution, each site once."""
     tables: dict[str, dict[str, Entry]] = {"synapses": {}, "products": {}, "tensors": {}}
-    for node in made.flow.nodes:
+    for node in inference.flow.nodes:
         kind = {"synapse": "synapses", "product": "products"}.get(node.kind)
         if kind is not None:
-            reading = made.readings[node.number]
+            reading = inference.readings[node.number]
             role = reading.role if kind == "synapses" else ("matmul" if node.op in MATRIX else "mask")
             nearest = reading.nearest if reading.part == OTHER else None
             tables[kind].setdefault(
                 node.name,
                 Entry(node.name, reading.part, reading.block, role, reading.known, reading.ranges, nearest),
             )
-        elif node.op in ("sum", "mean") and (block := _in_core(made, node.number)):
+        elif node.op in ("sum", "mean") and (block := _in_core(inference, node.number)):
             tables["products"].setdefault(node.site, Entry(node.site, PRODUCTS, block[0], "token_sum", "dataflow"))
-    for name, reading in tensor_readings(made).items():
+    for name, reading in tensor_readings(inference).items():
         tables["tensors"].setdefault(name, Entry(name, reading.part, reading.block, reading.role, reading.known))
     found = Structure(
-        {kind: tuple(table.values()) for kind, table in tables.items()}, made.grids, made.heads, made.classes,
-        attention=extents(made), composites=composites(made),
+        {kind: tuple(table.values()) for kind, table in tables.items()}, inference.grids, inference.heads,
+        inference.classes, attention=extents(inference), composites=composites(inference),
     )  # fmt: skip
-    found, own = families.recognise(made, found), set(tensor_names(made).values())
+    found, own = families.recognise(inference, found), set(tensor_names(inference).values())
     tensors, others = (
         tuple(e for e in found.entries["tensors"] if (e.name in own) is which) for which in (True, False)
     )
-    operations = {name: Entry(name, r.part, r.block, r.role, r.known) for name, r in operation_readings(made).items()}
+    operations = {
+        name: Entry(name, r.part, r.block, r.role, r.known) for name, r in operation_readings(inference).items()
+    }
     entries = {**found.entries, "tensors": tensors}
     return replace(found, entries=entries, modules=of_names(others), operations=operations)
 
 
-def _in_core(made: Inference, number: int) -> tuple[int | None, ...]:
+def _in_core(inference: Inference, number: int) -> tuple[int | None, ...]:
     """The block of the attention whose products a sum stands between or behind; empty where it stands in none."""
-    flow = made.flow
-    for core in made.cores:
+    flow = inference.flow
+    for core in inference.cores:
         before = any(flow.before(p.number, number) for p in core.products)
         operand = any(o.source.kind == "synapse" and flow.before(o.source.number, number) for o in core.operands)
         behind = any(flow.before(number, p.number) for p in core.products)
         if (before or operand) and behind:
-            return (made.readings[core.last.number].block,)
+            return (inference.readings[core.last.number].block,)
     return ()
 
 

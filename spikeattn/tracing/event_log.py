@@ -224,7 +224,7 @@ class EventLog:
             what, frame.path, frame.call, op, ordinal, origins, tuple(self.view(t) for t in data), result,
             View(tuple(out.shape), label), positions, argument=argument, alone=alone, **facts,
         )  # fmt: skip
-        result.made, result.site, result.view = (frame.path, frame.call, op, ordinal), event.site(), event.out_view
+        result.operation, result.site, result.view = (frame.path, frame.call, op, ordinal), event.site(), event.out_view
         self.events.append(event)
 
     def view(self, tensor: Tensor) -> View:

@@ -187,14 +187,14 @@ def _run(
         )
 
 
-def _failing(model: nn.Module, batch: int, images: Tensor, kept: str = "") -> AbstractContextManager[None]:
-    """What a model raises while it is examined, as one clear error; `kept` names state that survives a reset."""
+def _failing(model: nn.Module, batch: int, images: Tensor, state: str = "") -> AbstractContextManager[None]:
+    """What a model raises while it is examined, as one clear error; `state` names what survives a reset."""
     number = min(batch, len(images))
     some = f"{number} of the {len(images)} images" if len(images) > 1 else f"its single image, shown {batch} times,"
     return failing(
         f"{type(model).__name__} fails on {some} of the first batch, of shape {tuple(images.shape)} and type "
         f"{images.dtype}, which is how it is examined before the run",
-        f" (state of an earlier pass survives the reset in {kept})" if kept else "",
+        f" (state of an earlier pass survives the reset in {state})" if state else "",
     )
 
 

@@ -35,7 +35,7 @@ class Labeller:
 
     Args:
         book: of the tensors.
-        given: T as the user says it, or None.
+        user_steps: T as the user says it, or None.
         totals: how often each neuron is called, known from an earlier pass; then calls are numbered by it.
         expected: the axis of time, known from an earlier pass.
         steps: T, where an earlier pass has seen more steps than the neurons' calls suggest.
@@ -54,10 +54,16 @@ class Labeller:
     """
 
     def __init__(
-        self, book: TensorBook, given: int | None, totals: Mapping[str, int] | None = None,
+        self, book: TensorBook, user_steps: int | None, totals: Mapping[str, int] | None = None,
         expected: TimeAxis | None = None, steps: int | None = None,
     ) -> None:  # fmt: skip
-        self.book, self.given, self.totals, self.expected, self.steps = book, given, totals or {}, expected, steps
+        self.book, self.user_steps, self.totals, self.expected, self.steps = (
+            book,
+            user_steps,
+            totals or {},
+            expected,
+            steps,
+        )
         self.time: TimeAxis | None = None
         self.T: int | None = None
         self.alike: dict[str, bool] = {}
@@ -278,7 +284,7 @@ class Labeller:
 
     def _known_steps(self) -> int:
         """T as the user says it, or as an earlier pass has found it."""
-        return self.given or self.steps or steps_of_calls(list(self.totals.values()))
+        return self.user_steps or self.steps or steps_of_calls(list(self.totals.values()))
 
     def own_axes(self, x: Tensor) -> None:
         """Before a user's own neuron whose input may hold time: each of its axes is a candidate of its own."""
@@ -299,9 +305,9 @@ class Labeller:
         told = sorted(self.evidence)
         self.evidence.clear()
         once = bool(self.totals) and all(calls == 1 for calls in self.totals.values())
-        if not told and once and self.given is not None and self.given > 1 and x is not None:
+        if not told and once and self.user_steps is not None and self.user_steps > 1 and x is not None:
             # Neurons without a state, called once on all steps: the user's T says which axis these are.
-            fitting = [n for n in sorted(self.book.label(x).fields) if self._sizes.get(n) == self.given]
+            fitting = [n for n in sorted(self.book.label(x).fields) if self._sizes.get(n) == self.user_steps]
             told = [n for n in fitting if self.alike[n]] or fitting
         if told:
             size = self._sizes[told[0]]
@@ -326,10 +332,10 @@ class Labeller:
             self.time, self.T = TimeAxis(), n
 
     def _expect(self, path: str, n: int) -> None:
-        if self.given is not None and n != self.given:
+        if self.user_steps is not None and n != self.user_steps:
             raise SpikeattnError(
-                f"neuron {path} sees {n} time steps where {self.given} are expected; all neurons must share one T; "
-                "check time_steps="
+                f"neuron {path} sees {n} time steps where {self.user_steps} are expected; all neurons must share one "
+                "T; check time_steps="
             )
 
     @staticmethod

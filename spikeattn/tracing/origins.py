@@ -125,7 +125,7 @@ class Origin:
 
     Attributes:
         name, call: dotted path of the module that handed it out, and in which of its calls; or None.
-        made: (module, call, operation, ordinal) of the operation that made it, for products of spikes.
+        operation: (module, call, operation, ordinal) of the operation that made it, for products of spikes.
         site: the name of that operation; of a parameter, its name.
         unit: its values are whole multiples of this number, by the operations that led here from spikes; None if not.
         summed: sums have entered it, so its values have no largest one.
@@ -151,7 +151,7 @@ class Origin:
 
     name: str | None = None
     call: int = 0
-    made: tuple[str, int, str, int] | None = None
+    operation: tuple[str, int, str, int] | None = None
     site: str | None = None
     unit: float | None = None
     summed: bool = False
@@ -198,7 +198,7 @@ class Origin:
     @property
     def maker_name(self) -> str | None:
         """What tells tensors of different makers apart, whichever time step they belong to."""
-        return self.name or (f"{self.made[0]}.{self.made[2]}" if self.made else self.site)
+        return self.name or (f"{self.operation[0]}.{self.operation[2]}" if self.operation else self.site)
 
 
 def derive(

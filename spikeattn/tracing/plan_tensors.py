@@ -66,14 +66,14 @@ class Tensors:
         tap = Tap("", "argument", "", tuple((e.call, 0) for e in line.events), axes, line.by_call, steps=line.steps)
         self._add(line, 0, unique("input", self.entries), tap, a.views[0].shape, axes)
 
-    def neuron(self, line: Line, kept: str) -> None:
-        """Enter the spikes of a neuron; `kept` names state that survives a reset."""
+    def neuron(self, line: Line, state: str) -> None:
+        """Enter the spikes of a neuron; `state` names what survives a reset."""
         if self.operand(line, 0) is None:
-            a, state = line.first, f"; its state, {kept}, survives the reset" if kept else ""
+            a, survivor = line.first, f"; its state, {state}, survives the reset" if state else ""
             raise SpikeattnError(
                 f"neuron {a.module} gives {a.out_view.shape} for {self._batch} images, and "
                 f"{self._reader.unreadable(a.out_view.shape, a.out_view.label)}, so its spikes cannot be counted per "
-                f"image{state}"
+                f"image{survivor}"
             )
 
     def operand(self, line: Line, index: int, joined: bool = False) -> CountedTensor | None:
@@ -132,7 +132,7 @@ class Tensors:
             whole = _all_of(a, index) and tap.axes.joined and not line.by_call
             return self.entries[tap.name] if whole else None
         if not (tap.axes.timed or tap.by_call):  # one tensor for all time steps, or repeated for them
-            own = self.read(line.told.views[index])
+            own = self.read(line.labelled.views[index])
             times = len(own.steps) if own is not None and own.timed else 1
             alike = len({id(event.origins[index]) for event in line.events}) == 1
             alike &= all(_all_of(event, index, times) for event in line.events)
@@ -143,7 +143,7 @@ class Tensors:
         elif line.by_call:
             alike = tap.by_call and tuple(place.step for place in places) == line.steps == tap.steps
         else:
-            here = self.read(line.told.views[index])
+            here = self.read(line.labelled.views[index])
             alike = here is not None and here.timed and sorted(set(here.steps)) == sorted(set(tap.axes.steps))
         return self.entries[tap.name] if alike else None
 
@@ -158,15 +158,15 @@ class Tensors:
         whole = all(_all_of(event, index) for event in line.events)
         if not whole or origins[0].maker == NEURON or len({id(o) for o in origins}) < len(origins):
             return None
-        view = line.told.origins[index].view
-        here, made = self.read(line.told.views[index]), None if view is None else self.read(view)
+        view = line.labelled.origins[index].view
+        here, made = self.read(line.labelled.views[index]), None if view is None else self.read(view)
         if view is None or here is None or made is None or (here.timed != made.timed and self._T > 1 and not joined):
             return None
         name = origins[0].name
         if name is not None and all(o.name == name for o in origins):
             at = tuple((o.call, 0) for o in origins)
             return Tap("", "output", name, at, made, line.by_call, steps=line.steps), view
-        makers = [o.made for o in origins if o.made is not None]
+        makers = [o.operation for o in origins if o.operation is not None]
         if len(makers) == len(origins) and len({(module, op) for module, _, op, _ in makers}) == 1:
             module, _, op, _ = makers[0]
             at = tuple((call, ordinal) for _, call, _, ordinal in makers)
@@ -176,7 +176,7 @@ class Tensors:
     def here(self, line: Line, index: int) -> tuple[Tap, View]:
         """A tap at the operation itself: the module's argument where that is the operand, or the operand."""
         a = line.first
-        argument = line.told.argument
+        argument = line.labelled.argument
         if a.alone and argument is not None and all(event.argument is not None for event in line.events):
             at = tuple((event.call, 0) for event in line.events)
             return Tap("", "argument", a.module, at, Axes(), line.by_call, steps=line.steps), argument
@@ -185,7 +185,7 @@ class Tensors:
             "", "operation", a.module, at, Axes(), line.by_call, op=a.op, operand=a.positions[index], steps=line.steps,
             columns=a.columns,
         )  # fmt: skip
-        return tap, line.told.views[index]
+        return tap, line.labelled.views[index]
 
     # ---------------------------------------------------------------- what a tensor is
     def _add(self, line: Line, index: int, name: str, tap: Tap, shape: Sequence[int], axes: Axes) -> CountedTensor:

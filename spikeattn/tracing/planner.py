@@ -23,13 +23,13 @@ from spikeattn.tracing.tracer import Trace
 
 
 class Planner:
-    """Builds a Plan from a trace; see `examine.plan` for the arguments. `kept` names state that survives a reset."""
+    """Builds a Plan from a trace; see `examine.plan` for the arguments. `state` names what survives a reset."""
 
     def __init__(
-        self, neurons: Mapping[str, nn.Module], trace: Trace, names: Mapping[str, Any], kept: str = "",
+        self, neurons: Mapping[str, nn.Module], trace: Trace, names: Mapping[str, Any], state: str = "",
         events: str | None = None, levels: int | None = None,
     ) -> None:  # fmt: skip
-        self.neurons, self.trace, self.names, self.kept = neurons, trace, names, kept
+        self.neurons, self.trace, self.names, self.state = neurons, trace, names, state
         self.B = trace.batch
         self.T = time_steps_of(neurons, trace.calls, trace.labeller)
         time = trace.labeller.time
@@ -52,7 +52,7 @@ class Planner:
             if a.what == INPUT:
                 self.tensors.input(line)
             elif a.what == NEURON:
-                self.tensors.neuron(line, self.kept)
+                self.tensors.neuron(line, self.state)
             elif a.what in ("conv", "linear"):
                 self._synapse(line)
             elif a.what in ("mask", "matmul", *SUMS):
@@ -102,7 +102,7 @@ class Planner:
         idle = [name for name in self.neurons if not self.trace.calls.get(name)]
         if idle:
             found.append(f"idle: {len(idle)} neurons are never called in the forward pass, the first is {idle[0]}")
-        if self.T == 1 and labeller.given is None and labeller.T is None:
+        if self.T == 1 and labeller.user_steps is None and labeller.T is None:
             found.append(
                 "time: T = 1, since no neuron runs along an axis of time or is called more than once; if the network "
                 "works on more time steps, say time_steps="
@@ -125,7 +125,7 @@ class Planner:
     # ---------------------------------------------------------------- synapses
     def _joins(self, line: Line) -> bool:
         """Whether an operation joins time steps: it runs once per image."""
-        a = line.told
+        a = line.labelled
         if line.by_call or self.T == 1 or a.what in SUMS:
             return False
         found = [self.tensors.read(view) for view in (a.out_view, *a.views)]
@@ -138,7 +138,7 @@ class Planner:
 
         None where the images of its operand cannot be told apart.
         """
-        a = line.told
+        a = line.labelled
         axes = self.tensors.read(main_view(a)) or (None if a.what == "mask" else self.tensors.read(a.out_view))
         if axes is None or a.macs % self.B:
             return None
@@ -156,12 +156,12 @@ class Planner:
         steps = self._steps(line, joined)
         tensor = self.tensors.operand(line, 0, joined) if steps is not None else None
         if steps is None or tensor is None:
-            view = line.told.views[0]
+            view = line.labelled.views[0]
             self._leave_out(a, self.reader.unreadable(view.shape, view.label))
             return
         every_step, covered, runs = steps
         name = unique(a.site(), self.synapses)
-        out_axes = self.tensors.read(line.told.out_view)
+        out_axes = self.tensors.read(line.labelled.out_view)
         known = self.names.get(name)
         self.synapses[name] = Synapse(
             name=name,
@@ -206,10 +206,10 @@ class Planner:
         steps = self._steps(line, joined)
         entered = [self.tensors.operand(line, i, joined) for i in range(len(a.origins))] if steps else []
         operands = [operand for operand in entered if operand is not None]
-        read = [self.tensors.read(view) for view in line.told.views]
+        read = [self.tensors.read(view) for view in line.labelled.views]
         axes = [each for each in read if each is not None]
         if steps is None or len(operands) < len(a.origins) or (a.what == "matmul" and len(axes) < len(read)):
-            unread = next((v for v, each in zip(line.told.views, read, strict=True) if each is None), a.out_view)
+            unread = next((v for v, each in zip(line.labelled.views, read, strict=True) if each is None), a.out_view)
             self._leave_out(a, self.reader.unreadable(unread.shape, unread.label))
             return
         every_step, covered, runs = steps

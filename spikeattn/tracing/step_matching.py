@@ -40,7 +40,7 @@ class Line:
         return self.events[0]
 
     @property
-    def told(self) -> Event:
+    def labelled(self) -> Event:
         """The first event all of whose operands belong to images; at the first step some are zeros of no image."""
         return next((e for e in self.events if all(v.label.get(IMAGE) is not None for v in e.views)), self.events[0])
 
@@ -67,7 +67,7 @@ def time_steps_of(neurons: Mapping[str, nn.Module], calls: Mapping[str, int], la
             f"none of the {len(neurons)} neurons is called in the forward pass, the first is {next(iter(neurons))}: "
             "call them as modules, self.lif(x), not through their forward methods"
         )
-    T = labeller.given or labeller.T or labeller.steps or steps_of_calls(list(called.values()))
+    T = labeller.user_steps or labeller.T or labeller.steps or steps_of_calls(list(called.values()))
     if labeller.T is None and labeller.totals and labeller.latest >= T:
         raise SpikeattnError(
             f"the neurons' calls do not tell the time steps: {max(called, key=called.__getitem__)} is called "

@@ -28,36 +28,36 @@ _OUTPUT = "SDSA_out(Vhat_S)"
 _STEM = 5  # convolutions: four stages and the position embedding
 
 
-def _fits(made: Inference) -> bool:
+def _fits(inference: Inference) -> bool:
     """Five convolutions; then blocks of masks, k*v summed over tokens times q, each with a feed-forward."""
-    flow = made.flow
-    stem = [c for c in flow.distinct if made.readings[c.number].part == STEM]
-    units = [unit for block in made.blocks for unit in block.units]
+    flow = inference.flow
+    stem = [c for c in flow.distinct if inference.readings[c.number].part == STEM]
+    units = [unit for block in inference.blocks for unit in block.units]
     attention = [u for u in units if u.kind == ATTENTION]
     return (
         len(stem) == _STEM
         and all(c.spatial for c in stem)
         and bool(attention)
-        and len(attention) == len(made.blocks)
-        and len(units) == 2 * len(made.blocks)
+        and len(attention) == len(inference.blocks)
+        and len(units) == 2 * len(inference.blocks)
         and all(u.feeds for u in units if u.kind != ATTENTION)
-        and all(len(u.cores) == 1 and _masks(made, u.cores[0]) for u in attention)
+        and all(len(u.cores) == 1 and _masks(inference, u.cores[0]) for u in attention)
     )
 
 
-def _masks(made: Inference, core: Core) -> bool:
+def _masks(inference: Inference, core: Core) -> bool:
     roles = [o.role for o in core.operands if o.layer is not None]
     plain = len(core.products) == 2 and not any(p.op in MATRIX for p in core.products)
     if not plain or sorted(map(str, roles)) != ["k", "q", "v"] or len(core.projection) != 1:
         return False
     first, second = core.products
-    between = list(made.flow.passed(first.number, second.sources[0])) + list(
-        made.flow.passed(first.number, second.sources[1])
+    between = list(inference.flow.passed(first.number, second.sources[0])) + list(
+        inference.flow.passed(first.number, second.sources[1])
     )
     return any(n.contracts == "token" for n in between) and any(n.kind == NEURON for n in between)
 
 
-def _label(made: Inference, found: Structure) -> Structure:
+def _label(inference: Inference, found: Structure) -> Structure:
     stem = iter(range(1, _STEM + 1))
     synapses = []
     for entry in found.entries["synapses"]:
@@ -69,22 +69,22 @@ def _label(made: Inference, found: Structure) -> Structure:
             role = entry.role
         synapses.append(replace(entry, role=role, known=_known(entry)))
     products = tuple(replace(e, known=_known(e)) for e in found.entries["products"])
-    tensors = _tensors(made, found)
+    tensors = _tensors(inference, found)
     entries = {"synapses": tuple(synapses), "products": products, "tensors": tensors}
-    blocks = [(made.readings[core.last.number].block, core) for core in made.cores]
-    heads = {block: _heads(made, core) for block, core in blocks if block is not None}
+    blocks = [(inference.readings[core.last.number].block, core) for core in inference.cores]
+    heads = {block: _heads(inference, core) for block, core in blocks if block is not None}
     return replace(found, entries=entries, head_counts=heads)
 
 
-def _tensors(made: Inference, found: Structure) -> tuple[Entry, ...]:
+def _tensors(inference: Inference, found: Structure) -> tuple[Entry, ...]:
     """Tensors by the names of the paper, with the keys of the published rate script."""
-    names = tensor_names(made)
-    roles = _stem(made, names)
-    for core in made.cores:
-        roles |= _attention(made, core, names)
+    names = tensor_names(inference)
+    roles = _stem(inference, names)
+    for core in inference.cores:
+        roles |= _attention(inference, core, names)
     hooks = {
         (name.block, name.role): name.hook
-        for name in paper_names(len(made.blocks), "0000", dvs=False).values()
+        for name in paper_names(len(inference.blocks), "0000", dvs=False).values()
         if name.hook is not None
     }
     entries = []
@@ -94,10 +94,10 @@ def _tensors(made: Inference, found: Structure) -> tuple[Entry, ...]:
     return tuple(entries)
 
 
-def _stem(made: Inference, names: Mapping[int, str]) -> dict[str, str]:
+def _stem(inference: Inference, names: Mapping[int, str]) -> dict[str, str]:
     """What stands behind the stem's convolutions: "Conv1" and, of a pool behind its neurons, "Conv1 max-pooled"."""
-    flow, roles = made.flow, dict[str, str]()
-    stem = [c for c in flow.distinct if made.readings[c.number].part == STEM]
+    flow, roles = inference.flow, dict[str, str]()
+    stem = [c for c in flow.distinct if inference.readings[c.number].part == STEM]
     for number, (layer, after) in enumerate(pairwise(stem), start=1):
         spikes = False
         for node in flow.passed(layer.last.number, after.reads[0]):
@@ -108,9 +108,9 @@ def _stem(made: Inference, names: Mapping[int, str]) -> dict[str, str]:
     return roles
 
 
-def _attention(made: Inference, core: Core, names: Mapping[int, str]) -> dict[str, str]:
+def _attention(inference: Inference, core: Core, names: Mapping[int, str]) -> dict[str, str]:
     """What stands between the layers of q, k and v and the projection; with events, pools erode all but q."""
-    flow, (first, second) = made.flow, core.products
+    flow, (first, second) = inference.flow, core.products
     roles = {names[first.number]: "Q_S*K_S", names[second.number]: _OUTPUT}
     for read in core.layers[0].reads:
         if read in names:
@@ -130,10 +130,10 @@ def _attention(made: Inference, core: Core, names: Mapping[int, str]) -> dict[st
     return roles
 
 
-def _heads(made: Inference, core: Core) -> int | None:
+def _heads(inference: Inference, core: Core) -> int | None:
     """Heads of a block whose masks are pooled within them; None where nothing is, so that heads have no effect."""
     first, second = core.products
-    between = (n for source in second.sources for n in made.flow.passed(first.number, source))
+    between = (n for source in second.sources for n in inference.flow.passed(first.number, source))
     pools = [n for n in between if n.kind == REDUCE and "pool" in n.op]
     return count(pools[0].axes[:-2], CHANNEL) if pools else None  # the last two axes are those that a pool goes over
 
