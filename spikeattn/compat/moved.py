@@ -39,8 +39,8 @@ _NOW = {
     "tracing.operations": ("tracing.operation_rules",),
 }
 _ROOT = "spikeattn."
-# What stays callable under its old name, because a function of the package bears the name too.
-_FUNCTIONS = {"report": ("reporting.page.from_python", "report")}
+# Where the function of an old module's name stands, if not where its other names do.
+_FUNCTIONS = {"report": "reporting.page.from_python"}
 
 
 def find_moved_modules() -> None:
@@ -66,11 +66,13 @@ class _Moved(ModuleType):
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function of the module's name: importing the module puts it where the function is looked up."""
         old = self.__name__.removeprefix(_ROOT)
-        if old not in _FUNCTIONS:
+        home = import_module(_ROOT + _FUNCTIONS.get(old, _NOW[old][0]))
+        function = getattr(home, old.rpartition(".")[2], None)
+        if not callable(function):
             raise TypeError(f"module {self.__name__!r} is not callable")
-        home, name = _FUNCTIONS[old]
-        return getattr(import_module(_ROOT + home), name)(*args, **kwargs)
+        return function(*args, **kwargs)
 
 
 class _MovedModules(MetaPathFinder, Loader):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import spikeattn as sa
+from spikeattn.boundary.arguments import shown
 from spikeattn.errors import SpikeattnError
 from spikeattn.runs.shards import merge_shards
 
@@ -275,3 +276,10 @@ class Endless(Net):
 
 def test_the_reason_is_one_line_with_the_advice_of_the_machine() -> None:
     refused("MemoryError: first line; the memory is not enough: give smaller batches", sa.profile, Endless(), [IMAGES])
+
+
+def test_a_value_that_holds_itself_is_shown_by_its_type():
+    ring: list = [1]
+    ring.append(ring)
+    assert shown(ring) == "a list"
+    assert (shown([1, [2, (3,)]]), shown([1, [2]]), shown(())) == ("a list", "[1, [2]]", "()")

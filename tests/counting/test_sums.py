@@ -104,6 +104,11 @@ def test_the_smallest_integer_of_a_type_is_beyond_one() -> None:
     assert value_flags(torch.tensor([[[0, 255]]], dtype=torch.uint8)).tolist() == [False, False, True]
 
 
+def test_a_tensor_without_elements_holds_nothing_odd() -> None:
+    empty = torch.empty(2, 3, 0)
+    assert not sums.not_binary(empty) and not sums.count_binary(empty).any() and not sums.sum_abs(empty).any()
+
+
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.float16, torch.bfloat16, torch.float64])
 def test_other_types_count_the_same(dtype: torch.dtype) -> None:
     x = spikes("binary", 2, 3, 40, 50)

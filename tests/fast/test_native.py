@@ -14,6 +14,7 @@ from torch import Tensor
 
 from spikeattn.errors import SpikeattnError
 from spikeattn.fast import native, prepare
+from spikeattn.fast.layers import FastLIF
 
 pytestmark = pytest.mark.skipif(not native.compiler(), reason="no C compiler")
 
@@ -29,6 +30,17 @@ def spikes(*shape: int, rate: float = 0.3, seed: int = 0) -> Tensor:
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_a_time_constant_that_is_no_power_of_two_is_divided_by() -> None:
+    x = torch.full((1, 1, 1, 1, 1), 5.0)
+    above = float(x.item() * torch.tensor(1 / 3))  # 5 * (1 / 3) is one bit more than 5 / 3 in float32
+    assert above > (x / 3).item()
+    own = neuron.LIFNode(tau=3.0, v_threshold=above, detach_reset=True, step_mode="m")
+    fast = FastLIF(own, torch.float32, True)
+    assert not own(x).any() and not fast(x).any()
+    own = neuron.LIFNode(tau=4.0, v_threshold=1.25, detach_reset=True, step_mode="m")
+    assert own(x).all() and FastLIF(own, torch.float32, True)(x).all()
 
 
 @pytest.mark.parametrize("shape", [(4, 2, 5, 3, 7), (3, 1, 130, 2, 2), (2, 2, 5000, 1, 1), (1, 2, 16, 33, 9)])

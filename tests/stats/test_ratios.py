@@ -109,6 +109,15 @@ def test_two_images():
     assert found.method == "t" and 0 < found.low < found.value < found.high
 
 
+def test_students_limits_where_the_bootstrap_has_no_end():
+    """Of log r, whose standard error is that of over / its mean - under / its mean; 4.3027 is t(0.975) of 2 degrees."""
+    over, under = np.array([1.0, 2.0, 4.0]), np.array([2.0, 3.0, 3.0])
+    found = ratio_intervals(over, under)[0]
+    half = 4.302652730 * (over / over.mean() - under / under.mean()).std(ddof=1) / np.sqrt(3)
+    assert found.method == "t"
+    np.testing.assert_allclose([found.low, found.high], found.value * np.exp([-half, half]), rtol=1e-8)
+
+
 def test_bad_input():
     with pytest.raises(SpikeattnError, match="same images"):
         ratio_intervals(np.ones((3, 2)), np.ones((4, 2)))
@@ -116,6 +125,8 @@ def test_bad_input():
         ratio_intervals(np.ones((3, 2)), np.ones((3, 4)))
     with pytest.raises(SpikeattnError, match="without negative numbers"):
         ratio_intervals([1.0, -1.0], 2.0)
+    with pytest.raises(SpikeattnError, match="without negative numbers"):
+        ratio_intervals(2.0, [1.0, -1.0])
     with pytest.raises(SpikeattnError, match="NaN"):
         ratio_intervals([1.0, np.nan], 2.0)
     with pytest.raises(SpikeattnError, match="no images"):
