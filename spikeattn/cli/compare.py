@@ -115,9 +115,9 @@ def compare(
     tables = [name.strip() for name in costs.split(",") if name.strip()]
     profile = Profile.load(run)
     other = twin_of_run(profile.ledger, checkpoint, data, model) if measure_twin else _other(against)
-    found = compare_networks(profile, other, tables, chosen, gamma, replicates, seed, confidence)
-    as_text = partial(_compare_text, found, title(profile))
-    hand_over(_all_rows(found), found.to_dict(), as_text, out, as_json, LIST_FORMATS)
+    comparison = compare_networks(profile, other, tables, chosen, gamma, replicates, seed, confidence)
+    as_text = partial(_compare_text, comparison, title(profile))
+    hand_over(_all_rows(comparison), comparison.to_dict(), as_text, out, as_json, LIST_FORMATS)
 
 
 def _other(against: str | None) -> Profile | nn.Module | str | None:
@@ -133,32 +133,32 @@ def _other(against: str | None) -> Profile | nn.Module | str | None:
     return against
 
 
-def _all_rows(found: Comparison) -> pd.DataFrame:
+def _all_rows(comparison: Comparison) -> pd.DataFrame:
     """The three tables in one, told apart by the first column."""
     import pandas as pd
 
-    tables = {"parts": found.parts, "blocks": found.blocks, "attention": found.attention}
+    tables = {"parts": comparison.parts, "blocks": comparison.blocks, "attention": comparison.attention}
     joined = pd.concat([frame.assign(table=name) for name, frame in tables.items()], ignore_index=True)
     first = ["table", "costs", "against", "block", "part"]
     return joined[[*first, *(column for column in joined.columns if column not in first)]]
 
 
-def _compare_text(found: Comparison, heading: str) -> str:
-    lines = [f"{found.name} beside {found.against}: energy per image, {heading}", ""]
-    lines += [f"  {sentence}" for sentence in found.sentences]
-    for price in found.prices.to_dict("records"):
-        chosen = (found.parts["costs"] == price["costs"]) & (found.parts["against"] == price["against"])
-        lines += ["", f"{price['costs']}, beside {price['against']}", "", _rows(found.parts[chosen])]
-    alone = found.attention[found.attention["ratio"].notna()]
+def _compare_text(comparison: Comparison, heading: str) -> str:
+    lines = [f"{comparison.name} beside {comparison.against}: energy per image, {heading}", ""]
+    lines += [f"  {sentence}" for sentence in comparison.sentences]
+    for price in comparison.prices.to_dict("records"):
+        chosen = (comparison.parts["costs"] == price["costs"]) & (comparison.parts["against"] == price["against"])
+        lines += ["", f"{price['costs']}, beside {price['against']}", "", _rows(comparison.parts[chosen])]
+    alone = comparison.attention[comparison.attention["ratio"].notna()]
     if len(alone):
         lines += ["", "attention alone, all blocks", "", _rows(alone, costs=True)]
-    level = f"{found.total.confidence:.0%}"
+    level = f"{comparison.total.confidence:.0%}"
     lines += [
         "",
         f"interval: {level} over images, of the ratio; rate: share of the dense operations that take place",
         "",
     ]
-    lines += [f"note        {line}" for line in found.notes]
+    lines += [f"note        {line}" for line in comparison.notes]
     return "\n".join(lines)
 
 

@@ -37,8 +37,8 @@ def costs(
 
     def as_text() -> str:
         if name:
-            entries = text(frame.drop(columns="table"), {"pj": "{:g}".format})
-            return f"{tables[0].title}\n{tables[0].source}\n\n{entries}"
+            prices = text(frame.drop(columns="table"), {"pj": "{:g}".format})
+            return f"{tables[0].title}\n{tables[0].source}\n\n{prices}"
         short = [
             {
                 "name": table.name,

@@ -50,12 +50,12 @@ def choice(option: str, kind: type[E]) -> Any:
     """
     names = [member.value for member in kind]
 
-    def parse(given: str) -> E:
-        if given in names:
-            return kind(given)
-        close = difflib.get_close_matches(given, names, n=2, cutoff=0.5)
+    def parse(word: str) -> E:
+        if word in names:
+            return kind(word)
+        close = difflib.get_close_matches(word, names, n=2, cutoff=0.5)
         hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
-        raise WrongCommandLine(f"{option} {given!r}: {hint}valid are {', '.join(names)}")
+        raise WrongCommandLine(f"{option} {word!r}: {hint}valid are {', '.join(names)}")
 
     return {"parser": parse, "metavar": "|".join(names)}
 

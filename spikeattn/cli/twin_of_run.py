@@ -11,7 +11,7 @@ from spikeattn.cli.stored_networks import Instead, open_stored
 from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:
-    from spikeattn.energy.twins import DenseTwin
+    from spikeattn.energy.dense_twin import DenseTwin
     from spikeattn.storage.ledger import Ledger
 
 _INSTEAD = Instead(

@@ -9,7 +9,7 @@ from spikeattn.energy.estimate import EnergyTable, energy
 from spikeattn.energy.models.registry import EnergyModel, get_model, list_models
 from spikeattn.energy.operations import operations
 from spikeattn.energy.published_figures import reproduce
-from spikeattn.energy.published_rates import energy_from_rates
+from spikeattn.energy.published_rates import activity_from_rates, energy_from_rates
 from spikeattn.energy.twins import measure_gamma
 from spikeattn.energy.what_if import sweep
 
@@ -20,6 +20,7 @@ __all__ = [
     "CostTable",
     "EnergyModel",
     "EnergyTable",
+    "activity_from_rates",
     "components",
     "energy",
     "energy_from_rates",

@@ -24,9 +24,9 @@ from spikeattn.energy.comparison_tables import (
 )
 from spikeattn.energy.conventions import Convention
 from spikeattn.energy.costs import PJ_TO_MJ, CostTable, get_costs
+from spikeattn.energy.dense_twin import DenseTwin
 from spikeattn.energy.notes import notes_of
 from spikeattn.energy.quantised_ann import QUANTISED, QuantisedAnn
-from spikeattn.energy.twins import DenseTwin
 from spikeattn.stats.intervals import Floats
 from spikeattn.storage.ledger import Ledger
 

@@ -13,7 +13,7 @@ from spikeattn.energy.activity import Activity
 from spikeattn.energy.amounts import OPS, Amounts, amounts_by, part_order
 from spikeattn.energy.conventions import Convention
 from spikeattn.energy.costs import PJ_TO_MJ, CostTable
-from spikeattn.energy.twins import ATTENTION, shared_part
+from spikeattn.energy.dense_twin import ATTENTION, shared_part
 from spikeattn.stats.intervals import Floats
 
 Key = tuple[str, int | None]  # part and block; None where a part stands outside the blocks

@@ -23,9 +23,10 @@ from spikeattn.energy.comparison_tables import frame_of, intervals_of, tables_of
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention, get_convention
 from spikeattn.energy.costs import CostTable, get_cost_tables
+from spikeattn.energy.dense_twin import DenseTwin
 from spikeattn.energy.notes import notes_of
 from spikeattn.energy.profile_argument import activity_of, counted
-from spikeattn.energy.twins import DenseTwin, twin_for
+from spikeattn.energy.twins import twin_for
 from spikeattn.errors import SpikeattnError
 from spikeattn.stats.bootstrap import check_resampling
 from spikeattn.stats.intervals import CONFIDENCE, REPLICATES

@@ -113,9 +113,9 @@ class Convention:
     neurons: str = "free"
 
     def __post_init__(self) -> None:
-        for switch, values in SWITCHES.items():
-            if str(getattr(self, switch)) not in values:
-                raise unknown(f"value of switch {switch!r}", str(getattr(self, switch)), values)
+        for switch, choices in SWITCHES.items():
+            if str(getattr(self, switch)) not in choices:
+                raise unknown(f"value of switch {switch!r}", str(getattr(self, switch)), choices)
         if self.evidence not in EVIDENCE:
             raise unknown(f"evidence of convention {self.name!r}", str(self.evidence), EVIDENCE)
         for switch, neutral in _OF_RATES.items():
@@ -236,7 +236,7 @@ def list_conventions() -> tuple[str, ...]:
     return tuple(PRESETS)
 
 
-def get_convention(convention: str | Convention = DEFAULT, **overrides: str) -> Convention:
+def get_convention(convention: str | Convention = DEFAULT, **switches: str) -> Convention:
     """The preset of this name (or the convention itself) with some switches changed.
 
     A changed convention carries the changes in its name, "exact[first_conv=every-step]", and loses the preset's
@@ -254,7 +254,7 @@ def get_convention(convention: str | Convention = DEFAULT, **overrides: str) -> 
             f"convention is {shown(convention)}; give a name of list_conventions() or a Convention, which "
             "get_convention(name, switch=value) makes"
         )
-    changed = changes(convention, overrides, SWITCHES, "switch of convention")
+    changed = changes(convention, switches, SWITCHES, "switch of convention")
     if not changed:
         return convention
     name = changed_name(convention.name, changed)

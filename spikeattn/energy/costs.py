@@ -38,7 +38,7 @@ from spikeattn.boundary.notes import Note
 from spikeattn.errors import SpikeattnError, unknown
 
 DEFAULT = "horowitz-45nm-fp32"
-PJ_TO_MJ = 1e-9
+PJ_TO_MJ = 1e-9  # pJ are 1e-12 J, mJ 1e-3 J
 OPERATIONS = {
     "mac": "multiply-accumulate of a real-valued input",
     "ac": "addition that a spike triggers",
@@ -91,7 +91,7 @@ class CostTable:
 
     Attributes:
         memory: accesses by name of the memory; empty where the table has no prices of memories.
-        bits: bits of one word in memory (a weight, an activation, a membrane potential), None where not given.
+        bits: of one word in memory (a weight, an activation, a membrane potential); None where the table does not say.
 
     Raises:
         SpikeattnError: an operation is missing or unknown, or a field is not as its annotation says.
@@ -116,8 +116,8 @@ class CostTable:
                 f"{where} has no price for {', '.join(missing)}: add an [entries.{missing[0]}] section with pj, source "
                 "and status (a chip that has nothing but a price per synaptic operation needs [entries.sop] alone)"
             )
-        given = [memory.bytes for memory in self.memory.values()]
-        if len(set(given)) < len(given):
+        sizes = [memory.bytes for memory in self.memory.values()]
+        if len(set(sizes)) < len(sizes):
             raise SpikeattnError(f"{where}: two memories have the same size; each needs another number of bytes")
 
     def has(self, operation: str) -> bool:

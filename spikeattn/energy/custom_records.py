@@ -8,16 +8,16 @@ from typing import Any
 from spikeattn.errors import unknown
 
 
-def changes(record: Any, overrides: Mapping[str, Any], valid: Collection[str], what: str) -> dict[str, Any]:
-    """Those of `overrides` that differ from what `record` has; `what` says in errors what they are settings of.
+def changes(record: Any, settings: Mapping[str, Any], valid: Collection[str], what: str) -> dict[str, Any]:
+    """Those of `settings` that differ from what `record` has; `what` says in errors what they are settings of.
 
     Raises:
         SpikeattnError: a setting that is not among the valid ones, with the closest names.
     """
-    for key in overrides:
+    for key in settings:
         if key not in valid:
             raise unknown(f"{what} {record.name!r}", key, valid)
-    return {key: value for key, value in overrides.items() if getattr(record, key) != value}
+    return {key: value for key, value in settings.items() if getattr(record, key) != value}
 
 
 def changed_name(name: str, changed: Mapping[str, Any]) -> str:

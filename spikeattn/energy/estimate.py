@@ -40,7 +40,7 @@ class EnergyTable(pd.DataFrame):
         total: mJ per image with its interval.
         total_t: the same with Student's interval, the check beside the bootstrap.
         per_image: [N] mJ of every image.
-        costs, convention: the cost table and the convention with all their entries.
+        costs, convention: the cost table and the convention as records.
         unpriced: operations per image, by column, that the cost table has no price for; the energies leave them out,
             and a part that has no others has energy NaN.
         notes: choices and limits a reader must know, one sentence each.
@@ -189,8 +189,8 @@ def _leave_unpriced(table: pd.DataFrame, priced: NDArray[np.bool_]) -> dict[str,
     bare = (amounts[:, ~priced] > 0).any(axis=1) & ~(amounts[:, priced] > 0).any(axis=1)
     table.loc[bare, ["energy_mj", "ci_low", "ci_high", "share"]] = np.nan
     table.loc[bare, "interval"] = "none"
-    left = zip(columns[~priced], amounts[-1, ~priced], strict=True)
-    return {str(column): float(amount) for column, amount in left if amount > 0}
+    unpriced = zip(columns[~priced], amounts[-1, ~priced], strict=True)
+    return {str(column): float(amount) for column, amount in unpriced if amount > 0}
 
 
 def unpriced_notes(costs: CostTable, amounts: dict[str, float]) -> list[Note]:

@@ -6,8 +6,8 @@ import re
 from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 
+from spikeattn.energy.dense_twin import twin_parts
 from spikeattn.energy.torch_macs import Operation, softmax_macs
-from spikeattn.energy.twins import twin_parts
 from spikeattn.errors import SpikeattnError
 from spikeattn.storage.ledger import Ledger
 from spikeattn.storage.ledger_rows import Product, Synapse

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from spikeattn.energy.dense_twin import DenseTwin, dense_twin, twin_parts
 from spikeattn.energy.layer_macs import inside, macs_of_twin, place_of
 from spikeattn.energy.torch_macs import operations_of
-from spikeattn.energy.twins import DenseTwin, dense_twin, twin_parts
 from spikeattn.errors import SpikeattnError, failing
 from spikeattn.storage.ledger import Ledger
 
@@ -60,25 +60,25 @@ def measured_twin(
     forward, predicate = forward or call_model, neurons or is_spiking_neuron
     check_module(model)
     network = unwrap(model)
-    found, image = find_neurons(network, predicate), _one_image(images, ledger).to(device_of(network))
-    _check_network(network, ledger, found)
+    spiking, image = find_neurons(network, predicate), _one_image(images, ledger).to(device_of(network))
+    _check_network(network, ledger, spiking)
     by_hand = dense_twin(ledger)
     called = f"{type(network).__name__} fails on an image {tuple(image.shape)}"
     with failing(called, "; give `images` and `forward` of the run"):
-        unlike = check_like_relu(network, found, lambda net: forward(net, image.clone()))
+        unlike = check_like_relu(network, spiking, lambda net: forward(net, image.clone()))
     try:
         if unlike:
             raise SpikeattnError(unlike)
         twin = relu_copy(network, predicate)
         with failing(f"{called} with ReLUs in place of its neurons"):
             operations = operations_of(twin, lambda net: forward(net, image.clone()))
-        macs = macs_of_twin(ledger, operations, dict(twin.named_modules()), found)
+        macs = macs_of_twin(ledger, operations, dict(twin.named_modules()), spiking)
     except SpikeattnError as why:
         note = f"by hand, since no twin could be built and measured ({why}): {by_hand.note}"
         return replace(by_hand, note=note)
-    relus = "a ReLU in place of its neuron" if len(found) == 1 else f"ReLUs in place of its {len(found)} neurons"
+    relus = "a ReLU in place of its neuron" if len(spiking) == 1 else f"ReLUs in place of its {len(spiking)} neurons"
     note = f"measured: {by_hand.name.removesuffix(' as an ANN')} was run once with {relus} and counted by torch, each "
-    note += f"layer at one time step{_attentions(ledger)}; {_beside(by_hand, macs, found)}"
+    note += f"layer at one time step{_attentions(ledger)}; {_beside(by_hand, macs, spiking)}"
     return DenseTwin(by_hand.name, by_hand.layers.assign(macs=macs).astype({"macs": "int64"}), note)
 
 

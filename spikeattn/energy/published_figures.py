@@ -17,9 +17,10 @@ import pandas as pd
 
 from spikeattn.energy.conventions import get_convention
 from spikeattn.energy.costs import PJ_TO_MJ, get_costs
-from spikeattn.energy.dense import DENSE, dense_macs, tokens_and_channels
 from spikeattn.energy.estimate import part_energies
-from spikeattn.energy.published_rates import PublishedActivity, activity_from_rates, entry_ledger, packaged_table
+from spikeattn.energy.printed_formulas import DENSE, dense_macs, tokens_and_channels
+from spikeattn.energy.published_rates import PublishedActivity, activity_from_rates, entry_ledger
+from spikeattn.energy.rate_tables import packaged_table
 from spikeattn.storage.ledger import Ledger
 
 RATES = "table_s1_sdt_8_512"
@@ -85,22 +86,22 @@ def _row(model: str, quantity: str, convention: str, computed: float | None, pri
     same = None
     if residual is not None:
         unit = Decimal(1).scaleb(int(Decimal(printed).as_tuple().exponent))  # of the last digit
-        same = abs(residual) <= float(unit) / 2 + 1e-12
+        same = abs(residual) <= float(unit) / 2 + 1e-12  # what rounding leaves of a difference
     return Row(model, quantity, convention, computed, value, printed, residual, same, evidence, source, note)
 
 
 def _published(paper: str, model: str, time_steps: str = "4") -> dict[str, str]:
     """One row of the energies that papers print."""
     energies = packaged_table("published_energies")
-    found = energies[(energies.paper == paper) & (energies.model == model) & (energies["T"] == time_steps)]
-    return {str(key): str(value) for key, value in found.iloc[0].items()}
+    rows = energies[(energies.paper == paper) & (energies.model == model) & (energies["T"] == time_steps)]
+    return {str(key): str(value) for key, value in rows.iloc[0].items()}
 
 
 def _detail(paper: str, model: str, quantity: str) -> tuple[str, str]:
     """A printed number beside the energies, with its source."""
     details = packaged_table("published_details")
-    found = details[(details.paper == paper) & (details.model == model) & (details.quantity == quantity)].iloc[0]
-    return found["value"], f"{paper} (arXiv {found['arxiv']}), {found['source']}"
+    row = details[(details.paper == paper) & (details.model == model) & (details.quantity == quantity)].iloc[0]
+    return row["value"], f"{paper} (arXiv {row['arxiv']}), {row['source']}"
 
 
 def _where(printed: dict[str, str]) -> str:

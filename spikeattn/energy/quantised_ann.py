@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from spikeattn.boundary.notes import Note
 from spikeattn.energy.costs import get_costs
-from spikeattn.energy.twins import DenseTwin
+from spikeattn.energy.dense_twin import DenseTwin
 from spikeattn.errors import SpikeattnError
 from spikeattn.stats.intervals import Floats
 from spikeattn.storage.ledger import Ledger

@@ -59,14 +59,14 @@ def paper_qkv(synapse: Synapse, roles: Mapping[tuple[int | None, str], CountedTe
 
 def roles_of(ledger: Ledger) -> dict[tuple[int | None, str], CountedTensor]:
     """Tensors by (block, role in the paper); where two share a role, the one with a published hook is kept."""
-    found: dict[tuple[int | None, str], CountedTensor] = {}
+    roles: dict[tuple[int | None, str], CountedTensor] = {}
     for tensor in ledger.tensors:
         if tensor.role is None:
             continue
         key = (tensor.block, tensor.role)
-        if key not in found or (tensor.hook is not None and found[key].hook is None):
-            found[key] = tensor
-    return found
+        if key not in roles or (tensor.hook is not None and roles[key].hook is None):
+            roles[key] = tensor
+    return roles
 
 
 def multiplies(tensor: CountedTensor, convention: Convention) -> bool:
@@ -84,8 +84,8 @@ def _gates(operands: list[CountedTensor]) -> bool:
 
 def own_output(synapse: Synapse, roles: Mapping[tuple[int | None, str], CountedTensor]) -> CountedTensor | None:
     """The neurons that bear the layer's name, if they are not what it receives."""
-    found = roles.get((synapse.block, synapse.role)) if synapse.role else None
-    return found if found is not None and found.name != synapse.input else None
+    output = roles.get((synapse.block, synapse.role)) if synapse.role else None
+    return output if output is not None and output.name != synapse.input else None
 
 
 def times_charged(ledger: Ledger, synapse: Synapse, convention: Convention) -> int:
@@ -98,7 +98,7 @@ def times_charged(ledger: Ledger, synapse: Synapse, convention: Convention) -> i
 
 
 class _Rules:
-    """One method per kind of ledger entry; each returns the terms of that entry."""
+    """One method per kind of row of a ledger; each returns the terms of that row."""
 
     def __init__(self, ledger: Ledger, convention: Convention) -> None:
         self.ledger = ledger
@@ -192,7 +192,7 @@ class _Rules:
             return [self._term(product, "sop", product.elements, rate, product.elements * times)]
         known = all(tensor.summed is not None for tensor in operands)
         if not known and len(spiking) == len(operands) and len(binary) == 1:
-            return [self._additions(product, "sop", binary[0])]  # a run of a version that told matrices by their values
+            return [self._additions(product, "sop", binary[0])]  # a run of a version that knew matrices by their values
         if len(spiking) == len(operands) > 1:
             measure = "pairs" if self.by == "nnz" or (binary and not known) else "pairs_abs"
             ceiling = self._ceiling(product.elements, *operands) / (T if once else 1)
@@ -221,12 +221,12 @@ class _Rules:
         ceiling = 2 * product.elements * self.ledger.time_steps
         return [self._term(product, "ac", product.elements, Rate(pair, self.by), ceiling)]
 
-    def _role(self, entry: Synapse | Product, role: str) -> CountedTensor:
-        tensor = self.roles.get((entry.block, role))
+    def _role(self, row: Synapse | Product, role: str) -> CountedTensor:
+        tensor = self.roles.get((row.block, role))
         if tensor is None:
-            block = "" if entry.block is None else f" of block {entry.block}"
+            block = "" if row.block is None else f" of block {row.block}"
             raise SpikeattnError(
-                f"convention {self.convention.name!r} prices {entry.name!r} by the rate of {role}, which no "
+                f"convention {self.convention.name!r} prices {row.name!r} by the rate of {role}, which no "
                 f"tensor{block} in this model is labelled: the convention is made for spike-driven transformers; use "
                 "'exact' or 'input-rate'"
             )
@@ -246,10 +246,10 @@ class _Rules:
         bounded = all(tensor.kind in ("binary", "ternary") for tensor in tensors)
         return float(elements * self.ledger.time_steps) if bounded else float("inf")
 
-    def _fixed(self, entry: Synapse | Product | CountedTensor, op: str, each: int, times: int) -> Term:
+    def _fixed(self, row: Synapse | Product | CountedTensor, op: str, each: int, times: int) -> Term:
         """As many operations at each of so many time steps, whatever spikes."""
-        return self._term(entry, op, each, Constant(times), each * times)
+        return self._term(row, op, each, Constant(times), each * times)
 
     @staticmethod
-    def _term(entry: Synapse | Product | CountedTensor, op: str, factor: float, source: Source, ceiling: float) -> Term:
-        return Term(entry.name, entry.part or OTHER, entry.block, op, factor, source, float(ceiling))
+    def _term(row: Synapse | Product | CountedTensor, op: str, factor: float, source: Source, ceiling: float) -> Term:
+        return Term(row.name, row.part or OTHER, row.block, op, factor, source, float(ceiling))

@@ -1,115 +1,21 @@
-"""The network beside a spiking one that multiplies: its dense multiply-accumulates, layer by layer.
-
-Counted are convolutions, linear layers and matrix products; batch norm, activations, pooling, softmax and scaling (some
-3 N^2 per head) are not, on either side of a comparison.
-"""
+"""The ANN beside a spiking network, one of the user's or the twin: run once, its multiply-accumulates counted."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Container, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from spikeattn.energy.dense_twin import COLUMNS, DenseTwin, dense_twin, frame_of_layers
 from spikeattn.errors import SpikeattnError, failing, unknown
 from spikeattn.storage.ledger import Ledger
-from spikeattn.storage.ledger_rows import Product, Synapse
-from spikeattn.structure.entry import OTHER, Extent
-from spikeattn.structure.network_structure import Structure
+from spikeattn.structure.entry import OTHER
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-ATTENTION = "attention"  # the part that is masks of spikes in a spiking network and softmax attention in its twin
-COLUMNS = ["part", "block", "layer", "macs"]
-
-
-@dataclass(frozen=True, eq=False)
-class DenseTwin:
-    """Multiply-accumulates of one image through a network with real activations, without time.
-
-    Attributes:
-        name: of the network.
-        layers: columns part, block, layer, macs (per image) and reads_image (True for a layer fed by the input).
-        note: where the numbers come from, in a sentence.
-    """
-
-    name: str
-    layers: pd.DataFrame
-    note: str
-
-    @property
-    def macs(self) -> int:
-        """All multiply-accumulates per image."""
-        return int(self.layers["macs"].sum())
-
-
-def shared_part(part: str | None) -> str:
-    """The name of a part in a comparison: "other" where nobody knows it."""
-    return part or OTHER
-
-
-@dataclass(frozen=True)
-class TwinParts:
-    """What a twin is made of; `DenseTwin.layers` lists it in this order.
-
-    Attributes:
-        synapses: every layer with weights, once.
-        attention: extents of the spiking attentions of every block, in whose place softmax attention stands.
-        products: matrix products that belong to none of these, taken over as they are.
-        sums: sums of q and k in runs of versions that inferred no structure; each stands for an attention.
-    """
-
-    synapses: tuple[Synapse, ...]
-    attention: Mapping[int, tuple[Extent, ...]]
-    products: tuple[Product, ...]
-    sums: tuple[Product, ...]
-
-
-def twin_parts(ledger: Ledger) -> TwinParts:
-    """What of a spiking network its twin takes over, and what it replaces."""
-    structure = Structure.of_ledger(ledger)
-    inside = {product.block for product in ledger.products if product.part == ATTENTION}
-    inside |= {tensor.block for tensor in ledger.tensors if tensor.part == ATTENTION}
-    extents = {block: several for block, several in structure.attention.items() if block in inside}
-    rest = [p for p in ledger.products if p.part != ATTENTION or p.block not in extents]
-    products = tuple(p for p in rest if p.op == "matmul")
-    sums = tuple(p for p in rest if p.op == "token_sum" and p.part == ATTENTION)
-    return TwinParts(ledger.synapses, extents, products, sums)
-
-
-def dense_twin(ledger: Ledger) -> DenseTwin:
-    """The ordinary network beside a spiking one: the same layers once, and softmax attention in place of spiking ones.
-
-    An attention of N tokens with D channels becomes Q K^T and A V, 2 N^2 D multiply-accumulates (Yao et al., NeurIPS
-    2023, table 1), whatever stands there: masks, q (k^T v), sums of q. In windows N is the tokens of one; queries, keys
-    and the channels of v count apart where they differ (`structure.Extent`). Matrix products that belong to no
-    attention are taken over as they are.
-    """
-    parts = twin_parts(ledger)
-    rows = [(s.part, s.block, s.name, s.dense_macs, ledger.tensor(s.input).maker == "input") for s in parts.synapses]
-    for block, several in parts.attention.items():
-        own = (p.name for p in ledger.products if (p.part, p.block) == (ATTENTION, block))
-        rows.append((ATTENTION, block, next(own, f"attention of block {block}"), sum(e.macs for e in several), False))
-    rows += [(p.part, p.block, p.name, p.elements, False) for p in parts.products]
-    for product in parts.sums:
-        tensor = ledger.tensor(product.operands[0])
-        tokens = product.summed_over or tensor.elements // tensor.shape[0]
-        rows.append((product.part, product.block, product.name, 2 * tokens * tensor.elements, False))
-    note = "the same layers once, as multiply-accumulates"
-    if attentions := sum(map(len, parts.attention.values())) + len(parts.sums):
-        note += f", and softmax attention ({_formula(parts.attention)}) in place of the {attentions} spiking ones"
-    if parts.products:
-        note += f", and the same {len(parts.products)} matrix products"
-    name = ledger.model.get("name", "the model")
-    return DenseTwin(f"{name} as an ANN", _layers(rows), note)
-
-
-def _formula(extents: Mapping[int, Sequence[Extent]]) -> str:
-    windows = any(e.windows > 1 for several in extents.values() for e in several)
-    return "2 N^2 D in each window of N tokens" if windows else "2 N^2 D"
 
 
 def twin_for(ledger: Ledger, ann: nn.Module | str | DenseTwin | None = None) -> DenseTwin:
@@ -208,7 +114,7 @@ def ann_macs(model: nn.Module, input: Tensor) -> pd.DataFrame:
     rows = [
         (*parts.get(path, (OTHER, None)), path, count // 2 // len(input)) for path, count in own.items() if count > 0
     ]
-    return _frame(rows, COLUMNS)
+    return frame_of_layers(rows, COLUMNS)
 
 
 def measure_gamma(ann: nn.Module, loader: Iterable[Any]) -> pd.DataFrame:
@@ -306,12 +212,3 @@ def _parent(path: str, known: Container[str]) -> str:
         if path in known:
             break
     return path
-
-
-def _layers(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
-    rows = [(shared_part(part), *rest) for part, *rest in rows]
-    return _frame(rows, [*COLUMNS, "reads_image"])
-
-
-def _frame(rows: list[tuple[Any, ...]], columns: list[str]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=columns).astype({"block": "Int64", "macs": "int64"})

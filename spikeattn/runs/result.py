@@ -18,10 +18,10 @@ from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention, get_convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import PJ_TO_MJ, CostTable, get_costs
+from spikeattn.energy.dense_twin import dense_twin
 from spikeattn.energy.models.registry import DEFAULT as DEFAULT_MODEL
 from spikeattn.energy.models.registry import EnergyModel
 from spikeattn.energy.profile_argument import counted
-from spikeattn.energy.twins import dense_twin
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.runs.firing_rates import RateTable, rates
 from spikeattn.stats.intervals import CONFIDENCE, REPLICATES, wilson_interval

@@ -17,14 +17,14 @@ from threadpoolctl import threadpool_limits
 from spikeattn.boundary.arguments import shown, whole_number
 from spikeattn.errors import SpikeattnError
 
-REPLICATES = 2000
+REPLICATES = 2000  # a limit of a 95 % interval then rests on 50 replicates
 CONFIDENCE = 0.95
 FEWEST = 100  # replicates: the limits of a 95 % interval are then the 3rd from either end
 MOST = 10_000_000  # beyond, limits move by less than a thousandth of a standard error, and memory runs out
-_CHUNK_BYTES = 32 * 2**20
+_CHUNK_BYTES = 32 * 2**20  # of weights at a time, little beside the table of a large run
 _DRAWS = 2**15  # at a time, so that they and their counts stay in the cache
 _NO_SPREAD = 1e-10  # of the second moment: a replicate that drew equal images only
-_ENDLESS = 1e30
+_ENDLESS = 1e30  # stands for an infinite t, of which no quantile could be interpolated
 DOUBLE_BELOW = 1000  # images; above, single precision halves time and memory and costs some 1e-6 of a standard error
 
 Floats = NDArray[np.float64]

@@ -21,7 +21,7 @@ from spikeattn.stats.bootstrap import (
 )
 from spikeattn.stats.intervals import ALIKE, FEW_IMAGES, STUDENTISED_BELOW, Intervals, mean_intervals
 
-_DEAD = 1e-6  # of the mean
+_DEAD = 1e-6  # of the mean: a replicate below drew no image that spikes, but for rounding in single precision
 
 
 def ratio_intervals(

@@ -14,9 +14,10 @@ from spikeattn.energy.beside_ann import compare_with_ann
 from spikeattn.energy.comparison import compare
 from spikeattn.energy.conventions import get_convention
 from spikeattn.energy.costs import get_costs
-from spikeattn.energy.published_rates import PublishedActivity, read_rates
+from spikeattn.energy.dense_twin import dense_twin
+from spikeattn.energy.published_rates import PublishedActivity
 from spikeattn.energy.quantised_ann import matched_bits
-from spikeattn.energy.twins import dense_twin
+from spikeattn.energy.rate_tables import read_rates
 from spikeattn.stats.ratios import ratio_intervals
 from tests.energy.comparing import PARTS, row
 

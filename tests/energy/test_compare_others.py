@@ -13,7 +13,8 @@ import torch
 
 import spikeattn as sa
 from spikeattn.energy.comparison import compare
-from spikeattn.energy.twins import dense_twin, twin_for
+from spikeattn.energy.dense_twin import dense_twin
+from spikeattn.energy.twins import twin_for
 from spikeattn.errors import SpikeattnError
 from spikeattn.stats.ratios import ratio_intervals
 from tests.energy.comparing import PARTS, TINY, live, row

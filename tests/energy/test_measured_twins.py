@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 import spikeattn as sa
 from spikeattn.energy import measured_twins
+from spikeattn.energy.dense_twin import DenseTwin, dense_twin
 from spikeattn.energy.measured_twins import measured_twin
 from spikeattn.energy.torch_macs import Operation
-from spikeattn.energy.twins import DenseTwin, dense_twin
 from tests.energy.comparing import TINY
 from tests.structure import odd_networks as odd
 

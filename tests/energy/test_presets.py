@@ -9,7 +9,8 @@ import pytest
 
 from spikeattn.energy.conventions import PRESETS, get_convention
 from spikeattn.energy.estimate import energy
-from spikeattn.energy.published_rates import energy_from_rates, packaged_table
+from spikeattn.energy.published_rates import energy_from_rates
+from spikeattn.energy.rate_tables import packaged_table
 from spikeattn.errors import SpikeattnError
 from spikeattn.storage.ledger_rows import Synapse
 

@@ -7,7 +7,8 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from spikeattn.energy.published_rates import energy_from_rates, entry_ledger, packaged_table, read_rates
+from spikeattn.energy.published_rates import energy_from_rates, entry_ledger
+from spikeattn.energy.rate_tables import packaged_table, read_rates
 from spikeattn.errors import SpikeattnError
 from spikeattn.models import create_model
 from spikeattn.tracing.examine import ledger_of

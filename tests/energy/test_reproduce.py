@@ -7,9 +7,10 @@ import json
 
 import pytest
 
-from spikeattn.energy.dense import DENSE, DenseFormula, dense_macs, tokens_and_channels
+from spikeattn.energy.printed_formulas import DENSE, DenseFormula, dense_macs, tokens_and_channels
 from spikeattn.energy.published_figures import ENTRY_POINTS, reproduce, table
-from spikeattn.energy.published_rates import entry_ledger, packaged_table
+from spikeattn.energy.published_rates import entry_ledger
+from spikeattn.energy.rate_tables import packaged_table
 from spikeattn.errors import SpikeattnError
 from tests.conftest import ROOT
 

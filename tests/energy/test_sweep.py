@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 
 from spikeattn.energy.costs import Cost, CostTable
+from spikeattn.energy.dense_twin import dense_twin
 from spikeattn.energy.estimate import energy
-from spikeattn.energy.published_rates import PublishedActivity, energy_from_rates, packaged_table, read_rates
-from spikeattn.energy.twins import dense_twin
+from spikeattn.energy.published_rates import PublishedActivity, energy_from_rates
+from spikeattn.energy.rate_tables import packaged_table, read_rates
 from spikeattn.energy.what_if import sweep
 from spikeattn.errors import SpikeattnError
 from spikeattn.storage.counts import Counts

@@ -13,7 +13,8 @@ from spikeattn.energy.convention_switches import side_by_side, waterfall
 from spikeattn.energy.conventions import PRESETS, SWITCHES, get_convention
 from spikeattn.energy.estimate import energy
 from spikeattn.energy.operations import operations
-from spikeattn.energy.published_rates import PublishedActivity, packaged_table, read_rates
+from spikeattn.energy.published_rates import PublishedActivity
+from spikeattn.energy.rate_tables import packaged_table, read_rates
 from spikeattn.energy.what_if import sweep
 from spikeattn.errors import SpikeattnError
 

@@ -10,7 +10,8 @@ from timm.data import resolve_data_config
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from spikeattn.energy.twins import ann_macs, dense_twin, measure_gamma
+from spikeattn.energy.dense_twin import dense_twin
+from spikeattn.energy.twins import ann_macs, measure_gamma
 from spikeattn.errors import SpikeattnError
 from spikeattn.models import AnnTransformer, SpikeDrivenTransformer, create_model, model_names, twin_names, twin_of
 from spikeattn.tracing.examine import ledger_of

@@ -8,7 +8,7 @@ from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
 import spikeattn as sa
-from spikeattn.energy.twins import dense_twin
+from spikeattn.energy.dense_twin import dense_twin
 from spikeattn.structure import Extent
 from tests.structure import odd_networks as odd
 

@@ -154,10 +154,10 @@ class _Charges:
         once = (tensor.static or not synapse.every_step) and not again
         steps = 1 if once else self.ledger.time_steps
         yield from self._biases(synapse, steps)
-        found = tensor.elements + synapse.output_elements
+        addresses = tensor.elements + synapse.output_elements
         if synapse.kernel:
-            found += synapse.out_channels * prod(synapse.kernel)
-        yield self._fixed(synapse, "addressing", "additions", found, steps, op="address_add")
+            addresses += synapse.out_channels * prod(synapse.kernel)
+        yield self._fixed(synapse, "addressing", "additions", addresses, steps, op="address_add")
         weights = synapse.weights + synapse.biases
         yield self._fixed(synapse, "memory_weights", "weight reads", synapse.dense_macs, steps, buffer=weights)
         reads = synapse.dense_macs if synapse.kernel else tensor.elements
@@ -186,17 +186,17 @@ class _Charges:
             yield self._fixed(tensor, "memory_potentials", what, size, steps, buffer=size)
 
     def _fixed(
-        self, entry: Synapse | CountedTensor, component: str, what: str, each: int, steps: int,
+        self, owner: Synapse | CountedTensor, component: str, what: str, each: int, steps: int,
         op: str | None = None, buffer: int | None = None,
     ) -> Line:  # fmt: skip
-        return self._line(entry, component, what, Constant(steps), each, float(each * steps), op, buffer)
+        return self._line(owner, component, what, Constant(steps), each, float(each * steps), op, buffer)
 
     @staticmethod
     def _line(
-        entry: Synapse | CountedTensor, component: str, what: str, source: Source, factor: float, most: float,
+        owner: Synapse | CountedTensor, component: str, what: str, source: Source, factor: float, most: float,
         op: str | None = None, buffer: int | None = None,
     ) -> Line:  # fmt: skip
-        return Line(entry.name, entry.part or OTHER, component, what, source, factor, most, op, buffer)
+        return Line(owner.name, owner.part or OTHER, component, what, source, factor, most, op, buffer)
 
 
 def word_price(costs: CostTable, model: EnergyModel, words: int) -> float:

@@ -57,7 +57,7 @@ def list_models() -> tuple[str, ...]:
     return tuple(MODELS)
 
 
-def get_model(model: str | EnergyModel = DEFAULT, **overrides: str | int | bool) -> EnergyModel:
+def get_model(model: str | EnergyModel = DEFAULT, **settings: str | int | bool) -> EnergyModel:
     """The energy model of this name (or the model itself) with some settings changed, which its name then tells.
 
     Raises:
@@ -70,7 +70,7 @@ def get_model(model: str | EnergyModel = DEFAULT, **overrides: str | int | bool)
     if not isinstance(model, EnergyModel):
         raise SpikeattnError(f"model is {shown(model)}; give an energy model or the name of one: {', '.join(MODELS)}")
     valid = ("fan_out", "queue_words", "off_chip", "packed")
-    changed = changes(model, overrides, valid, "setting of energy model")
+    changed = changes(model, settings, valid, "setting of energy model")
     if not changed:
         return model
     if not model.memory:

@@ -20,7 +20,7 @@ from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import CostTable
-from spikeattn.energy.twins import DenseTwin
+from spikeattn.energy.dense_twin import DenseTwin
 from spikeattn.reporting import output_folder
 from spikeattn.reporting.figures.charts import block_bars, energy_bars, time_lines
 from spikeattn.reporting.figures.drawing import inline, to_png, to_svg

@@ -13,8 +13,8 @@ from spikeattn.energy.comparison_result import Comparison
 from spikeattn.energy.convention_switches import waterfall
 from spikeattn.energy.conventions import DEFAULT, Convention, list_conventions
 from spikeattn.energy.costs import CostTable, get_costs
+from spikeattn.energy.dense_twin import DenseTwin
 from spikeattn.energy.quantised_ann import QUANTISED
-from spikeattn.energy.twins import DenseTwin
 from spikeattn.energy.what_if import COSTS, sweep
 from spikeattn.errors import SpikeattnError
 

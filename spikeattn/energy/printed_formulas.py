@@ -1,6 +1,6 @@
 """What the ANN of a ledger costs under the formulas that papers print, from the ledger's geometry alone.
 
-`compare.py` measures a twin that exists; the formulas here are for reproducing printed figures.
+A comparison counts a twin that exists; the formulas here are for reproducing printed figures.
 """
 
 from __future__ import annotations
