@@ -86,7 +86,7 @@ class Attention:
 
     @property
     def z(self) -> Floats:
-        """Like `maps`; so are p, q and lfdr."""
+        """Like `maps`; so are p and lfdr."""
         return self._stacked("z")
 
     @property
@@ -95,6 +95,11 @@ class Attention:
 
     @property
     def q(self) -> Floats:
+        """Like `maps`.
+
+        Raises:
+            SpikeattnError: the estimator has no q with so few replicates; see `Significance`.
+        """
         return self._stacked("q")
 
     @property
@@ -119,12 +124,12 @@ class Attention:
         places = (index.ravel() for index in np.indices(self.maps.shape))
         columns = dict(zip(self.axes, places, strict=True)) | {"score": self.maps.ravel()}
         columns |= {"z": self.z.ravel(), "p": self.p.ravel()}
-        if all("q" in vars(found) for found in self.significance):
+        if all(found.q is not None for found in self.significance):
             columns["q"] = self.q.ravel()
         return pd.DataFrame(columns | {"lfdr": self.lfdr.ravel()})
 
     def _stacked(self, name: str) -> Floats:
-        return np.stack([getattr(found, name) for found in self.significance]).reshape(self.maps.shape)
+        return np.stack([found.measure(name) for found in self.significance]).reshape(self.maps.shape)
 
 
 def attend(

@@ -52,4 +52,4 @@ def regularize(
     if method == "pi0":
         p = significance.p
         return np.where((p <= np.quantile(p, 1 - significance.pi0)) & (p < 1), base, 0.0)
-    return np.where(getattr(significance, method) <= limit, base, 0.0)
+    return np.where(significance.measure(method) <= limit, base, 0.0)

@@ -78,7 +78,7 @@ def _image_rows(network: Network) -> list[dict[str, Any]]:
     warned = {name for name, _ in network.warnings}
     for name, found in zip(network.ids, network.attentions, strict=True):
         for layer, one in zip(network.layers, found.significance, strict=True):
-            q = one.__dict__.get("q")
+            q = one.q
             rows.append(
                 {
                     "model": network.title,
