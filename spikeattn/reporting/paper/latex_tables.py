@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from spikeattn.reporting.latex.booktabs import LONGEST_NAME, Field, code, table
-from spikeattn.reporting.latex.typeset import escape_latex, paper_latex
+from spikeattn.reporting.latex.environments import escape_latex
+from spikeattn.reporting.latex.typeset import paper_latex
 from spikeattn.reporting.tables.number_format import MISSING, energy_unit, known, rate, significant, with_limits
 
 # Widths in points at \scriptsize: text, a letter, a step, one with a power of ten, the average with its interval.
@@ -72,7 +73,7 @@ def models_latex(models: pd.DataFrame) -> str:
     fields += [
         Field("Param (M)", tuple(_millions(row["parameters"]) for row in rows), "number"),
         Field("$T$", tuple(str(row["time_steps"]) for row in rows), "number"),
-        Field(f"Energy ({_unit(unit)})", tuple(value for value, _ in energies), "number"),
+        Field(f"Energy ({escape_latex(unit)})", tuple(value for value, _ in energies), "number"),
         Field("Interval", tuple(limits for _, limits in energies), "interval"),
         Field(r"Acc.\ (\%)", tuple(value for value, _ in shares), "number"),
         Field("Interval", tuple(limits for _, limits in shares), "interval"),
@@ -91,8 +92,8 @@ def parts_latex(parts: pd.DataFrame) -> str:
     labels = [_ROLES.get(row["part"], row["part"]) for row in rows]
     fields = [
         _text("Part", labels),
-        Field(f"ANN ({_unit(unit)})", tuple(significant(row["ann_mj"] / factor) for row in rows), "number"),
-        Field(f"SNN ({_unit(unit)})", tuple(value for value, _ in spiking), "number"),
+        Field(f"ANN ({escape_latex(unit)})", tuple(significant(row["ann_mj"] / factor) for row in rows), "number"),
+        Field(f"SNN ({escape_latex(unit)})", tuple(value for value, _ in spiking), "number"),
         Field("Interval", tuple(limits for _, limits in spiking), "interval"),
         Field("ANN / SNN", tuple(value for value, _ in ratios), "number"),
         Field("Interval", tuple(limits for _, limits in ratios), "interval"),
@@ -138,7 +139,3 @@ def _share(row: dict[str, Any]) -> tuple[str, str]:
 
 def _millions(parameters: float | None) -> str:
     return MISSING if parameters is None else significant(parameters / 1e6)
-
-
-def _unit(unit: str) -> str:
-    return escape_latex(unit)

@@ -11,7 +11,7 @@ from spikeattn.energy.comparison_result import Comparison
 from spikeattn.energy.estimate import EnergyTable
 from spikeattn.reporting.figures import drawing
 from spikeattn.reporting.figures.drawing import figure_style
-from spikeattn.reporting.latex.booktabs import document
+from spikeattn.reporting.latex.environments import document
 from spikeattn.reporting.paper import methods
 from spikeattn.reporting.paper.frames import models_of, part_table
 from spikeattn.reporting.paper.latex_tables import models_latex, parts_latex, rates_latex
