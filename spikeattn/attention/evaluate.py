@@ -21,7 +21,7 @@ from spikeattn.attention.capture import check_images
 from spikeattn.attention.planted import REGIONS, coverage
 from spikeattn.errors import SpikeattnError, unknown
 
-METHODS = ("p", "lfdr", "pi0", "soft")
+EVALUATED = ("p", "lfdr", "pi0", "soft")  # methods of regularisation
 PERCENTILES = ["percentile_before", "percentile_after"]
 
 Floats = NDArray[np.float64]
@@ -125,7 +125,7 @@ def evaluate_regularization(
         seen = [thing & ~mask for thing, (_, mask) in zip(things, planted, strict=True)]
         things = [coverage(thing, grid) for thing in seen]
     rows = []
-    for method in METHODS:
+    for method in EVALUATED:
         maps = found.regularized(method, threshold if method in ("p", "lfdr") else None)
         for number, (before, after) in enumerate(zip(found.maps, maps, strict=True)):
             row = {"image": number, "method": method} | region_scores(before, after, covered[number])
@@ -134,7 +134,7 @@ def evaluate_regularization(
                 row |= object_scores(before, after, things[number])
             rows.append(row)
     frame = pd.DataFrame(rows)
-    ratios = {method: ratio(*frame.loc[frame["method"] == method, PERCENTILES].to_numpy().T) for method in METHODS}
+    ratios = {method: ratio(*frame.loc[frame["method"] == method, PERCENTILES].to_numpy().T) for method in EVALUATED}
     values, errors = ({method: pair[i] for method, pair in ratios.items()} for i in (0, 1))
     return Evaluation(frame, values, errors, found, covered, noisy)
 

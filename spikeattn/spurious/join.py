@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from spikeattn.attention.bootstrap_test import Attention
 from spikeattn.attention.map_sources import SPIKE_DRIVEN, SPIKFORMER
+from spikeattn.attention.regularize import THRESHOLD, WITH_THRESHOLD
 from spikeattn.attention.tokens import TokenCounts, merged
 from spikeattn.boundary.arguments import shown
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.runs.result import Profile
 from spikeattn.stats.intervals import Floats
 
-METHODS = ("lfdr", "p", "q", "soft")
-THRESHOLD = 0.1
+SHARING = (*WITH_THRESHOLD, "soft")  # methods that say of every token which share of it is noise; pi0 ranks tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +93,8 @@ def assess_tokens(
         SpikeattnError: no attention, no tokens, other grids, a layer twice or missing for an image, different nulls,
             unknown method.
     """
-    if method not in METHODS:
-        raise unknown("method", method, METHODS)
+    if method not in SHARING:
+        raise unknown("method", method, SHARING)
     if method == "soft" and threshold is not None:
         raise SpikeattnError('method="soft" has no threshold; lfdr, p and q have one')
     limit = THRESHOLD if threshold is None else threshold

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spikeattn.attention.regularize import METHODS, THRESHOLD, regularize
+from spikeattn.attention.regularize import METHODS, THRESHOLD, WITH_THRESHOLD, regularize
 
 if TYPE_CHECKING:
     from spikeattn.attention.bootstrap_test import Attention
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, NDArray[Any]]
 
-WITH_THRESHOLD = ("p", "q", "lfdr")
 QUANTILES = {"null_5": 0.05, "null_50": 0.5, "null_95": 0.95}
 
 

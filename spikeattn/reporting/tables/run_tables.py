@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from spikeattn.runs.result import Profile
 
 INPUT = "Input"  # the part of the row that is no spike tensor of the network but what it is shown
-METHODS = {
+INTERVAL_METHODS = {
     "percentile": "percentile bootstrap",
     "studentised": "studentised bootstrap",
     "t": "Student's t",
@@ -150,11 +150,11 @@ def intervals(table: pd.DataFrame) -> str:
     if "n_images" in table.columns:
         rests["n_images"] = table["n_images"].iloc[0]
     rows = table[table["t"] == "mean"] if "t" in table.columns else table
-    used = [method for method in dict.fromkeys(rows["interval"]) if method in METHODS]
+    used = [method for method in dict.fromkeys(rows["interval"]) if method in INTERVAL_METHODS]
     if not used:
         return "No interval: one image." if rests.get("n_images") == 1 else "No interval could be formed."
     confidence = f"{rests['confidence'] * 100:g} % intervals" if "confidence" in rests else "Intervals"
-    return f"{confidence} over images: {', '.join(METHODS[method] for method in used)}."
+    return f"{confidence} over images: {', '.join(INTERVAL_METHODS[method] for method in used)}."
 
 
 def data_name(profile: Profile) -> str:
