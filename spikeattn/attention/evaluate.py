@@ -110,7 +110,7 @@ def evaluate_regularization(
         raise SpikeattnError(
             f"{', '.join(several)}: noise is evaluated on one map per image; give one layer, head or step"
         )
-    things = None if objects is None else _checked_objects(objects, images)
+    pixels = None if objects is None else _checked_objects(objects, images)
     planted = [REGIONS[region](image, size, seed=seed, index=number) for number, image in enumerate(images)]
     noisy = torch.stack([image for image, _ in planted])
     found = attend(model, noisy, null, replicates, seed=seed, **options)
@@ -121,9 +121,9 @@ def evaluate_regularization(
     if (covered == 1).all((1, 2)).any():
         raise SpikeattnError(f"noise of size {size:g} covers the whole image; take a smaller size")
     rest = np.rint((1 - covered) * (images.shape[-2] * images.shape[-1] / (grid[0] * grid[1]))).astype(int)  # pixels
-    if things is not None:
-        seen = [thing & ~mask for thing, (_, mask) in zip(things, planted, strict=True)]
-        things = [coverage(thing, grid) for thing in seen]
+    things: list[Floats] | None = None
+    if pixels is not None:
+        things = [coverage(thing & ~mask, grid) for thing, (_, mask) in zip(pixels, planted, strict=True)]
     rows = []
     for method in EVALUATED:
         maps = found.regularized(method, threshold if method in ("p", "lfdr") else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ class IndicatorLog:
         self, images: Tensor, *, noise: float = NOISE, flips: float = FLIPS, eps: float = EPS, seed: int = 0
     ) -> None:
         self.images = images
-        self._settings = {"noise": noise, "flips": flips, "eps": eps, "seed": seed}
+        self._measure = partial(measure, noise=noise, flips=flips, eps=eps, seed=seed)
         self._epochs: dict[int, pd.DataFrame] = {}
 
     def record(self, model: nn.Module, epoch: int) -> pd.DataFrame:
@@ -36,7 +37,7 @@ class IndicatorLog:
         """
         if epoch in self._epochs:
             raise SpikeattnError(f"epoch {epoch} is in the log already; give each epoch once, or start another log")
-        rows = measure(model, self.images, **self._settings)
+        rows = self._measure(model, self.images)
         rows.insert(0, "epoch", epoch)
         self._epochs[epoch] = rows
         return rows

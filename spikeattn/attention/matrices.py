@@ -158,11 +158,9 @@ def _tokens(fields: Any, axis: int, shape: Any, first: Tensor, image_size: tuple
     """Tokens with cells [group, position] of the groups of the first image."""
     if any(f is None for f in fields):
         return None
-    wide = []
-    for field in fields:
-        lines = [end.squeeze(-2 if axis == -1 else -1).expand(shape[0], shape[axis])[first] for end in field]
-        wide.append(type(field)(*lines))
-    return tokens_of(*wide, image_size)
+    other = -2 if axis == -1 else -1
+    row, column = (field.map(lambda x: x.squeeze(other).expand(shape[0], shape[axis])[first]) for field in fields)
+    return tokens_of(row, column, image_size)
 
 
 def _copies(cells: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -20,7 +20,7 @@ W0, W1 = (tl.constexpr(x) for x in WEYL)
 
 
 @triton.jit
-def _philox_kernel(keys_ptr, out_ptr, blocks, ROUNDS: tl.constexpr, BLOCK: tl.constexpr):
+def _philox_kernel(keys_ptr, out_ptr, blocks, ROUNDS: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]  # Triton types a kernel at its first call
     row = tl.program_id(1).to(tl.int64)
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < blocks

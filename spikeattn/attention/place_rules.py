@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -39,7 +40,12 @@ class Place(NamedTuple):
 
     def get(self, name: str) -> Maybe:
         """The field of a name."""
-        return getattr(self, name)  # type: ignore[no-any-return]
+        return getattr(self, name)
+
+    def with_fields(self, fields: Sequence[Maybe]) -> Place:
+        """The same with other fields, in the order of `NAMES`."""
+        row, column, image, other_row, other_column = fields
+        return self._replace(row=row, column=column, image=image, other_row=other_row, other_column=other_column)
 
 
 class Operation(NamedTuple):
@@ -56,7 +62,11 @@ class Operation(NamedTuple):
     def named(self) -> dict[str, Any]:
         """Every argument by its name in the schema."""
         known = {a.name: a.default_value for a in self.func._schema.arguments if a.has_default_value()}
-        return known | dict(zip((a.name for a in self.func._schema.arguments), self.args, strict=False)) | self.kwargs
+        return (
+            known
+            | dict(zip((a.name for a in self.func._schema.arguments), self.args, strict=False))
+            | dict(self.kwargs)
+        )
 
     def place_of(self, x: Any) -> Place | None:
         """The place of an argument; None for weights and constants."""
@@ -251,8 +261,8 @@ def _of_product(op: Operation, first: Tensor, second: Tensor, name: str) -> Mayb
         return left if left is not None else right
     products = [place.product for place in places if place is not None]
     if name in _OTHER.values():  # of q and k, where k looks
-        own = next(key for key, value in _OTHER.items() if value == name)
-        return None if any(products) else _contracted(op, second, own, -2)
+        of_left = next(key for key, value in _OTHER.items() if value == name)
+        return None if any(products) else _contracted(op, second, of_left, -2)
     if not any(products):
         return left
     # A matrix of attention times v stands where the matrix has its queries; one of channels where v stands.
@@ -289,11 +299,9 @@ def _pool(op: Operation, name: str) -> Maybe:
 
 def _windows(op: Operation, field: Maybe, kernel: Any, stride: Any, padding: Any, dilation: Any) -> Maybe:
     n, rank = len(kernel), op.out.dim()
-    for number, axis in enumerate(range(rank - n, rank)):
-        field = fields.windowed(
-            field, axis, op.out.shape[axis], kernel[number], *(_repeated(p, n)[number] for p in (stride, padding)),
-            _repeated(dilation, n)[number],
-        )  # fmt: skip
+    strides, paddings, dilations = (_repeated(each, n) for each in (stride, padding, dilation))
+    for i, axis in enumerate(range(rank - n, rank)):
+        field = fields.windowed(field, axis, op.out.shape[axis], kernel[i], strides[i], paddings[i], dilations[i])
     return field
 
 
@@ -309,7 +317,8 @@ def _repeated(value: Any, n: int) -> list[int]:
 def _pad(op: Operation, name: str) -> Maybe:
     x, place = op.data[0]
     field = place.get(name)
-    amounts = list(op.named.get("pad", op.named.get("padding")))
+    named = op.named
+    amounts = list(named["pad"] if "pad" in named else named["padding"])
     for number in range(len(amounts) // 2):
         axis = x.dim() - 1 - number
         if field is not None and (field.low.shape[axis] > 1):
@@ -334,16 +343,16 @@ def _resized(op: Operation, name: str) -> Maybe:
     field = place.get(name)
     for axis in range(2, x.dim()):
         if field is not None and field.low.shape[axis] > 1:
-            size, length = op.out.shape[axis], x.shape[axis]
-            at = ((torch.arange(size) + 0.5) * length / size - 0.5).clamp(0, length - 1)
-            lower, upper = at.floor().long(), at.ceil().long()
-            share = (at - lower).view([-1 if a == axis else 1 for a in range(x.dim())])
-            field = field.map(
-                lambda c, axis=axis, lower=lower, upper=upper, share=share: torch.lerp(
-                    c.index_select(axis, lower), c.index_select(axis, upper), share
-                )
-            )
+            field = field.map(partial(_interpolated, axis=axis, size=op.out.shape[axis], length=x.shape[axis]))
     return field
+
+
+def _interpolated(x: Tensor, axis: int, size: int, length: int) -> Tensor:
+    """An axis of `length` positions at `size` places evenly spread over it."""
+    at = ((torch.arange(size) + 0.5) * length / size - 0.5).clamp(0, length - 1)
+    lower, upper = at.floor().long(), at.ceil().long()
+    share = (at - lower).view([-1 if a == axis else 1 for a in range(x.dim())])
+    return torch.lerp(x.index_select(axis, lower), x.index_select(axis, upper), share)
 
 
 def written(place: Place, shape: Sequence[int], like: Tensor) -> Place | None:
@@ -351,6 +360,6 @@ def written(place: Place, shape: Sequence[int], like: Tensor) -> Place | None:
     if tuple(like.shape) == tuple(shape):
         return place
     if like.dim() == len(shape) + 1 and tuple(like.shape[1:]) == tuple(shape):
-        lifted = [None if f is None else f.map(lambda c: labels.ranked(c, like.dim())) for f in place[: len(NAMES)]]
-        return Place(*lifted, *place[len(NAMES) :])
+        own = [place.get(name) for name in NAMES]
+        return place.with_fields([None if f is None else f.map(lambda c: labels.ranked(c, like.dim())) for f in own])
     return None

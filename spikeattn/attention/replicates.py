@@ -225,7 +225,7 @@ def _on_tokens(
     for image, wanted in _by_image(pairs).items():
         with ready(model), torch.inference_mode():
             one = images[image : image + 1].to(next(model.parameters()).dtype)
-            (embedded,), grid, _ = capture(model, one, (Tap(model.patch_embed),))
+            (embedded,), grid, _ = capture(model, one, (Tap(model.get_submodule("patch_embed")),))
             tokens = grid[0] * grid[1]
             some = [replicate for replicate in wanted if replicate is not None]
             positions = draw_tokens(tokens, some, seed=seed, index=numbers[image])

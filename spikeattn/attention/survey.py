@@ -19,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikeattn.attention import fields, place_rules
-from spikeattn.attention.capture import call_model
+from spikeattn.attention.capture import call_model, unfused
 from spikeattn.attention.place_rules import MATRIX, PARTS, Operation, Place, Unplaced
 from spikeattn.errors import FAILURES
 from spikeattn.structure.shapes import without_values
@@ -98,16 +98,9 @@ class Survey:
 @contextmanager
 def plain_attention(model: nn.Module) -> Iterator[None]:
     """Attention without fused kernels, which show no matrix; layers of timm's form theirs as they say they do."""
-    several = [module for module in model.modules() if isinstance(vars(module).get("fused_attn"), bool)]
-    fused = {module: module.fused_attn for module in several}
-    try:
-        for module in fused:
-            module.fused_attn = False
-        with slow_attention(), sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        for module, value in fused.items():
-            module.fused_attn = value
+    layers = [module for module in model.modules() if isinstance(vars(module).get("fused_attn"), bool)]
+    with unfused(layers), slow_attention(), sdpa_kernel(SDPBackend.MATH):
+        yield
 
 
 @contextmanager
@@ -185,7 +178,7 @@ class _Places(TorchDispatchMode):
 
     def __enter__(self) -> _Places:
         self.stack.__enter__()
-        return super().__enter__()  # type: ignore[no-any-return]
+        return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
@@ -250,7 +243,7 @@ class _Places(TorchDispatchMode):
         if len(made) > 1 and op.name in PARTS:
             columns = [place_rules.parts(op, name, made) for name in place_rules.NAMES]
             for x, found in zip(made, zip(*columns, strict=True), strict=True):
-                self.put(x, Place(*found, product, stream, behind))
+                self.put(x, Place(product=product, stream=stream, behind=behind).with_fields(found))
             return
         for x in made:
             if x is made[0] or x.shape == made[0].shape:
@@ -295,7 +288,7 @@ class _Places(TorchDispatchMode):
                 self.found.notes[f"{op.name} in {frame.path or 'the model'} ({error})"] = None
                 one = None
             found.append(one)
-        return Place(*found)
+        return Place().with_fields(found)
 
     def _two(self, op: Operation) -> bool:
         """Whether a matrix product has data on both sides."""

@@ -165,7 +165,7 @@ def _known(made: Plan, model: nn.Module, images: Tensor, family: Family, each: b
     """The layouts of a model whose attention is known beforehand."""
     with torch.no_grad():
         nodes.reset(model)
-        _, grid, _ = capture(model, images[:1], (Tap(model.patch_embed),))
+        _, grid, _ = capture(model, images[:1], (Tap(model.get_submodule("patch_embed")),))
         nodes.reset(model)
     paths = {module: path for path, module in model.named_modules()}
     attentions = tuple(paths[module] for module in family.attentions)
@@ -204,9 +204,11 @@ def merged(counted: Sequence[TokenCounts]) -> TokenCounts:
 
     def mapping(field: str, otherwise: Callable[[TokenCounts, str], Unsigned]) -> dict[str, Unsigned]:
         names = dict.fromkeys(name for one in counted for name in getattr(one, field))
-        return {
-            name: joined(lambda one, name=name: getattr(one, field).get(name, otherwise(one, name))) for name in names
-        }
+
+        def of(name: str) -> Unsigned:
+            return joined(lambda one: getattr(one, field).get(name, otherwise(one, name)))
+
+        return {name: of(name) for name in names}
 
     return replace(
         first,

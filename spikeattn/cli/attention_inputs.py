@@ -147,8 +147,9 @@ def build(
     from spikeattn.models import twin_names
 
     arguments = arguments_of(name, pairs, time_steps)
-    if like is not None and name in twin_names() and hasattr(like, "config"):
-        shared = {key: like.config.get(key) for key in ("img_size", "in_chans", "num_classes")}
+    config: Any = getattr(like, "config", None)
+    if config is not None and name in twin_names():
+        shared = {key: config.get(key) for key in ("img_size", "in_chans", "num_classes")}
         arguments = {key: value for key, value in shared.items() if value is not None} | arguments
     return network(name, arguments, checkpoint, weights, pretrained)
 

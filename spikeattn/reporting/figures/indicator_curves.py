@@ -36,7 +36,8 @@ def save_indicators(frame: pd.DataFrame, folder: str | Path, name: str = "indica
     figure = indicator_figure(frame, note)
     paths = [folder / f"{name}.{kind}" for kind in ("csv", "svg", "png")]
     table = csv_text.write(frame, float_format="%.6g")
-    for path, content in zip(paths, (table, to_svg(figure), to_png(figure)), strict=True):
+    contents: tuple[str | bytes, ...] = (table, to_svg(figure), to_png(figure))
+    for path, content in zip(paths, contents, strict=True):
         files.write(path, content)
     return paths
 

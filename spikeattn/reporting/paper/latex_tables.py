@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -60,8 +60,9 @@ def models_latex(models: pd.DataFrame) -> str:
     unit, factor = energy_unit(models["energy_mj"])
     rows = models.to_dict("records")
     marks = ["".join(mark for flag, (mark, _) in MARKS.items() if row[flag]) for row in rows]
-    keys = ("energy_mj", "energy_low", "energy_high", "interval")
-    energies = [_value(*(row[key] for key in keys), factor) for row in rows]
+    energies = [
+        _value(row["energy_mj"], row["energy_low"], row["energy_high"], row["interval"], factor) for row in rows
+    ]
     shares = [_share(row) for row in rows]
     fields = [
         Field("Method", tuple(escape_latex(row["method"]) + mark for row, mark in zip(rows, marks, strict=True))),
@@ -111,7 +112,7 @@ def _rates(title: str, values: pd.Series) -> Field:
     return Field(title, tuple(rate(value) for value in values), "number")
 
 
-def _limits(row: dict[str, Any]) -> str:
+def _limits(row: Mapping[Any, Any]) -> str:
     if not known(row["low"]):
         return MISSING
     if row["interval"] == "upper bound":
@@ -131,7 +132,7 @@ def _value(value: float, low: float, high: float, method: str, factor: float) ->
     return text, limits or MISSING
 
 
-def _share(row: dict[str, Any]) -> tuple[str, str]:
+def _share(row: Mapping[Any, Any]) -> tuple[str, str]:
     if not known(row["accuracy"]):
         return MISSING, MISSING
     return f"{row['accuracy'] * 100:.2f}", f"[{row['accuracy_low'] * 100:.2f}, {row['accuracy_high'] * 100:.2f}]"

@@ -103,7 +103,8 @@ def _fit_legends(figure: Figure, width: float) -> None:
     for legend in list(figure.legends):
         needed = legend.get_window_extent().width / figure.dpi
         if needed > width:
-            handles, labels = legend.legend_handles, [text.get_text() for text in legend.get_texts()]
+            handles: list[Any] = legend.legend_handles
+            labels = [text.get_text() for text in legend.get_texts()]
             columns = max(int(len(labels) * width / needed * 0.9), 1)
             legend.remove()
             figure.legend(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -74,7 +74,7 @@ def rate_table(source: Profile | pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _place(part: object, block: object, attention: str) -> tuple[str, str]:
+def _place(part: Any, block: Any, attention: str) -> tuple[str, str]:
     """Part and module of a tensor as Table S1 prints them; `attention` is what it calls the attention."""
     if pd.isna(part):
         return "", ""
@@ -102,9 +102,10 @@ def block_energy(
         key = _block(term.name, term.part, term.block), term.part
         amount = float(activity.total(term.source).mean()) * term.factor
         energies[key] = energies.get(key, 0.0) + amount * prices[term.op] * PJ_TO_MJ
+    blocks = list(dict.fromkeys(block for block, _ in energies))
     rows = [{"block": block, "part": part, "energy_mj": energy} for (block, part), energy in energies.items()]
-    blocks = list(dict.fromkeys(row["block"] for row in rows))
-    return pd.DataFrame(sorted(rows, key=lambda row: blocks.index(row["block"])))
+    rows.sort(key=lambda row: blocks.index(str(row["block"])))
+    return pd.DataFrame(rows)
 
 
 def _block(name: str, part: str, block: int | None) -> str:
