@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spikeattn.attention.capture import call_model, capture, check_images, ready
+from spikeattn.attention.capture import Forward, call_model, capture, check_images, ready
 from spikeattn.attention.family_maps import check_family
 from spikeattn.attention.map_request import MapRequest
 from spikeattn.attention.map_sources import SPIKE_DRIVEN, known_family, taps_of
@@ -26,10 +26,9 @@ from spikeattn.attention.nulls import NULLS, poisson_binomial
 from spikeattn.attention.placement import Placement, evenly
 from spikeattn.attention.regularize import regularize
 from spikeattn.attention.replicates import Passes, Statistic, lower, scores_of
-from spikeattn.attention.roles import ROLES
+from spikeattn.attention.role_target import ROLES
 from spikeattn.attention.scores import default_kind, scores
 from spikeattn.attention.significance import Significance, assess, assess_distribution
-from spikeattn.attention.survey import Forward
 from spikeattn.attention.survey_placement import placement_of
 from spikeattn.attention.tokens import TokenCounts, token_counts
 from spikeattn.compat.version import __version__

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,8 @@ from spikeattn.errors import SpikeattnError
 from spikeattn.tracing.modes import in_eval
 from spikeattn.tracing.network import check_module
 from spikeattn.tracing.neurons import reset
+
+Forward = Callable[[nn.Module, Tensor], Any]  # calls a model on a batch
 
 
 class Enough(Exception):

@@ -8,9 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from spikeattn.attention.capture import call_model
+from spikeattn.attention.capture import Forward, call_model
 from spikeattn.attention.placement import Placement
-from spikeattn.attention.survey import Forward
 from spikeattn.errors import SpikeattnError, unknown
 
 

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from spikeattn.attention.capture import call_model, check_images
+from spikeattn.attention.capture import Forward, call_model, check_images
 from spikeattn.attention.map_request import MapRequest
 from spikeattn.attention.placement import Placement
 from spikeattn.attention.scores import scores
 from spikeattn.attention.significance import AttentionWarning
-from spikeattn.attention.survey import Forward
 from spikeattn.attention.survey_placement import placement_of
 
 

@@ -18,9 +18,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikeattn.attention.capture import Enough
-from spikeattn.attention.place_rules import MATRIX, Place
+from spikeattn.attention.place import Place
+from spikeattn.attention.place_rules import MATRIX
 from spikeattn.attention.placement import Tokens, tokens_of
-from spikeattn.attention.survey import Site, Survey, plain_attention
+from spikeattn.attention.survey import plain_attention
+from spikeattn.attention.survey_record import Site, Survey
 from spikeattn.errors import SpikeattnError
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.stack import Frame, ModuleStack, in_parts

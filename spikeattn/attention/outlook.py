@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
+from spikeattn.attention.anatomy import anatomy
 from spikeattn.attention.applied_maps import KINDS, ROLLOUT
-from spikeattn.attention.capture import call_model, check_images
+from spikeattn.attention.capture import Forward, call_model, check_images
 from spikeattn.attention.family_maps import check_family
 from spikeattn.attention.map_request import MapRequest
 from spikeattn.attention.map_sources import known_family
-from spikeattn.attention.roles import ROLES, anatomy
+from spikeattn.attention.role_target import ROLES
 from spikeattn.attention.scores import default_kind, scores
-from spikeattn.attention.survey import Forward, survey
+from spikeattn.attention.survey import survey
 from spikeattn.errors import SpikeattnError
 
 

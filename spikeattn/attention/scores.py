@@ -8,14 +8,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from spikeattn.attention.anatomy import fails
 from spikeattn.attention.applied_maps import KINDS, ROLLOUT, Applied, applied, applied_map
-from spikeattn.attention.capture import call_model, capture, ready
+from spikeattn.attention.capture import Forward, call_model, capture, ready
 from spikeattn.attention.family_maps import check_family, family_scores, on_grid
 from spikeattn.attention.map_request import MapRequest, Scores
 from spikeattn.attention.map_sources import OTHERWISE, Family, known_family, softmax_family, softmax_part, whole_maps
 from spikeattn.attention.named_maps import named_map
-from spikeattn.attention.roles import ROLES, fails
-from spikeattn.attention.survey import Forward, survey
+from spikeattn.attention.role_target import ROLES
+from spikeattn.attention.survey import survey
 from spikeattn.errors import SpikeattnError, failing
 from spikeattn.tracing.neurons import has_neurons
 

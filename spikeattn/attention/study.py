@@ -23,16 +23,15 @@ from torch import Tensor, nn
 
 from spikeattn.attention import applied_maps
 from spikeattn.attention.bootstrap_test import Attention, attend
-from spikeattn.attention.capture import call_model
+from spikeattn.attention.capture import Forward, call_model
 from spikeattn.attention.evaluate import Evaluation, evaluate_regularization
 from spikeattn.attention.map_sources import known_family
 from spikeattn.attention.maps import attention_map
 from spikeattn.attention.nulls import NULLS
 from spikeattn.attention.outlook import outlook
 from spikeattn.attention.regularize import METHODS, THRESHOLD, WITH_THRESHOLD
-from spikeattn.attention.roles import ROLES
+from spikeattn.attention.role_target import ROLES
 from spikeattn.attention.significance import ESTIMATORS, AttentionWarning
-from spikeattn.attention.survey import Forward
 from spikeattn.data.dataset import Dataset, Skipped
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.provenance import describe, device_of

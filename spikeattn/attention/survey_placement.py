@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from spikeattn.attention.capture import call_model
+from spikeattn.attention.capture import Forward, call_model
 from spikeattn.attention.placement import Placement, evenly, tokens_of
-from spikeattn.attention.survey import Forward, survey
+from spikeattn.attention.survey import survey
 from spikeattn.errors import SpikeattnError, failing
 
 

@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spikeattn.attention.capture import call_model, capture, check_images
+from spikeattn.attention.capture import Forward, call_model, capture, check_images
 from spikeattn.attention.inferred_tokens import InferredLayouts
 from spikeattn.attention.map_sources import Family, Tap, known_family
-from spikeattn.attention.survey import Forward
 from spikeattn.attention.token_taps import Layouts, Unsigned, Watch, smallest
 from spikeattn.counting.recorder import Recorder
 from spikeattn.errors import SpikeattnError, unknown
@@ -134,7 +133,7 @@ def token_counts(
             watched = _known(made, model, images, family, heads == "each", forward)
         nodes.reset(model)
         with torch.no_grad(), Recorder(model, made) as recorder, recorder.watching(len(images)) as tally:
-            recorder.tally = seen = Watch(tally, watched)  # type: ignore[assignment]
+            recorder.tally = seen = Watch(tally, watched)  # type: ignore[assignment]  # it hands on to the tally
             tally.collect(forward(model, images))
     tensors = tuple(t.name for t in made.ledger.tensors if t.name in watched.tokens)
     if not tensors:
