@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Piece:
+class Inside:
     """The operations of one term of a block.
 
     Attributes:
@@ -60,7 +60,7 @@ class Attribution:
         evenly: names of the terms of an attention that were spread evenly over its heads for want of counts by head.
     """
 
-    inside: tuple[Piece, ...]
+    inside: tuple[Inside, ...]
     outside: tuple[Outside, ...]
     evenly: tuple[str, ...]
 
@@ -74,7 +74,7 @@ def attribute(
         heads: split what belongs to an attention by head; `tokens` must have been counted by head.
     """
     spread = _Spread(activity, tokens, heads)
-    inside: list[Piece] = []
+    inside: list[Inside] = []
     outside: list[Outside] = []
     for term in terms_of(activity.ledger, convention):
         layer, total = tokens.layer_of(term.name), (activity.total(term.source) * term.factor)[rows].astype(float)
@@ -83,7 +83,7 @@ def attribute(
             outside.append(Outside(term, part_of(term, tokens), str(amounts), total))
             continue
         path = tokens.layers[layer]
-        inside.append(Piece(term, layer, part_of(term, tokens), amounts, term.name.startswith(f"{path}.attn.")))
+        inside.append(Inside(term, layer, part_of(term, tokens), amounts, term.name.startswith(f"{path}.attn.")))
     return Attribution(tuple(inside), tuple(outside), tuple(dict.fromkeys(spread.evenly)))
 
 
