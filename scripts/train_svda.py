@@ -21,12 +21,13 @@ from torch import nn
 from torch.nn.functional import pad
 
 import spikeattn as sa
-from spikeattn.attention.indicator_log import IndicatorLog, indicator_figure
+from spikeattn.attention.indicator_log import IndicatorLog
 from spikeattn.attention.indicators import INDICATORS
 from spikeattn.data.digits import Digits
 from spikeattn.models.variants import svda
 from spikeattn.models.variants.pruning import attention_macs, prune
 from spikeattn.reporting.figures.drawing import to_png, to_svg
+from spikeattn.reporting.figures.indicator_curves import indicator_figure
 from spikeattn.storage import csv_text
 
 VIT = {"img_size": 16, "patch_size": 4, "in_chans": 1, "num_classes": 10, "embed_dim": 64, "depth": 3, "num_heads": 4}

@@ -24,13 +24,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from train_svda import RATE, SMOOTHING, WARM_UP, WEIGHT_DECAY, groups, markdown
 
-from spikeattn.attention.indicator_log import IndicatorLog, indicator_figure
+from spikeattn.attention.indicator_log import IndicatorLog
 from spikeattn.attention.indicators import INDICATORS
 from spikeattn.data.decoding import decode
 from spikeattn.models.configs import data_config
 from spikeattn.models.variants import svda
 from spikeattn.models.variants.pruning import attention_macs, prune
 from spikeattn.reporting.figures.drawing import to_png, to_svg
+from spikeattn.reporting.figures.indicator_curves import indicator_figure
 from spikeattn.storage import csv_text
 
 BATCH = 500

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from spikeattn.attention import matrices
-from spikeattn.attention.capture import ready
+from spikeattn.attention.capture import Forward, ready
 from spikeattn.attention.map_sources import OTHERWISE, class_token_of
 from spikeattn.attention.matrices import Layout
 from spikeattn.attention.named_maps import received
 from spikeattn.attention.placement import Placement
-from spikeattn.attention.survey import Forward, Site, Survey
+from spikeattn.attention.survey_record import Site, Survey
 from spikeattn.errors import SpikeattnError, unknown
 
 CLS, RECEIVED, ROLLOUT = "cls", "received", "rollout"

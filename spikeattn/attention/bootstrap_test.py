@@ -7,7 +7,7 @@ transformers. Replicates of all images are folded into batches; one forward pass
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any
 
@@ -17,16 +17,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spikeattn.attention.capture import call_model, capture, check_images, ready
+from spikeattn.attention.capture import Forward, call_model, capture, check_images, ready
+from spikeattn.attention.family_maps import check_family
+from spikeattn.attention.map_request import MapRequest
 from spikeattn.attention.map_sources import SPIKE_DRIVEN, known_family, taps_of
-from spikeattn.attention.maps import attention_map, default_kind, paint, placement_of
+from spikeattn.attention.maps import paint
 from spikeattn.attention.nulls import NULLS, poisson_binomial
 from spikeattn.attention.placement import Placement, evenly
 from spikeattn.attention.regularize import regularize
 from spikeattn.attention.replicates import Passes, Statistic, lower, scores_of
-from spikeattn.attention.roles import ROLES
+from spikeattn.attention.role_target import ROLES
+from spikeattn.attention.scores import default_kind, scores
 from spikeattn.attention.significance import Significance, assess, assess_distribution
-from spikeattn.attention.survey import Forward
+from spikeattn.attention.survey_placement import placement_of
 from spikeattn.attention.tokens import TokenCounts, token_counts
 from spikeattn.compat.version import __version__
 from spikeattn.errors import SpikeattnError, unknown
@@ -76,8 +79,7 @@ class Attention:
         shown = torch.from_numpy(np.asarray(self.maps if values is None else values, dtype=np.float64))
         placement = self.placement
         if placement is None:
-            grid = (int(self.maps.shape[-2]), int(self.maps.shape[-1]))
-            placement = evenly(grid, self.image_size, "this result was put together without them")
+            placement = evenly(_grid(self.maps), self.image_size, "this result was put together without them")
         return paint(placement, shown, size, mode).numpy()
 
     def __repr__(self) -> str:
@@ -86,7 +88,7 @@ class Attention:
 
     @property
     def z(self) -> Floats:
-        """Like `maps`; so are p, q and lfdr."""
+        """Like `maps`; so are p and lfdr."""
         return self._stacked("z")
 
     @property
@@ -95,6 +97,11 @@ class Attention:
 
     @property
     def q(self) -> Floats:
+        """Like `maps`.
+
+        Raises:
+            SpikeattnError: the estimator has no q with so few replicates; see `Significance`.
+        """
         return self._stacked("q")
 
     @property
@@ -119,12 +126,12 @@ class Attention:
         places = (index.ravel() for index in np.indices(self.maps.shape))
         columns = dict(zip(self.axes, places, strict=True)) | {"score": self.maps.ravel()}
         columns |= {"z": self.z.ravel(), "p": self.p.ravel()}
-        if all("q" in vars(found) for found in self.significance):
+        if all(found.q is not None for found in self.significance):
             columns["q"] = self.q.ravel()
         return pd.DataFrame(columns | {"lfdr": self.lfdr.ravel()})
 
     def _stacked(self, name: str) -> Floats:
-        return np.stack([getattr(found, name) for found in self.significance]).reshape(self.maps.shape)
+        return np.stack([found.measure(name) for found in self.significance]).reshape(self.maps.shape)
 
 
 def attend(
@@ -191,29 +198,28 @@ def attend(
         AttentionWarning: constant and one-token maps (nothing is called), and what else `assess` warns of.
     """
     images = check_images(model, images)
-    which = {"layer": layer, "heads": heads, "steps": steps}
-    _check(null, replicates, memory, statistic, which)
+    _check(null, replicates, memory, statistic, {"layer": layer, "heads": heads, "steps": steps})
+    own = statistic if callable(statistic) else None
+    request = MapRequest(None if callable(statistic) else statistic, layer, heads, steps, forward=forward)
     numbers = list(range(len(images)) if indices is None else indices)
     if len(numbers) != len(images):
         raise SpikeattnError(f"indices has {len(numbers)} entries for {len(images)} images")
     counted = token_counts(model, images, numbers, heads=heads, layer=layer, forward=forward) if tokens else None
     original, model = model, model if dtype is None else lower(model, dtype, images.device)
+    null_maps: Floats | None = None
     if null == "exact":
         lowered = images if dtype is None else images.to(dtype)
-        maps, found, axes = _exact(model, lowered, statistic, which)
-        null_maps, kind = None, statistic if isinstance(statistic, str) else default_kind(model, images)
-        last = known_family(original).attentions[-1 if layer == "all" else int(layer)]  # type: ignore[union-attr]
-        placed = placement_of(original, images, last, (int(maps.shape[-2]), int(maps.shape[-1])))
+        maps, found, axes, module = _exact(model, original, lowered, own, request)
+        kind: str | None = request.kind or default_kind(model, images)
+        placed = placement_of(original, images, module, _grid(maps))
     else:
-        passes = Passes(model, statistic, which, dtype, forward)
+        passes = Passes(model, own, request, dtype)
         options = {"seed": seed, "patch": patch, "std_factor": std_factor, "all_channels": all_channels}
-        scores, patch = scores_of(passes, images, null, replicates, numbers, memory, options, original)
-        maps, null_maps, axes = scores[:, 0].numpy(), scores[:, 1:].numpy(), passes.axes
-        kind = passes.kind
-        path = isinstance(statistic, str) and statistic not in ROLES
-        if path and layer == -1 and isinstance(passes.layer, int):
-            which = which | {"layer": passes.layer}
-        placed = passes.placement(images[:1], original, (int(maps.shape[-2]), int(maps.shape[-1])))
+        both, patch = scores_of(passes, images, null, replicates, numbers, memory, options, original)
+        maps, null_maps, axes, kind = both[:, 0].numpy(), both[:, 1:].numpy(), passes.axes, passes.kind
+        if request.kind is not None and request.kind not in ROLES and layer == -1 and isinstance(passes.layer, int):
+            layer = passes.layer  # a path names a tensor of one block
+        placed = passes.placement(images[:1], original, _grid(maps))
         found = tuple(
             assess(one, replicated, estimator, unit=passes.unit, ties=ties, seed=seed + number)
             for number, of_image, null_of_image in zip(numbers, maps, null_maps, strict=True)
@@ -224,17 +230,24 @@ def attend(
         "replicates": 0 if null == "exact" else replicates,
         "statistic": getattr(statistic, "__name__", None) or statistic or kind,
         "estimator": "exact" if null == "exact" else estimator,
-        **which,
+        "layer": layer,
+        "heads": heads,
+        "steps": steps,
         "seed": seed,
         "indices": [int(number) for number in numbers],
         "ties": ties,
-        "patch": list(patch) if null == "patch" else None,
+        "patch": list(patch) if null == "patch" and patch is not None else None,
         "dtype": str(images.dtype if dtype is None else dtype).removeprefix("torch."),
         "model": describe(model),
         "spikeattn": __version__,
         "torch": torch.__version__,
     }
-    return Attention(maps, found, null_maps, tuple(images.shape[-2:]), settings, axes, counted, placed)
+    size = (int(images.shape[-2]), int(images.shape[-1]))
+    return Attention(maps, found, null_maps, size, settings, axes, counted, placed)
+
+
+def _grid(maps: Floats) -> tuple[int, int]:
+    return int(maps.shape[-2]), int(maps.shape[-1])
 
 
 def _flat(maps: Floats, kept: int = 0) -> Floats:
@@ -262,33 +275,37 @@ def _check(null: str, replicates: int, memory: float, statistic: Any, which: dic
 
 
 def _exact(
-    model: nn.Module, images: Tensor, statistic: Any, which: dict[str, Any]
-) -> tuple[Floats, tuple[Significance, ...], tuple[str, ...]]:
+    model: nn.Module, original: nn.Module, images: Tensor, own: Statistic | None, request: MapRequest
+) -> tuple[Floats, tuple[Significance, ...], tuple[str, ...], nn.Module]:
+    """Maps, their significance, their axes, and the module of `original` whose tokens they are of."""
     family = known_family(model)
-    kind = family.kinds[0] if statistic is None and family is not None else statistic
+    kind: Any = own or request.kind or (None if family is None else family.kinds[0])
     if kind not in EXACT or family is None or family.kinds is not SPIKE_DRIVEN:
         other = "pixel" if family is None else "token"
         raise SpikeattnError(
             f'null="exact" counts the spikes of {", ".join(EXACT)} of a Spike-driven Transformer; for '
             f'{kind or "the map"!r} of {type(model).__name__} take null="{other}"'
         )
-    layer = which["layer"]
-    layers = range(len(family.attentions)) if layer == "all" else [layer]
-    maps, found = [], []
+    request = replace(request, kind=kind)
+    layers = check_family(family, kind, request, model)
+    maps: list[Floats] = []
+    found: list[Significance] = []
     for image in images.split(1):
-        first = attention_map(model, image, kind, **which)
+        observed = scores(model, image, request)
         with ready(model), torch.inference_mode():
             taps = tuple(tap for index in layers for tap in taps_of(family, kind, index))
-            tensors, grid, _ = capture(model, image, taps)
+            tensors, _, _ = capture(model, image, taps)
         for spikes in tensors:  # [T, 1, D, h, w]
-            for part in _parts(spikes[:, 0].double().cpu(), family.heads, which):
+            for part in _parts(spikes[:, 0].double().cpu(), family.heads, request):
                 counts = part.sum((0, 1)).round().numpy()
                 found.append(assess_distribution(counts, poisson_binomial(part.sum((2, 3)).round(), counts.size)))
-        maps.append(first.values[0].double().cpu().numpy())
-    return np.stack(maps), tuple(found), first.axes
+        maps.append(observed.values[0].double().cpu().numpy())
+    theirs = known_family(original)
+    assert theirs is not None  # the model is `original` or a copy of it
+    return np.stack(maps), tuple(found), request.axes, theirs.attentions[layers[-1]]
 
 
-def _parts(spikes: Tensor, heads: int, which: dict[str, Any]) -> list[Tensor]:
+def _parts(spikes: Tensor, heads: int, request: MapRequest) -> list[Tensor]:
     """Spikes [T, D, h, w] of one layer, cut [.., .., h, w] into the steps and heads that have a map of their own."""
-    rows = list(spikes.split(1) if which["steps"] == "each" else (spikes,))
-    return [part for row in rows for part in (row.chunk(heads, 1) if which["heads"] == "each" else (row,))]
+    rows = list(spikes.split(1) if request.steps == "each" else (spikes,))
+    return [part for row in rows for part in (row.chunk(heads, 1) if request.heads == "each" else (row,))]

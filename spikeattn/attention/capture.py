@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,8 @@ from spikeattn.errors import SpikeattnError
 from spikeattn.tracing.modes import in_eval
 from spikeattn.tracing.network import check_module
 from spikeattn.tracing.neurons import reset
+
+Forward = Callable[[nn.Module, Tensor], Any]  # calls a model on a batch
 
 
 class Enough(Exception):
@@ -48,7 +50,7 @@ def capture(
 
     output = None
     try:
-        handles.append(model.patch_embed.register_forward_hook(embedded))
+        handles.append(model.get_submodule("patch_embed").register_forward_hook(embedded))
         handles.extend(hook(number, tap) for number, tap in enumerate(taps))
         output = model(as_input(model, images))
     except Enough:
@@ -67,27 +69,37 @@ def capture(
 @contextmanager
 def ready(model: nn.Module, attentions: tuple[nn.Module, ...] = ()) -> Iterator[None]:
     """The model in eval mode with neurons reset and `attentions` without fused kernels, which show no map; undone."""
-    fused = {module: module.fused_attn for module in attentions if hasattr(module, "fused_attn")}
-    try:
-        with in_eval(model):
-            for module in fused:
-                module.fused_attn = False
+    with unfused([module for module in attentions if hasattr(module, "fused_attn")]):
+        try:
+            with in_eval(model):
+                reset(model)
+                yield
+        finally:
             reset(model)
-            yield
+
+
+@contextmanager
+def unfused(attentions: Iterable[Any]) -> Iterator[None]:
+    """Layers of timm's form compute their attention step by step, and so show its matrix; undone."""
+    before = [(attention, attention.fused_attn) for attention in attentions]
+    try:
+        for attention, _ in before:
+            attention.fused_attn = False
+        yield
     finally:
-        reset(model)
-        for module, value in fused.items():
-            module.fused_attn = value
+        for attention, fused in before:
+            attention.fused_attn = fused
 
 
 @contextmanager
 def embedding_replaced(model: nn.Module, embedded: Tensor) -> Iterator[None]:
     """The patch embedding gives `embedded` instead of looking at its input."""
-    model.patch_embed.forward = lambda *args, **kwargs: embedded
+    embed: Any = model.get_submodule("patch_embed")
+    embed.forward = lambda *args, **kwargs: embedded
     try:
         yield
     finally:
-        del model.patch_embed.forward
+        del embed.forward
 
 
 def check_images(model: nn.Module, images: Any) -> Tensor:

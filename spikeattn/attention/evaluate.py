@@ -21,7 +21,7 @@ from spikeattn.attention.capture import check_images
 from spikeattn.attention.planted import REGIONS, coverage
 from spikeattn.errors import SpikeattnError, unknown
 
-METHODS = ("p", "lfdr", "pi0", "soft")
+EVALUATED = ("p", "lfdr", "pi0", "soft")  # methods of regularisation
 PERCENTILES = ["percentile_before", "percentile_after"]
 
 Floats = NDArray[np.float64]
@@ -110,7 +110,7 @@ def evaluate_regularization(
         raise SpikeattnError(
             f"{', '.join(several)}: noise is evaluated on one map per image; give one layer, head or step"
         )
-    things = None if objects is None else _checked_objects(objects, images)
+    pixels = None if objects is None else _checked_objects(objects, images)
     planted = [REGIONS[region](image, size, seed=seed, index=number) for number, image in enumerate(images)]
     noisy = torch.stack([image for image, _ in planted])
     found = attend(model, noisy, null, replicates, seed=seed, **options)
@@ -121,11 +121,11 @@ def evaluate_regularization(
     if (covered == 1).all((1, 2)).any():
         raise SpikeattnError(f"noise of size {size:g} covers the whole image; take a smaller size")
     rest = np.rint((1 - covered) * (images.shape[-2] * images.shape[-1] / (grid[0] * grid[1]))).astype(int)  # pixels
-    if things is not None:
-        seen = [thing & ~mask for thing, (_, mask) in zip(things, planted, strict=True)]
-        things = [coverage(thing, grid) for thing in seen]
+    things: list[Floats] | None = None
+    if pixels is not None:
+        things = [coverage(thing & ~mask, grid) for thing, (_, mask) in zip(pixels, planted, strict=True)]
     rows = []
-    for method in METHODS:
+    for method in EVALUATED:
         maps = found.regularized(method, threshold if method in ("p", "lfdr") else None)
         for number, (before, after) in enumerate(zip(found.maps, maps, strict=True)):
             row = {"image": number, "method": method} | region_scores(before, after, covered[number])
@@ -134,7 +134,7 @@ def evaluate_regularization(
                 row |= object_scores(before, after, things[number])
             rows.append(row)
     frame = pd.DataFrame(rows)
-    ratios = {method: ratio(*frame.loc[frame["method"] == method, PERCENTILES].to_numpy().T) for method in METHODS}
+    ratios = {method: ratio(*frame.loc[frame["method"] == method, PERCENTILES].to_numpy().T) for method in EVALUATED}
     values, errors = ({method: pair[i] for method, pair in ratios.items()} for i in (0, 1))
     return Evaluation(frame, values, errors, found, covered, noisy)
 

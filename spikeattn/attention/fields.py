@@ -56,7 +56,7 @@ def tidy(field: Field) -> Maybe:
     return None if found.low.numel() == 1 and bool(found.low.isinf()) else found
 
 
-def join(fields: Sequence[Maybe], rank: int) -> Maybe:
+def hull(fields: Sequence[Maybe], rank: int) -> Maybe:
     """What is made elementwise from several, with broadcasting: the ranges that cover them all."""
     known = [field.map(lambda x: labels.ranked(x, rank)) for field in fields if field is not None]
     if not known:

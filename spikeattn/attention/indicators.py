@@ -128,9 +128,10 @@ def measure(
     with torch.no_grad(), _capturing(model) as captured:
         model(images)
         for path, seen in captured.items():
-            module = model.get_submodule(path)
+            module: Any = model.get_submodule(path)
             if isinstance(module, SpikeDrivenSelfAttention):
-                kind, found = "spikes", _spikes(seen, len(module.talking_heads.weight), flips, eps, generator)
+                heads: Any = module.talking_heads.weight
+                kind, found = "spikes", _spikes(seen, len(heads), flips, eps, generator)
             elif isinstance(module, SvdaAttention):
                 kind, found = "svda", _svda(module, seen["x"], noise, eps, generator)
             else:

@@ -6,10 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spikeattn.attention.anatomy import anatomy
+from spikeattn.attention.capture import Forward
 from spikeattn.attention.fields import Field, Maybe, compact
 from spikeattn.attention.placement import tokens_of
-from spikeattn.attention.roles import anatomy
-from spikeattn.attention.survey import Forward, Seen, Site, Survey
+from spikeattn.attention.roles import Anatomy
+from spikeattn.attention.survey_record import Seen, Site, Survey
 from spikeattn.errors import SpikeattnError
 from spikeattn.structure.reading import structure_of
 from spikeattn.tracing.layout import Axes
@@ -42,10 +44,10 @@ class InferredLayouts:
             if tap.tensor and tap.name in self.blocks and tap.name not in self.tokens:
                 self._place(tap)
 
-    def _grid_of(self, body: object, layer: int | str) -> tuple[int, int]:
-        blocks = body.blocks  # type: ignore[attr-defined]
+    def _grid_of(self, body: Anatomy, layer: int | str) -> tuple[int, int]:
+        blocks = body.blocks
         block = blocks[layer if isinstance(layer, int) and -len(blocks) <= layer < len(blocks) else -1]
-        target = body.find("attention", block)  # type: ignore[attr-defined]
+        target = body.find("attention", block)
         if target.site is not None:
             calls = self.seen.results[target.site]
         else:

@@ -5,6 +5,8 @@ torch's compiler emits the same operator; here it needs no compiler. The GELU is
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from timm.layers import Mlp
 from torch import Tensor, nn
@@ -30,7 +32,7 @@ def available() -> bool:
 
 def fuse(model: nn.Module) -> int:
     """Puts `LinearGelu` into every one of timm's plain MLPs, in place; how many."""
-    found = [module for module in model.modules() if type(module) is Mlp and type(module.act) is nn.GELU]
+    found: list[Any] = [module for module in model.modules() if type(module) is Mlp and type(module.act) is nn.GELU]
     found = [mlp for mlp in found if mlp.act.approximate == "none" and type(mlp.fc1) is nn.Linear]
     for mlp in found:
         mlp.fc1, mlp.act = LinearGelu(mlp.fc1), nn.Identity()

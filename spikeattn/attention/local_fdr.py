@@ -49,7 +49,7 @@ def poisson_regression(counts: Floats, design: Floats) -> Floats:
     before a step that leaves the finite numbers: few z-scores in many empty bins have no finite maximum, and their
     coefficients are those at which the means of the empty bins fell below the floor of 2e-16.
     """
-    coefficients = np.linalg.pinv(design) @ np.log(1 + counts)
+    coefficients = np.asarray(np.linalg.pinv(design) @ np.log(1 + counts), np.float64)
     predictor = design @ coefficients
     before = _deviance(counts, predictor)
     for _ in range(ITERATIONS):
@@ -59,7 +59,7 @@ def poisson_regression(counts: Floats, design: Floats) -> Floats:
         working = predictor + (counts - mean) / floored
         if not (np.isfinite(root).all() and np.isfinite(working).all()):
             break
-        step = np.linalg.lstsq(design * root[:, None], working * root, rcond=-1)[0]
+        step = np.asarray(np.linalg.lstsq(design * root[:, None], working * root, rcond=-1)[0], np.float64)
         if not np.isfinite(step).all():
             break
         coefficients, predictor = step, design @ step

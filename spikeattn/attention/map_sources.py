@@ -6,9 +6,10 @@ spikes), and softmax attention: timm's ViTs, plain or with SVDA layers, and the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch.nn.functional as F
 from timm.layers import Attention, PatchEmbed
@@ -74,11 +75,11 @@ def known_family(model: nn.Module) -> Family | None:
     from spikingjelly.activation_based.model.spikformer import Spikformer
 
     if isinstance(model, SpikeDrivenTransformer):
-        return Family(SPIKE_DRIVEN, tuple(b.attn for b in model.block), model.config["num_heads"], True)
+        return Family(SPIKE_DRIVEN, _attentions(model.block), _heads(model.config), True)
     if isinstance(model, Spikformer):
-        return Family(SPIKFORMER, tuple(b.attn for b in model.blocks), model.num_heads, True)
+        return Family(SPIKFORMER, _attentions(model.blocks), model.num_heads, True)
     if isinstance(model, AnnTransformer):
-        return Family(("received", "rollout"), tuple(b.attn for b in model.block), model.config["num_heads"], False)
+        return Family(("received", "rollout"), _attentions(model.block), _heads(model.config), False)
     family = softmax_family(model)
     if family is None or type(model) is not VisionTransformer or type(model.patch_embed) is not PatchEmbed:
         return None
@@ -88,11 +89,21 @@ def known_family(model: nn.Module) -> Family | None:
 def softmax_family(model: nn.Module) -> Family | None:
     """A family of what is built as timm's vision transformers are; None for all else."""
     blocks = getattr(model, "blocks", ())
-    attentions = tuple(getattr(b, "attn", None) for b in blocks) if isinstance(blocks, Iterable) else ()
+    attentions: tuple[Any, ...] = (
+        tuple(getattr(b, "attn", None) for b in blocks) if isinstance(blocks, Iterable) else ()
+    )
     if not attentions or not all(_is_softmax(a) for a in attentions) or not hasattr(model, "patch_embed"):
         return None
     kinds = SOFTMAX if class_token_of(model) else SOFTMAX[1:]
     return Family(kinds, attentions, attentions[0].num_heads, False, prefix_of(model))
+
+
+def _attentions(blocks: Iterable[Any]) -> tuple[nn.Module, ...]:
+    return tuple(block.attn for block in blocks)
+
+
+def _heads(config: Mapping[str, Any]) -> int:
+    return int(config["num_heads"])
 
 
 def _is_plain(attention: nn.Module) -> bool:
@@ -124,7 +135,7 @@ def taps_of(family: Family, kind: str, layer: int, last: bool = False) -> tuple[
     Of a spiking model in the order in which `spike_counts` takes them; of a softmax attention what `softmax_part` gives
     for the kind. `last`: nothing behind this tap is wanted.
     """
-    attention = family.attentions[layer]
+    attention: Any = family.attentions[layer]
     if kind in SPIKE_DRIVEN:
         drive = attention.kv_mask if attention.kv_pool is None else attention.kv_pool
         found = {"V_S": (attention.q_lif,), "Vhat_S": (attention.sdsa_out,), "drive": (drive,)}
@@ -144,7 +155,7 @@ def taps_of(family: Family, kind: str, layer: int, last: bool = False) -> tuple[
     return (Tap(attention.qkv, lambda qkv: part(_from_stacked(attention, qkv, rows)), output=True),)
 
 
-def whole_maps(attention: nn.Module) -> Tap:
+def whole_maps(attention: Any) -> Tap:
     """The softmax map [B, heads, N, N] itself, in the graph of the forward pass; without fused kernels."""
     return Tap(attention.attn_drop)
 
@@ -161,13 +172,13 @@ def softmax_part(kind: str, prefix: int, maps: Tensor) -> Tensor:
     return maps.float().mean(1) if kind == "rollout" else maps[:, :, prefix:].mean(2)
 
 
-def _from_stacked(attention: nn.Module, qkv: Tensor, rows: int | None) -> Tensor:
+def _from_stacked(attention: Any, qkv: Tensor, rows: int | None) -> Tensor:
     """Softmax maps [B, heads, rows, N] from the output [B, N, 3 D] of timm's qkv layer; of the first `rows` queries."""
     q, k, _ = qkv.unflatten(-1, (3, attention.num_heads, -1)).unbind(2)  # [B, N, heads, d]
     return _weights(attention, q[:, :rows], k)
 
 
-def _class_row(attention: nn.Module, x: Tensor) -> Tensor:
+def _class_row(attention: Any, x: Tensor) -> Tensor:
     """The class token's row [B, heads, N] from the input [B, N, D] of timm's attention: one query, all keys."""
     weight, bias = attention.qkv.weight.chunk(3), attention.qkv.bias
     q_bias, k_bias, _ = (None, None, None) if bias is None else bias.chunk(3)
@@ -175,7 +186,7 @@ def _class_row(attention: nn.Module, x: Tensor) -> Tensor:
     return _weights(attention, *(part.unflatten(-1, (attention.num_heads, -1)) for part in (q, k)))[:, :, 0]
 
 
-def _weights(attention: nn.Module, q: Tensor, k: Tensor) -> Tensor:
+def _weights(attention: Any, q: Tensor, k: Tensor) -> Tensor:
     """Softmax weights [B, heads, queries, N] in float32 of q and k [B, ..., heads, d]."""
     q, k = attention.q_norm(q.transpose(1, 2)), attention.k_norm(k.transpose(1, 2))
     return (q.float() * attention.scale @ k.float().mT).softmax(-1)
@@ -204,10 +215,11 @@ def grid_of(model: nn.Module, images: Tensor, embedded: Tensor) -> tuple[int, in
             f"the patch embedding of {type(model).__name__} gives no tokens [B, N, D] or [B, h, w, D]; {OTHERWISE}"
         )
     if embedded.dim() == 5 or isinstance(model, AnnTransformer):
-        return tuple(embedded.shape[-2:])
+        return embedded.shape[-2], embedded.shape[-1]
     if embedded.dim() == 4:  # timm with a dynamic image size: [B, h, w, D]
-        return tuple(embedded.shape[1:3])
-    embed, tokens = model.patch_embed, embedded.shape[1]
+        return embedded.shape[1], embedded.shape[2]
+    embed: Any = model.patch_embed
+    tokens = embedded.shape[1]
     sizes, side, image = [getattr(embed, "grid_size", None)], getattr(embed, "patch_size", None), images.shape[-2:]
     if hasattr(embed, "dynamic_feat_size"):
         sizes.insert(0, embed.dynamic_feat_size(tuple(image)))
@@ -216,7 +228,7 @@ def grid_of(model: nn.Module, images: Tensor, embedded: Tensor) -> tuple[int, in
         sizes.append((image[0] // side[0], image[1] // side[1]))
     for size in sizes:
         if size is not None and size[0] * size[1] == tokens:
-            return tuple(size)
+            return int(size[0]), int(size[1])
     raise SpikeattnError(
         f"{tokens} tokens of images of {images.shape[-2]}x{images.shape[-1]} pixels do not fill the grid that the "
         f"patch embedding names ({', '.join('x'.join(map(str, s)) for s in sizes if s) or 'none'})"

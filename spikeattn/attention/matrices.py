@@ -18,9 +18,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikeattn.attention.capture import Enough
-from spikeattn.attention.place_rules import MATRIX, Place
+from spikeattn.attention.place import Place
+from spikeattn.attention.place_rules import MATRIX
 from spikeattn.attention.placement import Tokens, tokens_of
-from spikeattn.attention.survey import Site, Survey, plain_attention
+from spikeattn.attention.survey import plain_attention
+from spikeattn.attention.survey_record import Site, Survey
 from spikeattn.errors import SpikeattnError
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.stack import Frame, ModuleStack, in_parts
@@ -158,11 +160,9 @@ def _tokens(fields: Any, axis: int, shape: Any, first: Tensor, image_size: tuple
     """Tokens with cells [group, position] of the groups of the first image."""
     if any(f is None for f in fields):
         return None
-    wide = []
-    for field in fields:
-        lines = [end.squeeze(-2 if axis == -1 else -1).expand(shape[0], shape[axis])[first] for end in field]
-        wide.append(type(field)(*lines))
-    return tokens_of(*wide, image_size)
+    other = -2 if axis == -1 else -1
+    row, column = (field.map(lambda x: x.squeeze(other).expand(shape[0], shape[axis])[first]) for field in fields)
+    return tokens_of(row, column, image_size)
 
 
 def _copies(cells: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -12,11 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from spikeattn.attention import matrices
-from spikeattn.attention.capture import Enough, call_model, ready
+from spikeattn.attention.anatomy import anatomy
+from spikeattn.attention.capture import Enough, Forward, call_model, ready
 from spikeattn.attention.map_sources import OTHERWISE
 from spikeattn.attention.placement import Placement
-from spikeattn.attention.roles import INPUT, ROLES, Anatomy, Target, anatomy
-from spikeattn.attention.survey import BATCH, Forward, Seen, fingerprint
+from spikeattn.attention.role_target import INPUT, ROLES, Target
+from spikeattn.attention.roles import Anatomy
+from spikeattn.attention.survey import fingerprint
+from spikeattn.attention.survey_record import BATCH, Seen
 from spikeattn.attention.tensor_layout import TensorLayout, head_index, layout_of
 from spikeattn.errors import SpikeattnError
 from spikeattn.structure import axes as ax

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from spikeattn.attention import random_bits
+from spikeattn.attention.random_bits import RandomKey
 from spikeattn.errors import SpikeattnError, unknown
 
 INPUT_NULLS = ("normal", "pixel", "uniform", "patch", "events")
@@ -117,7 +118,7 @@ def poisson_binomial(spikes: ArrayLike, tokens: int) -> NDArray[np.float64]:
     return pmf / pmf.sum()
 
 
-def _noise(null: str, frames: Tensor, keys: list[random_bits.Key], std_factor: float, all_channels: bool) -> Tensor:
+def _noise(null: str, frames: Tensor, keys: list[RandomKey], std_factor: float, all_channels: bool) -> Tensor:
     axes = (0, 2, 3) if all_channels else (0, 1, 2, 3)
     values, n = frames.cpu().numpy(), frames.numel()  # statistics on the CPU: sums differ between devices
     if null == "uniform":
@@ -132,13 +133,13 @@ def _noise(null: str, frames: Tensor, keys: list[random_bits.Key], std_factor: f
     return drawn.view(-1, *frames.shape).mul_(scale).add_(offset)
 
 
-def _pixels(frames: Tensor, keys: list[random_bits.Key]) -> Tensor:
+def _pixels(frames: Tensor, keys: list[RandomKey]) -> Tensor:
     T, C, H, W = frames.shape
     pixels = frames.permute(0, 2, 3, 1).reshape(T * H * W, C)
     return _chosen(pixels, T, H * W, keys).view(-1, T, H, W, C).permute(0, 1, 4, 2, 3).contiguous()
 
 
-def _patches(frames: Tensor, patch: tuple[int, int] | None, keys: list[random_bits.Key]) -> Tensor:
+def _patches(frames: Tensor, patch: tuple[int, int] | None, keys: list[RandomKey]) -> Tensor:
     T, C, H, W = frames.shape
     if patch is None or min(patch) < 1 or H % patch[0] or W % patch[1]:
         raise SpikeattnError(f"patch is {patch} for images of {H}x{W} pixels; give (height, width) that divide them")
@@ -148,7 +149,7 @@ def _patches(frames: Tensor, patch: tuple[int, int] | None, keys: list[random_bi
     return drawn.permute(0, 1, 4, 2, 5, 3, 6).contiguous()
 
 
-def _chosen(rows: Tensor, T: int, each: int, keys: list[random_bits.Key]) -> Tensor:
+def _chosen(rows: Tensor, T: int, each: int, keys: list[RandomKey]) -> Tensor:
     """Rows [T * each, ...] drawn with replacement within each of T steps: [keys * T * each, ...]."""
     drawn = random_bits.integers(keys, T * each, each, rows.device).view(-1, T, each)
     drawn += torch.arange(T, device=rows.device)[:, None] * each

@@ -1,4 +1,4 @@
-"""Philox4x64-10 as one CUDA kernel, in Triton: what `random_bits.philox` computes in some two hundred.
+"""Philox4x64-10 as one CUDA kernel, in Triton: what `attention.philox` computes in some two hundred.
 
 Bits are written once and read never, where elementwise torch reads and writes every word of the counter for every
 step of every round.
@@ -11,16 +11,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from spikeattn.attention import random_bits
+from spikeattn.attention.philox import MULTIPLIERS, ROUNDS, WEYL
 
-_BLOCK = 256
+_BLOCK = 256  # counters that one program of the grid works on
 
-M0, M1 = (tl.constexpr(x) for x in random_bits.MULTIPLIERS)
-W0, W1 = (tl.constexpr(x) for x in random_bits.WEYL)
+M0, M1 = (tl.constexpr(x) for x in MULTIPLIERS)
+W0, W1 = (tl.constexpr(x) for x in WEYL)
 
 
 @triton.jit
-def _philox_kernel(keys_ptr, out_ptr, blocks, ROUNDS: tl.constexpr, BLOCK: tl.constexpr):
+def _philox_kernel(keys_ptr, out_ptr, blocks, ROUNDS: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]  # Triton types a kernel at its first call
     row = tl.program_id(1).to(tl.int64)
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < blocks
@@ -45,8 +45,8 @@ def _philox_kernel(keys_ptr, out_ptr, blocks, ROUNDS: tl.constexpr, BLOCK: tl.co
 
 
 def philox(keys: Tensor, blocks: int) -> Tensor:
-    """Like `random_bits.philox`: keys [b, 2] int64 -> [b, 4 * blocks] int64."""
+    """Like `attention.philox`: keys [b, 2] int64 -> [b, 4 * blocks] int64."""
     out = torch.empty((len(keys), 4 * blocks), dtype=torch.int64, device=keys.device)
     grid = (triton.cdiv(blocks, _BLOCK), len(keys))
-    _philox_kernel[grid](keys.contiguous(), out, blocks, ROUNDS=random_bits.ROUNDS, BLOCK=_BLOCK)
+    _philox_kernel[grid](keys.contiguous(), out, blocks, ROUNDS=ROUNDS, BLOCK=_BLOCK)
     return out

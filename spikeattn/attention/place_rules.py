@@ -3,69 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from spikeattn.attention import fields
+from spikeattn.attention import fields, window_rules
 from spikeattn.attention.fields import INF, Field, Maybe
-from spikeattn.tracing import labels
-
-ROW, COLUMN, IMAGE, OTHER_ROW, OTHER_COLUMN = "row", "column", "image", "other_row", "other_column"
-NAMES = (ROW, COLUMN, IMAGE, OTHER_ROW, OTHER_COLUMN)
-_OTHER = {ROW: OTHER_ROW, COLUMN: OTHER_COLUMN}
-
-
-class Place(NamedTuple):
-    """Fields of one tensor.
-
-    Attributes:
-        row, column, image: where its elements look.
-        other_row, other_column: of a product of data with data, such as q and k, where those of its second factor do.
-        product: whether it is such a product, or was made from one, as a matrix of attention is.
-        stream: what has the same places: a tensor and whatever is made of it alone, element by element.
-        behind: bits of the streams that it comes from, its own included.
-    """
-
-    row: Maybe = None
-    column: Maybe = None
-    image: Maybe = None
-    other_row: Maybe = None
-    other_column: Maybe = None
-    product: bool = False
-    stream: int = 0
-    behind: int = 1
-
-    def get(self, name: str) -> Maybe:
-        """The field of a name."""
-        return getattr(self, name)  # type: ignore[no-any-return]
-
-
-class Operation(NamedTuple):
-    """One operation: its arguments by name, the tensors of data in them with their places, and its first result."""
-
-    func: Any
-    name: str
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    data: tuple[tuple[Tensor, Place], ...]
-    out: Tensor
-
-    @property
-    def named(self) -> dict[str, Any]:
-        """Every argument by its name in the schema."""
-        known = {a.name: a.default_value for a in self.func._schema.arguments if a.has_default_value()}
-        return known | dict(zip((a.name for a in self.func._schema.arguments), self.args, strict=False)) | self.kwargs
-
-    def place_of(self, x: Any) -> Place | None:
-        """The place of an argument; None for weights and constants."""
-        return next((place for tensor, place in self.data if tensor is x), None)
-
-
-class Unplaced(Exception):
-    """An operation behind which nobody knows any more where an element looks."""
-
+from spikeattn.attention.place import COLUMN, IMAGE, OTHER, ROW, Operation, Place, Unplaced
 
 Rule = Callable[[Operation, str], Maybe]
 
@@ -97,15 +42,15 @@ def rule_of(name: str) -> Rule:
     if name in MATRIX:
         return _matrix
     if name in _CONVOLUTIONS:
-        return _convolution
+        return window_rules.convolution
     if name == "constant_pad_nd" or name.startswith(("reflection_pad", "replication_pad")):
-        return _pad
+        return window_rules.pad
     if name.startswith(("_adaptive_", "adaptive_")):
-        return _adaptive_pool
+        return window_rules.adaptive_pool
     if name.startswith(("max_pool", "avg_pool")):
-        return _pool
+        return window_rules.pool
     if name.startswith(("upsample", "_upsample")):
-        return _resized
+        return window_rules.resized
     return _elementwise
 
 
@@ -117,7 +62,7 @@ def _elementwise(op: Operation, name: str) -> Maybe:
     places = [place for _, place in op.data]
     if name != IMAGE:  # a sum of a tensor and what is made from it stands where the tensor stands
         places = [place for place in places if not any(_leads(other, place) for other in places)]
-    found = fields.join([place.get(name) for place in places], op.out.dim())
+    found = fields.hull([place.get(name) for place in places], op.out.dim())
     if found is None:
         return None
     if any(s not in (1, n) for s, n in zip(found.low.shape, op.out.shape, strict=True)):
@@ -235,24 +180,24 @@ def _reduction(op: Operation, name: str) -> Maybe:
 def _matrix(op: Operation, name: str) -> Maybe:
     first, second = (op.args[i] for i in MATRIX[op.name])
     if op.name in ("mv", "addmv", "dot"):
-        known = fields.join([_contracted(op, first, name, -1), _contracted(op, second, name, -1)], first.dim())
+        known = fields.hull([_contracted(op, first, name, -1), _contracted(op, second, name, -1)], first.dim())
         return None if known is None else known.map(lambda c: c.reshape(c.shape[: op.out.dim()]))
     found = _of_product(op, first, second, name)
     more = op.place_of(op.args[0]) if MATRIX[op.name][0] else None
-    return fields.join([found, None if more is None else more.get(name)], op.out.dim())
+    return fields.hull([found, None if more is None else more.get(name)], op.out.dim())
 
 
 def _of_product(op: Operation, first: Tensor, second: Tensor, name: str) -> Maybe:
     left, right = _contracted(op, first, name, -1), _contracted(op, second, name, -2)
     if name == IMAGE:
-        return fields.join([left, right], op.out.dim())
+        return fields.hull([left, right], op.out.dim())
     places = [op.place_of(first), op.place_of(second)]
     if None in places:
         return left if left is not None else right
     products = [place.product for place in places if place is not None]
-    if name in _OTHER.values():  # of q and k, where k looks
-        own = next(key for key, value in _OTHER.items() if value == name)
-        return None if any(products) else _contracted(op, second, own, -2)
+    if name in OTHER.values():  # of q and k, where k looks
+        of_left = next(key for key, value in OTHER.items() if value == name)
+        return None if any(products) else _contracted(op, second, of_left, -2)
     if not any(products):
         return left
     # A matrix of attention times v stands where the matrix has its queries; one of channels where v stands.
@@ -260,97 +205,10 @@ def _of_product(op: Operation, first: Tensor, second: Tensor, name: str) -> Mayb
     if products[1] and not products[0]:
         ways.reverse()
     (matrix, axis), (value, other) = ways
-    own = [_contracted(op, matrix, key, axis) for key in (name, _OTHER[name])]
+    own = [_contracted(op, matrix, key, axis) for key in (name, OTHER[name])]
     return next((f for f in (*own, _contracted(op, value, name, other)) if f is not None), None)
 
 
 def _contracted(op: Operation, x: Tensor, name: str, axis: int) -> Maybe:
     place = op.place_of(x)
     return None if place is None else fields.reduced(place.get(name), [axis % x.dim()], place=name != IMAGE)
-
-
-def _convolution(op: Operation, name: str) -> Maybe:
-    x, weight = op.args[0], op.args[1]
-    place, more = op.place_of(x), op.named
-    if place is None or op.place_of(weight) is not None or more.get("transposed"):
-        raise Unplaced("a convolution with data as its kernel, or a transposed one")
-    found = fields.reduced(place.get(name), [1], place=False)
-    return _windows(op, found, weight.shape[2:], more["stride"], more["padding"], more["dilation"])
-
-
-def _pool(op: Operation, name: str) -> Maybe:
-    x, place = op.data[0]
-    more, n = op.named, _spatial(op.name)
-    kernel = _repeated(more["kernel_size"], n)
-    stride = _repeated(more.get("stride") or kernel, n)
-    return _windows(op, place.get(name), kernel, stride, _repeated(more.get("padding", 0), n),
-                    _repeated(more.get("dilation", 1), n))  # fmt: skip
-
-
-def _windows(op: Operation, field: Maybe, kernel: Any, stride: Any, padding: Any, dilation: Any) -> Maybe:
-    n, rank = len(kernel), op.out.dim()
-    for number, axis in enumerate(range(rank - n, rank)):
-        field = fields.windowed(
-            field, axis, op.out.shape[axis], kernel[number], *(_repeated(p, n)[number] for p in (stride, padding)),
-            _repeated(dilation, n)[number],
-        )  # fmt: skip
-    return field
-
-
-def _spatial(name: str) -> int:
-    return next(n for n in (1, 2, 3) if f"{n}d" in name)
-
-
-def _repeated(value: Any, n: int) -> list[int]:
-    values = list(value) if isinstance(value, (list, tuple)) else [value]
-    return values * n if len(values) == 1 else values
-
-
-def _pad(op: Operation, name: str) -> Maybe:
-    x, place = op.data[0]
-    field = place.get(name)
-    amounts = list(op.named.get("pad", op.named.get("padding")))
-    for number in range(len(amounts) // 2):
-        axis = x.dim() - 1 - number
-        if field is not None and (field.low.shape[axis] > 1):
-            before, behind = amounts[2 * number], amounts[2 * number + 1]
-            field = Field(
-                fields.extended(field.low, axis, before, behind, True),
-                fields.extended(field.high, axis, before, behind, False),
-            )
-    return field
-
-
-def _adaptive_pool(op: Operation, name: str) -> Maybe:
-    x, place = op.data[0]
-    field, n = place.get(name), _spatial(op.name)
-    for axis in range(x.dim() - n, x.dim()):
-        field = fields.pooled(field, axis, op.out.shape[axis])
-    return field
-
-
-def _resized(op: Operation, name: str) -> Maybe:
-    x, place = op.data[0]
-    field = place.get(name)
-    for axis in range(2, x.dim()):
-        if field is not None and field.low.shape[axis] > 1:
-            size, length = op.out.shape[axis], x.shape[axis]
-            at = ((torch.arange(size) + 0.5) * length / size - 0.5).clamp(0, length - 1)
-            lower, upper = at.floor().long(), at.ceil().long()
-            share = (at - lower).view([-1 if a == axis else 1 for a in range(x.dim())])
-            field = field.map(
-                lambda c, axis=axis, lower=lower, upper=upper, share=share: torch.lerp(
-                    c.index_select(axis, lower), c.index_select(axis, upper), share
-                )
-            )
-    return field
-
-
-def written(place: Place, shape: Sequence[int], like: Tensor) -> Place | None:
-    """The place of a tensor of which a part of this shape was written: a step, a head of it; None where none fits."""
-    if tuple(like.shape) == tuple(shape):
-        return place
-    if like.dim() == len(shape) + 1 and tuple(like.shape[1:]) == tuple(shape):
-        lifted = [None if f is None else f.map(lambda c: labels.ranked(c, like.dim())) for f in place[: len(NAMES)]]
-        return Place(*lifted, *place[len(NAMES) :])
-    return None

@@ -8,11 +8,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spikeattn.attention.significance import Significance
+from spikeattn.attention.significance import LEVEL, Significance
 from spikeattn.errors import SpikeattnError, unknown
 
-METHODS = ("p", "q", "lfdr", "pi0", "soft")
-THRESHOLD = 0.1
+METHODS = ("p", "q", "lfdr", "pi0", "soft")  # of regularisation; see `regularize`
+WITH_THRESHOLD = ("p", "q", "lfdr")
+THRESHOLD = LEVEL  # unless one is named: the level at which `assess` wants a q to call a token
 
 
 def regularize(
@@ -41,7 +42,7 @@ def regularize(
         )
     if method not in METHODS:
         raise unknown("regularisation", method, METHODS)
-    if threshold is not None and method in ("pi0", "soft"):
+    if threshold is not None and method not in WITH_THRESHOLD:
         raise SpikeattnError(f'method="{method}" has no threshold; p, q and lfdr have one')
     limit = THRESHOLD if threshold is None else threshold
     if not 0 <= limit <= 1:
@@ -52,4 +53,4 @@ def regularize(
     if method == "pi0":
         p = significance.p
         return np.where((p <= np.quantile(p, 1 - significance.pi0)) & (p < 1), base, 0.0)
-    return np.where(getattr(significance, method) <= limit, base, 0.0)
+    return np.where(significance.measure(method) <= limit, base, 0.0)

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from spikeattn.attention import linear_gelu
 from spikeattn.attention.capture import call_model, capture, embedding_replaced, ready
+from spikeattn.attention.map_request import MapRequest, Scores
 from spikeattn.attention.map_sources import Tap, known_family, softmax_family
-from spikeattn.attention.maps import placement_by_grid, placement_of
-from spikeattn.attention.maps import scores as attention_map  # without the pixels, which one look is enough for
 from spikeattn.attention.nulls import draw_inputs, draw_tokens
 from spikeattn.attention.placement import Placement
-from spikeattn.attention.survey import Forward
+from spikeattn.attention.scores import scores
+from spikeattn.attention.survey_placement import placement_by_grid, placement_of
 from spikeattn.errors import SpikeattnError
 from spikeattn.models.ann import AnnTransformer
 
@@ -115,18 +115,17 @@ class Passes:
     """
 
     def __init__(
-        self, model: nn.Module, statistic: str | Statistic | None, which: dict[str, Any], dtype: torch.dtype | None,
-        forward: Forward = call_model,
-    ) -> None:  # fmt: skip
-        self.model, self.statistic, self.which, self.dtype, self.forward = model, statistic, which, dtype, forward
+        self, model: nn.Module, statistic: Statistic | None, request: MapRequest, dtype: torch.dtype | None
+    ) -> None:
+        self.model, self.statistic, self.request, self.dtype = model, statistic, request, dtype
         self.kind: str | None = None
-        self._found: Any = None
+        self._scores: Scores | None = None
         self.unit: float | None = None
-        self.axes: tuple[str, ...] | None = None
+        self.axes: tuple[str, ...] = ()
 
     def __call__(self, batch: Tensor) -> Tensor:
         batch = batch if self.dtype is None else batch.to(self.dtype)
-        if callable(self.statistic):
+        if self.statistic is not None:
             with torch.no_grad():  # not inference mode: the function may take gradients
                 values = torch.as_tensor(self.statistic(self.model, batch)).detach()
             axes = ("image", *(f"map{i}" for i in range(1, values.dim() - 2)), "row", "column")
@@ -135,10 +134,10 @@ class Passes:
                     "the statistic gave NaN or infinite scores; look at the function that makes the maps"
                 )
         else:
-            self._found = attention_map(self.model, batch, self.statistic, forward=self.forward, **self.which)
-            values, axes = self._found.values, self._found.axes
-            self.unit, self.kind = self._found.unit, self._found.kind
-        self.axes = axes if self.axes is None else self.axes
+            self._scores = scores(self.model, batch, self.request)  # without the pixels: one look is enough for them
+            values, axes = self._scores.values, self._scores.axes
+            self.unit, self.kind = self._scores.unit, self._scores.kind
+        self.axes = self.axes or axes
         if values.dim() < 3 or len(values) != len(batch) or axes != self.axes:
             raise SpikeattnError(
                 f"the statistic gave {list(values.shape)} for {len(batch)} images; a map is [b, h, w], one per image"
@@ -148,27 +147,31 @@ class Passes:
     @property
     def layer(self) -> int | str | None:
         """The number of the block of the last map; that of a tensor named by its path is found on the way."""
-        return None if self._found is None else self._found.layer
+        return None if self._scores is None else self._scores.layer
 
     def placement(self, images: Tensor, original: nn.Module, grid: tuple[int, int]) -> Placement:
         """The pixels of the tokens of the last map, by the model that the user holds."""
-        if callable(self.statistic):
-            return placement_by_grid(original, images, grid, self.forward)
-        if self._found.placement is not None:
-            return self._found.placement  # type: ignore[no-any-return]
+        known, forward = self._scores, self.request.forward
+        if known is None:
+            return placement_by_grid(original, images, grid, forward)
+        if known.placement is not None:
+            return known.placement
         paths = {module: path for path, module in self.model.named_modules()}
-        module = original.get_submodule(paths[self._found.where])
-        return placement_of(original, images, module, grid, self.forward)
+        module = None if known.where is None else original.get_submodule(paths[known.where])
+        return placement_of(original, images, module, grid, forward)
 
     def probe(self, image: Tensor, original: nn.Module) -> Probe:
         """What the pass of one image [1, ...] shows; of a named map found once for `original` and kept."""
         steps = getattr(self.model, "time_steps", None)
-        key = (image.shape, image.dtype, image.device, self.dtype, self.statistic, *self.which.values(), steps)
-        known = {} if callable(self.statistic) or self.forward is not call_model else _PROBES.setdefault(original, {})
+        request = self.request
+        of_map = (request.kind, request.layer, request.heads, request.steps)
+        key = (image.shape, image.dtype, image.device, self.dtype, *of_map, steps)
+        own = self.statistic is not None or request.forward is not call_model
+        known: dict[Any, Probe] = {} if own else _PROBES.setdefault(original, {})
         if key not in known:
             with _largest(self.model) as largest:
                 values = self(image)
-            known[key] = Probe(max(largest), tuple(values.shape[-2:]))
+            known[key] = Probe(max(largest), (int(values.shape[-2]), int(values.shape[-1])))
         return known[key]
 
 
@@ -222,7 +225,7 @@ def _on_tokens(
     for image, wanted in _by_image(pairs).items():
         with ready(model), torch.inference_mode():
             one = images[image : image + 1].to(next(model.parameters()).dtype)
-            (embedded,), grid, _ = capture(model, one, (Tap(model.patch_embed),))
+            (embedded,), grid, _ = capture(model, one, (Tap(model.get_submodule("patch_embed")),))
             tokens = grid[0] * grid[1]
             some = [replicate for replicate in wanted if replicate is not None]
             positions = draw_tokens(tokens, some, seed=seed, index=numbers[image])

@@ -5,53 +5,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
 
-from spikeattn.attention.capture import call_model
-from spikeattn.attention.survey import Forward, Site, Survey, fingerprint, survey
-from spikeattn.errors import SpikeattnError, failing
+from spikeattn.attention.role_target import INPUT, ROLES, Target
+from spikeattn.attention.survey_record import Site, Survey
+from spikeattn.errors import SpikeattnError
 from spikeattn.structure import axes as ax
 from spikeattn.structure.axes import CHANNEL, Factor
 from spikeattn.structure.cores import MATRIX, Core, Operand
 from spikeattn.structure.graph_nodes import NEURON, PRODUCT, REDUCE, SYNAPSE, Node
-from spikeattn.structure.infer import Inference, infer
-from spikeattn.structure.reading import graph_of
-from spikeattn.tracing import neurons as nodes
-
-ROLES = ("attention", "q", "k", "v", "gate", "products")
-INPUT = ":in"  # behind a module's path: what it is given
-
-
-@dataclass(frozen=True, eq=False)
-class Target:
-    """One tensor of a pass.
-
-    Attributes:
-        role: as it was asked for; None for a path.
-        path: of the module; ending in ":in" where its input is meant.
-        block: number of the block it lies in; None outside.
-        axes: of a tensor of `BATCH` images as the structure knows them; None where it does not.
-        birth: number of the layer whose channels it holds, with `channels`, the ranges of these that are meant.
-        heads: the factors of channels that count heads, of each operand's own; none where nothing goes by heads.
-        site: of the operation that makes it, where no module hands it out; with `matrix` it is the matrix of attention
-            that the operation, a product with the values, is given.
-        counted: its name in a ledger.
-    """
-
-    role: str | None
-    path: str
-    block: int | None
-    axes: ax.Axes | None = None
-    birth: int | None = None
-    channels: tuple[tuple[int, int], ...] = ()
-    heads: tuple[Factor, ...] = ()
-    site: Site | None = None
-    matrix: bool = False
-    counted: str | None = None
+from spikeattn.structure.infer import Inference
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,60 +256,3 @@ def _heads(core: Core) -> tuple[Factor, ...]:
                     if factor.kind == CHANNEL and factor.size == core.heads and factor.birth >= 0:
                         found.setdefault((factor.birth, factor.stride), factor)
     return tuple(found.values())
-
-
-_KNOWN: WeakKeyDictionary[nn.Module, dict[Any, Anatomy]] = WeakKeyDictionary()
-
-
-def anatomy(model: nn.Module, images: Tensor, forward: Forward = call_model) -> Anatomy:
-    """The attention of a network; kept for the next call.
-
-    Raises:
-        SpikeattnError: the model fails on these images, or has no attention.
-    """
-    known = _KNOWN.setdefault(model, {})
-    key = (fingerprint(model, images), forward)
-    if key not in known:
-        known[key] = _read(model, images, forward)
-    return known[key]
-
-
-def fails(model: nn.Module, images: Tensor) -> str:
-    """The beginning of the error for a model that fails on two of the images."""
-    return (
-        f"{type(model).__name__} is no model whose attention is known here, so it is read off a pass, and it fails on "
-        f"images of shape {tuple(images.shape)}"
-    )
-
-
-def _read(model: nn.Module, images: Tensor, forward: Forward) -> Anatomy:
-    name = type(model).__name__
-    shown = torch.cat([images[:1]] * 2)
-    neurons = nodes.neurons_of(model)
-    made = None
-    for values in (False, True):
-        try:
-            with failing(fails(model, images)):
-                nodes.reset(model)
-                made = infer(graph_of(model, shown, forward, neurons, values))
-        except SpikeattnError:
-            if values:
-                raise
-            continue
-        finally:
-            nodes.reset(model)
-        break
-    assert made is not None
-    with failing(fails(model, images)):
-        seen = survey(model, images, forward)
-    cores: dict[int, Core] = {}
-    for core in made.cores:
-        block = made.readings[core.last.number].block
-        if block is not None and (block not in cores or cores[block].last.place != core.last.place):
-            cores[block] = cores.get(block, core) if _later_step(cores.get(block), core) else core
-    return Anatomy(name, seen, made, cores)
-
-
-def _later_step(first: Core | None, core: Core) -> bool:
-    """Whether a core is one that is known already, at a later time step."""
-    return first is not None and first.last.place == core.last.place

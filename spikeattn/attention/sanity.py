@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -67,7 +68,8 @@ def randomisation_check(
     marked = _booleans(significant(model, images)) if significant else None
     drawn, tables = deepcopy(model), []
     for place, name in reversed(list(enumerate(chosen))):
-        weight = drawn.get_submodule(name).weight
+        layer: Any = drawn.get_submodule(name)
+        weight: Tensor = layer.weight
         kept = weight.detach().clone()
         _redraw(weight, draw, torch.Generator().manual_seed(seed * 1_000_003 + place))
         maps = check_maps(map_function(drawn, images))

@@ -8,8 +8,7 @@ differs from the paper is said at each function.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -39,8 +38,8 @@ class Significance:
         z: distance of the log score from the null's mean, in standard deviations of the null.
         p: two-sided p-value.
         pi0: share of tokens taken to be noise.
-        q: smallest false discovery rate at which the token is called. With the per-token estimator and fewer than
-            tokens / 0.10 replicates reading it raises `SpikeattnError`: no single token could ever be called.
+        q: smallest false discovery rate at which the token is called. None with the per-token estimator and fewer than
+            tokens / 0.10 replicates: no single token could ever be called.
         lfdr: probability that a token with this z is noise.
         estimator: of the p-values.
         replicates: B.
@@ -49,29 +48,27 @@ class Significance:
     z: Floats
     p: Floats
     pi0: float
-    q: Floats = field(repr=False)
+    q: Floats | None
     lfdr: Floats
     estimator: str = "published"
     replicates: int = 0
 
-    def __post_init__(self) -> None:
-        if self.q is None:
-            object.__delattr__(self, "q")
+    def measure(self, name: str) -> Floats:
+        """z, p, q or lfdr by its name.
 
-    def __getattr__(self, name: str) -> Any:
-        if name == "q" and "p" in self.__dict__:
-            raise too_few_replicates(self.replicates, self.p.size)
-        raise AttributeError(name)
-
-
-def too_few_replicates(replicates: int, tokens: int) -> SpikeattnError:
-    """Error for a per-token q that cannot call a single token."""
-    needed = int(np.ceil(tokens / LEVEL))
-    return SpikeattnError(
-        f"no per-token q from {replicates} replicates of {tokens} tokens: the smallest p-value is "
-        f"1/{replicates + 1}, so that no single token can reach q = {LEVEL:.2f}. Draw at least {needed} replicates, "
-        'or pool the null over tokens with estimator="plus-one"; p and lfdr are there'
-    )
+        Raises:
+            SpikeattnError: a q that the estimator does not have.
+        """
+        values: Floats | None = getattr(self, name)
+        if values is not None:
+            return values
+        tokens = self.p.size
+        raise SpikeattnError(
+            f"no per-token q from {self.replicates} replicates of {tokens} tokens: the smallest p-value is "
+            f"1/{self.replicates + 1}, so that no single token can reach q = {LEVEL:.2f}. Draw at least "
+            f"{int(np.ceil(tokens / LEVEL))} replicates, or pool the null over tokens with "
+            'estimator="plus-one"; p and lfdr are there'
+        )
 
 
 def assess(
@@ -151,8 +148,8 @@ def assess(
     if counts:
         lfdr = np.maximum(lfdr, q)
     refused = estimator == "per-token" and B < m / LEVEL
-    arrays = [None if array is None else array.reshape(shape) for array in (z, p, None if refused else q, lfdr)]
-    return Significance(arrays[0], arrays[1], share, arrays[2], arrays[3], estimator, B)
+    z, p, q, lfdr = (array.reshape(shape) for array in (z, p, q, lfdr))
+    return Significance(z, p, share, None if refused else q, lfdr, estimator, B)
 
 
 def assess_distribution(observed: ArrayLike, pmf: ArrayLike) -> Significance:

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from spikeattn.attention.fields import compact
 from spikeattn.attention.placement import Tokens, tokens_of
-from spikeattn.attention.roles import Target
-from spikeattn.attention.survey import Seen
+from spikeattn.attention.role_target import Target
+from spikeattn.attention.survey_record import Seen
 from spikeattn.errors import SpikeattnError
 from spikeattn.structure import axes as ax
 from spikeattn.structure.axes import CHANNEL
@@ -208,7 +208,8 @@ def head_index(target: Target, axes: ax.Axes) -> tuple[Tensor | None, int]:
 def _kept(target: Target, seen: Seen) -> Tensor | None:
     if not target.channels or target.birth is None:
         return None
-    index = channel_index(target.axes, target.birth) if _fits(target.axes, seen) else None  # type: ignore[arg-type]
+    axes = target.axes
+    index = None if axes is None or not _fits(axes, seen) else channel_index(axes, target.birth)
     if index is None:
         raise SpikeattnError(f"which channels of {target.path} are the {target.role} cannot be told; name another one")
     kept = torch.zeros_like(index, dtype=torch.bool)

@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spikeattn.attention.capture import call_model, capture, check_images
+from spikeattn.attention.capture import Forward, call_model, capture, check_images
 from spikeattn.attention.inferred_tokens import InferredLayouts
 from spikeattn.attention.map_sources import Family, Tap, known_family
-from spikeattn.attention.survey import Forward
 from spikeattn.attention.token_taps import Layouts, Unsigned, Watch, smallest
 from spikeattn.counting.recorder import Recorder
 from spikeattn.errors import SpikeattnError, unknown
@@ -134,7 +133,7 @@ def token_counts(
             watched = _known(made, model, images, family, heads == "each", forward)
         nodes.reset(model)
         with torch.no_grad(), Recorder(model, made) as recorder, recorder.watching(len(images)) as tally:
-            recorder.tally = seen = Watch(tally, watched)  # type: ignore[assignment]
+            recorder.tally = seen = Watch(tally, watched)  # type: ignore[assignment]  # it hands on to the tally
             tally.collect(forward(model, images))
     tensors = tuple(t.name for t in made.ledger.tensors if t.name in watched.tokens)
     if not tensors:
@@ -165,7 +164,7 @@ def _known(made: Plan, model: nn.Module, images: Tensor, family: Family, each: b
     """The layouts of a model whose attention is known beforehand."""
     with torch.no_grad():
         nodes.reset(model)
-        _, grid, _ = capture(model, images[:1], (Tap(model.patch_embed),))
+        _, grid, _ = capture(model, images[:1], (Tap(model.get_submodule("patch_embed")),))
         nodes.reset(model)
     paths = {module: path for path, module in model.named_modules()}
     attentions = tuple(paths[module] for module in family.attentions)
@@ -204,9 +203,11 @@ def merged(counted: Sequence[TokenCounts]) -> TokenCounts:
 
     def mapping(field: str, otherwise: Callable[[TokenCounts, str], Unsigned]) -> dict[str, Unsigned]:
         names = dict.fromkeys(name for one in counted for name in getattr(one, field))
-        return {
-            name: joined(lambda one, name=name: getattr(one, field).get(name, otherwise(one, name))) for name in names
-        }
+
+        def of(name: str) -> Unsigned:
+            return joined(lambda one: getattr(one, field).get(name, otherwise(one, name)))
+
+        return {name: of(name) for name in names}
 
     return replace(
         first,

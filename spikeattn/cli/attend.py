@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -38,6 +38,12 @@ from spikeattn.cli.options import (
 )
 from spikeattn.cli.output import note, print_json, to_json, write_file
 from spikeattn.cli.terminal import say
+from spikeattn.errors import SpikeattnError
+
+if TYPE_CHECKING:
+    from spikeattn.attention.study import Study
+    from spikeattn.data.dataset import Skipped
+    from spikeattn.runs.result import Profile
 
 SUMMARY = "summary.json"
 
@@ -158,13 +164,16 @@ def attend(
       spikeattn attend --model sdt_digits --pretrained --data digits --limit 50 --evaluate --pictures 0 --out noise
       spikeattn attend --model sdt_digits --pretrained --data digits --limit 8 --run runs/digits --out joules
     """
-    from spikeattn.cli.attention_energy import energy_on_noise, open_run
-    from spikeattn.cli.attention_files import draw, write_tables
-    from spikeattn.cli.attention_networks import Images, Named, calibrate_all, look, networks_of, stacked
-    from spikeattn.cli.attention_run import Settings
-    from spikeattn.cli.attention_summary import summarise
+    from tqdm import tqdm
+
+    from spikeattn.attention.study import StudySettings, look
+    from spikeattn.cli.attention_inputs import Images, Named, calibrate_all, studies_of
     from spikeattn.cli.networks import Input
     from spikeattn.energy import get_convention, get_costs
+    from spikeattn.reporting.attention.arrays import write_tables
+    from spikeattn.reporting.attention.pictures import draw
+    from spikeattn.reporting.attention.summary import summary_of
+    from spikeattn.spurious.study_energy import study_energy
 
     paths = [*(images or ()), *(more or ())]
     if bool(paths) == (data is not None):
@@ -175,10 +184,14 @@ def attend(
         raise WrongCommandLine("--split chooses from --data; leave it out with --images")
     check_weights(weights, checkpoint)
     block = _layer(layer or ("all" if run else "-1"))
-    settings = Settings(
+    settings = StudySettings(
         null or "normal", replicates, statistic, block, estimator, ties, method, threshold, seed, memory
     )
-    settings.check()
+    settings.check_names()
+    try:
+        settings.check_values()
+    except SpikeattnError as error:
+        raise WrongCommandLine(f"--{error}") from error
     prices, rules = get_costs(costs), get_convention(convention)
     set_threads(threads)
     place = choose_device(device)
@@ -191,22 +204,21 @@ def attend(
         _hand_over(before, out, as_json)
         return
     with fresh_folder(out, SUMMARY, interrupted=note) as staging, ExitStack() as stack:
-        networks = networks_of(named, second, chosen, settings, place, null is None, stack, layer is None)
-        first = networks[0]
+        studies = studies_of(named, second, chosen, settings, place, null is None, stack, layer is None)
+        first, number = studies[0], chosen.number(studies[0].dataset)
         if evaluate and first.settings.null == "events":
             raise WrongCommandLine("--evaluate plants normal noise, which is no event count; give --null pixel with it")
         if calibrate:
-            calibrate_all(networks)
-        profile = None if run is None else open_run(run, first, chosen.number(first.dataset))
-        kept, skipped = look(networks, chosen.number(first.dataset))
-        evaluations = [network.evaluate(stacked(network, kept)) for network in networks] if evaluate else []
-        for network in networks:
-            network.say_warnings()
-        if profile is not None:
-            first.energy = energy_on_noise(first, profile, kept, prices, rules)
-        summary = summarise(networks, skipped, evaluations, command)
-        files = draw(staging, networks, kept[:pictures])
-        files += write_tables(staging, networks, evaluations)
+            calibrate_all(studies)
+        profile = None if run is None else _open_run(run, first, number)
+        attended, skipped = look(studies, tqdm(range(number), unit="image", smoothing=0.1), _say_skipped)
+        evaluations = [study.evaluate(attended) for study in studies] if evaluate else []
+        for study in studies:
+            _say_warnings(study)
+        energy = None if profile is None else study_energy(first, profile, attended, prices, rules)
+        summary = summary_of(studies, skipped, evaluations, energy, command)
+        files = draw(staging, studies, attended[:pictures], energy)
+        files += write_tables(staging, studies, evaluations, energy)
         summary["files"] = [*sorted(files), SUMMARY]
         write_file(staging / SUMMARY, to_json(summary).encode())
     _hand_over(summary, out, as_json)
@@ -221,8 +233,32 @@ def _hand_over(summary: dict[str, Any], out: Path, as_json: bool) -> None:
         say(as_text(summary, out))
 
 
-def _layer(given: str) -> int | str:
+def _open_run(path: Path, study: Study, number: int) -> Profile:
+    """The run of --run, checked for the model and the first `number` images of a study."""
+    from spikeattn.runs.result import Profile
+    from spikeattn.spurious.study_energy import check_run_of
+
+    profile = Profile.load(path)
     try:
-        return given if given == "all" else int(given)
+        check_run_of(study, profile, set(range(number)))
+    except SpikeattnError as error:
+        raise SpikeattnError(f"--run {path}: {error}") from error
+    return profile
+
+
+def _say_skipped(sample: Skipped) -> None:
+    note(f"warning: {sample.id}: skipped, {sample.reason}")
+
+
+def _say_warnings(study: Study) -> None:
+    """Each warning once, with the number of images and the first of them."""
+    for text, names in study.grouped_warnings().items():
+        where = names[0] if len(names) == 1 else f"{len(names)} images, first {names[0]}"
+        note(f"warning: {where}: {text}")
+
+
+def _layer(text: str) -> int | str:
+    try:
+        return text if text == "all" else int(text)
     except ValueError:
-        raise WrongCommandLine(f"--layer {given!r}: give the number of a block, or all") from None
+        raise WrongCommandLine(f"--layer {text!r}: give the number of a block, or all") from None

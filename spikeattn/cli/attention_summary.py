@@ -1,45 +1,16 @@
-"""What `spikeattn attend` found, for its summary.json and for the terminal."""
+"""What `spikeattn attend` has found, as text for the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from spikeattn.attention.regularize import THRESHOLD
-from spikeattn.cli.attention_energy import describe, sentence
-from spikeattn.cli.attention_run import Network, record
-from spikeattn.cli.output import records, text
-from spikeattn.reporting.figures.attention_grids import agreement
-from spikeattn.reporting.tables.attention_tables import significant
-from spikeattn.reporting.tables.number_format import percent
-
-if TYPE_CHECKING:
-    from spikeattn.data.dataset import Skipped
-
-
-def summarise(
-    networks: Sequence[Network], skipped: Sequence[Skipped], evaluations: Sequence[Any], command: str
-) -> dict[str, Any]:
-    """Everything but the tokens: networks with their provenance, a row per image, what was left out, the command."""
-    summary: dict[str, Any] = {
-        "command": command,
-        "untrained": any(not network.model.provenance["trained"] for network in networks),
-        "networks": [record(network) for network in networks],
-        "images": [row for network in networks for row in _image_rows(network)],
-        "skipped": [{"image": each.id, "reason": each.reason} for each in skipped],
-    }
-    if len(networks) == 2:
-        summary["agreement"] = _agreements(*networks)
-    if networks[0].energy is not None:
-        summary["energy"] = describe(networks[0].energy, networks[0].ids)
-    if evaluations:
-        tables = [found.summary().assign(model=n.title) for n, found in zip(networks, evaluations, strict=True)]
-        summary["evaluation"] = records(pd.concat(tables))
-    return summary
+from spikeattn.cli.output import text
+from spikeattn.reporting.tables.number_format import joules, percent
 
 
 def as_text(summary: dict[str, Any], out: Path) -> str:
@@ -58,7 +29,7 @@ def as_text(summary: dict[str, Any], out: Path) -> str:
             "",
         ]
     if "energy" in summary:
-        lines += [sentence(summary["energy"]), *(f"note       {each}" for each in summary["energy"]["notes"]), ""]
+        lines += [_energy(summary["energy"]), *(f"note       {each}" for each in summary["energy"]["notes"]), ""]
     if "evaluation" in summary:
         lines += ["squares of noise in the images, and the attention they keep", "", _evaluation(summary), ""]
     if summary["skipped"]:
@@ -72,39 +43,26 @@ def as_text(summary: dict[str, Any], out: Path) -> str:
     return "\n".join([*lines, f"tables     {out}: {', '.join(tables)}"])
 
 
-def _image_rows(network: Network) -> list[dict[str, Any]]:
-    """Per image and layer: tokens, share significant, share with q <= 0.1, pi0."""
-    s, rows = network.settings, []
-    warned = {name for name, _ in network.warnings}
-    for name, found in zip(network.ids, network.attentions, strict=True):
-        for layer, one in zip(network.layers, found.significance, strict=True):
-            q = one.__dict__.get("q")
-            rows.append(
-                {
-                    "model": network.title,
-                    "image": name,
-                    "layer": layer,
-                    "tokens": int(one.z.size),
-                    "significant": float(significant(one, s.method, s.threshold).mean()),
-                    "significant_q": None if q is None else float(((q <= THRESHOLD) & (one.z >= 0)).mean()),
-                    "pi0": float(one.pi0),
-                    "largest_z": float(one.z.max()),
-                    "warned": name in warned,
-                }
-            )
-    return rows
+def _energy(record: dict[str, Any]) -> str:
+    """The result in two lines."""
+    share, whole = record["share_of_blocks"], record["share_of_network"]
 
+    def limits(of: dict[str, Any]) -> str:
+        if of["low"] is None or np.isnan(of["low"]):
+            return percent(of["value"])
+        return f"{percent(of['value'])} [{percent(of['low']).removesuffix(' %')}, {percent(of['high'])}]"
 
-def _agreements(first: Network, second: Network) -> list[dict[str, Any]]:
-    return [
-        {"image": name, **agreement(one, other)}
-        for name, one, other in zip(first.ids, first.tokens(), second.tokens(), strict=True)
-    ]
+    return (
+        f"energy     {limits(share)} of the blocks' energy goes to tokens that are no more than noise, "
+        f"{joules(record['spurious_mj']['value'])} per image,\n"
+        f"           {limits(whole)} of the network's; {percent(record['outside_share'])} of it has no tokens "
+        "(SPS, head); 95 % over images, arithmetic only"
+    )
 
 
 def _image_table(images: pd.DataFrame, rule: str) -> str:
     """A row per image and layer, and their mean."""
-    mean = images.mean(numeric_only=True)
+    mean = images.astype({"significant_q": float}).mean(numeric_only=True)  # None throughout where there is no q
     rows = [
         {
             "image": row["image"],

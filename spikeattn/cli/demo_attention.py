@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spikeattn.cli.attention_energy import energy_on_noise
-from spikeattn.cli.attention_files import write_tables
-from spikeattn.cli.attention_run import Network, Settings, warned
-from spikeattn.cli.attention_summary import summarise
+from spikeattn.attention.study import Study, StudySettings, look
 from spikeattn.cli.output import to_json, write_file
+from spikeattn.reporting.attention.arrays import write_tables
+from spikeattn.reporting.attention.captions import warning_of
+from spikeattn.reporting.attention.pictures import image_of, view_of
+from spikeattn.reporting.attention.summary import summary_of
 from spikeattn.reporting.figures.attention_panels import panel
 from spikeattn.reporting.figures.drawing import to_png
 from spikeattn.reporting.output_folder import stems
+from spikeattn.spurious.study_energy import study_energy
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
     from spikeattn.energy import Convention, CostTable
     from spikeattn.runs.result import Profile
 
-IMAGES, REPLICATES, NULL, DPI = 6, 100, "pixel", 220
+IMAGES, REPLICATES = 6, 100  # few: the demo runs on one CPU thread
+NULL = "pixel"
+DPI = 220  # of a panel
 
 
 def attend_demo(
@@ -32,16 +36,14 @@ def attend_demo(
 
     Unlike `spikeattn attend` it draws panels alone, and as PNG alone: the rest would take longer than the run itself.
     """
-    settings = Settings(NULL, REPLICATES, None, "all", "plus-one", "plain", "p", None, 0, 1.0)
-    network = Network(model.eval(), dataset, settings)
-    kept = [int(index) for index in profile.counts.rows["index"][:IMAGES]]
-    for index in kept:
-        network.look(index, dataset[index][0])
-    network.energy = energy_on_noise(network, profile, kept, costs, convention)
-    files = [f"panels/{stem}.png" for stem in stems(network.ids)]
-    for place, (index, file) in enumerate(zip(kept, files, strict=True)):
-        drawn = panel(network.seen(place, dataset[index][0]), warned([network]))
+    study = Study(model, dataset, StudySettings(null=NULL, replicates=REPLICATES, layer="all"))
+    indices = [int(index) for index in profile.counts.rows["index"][:IMAGES]]
+    look([study], indices)
+    energy = study_energy(study, profile, indices, costs, convention)
+    files = [f"panels/{stem}.png" for stem in stems(study.ids)]
+    for place, (index, file) in enumerate(zip(indices, files, strict=True)):
+        drawn = panel(view_of(study, place, image_of(study, index), energy), warning_of([study]))
         write_file(folder / file, to_png(drawn, DPI))
-    summary = summarise([network], [], [], command)
-    summary["files"] = [*files, *write_tables(folder, [network], []), "summary.json"]
+    summary = summary_of([study], energy=energy, command=command)
+    summary["files"] = [*files, *write_tables(folder, [study], energy=energy), "summary.json"]
     write_file(folder / "summary.json", to_json(summary).encode())

@@ -38,6 +38,11 @@ _NOW = {
     "results": ("runs.result",),
     "tracing.operations": ("tracing.operation_rules",),
 }
+# Single names that have left a module which still is where it was.
+_NAMES = {
+    "attention.indicator_log.IndicatorLog.save": ("reporting.figures.indicator_curves", "save_indicators"),
+    "attention.indicator_log.indicator_figure": ("reporting.figures.indicator_curves", "indicator_figure"),
+}
 _ROOT = "spikeattn."
 # Where the function of an old module's name stands, if not where its other names do.
 _FUNCTIONS = {"report": "reporting.page.from_python"}
@@ -47,6 +52,21 @@ def find_moved_modules() -> None:
     """Let Python find modules of the package under their old names."""
     if not any(isinstance(finder, _MovedModules) for finder in sys.meta_path):
         sys.meta_path.append(_MovedModules())
+
+
+def moved_name(module: str, name: str) -> Any:
+    """What a module had under a name, with a warning; for its `__getattr__`.
+
+    Raises:
+        AttributeError: the module never had it.
+    """
+    old = f"{module}.{name}"
+    if old.removeprefix(_ROOT) not in _NAMES:
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    home, now = _NAMES[old.removeprefix(_ROOT)]
+    # Level 3: past this function and the `__getattr__` or method that calls it, where the old name was used.
+    warnings.warn(f"{old} has moved: use {_ROOT}{home}.{now}", DeprecationWarning, stacklevel=3)
+    return getattr(import_module(_ROOT + home), now)
 
 
 class _Moved(ModuleType):

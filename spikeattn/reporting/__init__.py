@@ -1,17 +1,20 @@
 """What people look at: tables, figures and one self-contained page, all computed from a finished profile.
 
-In the order of the data's way from a profile to the files of `write_report`:
+Rooms, in the order of the data's way from a profile to the files of `write_report`:
 
-- frames: `tables` (rates, energy per block), `analyses` (the ANN, waterfalls, the sweep), `settings_sheets`,
-  `gallery` (what `spikeattn attend` wrote), `attention_tables`;
-- sheets, the frames as people read them, cell by cell: `sheet`, `sheets`, `analysis_sheets`; their numbers: `numbers`;
-- text of the sheets: `typeset` (LaTeX, Markdown); the three tables of a paper: `paper_tables` (frames), `paper_latex`,
-  `booktabs`;
-- figures: `drawing` (style, SVG, PDF), `tips`, `figures`, `heatmap`, `sweep_figure`; of attention: `pictures`,
-  `attention_pieces`, `attention_panels`, `attention_grids`;
-- sentences: `cautions`, `methods`, `references`;
-- what is written: `paper` (for a paper), `bars` and `content` (what the page says), `page` with `templates/` (the page
-  and all other files), `files`.
+- `tables`: frames of a run (`run_tables`, `analyses`, `attention_tables`), the same as people read them, cell by cell
+  (`sheet`, `sheets`, `analysis_sheets`, `settings_sheets`), and how a number is written (`number_format`);
+- `figures`: one style and its formats (`drawing`, `tips`); charts of a run (`charts`, `heatmap`, `sweep_figure`), of a
+  training (`indicator_curves`), of attention (`attention_drawing`, `attention_panels`, `attention_grids`,
+  `input_pictures`);
+- `latex`: what every table in LaTeX is written with (`environments`), from sheets (`typeset`, Markdown too) or with
+  numbers at their decimal points (`booktabs`);
+- `attention`: a `Study` in words, pictures, arrays and one record (`captions`, `pictures`, `arrays`, `summary`);
+- `paper`: what a paper takes from a run: its tables (`frames`, `latex_tables`), methods and sources (`methods`,
+  `references`), all files (`paper_files`);
+- `page`: the HTML page: what it says (`facts`, `stages`, `bars`, `cautions`), the gallery of attention (`gallery`), the
+  page with everything beside it (`report_page`, `templates/`), `sa.report` (`from_python`);
+- `output_folder`: names of files, and writing them whole.
 """
 
 from spikeattn.reporting.latex.typeset import to_latex, to_markdown

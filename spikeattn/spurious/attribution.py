@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Piece:
+class Inside:
     """The operations of one term of a block.
 
     Attributes:
@@ -60,7 +60,7 @@ class Attribution:
         evenly: names of the terms of an attention that were spread evenly over its heads for want of counts by head.
     """
 
-    inside: tuple[Piece, ...]
+    inside: tuple[Inside, ...]
     outside: tuple[Outside, ...]
     evenly: tuple[str, ...]
 
@@ -74,16 +74,16 @@ def attribute(
         heads: split what belongs to an attention by head; `tokens` must have been counted by head.
     """
     spread = _Spread(activity, tokens, heads)
-    inside: list[Piece] = []
+    inside: list[Inside] = []
     outside: list[Outside] = []
     for term in terms_of(activity.ledger, convention):
         layer, total = tokens.layer_of(term.name), (activity.total(term.source) * term.factor)[rows].astype(float)
-        found = "outside the blocks" if layer is None else spread.of(term)
-        if isinstance(found, str):
-            outside.append(Outside(term, part_of(term, tokens), found, total))
+        amounts = "outside the blocks" if layer is None else spread.of(term)
+        if layer is None or isinstance(amounts, str):
+            outside.append(Outside(term, part_of(term, tokens), str(amounts), total))
             continue
         path = tokens.layers[layer]
-        inside.append(Piece(term, layer, part_of(term, tokens), found, term.name.startswith(f"{path}.attn.")))
+        inside.append(Inside(term, layer, part_of(term, tokens), amounts, term.name.startswith(f"{path}.attn.")))
     return Attribution(tuple(inside), tuple(outside), tuple(dict.fromkeys(spread.evenly)))
 
 
@@ -136,7 +136,9 @@ class _Spread:
     def _feeds_heads(self, term: Term) -> bool:
         """Whether a layer makes q, k or v: it receives what the attention receives, each head its share of outputs."""
         names = {s.name: s.input for s in self.ledger.synapses}
-        path = self.tokens.layers[self.tokens.layer_of(term.name)]
+        layer = self.tokens.layer_of(term.name)
+        assert layer is not None  # the term is one of a block's attention
+        path = self.tokens.layers[layer]
         first = next((tensor for name, tensor in names.items() if name.startswith(f"{path}.attn.")), None)
         return first is not None and names.get(term.name) == first
 
@@ -171,14 +173,16 @@ class _Spread:
         if source.least:  # the same choice as for the whole run
             means = [self.activity.total(Rate((name,), source.by, source.once)).mean() for name in names]
             names = [names[int(np.argmin(means))]]
-        parts = [self._tensor(name, source.by, source.once) for name in names]
-        for part in parts:
-            if isinstance(part, str):
-                return part
-        arrays = [part / self.ledger.tensor(name).elements for name, part in zip(names, parts, strict=True)]
-        if len({array.shape[1] for array in arrays}) > 1:
-            arrays = [array.sum(axis=1, keepdims=True) for array in arrays]
-        return np.sum(arrays, axis=0)
+        rates: list[Floats] = []
+        for name in names:
+            counts = self._tensor(name, source.by, source.once)
+            if isinstance(counts, str):
+                return counts
+            rates.append(counts / self.ledger.tensor(name).elements)
+        if len({rate.shape[1] for rate in rates}) > 1:
+            rates = [rate.sum(axis=1, keepdims=True) for rate in rates]
+        total: Floats = np.sum(rates, axis=0)
+        return total
 
     def _constant(self, term: Term, source: Constant) -> Floats | str:
         """The same at every token of the images, if what it acts on has tokens."""

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from spikeattn.attention.bootstrap_test import Attention
 from spikeattn.attention.map_sources import SPIKE_DRIVEN, SPIKFORMER
+from spikeattn.attention.regularize import THRESHOLD, WITH_THRESHOLD
 from spikeattn.attention.tokens import TokenCounts, merged
 from spikeattn.boundary.arguments import shown
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.runs.result import Profile
 from spikeattn.stats.intervals import Floats
 
-METHODS = ("lfdr", "p", "q", "soft")
-THRESHOLD = 0.1
+SHARING = (*WITH_THRESHOLD, "soft")  # methods that say of every token which share of it is noise; pi0 ranks tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,21 +93,18 @@ def assess_tokens(
         SpikeattnError: no attention, no tokens, other grids, a layer twice or missing for an image, different nulls,
             unknown method.
     """
-    if method not in METHODS:
-        raise unknown("method", method, METHODS)
+    if method not in SHARING:
+        raise unknown("method", method, SHARING)
     if method == "soft" and threshold is not None:
         raise SpikeattnError('method="soft" has no threshold; lfdr, p and q have one')
     limit = THRESHOLD if threshold is None else threshold
     if not 0 <= limit <= 1:
         raise SpikeattnError(f"threshold is {threshold}; it is a probability in [0, 1], {THRESHOLD} by default")
-    several = isinstance(attention, Iterable) and not isinstance(attention, str)
-    pieces = [attention] if isinstance(attention, Attention) or not several else list(attention)
-    if odd := [piece for piece in pieces if not isinstance(piece, Attention)]:
-        raise SpikeattnError(f"the attention is {shown(odd[0])}; give what spikeattn.attend returns, or several of it")
-    if not pieces or any(len(piece.maps) == 0 for piece in pieces):
+    attentions = _attentions(attention)
+    if not attentions or any(len(one.maps) == 0 for one in attentions):
         raise SpikeattnError("the attention holds zero images; attend at least one")
-    _check_alike(pieces)
-    counted = [piece.tokens for piece in pieces if piece.tokens is not None]
+    _check_alike(attentions)
+    counted = [one.tokens for one in attentions if one.tokens is not None]
     if not counted:
         raise SpikeattnError(
             "the attention holds no token counts, so no energy can be told apart by token; attend the images with "
@@ -115,8 +112,8 @@ def assess_tokens(
         )
     tokens = merged(counted)
     found: dict[tuple[int, int], tuple[Floats, Floats, Floats]] = {}
-    for piece in pieces:
-        for place, layer, entry in _maps_of(piece, tokens, method, None if values else limit):
+    for one in attentions:
+        for place, layer, entry in _maps_of(one, tokens, method, None if values else limit):
             if (place, layer) in found:
                 raise SpikeattnError(f"layer {layer} of image {tokens.images[place]} stands twice in the attention")
             found[place, layer] = entry
@@ -131,23 +128,32 @@ def assess_tokens(
     heads = {entry[0].shape for entry in found.values()}
     if len(heads) > 1:
         raise SpikeattnError("some of the attention is by head and some is not; give heads= alike in every call")
-    stacked = [
+    spurious, above, scores = (
         np.stack([np.stack([found[i, layer][k] for layer in layers]) for i in range(len(tokens.images))])
         for k in range(3)
-    ]
+    )
     provenance = {
         "method": method,
         "threshold": None if method == "soft" else limit,
-        "attention": pieces[0].provenance | {"indices": list(tokens.images), "layer": layers},
+        "attention": attentions[0].provenance | {"indices": list(tokens.images), "layer": layers},
     }
-    notes = _notes(stacked[0], len(tokens.layers), layers, pieces[0].provenance["statistic"])
-    return Assessed(tokens, tuple(layers), *stacked, notes, provenance)
+    notes = _notes(spurious, len(tokens.layers), layers, attentions[0].provenance["statistic"])
+    return Assessed(tokens, tuple(layers), spurious, above, scores, notes, provenance)
 
 
-def _check_alike(pieces: Sequence[Attention]) -> None:
+def _attentions(attention: Any) -> list[Attention]:
+    """One attention or several as a list."""
+    several = isinstance(attention, Iterable) and not isinstance(attention, Attention | str)
+    attentions = list(attention) if several else [attention]
+    if odd := [one for one in attentions if not isinstance(one, Attention)]:
+        raise SpikeattnError(f"the attention is {shown(odd[0])}; give what spikeattn.attend returns, or several of it")
+    return attentions
+
+
+def _check_alike(attentions: Sequence[Attention]) -> None:
     """Every attention answers the same question: one null, one kind of map, one estimator, one B."""
     for name in ("null", "statistic", "estimator", "replicates"):
-        values = list(dict.fromkeys(piece.provenance[name] for piece in pieces))
+        values = list(dict.fromkeys(one.provenance[name] for one in attentions))
         if len(values) > 1:
             raise SpikeattnError(
                 f"the attentions differ in {name}: {values[0]!r} and {values[1]!r}; their tokens are called against "
@@ -155,26 +161,26 @@ def _check_alike(pieces: Sequence[Attention]) -> None:
             )
 
 
-def _maps_of(piece: Attention, tokens: TokenCounts, method: str, limit: float | None) -> Any:
+def _maps_of(one: Attention, tokens: TokenCounts, method: str, limit: float | None) -> Any:
     """Image, layer, and [head, token] of spurious and above shares and of scores, for every map of an attention."""
-    leading = piece.axes[1:-2]
+    leading = one.axes[1:-2]
     if not set(leading) <= {"layer", "head"}:
         raise SpikeattnError(
-            f"the attention's maps have the axes {', '.join(piece.axes)}; energy is joined with maps by layer and head "
+            f"the attention's maps have the axes {', '.join(one.axes)}; energy is joined with maps by layer and head "
             'over all time steps: attend with steps="mean" and a map of `attention_map`'
         )
-    shapes = {"maps": piece.maps.shape[-2:], "p-values": piece.significance[0].p.shape}
-    if piece.null_maps is not None:
-        shapes["null"] = piece.null_maps.shape[-2:]
+    shapes = {"maps": one.maps.shape[-2:], "p-values": one.significance[0].p.shape}
+    if one.null_maps is not None:
+        shapes["null"] = one.null_maps.shape[-2:]
     for name, shape in shapes.items():
         if tuple(shape) != tuple(tokens.grid):
             raise SpikeattnError(
                 f"the {name} of the attention are {'x'.join(map(str, shape))} and the tokens {tokens.grid[0]}x"
                 f"{tokens.grid[1]}: give the attention of the model and image size that the tokens were counted at"
             )
-    numbers = piece.provenance["indices"]
-    if len(numbers) != len(piece.maps):
-        raise SpikeattnError(f"the attention has maps of {len(piece.maps)} images and numbers of {len(numbers)}")
+    numbers = one.provenance["indices"]
+    if len(numbers) != len(one.maps):
+        raise SpikeattnError(f"the attention has maps of {len(one.maps)} images and numbers of {len(numbers)}")
     strange = [number for number in numbers if number not in tokens.images]
     if strange:
         raise SpikeattnError(f"image {strange[0]} of the attention has no token counts; attend it with tokens=True")
@@ -185,15 +191,15 @@ def _maps_of(piece: Attention, tokens: TokenCounts, method: str, limit: float | 
         return values.reshape(len(values), sizes.get("layer", 1), sizes.get("head", 1), -1)
 
     depth = len(tokens.layers)
-    layer = piece.provenance["layer"]
+    layer = one.provenance["layer"]
     layers = range(depth) if "layer" in leading else [int(layer) % depth]
-    z, scores = shaped(piece.z), shaped(piece.maps)
-    measure = shaped(getattr(piece, "lfdr" if method == "soft" else method))
+    z, scores = shaped(one.z), shaped(one.maps)
+    measure = shaped(getattr(one, "lfdr" if method == "soft" else method))
     spurious = measure if method == "soft" or limit is None else (measure > limit).astype(float)
     above = np.where(z >= 0, 1.0 if limit is None else 1 - spurious, 0.0)
     for row, number in enumerate(numbers):
-        for place, name in enumerate(layers):
-            yield tokens.images.index(number), name, (spurious[row, place], above[row, place], scores[row, place])
+        for place, block in enumerate(layers):
+            yield tokens.images.index(number), block, (spurious[row, place], above[row, place], scores[row, place])
 
 
 def _notes(spurious: Floats, depth: int, layers: Sequence[int], statistic: str) -> tuple[str, ...]:

@@ -152,13 +152,13 @@ class _Tables:
         self.left: dict[tuple[str, str, str], Floats] = {}
 
     def result(self, notes: list[str], provenance: dict[str, Any]) -> SpuriousEnergy:
-        for piece in self.spread.inside:
-            mj = piece.amounts * self.prices[OPS.index(piece.term.op)]  # [image, head, token]
-            if piece.layer not in self.joined.layers:
-                reason = f"block {piece.layer} was not attended"
-                self._leave(piece.part, piece.term.name, reason, mj.sum((1, 2)))
+        for inside in self.spread.inside:
+            mj = inside.amounts * self.prices[OPS.index(inside.term.op)]  # [image, head, token]
+            if inside.layer not in self.joined.layers:
+                reason = f"block {inside.layer} was not attended"
+                self._leave(inside.part, inside.term.name, reason, mj.sum((1, 2)))
                 continue
-            self._add(piece.term.name, piece.part, piece.layer, mj)
+            self._add(inside.term.name, inside.part, inside.layer, mj)
         for left in self.spread.outside:
             self._leave(left.part, left.term.name, left.reason, left.amounts * self.prices[OPS.index(left.term.op)])
         everything = np.sum([*self.cells.values()], axis=0) if self.cells else np.zeros((self.n, 3))

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spikeattn.attention.bootstrap_test import Attention
+from spikeattn.attention.regularize import WITH_THRESHOLD
 from spikeattn.counting.recorder import Recorder
 from spikeattn.data.batches import Batch
 from spikeattn.data.loaders import batches_of
@@ -42,7 +43,6 @@ Kept = NDArray[np.bool_]  # [image, layer, token]
 NONE = -1.0  # a threshold that keeps no token
 THRESHOLDS = (1.0, 0.9, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, NONE)
 CONTROLS = ("random", "score", "spikes")
-METHODS = ("lfdr", "p", "q")
 BELOW = ("keep", "silence")
 _OUTSIDE = ("SPS", "head", "total")
 
@@ -95,7 +95,7 @@ def silencing_curve(
             "membrane potentials; where spikes themselves are passed on, a silent neuron does not silence its token"
         )
     for kind, given, valid in (
-        ("method", [method], METHODS),
+        ("method", [method], WITH_THRESHOLD),
         ("below", [below], BELOW),
         ("control", controls, CONTROLS),
     ):

@@ -13,11 +13,12 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from spikeattn.attention import indicators as ind
-from spikeattn.attention.indicator_log import IndicatorLog, indicator_figure
+from spikeattn.attention.indicator_log import IndicatorLog
 from spikeattn.errors import SpikeattnError
 from spikeattn.models import SpikeDrivenTransformer
 from spikeattn.models.calibrate import calibrate_batch_norm
 from spikeattn.models.variants import svda
+from spikeattn.reporting.figures.indicator_curves import indicator_figure, save_indicators
 
 SMALL = {"img_size": 8, "patch_size": 2, "in_chans": 1, "embed_dim": 16, "depth": 2, "num_heads": 2, "num_classes": 3}
 SPIKING = {"img_size": 8, "in_chans": 1, "num_classes": 3, "embed_dim": 32, "depth": 2, "num_heads": 4}
@@ -253,7 +254,7 @@ def test_log_keeps_epochs_in_order_and_writes_them(images, tmp_path):
     log.record(model, 2)
     with pytest.raises(SpikeattnError, match="epoch 2 is in the log"):
         log.record(model, 2)
-    paths = log.save(tmp_path / "new")
+    paths = save_indicators(log.frame, tmp_path / "new")
     assert [path.name for path in paths] == ["indicators.csv", "indicators.svg", "indicators.png"]
     back = pd.read_csv(paths[0])
     pd.testing.assert_frame_equal(back, log.frame, rtol=1e-5, check_dtype=False)
@@ -261,3 +262,17 @@ def test_log_keeps_epochs_in_order_and_writes_them(images, tmp_path):
     assert rank.to_list() == pytest.approx([8, 4])
     assert back.loc[back["epoch"] == 2, "spectral_sparsity"].max() == 0.5
     assert "effective rank" in paths[1].read_text() and len(indicator_figure(log.frame).axes) == 6
+
+
+def test_drawing_the_log_is_still_found_where_it_was(images, tmp_path):
+    from spikeattn.attention import indicator_log
+
+    with pytest.warns(DeprecationWarning, match="use spikeattn.reporting.figures.indicator_curves.indicator_figure"):
+        assert indicator_log.indicator_figure is indicator_figure
+    log = IndicatorLog(images)
+    log.record(svda.convert(VisionTransformer(**SMALL)), 0)
+    with pytest.warns(DeprecationWarning, match="save_indicators") as caught:
+        paths = log.save(tmp_path, "old")
+    assert [path.name for path in paths] == ["old.csv", "old.svg", "old.png"] and caught[0].filename == __file__
+    with pytest.raises(AttributeError, match="no attribute 'figure'"):
+        _ = indicator_log.figure

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from spikeattn.attention.nulls import INPUT_NULLS, draw_inputs, draw_tokens, poisson_binomial
-from spikeattn.attention.random_bits import integers, normal, philox, uniform, words
+from spikeattn.attention.philox import philox
+from spikeattn.attention.random_bits import integers, normal, uniform, words
 from spikeattn.attention.significance import assess_distribution
 from spikeattn.errors import SpikeattnError
 

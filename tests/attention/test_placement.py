@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 import spikeattn as sa
-from spikeattn.attention.maps import placement_by_grid
 from spikeattn.attention.placement import evenly, tokens_of
 from spikeattn.attention.significance import AttentionWarning
 from spikeattn.attention.survey import survey
+from spikeattn.attention.survey_placement import placement_by_grid
 from spikeattn.errors import SpikeattnError
 
 

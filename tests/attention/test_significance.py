@@ -183,8 +183,9 @@ def test_per_token_q_needs_replicates():
     rng = np.random.default_rng(5)
     found = assess(rng.gamma(2, 1, 20), rng.gamma(2, 1, (199, 20)), "per-token")
     assert found.p.min() >= 1 / 200 and found.lfdr.shape == (20,)
+    assert found.q is None
     with pytest.raises(SpikeattnError, match="Draw at least 200 replicates"):
-        _ = found.q
+        found.measure("q")
     with pytest.raises(SpikeattnError, match="at least 200"):
         regularize(np.ones(20), found, "q")
     assert assess(rng.gamma(2, 1, 20), rng.gamma(2, 1, (200, 20)), "per-token").q.shape == (20,)

@@ -122,3 +122,10 @@ def test_help_shows_examples_and_what_p_is_not(spikeattn) -> None:
     assert done.code == 0
     assert "p does not control the false discovery rate, q does" in " ".join(done.out.replace("│", " ").split())
     assert "spikeattn attend --model sdt_digits --pretrained --data digits" in done.out
+
+
+def test_an_estimator_without_q_leaves_its_column_empty(spikeattn) -> None:
+    done = spikeattn(*QUICK, "--pictures", 0, "--estimator", "per-token")
+    assert done.code == 0, done.err
+    row = next(line for line in done.out.splitlines() if line.startswith("mean"))
+    assert row.split()[-3:-2] == ["–"]

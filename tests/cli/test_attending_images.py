@@ -76,7 +76,7 @@ def test_a_map_with_nan_names_the_image(spikeattn, photos, tmp_path, monkeypatch
     def broken(*arguments, **options):
         raise SpikeattnError("the cls map holds NaN or infinite scores: the model's activations overflow")
 
-    monkeypatch.setattr("spikeattn.attention.replicates.attention_map", broken)
+    monkeypatch.setattr("spikeattn.attention.replicates.scores", broken)
     done = spikeattn(*IMAGES, photos / "cat.png")
     assert done.code == app.FAILED
     assert done.error == ("error: cat.png: the cls map holds NaN or infinite scores: the model's activations overflow")

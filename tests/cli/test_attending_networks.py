@@ -34,7 +34,7 @@ def test_two_networks_stand_beside_each_other(spikeattn, svg_only, tmp_path) -> 
 
 def test_a_run_must_be_of_the_same_model_and_images(spikeattn, run) -> None:
     wrong = spikeattn("attend", "--model", "vit_digits", "--data", "digits", "--out", "other", "--run", run)
-    assert "is of sdt_digits and --model is vit_digits; give the run of the same model" in wrong.error
+    assert "the run is of sdt_digits, and the model is vit_digits; give the run of the same model" in wrong.error
     beyond = spikeattn(*QUICK, "--limit", 45, "--run", run, "--out", "far", "--replicates", 1, "--pictures", 0)
     assert "the run holds no counts of 5 of the images" in beyond.error
     assert "image/s" not in beyond.err  # said before any of them is looked at

@@ -12,8 +12,8 @@ from spikeattn.energy import get_costs
 from spikeattn.energy.comparison import compare
 from spikeattn.errors import SpikeattnError
 from spikeattn.reporting import rate_table, write_report
-from spikeattn.reporting.latex.booktabs import Field, code, document, table
-from spikeattn.reporting.latex.typeset import escape_latex
+from spikeattn.reporting.latex.booktabs import Field, code, table
+from spikeattn.reporting.latex.environments import document, escape_latex
 from spikeattn.reporting.paper import methods
 from spikeattn.reporting.paper.frames import model_table, part_table
 from spikeattn.reporting.paper.latex_tables import models_latex, parts_latex, rates_latex

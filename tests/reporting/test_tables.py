@@ -14,8 +14,8 @@ import pytest
 import spikeattn as sa
 from spikeattn.energy import energy_from_rates, list_conventions
 from spikeattn.reporting import block_energy, rate_table, to_latex, to_markdown
-from spikeattn.reporting.latex.booktabs import document
-from spikeattn.reporting.latex.typeset import escape_latex, paper_latex
+from spikeattn.reporting.latex.environments import document, escape_latex
+from spikeattn.reporting.latex.typeset import paper_latex
 from spikeattn.reporting.tables.number_format import (
     amount,
     energy_unit,

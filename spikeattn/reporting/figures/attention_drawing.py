@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from spikeattn.attention.placement import Placement
-from spikeattn.reporting.figures.drawing import INK, MUTED, short
+from spikeattn.reporting.figures.drawing import INK, MUTED, plain_colour_bar, set_layout, short
 from spikeattn.reporting.tables.number_format import percent
 
 Floats = NDArray[np.float64]
@@ -79,6 +79,11 @@ class Seen:
         return located(self.map, self.significant, self.placement, self.picture.shape[:2])
 
     @property
+    def energies(self) -> tuple[Floats, Floats] | None:
+        """`energy` and `spurious`, where they were measured."""
+        return None if self.energy is None or self.spurious is None else (self.energy, self.spurious)
+
+    @property
     def share(self) -> str:
         """Share of tokens that are significant, as text."""
         return percent(float(self.significant.mean()), 1 if 0 < self.significant.mean() < 0.1 else 0)
@@ -108,7 +113,7 @@ def heading(figure: Figure, name: str, details: str) -> None:
     figure.text(0.012, 1 - 0.05 / height, short(name, int(width * 11.5)), fontsize=9, ha="left", va="top")
     figure.text(0.012, 1 - 0.215 / height, details, fontsize=7, color=MUTED, ha="left", va="top", linespacing=1.2)
     below = 0.375 + 0.125 * details.count("\n")
-    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - below / height))
+    set_layout(figure, rect=(0, 0, 1, 1 - below / height))
 
 
 def wrapped(text: str, width: float, size: float) -> str:
@@ -196,13 +201,12 @@ def colour_bar(
 ) -> None:
     """The scale of a map; small scores are given in powers of ten that the label names."""
     size = 7
+    assert scale.vmin is not None and scale.vmax is not None  # scales are made with both
     largest = max(abs(scale.vmin), abs(scale.vmax))
     power = int(np.floor(np.log10(largest))) if largest > 0 else 0
     power = power if power < -1 else 0
     direction = "vertical" if vertical else "horizontal"
-    bar = figure.colorbar(ScalarMappable(scale, colormaps[name]), cax=axes, orientation=direction)
-    bar.outline.set_visible(False)
-    bar.solids.set(rasterized=False, edgecolor="face")
+    bar = plain_colour_bar(figure, ScalarMappable(scale, colormaps[name]), cax=axes, orientation=direction)
     bar.locator = MaxNLocator(3, steps=[1, 2, 2.5, 5, 10])
     bar.formatter = FuncFormatter(lambda value, _: f"{value / 10.0**power:.3g}")
     bar.update_ticks()

@@ -24,7 +24,7 @@ from spikeattn.reporting.figures.attention_drawing import (
     scale_of,
     wrapped,
 )
-from spikeattn.reporting.figures.drawing import WIDTH, figure_style, finish, short
+from spikeattn.reporting.figures.drawing import WIDTH, figure_style, finish, set_layout, short
 from spikeattn.reporting.tables.number_format import percent
 
 Tokens = tuple[Floats, NDArray[np.bool_]]
@@ -62,7 +62,7 @@ def layer_grid(
         tall = side * seen.picture.shape[0] / seen.picture.shape[1]
         width = max(COLUMN, m * side + 1.3)
         figure = Figure(figsize=(width, n * (tall + 0.05) + 0.85), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+        set_layout(figure, w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
         grid = figure.add_gridspec(n, m + 1, width_ratios=[side] * m + [0.09])
         outlined = f"; outlined: {seen.rule}" if outlines else ""
         heading(figure, seen.name, wrapped(f"{seen.model}: {seen.details}{outlined}", width, 7))
@@ -93,7 +93,7 @@ def beside(first: Seen, second: Seen, note: str = "") -> Figure:
         texts = [f"{first.model}: {first.details}", f"{second.model}: {second.details}", found]
         details = "\n".join(wrapped(line, width, 7) for line in texts)
         figure = Figure(figsize=(width, 2 * (tall + 0.24) + 0.65 + 0.125 * details.count("\n")), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.03, wspace=0.02, hspace=0.02)
+        set_layout(figure, w_pad=0.02, h_pad=0.03, wspace=0.02, hspace=0.02)
         grid = figure.add_gridspec(2, 4, width_ratios=[side] * 3 + [0.09])
         heading(figure, first.name, details)
         for row, seen in enumerate((first, second)):

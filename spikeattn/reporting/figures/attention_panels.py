@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -17,6 +18,7 @@ from spikeattn.reporting.figures.attention_drawing import (
     MAPS,
     NOTHING,
     ROOM,
+    Floats,
     Seen,
     colour_bar,
     draw_map,
@@ -27,7 +29,7 @@ from spikeattn.reporting.figures.attention_drawing import (
     scale_of,
     wrapped,
 )
-from spikeattn.reporting.figures.drawing import INK, WIDTH, figure_style, finish, short
+from spikeattn.reporting.figures.drawing import INK, WIDTH, figure_style, finish, set_layout, short
 from spikeattn.reporting.figures.input_pictures import OFF, ON
 from spikeattn.reporting.tables.number_format import energy_unit, joules, percent
 
@@ -41,7 +43,7 @@ def panel(seen: Seen, note: str = "") -> Figure:
         note: a line of warning under the figure, e.g. that the weights are random.
     """
     with figure_style():
-        columns = 2 if seen.spurious is None else 3
+        columns = 2 if seen.energies is None else 3
         details, note = wrapped(f"{seen.model}: {seen.details}", COLUMN, 7), wrapped(note, COLUMN, 8)
         side = (COLUMN - 0.14) / columns - 0.1
         tall = side * seen.picture.shape[0] / seen.picture.shape[1]
@@ -49,7 +51,7 @@ def panel(seen: Seen, note: str = "") -> Figure:
         height = 2 * (tall + titles) + 0.75 + 0.13 * (columns - 2) + 0.125 * details.count("\n") + 0.4
         height += 0.14 * (note.count("\n") + 1) if note else 0
         figure = Figure(figsize=(COLUMN, height), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.03, h_pad=0.02, wspace=0.03, hspace=0.01)
+        set_layout(figure, w_pad=0.03, h_pad=0.02, wspace=0.03, hspace=0.01)
         grid = figure.add_gridspec(3, columns, height_ratios=[tall, tall, 0.09])
         heading(figure, seen.name, details)
         picture, contour, raw, kept = (figure.add_subplot(grid[place]) for place in ((0, 0), (1, 0), (0, 1), (1, 1)))
@@ -65,21 +67,21 @@ def panel(seen: Seen, note: str = "") -> Figure:
             handles=_legend(seen, columns == 3), loc="upper left", bbox_to_anchor=(0.02, 1.2), fontsize=7,
             borderaxespad=0, borderpad=0, labelspacing=0.3, handlelength=1.4,
         )  # fmt: skip
-        if seen.spurious is not None:
-            _draw_energy(figure, [grid[row, 2] for row in range(3)], seen)
+        if seen.energies is not None:
+            _draw_energy(figure, [grid[row, 2] for row in range(3)], seen, *seen.energies)
         return finish(figure, note)
 
 
 def overview(rows: Sequence[Seen], note: str = "") -> Figure:
     """Several images below each other at the width of a page, one row each; every row has its own colour scale."""
     with figure_style():
-        energies = any(seen.spurious is not None for seen in rows)
+        energies = any(seen.energies is not None for seen in rows)
         columns = 5 if energies else 4
         side = (WIDTH - 1.1) / columns if energies else 1.3
         tall = max(side * seen.picture.shape[0] / seen.picture.shape[1] for seen in rows)
         width = WIDTH if energies else columns * side + 1.0
         figure = Figure(figsize=(width, len(rows) * (tall + 0.16) + 0.75), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
+        set_layout(figure, w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
         grid = figure.add_gridspec(len(rows), columns + 1, width_ratios=[side] * columns + [0.09])
         scales = f"{rows[0].details}. Colours: {rows[0].score}" + (", a scale per row" if len(rows) > 1 else "")
         scales += "; energy: from 0 to the largest of a token" if energies else ""
@@ -94,35 +96,35 @@ def overview(rows: Sequence[Seen], note: str = "") -> Figure:
             draw_significant(axes[3], seen, side, title="Significant" if first else "")
             axes[3].set_xlabel(f"{seen.share} of tokens", fontsize=8, labelpad=2)
             axes[0].set_ylabel(short(seen.name, min(20, max(8, int(16 * tall)))), fontsize=8, labelpad=3)
-            if seen.spurious is not None:
-                noise = Normalize(0, float(seen.energy.max()) or 1.0)
+            if seen.energies is not None:
+                energy, spurious = seen.energies
+                noise = Normalize(0, float(energy.max()) or 1.0)
                 title = "Energy on noise" if first else ""
-                draw_map(axes[4], seen.spurious, noise, title, seen, empty=True, name=ENERGY)
-                text = f"{_noise_share(seen)} of {joules(float(seen.energy.sum()))}"
+                draw_map(axes[4], spurious, noise, title, seen, empty=True, name=ENERGY)
+                text = f"{_noise_share(energy, spurious)} of {joules(float(energy.sum()))}"
                 axes[4].set_xlabel(text, fontsize=8, labelpad=2)
             bar = figure.add_subplot(grid[place, columns])
             colour_bar(figure, bar, scale, "", MAPS, vertical=True)
         return finish(figure, wrapped(note, width, 8))
 
 
-def _draw_energy(figure: Figure, cells: Sequence[SubplotSpec], seen: Seen) -> None:
+def _draw_energy(figure: Figure, cells: Sequence[SubplotSpec], seen: Seen, energy: Floats, spurious: Floats) -> None:
     """The energy of every token and below it the part spent on noise, on one scale that begins at 0."""
-    unit, factor = energy_unit([float(seen.energy.max())])
-    scale = Normalize(0, float(seen.energy.max()) / factor or 1.0)
+    unit, factor = energy_unit([float(energy.max())])
+    scale = Normalize(0, float(energy.max()) / factor or 1.0)
     whole, noise, bar = (figure.add_subplot(cell) for cell in cells)
-    draw_map(whole, seen.energy / factor, scale, "Energy,\nall blocks", seen, name=ENERGY)
-    draw_map(
-        noise, seen.spurious / factor, scale, f"Spent on\nnoise: {_noise_share(seen)}", seen, empty=True, name=ENERGY
-    )
+    title = f"Spent on\nnoise: {_noise_share(energy, spurious)}"
+    draw_map(whole, energy / factor, scale, "Energy,\nall blocks", seen, name=ENERGY)
+    draw_map(noise, spurious / factor, scale, title, seen, empty=True, name=ENERGY)
     colour_bar(figure, bar, scale, f"{unit} per token", ENERGY)
 
 
-def _noise_share(seen: Seen) -> str:
-    total = float(seen.energy.sum())
-    return percent(float(seen.spurious.sum()) / total, 0) if total > 0 else "none"
+def _noise_share(energy: Floats, spurious: Floats) -> str:
+    total = float(energy.sum())
+    return percent(float(spurious.sum()) / total, 0) if total > 0 else "none"
 
 
-def _legend(seen: Seen, narrow: bool) -> list:
+def _legend(seen: Seen, narrow: bool) -> list[Any]:
     line = Line2D(
         [],
         [],

@@ -117,7 +117,7 @@ def time_lines(over_time: pd.DataFrame, note: str = "") -> Figure:
     with figure_style():
         labelled = bool(over_time["accuracy"].notna().any())
         figure = Figure(figsize=(6.2 if labelled else 3.3, 2.4), layout="constrained")
-        panels = np.atleast_1d(figure.subplots(1, 2 if labelled else 1))
+        panels = figure.subplots(1, 2 if labelled else 1, squeeze=False)[0]
         steps = over_time["t"].to_numpy(float)
         if labelled:
             _accuracy(panels[0], steps, over_time)

@@ -10,11 +10,15 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib
 from markupsafe import escape
+from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from spikeattn.boundary.visible_text import visible
 from spikeattn.reporting.figures.tips import titled
@@ -37,7 +41,7 @@ _COLOURS = {  # the first seven, and "other", are those of the first edition
 }  # fmt: skip
 PALETTE = tuple(_COLOURS.values())[:7]
 WIDTH, NARROW = 7.2, 5.4  # inches: the text width of a one-column page, and a figure that stands beside another
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
@@ -75,6 +79,23 @@ def figure_style() -> Iterator[None]:
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
         yield
+
+
+def set_layout(figure: Figure, **settings: Any) -> None:
+    """Settings of the constrained layout that a figure was made with, such as `w_pad` in inches."""
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    engine.set(**settings)
+
+
+def plain_colour_bar(figure: Figure, image: ScalarMappable, **options: Any) -> Colorbar:
+    """A colour bar without an outline, whose colours are vectors; `options` as of `Figure.colorbar`."""
+    bar = figure.colorbar(image, **options)
+    outline: Any = bar.outline
+    outline.set_visible(False)
+    assert bar.solids is not None  # there are some where colours are filled in
+    bar.solids.set(rasterized=False, edgecolor="face")
+    return bar
 
 
 def finish(figure: Figure, note: str = "") -> Figure:

@@ -14,7 +14,17 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from spikeattn.reporting.figures.drawing import ALERT, HEAT, MUTED, SILENT, WIDTH, figure_style, finish, short
+from spikeattn.reporting.figures.drawing import (
+    ALERT,
+    HEAT,
+    MUTED,
+    SILENT,
+    WIDTH,
+    figure_style,
+    finish,
+    plain_colour_bar,
+    short,
+)
 from spikeattn.reporting.figures.tips import tips
 from spikeattn.reporting.tables.number_format import rate as rate_text
 
@@ -122,7 +132,10 @@ def _cells(
     corners = np.stack([np.hstack([x, x, x + 1, x + 1]), np.hstack([y, y + 1, y + 1, y])], axis=2)
     shown = np.ma.masked_where(values == 0, values).ravel()
     gap = 0.6 if values.shape[1] <= 40 else 0.2
-    mesh = PolyCollection(corners, array=shown, cmap=colours, norm=norm, edgecolors="white", linewidth=gap)
+    mesh = PolyCollection(
+        corners,  # type: ignore[arg-type]  # an array [n, 4, 2] is taken too, and drawn faster
+        array=shown, cmap=colours, norm=norm, edgecolors="white", linewidth=gap,
+    )  # fmt: skip
     mesh.set_clip_on(False)
     axes.add_collection(mesh)
     tips(
@@ -168,9 +181,7 @@ def _colour_bar(
     if image is None or not (values > 0).any():
         figure.suptitle("all silent: no neuron fired", fontsize=9, color=ALERT, x=0.01, ha="left")
         return
-    bar = figure.colorbar(image, ax=axes, shrink=0.9, aspect=28, pad=0.02)
-    bar.outline.set_visible(False)
-    bar.solids.set(rasterized=False, edgecolor="face")
+    bar = plain_colour_bar(figure, image, ax=axes, shrink=0.9, aspect=28, pad=0.02)
     bar.set_label("firing rate per time step", fontsize=8)
     bar.ax.tick_params(labelsize=7, length=2)
     if (values == 0).any():

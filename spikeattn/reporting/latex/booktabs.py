@@ -1,4 +1,4 @@
-r"""Tables in LaTeX with booktabs rules and siunitx columns, numbers aligned at their decimal points."""
+r"""Tables of a paper: siunitx columns, numbers aligned at their decimal points."""
 
 from __future__ import annotations
 
@@ -6,20 +6,12 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from spikeattn.reporting.latex.typeset import escape_latex
+from spikeattn.reporting.latex import environments
+from spikeattn.reporting.latex.environments import Panel, escape_latex, typewriter
 
-LONGEST = 45  # rows of a table that fits on a page; a longer one becomes a longtable
 LONGEST_NAME = 34  # characters of a code name that stands on one line
 _NUMBER = re.compile(r"-?(\d+)(?:\.(\d+))?")
 _POWER = re.compile(r"-?\d+(\.\d+)?e-?\d+")
-HEAD = r"""% Compiles alone; in a paper: \usepackage{booktabs,longtable,siunitx}, then \input this file.
-\makeatletter
-\ifx\@nodocument\relax\let\spikeattnend\relax\else
-\documentclass{article}\usepackage[T1]{fontenc}\IfFileExists{lmodern.sty}{\usepackage{lmodern}}{}
-\usepackage[margin=2.4cm]{geometry}\usepackage{booktabs,longtable,siunitx}
-\begin{document}\def\spikeattnend{\end{document}}\fi
-\makeatother
-"""
 
 
 @dataclass(frozen=True)
@@ -52,10 +44,8 @@ class Field:
 
 def code(name: str) -> str:
     """A dotted path in typewriter letters; a long one may break behind its dots and underscores."""
-    text = escape_latex(name)
-    if len(name) > LONGEST_NAME:
-        text = re.sub(r"(\.|\\_)", r"\1\\allowbreak{}", text)
-    return rf"\texttt{{{text}}}"
+    text = typewriter(name)
+    return re.sub(r"(\.|\\_)", r"\1\\allowbreak{}", text) if len(name) > LONGEST_NAME else text
 
 
 def table(
@@ -76,62 +66,19 @@ def table(
         notes: LaTeX, set below.
         size: of the letters; a longtable is set in "scriptsize".
     """
-    rules = frozenset(rules)
-    said = rf"\caption{{{escape_latex(caption)}}}\label{{{label}}}"
-    rows = len(panels[0][0].cells)
-    if rows * len(panels) > LONGEST:
-        pages = [_longtable(panel, rules, said if i == 0 else "") for i, panel in enumerate(panels)]
-        return "\n".join([*pages, *([rf"\noindent{{\scriptsize {notes}}}", ""] if notes else [])])
-    body = "\n\n\\medskip\n".join(_tabular(panel, rules) for panel in panels)
-    below = f"\n\n\\smallskip\n{{\\scriptsize {notes}}}" if notes else ""
-    gap = "3pt" if size == "scriptsize" else "4pt"
-    opening = f"\\begin{{table}}[tbp]\n\\centering\\{size}\\setlength{{\\tabcolsep}}{{{gap}}}"
-    return f"{opening}\n{said}\n\n\\smallskip\n{body}{below}\n\\end{{table}}\n"
+    said, gap = environments.caption(caption, label), "3pt" if size == "scriptsize" else "4pt"
+    return environments.table([_panel(fields) for fields in panels], frozenset(rules), said, size, gap, notes)
 
 
-def document(tables: Iterable[str]) -> str:
-    r"""Tables as one file that compiles alone and can be \input into a paper."""
-    return HEAD + "\n" + "\n".join(tables) + "\\spikeattnend\n"
+def _panel(fields: Sequence[Field]) -> Panel:
+    """The columns as they are set; a part or module that repeats is printed once."""
+    return Panel(
+        alignment=[field.alignment for field in fields],
+        titles=[f"{{{field.title}}}" if field.kind == "number" else field.title for field in fields],
+        rows=[[field.cell(row) for field in fields] for row in range(len(fields[0].cells))],
+        once=[i for i, field in enumerate(fields) if field.title in ("Part", "Module")],
+    )
 
 
 def _shown(cell: str) -> int:
     return len(cell.removeprefix(r"\texttt{").removesuffix("}").replace(r"\allowbreak{}", "").replace(r"\_", "_"))
-
-
-def _frame(fields: Sequence[Field]) -> tuple[str, str]:
-    alignment = "@{}" + "".join(field.alignment for field in fields) + "@{}"
-    titles = " & ".join(f"{{{field.title}}}" if field.kind == "number" else field.title for field in fields)
-    return alignment, titles + r" \\"
-
-
-def _lines(fields: Sequence[Field], rules: frozenset[int]) -> list[str]:
-    """Rows; a part or module that repeats is printed once."""
-    lines: list[str] = []
-    last: list[str | None] = [None] * len(fields)
-    for row in range(len(fields[0].cells)):
-        if row in rules:
-            lines.append(r"\midrule")
-            last = [None] * len(fields)
-        cells = [field.cell(row) for field in fields]
-        once = [
-            "" if field.title in ("Part", "Module") and cell == before else cell
-            for field, cell, before in zip(fields, cells, last, strict=True)
-        ]
-        lines.append(" & ".join(once) + r" \\")
-        last = list(cells)
-    return lines
-
-
-def _tabular(fields: Sequence[Field], rules: frozenset[int]) -> str:
-    alignment, titles = _frame(fields)
-    lines = [rf"\begin{{tabular}}{{{alignment}}}", r"\toprule", titles, r"\midrule", *_lines(fields, rules)]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
-
-
-def _longtable(fields: Sequence[Field], rules: frozenset[int], caption: str) -> str:
-    alignment, titles = _frame(fields)
-    lines = [r"\begingroup\scriptsize\setlength{\tabcolsep}{3pt}\setlength{\LTcapwidth}{\linewidth}"]
-    lines += [rf"\begin{{longtable}}{{{alignment}}}", *([caption + r" \\"] if caption else [])]
-    lines += [r"\toprule", titles, r"\midrule", r"\endfirsthead", r"\toprule", titles, r"\midrule", r"\endhead"]
-    lines += [r"\bottomrule", r"\endfoot", *_lines(fields, rules)]
-    return "\n".join([*lines, r"\end{longtable}", r"\endgroup", ""])

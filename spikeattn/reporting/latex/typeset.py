@@ -1,48 +1,19 @@
-"""LaTeX and Markdown of the tables: booktabs and longtable alone, every name escaped."""
+"""LaTeX and Markdown of the tables as people read them."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
 
 import pandas as pd
 
+from spikeattn.reporting.latex import environments
+from spikeattn.reporting.latex.environments import Panel, escape_latex, typewriter
 from spikeattn.reporting.tables.number_format import MISSING
 from spikeattn.reporting.tables.sheet import Cell, Column, Sheet
 from spikeattn.reporting.tables.sheets import sheet_of
 
-LONGEST = 45  # rows of a table that fits on a page; a longer one becomes a longtable
 _ALIGNED = {"number": "r", "prose": r"p{0.5\linewidth}"}
 WIDEST = 126  # characters of a row at \scriptsize on a page 16 cm wide; a wider one is cut into panels
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"{\char34}",
-    "[": "{[}",
-    "]": "{]}",
-    "µ": r"$\mu$",
-    "μ": r"$\mu$",
-    "×": r"$\times$",
-    "≤": r"$\le$",
-    "≥": r"$\ge$",
-    "∞": r"$\infty$",
-    "π": r"$\pi$",
-    "₀": r"$_0$",
-    "–": "--",
-    "−": "$-$",
-}
 
 
 def to_latex(table: pd.DataFrame, caption: str | None = None, label: str | None = None) -> str:
@@ -58,14 +29,10 @@ def to_latex(table: pd.DataFrame, caption: str | None = None, label: str | None 
     """
     sheet = sheet_of(table)
     text = caption if caption is not None else table.attrs.get("caption", "")
-    panels = _panels(sheet)
-    body = [_longtable(panel, text if i == 0 else "", label if i == 0 else None) for i, panel in enumerate(panels)]
-    if len(sheet.rows) * len(panels) <= LONGEST:
-        size = r"\small" if max(map(_width, panels)) <= WIDEST * 3 // 5 else r"\scriptsize"
-        inner = "\n\n\\medskip\n".join(_tabular(panel) for panel in panels)
-        body = [f"\\begin{{table}}[tbp]\n\\centering{size}\\setlength{{\\tabcolsep}}{{3pt}}\n"]
-        body[0] += f"{_caption(text, label)}\n\n\\smallskip\n{inner}\n\\end{{table}}\n"
-    return "\n".join(body)
+    sheets = _panels(sheet)
+    size = "small" if max(map(_width, sheets)) <= WIDEST * 3 // 5 else "scriptsize"
+    said = environments.caption(text or None, label)
+    return environments.table([_panel(each) for each in sheets], sheet.rules, said, size)
 
 
 def to_markdown(table: pd.DataFrame, caption: str | None = None) -> str:
@@ -86,22 +53,6 @@ def to_markdown(table: pd.DataFrame, caption: str | None = None) -> str:
     return (f"{_markdown(text, 'text')}\n\n" if text else "") + "\n".join(lines) + "\n"
 
 
-def escape_latex(text: str) -> str:
-    """Plain text for LaTeX; characters that pdfTeX's fonts lack are reduced to their base letter or named by number."""
-    out = []
-    for char in unicodedata.normalize("NFC", text):
-        if char in _LATEX:
-            out.append(_LATEX[char])
-        elif char.isspace() or ord(char) < 32:
-            out.append(" ")
-        elif ord(char) < 0x17F:
-            out.append(char)
-        else:
-            plain = unicodedata.normalize("NFKD", char).encode("ascii", "ignore").decode()
-            out.append(escape_latex(plain) if plain else f"{{[}}U+{ord(char):04X}{{]}}")
-    return "".join(out)
-
-
 def paper_latex(role: str) -> str:
     """A tensor's name in the paper as it is printed there: V_S with its subscript, Vhat_S with its hat."""
     text = re.sub(r"\b([VQK])\\_S", r"$\1_S$", escape_latex(role))
@@ -118,9 +69,8 @@ def paper_html(escaped: str) -> str:
 def _latex(cell: Cell, column: Column) -> str:
     if column.kind == "paper":
         return paper_latex(cell.text)
-    return rf"\texttt{{{escape_latex(cell.text)}}}" if column.kind == "code" and cell.text != MISSING else escape_latex(
-        cell.text
-    )  # fmt: skip
+    coded = column.kind == "code" and cell.text != MISSING
+    return typewriter(cell.text) if coded else escape_latex(cell.text)
 
 
 def _markdown(text: str, kind: str) -> str:
@@ -161,45 +111,12 @@ def _select(sheet: Sheet, chosen: list[int]) -> Sheet:
     return Sheet(tuple(sheet.columns[i] for i in chosen), rows, sheet.rules)
 
 
-def _lines(sheet: Sheet) -> list[str]:
-    """Rows in LaTeX; a part that repeats in the next row is printed once."""
-    lines, last = [], [None] * len(sheet.columns)
-    for number, row in enumerate(sheet.rows):
-        if number in sheet.rules:
-            lines.append(r"\midrule")
-            last = [None] * len(sheet.columns)
-        texts = []
-        for i, (cell, column) in enumerate(zip(row, sheet.columns, strict=True)):
-            repeated = column.kind == "text" and cell.text == last[i] and column.title in ("Part", "Module")
-            texts.append("" if repeated else _latex(cell, column))
-            last[i] = cell.text
-        lines.append(" & ".join(texts) + r" \\")
-    return lines
-
-
-def _titles(sheet: Sheet) -> str:
-    return " & ".join(escape_latex(column.title) for column in sheet.columns) + r" \\"
-
-
-def _alignment(sheet: Sheet) -> str:
-    return "@{}" + "".join(_ALIGNED.get(column.kind, "l") for column in sheet.columns) + "@{}"
-
-
-def _caption(text: str, label: str | None) -> str:
-    caption = rf"\caption{{{escape_latex(text)}}}" if text else ""
-    return caption + (rf"\label{{{label}}}" if label else "")
-
-
-def _tabular(sheet: Sheet) -> str:
-    lines = [rf"\begin{{tabular}}{{{_alignment(sheet)}}}", r"\toprule", _titles(sheet), r"\midrule"]
-    return "\n".join([*lines, *_lines(sheet), r"\bottomrule", r"\end{tabular}"])
-
-
-def _longtable(sheet: Sheet, text: str, label: str | None) -> str:
-    caption = _caption(text, label)
-    lines = [r"\begingroup\scriptsize\setlength{\tabcolsep}{3pt}\setlength{\LTcapwidth}{\linewidth}"]
-    lines += [rf"\begin{{longtable}}{{{_alignment(sheet)}}}"]
-    lines += [caption + r" \\"] if caption else []
-    lines += [r"\toprule", _titles(sheet), r"\midrule", r"\endfirsthead"]
-    lines += [r"\toprule", _titles(sheet), r"\midrule", r"\endhead", r"\bottomrule", r"\endfoot"]
-    return "\n".join([*lines, *_lines(sheet), r"\end{longtable}", r"\endgroup", ""])
+def _panel(sheet: Sheet) -> Panel:
+    """The sheet as it is set; a part or module that repeats is printed once."""
+    columns = sheet.columns
+    return Panel(
+        alignment=[_ALIGNED.get(column.kind, "l") for column in columns],
+        titles=[escape_latex(column.title) for column in columns],
+        rows=[[_latex(cell, column) for cell, column in zip(row, columns, strict=True)] for row in sheet.rows],
+        once=[i for i, column in enumerate(columns) if column.kind == "text" and column.title in ("Part", "Module")],
+    )

@@ -26,7 +26,7 @@ from spikeattn.reporting.tables.number_format import (
     significant,
     with_limits,
 )
-from spikeattn.reporting.tables.run_tables import METHODS, data_name
+from spikeattn.reporting.tables.run_tables import INTERVAL_METHODS, data_name
 from spikeattn.reporting.tables.sheets import sheet_of
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _cards(profile: Profile, summary: dict[str, Any], energy: EnergyTable) -> li
     value, limits = with_limits((summary["energy_mj"] or 0.0) / factor, low, high)
     method = energy.total.method
     confidence = f"{energy.total.confidence * 100:g} %"
-    how = f"{confidence}, {METHODS.get(method, method)} over images" if limits else ""
+    how = f"{confidence}, {INTERVAL_METHODS.get(method, method)} over images" if limits else ""
     if not limits and n == 1:
         how = "one image has no interval"
     if method == "upper bound":

@@ -92,8 +92,10 @@ def write_report(
         SpikeattnError: unknown costs or convention, an attention of another model, or a folder that cannot be written
             to.
     """
-    gallery = attention if attention is None or isinstance(attention, Gallery) else None
-    if gallery is None and attention is not None:
+    gallery: Gallery | None = None
+    if isinstance(attention, Gallery):
+        gallery = attention
+    elif attention is not None:
         gallery = read_gallery(attention, profile.ledger.model.get("name"))
     rates, energy = profile.rates(), profile.energy(costs, convention)
     blocks, steps = block_energy(profile, costs, convention), profile.over_time()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -109,7 +109,7 @@ def _same(a: dict[str, Any], b: dict[str, Any]) -> bool:
     return bool(outline(a) == outline(b))
 
 
-def _name(blocks: list[int]) -> str:
+def _name(blocks: Sequence[int]) -> str:
     return f"Block {blocks[0] + 1}" if len(blocks) == 1 else f"Blocks {blocks[0] + 1} to {blocks[-1] + 1}"
 
 

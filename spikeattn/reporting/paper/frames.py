@@ -69,7 +69,7 @@ def part_table(comparison: Comparison) -> pd.DataFrame:
         method), break_even (firing rate at which both cost the same). `attrs` carries a caption.
     """
     first = comparison.prices.iloc[0]
-    frames = []
+    frames: list[pd.DataFrame] = []
     for each in (comparison.parts, comparison.attention):
         of_first = each[(each["costs"] == first["costs"]) & (each["against"] == first["against"])]
         frames.append(of_first[~of_first["part"].isin(frames[0]["part"])] if frames else of_first)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from spikeattn.reporting.latex.booktabs import LONGEST_NAME, Field, code, table
-from spikeattn.reporting.latex.typeset import escape_latex, paper_latex
+from spikeattn.reporting.latex.environments import escape_latex
+from spikeattn.reporting.latex.typeset import paper_latex
 from spikeattn.reporting.tables.number_format import MISSING, energy_unit, known, rate, significant, with_limits
 
 # Widths in points at \scriptsize: text, a letter, a step, one with a power of ten, the average with its interval.
@@ -59,8 +60,9 @@ def models_latex(models: pd.DataFrame) -> str:
     unit, factor = energy_unit(models["energy_mj"])
     rows = models.to_dict("records")
     marks = ["".join(mark for flag, (mark, _) in MARKS.items() if row[flag]) for row in rows]
-    keys = ("energy_mj", "energy_low", "energy_high", "interval")
-    energies = [_value(*(row[key] for key in keys), factor) for row in rows]
+    energies = [
+        _value(row["energy_mj"], row["energy_low"], row["energy_high"], row["interval"], factor) for row in rows
+    ]
     shares = [_share(row) for row in rows]
     fields = [
         Field("Method", tuple(escape_latex(row["method"]) + mark for row, mark in zip(rows, marks, strict=True))),
@@ -72,7 +74,7 @@ def models_latex(models: pd.DataFrame) -> str:
     fields += [
         Field("Param (M)", tuple(_millions(row["parameters"]) for row in rows), "number"),
         Field("$T$", tuple(str(row["time_steps"]) for row in rows), "number"),
-        Field(f"Energy ({_unit(unit)})", tuple(value for value, _ in energies), "number"),
+        Field(f"Energy ({escape_latex(unit)})", tuple(value for value, _ in energies), "number"),
         Field("Interval", tuple(limits for _, limits in energies), "interval"),
         Field(r"Acc.\ (\%)", tuple(value for value, _ in shares), "number"),
         Field("Interval", tuple(limits for _, limits in shares), "interval"),
@@ -91,8 +93,8 @@ def parts_latex(parts: pd.DataFrame) -> str:
     labels = [_ROLES.get(row["part"], row["part"]) for row in rows]
     fields = [
         _text("Part", labels),
-        Field(f"ANN ({_unit(unit)})", tuple(significant(row["ann_mj"] / factor) for row in rows), "number"),
-        Field(f"SNN ({_unit(unit)})", tuple(value for value, _ in spiking), "number"),
+        Field(f"ANN ({escape_latex(unit)})", tuple(significant(row["ann_mj"] / factor) for row in rows), "number"),
+        Field(f"SNN ({escape_latex(unit)})", tuple(value for value, _ in spiking), "number"),
         Field("Interval", tuple(limits for _, limits in spiking), "interval"),
         Field("ANN / SNN", tuple(value for value, _ in ratios), "number"),
         Field("Interval", tuple(limits for _, limits in ratios), "interval"),
@@ -110,7 +112,7 @@ def _rates(title: str, values: pd.Series) -> Field:
     return Field(title, tuple(rate(value) for value in values), "number")
 
 
-def _limits(row: dict[str, Any]) -> str:
+def _limits(row: Mapping[Any, Any]) -> str:
     if not known(row["low"]):
         return MISSING
     if row["interval"] == "upper bound":
@@ -130,7 +132,7 @@ def _value(value: float, low: float, high: float, method: str, factor: float) ->
     return text, limits or MISSING
 
 
-def _share(row: dict[str, Any]) -> tuple[str, str]:
+def _share(row: Mapping[Any, Any]) -> tuple[str, str]:
     if not known(row["accuracy"]):
         return MISSING, MISSING
     return f"{row['accuracy'] * 100:.2f}", f"[{row['accuracy_low'] * 100:.2f}, {row['accuracy_high'] * 100:.2f}]"
@@ -138,7 +140,3 @@ def _share(row: dict[str, Any]) -> tuple[str, str]:
 
 def _millions(parameters: float | None) -> str:
     return MISSING if parameters is None else significant(parameters / 1e6)
-
-
-def _unit(unit: str) -> str:
-    return escape_latex(unit)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from spikeattn.energy.comparison_result import Comparison
 from spikeattn.energy.estimate import EnergyTable
-from spikeattn.reporting.latex.typeset import escape_latex
+from spikeattn.reporting.latex.environments import escape_latex, typewriter
 from spikeattn.reporting.paper.references import keys_in, keys_of_data
 from spikeattn.reporting.tables.number_format import amount
-from spikeattn.reporting.tables.run_tables import METHODS, data_name
+from spikeattn.reporting.tables.run_tables import INTERVAL_METHODS, data_name
 from spikeattn.stats.intervals import STUDENTISED_BELOW
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _tex(piece: Piece) -> str:
     if isinstance(piece, Cite):
         return rf"~\cite{{{','.join(piece.keys)}}}" if piece.keys else ""
     if isinstance(piece, Code):
-        return rf"\texttt{{{escape_latex(piece.text)}}}"
+        return typewriter(piece.text)
     return escape_latex(piece)
 
 
@@ -149,13 +149,13 @@ def _tools(profile: Profile) -> Sentence:
 
 def _intervals(profile: Profile, rates: pd.DataFrame, energy: EnergyTable) -> Sentence:
     means = rates[rates["t"] == "mean"]["interval"]
-    used = [method for method in dict.fromkeys([*energy["interval"], *means]) if method in METHODS]
+    used = [method for method in dict.fromkeys([*energy["interval"], *means]) if method in INTERVAL_METHODS]
     if not used:
         reason = "one image has none" if profile.n_images == 1 else "none could be formed"
         return (f"No interval is given: {reason}.",)
     rests = energy.provenance
     bootstrap = f", {rests['replicates']:,} resamples of whole images, joint over tensors, steps and parts"
-    names = ", ".join(METHODS[method] + _because(method) for method in used)
+    names = ", ".join(INTERVAL_METHODS[method] + _because(method) for method in used)
     return (
         f"Intervals of rates and energies cover {rests['confidence'] * 100:g} % and come from images: {names}"
         f"{bootstrap if set(used) & {'percentile', 'studentised'} else ''}; that of the accuracy is Wilson's. They "

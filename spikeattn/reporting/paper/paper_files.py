@@ -11,7 +11,7 @@ from spikeattn.energy.comparison_result import Comparison
 from spikeattn.energy.estimate import EnergyTable
 from spikeattn.reporting.figures import drawing
 from spikeattn.reporting.figures.drawing import figure_style
-from spikeattn.reporting.latex.booktabs import document
+from spikeattn.reporting.latex.environments import document
 from spikeattn.reporting.paper import methods
 from spikeattn.reporting.paper.frames import models_of, part_table
 from spikeattn.reporting.paper.latex_tables import models_latex, parts_latex, rates_latex
@@ -103,7 +103,8 @@ def _fit_legends(figure: Figure, width: float) -> None:
     for legend in list(figure.legends):
         needed = legend.get_window_extent().width / figure.dpi
         if needed > width:
-            handles, labels = legend.legend_handles, [text.get_text() for text in legend.get_texts()]
+            handles: list[Any] = legend.legend_handles
+            labels = [text.get_text() for text in legend.get_texts()]
             columns = max(int(len(labels) * width / needed * 0.9), 1)
             legend.remove()
             figure.legend(

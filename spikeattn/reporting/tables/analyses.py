@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import pandas as pd
@@ -75,5 +76,5 @@ def analyse(profile: Profile, costs: CostTable, convention: Convention, twin: De
         missing |= dict.fromkeys(("comparison", "sweep"), NO_MAC.format(costs.name))
     ends = list(dict.fromkeys((*list_conventions(), convention.name)))
     chosen = {name: convention if name == convention.name else name for name in ends if name != DEFAULT}
-    falls = {name: attempt(name, lambda end=end: waterfall(profile, end, costs)) for name, end in chosen.items()}
+    falls = {name: attempt(name, partial(waterfall, profile, end, costs)) for name, end in chosen.items()}
     return Analyses(comparison, {name: fall for name, fall in falls.items() if fall is not None}, swept, missing)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from spikeattn.reporting.tables.number_format import (
@@ -37,7 +39,7 @@ def comparison_sheet(table: pd.DataFrame) -> Sheet:
             rules.add(number)
         last = row["costs"], row["against"]
         ratio, limits = ratio_of(row)
-        even = row.get("break_even")
+        even: Any = row.get("break_even")
         rows.append(
             (
                 *(Cell(str(row[key]), str(row[key])) for key in ("costs", "against", "part")),

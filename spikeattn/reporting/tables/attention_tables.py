@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spikeattn.attention.regularize import METHODS, THRESHOLD, regularize
+from spikeattn.attention.regularize import METHODS, THRESHOLD, WITH_THRESHOLD, regularize
 
 if TYPE_CHECKING:
     from spikeattn.attention.bootstrap_test import Attention
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, NDArray[Any]]
 
-WITH_THRESHOLD = ("p", "q", "lfdr")
 QUANTILES = {"null_5": 0.05, "null_50": 0.5, "null_95": 0.95}
 
 
@@ -86,13 +85,12 @@ def _one(attention: Attention, method: str, threshold: float | None) -> Arrays:
     maps = attention.maps.reshape(-1, h, w)
     found = attention.significance
     pairs = list(zip(maps, found, strict=True))
-    has_q = [getattr(each, "__dict__", {}).get("q") is not None for each in found]
     nothing = np.full((h, w), np.nan)
     arrays: Arrays = {
         "maps": maps,
         "z": np.stack([each.z for each in found]),
         "p": np.stack([each.p for each in found]),
-        "q": np.stack([each.q if known else nothing for each, known in zip(found, has_q, strict=True)]),
+        "q": np.stack([nothing if each.q is None else each.q for each in found]),
         "lfdr": np.stack([each.lfdr for each in found]),
         "pi0": np.array([each.pi0 for each in found]),
         "significant": np.stack([significant(each, method, threshold) for each in found]),
@@ -100,8 +98,7 @@ def _one(attention: Attention, method: str, threshold: float | None) -> Arrays:
     for name in METHODS:
         limit = threshold if name == method else None
         kept = [
-            nothing if name == "q" and not known else regularize(*pair, name, limit)
-            for pair, known in zip(pairs, has_q, strict=True)
+            nothing if name == "q" and one.q is None else regularize(scores, one, name, limit) for scores, one in pairs
         ]
         arrays[f"regularized_{name}"] = np.stack(kept)
     if attention.null_maps is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import pandas as pd
 
@@ -11,7 +12,7 @@ _PREFIXES = {-15: "f", -12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "
 MISSING = "–"
 
 
-def known(value: object) -> bool:
+def known(value: Any) -> bool:
     """Whether there is a value: not None, NaN or NA."""
     return not bool(pd.isna(value))
 

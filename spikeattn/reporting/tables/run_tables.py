@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from spikeattn.runs.result import Profile
 
 INPUT = "Input"  # the part of the row that is no spike tensor of the network but what it is shown
-METHODS = {
+INTERVAL_METHODS = {
     "percentile": "percentile bootstrap",
     "studentised": "studentised bootstrap",
     "t": "Student's t",
@@ -73,7 +73,7 @@ def rate_table(source: Profile | pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _place(part: object, block: object, attention: str) -> tuple[str, str]:
+def _place(part: Any, block: Any, attention: str) -> tuple[str, str]:
     """Part and module of a tensor as Table S1 prints them; `attention` is what it calls the attention."""
     if pd.isna(part):
         return "", ""
@@ -101,9 +101,10 @@ def block_energy(
         key = _block(term.name, term.part, term.block), term.part
         operations = float(amount.total.mean()) * term.factor
         energies[key] = energies.get(key, 0.0) + operations * prices[term.op] * PJ_TO_MJ
+    blocks = list(dict.fromkeys(block for block, _ in energies))
     rows = [{"block": block, "part": part, "energy_mj": energy} for (block, part), energy in energies.items()]
-    blocks = list(dict.fromkeys(row["block"] for row in rows))
-    return pd.DataFrame(sorted(rows, key=lambda row: blocks.index(row["block"])))
+    rows.sort(key=lambda row: blocks.index(str(row["block"])))
+    return pd.DataFrame(rows)
 
 
 def _block(name: str, part: str, block: int | None) -> str:
@@ -149,11 +150,11 @@ def intervals(table: pd.DataFrame) -> str:
     if "n_images" in table.columns:
         rests["n_images"] = table["n_images"].iloc[0]
     rows = table[table["t"] == "mean"] if "t" in table.columns else table
-    used = [method for method in dict.fromkeys(rows["interval"]) if method in METHODS]
+    used = [method for method in dict.fromkeys(rows["interval"]) if method in INTERVAL_METHODS]
     if not used:
         return "No interval: one image." if rests.get("n_images") == 1 else "No interval could be formed."
     confidence = f"{rests['confidence'] * 100:g} % intervals" if "confidence" in rests else "Intervals"
-    return f"{confidence} over images: {', '.join(METHODS[method] for method in used)}."
+    return f"{confidence} over images: {', '.join(INTERVAL_METHODS[method] for method in used)}."
 
 
 def data_name(profile: Profile) -> str:

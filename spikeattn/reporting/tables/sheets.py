@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -109,7 +110,7 @@ def operations_sheet(table: pd.DataFrame) -> Sheet:
         Column("Mask ops", note="AND gates, per image"),
         Column("Rate × FLOPs", note="what the literature's product says against the counted SOPs"),
     )
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for row in table.to_dict("records"):
         name, part = Cell(row["synapse"], row["synapse"]), Cell(str(row["part"]), str(row["part"]))
         if not row["counted"]:
@@ -185,7 +186,7 @@ def _heat(value: float, most: float) -> Cell:
     return Cell(rate(value), value, (value / most) ** 0.5 if most > 0 and known(value) else None)
 
 
-def _limits_of_rate(row: dict[str, Any]) -> Cell:
+def _limits_of_rate(row: Mapping[Any, Any]) -> Cell:
     if not known(row["low"]):
         return Cell(MISSING)
     if row["interval"] == "upper bound":

@@ -1,0 +1,1 @@
+"""The attention of a `Study`: its pictures, its tables, its summary."""

@@ -1,0 +1,125 @@
+"""What a `Study` has shown, as one record: networks with their provenance, a row per image, agreement, energy."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from spikeattn.attention.evaluate import Evaluation
+from spikeattn.attention.regularize import THRESHOLD
+from spikeattn.attention.study import Study
+from spikeattn.data.dataset import Skipped
+from spikeattn.provenance import describe
+from spikeattn.reporting.attention.captions import details_of, title_of
+from spikeattn.reporting.attention.pictures import tokens_of
+from spikeattn.reporting.figures.attention_grids import agreement
+from spikeattn.reporting.tables.attention_tables import rule_of, significant
+from spikeattn.spurious import SpuriousEnergy
+from spikeattn.stats.intervals import Interval
+
+Record = dict[str, Any]
+
+
+def summary_of(
+    studies: Sequence[Study],
+    skipped: Sequence[Skipped] = (),
+    evaluations: Sequence[Evaluation] = (),
+    energy: SpuriousEnergy | None = None,
+    command: str | None = None,
+) -> Record:
+    """Everything but the tokens, with what a rerun needs.
+
+    Args:
+        skipped: images that could not be read.
+        evaluations: one per study, or none.
+        energy: of the first study.
+        command: that makes it again.
+    """
+    summary: Record = {
+        "command": command,
+        "untrained": any(study.untrained for study in studies),
+        "networks": [_network(study) for study in studies],
+        "images": [row for study in studies for row in _image_rows(study)],
+        "skipped": [{"image": each.id, "reason": each.reason} for each in skipped],
+    }
+    if len(studies) == 2:
+        summary["agreement"] = _agreements(studies[0], studies[1])
+    if energy is not None:
+        summary["energy"] = energy_record(energy, studies[0].ids)
+    if evaluations:
+        both = zip(studies, evaluations, strict=True)
+        table = pd.concat([evaluation.summary().assign(model=title_of(study)) for study, evaluation in both])
+        summary["evaluation"] = table.astype(object).to_dict("records")
+    return summary
+
+
+def energy_record(energy: SpuriousEnergy, ids: Sequence[str]) -> Record:
+    """The shares with their intervals, per image and in all."""
+    spent, spurious = energy.maps.sum((1, 2)), energy.spurious_maps.sum((1, 2))
+
+    def interval(value: Interval) -> Record:
+        return {"value": value.value, "low": value.low, "high": value.high, "method": value.method}
+
+    return {
+        "share_of_blocks": interval(energy.total),
+        "share_of_network": interval(energy.of_everything),
+        "spurious_mj": interval(energy.spurious_mj),
+        "outside_share": float(energy.outside["share"].sum()),
+        "images": [
+            {"image": name, "blocks_mj": float(blocks), "spurious_mj": float(noise), "network_mj": float(whole)}
+            for name, blocks, noise, whole in zip(ids, spent, spurious, energy.per_image, strict=True)
+        ],
+        "notes": list(energy.notes),
+        "provenance": energy.provenance,
+    }
+
+
+def _network(study: Study) -> Record:
+    """What a rerun needs to know of a network."""
+    known = study.attentions[0].provenance
+    return {
+        "title": title_of(study),
+        "details": details_of(study),
+        "rule": rule_of(study.settings.method, study.settings.threshold),
+        "untrained": study.untrained,
+        "model": getattr(study.model, "provenance", None) or describe(study.model),
+        "statistic": study.kind,
+        "layers": study.layers,
+        "settings": dataclasses.asdict(study.settings),
+        "versions": {key: known[key] for key in ("spikeattn", "torch") if key in known},
+        "data": study.dataset.provenance(),
+        "warnings": study.grouped_warnings(),
+    }
+
+
+def _image_rows(study: Study) -> list[Record]:
+    """Per image and layer: tokens, share significant, share with q <= 0.1, pi0."""
+    s, rows = study.settings, []
+    warned = {name for name, _ in study.warnings}
+    for name, attention in zip(study.ids, study.attentions, strict=True):
+        for layer, one in zip(study.layers, attention.significance, strict=True):
+            called = None if one.q is None else float(((one.q <= THRESHOLD) & (one.z >= 0)).mean())
+            rows.append(
+                {
+                    "model": title_of(study),
+                    "image": name,
+                    "layer": layer,
+                    "tokens": int(one.z.size),
+                    "significant": float(significant(one, s.method, s.threshold).mean()),
+                    "significant_q": called,
+                    "pi0": float(one.pi0),
+                    "largest_z": float(one.z.max()),
+                    "warned": name in warned,
+                }
+            )
+    return rows
+
+
+def _agreements(first: Study, second: Study) -> list[Record]:
+    return [
+        {"image": name, **agreement(one, other)}
+        for name, one, other in zip(first.ids, tokens_of(first), tokens_of(second), strict=True)
+    ]
