@@ -4,7 +4,7 @@
     images, skipped = look([study], range(8))
     study.attentions, study.grids, study.grouped_warnings()
 
-`reporting.attention` draws it and writes it to files.
+`reporting.study` draws it and writes it to files.
 """
 
 from __future__ import annotations

@@ -170,9 +170,9 @@ def attend(
     from spikeattn.cli.attention_inputs import Images, Named, calibrate_all, studies_of
     from spikeattn.cli.networks import Input
     from spikeattn.energy import get_convention, get_costs
-    from spikeattn.reporting.attention.arrays import write_tables
-    from spikeattn.reporting.attention.pictures import draw
-    from spikeattn.reporting.attention.summary import summary_of
+    from spikeattn.reporting.study.arrays import write_tables
+    from spikeattn.reporting.study.pictures import draw
+    from spikeattn.reporting.study.summary import summary_of
     from spikeattn.spurious.study_energy import study_energy
 
     paths = [*(images or ()), *(more or ())]

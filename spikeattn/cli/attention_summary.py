@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from spikeattn.attention.regularize import THRESHOLD
+from spikeattn.boundary.number_format import joules, percent
 from spikeattn.cli.output import text
-from spikeattn.reporting.tables.number_format import joules, percent
 
 
 def as_text(summary: dict[str, Any], out: Path) -> str:

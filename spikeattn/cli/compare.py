@@ -163,7 +163,7 @@ def _compare_text(comparison: Comparison, heading: str) -> str:
 
 
 def _rows(frame: pd.DataFrame, costs: bool = False) -> str:
-    from spikeattn.reporting.tables.number_format import energy_unit, rate, significant, with_limits
+    from spikeattn.boundary.number_format import energy_unit, rate, significant, with_limits
 
     unit, factor = energy_unit([*frame["energy_mj"], *frame["against_mj"]])
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from spikeattn.attention.study import Study, StudySettings, look
 from spikeattn.cli.output import to_json, write_file
-from spikeattn.reporting.attention.arrays import write_tables
-from spikeattn.reporting.attention.captions import warning_of
-from spikeattn.reporting.attention.pictures import image_of, view_of
-from spikeattn.reporting.attention.summary import summary_of
 from spikeattn.reporting.figures.attention_panels import panel
 from spikeattn.reporting.figures.drawing import to_png
 from spikeattn.reporting.output_folder import stems
+from spikeattn.reporting.study.arrays import write_tables
+from spikeattn.reporting.study.captions import warning_of
+from spikeattn.reporting.study.pictures import image_of, view_of
+from spikeattn.reporting.study.summary import summary_of
 from spikeattn.spurious.study_energy import study_energy
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ def show_components(
 
 
 def _as_text(table: ComponentTable, heading: str, warnings: tuple[Note, ...]) -> str:
-    from spikeattn.reporting.tables.number_format import joules
+    from spikeattn.boundary.number_format import joules
 
     wide = table.wide().rename(columns=lambda name: name.replace("_", " "))
     totals = table[table["part"] == "total"]

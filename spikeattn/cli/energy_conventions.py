@@ -27,8 +27,8 @@ def show_conventions(
     as_json: bool,
 ) -> None:
     """Print both tables, or write the first; JSON holds all."""
+    from spikeattn.energy.convention_notes import notes_of
     from spikeattn.energy.convention_switches import side_by_side, waterfall
-    from spikeattn.energy.notes import notes_of
 
     table = side_by_side(profile, conventions, costs)
     ways = {each.name: waterfall(profile, each, costs, start) for each in conventions}
@@ -63,7 +63,7 @@ def show_conventions(
 
 
 def _tables(table: pd.DataFrame, ways: dict[str, pd.DataFrame], start: str) -> list[str]:
-    from spikeattn.reporting.tables.number_format import energy_unit
+    from spikeattn.boundary.number_format import energy_unit
 
     unit, factor = energy_unit(table.drop(columns="part").to_numpy().ravel())
 

@@ -136,7 +136,7 @@ def number(value: float) -> str:
 
 def headline(summary: Mapping[str, Any]) -> str:
     """The five numbers of a results table, one line each, from `Profile.summary`."""
-    from spikeattn.reporting.tables.number_format import amount, energy_unit, percent, rate, with_limits
+    from spikeattn.boundary.number_format import amount, energy_unit, percent, rate, with_limits
 
     def shares(pair: Sequence[float | None]) -> str:
         return "" if None in pair else f" [{', '.join(percent(limit).removesuffix(' %') for limit in pair)}]"

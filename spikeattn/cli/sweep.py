@@ -95,7 +95,7 @@ def _draw(frame: pd.DataFrame, path: Path, warnings: tuple[Note, ...]) -> None:
 
 
 def _as_text(frame: pd.DataFrame, heading: str, warnings: tuple[Note, ...]) -> str:
-    from spikeattn.reporting.tables.number_format import joules
+    from spikeattn.boundary.number_format import joules
 
     columns = ["costs", "t", "rate_scale", "rate", "snn_mj", "ann_mj", "ratio", "break_even_rate", "cannot_lose"]
     shown = frame[columns].assign(cannot_lose=["yes" if each else "no" for each in frame["cannot_lose"]])

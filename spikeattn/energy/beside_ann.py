@@ -22,10 +22,10 @@ from spikeattn.energy.comparison_tables import (
     total_of,
     with_break_even,
 )
+from spikeattn.energy.convention_notes import notes_of
 from spikeattn.energy.conventions import Convention
 from spikeattn.energy.costs import PJ_TO_MJ, CostTable, get_costs
 from spikeattn.energy.dense_twin import DenseTwin
-from spikeattn.energy.notes import notes_of
 from spikeattn.energy.quantised_ann import QUANTISED, QuantisedAnn
 from spikeattn.stats.intervals import Floats
 from spikeattn.storage.ledger import Ledger

@@ -20,11 +20,11 @@ from spikeattn.energy.beside_ann import ARITHMETIC, compare_with_ann, model_name
 from spikeattn.energy.by_part import amounts_by_part_and_block, energies_of, in_order, scopes_of
 from spikeattn.energy.comparison_result import Comparison, Resampling
 from spikeattn.energy.comparison_tables import frame_of, intervals_of, tables_of, total_of
+from spikeattn.energy.convention_notes import notes_of
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention, get_convention
 from spikeattn.energy.costs import CostTable, get_cost_tables
 from spikeattn.energy.dense_twin import DenseTwin
-from spikeattn.energy.notes import notes_of
 from spikeattn.energy.profile_argument import activity_of, counted
 from spikeattn.energy.twins import twin_for
 from spikeattn.errors import SpikeattnError

@@ -11,6 +11,7 @@ import pandas as pd
 from spikeattn.boundary.notes import Note
 from spikeattn.energy.activity import Run
 from spikeattn.energy.component_charges import charges_of, with_totals
+from spikeattn.energy.convention_notes import notes_of
 from spikeattn.energy.conventions import get_convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import CostTable, get_costs
@@ -18,7 +19,6 @@ from spikeattn.energy.estimate import sample_of, unpriced_notes
 from spikeattn.energy.models.memory import COMPONENTS, LEAKY, NOT_LEAKY, check_prices, lines_of
 from spikeattn.energy.models.registry import DEFAULT as DEFAULT_MODEL
 from spikeattn.energy.models.registry import EnergyModel, get_model
-from spikeattn.energy.notes import notes_of
 from spikeattn.energy.profile_argument import counted, of_profile
 from spikeattn.stats import intervals
 from spikeattn.stats.intervals import Floats

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from spikeattn.boundary.notes import Note
 from spikeattn.energy.activity import Activity, Run
 from spikeattn.energy.amounts import COLUMNS, OPS, amounts_by_part
+from spikeattn.energy.convention_notes import notes_of
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention, get_convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import PJ_TO_MJ, CostTable, get_costs
-from spikeattn.energy.notes import notes_of
 from spikeattn.energy.profile_argument import counted, of_profile
 from spikeattn.stats import intervals
 from spikeattn.stats.intervals import Floats, Interval, Intervals

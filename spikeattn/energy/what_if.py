@@ -20,12 +20,12 @@ from spikeattn.boundary.arguments import shown, whole_number
 from spikeattn.boundary.notes import Note
 from spikeattn.energy.activity import Activity, CountedActivity, CountTable, Run
 from spikeattn.energy.by_part import amounts_by_part_and_block
+from spikeattn.energy.convention_notes import notes_of
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention, get_convention
 from spikeattn.energy.costs import PJ_TO_MJ, CostTable, get_cost_tables
 from spikeattn.energy.dense_twin import dense_twin
 from spikeattn.energy.estimate import prices_of
-from spikeattn.energy.notes import notes_of
 from spikeattn.energy.profile_argument import counted, once_named
 from spikeattn.energy.published_rates import PublishedActivity
 from spikeattn.errors import SpikeattnError

@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
+from spikeattn.boundary.number_format import energy_unit
 from spikeattn.energy.activity import Constant, Count
 from spikeattn.energy.conventions import get_convention
 from spikeattn.energy.costs import PJ_TO_MJ, get_costs
 from spikeattn.energy.rules import terms_of
-from spikeattn.reporting.tables.number_format import energy_unit
 from spikeattn.storage import columns
 from spikeattn.storage.columns import Key
 from spikeattn.storage.ledger import Ledger

@@ -13,8 +13,8 @@ import spikeattn as sa
 from spikeattn.attention.study import Study, StudySettings, look
 from spikeattn.data.dataset import Skipped
 from spikeattn.errors import SpikeattnError
-from spikeattn.reporting.attention.arrays import write_tables
-from spikeattn.reporting.attention.summary import summary_of
+from spikeattn.reporting.study.arrays import write_tables
+from spikeattn.reporting.study.summary import summary_of
 
 QUICK = StudySettings(null="pixel", replicates=5, seed=3)
 

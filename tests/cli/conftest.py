@@ -68,5 +68,5 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def svg_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures are drawn once: two of their three formats are empty files."""
-    monkeypatch.setattr("spikeattn.reporting.attention.pictures.to_pdf", lambda figure: b"")
-    monkeypatch.setattr("spikeattn.reporting.attention.pictures.to_png", lambda figure, dpi: b"")
+    monkeypatch.setattr("spikeattn.reporting.study.pictures.to_pdf", lambda figure: b"")
+    monkeypatch.setattr("spikeattn.reporting.study.pictures.to_png", lambda figure, dpi: b"")

@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 
 import spikeattn as sa
+from spikeattn.boundary.number_format import joules
 from spikeattn.energy import get_convention, get_costs
 from spikeattn.reporting import block_energy, to_latex, to_markdown
 from spikeattn.reporting.page.bars import architecture, beside_ann, steps
 from spikeattn.reporting.page.cautions import cautions
 from spikeattn.reporting.tables.analyses import analyse
-from spikeattn.reporting.tables.number_format import joules
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 import spikeattn as sa
+from spikeattn.boundary.number_format import amount, energy_unit, percent, significant
 from spikeattn.reporting import Report, rate_table, write_report
-from spikeattn.reporting.tables.number_format import amount, energy_unit, percent, significant
 
 from .conftest import HOSTILE
 

@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 import pytest
 
+from spikeattn.boundary.number_format import energy_unit, rate
 from spikeattn.energy import get_costs
 from spikeattn.energy.comparison import compare
 from spikeattn.errors import SpikeattnError
@@ -19,7 +20,6 @@ from spikeattn.reporting.paper.frames import model_table, part_table
 from spikeattn.reporting.paper.latex_tables import models_latex, parts_latex, rates_latex
 from spikeattn.reporting.paper.paper_files import COLUMN, to_pdf
 from spikeattn.reporting.paper.references import REFERENCES, bibliography, keys_in
-from spikeattn.reporting.tables.number_format import energy_unit, rate
 
 from .conftest import HOSTILE, LATEX, firing_sdt
 

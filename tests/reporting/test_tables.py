@@ -12,19 +12,11 @@ import pandas as pd
 import pytest
 
 import spikeattn as sa
+from spikeattn.boundary.number_format import amount, energy_unit, joules, percent, rate, significant, with_limits
 from spikeattn.energy import energy_from_rates, list_conventions
 from spikeattn.reporting import block_energy, rate_table, to_latex, to_markdown
 from spikeattn.reporting.latex.environments import document, escape_latex
 from spikeattn.reporting.latex.typeset import paper_latex
-from spikeattn.reporting.tables.number_format import (
-    amount,
-    energy_unit,
-    joules,
-    percent,
-    rate,
-    significant,
-    with_limits,
-)
 from spikeattn.reporting.tables.run_tables import caption
 from spikeattn.reporting.tables.sheets import sheet_of
 

@@ -6,11 +6,11 @@ import xml.dom.minidom
 
 from matplotlib.figure import Figure
 
+from spikeattn.boundary.number_format import joules, rate
 from spikeattn.reporting.figures.charts import energy_bars
 from spikeattn.reporting.figures.drawing import figure_style, inline, to_svg
 from spikeattn.reporting.figures.heatmap import rate_heatmap
 from spikeattn.reporting.figures.tips import tip, tips
-from spikeattn.reporting.tables.number_format import joules, rate
 from spikeattn.reporting.tables.run_tables import rate_table
 
 from .conftest import HOSTILE

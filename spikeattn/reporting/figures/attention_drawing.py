@@ -19,8 +19,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from spikeattn.attention.placement import Placement
+from spikeattn.boundary.number_format import percent
 from spikeattn.reporting.figures.drawing import INK, MUTED, plain_colour_bar, set_layout, short
-from spikeattn.reporting.tables.number_format import percent
 
 Floats = NDArray[np.float64]
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from spikeattn.boundary.number_format import percent
 from spikeattn.reporting.figures.attention_drawing import (
     COLUMN,
     MAPS,
@@ -25,7 +26,6 @@ from spikeattn.reporting.figures.attention_drawing import (
     wrapped,
 )
 from spikeattn.reporting.figures.drawing import WIDTH, figure_style, finish, set_layout, short
-from spikeattn.reporting.tables.number_format import percent
 
 Tokens = tuple[Floats, NDArray[np.bool_]]
 

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import Normal, Stroke
 
+from spikeattn.boundary.number_format import energy_unit, joules, percent
 from spikeattn.reporting.figures.attention_drawing import (
     BRIGHT,
     COLUMN,
@@ -31,7 +32,6 @@ from spikeattn.reporting.figures.attention_drawing import (
 )
 from spikeattn.reporting.figures.drawing import INK, WIDTH, figure_style, finish, set_layout, short
 from spikeattn.reporting.figures.input_pictures import OFF, ON
-from spikeattn.reporting.tables.number_format import energy_unit, joules, percent
 
 ENERGY = "viridis"
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from spikeattn.boundary.number_format import energy_unit, joules, known, percent, rate
 from spikeattn.reporting.figures.drawing import (
     INK,
     MUTED,
@@ -23,7 +24,6 @@ from spikeattn.reporting.figures.drawing import (
     to_svg,
 )
 from spikeattn.reporting.figures.tips import tip, tips
-from spikeattn.reporting.tables.number_format import energy_unit, joules, known, percent, rate
 from spikeattn.structure.entry import PARTS
 
 __all__ = ["block_bars", "energy_bars", "time_lines", "to_png", "to_svg"]

@@ -14,6 +14,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from spikeattn.boundary.number_format import rate as rate_text
 from spikeattn.reporting.figures.drawing import (
     ALERT,
     HEAT,
@@ -26,7 +27,6 @@ from spikeattn.reporting.figures.drawing import (
     short,
 )
 from spikeattn.reporting.figures.tips import tips
-from spikeattn.reporting.tables.number_format import rate as rate_text
 
 TALLEST, WIDEST = 40, 12.0  # tensors in one column of the heat map, inches of all columns
 

@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from spikeattn.boundary.number_format import significant
 from spikeattn.reporting.figures.drawing import INK, MUTED, PALETTE, RULE, WIDTH, figure_style, finish
 from spikeattn.reporting.figures.tips import tips
-from spikeattn.reporting.tables.number_format import significant
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 

@@ -6,9 +6,9 @@ import re
 
 import pandas as pd
 
+from spikeattn.boundary.number_format import MISSING
 from spikeattn.reporting.latex import environments
 from spikeattn.reporting.latex.environments import Panel, escape_latex, typewriter
-from spikeattn.reporting.tables.number_format import MISSING
 from spikeattn.reporting.tables.sheet import Cell, Column, Sheet
 from spikeattn.reporting.tables.sheets import sheet_of
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pandas as pd
 
+from spikeattn.boundary.number_format import energy_unit, joules, known, percent, significant
 from spikeattn.energy.comparison_result import Comparison
 from spikeattn.reporting.figures.drawing import colour_of
 from spikeattn.reporting.tables.analysis_sheets import ratio_of, signed
-from spikeattn.reporting.tables.number_format import energy_unit, joules, known, percent, significant
 
 
 def architecture(blocks: pd.DataFrame) -> list[dict[str, Any]]:

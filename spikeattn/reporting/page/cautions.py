@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from spikeattn.boundary.number_format import known, significant
 from spikeattn.energy.comparison_result import Comparison
 from spikeattn.energy.estimate import EnergyTable
-from spikeattn.reporting.tables.number_format import known, significant
 
 if TYPE_CHECKING:
     from spikeattn.runs.result import Profile

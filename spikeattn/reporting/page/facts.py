@@ -9,14 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from spikeattn.energy.estimate import EnergyTable
-from spikeattn.reporting.figures.drawing import colour_of
-from spikeattn.reporting.page.bars import beside_ann, steps
-from spikeattn.reporting.page.cautions import cautions
-from spikeattn.reporting.page.gallery import Gallery
-from spikeattn.reporting.page.stages import about_attention
-from spikeattn.reporting.tables.analyses import Analyses
-from spikeattn.reporting.tables.number_format import (
+from spikeattn.boundary.number_format import (
     MISSING,
     amount,
     energy_unit,
@@ -26,6 +19,13 @@ from spikeattn.reporting.tables.number_format import (
     significant,
     with_limits,
 )
+from spikeattn.energy.estimate import EnergyTable
+from spikeattn.reporting.figures.drawing import colour_of
+from spikeattn.reporting.page.bars import beside_ann, steps
+from spikeattn.reporting.page.cautions import cautions
+from spikeattn.reporting.page.gallery import Gallery
+from spikeattn.reporting.page.stages import about_attention
+from spikeattn.reporting.tables.analyses import Analyses
 from spikeattn.reporting.tables.run_tables import INTERVAL_METHODS, data_name
 from spikeattn.reporting.tables.sheets import sheet_of
 

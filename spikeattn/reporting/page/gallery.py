@@ -16,12 +16,12 @@ from PIL import Image
 
 from spikeattn.boundary import file_text, schema
 from spikeattn.boundary.marks import Keys
+from spikeattn.boundary.number_format import joules, known, percent
 from spikeattn.data.dataset import reason_of
 from spikeattn.data.decoding import UNDECODABLE, decode
 from spikeattn.data.disk import read_regular
 from spikeattn.errors import SpikeattnError
 from spikeattn.reporting.output_folder import stems
-from spikeattn.reporting.tables.number_format import joules, known, percent
 
 SUMMARY, ARRAYS, TABLE = "summary.json", "attention.npz", "attention.csv"
 _NAMES = 1 << 26  # bytes of an array of names: a million images with names of 16 letters

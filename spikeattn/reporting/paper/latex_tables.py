@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from spikeattn.boundary.number_format import MISSING, energy_unit, known, rate, significant, with_limits
 from spikeattn.reporting.latex.booktabs import LONGEST_NAME, Field, code, table
 from spikeattn.reporting.latex.environments import escape_latex
 from spikeattn.reporting.latex.typeset import paper_latex
-from spikeattn.reporting.tables.number_format import MISSING, energy_unit, known, rate, significant, with_limits
 
 # Widths in points at \scriptsize: text, a letter, a step, one with a power of ten, the average with its interval.
 TEXT, LETTER, STEP, POWER, AVERAGE = 460.0, 3.75, 28.0, 36.0, 92.0

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from spikeattn.boundary.number_format import amount
 from spikeattn.energy.comparison_result import Comparison
 from spikeattn.energy.estimate import EnergyTable
 from spikeattn.reporting.latex.environments import escape_latex, typewriter
 from spikeattn.reporting.paper.references import keys_in, keys_of_data
-from spikeattn.reporting.tables.number_format import amount
 from spikeattn.reporting.tables.run_tables import INTERVAL_METHODS, data_name
 from spikeattn.stats.intervals import STUDENTISED_BELOW
 

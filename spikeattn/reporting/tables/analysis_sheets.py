@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from spikeattn.reporting.tables.number_format import (
+from spikeattn.boundary.number_format import (
     MISSING,
     energy_unit,
     joules,

@@ -7,9 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from spikeattn.errors import SpikeattnError
-from spikeattn.reporting.tables import analysis_sheets, settings_sheets
-from spikeattn.reporting.tables.number_format import (
+from spikeattn.boundary.number_format import (
     MISSING,
     amount,
     energy_unit,
@@ -19,6 +17,8 @@ from spikeattn.reporting.tables.number_format import (
     significant,
     with_limits,
 )
+from spikeattn.errors import SpikeattnError
+from spikeattn.reporting.tables import analysis_sheets, settings_sheets
 from spikeattn.reporting.tables.sheet import Cell, Column, Sheet
 
 

@@ -12,19 +12,12 @@ from torch import Tensor
 from spikeattn.attention.study import Study
 from spikeattn.data.dataset import Skipped
 from spikeattn.reporting import output_folder
-from spikeattn.reporting.attention.captions import (
-    columns_of,
-    details_of,
-    grid_details_of,
-    score_of,
-    title_of,
-    warning_of,
-)
 from spikeattn.reporting.figures.attention_drawing import Seen, located
 from spikeattn.reporting.figures.attention_grids import Tokens, beside, layer_grid
 from spikeattn.reporting.figures.attention_panels import overview, panel
 from spikeattn.reporting.figures.drawing import to_pdf, to_png, to_svg
 from spikeattn.reporting.figures.input_pictures import is_events, picture_of
+from spikeattn.reporting.study.captions import columns_of, details_of, grid_details_of, score_of, title_of, warning_of
 from spikeattn.reporting.tables.attention_tables import rule_of, significant
 from spikeattn.spurious import SpuriousEnergy
 

@@ -13,9 +13,9 @@ from spikeattn.attention.regularize import THRESHOLD
 from spikeattn.attention.study import Study
 from spikeattn.data.dataset import Skipped
 from spikeattn.provenance import describe
-from spikeattn.reporting.attention.captions import details_of, title_of
-from spikeattn.reporting.attention.pictures import tokens_of
 from spikeattn.reporting.figures.attention_grids import agreement
+from spikeattn.reporting.study.captions import details_of, title_of
+from spikeattn.reporting.study.pictures import tokens_of
 from spikeattn.reporting.tables.attention_tables import rule_of, significant
 from spikeattn.spurious import SpuriousEnergy
 from spikeattn.stats.intervals import Interval

@@ -13,7 +13,7 @@ import pandas as pd
 from spikeattn.attention.evaluate import Evaluation
 from spikeattn.attention.study import Study
 from spikeattn.reporting import output_folder
-from spikeattn.reporting.attention.captions import columns_of, title_of
+from spikeattn.reporting.study.captions import columns_of, title_of
 from spikeattn.reporting.tables.attention_tables import grid_table, token_arrays, token_table
 from spikeattn.spurious import SpuriousEnergy
 from spikeattn.storage import csv_text
