@@ -20,6 +20,7 @@ _NOW = {
     "attention.attend": ("attention.bootstrap_test",),
     "csv_text": ("storage.csv_text",),
     "energy.compare": ("energy.comparison",),
+    "energy.dense": ("energy.printed_formulas",),
     "energy.reproduce": ("energy.published_figures",),
     "energy.sweep": ("energy.what_if",),
     "energy.waterfall": ("energy.convention_switches",),
