@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from spikeattn.data import Dataset, Skipped, batch_indices, make_loader, open_dataset
+from spikeattn.data.division import Shard, Take
 from spikeattn.data.loaders import batches_of
 from spikeattn.errors import SpikeattnError
 
@@ -149,3 +150,11 @@ def test_a_folder_without_permission_is_a_user_error(monkeypatch):
     monkeypatch.setattr("spikeattn.data.images.open_folder", refuse)
     with pytest.raises(SpikeattnError, match="no permission to read somewhere"):
         open_dataset("folder:somewhere")
+
+
+def test_ranks_of_shards_share_batches_whose_number_is_not_known():
+    shares = [Take(shard=Shard(index, 2), rank=rank, ranks=3) for index in range(2) for rank in range(3)]
+    assert [[number for number in range(12) if number in share] for share in shares] == [
+        [0, 6], [2, 8], [4, 10], [1, 7], [3, 9], [5, 11],
+    ]  # fmt: skip
+    assert 6 not in Take(done=frozenset({6}), shard=Shard(0, 2), rank=0, ranks=3)

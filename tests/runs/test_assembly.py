@@ -54,8 +54,9 @@ def test_a_tensor_of_numbers_and_one_without_flags_stay_as_they_are():
 
 def test_extremes_are_those_of_all_parts():
     parts = [part(0, extremes={"levels": (0.0, 2.0)}), part(1, extremes={"levels": (-1.0, 1.0)})]
-    tensor = _settled(ledger(), parts).tensor("levels")
-    assert (tensor.low, tensor.high) == (-1, 2)
+    for order in (parts, parts[::-1]):
+        tensor = _settled(ledger(), order).tensor("levels")
+        assert (tensor.low, tensor.high) == (-1, 2)
     stated = _settled(ledger(low=0.0, high=4.0), parts).tensor("levels")
     assert (stated.low, stated.high) == (0, 4)
 
