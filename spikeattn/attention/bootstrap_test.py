@@ -7,7 +7,7 @@ transformers. Replicates of all images are folded into batches; one forward pass
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
@@ -17,18 +17,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spikeattn.attention.capture import Forward, call_model, capture, check_images, ready
-from spikeattn.attention.family_maps import check_family
+from spikeattn.attention.capture import Forward, call_model, check_images
+from spikeattn.attention.exact_test import exact_test
 from spikeattn.attention.map_request import MapRequest
-from spikeattn.attention.map_sources import SPIKE_DRIVEN, known_family, taps_of
 from spikeattn.attention.maps import paint
-from spikeattn.attention.nulls import NULLS, poisson_binomial
+from spikeattn.attention.nulls import NULLS
 from spikeattn.attention.placement import Placement, evenly
 from spikeattn.attention.regularize import regularize
 from spikeattn.attention.replicates import Passes, Statistic, lower, scores_of
 from spikeattn.attention.role_target import ROLES
-from spikeattn.attention.scores import default_kind, scores
-from spikeattn.attention.significance import Significance, assess, assess_distribution
+from spikeattn.attention.scores import default_kind
+from spikeattn.attention.significance import Significance, assess
 from spikeattn.attention.survey_placement import placement_of
 from spikeattn.attention.tokens import TokenCounts, token_counts
 from spikeattn.compat.version import __version__
@@ -36,7 +35,6 @@ from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.provenance import describe
 
 Floats = NDArray[np.float64]
-EXACT = ("Vhat_S", "V_S", "drive")
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,7 +207,7 @@ def attend(
     null_maps: Floats | None = None
     if null == "exact":
         lowered = images if dtype is None else images.to(dtype)
-        maps, found, axes, module = _exact(model, original, lowered, own, request)
+        maps, found, axes, module = exact_test(model, original, lowered, own, request)
         kind: str | None = request.kind or default_kind(model, images)
         placed = placement_of(original, images, module, _grid(maps))
     else:
@@ -272,40 +270,3 @@ def _check(null: str, replicates: int, memory: float, statistic: Any, which: dic
             "layer, heads and steps choose among the maps of `attention_map`; with a function as the statistic leave "
             "them out and let it give several maps of an image, [b, ..., h, w]"
         )
-
-
-def _exact(
-    model: nn.Module, original: nn.Module, images: Tensor, own: Statistic | None, request: MapRequest
-) -> tuple[Floats, tuple[Significance, ...], tuple[str, ...], nn.Module]:
-    """Maps, their significance, their axes, and the module of `original` whose tokens they are of."""
-    family = known_family(model)
-    kind: Any = own or request.kind or (None if family is None else family.kinds[0])
-    if kind not in EXACT or family is None or family.kinds is not SPIKE_DRIVEN:
-        other = "pixel" if family is None else "token"
-        raise SpikeattnError(
-            f'null="exact" counts the spikes of {", ".join(EXACT)} of a Spike-driven Transformer; for '
-            f'{kind or "the map"!r} of {type(model).__name__} take null="{other}"'
-        )
-    request = replace(request, kind=kind)
-    layers = check_family(family, kind, request, model)
-    maps: list[Floats] = []
-    found: list[Significance] = []
-    for image in images.split(1):
-        observed = scores(model, image, request)
-        with ready(model), torch.inference_mode():
-            taps = tuple(tap for index in layers for tap in taps_of(family, kind, index))
-            tensors, _, _ = capture(model, image, taps)
-        for spikes in tensors:  # [T, 1, D, h, w]
-            for part in _parts(spikes[:, 0].double().cpu(), family.heads, request):
-                counts = part.sum((0, 1)).round().numpy()
-                found.append(assess_distribution(counts, poisson_binomial(part.sum((2, 3)).round(), counts.size)))
-        maps.append(observed.values[0].double().cpu().numpy())
-    theirs = known_family(original)
-    assert theirs is not None  # the model is `original` or a copy of it
-    return np.stack(maps), tuple(found), request.axes, theirs.attentions[layers[-1]]
-
-
-def _parts(spikes: Tensor, heads: int, request: MapRequest) -> list[Tensor]:
-    """Spikes [T, D, h, w] of one layer, cut [.., .., h, w] into the steps and heads that have a map of their own."""
-    rows = list(spikes.split(1) if request.steps == "each" else (spikes,))
-    return [part for row in rows for part in (row.chunk(heads, 1) if request.heads == "each" else (row,))]
