@@ -90,8 +90,6 @@ def provenance_of(
     device = device_of(model)
     cuda = device.type == "cuda"
     known = dict(getattr(model, "provenance", {}))
-    if isinstance(known.get("card"), Mapping):
-        known["card"] = dict(sorted(known["card"].items()))  # safetensors gives its entries in any order
     settings = Settings(
         model=known,
         weights_sha256=weights_hash(model),

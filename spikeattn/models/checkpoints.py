@@ -151,7 +151,8 @@ def _torch_archive(path: Path) -> bool:
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            card = dict(sorted((file.metadata() or {}).items()))  # it gives its entries in any order
+            return {key: file.get_tensor(key) for key in file.keys()}, card  # noqa: SIM118
     except (safetensors.SafetensorError, OSError) as error:
         raise SpikeattnError(
             f"checkpoint {path}: no complete safetensors file ({path.stat().st_size:,} bytes; {error}); "
