@@ -54,22 +54,6 @@ class Tap:
     output: bool = False
 
 
-def family_of(model: nn.Module) -> Family:
-    """The family of a model.
-
-    Raises:
-        SpikeattnError: none of those known here.
-    """
-    found = known_family(model)
-    if found is not None:
-        return found
-    raise SpikeattnError(
-        f"{type(model).__name__} is no model whose attention is known here: a Spike-driven Transformer, its ANN twin, "
-        "SpikingJelly's Spikformer, or a timm vision transformer with blocks of timm's Attention. For any other "
-        + OTHERWISE
-    )
-
-
 def known_family(model: nn.Module) -> Family | None:
     """The family of a model; None where its attention has to be read off a pass."""
     from spikingjelly.activation_based.model.spikformer import Spikformer

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spikeattn.attention.fields import Field, Maybe
+from spikeattn.attention.fields import Maybe
 from spikeattn.errors import SpikeattnError, unknown
 
 Floats = NDArray[np.float64]
@@ -192,10 +192,3 @@ def _edges(middle: Floats, low: float, high: float) -> Floats:
     steps = np.diff(middle)
     before, behind = np.append(steps[0], steps), np.append(steps, steps[-1])
     return np.stack([middle - before / 2, middle + behind / 2], axis=1)
-
-
-def merged_fields(field: Maybe, axes: tuple[int, ...]) -> Field | None:
-    """A field with the ends taken over some axes, which keep size 1."""
-    if field is None or not axes:
-        return field
-    return Field(field.low.amin(axes, keepdim=True), field.high.amax(axes, keepdim=True))

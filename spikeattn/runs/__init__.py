@@ -4,21 +4,15 @@
 use: the command line answers `--help` without torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from spikeattn.compat.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from spikeattn.runs.recording import record
     from spikeattn.runs.result import Profile
     from spikeattn.runs.run import profile
 
-_HOME = {"Profile": "result", "profile": "run", "record": "recording"}
-
 __all__ = ["Profile", "profile", "record"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    return value
+__getattr__ = lazy_names(__name__, {"Profile": "result", "profile": "run", "record": "recording"})

@@ -31,10 +31,6 @@ class Block:
     def first(self) -> int:
         return min(u.first for u in self.units)
 
-    @property
-    def has_mixer(self) -> bool:
-        return any(u.kind in MIXERS for u in self.units)
-
 
 def blocks_of(flow: Flow, units: Sequence[Unit], ends: Sequence[int]) -> list[Block]:
     """Group the units; `ends` are numbers of layers of no unit, behind which another stage begins."""
