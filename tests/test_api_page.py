@@ -24,3 +24,9 @@ def test_every_public_name_is_on_the_page():
     listed = {path.rpartition(".")[2] for path in NAMED}
     functions = {name for name in sa.__all__ if not isinstance(getattr(sa, name), ModuleType)}
     assert functions - listed == {"__version__"}
+
+
+def test_the_readme_names_every_public_name_and_no_other():
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    listed = text.partition("Every public name")[2].partition("More:")[0].partition("\n")[2]
+    assert set(re.findall(r"`(\w+)`", listed)) == set(sa.__all__) - {"__version__"}
