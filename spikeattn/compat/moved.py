@@ -37,6 +37,7 @@ _NOW = {
     "reporting.paper_tables": ("reporting.paper.frames",),
     "reporting.typeset": ("reporting.latex.typeset",),
     "results": ("runs.result",),
+    "storage.entries": ("storage.ledger_rows",),
     "tracing.operations": ("tracing.operation_rules",),
 }
 # Single names that have left a module which still is where it was.
