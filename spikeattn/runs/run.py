@@ -88,7 +88,7 @@ def profile(
 
     Raises:
         SpikeattnError: no neurons, no images, NaN, batches of different shape, an unusable folder, a network whose
-            images influence each other, another rank that failed; `runs.result.EmptyShard` for a shard of images none of
+            images influence each other, another rank that failed; `EmptyShard` for a shard of images none of
             which can be read, which is finished all the same.
     """
     shard, ranks = Shard.parse(shard), ranks or Ranks()

@@ -19,6 +19,7 @@ EXAMPLES = {
     "attention.attend": ("Attention", "attention.bootstrap_test"),
     "csv_text": ("guarded", "storage.csv_text"),
     "energy.compare": ("compare", "energy.comparison"),
+    "energy.dense": ("dense_macs", "energy.printed_formulas"),
     "energy.reproduce": ("reproduce", "energy.published_figures"),
     "energy.sweep": ("sweep", "energy.what_if"),
     "energy.waterfall": ("side_by_side", "energy.convention_switches"),
@@ -35,6 +36,7 @@ EXAMPLES = {
     "reporting.paper_tables": ("model_table", "reporting.paper.frames"),
     "reporting.typeset": ("to_latex", "reporting.latex.typeset"),
     "results": ("Profile", "runs.result"),
+    "storage.entries": ("Synapse", "storage.ledger_rows"),
     "tracing.operations": ("register", "tracing.operation_rules"),
 }
 
