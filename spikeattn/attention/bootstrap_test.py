@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from numbers import Real
 from typing import Any
 
@@ -38,51 +39,16 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Attention:
-    """Attention of a batch of images and what of it is distinguishable from noise.
+class Answer:
+    """What of the maps is distinguishable from noise, as one question asks it.
 
     Attributes:
         maps: observed scores [image, (layer), (step), (head), h, w].
-        significance: of each map, in the order of the leading axes of `maps`; of each image where it has one map.
-        null_maps: scores on the replicates [image, replicate, (layer), (step), (head), h, w]; None with null="exact".
-        image_size: height and width in pixels.
-        provenance: model, null, statistic, replicates, seed and versions; JSON types.
-        axes: names of the axes of `maps`.
-        tokens: spikes of every token of the images, where they were asked for; `spurious_energy` takes them.
-        placement: the pixels of every token.
+        significance: of each map, in the order of the leading axes of `maps`.
     """
 
     maps: Floats
     significance: tuple[Significance, ...]
-    null_maps: Floats | None
-    image_size: tuple[int, int]
-    provenance: dict[str, Any]
-    axes: tuple[str, ...] = ("image", "row", "column")
-    tokens: TokenCounts | None = None
-    placement: Placement | None = field(default=None, repr=False)
-
-    def to_image(
-        self, values: Floats | None = None, size: tuple[int, int] | None = None, mode: str = "nearest"
-    ) -> Floats:
-        """`maps`, or values like them such as `regularized("q")`, on the pixels [..., H, W].
-
-        `AttentionMap.to_image` says which.
-
-        Raises:
-            SpikeattnError: values of another grid, an unknown mode.
-
-        Warns:
-            AttentionWarning: the receptive fields are not known, and the grid is spread evenly over the image.
-        """
-        shown = torch.from_numpy(np.asarray(self.maps if values is None else values, dtype=np.float64))
-        placement = self.placement
-        if placement is None:
-            placement = evenly(_grid(self.maps), self.image_size, "this result was put together without them")
-        return paint(placement, shown, size, mode).numpy()
-
-    def __repr__(self) -> str:
-        sizes = ", ".join(f"{name} {size}" for name, size in zip(self.axes, self.maps.shape, strict=True))
-        return f"<Attention of {self.provenance['model']['name']}: maps {sizes}>"
 
     @property
     def z(self) -> Floats:
@@ -116,6 +82,70 @@ class Attention:
         pairs = zip(_flat(self.maps), self.significance, strict=True)
         return np.stack([regularize(*pair, method, threshold) for pair in pairs]).reshape(self.maps.shape)
 
+    def _stacked(self, name: str) -> Floats:
+        return np.stack([found.measure(name) for found in self.significance]).reshape(self.maps.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Attention(Answer):
+    """Attention of a batch of images and what of it is distinguishable from noise.
+
+    Its own z, p, q and lfdr answer how much attention a token has; of maps of spikes `where` has the second answer.
+
+    Attributes:
+        maps: observed scores [image, (layer), (step), (head), h, w].
+        significance: of each map, in the order of the leading axes of `maps`; of each image where it has one map.
+        null_maps: scores on the replicates [image, replicate, (layer), (step), (head), h, w]; None with null="exact".
+        image_size: height and width in pixels.
+        provenance: model, null, statistic, replicates, seed and versions; JSON types.
+        axes: names of the axes of `maps`.
+        tokens: spikes of every token of the images, where they were asked for; `spurious_energy` takes them.
+        placement: the pixels of every token.
+        unit: value of one spike in the maps; None where they hold no spikes.
+    """
+
+    null_maps: Floats | None
+    image_size: tuple[int, int]
+    provenance: dict[str, Any]
+    axes: tuple[str, ...] = ("image", "row", "column")
+    tokens: TokenCounts | None = None
+    placement: Placement | None = field(default=None, repr=False)
+    unit: float | None = None
+
+    def to_image(
+        self, values: Floats | None = None, size: tuple[int, int] | None = None, mode: str = "nearest"
+    ) -> Floats:
+        """`maps`, or values like them such as `regularized("q")`, on the pixels [..., H, W].
+
+        `AttentionMap.to_image` says which.
+
+        Raises:
+            SpikeattnError: values of another grid, an unknown mode.
+
+        Warns:
+            AttentionWarning: the receptive fields are not known, and the grid is spread evenly over the image.
+        """
+        shown = torch.from_numpy(np.asarray(self.maps if values is None else values, dtype=np.float64))
+        placement = self.placement
+        if placement is None:
+            placement = evenly(_grid(self.maps), self.image_size, "this result was put together without them")
+        return paint(placement, shown, size, mode).numpy()
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} {size}" for name, size in zip(self.axes, self.maps.shape, strict=True))
+        return f"<Attention of {self.provenance['model']['name']}: maps {sizes}>"
+
+    @cached_property
+    def where(self) -> Answer | None:
+        """The second question of maps of spikes: where, whatever the total. Every map is divided by its mean first.
+
+        None for maps of softmax attention, whose rows add up to a constant: "how much" and "where" are one question
+        there. None with null="exact", which has no replicates.
+        """
+        if self.unit is None or self.null_maps is None:
+            return None
+        return Answer(self.maps, _assessed(self.maps, self.null_maps, self.unit, self.provenance, relative=True))
+
     def frame(self) -> pd.DataFrame:
         """One row per token of every map: image, (layer), (step), (head), row, column, score, z, p, (q), lfdr.
 
@@ -128,9 +158,6 @@ class Attention:
             columns["q"] = self.q.ravel()
         return pd.DataFrame(columns | {"lfdr": self.lfdr.ravel()})
 
-    def _stacked(self, name: str) -> Floats:
-        return np.stack([found.measure(name) for found in self.significance]).reshape(self.maps.shape)
-
 
 def attend(
     model: nn.Module,
@@ -140,6 +167,7 @@ def attend(
     statistic: str | Statistic | None = None,
     *,
     estimator: str = "plus-one",
+    alternative: str | None = None,
     layer: int | str = -1,
     heads: str = "mean",
     steps: str = "mean",
@@ -170,7 +198,9 @@ def attend(
             the model's first, "attention" for spiking networks of others; or a function (model, images) -> [b, h, w]
             that runs the model on a batch and resets what state it has. Several maps of an image, [b, ..., h, w], are
             assessed one by one.
-        estimator: "plus-one", "published" or "per-token"; see `assess`.
+        estimator: "plus-one", "published", "per-token" or "standardised", which keeps its level at every position and
+            asks for more attention than the null gives; see `assess`.
+        alternative: "two-sided" or "greater", of the standardised estimator; "greater" by default.
         layer: block whose map is taken; "all" assesses the map of every block, each against its own null, from the same
             passes.
         heads, steps: "each" does so for the heads and the time steps; see `attention_map`.
@@ -205,6 +235,7 @@ def attend(
     counted = token_counts(model, images, numbers, heads=heads, layer=layer, forward=forward) if tokens else None
     original, model = model, model if dtype is None else lower(model, dtype, images.device)
     null_maps: Floats | None = None
+    unit: float | None = None
     if null == "exact":
         lowered = images if dtype is None else images.to(dtype)
         maps, found, axes, module = exact_test(model, original, lowered, own, request)
@@ -218,11 +249,7 @@ def attend(
         if request.kind is not None and request.kind not in ROLES and layer == -1 and isinstance(passes.layer, int):
             layer = passes.layer  # a path names a tensor of one block
         placed = passes.placement(images[:1], original, _grid(maps))
-        found = tuple(
-            assess(one, replicated, estimator, unit=passes.unit, ties=ties, seed=seed + number)
-            for number, of_image, null_of_image in zip(numbers, maps, null_maps, strict=True)
-            for one, replicated in zip(_flat(of_image), _flat(null_of_image, 1).swapaxes(0, 1), strict=True)
-        )
+        unit = passes.unit
     settings = {
         "null": null,
         "replicates": 0 if null == "exact" else replicates,
@@ -234,14 +261,37 @@ def attend(
         "seed": seed,
         "indices": [int(number) for number in numbers],
         "ties": ties,
+        **({} if alternative is None else {"alternative": alternative}),
         "patch": list(patch) if null == "patch" and patch is not None else None,
         "dtype": str(images.dtype if dtype is None else dtype).removeprefix("torch."),
         "model": describe(model),
         "spikeattn": __version__,
         "torch": torch.__version__,
     }
+    if null_maps is not None:
+        found = _assessed(maps, null_maps, unit, settings)
     size = (int(images.shape[-2]), int(images.shape[-1]))
-    return Attention(maps, found, null_maps, size, settings, axes, counted, placed)
+    return Attention(maps, found, null_maps, size, settings, axes, counted, placed, unit)
+
+
+def _assessed(
+    maps: Floats, null_maps: Floats, unit: float | None, settings: dict[str, Any], relative: bool = False
+) -> tuple[Significance, ...]:
+    """Every map of every image against its own null; `settings` as in the provenance of an `Attention`."""
+    return tuple(
+        assess(
+            one,
+            replicated,
+            settings["estimator"],
+            unit=unit,
+            ties=settings["ties"],
+            seed=settings["seed"] + number,
+            alternative=settings.get("alternative"),
+            relative=relative,
+        )  # fmt: skip
+        for number, of_image, null_of_image in zip(settings["indices"], maps, null_maps, strict=True)
+        for one, replicated in zip(_flat(of_image), _flat(null_of_image, 1).swapaxes(0, 1), strict=True)
+    )
 
 
 def _grid(maps: Floats) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -34,6 +35,8 @@ CPU_BATCH = (4, 32)  # replicates on a CPU: fewer leave it waiting for calls, mo
 # bfloat16 units: ms per replicate in float32 44 with 8 images and 94 with 32, in bfloat16 13 with 8 and 11 with 32.
 CPU_CACHE = {4: 12 * 2**20, 2: 24 * 2**20}
 LIVE = 3  # times the largest input and output of a module: what one image occupies at the peak of a forward pass
+ROUNDING = 64  # units of rounding by which sums over tokens in another order may differ
+MOVED = 0.01  # of the scores: a rounding that flips a spike may differ; with positions, nearly all of them do
 WAITING = 64 * 2**20  # bytes of scores that stay on the model's device before they are fetched: each fetch waits for it
 
 
@@ -73,6 +76,8 @@ def scores_of(
         original: the model that the user holds, of which the passes may run a copy.
     """
     probe = passes.probe(images[:1], original)
+    if null == "token":
+        _check_positions(passes, images, numbers, options["seed"])
     if null == "patch" and options["patch"] is None:
         options = options | {"patch": tuple(s // t for s, t in zip(images.shape[-2:], probe.grid, strict=True))}
     values = images.dtype if passes.dtype is None else passes.dtype
@@ -210,9 +215,19 @@ def _inputs(null: str, images: Tensor, pairs: list[Pair], numbers: list[int], op
 
 
 def _on_tokens(
-    model: nn.Module, images: Tensor, pairs: list[Pair], numbers: list[int], seed: int, passes: Passes
+    model: nn.Module,
+    images: Tensor,
+    pairs: list[Pair],
+    numbers: list[int],
+    seed: int,
+    passes: Passes,
+    order: Tensor | None = None,
 ) -> Tensor:
-    """Scores on embedded tokens drawn with replacement: each image is embedded once a batch, the blocks run on all."""
+    """Scores on embedded tokens drawn with replacement: each image is embedded once a batch, the blocks run on all.
+
+    Args:
+        order: the positions of the embedded tokens of an image itself, in place of their own.
+    """
     if not hasattr(model, "patch_embed"):
         raise SpikeattnError(f'null="token" draws from the output of patch_embed, which {type(model).__name__} lacks')
     if known_family(model) is None and softmax_family(model) is None:
@@ -230,12 +245,42 @@ def _on_tokens(
             some = [replicate for replicate in wanted if replicate is not None]
             positions = draw_tokens(tokens, some, seed=seed, index=numbers[image])
             if None in wanted:
-                positions = torch.cat([torch.arange(tokens)[None], positions])
+                positions = torch.cat([(torch.arange(tokens) if order is None else order)[None], positions])
             drawn.append(_resampled(embedded, positions.to(embedded.device), isinstance(model, AnnTransformer)))
     axis = 1 if drawn[0].dim() == 5 else 0
     batch = torch.cat(drawn, axis)
     with embedding_replaced(model, batch):
         return passes(images[[image for image, _ in pairs]])
+
+
+def _check_positions(passes: Passes, images: Tensor, numbers: list[int], seed: int) -> None:
+    """Refuse a network whose blocks do not know where a token lies: there its map moves along with the tokens.
+
+    It is tried with one permutation of the embedded tokens of the first image: maps of other numbers of tokens (pooling
+    stages) cannot be compared, and pass.
+    """
+    model = passes.model
+    pair: list[Pair] = [(0, None)]
+    plain = _on_tokens(model, images, pair, numbers, seed, passes)
+    with ready(model), torch.inference_mode():
+        first = images[:1].to(next(model.parameters()).dtype)
+        _, grid, _ = capture(model, first, (Tap(model.get_submodule("patch_embed")),))
+    tokens = plain.shape[-2] * plain.shape[-1]
+    if tokens != grid[0] * grid[1]:
+        return
+    order = np.random.default_rng(seed).permutation(tokens)
+    moved = _on_tokens(model, images, pair, numbers, seed, passes, torch.from_numpy(order))
+    expected = plain.flatten(-2)[..., torch.from_numpy(order).to(plain.device)]
+    if expected.amin() == expected.amax():  # a constant map cannot tell
+        return
+    rounding = ROUNDING * torch.finfo(next(model.parameters()).dtype).eps * float(expected.abs().max())
+    differing = ((moved.flatten(-2) - expected).abs() > rounding).double().mean()
+    if differing <= MOVED:
+        raise SpikeattnError(
+            f'null="token" says nothing about {type(model).__name__}: behind its patch embedding the network does not '
+            "know where a token lies: the map of permuted tokens is the permuted map, whatever the image (tried "
+            'with one permutation). Take null="patch" or null="pixel", which draw the image itself'
+        )
 
 
 def _by_image(pairs: list[Pair]) -> dict[int, list[int | None]]:

@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spikeattn.attention.local_fdr import local_fdr
+from spikeattn.attention.standardised import standardised
 from spikeattn.errors import SpikeattnError, unknown
 
 Floats = NDArray[np.float64]
 
-ESTIMATORS = ("published", "plus-one", "per-token")
+ESTIMATORS = ("published", "plus-one", "per-token", "standardised")
+ALTERNATIVES = ("two-sided", "greater")
 PROPORTIONS = ("published", "bh")
 LEVEL = 0.10  # of the false discovery rate at which a per-token q must be able to name a single token
 RELIABLE_TOKENS = 196  # below, the published pi0 lets the realised FDR exceed its level
@@ -36,13 +38,14 @@ class Significance:
 
     Attributes:
         z: distance of the log score from the null's mean, in standard deviations of the null.
-        p: two-sided p-value.
+        p: p-value, two-sided unless `alternative` is "greater".
         pi0: share of tokens taken to be noise.
         q: smallest false discovery rate at which the token is called. None with the per-token estimator and fewer than
             tokens / 0.10 replicates: no single token could ever be called.
         lfdr: probability that a token with this z is noise.
         estimator: of the p-values.
         replicates: B.
+        alternative: "greater" or "two-sided".
     """
 
     z: Floats
@@ -52,6 +55,7 @@ class Significance:
     lfdr: Floats
     estimator: str = "published"
     replicates: int = 0
+    alternative: str = "two-sided"
 
     def measure(self, name: str) -> Floats:
         """z, p, q or lfdr by its name.
@@ -80,6 +84,8 @@ def assess(
     unit: float | None = None,
     ties: str = "plain",
     seed: int = 0,
+    alternative: str | None = None,
+    relative: bool = False,
 ) -> Significance:
     """How surprising every token of a map is, given maps of the same network on resampled input.
 
@@ -90,6 +96,9 @@ def assess(
     - "plus-one": (1 + number of null |z| >= |z_i|) / (1 + m B), the null of all tokens together; never 0.
     - "per-token": (1 + number of the token's own null scores at least as far out) / (1 + B); far out means far from
       the mean of the B + 1 scores of that token, which makes it exact for any distribution.
+    - "standardised" (ours): every token in standard deviations of its own B + 1 scores, then (1 + number of null z
+      >= z) / (1 + number of null z) over all tokens; see `standardised`. One-sided: more attention than the null gives.
+      It keeps its level at every position, and lfdr is at least q.
 
     A map with zeros takes log(a + unit / 2): for counts s of T*C neurons that is log((s + 1/2) / (T*C + 1)) up to a
     constant that cancels in z. In a map of counts (`unit` given, or one value on more than a fifth of the tokens) the
@@ -108,6 +117,11 @@ def assess(
         ties: "plain" counts tied null scores as at least as far out (conservative for spike counts); "random" breaks
             ties at random, which makes p uniform under the null. Not for the published estimator.
         seed: of the random ties.
+        alternative: "greater" or "two-sided", of the standardised estimator; by default "greater". The others are
+            two-sided.
+        relative: divide the scores of every map by their mean first. Scores as they are answer "how much": a map of
+            spike counts can have more attention everywhere. Relative ones answer "where"; rows of a softmax add up to a
+            constant, so they are relative already.
 
     Warns:
         AttentionWarning: constant map or null (nothing is called: p = q = lfdr = 1); published pi0 with fewer than 196
@@ -123,18 +137,34 @@ def assess(
         raise unknown("treatment of ties", ties, ("plain", "random"))
     if ties == "random" and estimator == "published":
         raise SpikeattnError('ties="random" needs estimator="plus-one" or "per-token"; the published one counts > only')
+    sides = ("greater" if estimator == "standardised" else "two-sided") if alternative is None else alternative
+    if sides not in ALTERNATIVES:
+        raise unknown("alternative", sides, ALTERNATIVES)
+    if sides == "greater" and estimator != "standardised":
+        raise SpikeattnError(f'estimator="{estimator}" is two-sided; alternative="greater" needs "standardised"')
+    if ties == "random" and estimator == "standardised":
+        raise SpikeattnError('ties="random" needs estimator="plus-one" or "per-token"; "standardised" has plain ties')
     proportion = ("published" if estimator == "published" else "bh") if pi0 is None else pi0
     if proportion not in PROPORTIONS:
         raise unknown("pi0", proportion, PROPORTIONS)
 
     shape, m, B = np.shape(observed), a.size, len(a0)
     x, x0 = _log_scores(a, a0, unit)
+    if relative:
+        x, x0 = x - np.log(np.exp(x).mean()), x0 - np.log(np.exp(x0).mean(axis=1, keepdims=True))
     why = _nothing_to_assess(x, x0)
     if why is not None:
         warnings.warn(f"{why}: no token is called (p = q = lfdr = 1)", AttentionWarning, stacklevel=2)
         ones = np.ones(shape)
-        return Significance(np.zeros(shape), ones, 1.0, ones.copy(), ones.copy(), estimator, B)
+        return Significance(np.zeros(shape), ones, 1.0, ones.copy(), ones.copy(), estimator, B, sides)
 
+    if estimator == "standardised":
+        z, p = standardised(x, x0, sides)
+        share = published_pi0(p) if proportion == "published" else 1.0
+        q = benjamini_hochberg(p, share)
+        lfdr = np.maximum(local_fdr(z, share), q)  # N(0, 1) is the density of no map: q alone keeps its level
+        z, p, q, lfdr = (array.reshape(shape) for array in (z, p, q, lfdr))
+        return Significance(z, p, share, q, lfdr, estimator, B, sides)
     z, z0 = standardise(x, x0, per_token=estimator == "per-token")
     counts = unit is not None or _is_tied(a) or _is_tied(a0)
     if estimator == "published":

@@ -159,7 +159,7 @@ def attend(
     Examples:
       spikeattn attend --model sdt_digits --pretrained --data digits --limit 8 --out digits
       spikeattn attend --model vit_small_patch16_224 --checkpoint vit.safetensors --images cat.jpg dog.jpg --out pets
-      spikeattn attend --model sdt_8_512 --checkpoint 8_512.pth.tar --images photos --null token \\
+      spikeattn attend --model sdt_8_512 --checkpoint 8_512.pth.tar --images photos --null patch \\
           --against ann_8_512 --against-checkpoint twin.safetensors --out photos_attention
       spikeattn attend --model sdt_digits --pretrained --data digits --limit 50 --evaluate --pictures 0 --out noise
       spikeattn attend --model sdt_digits --pretrained --data digits --limit 8 --run runs/digits --out joules

@@ -1,0 +1,47 @@
+"""A test of tokens against their own place: the default of `assess` and `attend` (ours).
+
+Scores of different places have different nulls: position explains up to 86 % of the variance of the log null scores of
+a ViT with position embedding, and counts of spikes are skewed. A null pooled over tokens as they are then calls a place
+for being that place, and a two-sided one is blind upwards, since silent tokens lie farthest out. So every token's log
+score is measured in standard deviations of its own place first, with the observed score among them, which makes the
+B + 1 maps exchangeable; then all places are pooled, for a p-value far below 1 / (B + 1).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+FLOOR = 0.3  # of the median deviation: a place that hardly moves must not turn the smallest change into a large z
+# Pooling is wrong where the null of a place has another shape than those of the others. A p-value may be smaller than
+# the place's own rank says by this factor at most, so that at a nominal .10 no place is called in more than .16 of the
+# images of noise. Ranks up to .02 are excepted: with 100 or 200 replicates they are too coarse for a q.
+LENIENCE = 1.6
+COARSE = 0.02
+SAME = 1e-12  # relative: scores that differ by less are ties
+
+
+def standardised(x: Floats, x0: Floats, alternative: str = "greater") -> tuple[Floats, Floats]:
+    """z and p of observed log scores [m] against those of the null [B, m].
+
+    z is the distance from the mean of the token's B + 1 scores in their standard deviation (ddof 0), floored at 0.3 of
+    the median over tokens. p is (1 + number of null z >= z) / (1 + number of null z), over all tokens whose null
+    moves, or of absolute values with alternative="two-sided". A token whose null is constant has z = 0 and p = 1.
+    """
+    both = np.concatenate([x[None], x0])
+    scale = max(1.0, float(np.abs(both).max()))
+    moves = np.ptp(x0, axis=0) > SAME * scale
+    z, p = np.zeros_like(x), np.ones_like(x)
+    if not moves.any():
+        return z, p
+    both = both[:, moves]
+    deviation = both.std(axis=0)
+    standard = (both - both.mean(axis=0)) / np.maximum(deviation, FLOOR * np.median(deviation))
+    far = np.abs(standard) if alternative == "two-sided" else standard
+    own = (1 + (far[1:] >= far[0] - SAME * scale).sum(axis=0)) / len(both)
+    pool = np.sort(far[1:], axis=None)
+    pooled = (1 + pool.size - np.searchsorted(pool, far[0] - SAME * scale)) / (1 + pool.size)
+    z[moves], p[moves] = standard[0], np.where(own <= COARSE, pooled, np.maximum(pooled, own / LENIENCE))
+    return z, p

@@ -1,0 +1,98 @@
+"""The standardised test: its level at every position, its power, its second question, and what it never calls."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import spikeattn as sa
+from spikeattn.attention.significance import assess
+from spikeattn.attention.standardised import FLOOR, standardised
+from spikeattn.errors import SpikeattnError
+from tests.attention import cases
+
+
+def uneven(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Scores whose mean and spread depend on the position, with spikes that are rare at some of them."""
+    mean, spread = np.linspace(-2, 2, shape[1]), np.geomspace(0.2, 2, shape[1])
+    return np.exp(mean + spread * rng.standard_normal(shape))
+
+
+def test_by_hand():
+    x, x0 = np.array([3.0, 1.0, 5.0]), np.array([[1.0, 1.0, 4.0], [2.0, 1.0, 4.5]])
+    z, p = standardised(x, x0)
+    both = np.concatenate([x[None], x0])[:, [0, 2]]
+    sd = both.std(0)
+    z0 = (both - both.mean(0)) / np.maximum(sd, FLOOR * np.median(sd))
+    np.testing.assert_allclose(z[[0, 2]], z0[0])
+    assert z[1] == 0 and p[1] == 1  # a place whose null is constant
+    own = (1 + (x0 >= x).sum(0)) / 3
+    pooled = (1 + (z0[1:][None] >= z0[0][:, None, None] - 1e-9).sum((1, 2))) / 5
+    np.testing.assert_allclose(p[[0, 2]], np.maximum(pooled, own[[0, 2]] / 1.6))
+
+
+@pytest.mark.parametrize("B", [100, 200])
+def test_the_level_holds_at_every_position_and_in_every_map(B):
+    rng, calls, any_q, any_lfdr = np.random.default_rng(B), [], [], []
+    for _ in range(300):
+        found = assess(*split(uneven(rng, (B + 1, 49))), "standardised")
+        calls.append(found.p <= 0.1)
+        any_q.append((found.q <= 0.1).any())
+        any_lfdr.append((found.lfdr <= 0.1).any())
+    level = np.mean(calls, axis=0)
+    assert 0.02 <= level.min() and level.max() <= 0.16 + 0.04  # 2 standard errors of 300 maps
+    assert np.mean(any_q) <= 0.12 + 0.04 and np.mean(any_lfdr) <= np.mean(any_q)
+    pooled = np.mean([assess(*split(uneven(rng, (B + 1, 49))), "plus-one").p <= 0.1 for _ in range(100)], axis=0)
+    assert pooled.min() < 0.01 and pooled.max() > 0.25  # what a null pooled over places makes of such places
+
+
+@pytest.mark.parametrize(("tokens", "B"), [(49, 100), (196, 200)])
+def test_planted_signals_are_found(tokens, B):
+    rng, wrong, right = np.random.default_rng(tokens), [], []
+    for _ in range(200):
+        scores, signal = np.log(uneven(rng, (B + 1, tokens))), rng.permutation(tokens) < 6
+        scores[0] += 4 * signal * np.geomspace(0.2, 2, tokens)
+        called = assess(*split(np.exp(scores)), "standardised").q <= 0.1
+        wrong.append((called & ~signal).sum() / max(1, called.sum()))
+        right.append(called[signal].mean())
+    assert np.mean(wrong) <= 0.12 and np.mean(right) >= 0.8
+
+
+def test_less_attention_is_called_on_request_alone():
+    rng = np.random.default_rng(0)
+    scores = uneven(rng, (201, 16))
+    scores[0] = np.exp(np.linspace(-2, 2, 16) - 6 * np.geomspace(0.2, 2, 16))
+    assert not (assess(*split(scores), "standardised").q <= 0.1).any()
+    assert (assess(*split(scores), "standardised", alternative="two-sided").q <= 0.1).all()
+    with pytest.raises(SpikeattnError, match='"plus-one" is two-sided'):
+        assess(*split(scores), "plus-one", alternative="greater")
+    with pytest.raises(SpikeattnError, match="alternative"):
+        assess(*split(scores), "standardised", alternative="less")
+    with pytest.raises(SpikeattnError, match="plain ties"):
+        assess(*split(scores), "standardised", ties="random")
+
+
+def test_where_divides_every_map_by_its_mean():
+    rng = np.random.default_rng(1)
+    scores = rng.gamma(4, 1, (201, 64))
+    scores[0] *= 3  # three times as much everywhere, and nowhere in particular
+    assert (assess(*split(scores), "standardised").q <= 0.1).mean() > 0.5
+    where = assess(*split(scores), "standardised", relative=True)
+    assert not (where.q <= 0.1).any()
+    twice = assess(*split(scores * rng.uniform(1, 9, (201, 1))), "standardised", relative=True)
+    np.testing.assert_allclose(where.z, twice.z, atol=1e-9)
+
+
+def test_attention_answers_both_questions_of_spikes_and_one_of_a_softmax():
+    model, images = cases.digits(2)
+    found = sa.attend(model, images, "pixel", 30, estimator="standardised", layer="all")
+    assert found.where.q.shape == found.q.shape == found.maps.shape
+    assert found.where.regularized("q").shape == found.maps.shape
+    by_hand = assess(found.maps[1, 0], found.null_maps[1, :, 0], "standardised", unit=found.unit, relative=True)
+    np.testing.assert_array_equal(found.where.p[1, 0], by_hand.p)
+    assert sa.attend(*cases.vit(depth=1), "pixel", 5, estimator="standardised").where is None
+
+
+def split(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The observed map and its null."""
+    return scores[0], scores[1:]
