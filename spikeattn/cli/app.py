@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 import typer
 
@@ -63,8 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: the command line without the program's name; the process's own unless given.
     """
-    if getattr(sys.stdout, "errors", None) == "strict":  # a terminal without "µ" shows an escape instead of failing
-        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    out = sys.stdout
+    if isinstance(out, TextIOWrapper) and out.errors == "strict":  # a terminal without "µ" shows an escape
+        out.reconfigure(errors="backslashreplace")
     os.environ["MPLBACKEND"] = "agg"  # commands draw into files; any other name may be one that matplotlib refuses
     try:
         return _run(arguments)

@@ -151,14 +151,14 @@ def _own_ledger(model: nn.Module) -> Ledger:
     import torch
 
     from spikeattn.data.dataset import ModelInput
-    from spikeattn.provenance import device_of
+    from spikeattn.provenance import describe, device_of
     from spikeattn.tracing.examine import plan
 
     wants = ModelInput.of(model)
     if wants.size is None:
         raise SpikeattnError(
-            f"{model.provenance['name']} does not state its input size, by img_size or default_cfg or an argument of "  # type: ignore[index]
-            "its factory; profile it on real input instead"
+            f"{describe(model)['name']} does not state its input size, by img_size or default_cfg or an argument of its "
+            "factory; profile it on real input instead"
         )
     generator = torch.Generator().manual_seed(0)
     shape = (2, wants.channels or 3, *wants.size)
