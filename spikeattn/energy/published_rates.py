@@ -157,8 +157,8 @@ def _own_ledger(model: nn.Module) -> Ledger:
     wants = ModelInput.of(model)
     if wants.size is None:
         raise SpikeattnError(
-            f"{describe(model)['name']} does not state its input size, by img_size or default_cfg or an argument of its "
-            "factory; profile it on real input instead"
+            f"{describe(model)['name']} does not state its input size, by img_size or default_cfg or an argument of "
+            "its factory; profile it on real input instead"
         )
     generator = torch.Generator().manual_seed(0)
     shape = (2, wants.channels or 3, *wants.size)
