@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spikeattn.cli.inputs import Inputs
-from spikeattn.cli.networks import network
+from spikeattn.cli.networks import network, run_options
 from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ def open_stored(
             options = inputs.options(net)
             return Opened(net, inputs.images(net, place, options.get("forward")), options=options)
         net = _described_model(ledger, checkpoint, model, do).to(place)
-        return Opened(net, _described_data(ledger, data, net, do))
+        options = _described_options(ledger, net, model, do)
+        return Opened(net, _described_data(ledger, data, net, do), options=options)
     except SpikeattnError as error:
         why = str(error)
         if net is None:
@@ -112,6 +113,20 @@ def _described_model(ledger: Ledger, checkpoint: Path | None, address: str | Non
         return create_model(model["name"], pretrained=True, **model["config"])
     except KeyError as error:
         raise SpikeattnError(f"the run was made from Python, or by an older version; {do.in_python}") from error
+
+
+def _described_options(ledger: Ledger, net: Any, address: str | None, do: Instead) -> dict[str, Any]:
+    """How a run that keeps no inputs ran its network, as keyword arguments of `sa.profile`.
+
+    Its own function is run where the user has named the network's code, whose files `_changed` has compared.
+    """
+    model = ledger.settings.model
+    forward = (model.get("functions") or {}).get("forward")
+    if forward is not None and address is None:
+        raise SpikeattnError(f"the run called its network by a function of its own, {forward['name']}; {do.in_python}")
+    own = "code" in model
+    calls = None if forward is None else f"{forward['file']}:{forward['name']}"
+    return run_options(net, own, model.get("neuron_class"), calls, None, ledger.time_steps)
 
 
 def _described_data(ledger: Ledger, data: str | None, net: Any, do: Instead) -> Any:
