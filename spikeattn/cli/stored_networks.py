@@ -94,19 +94,20 @@ def _inputs(ledger: Ledger, checkpoint: Path | None, data: str | None, model: st
 def _described_model(ledger: Ledger, checkpoint: Path | None, address: str | None, do: Instead) -> Any:
     """The model of a run that keeps no inputs: with the weights given, or those that come with the package."""
     from spikeattn.models import create_model
-    from spikeattn.models.checkpoints import shipped_weights
+    from spikeattn.models.checkpoints import EMA_KEYS, shipped_weights
 
     model = ledger.settings.model
+    weights = "ema" if model.get("weights") in EMA_KEYS else "auto"  # which of the two, where the file has both
     if "code" in model:
         if address is None:
             raise SpikeattnError(
                 "the run keeps no inputs, and its network has code of its own; --model FILE.py:NAME says where that is "
                 "now, and has it run"
             )
-        return network(address, dict(model["code"]["arguments"]), checkpoint)
+        return network(address, dict(model["code"]["arguments"]), checkpoint, weights)
     try:
         if checkpoint is not None:
-            return create_model(model["name"], checkpoint=checkpoint, **model["config"])
+            return create_model(model["name"], checkpoint=checkpoint, weights=weights, **model["config"])
         shipped = shipped_weights(model["name"]).name
         if shipped != model["checkpoint"]:
             raise KeyError(shipped)

@@ -20,7 +20,7 @@ Text = str | None
 _CODE = Keys(arguments=Record, files=Mapping[str, str], sha256=Text)
 _FUNCTION = Annotated[Record, Keys(file=str, name=str, sha256=str)]
 _MODEL = Keys(
-    name=Text, config=Record, checkpoint=Text, sha256=Text, code=Annotated[Record, _CODE] | None,
+    name=Text, config=Record, checkpoint=Text, sha256=Text, weights=Text, code=Annotated[Record, _CODE] | None,
     functions=Mapping[str, _FUNCTION] | None, neuron_class=tuple[str, ...] | None,
 )  # fmt: skip
 _DATA = Keys(
