@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spikeattn.cli.inputs import Inputs
-from spikeattn.cli.networks import network
+from spikeattn.cli.networks import network, run_options
 from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ def open_stored(
             options = inputs.options(net)
             return Opened(net, inputs.images(net, place, options.get("forward")), options=options)
         net = _described_model(ledger, checkpoint, model, do).to(place)
-        return Opened(net, _described_data(ledger, data, net, do))
+        options = _described_options(ledger, net, model, do)
+        return Opened(net, _described_data(ledger, data, net, do), options=options)
     except SpikeattnError as error:
         why = str(error)
         if net is None:
@@ -93,25 +94,40 @@ def _inputs(ledger: Ledger, checkpoint: Path | None, data: str | None, model: st
 def _described_model(ledger: Ledger, checkpoint: Path | None, address: str | None, do: Instead) -> Any:
     """The model of a run that keeps no inputs: with the weights given, or those that come with the package."""
     from spikeattn.models import create_model
-    from spikeattn.models.checkpoints import shipped_weights
+    from spikeattn.models.checkpoints import EMA_KEYS, shipped_weights
 
     model = ledger.settings.model
+    weights = "ema" if model.get("weights") in EMA_KEYS else "auto"  # which of the two, where the file has both
     if "code" in model:
         if address is None:
             raise SpikeattnError(
                 "the run keeps no inputs, and its network has code of its own; --model FILE.py:NAME says where that is "
                 "now, and has it run"
             )
-        return network(address, dict(model["code"]["arguments"]), checkpoint)
+        return network(address, dict(model["code"]["arguments"]), checkpoint, weights)
     try:
         if checkpoint is not None:
-            return create_model(model["name"], checkpoint=checkpoint, **model["config"])
+            return create_model(model["name"], checkpoint=checkpoint, weights=weights, **model["config"])
         shipped = shipped_weights(model["name"]).name
         if shipped != model["checkpoint"]:
             raise KeyError(shipped)
         return create_model(model["name"], pretrained=True, **model["config"])
     except KeyError as error:
         raise SpikeattnError(f"the run was made from Python, or by an older version; {do.in_python}") from error
+
+
+def _described_options(ledger: Ledger, net: Any, address: str | None, do: Instead) -> dict[str, Any]:
+    """How a run that keeps no inputs ran its network, as keyword arguments of `sa.profile`.
+
+    Its own function is run where the user has named the network's code, whose files `_changed` has compared.
+    """
+    model = ledger.settings.model
+    forward = (model.get("functions") or {}).get("forward")
+    if forward is not None and address is None:
+        raise SpikeattnError(f"the run called its network by a function of its own, {forward['name']}; {do.in_python}")
+    own = "code" in model
+    calls = None if forward is None else f"{forward['file']}:{forward['name']}"
+    return run_options(net, own, model.get("neuron_class"), calls, None, ledger.time_steps)
 
 
 def _described_data(ledger: Ledger, data: str | None, net: Any, do: Instead) -> Any:

@@ -44,6 +44,7 @@ _NOW = {
 _NAMES = {
     "attention.indicator_log.IndicatorLog.save": ("reporting.figures.indicator_curves", "save_indicators"),
     "attention.indicator_log.indicator_figure": ("reporting.figures.indicator_curves", "indicator_figure"),
+    "structure.entry.Structure": ("structure.network_structure", "Structure"),
 }
 _ROOT = "spikeattn."
 # Where the function of an old module's name stands, if not where its other names do.

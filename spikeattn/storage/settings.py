@@ -17,7 +17,12 @@ Record = Mapping[str, Any]
 Text = str | None
 
 # What is read of records that otherwise hold whatever a model or a loader says of itself.
-_MODEL = Keys(name=Text, config=Record, checkpoint=Text, sha256=Text)
+_CODE = Keys(arguments=Record, files=Mapping[str, str], sha256=Text)
+_FUNCTION = Annotated[Record, Keys(file=str, name=str, sha256=str)]
+_MODEL = Keys(
+    name=Text, config=Record, checkpoint=Text, sha256=Text, weights=Text, code=Annotated[Record, _CODE] | None,
+    functions=Mapping[str, _FUNCTION] | None, neuron_class=tuple[str, ...] | None,
+)  # fmt: skip
 _DATA = Keys(
     name=Text, spec=Text, split=Text, chosen=Number | None, batch_size=Size, limit=Size | None, sample=Size | None,
     seed=Number | None,

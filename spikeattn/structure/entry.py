@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+from spikeattn.compat.moved import moved_name
 
 KINDS = ("synapses", "products", "tensors")
 # The parts of a network, as tables and names files have them; OTHER where nobody knows.
@@ -72,3 +75,7 @@ def shown_channels(channels: Ranges) -> str | None:
 def of_names(entries: Iterable[Entry]) -> dict[str, Entry]:
     """Entries by their names."""
     return {entry.name: entry for entry in entries}
+
+
+def __getattr__(name: str) -> Any:
+    return moved_name(__name__, name)

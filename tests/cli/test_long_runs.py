@@ -10,6 +10,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 
 import spikeattn as sa
 from spikeattn.cli import app
@@ -180,3 +181,18 @@ def test_a_run_of_an_older_version_is_verified_by_its_settings(spikeattn, run) -
     (old / "model.json").write_text(json.dumps(record))
     done = spikeattn("verify", old)
     assert done.code == app.FAILED and "model.json: provenance.inputs.batch_size is 0" in done.error
+
+
+def test_a_run_of_an_older_version_on_averaged_weights_is_verified_on_them(spikeattn) -> None:
+    """A file may hold both; which of them the run took is in its settings."""
+    net = sa.create_model("sdt_digits", pretrained=True)
+    averaged = {name: value * 1.5 if value.is_floating_point() else value for name, value in net.state_dict().items()}
+    torch.save({"state_dict": net.state_dict(), "state_dict_ema": averaged}, "both.pth.tar")
+    told = ("--checkpoint", "both.pth.tar", "--weights", "ema", "--limit", 8, "--out", "run")
+    assert spikeattn("profile", "--model", "sdt_digits", "--data", "digits", *told).code == 0
+    path = Path("run") / "model.json"
+    record = json.loads(path.read_text())
+    del record["provenance"]["inputs"]
+    path.write_text(json.dumps(record))
+    done = spikeattn("verify", "run", "--checkpoint", "both.pth.tar")
+    assert done.code == 0 and "every count is the same" in done.out, done.out + done.err

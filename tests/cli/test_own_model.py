@@ -195,6 +195,28 @@ def test_neurons_and_calls_of_ones_own(spikeattn, place) -> None:
     assert spikes[0] != spikes[1]
 
 
+def test_an_older_run_with_neurons_and_calls_of_ones_own_is_verified_by_its_settings(spikeattn, place) -> None:
+    """It keeps no inputs; class and function of its own are in its settings, and its file is run where it is named."""
+    write(place, {"own.py": OWN})
+    told = ("--neuron-class", "Step", "--forward", "own.py:halves", "--time-steps", 1)
+    assert spikeattn(*PROFILE, "own.py:Net", *told).code == 0
+    path = place / "run" / "model.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    del record["provenance"]["inputs"]
+    path.write_text(json.dumps(record), encoding="utf-8")
+    check = spikeattn("verify", "run", "--model", "own.py:Net")
+    assert (check.code, "every count is the same" in check.out) == (0, True), check.out + check.err
+    assert "--model FILE.py:NAME says where" in spikeattn("verify", "run").out
+
+    model = record["provenance"]["settings"]["model"]
+    for name, wrong in {"code": "x", "functions": {"forward": {"file": 3}}, "neuron_class": [3]}.items():
+        right, model[name] = model[name], wrong
+        path.write_text(json.dumps(record), encoding="utf-8")
+        done = spikeattn("verify", "run", "--model", "own.py:Net")
+        model[name] = right
+        assert (done.code, f"settings.model.{name}" in done.error) == (app.FAILED, True), done.err
+
+
 GRIDS = """
     import torch
     from torch import nn

@@ -10,7 +10,7 @@ from textwrap import dedent
 
 import pytest
 
-from spikeattn.compat.moved import _NOW
+from spikeattn.compat.moved import _NAMES, _NOW
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,6 +61,25 @@ def test_an_old_module_hands_on_the_same_object_with_a_warning(old):
     assert moved is getattr(importlib.import_module(f"spikeattn.{now}"), name)
     with pytest.raises(AttributeError, match="has no attribute 'nothing_of_this_name'"):
         module.nothing_of_this_name  # noqa: B018
+
+
+@pytest.mark.parametrize("old", [name for name in _NAMES if name.count(".") == 2])  # the others are methods
+def test_a_module_hands_on_a_name_that_has_left_it_with_a_warning(old):
+    module, _, name = f"spikeattn.{old}".rpartition(".")
+    home, now = _NAMES[old]
+    with pytest.warns(DeprecationWarning, match=rf"^spikeattn\.{old} has moved: use spikeattn\.{home}\.{now}$") as all_:
+        moved = getattr(importlib.import_module(module), name)
+    assert len(all_) == 1
+    assert moved is getattr(importlib.import_module(f"spikeattn.{home}"), now)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing_of_this_name'"):
+        importlib.import_module(module).nothing_of_this_name  # noqa: B018
+
+
+def test_the_documented_class_of_a_structure_is_found_where_it_was():
+    """docs/api.md of the first edition has `spikeattn.structure.entry.Structure`."""
+    with pytest.warns(DeprecationWarning, match="has moved"):
+        from spikeattn.structure.entry import Structure
+    assert Structure is importlib.import_module("spikeattn.structure").Structure
 
 
 def test_a_module_that_never_was_is_not_found():
