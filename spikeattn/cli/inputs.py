@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from spikeattn.data import Dataset
 
 CALIBRATION = 8  # images
+CALIBRATED = "batch norms calibrated on images"  # how the note in the provenance of the model begins
 
 logger = logging.getLogger(__name__)
 
@@ -122,4 +123,4 @@ def calibrate_untrained(net: Any, dataset: Dataset, forward: Any = None) -> None
     batch = collate(dataset, list(islice(readable, CALIBRATION)), 0)
     if batch.ids:
         calibrate_batch_norm(net, batch.images.to(device_of(net)), forward)
-        net.provenance["notes"].append(f"batch norms calibrated on images {', '.join(batch.ids)}")
+        net.provenance["notes"].append(f"{CALIBRATED} {', '.join(batch.ids)}")

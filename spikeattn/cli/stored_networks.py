@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spikeattn.cli.inputs import Inputs
+from spikeattn.cli.inputs import CALIBRATED, Inputs
 from spikeattn.cli.networks import network, run_options
 from spikeattn.errors import SpikeattnError
 
@@ -60,6 +60,8 @@ def open_stored(
             net = inputs.network().to(place)
             options = inputs.options(net)
             return Opened(net, inputs.images(net, place, options.get("forward")), options=options)
+        if checkpoint is None and _is_random(ledger):
+            return _random_again(ledger, data, place, do)
         net = _described_model(ledger, checkpoint, model, do).to(place)
         options = _described_options(ledger, net, model, do)
         return Opened(net, _described_data(ledger, data, net, do), options=options)
@@ -114,6 +116,28 @@ def _described_model(ledger: Ledger, checkpoint: Path | None, address: str | Non
         return create_model(model["name"], pretrained=True, **model["config"])
     except KeyError as error:
         raise SpikeattnError(f"the run was made from Python, or by an older version; {do.in_python}") from error
+
+
+def _is_random(ledger: Ledger) -> bool:
+    """Whether the run was of a model of this package without weights, which commands make from seed 0."""
+    from spikeattn.models import model_names
+
+    return ledger.model.get("trained") is False and ledger.settings.model.get("name") in model_names()
+
+
+def _random_again(ledger: Ledger, data: str | None, place: torch.device, do: Instead) -> Opened:
+    """The same random weights, calibrated as they were; what comes out otherwise is another model, and no answer."""
+    from spikeattn.cli.inputs import calibrate_untrained
+    from spikeattn.provenance import weights_hash
+
+    model = ledger.settings.model
+    net = network(str(model["name"]), dict(model["config"])).to(place)
+    loader = _described_data(ledger, data, net, do)
+    if any(note.startswith(CALIBRATED) for note in model.get("notes", ())):
+        calibrate_untrained(net, loader.dataset.dataset)
+    if weights_hash(net) != ledger.settings.weights_sha256:
+        raise SpikeattnError(f"the run was made from Python, or by an older version; {do.in_python}")
+    return Opened(net, loader)
 
 
 def _described_options(ledger: Ledger, net: Any, address: str | None, do: Instead) -> dict[str, Any]:

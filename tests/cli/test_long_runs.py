@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import spikeattn as sa
-from spikeattn.cli import app
+from spikeattn.cli import app, inputs
 from spikeattn.cli.launching import stored_command
 from spikeattn.data import batches
 from spikeattn.storage import parts
@@ -196,3 +196,17 @@ def test_a_run_of_an_older_version_on_averaged_weights_is_verified_on_them(spike
     path.write_text(json.dumps(record))
     done = spikeattn("verify", "run", "--checkpoint", "both.pth.tar")
     assert done.code == 0 and "every count is the same" in done.out, done.out + done.err
+
+
+@pytest.mark.parametrize("options", [("--calibrate",), ("--time-steps", 2)])
+def test_a_run_of_an_older_version_with_random_weights_is_made_again(spikeattn, options, monkeypatch) -> None:
+    line = ("profile", "--model", "sdt_digits", *options, "--data", "digits", "--limit", 8, "--out", "old")
+    assert spikeattn(*line).code == 0
+    record = json.loads(Path("old/model.json").read_text())
+    del record["provenance"]["inputs"]
+    Path("old/model.json").write_text(json.dumps(record))
+    done = spikeattn("verify", "old")
+    assert done.code == 0 and "every count is the same" in done.out
+    if "--calibrate" in options:  # other batch norms: another model, which is no answer
+        monkeypatch.setattr(inputs, "CALIBRATION", 3)
+        assert "not done  model" in spikeattn("verify", "old").out
