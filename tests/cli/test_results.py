@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pandas as pd
 import pytest
 
 import spikeattn as sa
 from spikeattn.cli import app
+from spikeattn.cli.output import text
 
 
 def test_energy_as_text_and_as_json(spikeattn, run) -> None:
@@ -121,3 +123,11 @@ def test_wrong_use_says_what_to_do(spikeattn, run, tmp_path, arguments, message)
 def test_values_that_cannot_be(spikeattn, run, arguments, message) -> None:
     done = spikeattn(*[run if word == "RUN" else word for word in arguments])
     assert (done.code, message in done.error, done.out) == (app.USAGE, True, ""), done.err
+
+
+def test_what_is_missing_is_printed_as_a_dash() -> None:
+    frame = pd.DataFrame(
+        {"a": [1.5, math.nan, None], "b": pd.array([1, None, 3], dtype="Int64"), "c": ["x", None, "–"]}
+    )
+    lines = text(frame, {"a": "{:.1f}".format}).splitlines()
+    assert [line.split() for line in lines[-3:]] == [["1.5", "1", "x"], ["–", "–", "–"], ["–", "3", "–"]]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spikeattn.energy.activity import Rate
+from spikeattn.energy.activity import Count, CountedActivity, Rate
 from spikeattn.energy.conventions import get_convention
 from spikeattn.energy.costs import Cost, CostTable
 from spikeattn.energy.estimate import energy
@@ -251,6 +251,18 @@ def test_counts_that_do_not_fit(ledger, spikes, counts, change, message):
         ledger = dataclasses.replace(ledger, tensors=small)
     with pytest.raises(SpikeattnError, match=message):
         operations(ledger, counts)
+
+
+def test_as_many_spikes_as_there_are_elements_and_no_more(ledger, spikes, counts, monkeypatch):
+    elements, column = ledger.tensor("kv").elements, counts.column
+    monkeypatch.setattr(counts, "column", lambda measure, name: np.full_like(column(measure, name), elements))
+    kept = CountedActivity(ledger, counts).total(Count("nnz", "kv"))
+    assert (kept == elements * T).all()
+    one_more = np.full((N, T), elements)
+    one_more[0, 0] += 1
+    monkeypatch.setattr(counts, "column", lambda measure, name: one_more)
+    with pytest.raises(SpikeattnError, match=f"{elements * T + 1} non-zero elements counted"):
+        CountedActivity(ledger, counts).total(Count("nnz", "kv"))
 
 
 def test_nan_counts_are_an_error(ledger, spikes, counts, monkeypatch):

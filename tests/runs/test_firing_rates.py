@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from spikingjelly.activation_based import neuron
 
 import spikeattn as sa
 
@@ -59,3 +60,22 @@ def test_parquet_keeps_the_rates_and_names_the_mean(tables: dict[str, pd.DataFra
 def _written(table: pd.DataFrame, path: Path) -> str:
     table.to_csv(path, index=False)
     return path.name
+
+
+def test_real_tensors_have_no_mean_rate_and_no_rate_exceeds_one(profile: sa.Profile) -> None:
+    rates = profile.rates(replicates=100)
+    real = {tensor.name for tensor in profile.ledger.tensors if tensor.kind == "real"}
+    is_real = rates["tensor"].isin(real)
+    assert real and rates.loc[is_real, "mean_rate"].isna().all() and rates.loc[~is_real, "mean_rate"].notna().all()
+    assert rates["ci_high"].max() <= 1.0
+
+
+def test_the_interval_of_a_tensor_that_nearly_always_fires_ends_at_one() -> None:
+    """Its limits would lie above 1 by the formula; a share cannot."""
+    model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 1, bias=False), neuron.IFNode(v_threshold=0.5, step_mode="s"))
+    torch.nn.init.ones_(model[0].weight)
+    images = torch.ones(30, 1, 4, 4)
+    images[0, 0, 0] = 0
+    rates = sa.profile(model, [images], time_steps=1).rates(replicates=200)
+    fired = rates[rates["tensor"] == "1"].iloc[0]
+    assert 0.98 < fired["nonzero_rate"] < 1 and fired["ci_high"] <= 1.0
