@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 from scipy.stats import beta
-from spikeattn.energy.counted_terms import Constant, Count
 
+from spikeattn.energy.activity import Constant, Count
 from spikeattn.energy.conventions import get_convention
 from spikeattn.energy.estimate import energy
 from spikeattn.energy.rules import terms_of
