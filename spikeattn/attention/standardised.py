@@ -1,4 +1,4 @@
-"""A test of tokens against their own place: the default of `assess` and `attend` (ours).
+"""A test of tokens against their own place: estimator="standardised" of `assess` and `attend` (ours).
 
 Scores of different places have different nulls: position explains up to 86 % of the variance of the log null scores of
 a ViT with position embedding, and counts of spikes are skewed. A null pooled over tokens as they are then calls a place
@@ -28,7 +28,8 @@ def standardised(x: Floats, x0: Floats, alternative: str = "greater") -> tuple[F
 
     z is the distance from the mean of the token's B + 1 scores in their standard deviation (ddof 0), floored at 0.3 of
     the median over tokens. p is (1 + number of null z >= z) / (1 + number of null z), over all tokens whose null
-    moves, or of absolute values with alternative="two-sided". A token whose null is constant has z = 0 and p = 1.
+    moves, or of absolute values with alternative="two-sided"; it is at least the token's own rank among its B + 1
+    scores over 1.6, unless that rank is at most .02. A token whose null is constant has z = 0 and p = 1.
     """
     both = np.concatenate([x[None], x0])
     scale = max(1.0, float(np.abs(both).max()))
