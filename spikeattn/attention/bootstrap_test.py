@@ -24,11 +24,11 @@ from spikeattn.attention.map_request import MapRequest
 from spikeattn.attention.maps import paint
 from spikeattn.attention.nulls import NULLS
 from spikeattn.attention.placement import Placement, evenly
-from spikeattn.attention.regularize import regularize
+from spikeattn.attention.regularize import METHOD, regularize
 from spikeattn.attention.replicates import Passes, Statistic, lower, scores_of
 from spikeattn.attention.role_target import ROLES
 from spikeattn.attention.scores import default_kind
-from spikeattn.attention.significance import Significance, assess
+from spikeattn.attention.significance import DEFAULT_ESTIMATOR, Significance, assess
 from spikeattn.attention.survey_placement import placement_of
 from spikeattn.attention.tokens import TokenCounts, token_counts
 from spikeattn.compat.version import __version__
@@ -36,6 +36,7 @@ from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.provenance import describe
 
 Floats = NDArray[np.float64]
+QUESTIONS = ("how much", "where")  # see `Attention.answer`
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +78,7 @@ class Answer:
         """[image, (layer), (step), (head)]."""
         return np.array([found.pi0 for found in self.significance]).reshape(self.maps.shape[:-2])
 
-    def regularized(self, method: str = "p", threshold: float | None = None) -> Floats:
+    def regularized(self, method: str = METHOD, threshold: float | None = None) -> Floats:
         """`maps` without what is noise; methods and thresholds are those of `regularize`."""
         pairs = zip(_flat(self.maps), self.significance, strict=True)
         return np.stack([regularize(*pair, method, threshold) for pair in pairs]).reshape(self.maps.shape)
@@ -146,17 +147,39 @@ class Attention(Answer):
             return None
         return Answer(self.maps, _assessed(self.maps, self.null_maps, self.unit, self.provenance, relative=True))
 
+    def answer(self, question: str = "how much") -> Answer:
+        """The answer to one of `QUESTIONS`: itself to "how much", `where` to "where".
+
+        Maps of softmax attention have one answer to both. A network with spikes and its twin without are compared by
+        "where", which both of them can be asked.
+
+        Raises:
+            SpikeattnError: an unknown question; "where" with null="exact", which has no replicates to ask.
+        """
+        if question not in QUESTIONS:
+            raise unknown("question", question, QUESTIONS)
+        if question == "how much":
+            return self
+        if self.null_maps is None:
+            raise SpikeattnError(
+                'null="exact" has no replicates, so "where, whatever the total" cannot be asked; take another null'
+            )
+        return self.where or self
+
     def frame(self) -> pd.DataFrame:
         """One row per token of every map: image, (layer), (step), (head), row, column, score, z, p, (q), lfdr.
 
-        Layers, steps and heads are counted from 0. There is a q where the estimator gives one.
+        Layers, steps and heads are counted from 0. There is a q where the estimator gives one. Maps of spikes have the
+        second answer beside the first, as where_z, where_p, (where_q), where_lfdr.
         """
         places = (index.ravel() for index in np.indices(self.maps.shape))
         columns = dict(zip(self.axes, places, strict=True)) | {"score": self.maps.ravel()}
-        columns |= {"z": self.z.ravel(), "p": self.p.ravel()}
-        if all(found.q is not None for found in self.significance):
-            columns["q"] = self.q.ravel()
-        return pd.DataFrame(columns | {"lfdr": self.lfdr.ravel()})
+        for prefix, answer in {"": self, "where_": self.where}.items():
+            if answer is not None:
+                has_q = all(found.q is not None for found in answer.significance)
+                measures = ("z", "p", *(("q",) if has_q else ()), "lfdr")
+                columns |= {f"{prefix}{name}": getattr(answer, name).ravel() for name in measures}
+        return pd.DataFrame(columns)
 
 
 def attend(
@@ -166,7 +189,7 @@ def attend(
     replicates: int = 200,
     statistic: str | Statistic | None = None,
     *,
-    estimator: str = "plus-one",
+    estimator: str = DEFAULT_ESTIMATOR,
     alternative: str | None = None,
     layer: int | str = -1,
     heads: str = "mean",
@@ -198,8 +221,8 @@ def attend(
             the model's first, "attention" for spiking networks of others; or a function (model, images) -> [b, h, w]
             that runs the model on a batch and resets what state it has. Several maps of an image, [b, ..., h, w], are
             assessed one by one.
-        estimator: "plus-one", "published", "per-token" or "standardised", which keeps its level at every position and
-            asks for more attention than the null gives; see `assess`.
+        estimator: "standardised" (ours, the default) keeps its level at every position, and asks for more attention
+            than the null gives; "published", "plus-one", "per-token": see `assess`.
         alternative: "two-sided" or "greater", of the standardised estimator; "greater" by default.
         layer: block whose map is taken; "all" assesses the map of every block, each against its own null, from the same
             passes.

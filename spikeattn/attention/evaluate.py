@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from spikeattn.attention.bootstrap_test import Attention, attend
 from spikeattn.attention.capture import check_images
 from spikeattn.attention.planted import REGIONS, coverage
+from spikeattn.attention.regularize import THRESHOLD, WITH_THRESHOLD
 from spikeattn.errors import SpikeattnError, unknown
 
-EVALUATED = ("p", "lfdr", "pi0", "soft")  # methods of regularisation
+EVALUATED = ("q", "p", "lfdr", "pi0", "soft")  # methods of regularisation
 PERCENTILES = ["percentile_before", "percentile_after"]
 
 Floats = NDArray[np.float64]
@@ -77,7 +78,7 @@ def evaluate_regularization(
     region: str = "square",
     size: float = 0.375,
     objects: ArrayLike | Tensor | None = None,
-    threshold: float = 0.1,
+    threshold: float = THRESHOLD,
     seed: int = 0,
     **options: Any,
 ) -> Evaluation:
@@ -88,7 +89,7 @@ def evaluate_regularization(
         region: "square", or "clusters": as many pixels, where a smooth random field is highest.
         size: side of the square over the side of the image, in (0, 1); its place is drawn.
         objects: pixels [B, H, W] that belong to the object of each image, booleans; what noise covers is left out.
-        threshold: of p and lfdr.
+        threshold: of q, p and lfdr.
         **options: further ones of `attend`, such as statistic or estimator.
 
     Returns:
@@ -125,8 +126,9 @@ def evaluate_regularization(
     if pixels is not None:
         things = [coverage(thing & ~mask, grid) for thing, (_, mask) in zip(pixels, planted, strict=True)]
     rows = []
-    for method in EVALUATED:
-        maps = found.regularized(method, threshold if method in ("p", "lfdr") else None)
+    methods = [name for name in EVALUATED if name != "q" or all(one.q is not None for one in found.significance)]
+    for method in methods:
+        maps = found.regularized(method, threshold if method in WITH_THRESHOLD else None)
         for number, (before, after) in enumerate(zip(found.maps, maps, strict=True)):
             row = {"image": number, "method": method} | region_scores(before, after, covered[number])
             row["srmsd"] = signed_rmsd(np.repeat(found.p[number].ravel(), rest[number].ravel()))
@@ -134,7 +136,7 @@ def evaluate_regularization(
                 row |= object_scores(before, after, things[number])
             rows.append(row)
     frame = pd.DataFrame(rows)
-    ratios = {method: ratio(*frame.loc[frame["method"] == method, PERCENTILES].to_numpy().T) for method in EVALUATED}
+    ratios = {method: ratio(*frame.loc[frame["method"] == method, PERCENTILES].to_numpy().T) for method in methods}
     values, errors = ({method: pair[i] for method, pair in ratios.items()} for i in (0, 1))
     return Evaluation(frame, values, errors, found, covered, noisy)
 

@@ -13,11 +13,13 @@ from spikeattn.errors import SpikeattnError, unknown
 
 METHODS = ("p", "q", "lfdr", "pi0", "soft")  # of regularisation; see `regularize`
 WITH_THRESHOLD = ("p", "q", "lfdr")
-THRESHOLD = LEVEL  # unless one is named: the level at which `assess` wants a q to call a token
+# What "significant" means unless another rule is named, everywhere in the package: q <= .1. Of the tokens it calls one
+# in ten is noise at most, on average; a threshold of p promises nothing about them.
+METHOD, THRESHOLD = "q", LEVEL
 
 
 def regularize(
-    observed: ArrayLike, significance: Significance, method: str = "p", threshold: float | None = None
+    observed: ArrayLike, significance: Significance, method: str = METHOD, threshold: float | None = None
 ) -> NDArray[np.float64]:
     """The map with the scores of insignificant tokens set to 0; tokens below the null's mean (z < 0) always are.
 

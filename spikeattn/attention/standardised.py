@@ -23,13 +23,16 @@ COARSE = 0.02
 SAME = 1e-12  # relative: scores that differ by less are ties
 
 
-def standardised(x: Floats, x0: Floats, alternative: str = "greater") -> tuple[Floats, Floats]:
+def standardised(
+    x: Floats, x0: Floats, alternative: str = "greater", rng: np.random.Generator | None = None
+) -> tuple[Floats, Floats]:
     """z and p of observed log scores [m] against those of the null [B, m].
 
     z is the distance from the mean of the token's B + 1 scores in their standard deviation (ddof 0), floored at 0.3 of
     the median over tokens. p is (1 + number of null z >= z) / (1 + number of null z), over all tokens whose null
     moves, or of absolute values with alternative="two-sided"; it is at least the token's own rank among its B + 1
-    scores over 1.6, unless that rank is at most .02. A token whose null is constant has z = 0 and p = 1.
+    scores over 1.6, unless that rank is at most .02. A token whose null is constant has z = 0 and p = 1. With `rng`,
+    ties are broken at random; without, they count against the token.
     """
     both = np.concatenate([x[None], x0])
     scale = max(1.0, float(np.abs(both).max()))
@@ -41,8 +44,16 @@ def standardised(x: Floats, x0: Floats, alternative: str = "greater") -> tuple[F
     deviation = both.std(axis=0)
     standard = (both - both.mean(axis=0)) / np.maximum(deviation, FLOOR * np.median(deviation))
     far = np.abs(standard) if alternative == "two-sided" else standard
-    own = (1 + (far[1:] >= far[0] - SAME * scale).sum(axis=0)) / len(both)
-    pool = np.sort(far[1:], axis=None)
-    pooled = (1 + pool.size - np.searchsorted(pool, far[0] - SAME * scale)) / (1 + pool.size)
+    same, pool = SAME * scale, np.sort(far[1:], axis=None)
+    draw = np.ones_like(far[0]) if rng is None else rng.random(far.shape[1])
+    own = _rank((far[1:] > far[0] + same).sum(axis=0), (far[1:] >= far[0] - same).sum(axis=0), len(x0), draw)
+    reach = [pool.size - np.searchsorted(pool, far[0] + sign * same) for sign in (1, -1)]
+    pooled = _rank(reach[0], reach[1], pool.size, draw)
     z[moves], p[moves] = standard[0], np.where(own <= COARSE, pooled, np.maximum(pooled, own / LENIENCE))
     return z, p
+
+
+def _rank(above: NDArray[np.int64], reach: NDArray[np.int64], n: int, draw: Floats) -> Floats:
+    """(1 + number that reach the observed score) / (1 + n) where `draw` is 1; below, with a part of the ties alone."""
+    p: Floats = (above + draw * (1 + reach - above)) / (1 + n)
+    return p

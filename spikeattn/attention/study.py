@@ -29,9 +29,9 @@ from spikeattn.attention.map_sources import known_family
 from spikeattn.attention.maps import attention_map
 from spikeattn.attention.nulls import NULLS
 from spikeattn.attention.outlook import outlook
-from spikeattn.attention.regularize import METHODS, THRESHOLD, WITH_THRESHOLD
+from spikeattn.attention.regularize import METHOD, METHODS, THRESHOLD, WITH_THRESHOLD
 from spikeattn.attention.role_target import ROLES
-from spikeattn.attention.significance import ESTIMATORS, AttentionWarning
+from spikeattn.attention.significance import DEFAULT_ESTIMATOR, ESTIMATORS, AttentionWarning
 from spikeattn.data.dataset import Dataset, Skipped
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.provenance import describe, device_of
@@ -53,9 +53,9 @@ class StudySettings:
     replicates: int = 200
     statistic: str | None = None
     layer: int | str = -1
-    estimator: str = "plus-one"
+    estimator: str = DEFAULT_ESTIMATOR
     ties: str = "plain"
-    method: str = "p"
+    method: str = METHOD
     threshold: float | None = None
     seed: int = 0
     memory: float = 1.0
@@ -82,7 +82,7 @@ class StudySettings:
         if self.threshold is not None and self.method not in WITH_THRESHOLD:
             raise SpikeattnError(f"threshold: method {self.method} has none; p, q and lfdr have one")
         if self.ties == "random" and self.estimator == "published":
-            raise SpikeattnError("ties random needs estimator plus-one or per-token")
+            raise SpikeattnError("ties random is not for the published estimator")
 
 
 @dataclass(eq=False)

@@ -89,17 +89,22 @@ def attend(
         str | None,
         typer.Option(metavar="N|all", help="Block, from 0 or from the end. Default: -1, the last; all with --run."),
     ] = None,
-    estimator: Annotated[str, typer.Option(metavar="NAME", help="Of p: plus-one, published or per-token.")] = (
-        "plus-one"
-    ),
+    estimator: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Of p: standardised keeps its level at every place and asks for more attention than noise gets; "
+            "published, plus-one and per-token ask for less or more of it.",
+        ),
+    ] = "standardised",
     ties: Annotated[str, typer.Option(metavar="NAME", help="Ties of spike counts: plain or random.")] = "plain",
     method: Annotated[
         str,
         typer.Option(
             metavar="NAME",
-            help="What is kept: p, q, lfdr, pi0 or soft. p does not control the false discovery rate, q does.",
+            help="What is kept: q, p, lfdr, pi0 or soft. q controls the false discovery rate, p does not.",
         ),
-    ] = "p",
+    ] = "q",
     threshold: Annotated[
         float | None,
         typer.Option(metavar="SHARE", callback=within(0, 1), help="Of --method p, q and lfdr; 0.1 unless given."),

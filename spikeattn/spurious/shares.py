@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from spikeattn.attention.bootstrap_test import Attention
+from spikeattn.attention.regularize import METHOD
 from spikeattn.energy.activity import CountedActivity, check_run
 from spikeattn.energy.amounts import OPS
 from spikeattn.energy.by_label import SelectedImages
@@ -95,7 +96,7 @@ def spurious_energy(
     *,
     costs: str | Path | CostTable = DEFAULT_COSTS,
     convention: str | Convention = DEFAULT_CONVENTION,
-    method: str = "lfdr",
+    method: str = METHOD,
     threshold: float | None = None,
     replicates: int = REPLICATES,
     seed: int = 0,
@@ -108,7 +109,7 @@ def spurious_energy(
         attention: of `attend(..., tokens=True, indices=...)`: one, or several that together hold the same layers of
             every image (one per batch of the profile, one per layer).
         costs, convention: as of `profile.energy`.
-        method: a token is spurious where its "lfdr", "p" or "q" is above the threshold; "soft" takes the lfdr itself
+        method: a token is spurious where its "q", "lfdr" or "p" is above the threshold; "soft" takes the lfdr itself
             for the spurious share of the token's energy, which is its expectation if the lfdr is right.
         threshold: 0.1 by default; "soft" has none.
         replicates, seed, confidence: of the intervals over images.

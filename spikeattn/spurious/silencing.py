@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spikeattn.attention.bootstrap_test import Attention
-from spikeattn.attention.regularize import WITH_THRESHOLD
+from spikeattn.attention.regularize import METHOD, WITH_THRESHOLD
 from spikeattn.counting.recorder import Recorder
 from spikeattn.data.batches import Batch
 from spikeattn.data.loaders import batches_of
@@ -52,7 +52,7 @@ def silencing_curve(
     loader: Iterable[Any],
     attention: Attention | Sequence[Attention],
     *,
-    method: str = "lfdr",
+    method: str = METHOD,
     thresholds: Sequence[float] = THRESHOLDS,
     below: str = "keep",
     controls: Sequence[str] = CONTROLS,
@@ -72,7 +72,7 @@ def silencing_curve(
         loader: batches as of `profile`; images that were not attended are left out.
         attention: of `attend(..., tokens=True)`, as of `spurious_energy`; every head must call a token for it to fall
             silent.
-        method: "lfdr", "p" or "q".
+        method: "q", "lfdr" or "p".
         thresholds: tokens above are silenced; 1 keeps all, and a negative one keeps none.
         below: "keep" leaves tokens that significantly get less attention than noise does; "silence" silences them too,
             as `regularize` does, except at the threshold 1.

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeattn.attention.regularize import METHOD
 from spikeattn.attention.scores import has_steps
 from spikeattn.attention.study import Study
 from spikeattn.attention.token_taps import Unsigned
@@ -51,7 +52,7 @@ def study_energy(
     s = study.settings
     return spurious_energy(
         profile, [replace(first, tokens=counted), *others], costs=costs, convention=convention,
-        method=s.method if s.method in SHARING else "lfdr", threshold=None if s.method == "soft" else s.threshold,
+        method=s.method if s.method in SHARING else METHOD, threshold=None if s.method == "soft" else s.threshold,
     )  # fmt: skip
 
 

@@ -100,13 +100,13 @@ def gallery_of(attention: Attention, images: Any, ids: Sequence[str] | None, pro
         if i < MOST:
             seen = Seen(
                 image, title, picture_of(pictures[i]), "score", attention.maps[i].reshape(-1, h, w)[-1],
-                attention.regularized()[i].reshape(-1, h, w)[-1], significant(found[-1]), rule_of("p"), details,
+                attention.regularized()[i].reshape(-1, h, w)[-1], significant(found[-1]), rule_of(), details,
                 is_events(pictures[i]), placement=attention.placement,
             )  # fmt: skip
             drawn.append((image, io.BytesIO(to_png(panel(seen), DPI))))
     table = pd.DataFrame(rows)
     untrained = attention.provenance["model"].get("trained") is False
-    network = {"title": title, "details": details, "rule": rule_of("p"), "model": dict(attention.provenance["model"])}
+    network = {"title": title, "details": details, "rule": rule_of(), "model": dict(attention.provenance["model"])}
     summary = {"untrained": untrained, "networks": [network], "files": [], "images": rows}
     summary |= {"provenance": attention.provenance}
     made = tuple(shown(image, file, table) for image, file in drawn)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spikeattn.attention.regularize import METHODS, THRESHOLD, WITH_THRESHOLD, regularize
+from spikeattn.attention.regularize import METHOD, METHODS, THRESHOLD, WITH_THRESHOLD, regularize
 
 if TYPE_CHECKING:
     from spikeattn.attention.bootstrap_test import Attention
@@ -20,7 +20,7 @@ Arrays = dict[str, NDArray[Any]]
 QUANTILES = {"null_5": 0.05, "null_50": 0.5, "null_95": 0.95}
 
 
-def rule_of(method: str, threshold: float | None = None) -> str:
+def rule_of(method: str = METHOD, threshold: float | None = None) -> str:
     """When a token is called significant by a method, in words; "soft" keeps all, so its lfdr is asked."""
     if method == "pi0":
         return "lowest p, 1 − π₀"
@@ -28,13 +28,13 @@ def rule_of(method: str, threshold: float | None = None) -> str:
     return f"{kind} ≤ {THRESHOLD if limit is None else limit:g}"
 
 
-def significant(found: Significance, method: str = "p", threshold: float | None = None) -> NDArray[np.bool_]:
+def significant(found: Significance, method: str = METHOD, threshold: float | None = None) -> NDArray[np.bool_]:
     """Tokens [h, w] above the null's mean that a method keeps; see `rule_of`."""
     hard, limit = (method, threshold) if method in WITH_THRESHOLD else ("pi0" if method == "pi0" else "lfdr", None)
     return regularize(np.ones_like(found.z), found, hard, limit) > 0
 
 
-def token_arrays(attentions: Sequence[Attention], method: str = "p", threshold: float | None = None) -> Arrays:
+def token_arrays(attentions: Sequence[Attention], method: str = METHOD, threshold: float | None = None) -> Arrays:
     """Arrays [image, layer, h, w] of images that were attended one by one; pi0 is [image, layer].
 
     maps, z, p, q (NaN where its estimator gives none), lfdr, significant, regularized_<method> for every method at the
