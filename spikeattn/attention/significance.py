@@ -138,7 +138,9 @@ def assess(
     if ties not in ("plain", "random"):
         raise unknown("treatment of ties", ties, ("plain", "random"))
     if ties == "random" and estimator == "published":
-        raise SpikeattnError('ties="random" is not for estimator="published", which counts > only; the others have it')
+        raise SpikeattnError(
+            'ties="random" needs estimator="standardised", "plus-one" or "per-token"; the published one counts > only'
+        )
     sides = ("greater" if estimator == "standardised" else "two-sided") if alternative is None else alternative
     if sides not in ALTERNATIVES:
         raise unknown("alternative", sides, ALTERNATIVES)

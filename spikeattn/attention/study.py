@@ -82,7 +82,7 @@ class StudySettings:
         if self.threshold is not None and self.method not in WITH_THRESHOLD:
             raise SpikeattnError(f"threshold: method {self.method} has none; p, q and lfdr have one")
         if self.ties == "random" and self.estimator == "published":
-            raise SpikeattnError("ties random is not for the published estimator")
+            raise SpikeattnError("ties random needs estimator standardised, plus-one or per-token")
 
 
 @dataclass(eq=False)

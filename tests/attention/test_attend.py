@@ -53,7 +53,7 @@ def test_the_null_is_the_map_of_the_drawn_inputs(digits, vit):
     by_hand = sa.attention_map(model, draw_inputs("pixel", images[1], range(3), seed=1, index=1)).values
     np.testing.assert_allclose(found.null_maps[1], by_hand, atol=1e-6)
     np.testing.assert_allclose(found.maps, sa.attention_map(model, images).values, atol=1e-6)
-    expected = assess(found.maps[1], found.null_maps[1], "plus-one", unit=1 / 256)
+    expected = assess(found.maps[1], found.null_maps[1], "standardised", unit=1 / 256)
     np.testing.assert_array_equal(found.p[1], expected.p)
     np.testing.assert_array_equal(found.q[1], expected.q)
     model, images = vit
@@ -117,7 +117,7 @@ def test_heads_of_a_vit_have_nulls_of_their_own(vit):
     model, images = vit
     whole = sa.attend(model, images, replicates=6, heads="each", layer="all")
     assert whole.maps.shape == (2, 2, 3, 4, 3) and whole.null_maps.shape == (2, 6, 2, 3, 4, 3)
-    one = assess(whole.maps[1, 0, 2], whole.null_maps[1, :, 0, 2], "plus-one")
+    one = assess(whole.maps[1, 0, 2], whole.null_maps[1, :, 0, 2], "standardised")
     np.testing.assert_array_equal(whole.p[1, 0, 2], one.p)
     np.testing.assert_allclose(whole.maps.mean(2), sa.attend(model, images, replicates=1, layer="all").maps, atol=1e-7)
 
@@ -203,11 +203,13 @@ def test_results_are_tidy_and_carry_their_provenance(digits, vit):
     model, images = digits
     found = sa.attend(model, images, "pixel", replicates=19)
     frame = found.frame()
-    assert list(frame) == ["image", "row", "column", "score", "z", "p", "q", "lfdr"] and len(frame) == 128
+    answers = ["z", "p", "q", "lfdr", "where_z", "where_p", "where_q", "where_lfdr"]
+    assert list(frame) == ["image", "row", "column", "score", *answers] and len(frame) == 128
+    np.testing.assert_array_equal(frame["where_q"], found.where.q.ravel())
     assert json.loads(json.dumps(found.provenance))["model"]["name"] == "sdt_digits"
     assert found.pi0.tolist() == [1, 1] and found.regularized("soft").shape == (2, 8, 8)
     per_token = sa.attend(model, images, "pixel", replicates=19, estimator="per-token", ties="random")
-    assert "q" not in per_token.frame() and per_token.p.min() > 0
+    assert {"q", "where_q"}.isdisjoint(per_token.frame()) and per_token.p.min() > 0
     with pytest.raises(SpikeattnError, match="at least 640 replicates"):
         _ = per_token.q
     with pytest.warns(AttentionWarning, match="published pi0 of 12 tokens"):

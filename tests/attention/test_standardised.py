@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import spikeattn as sa
-from spikeattn.attention.significance import assess
+from spikeattn.attention.significance import assess, benjamini_hochberg
 from spikeattn.attention.standardised import FLOOR, standardised
 from spikeattn.errors import SpikeattnError
 from tests.attention import cases
@@ -68,8 +68,39 @@ def test_less_attention_is_called_on_request_alone():
         assess(*split(scores), "plus-one", alternative="greater")
     with pytest.raises(SpikeattnError, match="alternative"):
         assess(*split(scores), "standardised", alternative="less")
-    with pytest.raises(SpikeattnError, match="plain ties"):
-        assess(*split(scores), "standardised", ties="random")
+
+
+@pytest.mark.parametrize("alternative", ["greater", "two-sided"])
+def test_random_ties_never_count_against_a_token(alternative):
+    counts = np.random.default_rng(3).poisson(1.0, (101, 64)).astype(float)
+    p = {}
+    for ties in ("plain", "random"):
+        options = {"ties": ties, "alternative": alternative, "unit": 1.0}
+        found = [
+            assess(counts[i], np.delete(counts, i, 0), "standardised", seed=i, **options).p for i in range(len(counts))
+        ]
+        p[ties] = np.stack(found)
+    assert (p["random"] <= p["plain"]).all() and (p["random"] < p["plain"]).mean() > 0.5
+    assert (p["random"] <= 0.1).mean(axis=0).max() < 0.25  # 101 maps: at a level of .1, .25 is five deviations away
+
+
+def test_lfdr_calls_nothing_that_q_does_not():
+    scores = uneven(np.random.default_rng(4), (41, 64))
+    for estimator in ("standardised", "plus-one", "per-token"):
+        for observed in range(10):
+            found = assess(scores[observed], np.delete(scores, observed, 0), estimator, seed=observed)
+            q = found.q if found.q is not None else benjamini_hochberg(found.p)
+            assert (found.lfdr >= q - 1e-15).all()
+
+
+def test_a_question_has_an_answer_or_an_error():
+    model, images = cases.digits(1)
+    found = sa.attend(model, images, "pixel", 10)
+    assert found.answer() is found and found.answer("where") is found.where
+    with pytest.raises(SpikeattnError, match="did you mean 'where'"):
+        found.answer("were")
+    with pytest.raises(SpikeattnError, match="has no replicates"):
+        sa.attend(model, images, "exact").answer("where")
 
 
 def test_where_divides_every_map_by_its_mean():
@@ -90,7 +121,8 @@ def test_attention_answers_both_questions_of_spikes_and_one_of_a_softmax():
     assert found.where.regularized("q").shape == found.maps.shape
     by_hand = assess(found.maps[1, 0], found.null_maps[1, :, 0], "standardised", unit=found.unit, relative=True)
     np.testing.assert_array_equal(found.where.p[1, 0], by_hand.p)
-    assert sa.attend(*cases.vit(depth=1), "pixel", 5, estimator="standardised").where is None
+    softmax = sa.attend(*cases.vit(depth=1), "pixel", 5)
+    assert softmax.where is None and softmax.answer("where") is softmax
 
 
 def split(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

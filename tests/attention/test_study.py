@@ -54,7 +54,7 @@ def test_a_study_is_attend_image_by_image(digits, tmp_path):
     summary = summary_of([study], said)
     assert [row["image"] for row in summary["images"]] == study.ids and summary["untrained"] is False
     assert summary["skipped"] == [{"image": dataset.id(1), "reason": "cut short"}]
-    assert list(study.evaluate([0]).D) == ["p", "lfdr", "pi0", "soft"]
+    assert list(study.evaluate([0]).D) == ["q", "p", "lfdr", "pi0", "soft"]
     with pytest.raises(SpikeattnError, match="no image could be read, 1 were skipped.*cut short"):
         look([study], [1])
 
@@ -65,7 +65,7 @@ def test_a_study_is_attend_image_by_image(digits, tmp_path):
         ({"null": "norml"}, "unknown null 'norml': did you mean 'normal'"),
         ({"memory": 0}, "memory 0: give the GiB"),
         ({"method": "soft", "threshold": 0.1}, "threshold: method soft has none"),
-        ({"ties": "random", "estimator": "published"}, "ties random needs estimator plus-one or per-token"),
+        ({"ties": "random", "estimator": "published"}, "ties random needs estimator standardised"),
         ({"layer": 7}, "layer 7: the model has blocks 0 to 1"),
         ({"statistic": "V_hat_S"}, "unknown statistic of sdt_digits 'V_hat_S': did you mean 'Vhat_S'"),
     ],
