@@ -30,6 +30,7 @@ from spikeattn.attention.local_fdr import local_fdr
 from spikeattn.attention.nulls import draw_inputs
 from spikeattn.attention.significance import assess
 
+from .attend_estimators import compare
 from .timing import alternate, joined, medians, ratio, wait, write
 
 MODEL, SIZE, PATCH = "vit_small_patch16_224", 224, 16
@@ -218,6 +219,7 @@ def run(args: argparse.Namespace) -> None:
         same = [f"{agree[key][mask]:.2%}" for mask in MASKS] if key in agree else ["", "", ""]
         table.append((key, f"{1e3 * seconds / B:.2f}", f"{times:.2f}", *same))
     parts = parts_of(vit, images[0], B, args.device, args.only)
+    estimators, beside = compare(vit, images[0], B, args.rounds, args.device)
     rows = [("part of ours", "ms per replicate"), *((key, f"{value:.3f}") for key, value in parts.items())]
     notes = [
         f"{len(rounds)} rounds, alternating in one process after one that is not counted; masks compared on "
@@ -226,4 +228,5 @@ def run(args: argparse.Namespace) -> None:
         f"stood in for in the authors' imports: {', '.join(missing) or 'nothing'}" if args.theirs else label,
     ]
     result = {"rounds": rounds, "agreement": agree, "kept": kept, "parts_ms": parts, "stood_in": missing}
-    write(Path(args.out), name, what, args.device, result, [table, rows], notes)
+    result["estimators"] = estimators
+    write(Path(args.out), name, what, args.device, result, [table, beside, rows], notes)
