@@ -92,9 +92,9 @@ def _accuracy(accuracy: pd.DataFrame) -> list[str]:
         f"Mean, min and max over the seeds ({seeds}), {n} test images. One seed's accuracy has a standard error of "
         f"about {100 * (mean * (1 - mean) / n) ** 0.5:.1f} points from the number of test images alone. Standard "
         "errors of differences are the larger of that of all seeds' test images together and that between seeds; from "
-        f"{CLEAR} of them a difference counts. Seconds are of training, on a machine with other work. The learning rate "
-        "was not tuned for each model. Patch size and epochs were set after 25 epochs with patches of 2 pixels, whose test "
-        "accuracies were seen, had left softmax attention and one SVDA model unconverged.",
+        f"{CLEAR} of them a difference counts. Seconds are of training, on a machine with other work. The learning "
+        "rate was not tuned for each model. Patch size and epochs were set after 25 epochs with patches of 2 pixels, "
+        "whose test accuracies were seen, had left softmax attention and one SVDA model unconverged.",
     ]
 
 
