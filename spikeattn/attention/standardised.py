@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 FLOOR = 0.3  # of the median deviation: a place that hardly moves must not turn the smallest change into a large z
-# Pooling is wrong where the null of a place has another shape than those of the others. A p-value may be smaller than
-# the place's own rank says by this factor at most, so that at a nominal .10 no place is called in more than .16 of the
-# images of noise. Ranks up to .02 are excepted: with 100 or 200 replicates they are too coarse for a q.
+# Pooling is wrong where the null of a place has another shape than those of the others, so a p-value may be smaller and
+# larger than the place's own rank says by these factors at most. At a nominal .10 no place is then called in more than
+# .16 of the images of noise, nor, unless its scores tie, in fewer than .03.
 LENIENCE = 1.6
-COARSE = 0.02
+SEVERITY = 3.0
 SAME = 1e-12  # relative: scores that differ by less are ties
 
 
@@ -27,22 +27,56 @@ def standardised(x: Floats, x0: Floats, alternative: str = "greater") -> tuple[F
     """z and p of observed log scores [m] against those of the null [B, m].
 
     z is the distance from the mean of the token's B + 1 scores in their standard deviation (ddof 0), floored at 0.3 of
-    the median over tokens. p is (1 + number of null z >= z) / (1 + number of null z), over all tokens whose null
-    moves, or of absolute values with alternative="two-sided"; it is at least the token's own rank among its B + 1
-    scores over 1.6, unless that rank is at most .02. A token whose null is constant has z = 0 and p = 1.
+    the median over tokens, or its absolute value with alternative="two-sided". p comes from all n tokens that move,
+    whose B + 1 scores are not all equal:
+
+    - of a score that is not the largest of its token's B + 1: (1 + number of null z >= z) / (1 + n B), but at least its
+      rank among the B + 1, as a share of them, over 1.6, and at most 3 times that share;
+    - of the largest, which its rank alone could never put below 1 / (B + 1): (1 + k) / (1 + n B), where k is the number
+      of tokens whose largest score is one of the null and as far above the next one, in z. A score beyond every null
+      score of its place is judged by how far, whatever the tails of the nulls of other places.
+
+    A token that does not move has z = 0 and p = 1. One that moves in the observed map alone, such as one that spikes
+    there and in no replicate, is the largest of its B + 1 like any other.
     """
     both = np.concatenate([x[None], x0])
     scale = max(1.0, float(np.abs(both).max()))
-    moves = np.ptp(x0, axis=0) > SAME * scale
+    moves = np.ptp(both, axis=0) > SAME * scale
     z, p = np.zeros_like(x), np.ones_like(x)
     if not moves.any():
         return z, p
-    both = both[:, moves]
-    deviation = both.std(axis=0)
-    standard = (both - both.mean(axis=0)) / np.maximum(deviation, FLOOR * np.median(deviation))
-    far = np.abs(standard) if alternative == "two-sided" else standard
-    own = (1 + (far[1:] >= far[0] - SAME * scale).sum(axis=0)) / len(both)
-    pool = np.sort(far[1:], axis=None)
-    pooled = (1 + pool.size - np.searchsorted(pool, far[0] - SAME * scale)) / (1 + pool.size)
-    z[moves], p[moves] = standard[0], np.where(own <= COARSE, pooled, np.maximum(pooled, own / LENIENCE))
+    standard = in_deviations(both[:, moves])
+    far, same = np.abs(standard) if alternative == "two-sided" else standard, SAME * scale
+    own = (1 + (far[1:] >= far[0] - same).sum(axis=0)) / len(both)
+    pooled = (1 + count_reaching(far[1:], far[0] - same)) / (1 + far[1:].size)
+    number, lead = leads(far, same)
+    beyond = (1 + count_reaching(lead[number > 0], lead - same)) / (1 + far[1:].size)
+    z[moves], p[moves] = standard[0], p_values(own, pooled, np.where(number == 0, beyond, np.nan))
     return z, p
+
+
+def in_deviations(x: Floats) -> Floats:
+    """Scores [B + 1, m] from the mean of their place in its standard deviation; no place is constant."""
+    deviation = x.std(axis=0)
+    standard: Floats = (x - x.mean(axis=0)) / np.maximum(deviation, FLOOR * np.median(deviation))
+    return standard
+
+
+def count_reaching(pool: Floats, scores: Floats) -> NDArray[np.int64]:
+    """How many of a pool are at least as large as each score."""
+    return pool.size - np.searchsorted(np.sort(pool, axis=None), scores)
+
+
+def leads(z: Floats, same: float) -> tuple[NDArray[np.int64], Floats]:
+    """For each place of [B + 1, m] the number of the map that is ahead of all others, and by how much; -1 for a tie."""
+    second, first = np.partition(z, len(z) - 2, axis=0)[-2:]
+    lead = first - second
+    return np.where(lead > same, z.argmax(axis=0), -1), lead
+
+
+def p_values(own: Floats, pooled: Floats, beyond: Floats) -> Floats:
+    """p from the rank among the scores of the own place, as a share of them, and from the scores of all places.
+
+    `beyond` holds the p of scores that are the largest of their place, and NaN for all others.
+    """
+    return np.where(np.isnan(beyond), np.clip(pooled, own / LENIENCE, np.minimum(own * SEVERITY, 1.0)), beyond)
