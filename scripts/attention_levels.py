@@ -3,8 +3,9 @@
     python scripts/attention_levels.py [--cifar10 DIR] [--photos DIR] [--models NAME ...] [--replicates B ...]
 
 writes reports/attention/levels.csv, part by part, and levels.md. Rows that are there already, of the same settings and
-the same code of the tests, stay as they are, so that an interrupted run goes on. On one core the digits take about an
-hour, most of it passes of 60 images and 201 replicates of each null; --maps keeps those for another time.
+the same code of the tests, stay as they are, so that an interrupted run goes on. All of it takes about two hours on one
+core, most of them for passes of up to 60 images and 201 replicates of each null; --maps keeps their maps for another
+time. Rows of other models or settings stay in the file, too: give another --out where they do not belong together.
 """
 
 from __future__ import annotations

@@ -88,12 +88,12 @@ def _standardised(x: Floats, same: float) -> tuple[Floats, Floats]:
     z = in_deviations(x)
     number, lead = leads(z, same)
     size = 1 + (n - 1) * m
-    above = count_reaching(z, z - same)
-    ahead = 1 + count_reaching(lead[number >= 0], lead - same)
+    above = count_reaching(np.sort(z, axis=None), z - same)
+    ahead = 1 + count_reaching(np.sort(lead[number >= 0]), lead - same)
     beyond = np.full_like(z, np.nan)
     for row, scores in enumerate(z):  # a map is not part of its own null
-        above[row] -= count_reaching(scores, scores - same)
+        above[row] -= count_reaching(np.sort(scores), scores - same)
         mine = number == row
-        beyond[row, mine] = (ahead[mine] - count_reaching(lead[mine], lead[mine] - same)) / size
-    own = np.stack([count_reaching(column, column - same) for column in z.T], axis=1) / n
+        beyond[row, mine] = (ahead[mine] - count_reaching(np.sort(lead[mine]), lead[mine] - same)) / size
+    own = np.stack([count_reaching(np.sort(column), column - same) for column in z.T], axis=1) / n
     return z, p_values(own, (1 + above) / size, beyond)

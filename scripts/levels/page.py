@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import pandas as pd
@@ -16,58 +17,75 @@ ONE_SIDED = 1.645  # standard errors below a mean: the lower 95 % limit
 
 def page(frame: pd.DataFrame, command: str) -> str:
     """The text for all rows of levels.csv."""
+    editions = frame["code"].nunique()
+    mixed = ["", f"**Rows of {editions} editions of the code stand side by side.**"] if editions > 1 else []
     lines = [
         "# How often attention is called where there is nothing, and where there is something",
         "",
         *(f"- {verdict}" for verdict in verdicts(frame)),
+        *mixed,
         "",
-        f"`{command}` makes `levels.csv`, which has every cell, and this page. Each of B + 1 replicates of an image is "
-        "tested against the other B, so that there is nothing to find; a cell is a model, null, layer, B and question. "
-        'Estimator "standardised" asks "how much", and of spikes also "where"; "before" is the former default, '
-        '"plus-one". Positions that an exact test of their own scores would call in fewer than one of fifty maps, '
-        "because hardly a score differs or the largest tie (`tied_positions`), are left out of the lowest level. "
-        "Signals are 4 deviations of a token's own log null, in whole spikes, at 5 % of the tokens (at least 2) whose "
-        "null is not constant. vit_small_patch16_224 has random weights.",
+        f"`{command}` makes `levels.csv`, which has every cell, and this page. A cell is a model, null, layer, B and "
+        'question; estimator "standardised" asks "how much", and of spikes also "where". Each of B + 1 replicates of '
+        "an image is tested against the other B, so that there is nothing to find. The lowest level leaves out "
+        "positions that an exact test of their own scores would call in fewer than one of fifty maps, because hardly "
+        "a score differs or the largest tie (`tied_positions`). Signals are 4 deviations of a token's own log null, "
+        "rounded up to whole spikes, at 5 % of the tokens (at least 2) whose null is not constant; clear ones are "
+        "above every null score of their token. vit_small_patch16_224 has random weights.",
         "",
-        summary(frame).to_markdown(index=False, floatfmt=".3f", missingval="–"),
+        summary(frame).map(shown).to_markdown(index=False, disable_numparse=True),
         "",
-        "Worst over layers and B: the largest P(any), the lowest and highest level by position, the largest FDR, the "
-        "smallest power; of real images the mean over layers, at the largest B.",
+        "Worst over layers and B: the largest P(any) and FDR, the extreme levels, the smallest power and share of "
+        "clear signals. Tokens called on real images are the mean over layers at the largest B; before, by "
+        'estimator "plus-one", the former default.',
         "",
     ]
     return "\n".join(lines)
 
 
 def verdicts(frame: pd.DataFrame) -> Iterator[str]:
-    """A sentence per bar for each question, and on real images."""
+    """Sentences on the bars for each question, and on real images."""
     for test in (HOW_MUCH, WHERE):
         ours = frame[frame["test"] == test]
-        if ours.empty:
-            continue
-        averages = {f"P(any {measure} <= .1)": ours[f"any_{measure}"].mean() for measure in ("q", "lfdr")}
-        above = sum(int((lower(ours, f"any_{measure}") > ANY).sum()) for measure in ("q", "lfdr"))
-        said = ", ".join(f"{name} {value:.3f}" for name, value in averages.items())
-        verdict = met(max(averages.values()) <= ANY and not above)
-        yield f"{test}, {len(ours)} cells: {said} on average (bar {ANY}), {above} cells surely above it: {verdict}."
-        low, high = ours["lowest"].min(), ours["highest"].max()
-        outside = int(((ours["lowest"] < LOW) | (ours["highest"] > HIGH)).sum())
-        yield (
-            f"{test}, level by position at a nominal .1: {low:.3f} to {high:.3f} (bar {LOW} to {HIGH}), "
-            f"{outside} cells outside: {met(not outside)}."
-        )
-        false, right = ours["fdr"].mean(), ours["power"].mean()
-        wrong, weak = int((ours["fdr"] > FDR).sum()), int((ours["power"] < POWER).sum())
-        without = int(ours["power"].isna().sum())
-        exempt = f"; {without} cells have no token that can hold a signal" if without else ""
-        yield (
-            f"{test}, planted signals: FDR {false:.3f} (bar {FDR}), {wrong} cells above; power {right:.3f} (bar "
-            f"{POWER}), {weak} cells below{exempt}: {met(not wrong and not weak)}."
-        )
+        if not ours.empty:
+            yield from (f"{test}, {sentence}" for sentence in (of_noise(ours), of_positions(ours), of_signals(ours)))
     largest = frame[frame["replicates"] == frame["replicates"].max()]
-    shares = largest[largest["model"].str.contains("digits")].groupby("test")["real_called"].mean()
-    if {HOW_MUCH, PLUS_ONE} <= set(shares.index):
-        before, now = shares[PLUS_ONE], shares[HOW_MUCH]
-        yield f"Tokens called on real digits at q <= .1: {before:.3f} before, {now:.3f} now: {met(now > before)}."
+    for model, cells in largest[largest["model"].str.contains("digits")].groupby("model", sort=False):
+        shares = cells.groupby("test")["real_called"].mean()
+        if {HOW_MUCH, PLUS_ONE} <= set(shares.index):
+            before, now = shares[PLUS_ONE], shares[HOW_MUCH]
+            yield f"tokens of real images called on {model}: {before:.3f} before, {now:.3f} now: {met(now > before)}."
+
+
+def of_noise(cells: pd.DataFrame) -> str:
+    """P(any call) on average, and in no cell significantly above the bar."""
+    averages = {f"P(any {measure} <= .1)": cells[f"any_{measure}"].mean() for measure in ("q", "lfdr")}
+    above = sum(int((lower(cells, f"any_{measure}") > ANY).sum()) for measure in ("q", "lfdr"))
+    said = ", ".join(f"{name} {value:.3f}" for name, value in averages.items())
+    verdict = met(max(averages.values()) <= ANY and not above)
+    return f"{len(cells)} cells: {said} on average (bar {ANY}), {above} cells surely above it: {verdict}."
+
+
+def of_positions(cells: pd.DataFrame) -> str:
+    """The level by position; cells in which every position is tied have a highest level alone."""
+    low, high = cells["lowest"].min(), cells["highest"].max()
+    outside = int(((cells["lowest"] < LOW) | (cells["highest"] > HIGH)).sum())
+    return (
+        f"level by position at a nominal .1: {low:.3f} to {high:.3f} (bar {LOW} to {HIGH}), {outside} cells outside: "
+        f"{met(not outside)}."
+    )
+
+
+def of_signals(cells: pd.DataFrame) -> str:
+    """False discoveries beside signals, and power: of all of them, and of those that stand out from their own null."""
+    wrong, weak, dim = (cells["fdr"] > FDR).sum(), cells["power"] < POWER, cells["clear_power"] < POWER
+    models = sorted(set(cells.loc[weak, "model"]))
+    where = f" (of {' and '.join(models)})" if models else ""
+    return (
+        f"signals: FDR {cells['fdr'].mean():.3f} on average (bar {FDR}), {wrong} cells above: {met(not wrong)}; power "
+        f"{cells['power'].mean():.3f} (bar {POWER}), {weak.sum()} cells below{where}: {met(not weak.any())}; of clear "
+        f"signals {cells['clear_power'].mean():.3f}, {dim.sum()} cells below."
+    )
 
 
 def lower(frame: pd.DataFrame, name: str) -> pd.Series:
@@ -80,37 +98,36 @@ def met(holds: bool) -> str:
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row per model and null."""
+    """A row per model, null and question."""
     lines = []
     largest = frame["replicates"].max()
     for (model, null), cells in frame.groupby(["model", "null"], sort=False):
-        line: dict[str, object] = {"model": model, "null": null}
+        called = cells[cells["replicates"] == largest].groupby("test")["real_called"].mean()
         for test in (HOW_MUCH, WHERE):
             ours = cells[cells["test"] == test]
-            line |= {
-                f"{test}: any q": ours["any_q"].max(),
-                "any lfdr" + mark(test): ours["any_lfdr"].max(),
-                "level by position" + mark(test): span(ours),
-                "FDR" + mark(test): ours["fdr"].max(),
-                "power" + mark(test): ours["power"].min(),
-            }
-        called = cells[cells["replicates"] == largest].groupby("test")["real_called"].mean()
-        line |= {f"real: {name}": called.get(test) for test, name in NAMES.items()}
-        lines.append(line)
+            if ours.empty:
+                continue
+            lines.append(
+                {
+                    "model": model,
+                    "null": null,
+                    "question": test,
+                    "any q": ours["any_q"].max(),
+                    "any lfdr": ours["any_lfdr"].max(),
+                    "level by position": f"{shown(ours['lowest'].min())} to {shown(ours['highest'].max())}",
+                    "FDR": ours["fdr"].max(),
+                    "power": ours["power"].min(),
+                    "clear": ours["clear"].min(),
+                    "power of clear": ours["clear_power"].min(),
+                    "real": called.get(test),
+                    "real, before": called.get(PLUS_ONE) if test == HOW_MUCH else None,
+                }
+            )
     return pd.DataFrame(lines)
 
 
-NAMES = {HOW_MUCH: "how much", WHERE: "where", PLUS_ONE: "before"}
-
-
-def mark(test: str) -> str:
-    """The columns of the second question are primed, for a table has each name once."""
-    return "" if test == HOW_MUCH else "'"
-
-
-def span(cells: pd.DataFrame) -> str | None:
-    """Lowest and highest level by position."""
-    if cells.empty:
-        return None
-    lowest, highest = cells["lowest"].min(), cells["highest"].max()
-    return f"{'–' if pd.isna(lowest) else f'{lowest:.3f}'} to {highest:.3f}"
+def shown(value: object) -> object:
+    """A number with three places, and a dash for one that is not there."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    return f"{value:.3f}" if isinstance(value, float) else value

@@ -13,31 +13,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
 
 FLOOR = 0.3  # of the median deviation: a place that hardly moves must not turn the smallest change into a large z
 # Pooling is wrong where the null of a place has another shape than those of the others, so a p-value may be smaller and
 # larger than the place's own rank says by these factors at most. At a nominal .10 no place is then called in more than
-# .16 of the images of noise, nor, unless its scores tie, in fewer than .03.
+# .16 of the images of noise, nor, unless its scores tie, in fewer than .05.
 LENIENCE = 1.6
-SEVERITY = 3.0
+SEVERITY = 2.0
 SAME = 1e-12  # relative: scores that differ by less are ties
 
 
-def standardised(x: Floats, x0: Floats, alternative: str = "greater") -> tuple[Floats, Floats]:
+def standardised(
+    x: Floats, x0: Floats, alternative: str = "greater", rng: np.random.Generator | None = None
+) -> tuple[Floats, Floats]:
     """z and p of observed log scores [m] against those of the null [B, m].
 
     z is the distance from the mean of the token's B + 1 scores in their standard deviation (ddof 0), floored at 0.3 of
-    the median over tokens, or its absolute value with alternative="two-sided". p comes from all n tokens that move,
-    whose B + 1 scores are not all equal:
+    the median over tokens. p comes from all n tokens that move, whose B + 1 scores are not all equal, and from absolute
+    values of z with alternative="two-sided":
 
     - of a score that is not the largest of its token's B + 1: (1 + number of null z >= z) / (1 + n B), but at least its
-      rank among the B + 1, as a share of them, over 1.6, and at most 3 times that share;
+      rank among the B + 1, as a share of them, over 1.6, and at most twice that share;
     - of the largest, which its rank alone could never put below 1 / (B + 1): (1 + k) / (1 + n B), where k is the number
       of tokens whose largest score is one of the null and as far above the next one, in z. A score beyond every null
       score of its place is judged by how far, whatever the tails of the nulls of other places.
 
     A token that does not move has z = 0 and p = 1. One that moves in the observed map alone, such as one that spikes
-    there and in no replicate, is the largest of its B + 1 like any other.
+    there and in no replicate, is the largest of its B + 1 like any other. With `rng`, ties are broken at random;
+    without, they count against the token.
     """
     both = np.concatenate([x[None], x0])
     scale = max(1.0, float(np.abs(both).max()))
@@ -47,12 +51,21 @@ def standardised(x: Floats, x0: Floats, alternative: str = "greater") -> tuple[F
         return z, p
     standard = in_deviations(both[:, moves])
     far, same = np.abs(standard) if alternative == "two-sided" else standard, SAME * scale
-    own = (1 + (far[1:] >= far[0] - same).sum(axis=0)) / len(both)
-    pooled = (1 + count_reaching(far[1:], far[0] - same)) / (1 + far[1:].size)
+    draw: Floats = np.ones_like(far[0]) if rng is None else rng.random(far[0].shape)
+    own = _share((far[1:] > far[0] + same).sum(axis=0), (far[1:] >= far[0] - same).sum(axis=0), len(x0), draw)
+    size, pool = far[1:].size, np.sort(far[1:], axis=None)
+    pooled = _share(count_reaching(pool, far[0] + same), count_reaching(pool, far[0] - same), size, draw)
     number, lead = leads(far, same)
-    beyond = (1 + count_reaching(lead[number > 0], lead - same)) / (1 + far[1:].size)
+    pool = np.sort(lead[number > 0])
+    beyond = _share(count_reaching(pool, lead + same), count_reaching(pool, lead - same), size, draw)
     z[moves], p[moves] = standard[0], p_values(own, pooled, np.where(number == 0, beyond, np.nan))
     return z, p
+
+
+def _share(above: Counts, reach: Counts, size: int, draw: Floats) -> Floats:
+    """(1 + number of null scores that reach the observed) / (1 + size) where `draw` is 1; below, less of the ties."""
+    p: Floats = (above + draw * (1 + reach - above)) / (1 + size)
+    return p
 
 
 def in_deviations(x: Floats) -> Floats:
@@ -62,12 +75,12 @@ def in_deviations(x: Floats) -> Floats:
     return standard
 
 
-def count_reaching(pool: Floats, scores: Floats) -> NDArray[np.int64]:
-    """How many of a pool are at least as large as each score."""
-    return pool.size - np.searchsorted(np.sort(pool, axis=None), scores)
+def count_reaching(pool: Floats, scores: Floats) -> Counts:
+    """How many of a pool in ascending order are at least as large as each score."""
+    return pool.size - np.searchsorted(pool, scores)
 
 
-def leads(z: Floats, same: float) -> tuple[NDArray[np.int64], Floats]:
+def leads(z: Floats, same: float) -> tuple[Counts, Floats]:
     """For each place of [B + 1, m] the number of the map that is ahead of all others, and by how much; -1 for a tie."""
     second, first = np.partition(z, len(z) - 2, axis=0)[-2:]
     lead = first - second

@@ -105,7 +105,7 @@ def test_a_small_run_and_nothing_twice(run, levels, monkeypatch):
     }
     for column in ("any_q", "level", "highest", "fdr", "power", "clear", "real_called"):
         assert table[column].between(0, 1).all(), column
-    assert text.count("| sdt_digits ") == 1 and "P(any q <= .1)" in text and "power" in text
+    assert text.count("| sdt_digits ") == 2 and "P(any q <= .1)" in text and "power" in text
 
     def never(*_: object) -> None:
         raise AssertionError("drawn again")
