@@ -18,7 +18,7 @@ Counts = NDArray[np.int64]
 FLOOR = 0.3  # of the median deviation: a place that hardly moves must not turn the smallest change into a large z
 # Pooling is wrong where the null of a place has another shape than those of the others, so a p-value may be smaller and
 # larger than the place's own rank says by these factors at most. At a nominal .10 no place is then called in more than
-# .16 of the images of noise, nor, unless its scores tie, in fewer than .05.
+# .16 of the images of noise, nor, unless its scores tie, in fewer than .05. The largest score of a place is exempt.
 LENIENCE = 1.6
 SEVERITY = 2.0
 SAME = 1e-12  # relative: scores that differ by less are ties
@@ -35,9 +35,11 @@ def standardised(
 
     - of a score that is not the largest of its token's B + 1: (1 + number of null z >= z) / (1 + n B), but at least its
       rank among the B + 1, as a share of them, over 1.6, and at most twice that share;
-    - of the largest, which its rank alone could never put below 1 / (B + 1): (1 + k) / (1 + n B), where k is the number
-      of tokens whose largest score is one of the null and as far above the next one, in z. A score beyond every null
-      score of its place is judged by how far, whatever the tails of the nulls of other places.
+    - of the largest, which its rank alone could never put below 1 / (B + 1), the harmonic mean of two: the same
+      (1 + number of null z >= z) / (1 + n B), and (1 + k) / (1 + n B), where k is the number of tokens whose largest
+      score is one of the null and as far above the next one, in z. The first is blunt where the nulls of other places
+      have longer tails, the second where that of its own place has; their harmonic mean keeps the level of either
+      (Wilson: The harmonic mean p-value, PNAS 116 (2019)), which the smaller of them would not.
 
     A token that does not move has z = 0 and p = 1. One that moves in the observed map alone, such as one that spikes
     there and in no replicate, is the largest of its B + 1 like any other. With `rng`, ties are broken at random;
@@ -51,7 +53,7 @@ def standardised(
         return z, p
     standard = in_deviations(both[:, moves])
     far, same = np.abs(standard) if alternative == "two-sided" else standard, SAME * scale
-    draw: Floats = np.ones_like(far[0]) if rng is None else rng.random(far[0].shape)
+    draw: Floats = np.ones_like(far[0]) if rng is None else 1 - rng.random(far[0].shape)
     own = _share((far[1:] > far[0] + same).sum(axis=0), (far[1:] >= far[0] - same).sum(axis=0), len(x0), draw)
     size, pool = far[1:].size, np.sort(far[1:], axis=None)
     pooled = _share(count_reaching(pool, far[0] + same), count_reaching(pool, far[0] - same), size, draw)
@@ -90,6 +92,7 @@ def leads(z: Floats, same: float) -> tuple[Counts, Floats]:
 def p_values(own: Floats, pooled: Floats, beyond: Floats) -> Floats:
     """p from the rank among the scores of the own place, as a share of them, and from the scores of all places.
 
-    `beyond` holds the p of scores that are the largest of their place, and NaN for all others.
+    `beyond` holds the second p of scores that are the largest of their place, and NaN for all others.
     """
-    return np.where(np.isnan(beyond), np.clip(pooled, own / LENIENCE, np.minimum(own * SEVERITY, 1.0)), beyond)
+    held = np.clip(pooled, own / LENIENCE, np.minimum(own * SEVERITY, 1.0))
+    return np.where(np.isnan(beyond), held, 2 * pooled * beyond / (pooled + beyond))

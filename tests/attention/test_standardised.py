@@ -36,7 +36,8 @@ def by_loops(x: np.ndarray, x0: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         pooled = (1 + sum((standard[j][1:] > z[i] - 1e-6).sum() for j in places)) / (1 + n)
         p[i] = min(max(pooled, own / 1.6), 2 * own, 1)
         if i in leads and leads[i][0] == 0:
-            p[i] = (1 + sum(who > 0 and lead > leads[i][1] - 1e-6 for who, lead in leads.values())) / (1 + n)
+            beyond = (1 + sum(who > 0 and lead > leads[i][1] - 1e-6 for who, lead in leads.values())) / (1 + n)
+            p[i] = 2 / (1 / pooled + 1 / beyond)
     return z, p
 
 
