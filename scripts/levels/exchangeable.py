@@ -29,7 +29,7 @@ def turns(maps: Floats, unit: float | None, test: str, number: int) -> tuple[Fla
         return p, q, np.zeros_like(q)
     same = SAME * max(1.0, float(np.abs(x).max()))
     flags = _together(x, same)
-    alone = (np.ptp(x, axis=1) <= same) | (_spread_of_others(x) <= same)
+    alone = (np.ptp(x, axis=1) <= same) | _moves_alone(x, same)
     _replace(flags, maps, unit, test, np.flatnonzero(alone), check=False)
     others = np.flatnonzero(~alone)
     chosen = np.random.default_rng(0).choice(others, min(SAMPLE, others.size), replace=False)
@@ -59,11 +59,13 @@ def _replace(
             mine[number] = theirs
 
 
-def _spread_of_others(x: Floats) -> Floats:
-    """Largest less smallest score of all maps but each in turn, [B + 1]."""
-    high, low = x.max(axis=1), x.min(axis=1)
-    top, bottom = np.sort(high)[-2:], np.sort(low)[:2]
-    return np.where(high == top[1], top[0], top[1]) - np.where(low == bottom[0], bottom[1], bottom[0])
+def _moves_alone(x: Floats, same: float) -> Flags:
+    """Maps [B + 1] that have a place at which all others, their null, are equal and they are not."""
+    ordered = np.sort(x, axis=0)
+    top = np.where(x == ordered[-1], ordered[-2], ordered[-1])
+    bottom = np.where(x == ordered[0], ordered[1], ordered[0])
+    alone: Flags = ((top - bottom <= same) & (np.ptp(x, axis=0) > same)).any(axis=1)
+    return alone
 
 
 def _together(x: Floats, same: float) -> tuple[Flags, Flags, Flags]:

@@ -30,8 +30,8 @@ def standardised(
     """z and p of observed log scores [m] against those of the null [B, m].
 
     z is the distance from the mean of the token's B + 1 scores in their standard deviation (ddof 0), floored at 0.3 of
-    the median over tokens. p comes from all n tokens that move, whose B + 1 scores are not all equal, and from absolute
-    values of z with alternative="two-sided":
+    the median over tokens. p comes from all n tokens whose null moves, and from absolute values of z with
+    alternative="two-sided":
 
     - of a score that is not the largest of its token's B + 1: (1 + number of null z >= z) / (1 + n B), but at least its
       rank among the B + 1, as a share of them, over 1.6, and at most twice that share;
@@ -41,13 +41,12 @@ def standardised(
       have longer tails, the second where that of its own place has; their harmonic mean keeps the level of either
       (Wilson: The harmonic mean p-value, PNAS 116 (2019)), which the smaller of them would not.
 
-    A token that does not move has z = 0 and p = 1. One that moves in the observed map alone, such as one that spikes
-    there and in no replicate, is the largest of its B + 1 like any other. With `rng`, ties are broken at random;
-    without, they count against the token.
+    A token whose null is constant has z = 0 and p = 1, whatever its score: nothing says how far it lies from a null
+    without a spread. With `rng`, ties are broken at random; without, they count against the token.
     """
     both = np.concatenate([x[None], x0])
     scale = max(1.0, float(np.abs(both).max()))
-    moves = np.ptp(both, axis=0) > SAME * scale
+    moves = np.ptp(x0, axis=0) > SAME * scale
     z, p = np.zeros_like(x), np.ones_like(x)
     if not moves.any():
         return z, p
