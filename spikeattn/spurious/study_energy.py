@@ -18,7 +18,7 @@ from spikeattn.energy import Convention, CostTable
 from spikeattn.errors import SpikeattnError
 from spikeattn.provenance import device_of
 from spikeattn.runs.result import Profile
-from spikeattn.spurious.join import SHARING
+from spikeattn.spurious.rules import SHARING
 from spikeattn.spurious.shares import SpuriousEnergy, spurious_energy
 
 
