@@ -1,4 +1,4 @@
-"""The attention of some images again, tested against other replicates: a bootstrap of the replicates themselves."""
+"""The attention of some images again, tested against a random half of the replicates."""
 
 from __future__ import annotations
 
@@ -13,30 +13,28 @@ from spikeattn.attention.significance import AttentionWarning
 from spikeattn.errors import SpikeattnError
 
 
-def resampled(attention: Attention, seed: int, rows: NDArray[np.intp] | None = None) -> Attention:
-    """The same maps against as many of their replicates, drawn with replacement for every image on its own.
+def halved(attention: Attention, seed: int, rows: NDArray[np.intp] | None = None) -> Attention:
+    """The same maps against half of their replicates, drawn without replacement for every image on its own.
 
-    Layers, heads and steps of an image share its draw, as they share the passes of the replicates. What `assess` would
+    Layers, heads and steps of an image share its half, as they share the passes of the replicates. What `assess` would
     warn of was said of the attention itself.
 
     Args:
-        seed: of the draw; with it and the image's number the draw is fixed, also in another attention of the image.
+        seed: of the draw; with it and the image's number the half is fixed, also in another attention of the image.
         rows: of the images, all by default.
 
     Raises:
-        SpikeattnError: null="exact", which has no replicates.
+        SpikeattnError: fewer than two replicates; null="exact" has none.
     """
-    if attention.null_maps is None:
-        raise SpikeattnError('null="exact" has no replicates to draw from; its p-values are those of a distribution')
+    replicates = 0 if attention.null_maps is None else attention.null_maps.shape[1]
+    if attention.null_maps is None or replicates < 2:
+        raise SpikeattnError(f"{replicates} replicates have no half; attend with two or more, and 200 for a p of .05")
     rows = np.arange(len(attention.maps)) if rows is None else rows
     numbers = [attention.provenance["indices"][row] for row in rows]
-    replicates = attention.null_maps.shape[1]
-    drawn = np.stack([np.random.default_rng([seed, n]).integers(0, replicates, replicates) for n in numbers])
+    drawn = np.stack([np.random.default_rng([seed, n]).permutation(replicates)[: replicates // 2] for n in numbers])
     maps, null_maps = attention.maps[rows], attention.null_maps[rows[:, None], drawn]
-    settings = attention.provenance | {"indices": numbers}
+    settings = attention.provenance | {"indices": numbers, "replicates": replicates // 2}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AttentionWarning)
         found = assess_maps(maps, null_maps, attention.unit, settings)
-    return replace(
-        attention, maps=maps, significance=found, null_maps=null_maps, provenance=settings, tokens=None
-    )
+    return replace(attention, maps=maps, significance=found, null_maps=null_maps, provenance=settings, tokens=None)

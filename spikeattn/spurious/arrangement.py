@@ -36,9 +36,7 @@ class Arrangement:
         self.layers = tuple(sorted({block for each in blocks for block in each}))
         heads = {_sizes(one).get("head", 1) for one in attentions}
         if len(heads) > 1:
-            raise SpikeattnError(
-                "some of the attention is by head and some is not; give heads= alike in every call"
-            )
+            raise SpikeattnError("some of the attention is by head and some is not; give heads= alike in every call")
         self.heads, self.n = max(heads), tokens.grid[0] * tokens.grid[1]
         place = {number: row for row, number in enumerate(self.images)}
         self._places = [
@@ -63,8 +61,9 @@ class Arrangement:
                 if entry in seen:
                     raise SpikeattnError(f"layer {entry[1]} of image {entry[0]} stands twice in the attention")
                 seen.add(entry)
-        for block in sorted({block for each in blocks for block in each}):
-            for number in self.images:
+        layers = sorted({block for each in blocks for block in each})
+        for number in self.images:
+            for block in layers:
                 if (number, block) not in seen:
                     raise SpikeattnError(
                         f"image {number} was not attended at layer {block}, as others were; attend the same layers of "

@@ -18,6 +18,7 @@ from spikeattn.spurious.arrangement import Arrangement, attentions_of, check_ali
 from spikeattn.spurious.rules import rule_of
 from spikeattn.stats.intervals import Floats
 
+
 @dataclass(frozen=True, eq=False)
 class Join:
     """Images with their token counts, their rows in the profile, and what of every token is spurious.

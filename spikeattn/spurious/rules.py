@@ -1,4 +1,4 @@
-"""Rules that say which energy of a token is spurious: all of it where it is not significant, or its lfdr as a weight."""
+"""Rules that say how much of a token's energy is spurious: all where it is not significant, or its lfdr as a weight."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Rule:
         return np.where(answer.z >= 0, 1 - self.spurious(answer), 0.0)
 
 
-# What papers use for "significant": the false discovery rate at three levels, of which .1 is the package's own; p, which
-# controls nothing over many tokens but is what most maps are cut by; the lfdr of Attention Regularization, cut and soft.
+# What "significant" means in practice: the false discovery rate at three levels, of which .1 is the package's own; p,
+# which controls nothing over many tokens but is what Attention Regularization cuts by; its lfdr, cut and as a weight.
 RULES = (
     Rule("q", 0.05), Rule("q", 0.1), Rule("q", 0.2), Rule("p", 0.05), Rule("p", 0.1), Rule("lfdr", 0.1),
     Rule("soft", None),

@@ -65,8 +65,8 @@ class SpuriousEnergy:
         provenance: of the attention and of the energy, method, threshold, question.
 
     Intervals are over images and replicates of the null, "studentised, replicates" and the like: that over images
-    (`stats.ratios`), widened in quadrature by what replicates drawn again with replacement do to the same images
-    (`replicate_noise`). No interval covers the choice of the specification: `range` shows what that does.
+    (`stats.ratios`), widened by how the same images move when half of the replicates are left out (`replicate_noise`).
+    No interval covers the choice of the specification: `range` shows what that does.
     """
 
     frame: pd.DataFrame
@@ -132,8 +132,8 @@ def spurious_energy(
             for the spurious share of the token's energy, which is its expectation if the lfdr is right.
         threshold: 0.1 by default; "soft" has none.
         question: "how much", or "where" in the image, whatever the total; see `Attention.answer`.
-        replicates, seed, confidence: of the intervals over images; the seed also of the replicates of the null that
-            are drawn again.
+        replicates, seed, confidence: of the intervals over images; the seed also of the halves of the null's
+            replicates.
 
     Returns:
         SpuriousEnergy: mJ per image and shares, by image, head, part and layer, each with an interval, and the share of

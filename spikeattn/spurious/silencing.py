@@ -128,7 +128,13 @@ def silencing_curve(
             found = {"order": order, "threshold": float(threshold), "draw": draw, "silenced": float(1 - mask.mean())}
             rows.append(found | measures[key])
     frame = pd.DataFrame(rows)
-    frame.attrs = {"method": method, "question": question, "below": below, "seed": seed, "layers": list(assessed.layers)}
+    frame.attrs = {
+        "method": method,
+        "question": question,
+        "below": below,
+        "seed": seed,
+        "layers": list(assessed.layers),
+    }
     return frame
 
 

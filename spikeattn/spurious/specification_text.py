@@ -13,7 +13,7 @@ Row = dict[str, Any]
 
 
 def share_text(share: float, low: float | None, high: float | None) -> str:
-    """"66.7 % [60.1, 71.9 %]", or the share alone where it has no limits."""
+    """ "66.7 % [60.1, 71.9 %]", or the share alone where it has no limits."""
     if low is None or high is None or not (known(low) and known(high)):
         return percent(share)
     return f"{percent(share)} [{percent(low).removesuffix(' %')}, {percent(high)}]"
@@ -30,7 +30,7 @@ def range_text(frame: pd.DataFrame) -> str:
     shares, nulls = frame["share"], list(frame["null"].unique())
     kinds = "null" if len(nulls) == 1 else "nulls"
     return (
-        f"between {percent(shares.min())} and {percent(shares.max())} of the blocks' energy by how \"significant\" is "
+        f'between {percent(shares.min())} and {percent(shares.max())} of the blocks\' energy by how "significant" is '
         f"specified ({len(frame)} specifications; {kinds}: {', '.join(nulls)})"
     )
 

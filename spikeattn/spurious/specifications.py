@@ -24,6 +24,7 @@ from spikeattn.spurious.replicate_noise import (
     Asked,
     ReplicateNoise,
     energies_of,
+    has_q,
     replicate_noise,
     shares_of,
 )
@@ -86,8 +87,8 @@ def specifications_of(
 def _asked_of(attentions: Sequence[Attention], chosen: Asked) -> list[Asked]:
     """Questions and rules that attentions can answer, with the chosen ones among them."""
     questions = [chosen[0]] if any(one.where is None for one in attentions) else list(QUESTIONS)
-    has_q = all(found.q is not None for one in attentions for found in one.significance)
-    rules = [rule for rule in dict.fromkeys([*RULES, chosen[1]]) if has_q or rule.method != "q"]
+    with_q = has_q(attentions)
+    rules = [rule for rule in dict.fromkeys([*RULES, chosen[1]]) if with_q or rule.method != "q"]
     rules.sort(key=lambda rule: (_METHODS.index(rule.method), rule.threshold or 0.0))
     return [(question, rule) for rule in rules for question in questions]
 
@@ -159,5 +160,5 @@ def _notes_of(frame: pd.DataFrame, first: Arrangement, noise: ReplicateNoise | N
     if "q" not in set(frame["method"]):
         notes.append("no-q: the estimator has no q with so few replicates, so the grid has no row of it")
     if noise is None and len(first.images) >= FEWEST:
-        notes.append("images-alone: the null has no replicates to draw again; intervals are over images alone")
+        notes.append("images-alone: the null has no replicates, or too few to halve; intervals are over images alone")
     return tuple(notes)

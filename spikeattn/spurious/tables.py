@@ -11,7 +11,7 @@ import pandas as pd
 from spikeattn.energy.amounts import OPS
 from spikeattn.spurious.attribution import Attribution
 from spikeattn.spurious.join import Join
-from spikeattn.spurious.replicate_noise import ReplicateNoise, deviation, shares_of, widened
+from spikeattn.spurious.replicate_noise import ReplicateNoise, shares_of, widened
 from spikeattn.spurious.token_energy import Cell, Head, TokenEnergy, over
 from spikeattn.stats.intervals import Floats, Interval, mean_intervals
 
@@ -70,7 +70,7 @@ class Tables:
         """mJ per image."""
         found = mean_intervals(self.everything[:, 1:2], **self.settings)
         if self.noise is not None:
-            found = widened(found, deviation(self.noise.cells.sum(axis=2, keepdims=True), self.n))
+            found = widened(found, self.noise.cells.sum(axis=2, keepdims=True))
         return found[0]
 
     def parts(self) -> pd.DataFrame:
@@ -137,7 +137,7 @@ class Tables:
         Args:
             entries: two names of a row, and the keys of the columns that it sums.
             table: energies [image, (energy, spurious, below)] by key.
-            moved: differences of the spurious energy [draw, image, column], and the keys of the columns.
+            moved: differences of the spurious energy [half, image, column], and the keys of the columns.
         """
         columns = [*names, "energy_mj", "spurious_mj", "share", "ci_low", "ci_high", "interval", "below_share"]
         if not entries:

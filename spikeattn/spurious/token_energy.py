@@ -83,7 +83,7 @@ class TokenEnergy:
         return total
 
 
-def over(part: Floats, whole: Floats) -> Floats:
+def over(part: Floats, whole: Floats | float) -> Floats:
     """part / whole, NaN over 0."""
+    whole = np.broadcast_to(whole, np.shape(part))
     return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
-

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from spikeattn.spurious import silencing, silencing_curve
+from spikeattn.spurious.join import assess_tokens
 from tests.spurious.cases import spikes_of
 
 
@@ -27,7 +28,9 @@ def test_silencing_runs_the_network_again(digits):
 
 def test_silenced_spikes_are_gone_and_the_rest_is_run_anew(lif):
     model, images, profile, attention = lif
-    curve = silencing_curve(model, [(images, torch.zeros(3))], attention, thresholds=(0.15,), controls=())
+    curve = silencing_curve(
+        model, [(images, torch.zeros(3))], attention, method="lfdr", thresholds=(0.15,), controls=()
+    )
     kept = torch.from_numpy(attention.lfdr <= 0.15)  # [B, layer, h, w]
     handles = []
     for layer, module in itertools.product(
@@ -50,7 +53,7 @@ def test_silenced_spikes_are_gone_and_the_rest_is_run_anew(lif):
 
 def test_controls_silence_as_many_tokens_and_the_right_ones(lif):
     _, _, _, attention = lif
-    assessed = silencing.assess_tokens(attention, "lfdr", None, values=True)
+    assessed = assess_tokens(attention, "lfdr", None, values=True)
     kept = silencing._kept((attention.lfdr.reshape(3, 2, 64), attention.z.reshape(3, 2, 64) >= 0), 0.1, "keep")
     np.testing.assert_array_equal(kept, attention.lfdr.reshape(3, 2, 64) <= 0.1)
     fewer = silencing._kept((attention.lfdr.reshape(3, 2, 64), attention.z.reshape(3, 2, 64) >= 0), 0.1, "silence")
