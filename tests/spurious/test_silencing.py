@@ -64,3 +64,35 @@ def test_controls_silence_as_many_tokens_and_the_right_ones(lif):
     scores = attention.maps.reshape(3, 2, 64)
     mask = silencing._as_many(kept, silencing._ranking("score", assessed, 0))
     assert all(scores[i, j][~mask[i, j]].max() <= scores[i, j][mask[i, j]].min() for i in range(3) for j in range(2))
+
+
+def test_what_is_run_is_alike_in_number_for_every_image_and_block(lif, monkeypatch):
+    model, images, _, attention = lif
+    masks, run = [], silencing._Silenced.run
+
+    def noted(self, kept):
+        masks.append(kept)
+        return run(self, kept)
+
+    monkeypatch.setattr(silencing._Silenced, "run", noted)
+    curve = silencing_curve(model, [(images, torch.zeros(3))], attention, method="p", thresholds=(0.4,), draws=2)
+    ours, *controls = masks[1:]  # the first run is of the whole network
+    assert masks[0] is None and len(controls) == 4
+    assert list(curve["order"]) == ["significance", "random", "random", "score", "spikes"]
+    np.testing.assert_array_equal(ours, attention.p.reshape(3, 2, 64) <= 0.4)
+    for mask in controls:
+        assert not np.array_equal(mask, ours)
+        np.testing.assert_array_equal(mask.sum(-1), ours.sum(-1))
+    assert curve["silenced"].nunique() == 1 and curve["energy_mj"].nunique() > 2
+
+
+def test_where_can_be_silenced_too(digits):
+    model, loader, _, attention = digits
+    curves = [
+        silencing_curve(model, loader, attention, method="p", question=question, thresholds=(0.3,), controls=())
+        for question in ("how much", "where")
+    ]
+    for curve, p in zip(curves, ([one.p for one in attention], [one.where.p for one in attention]), strict=True):
+        assert curve["silenced"].iloc[0] == (np.concatenate(p) > 0.3).mean()
+    assert curves[0]["silenced"].iloc[0] != curves[1]["silenced"].iloc[0]
+    assert curves[1].attrs["question"] == "where"
