@@ -86,7 +86,7 @@ def figure_of(tables: dict[str, pd.DataFrame], images: int) -> Figure:
         left, right = figure.subplots(1, 2, width_ratios=(1, 1.2))
         draw_specifications(left, tables["specifications"])
         draw_curve(right, tables["curve"])
-        left.set_title("Energy at tokens that are not significant")
+        left.set_title("Energy at insignificant tokens")
         right.set_title("Accuracy when tokens fall silent")
         figure.suptitle(
             f"sdt_digits, {images} test images, 64 tokens; bars: 95 % over images and replicates, band: over images",
@@ -173,7 +173,7 @@ def in_words(tables: dict[str, pd.DataFrame], images: object) -> list[str]:
         for name, lead in zip(("random tokens", "the raw score", "the number of spikes"), ahead.values(), strict=True)
     )
     return [
-        f"**{range_text(grid).capitalize()}.** Asked how much attention a token has, it is {how_much.min():.1%} to "
+        f"**{range_text(grid).replace('between', 'Between', 1)}.** Asked how much attention a token has, it is {how_much.min():.1%} to "
         f"{how_much.max():.1%}; between the nulls at {CHOSEN} it is {nulls.min():.1%} to {nulls.max():.1%}. The chosen "
         f"line ({chosen_text(grid)}) says {share_text(row['share'], row['low'], row['high'])}, an interval over images "
         "and replicates that says nothing of the choice.",
@@ -218,7 +218,7 @@ def report(settings: dict[str, object], tables: dict[str, pd.DataFrame]) -> str:
         "",
         "## Share of the blocks' energy by specification",
         "",
-        f"{MARK} is the chosen line; limits over images and replicates.",
+        f"`{MARK}` marks the chosen line; limits over images and replicates.",
         "",
         *table(pd.DataFrame(lines_of(grid))),
         "",

@@ -132,7 +132,8 @@ def shares_of(part: Floats, whole: Floats, moved: Floats | None, settings: dict[
     found = ratio_intervals(part, whole, **settings)
     if moved is not None:
         found = widened(found, moved, whole.mean(axis=0))
-    return replace(found, high=np.minimum(found.high, 1.0))
+    value, low, high = (np.minimum(each, 1.0) for each in (found.value, found.low, found.high))  # sums are rounded
+    return replace(found, value=value, low=low, high=high)
 
 
 def _again(arrangement: Arrangement, tokens: TokenCounts, rows: NDArray[np.intp], seed: int) -> Arrangement:

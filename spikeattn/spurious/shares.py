@@ -26,11 +26,11 @@ from spikeattn.energy.costs import PJ_TO_MJ, CostTable, get_costs
 from spikeattn.energy.estimate import price, prices_of
 from spikeattn.runs.result import Profile
 from spikeattn.spurious.attribution import Attribution, attribute
+from spikeattn.spurious.energy_tables import Tables
 from spikeattn.spurious.join import join
 from spikeattn.spurious.rules import rule_of
 from spikeattn.spurious.specification_text import as_text
 from spikeattn.spurious.specifications import specifications_of
-from spikeattn.spurious.tables import Tables
 from spikeattn.stats.bootstrap import check_resampling
 from spikeattn.stats.intervals import CONFIDENCE, REPLICATES, Floats, Interval
 

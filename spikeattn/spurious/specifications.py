@@ -79,9 +79,9 @@ def specifications_of(
     question, rule = chosen
     null = first.attentions[0].provenance["null"]
     frame["chosen"] = (frame["null"] == null) & (frame["question"] == question) & (frame["rule"] == str(rule))
-    noise = None if noises[0] is None else noises[0][chosen]
-    over = "images alone" if noise is None else "images and replicates"
-    return Specifications(frame, noise, over, _notes_of(frame, first, noise, chosen))
+    of_chosen = None if noises[0] is None else noises[0][chosen]
+    over = "images alone" if of_chosen is None else "images and replicates"
+    return Specifications(frame, of_chosen, over, _notes_of(frame, first, of_chosen, chosen))
 
 
 def _asked_of(attentions: Sequence[Attention], chosen: Asked) -> list[Asked]:
