@@ -173,7 +173,7 @@ def in_words(tables: dict[str, pd.DataFrame], images: object) -> list[str]:
         for name, lead in zip(("random tokens", "the raw score", "the number of spikes"), ahead.values(), strict=True)
     )
     return [
-        f"**By specification: {range_text(grid)}.** Asked how much attention a token has, it is {how_much.min():.1%} to "
+        f'**By specification: {range_text(grid)}.** Asked "how much", it is {how_much.min():.1%} to '
         f"{how_much.max():.1%}; between the nulls at {CHOSEN} it is {nulls.min():.1%} to {nulls.max():.1%}. The chosen "
         f"line ({chosen_text(grid)}) says {share_text(row['share'], row['low'], row['high'])}, an interval over images "
         "and replicates that says nothing of the choice.",

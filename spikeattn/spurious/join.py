@@ -15,7 +15,7 @@ from spikeattn.attention.tokens import TokenCounts, merged
 from spikeattn.errors import SpikeattnError
 from spikeattn.runs.result import Profile
 from spikeattn.spurious.arrangement import Arrangement, attentions_of, check_alike
-from spikeattn.spurious.rules import rule_of
+from spikeattn.spurious.significance_rules import rule_of
 from spikeattn.stats.intervals import Floats
 
 

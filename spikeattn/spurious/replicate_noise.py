@@ -26,7 +26,7 @@ from spikeattn.attention.resampling import halved
 from spikeattn.attention.significance import AttentionWarning
 from spikeattn.attention.tokens import TokenCounts
 from spikeattn.spurious.arrangement import Arrangement
-from spikeattn.spurious.rules import Rule
+from spikeattn.spurious.significance_rules import Rule
 from spikeattn.spurious.token_energy import TokenEnergy, over
 from spikeattn.stats.bootstrap import tail_of
 from spikeattn.stats.intervals import Floats, Intervals

@@ -28,7 +28,7 @@ from spikeattn.runs.result import Profile
 from spikeattn.spurious.attribution import Attribution, attribute
 from spikeattn.spurious.energy_tables import Tables
 from spikeattn.spurious.join import join
-from spikeattn.spurious.rules import rule_of
+from spikeattn.spurious.significance_rules import rule_of
 from spikeattn.spurious.specification_text import as_text
 from spikeattn.spurious.specifications import specifications_of
 from spikeattn.stats.bootstrap import check_resampling

@@ -28,7 +28,7 @@ from spikeattn.spurious.replicate_noise import (
     replicate_noise,
     shares_of,
 )
-from spikeattn.spurious.rules import RULES
+from spikeattn.spurious.significance_rules import RULES
 from spikeattn.spurious.token_energy import TokenEnergy
 
 _METHODS = list(dict.fromkeys(rule.method for rule in RULES))

@@ -18,8 +18,8 @@ from spikeattn.energy import Convention, CostTable
 from spikeattn.errors import SpikeattnError
 from spikeattn.provenance import device_of
 from spikeattn.runs.result import Profile
-from spikeattn.spurious.rules import SHARING
 from spikeattn.spurious.shares import SpuriousEnergy, spurious_energy
+from spikeattn.spurious.significance_rules import SHARING
 
 
 def check_run_of(study: Study, profile: Profile, indices: Set[int]) -> None:

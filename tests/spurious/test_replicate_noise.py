@@ -81,6 +81,11 @@ def test_the_limit_moves_to_the_side_of_more_replicates():
     down = widened(images, np.full((4, 30, 1), -0.2))
     assert down.low[0] == pytest.approx(images.low[0]) and down.high[0] == pytest.approx(images.high[0] + 0.2)
     assert up.value[0] == down.value[0] == images.value[0] and up.method[0] == "studentised, replicates"
+    noisy = np.tile(np.array([3.0, -3.0])[:, None, None], (2, 30, 1))  # no shift; the variance over halves is 12
+    wide = widened(images, noisy)
+    half = 1.959964 * np.sqrt(12 / 30)
+    assert wide.low[0] == 0  # energies are not negative
+    assert wide.high[0] - images.value[0] == pytest.approx(np.hypot(images.high[0] - images.value[0], half))
     still = widened(images, np.zeros((4, 30, 1)))
     assert (still.low[0], still.high[0]) == pytest.approx((images.low[0], images.high[0]))
 

@@ -8,7 +8,7 @@ import pytest
 import spikeattn as sa
 from spikeattn.errors import SpikeattnError
 from spikeattn.spurious import spurious_energy
-from spikeattn.spurious.rules import RULES
+from spikeattn.spurious.significance_rules import RULES
 from spikeattn.spurious.specification_text import lines_of
 from tests.attention.cases import images_of, sdt
 
