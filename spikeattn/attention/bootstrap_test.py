@@ -145,7 +145,7 @@ class Attention(Answer):
         """
         if self.unit is None or self.null_maps is None:
             return None
-        return Answer(self.maps, _assessed(self.maps, self.null_maps, self.unit, self.provenance, relative=True))
+        return Answer(self.maps, assess_maps(self.maps, self.null_maps, self.unit, self.provenance, relative=True))
 
     def answer(self, question: str = "how much") -> Answer:
         """The answer to one of `QUESTIONS`: itself to "how much", `where` to "where".
@@ -292,12 +292,12 @@ def attend(
         "torch": torch.__version__,
     }
     if null_maps is not None:
-        found = _assessed(maps, null_maps, unit, settings)
+        found = assess_maps(maps, null_maps, unit, settings)
     size = (int(images.shape[-2]), int(images.shape[-1]))
     return Attention(maps, found, null_maps, size, settings, axes, counted, placed, unit)
 
 
-def _assessed(
+def assess_maps(
     maps: Floats, null_maps: Floats, unit: float | None, settings: dict[str, Any], relative: bool = False
 ) -> tuple[Significance, ...]:
     """Every map of every image against its own null; `settings` as in the provenance of an `Attention`."""

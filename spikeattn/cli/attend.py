@@ -123,6 +123,14 @@ def attend(
             help="Run of `spikeattn profile` over the same data: adds the energy spent on noise, of all blocks.",
         ),
     ] = None,
+    also_null: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="With --run, another null for the grid of that energy by specification; repeatable. Each takes as "
+            "long as the first.",
+        ),
+    ] = None,
     costs: Costs = COSTS,
     convention: ConventionName = CONVENTION,
     evaluate: Annotated[
@@ -167,7 +175,8 @@ def attend(
       spikeattn attend --model sdt_8_512 --checkpoint 8_512.pth.tar --images photos --null patch \\
           --against ann_8_512 --against-checkpoint twin.safetensors --out photos_attention
       spikeattn attend --model sdt_digits --pretrained --data digits --limit 50 --evaluate --pictures 0 --out noise
-      spikeattn attend --model sdt_digits --pretrained --data digits --limit 8 --run runs/digits --out joules
+      spikeattn attend --model sdt_digits --pretrained --data digits --limit 8 --run runs/digits \\
+          --also-null pixel --also-null patch --out joules
     """
     from tqdm import tqdm
 
@@ -178,7 +187,7 @@ def attend(
     from spikeattn.reporting.study.arrays import write_tables
     from spikeattn.reporting.study.pictures import draw
     from spikeattn.reporting.study.summary import summary_of
-    from spikeattn.spurious.study_energy import study_energy
+    from spikeattn.spurious.study_energy import study_energy, with_nulls
 
     paths = [*(images or ()), *(more or ())]
     if bool(paths) == (data is not None):
@@ -187,6 +196,8 @@ def attend(
         raise WrongCommandLine("--against-checkpoint and --against-pretrained need --against NAME")
     if paths and split is not None:
         raise WrongCommandLine("--split chooses from --data; leave it out with --images")
+    if also_null and run is None:
+        raise WrongCommandLine("--also-null adds a null to the energy spent on noise, which needs --run RUN")
     check_weights(weights, checkpoint)
     block = _layer(layer or ("all" if run else "-1"))
     settings = StudySettings(
@@ -216,11 +227,12 @@ def attend(
         if calibrate:
             calibrate_all(studies)
         profile = None if run is None else _open_run(run, first, number)
-        attended, skipped = look(studies, tqdm(range(number), unit="image", smoothing=0.1), _say_skipped)
+        others = with_nulls(first, also_null or ())
+        attended, skipped = look([*studies, *others], tqdm(range(number), unit="image", smoothing=0.1), _say_skipped)
         evaluations = [study.evaluate(attended) for study in studies] if evaluate else []
         for study in studies:
             _say_warnings(study)
-        energy = None if profile is None else study_energy(first, profile, attended, prices, rules)
+        energy = None if profile is None else study_energy(first, profile, attended, prices, rules, others)
         summary = summary_of(studies, skipped, evaluations, energy, command)
         files = draw(staging, studies, attended[:pictures], energy)
         files += write_tables(staging, studies, evaluations, energy)

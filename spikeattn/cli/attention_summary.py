@@ -11,6 +11,7 @@ import pandas as pd
 from spikeattn.attention.regularize import THRESHOLD
 from spikeattn.boundary.number_format import joules, percent
 from spikeattn.cli.output import text
+from spikeattn.spurious.specification_text import chosen_text, lines_of, range_text, share_text
 
 
 def as_text(summary: dict[str, Any], out: Path) -> str:
@@ -44,20 +45,18 @@ def as_text(summary: dict[str, Any], out: Path) -> str:
 
 
 def _energy(record: dict[str, Any]) -> str:
-    """The result in two lines."""
-    share, whole = record["share_of_blocks"], record["share_of_network"]
-
-    def limits(of: dict[str, Any]) -> str:
-        if of["low"] is None or np.isnan(of["low"]):
-            return percent(of["value"])
-        return f"{percent(of['value'])} [{percent(of['low']).removesuffix(' %')}, {percent(of['high'])}]"
-
-    return (
-        f"energy     {limits(share)} of the blocks' energy goes to tokens that are no more than noise, "
-        f"{joules(record['spurious_mj']['value'])} per image,\n"
-        f"           {limits(whole)} of the network's; {percent(record['outside_share'])} of it has no tokens "
-        "(SPS, head); 95 % over images, arithmetic only"
+    """The range over specifications first, then the chosen line, then the grid."""
+    grid, share, whole = pd.DataFrame(record["specifications"]), record["share_of_blocks"], record["share_of_network"]
+    lines = pd.DataFrame(lines_of(grid))
+    said = (
+        f"energy     {range_text(grid)};\n"
+        f"           {chosen_text(grid)}: {share_text(share['value'], share['low'], share['high'])} of it goes to "
+        f"tokens that are no more than noise,\n           {joules(record['spurious_mj']['value'])} per image, "
+        f"{share_text(whole['value'], whole['low'], whole['high'])} of the network's; "
+        f"{percent(record['outside_share'])} of it has no tokens (SPS, head);\n"
+        f"           95 % over {record['interval']}, arithmetic only\n"
     )
+    return f"{said}\n{text(lines, dict.fromkeys(lines.columns, str))}\n"
 
 
 def _image_table(images: pd.DataFrame, rule: str) -> str:

@@ -18,7 +18,7 @@ from .attending import QUICK, Finished, files, finish
 @pytest.fixture(scope="module")
 def digits(run, tmp_path_factory) -> Finished:
     """Three digits with all there is: a picture, the energy of a run, planted noise."""
-    options = ("--limit", 3, "--pictures", 1, "--seed", 3, "--run", run, "--evaluate")
+    options = ("--limit", 3, "--pictures", 1, "--seed", 3, "--run", run, "--also-null", "pixel", "--evaluate")
     return finish(tmp_path_factory.mktemp("digits"), *QUICK, *options)
 
 
@@ -106,15 +106,35 @@ def test_noise_squares_are_measured(digits, library) -> None:
 
 
 def test_energy_on_noise_joins_a_run(digits) -> None:
-    assert "of the blocks' energy goes to tokens that are no more than noise" in digits.text
+    said = next(i for i, line in enumerate(digits.text.splitlines()) if line.startswith("energy "))
+    lines, grid = digits.text.splitlines()[said:], digits.summary["energy"]["specifications"]
+    low, high = (100 * digits.summary["energy"]["range"][end] for end in ("low", "high"))
+    assert f"between {low:.1f} % and {high:.1f} % of the blocks' energy" in lines[0]
+    assert lines[0].endswith("(28 specifications; nulls: normal, pixel);")
+    assert lines[1].strip().startswith("q <= 0.1, how much, null normal: ")
+    assert "of it goes to tokens that are no more than noise" in lines[1]
+    table = lines[5:20]
+    assert table[0].split() == ["null", "significant", "how", "much", "where"]
+    assert [line.split()[0] for line in table[1:]] == ["normal"] * 7 + ["pixel"] * 7
+    assert [row["rule"] for row in grid if row["chosen"]] == ["q <= 0.1"]
+    assert {row["replicates"] for row in grid} == {12}
     arrays, energy = digits.arrays, pd.read_csv(digits.out / "energy.csv")
     assert arrays["energy_mj"].shape == arrays["spurious_mj"].shape == (3, 2, 8, 8)
     assert arrays["energy_mj"].sum() == pytest.approx(energy["energy_mj"].sum())
     assert arrays["spurious_mj"].sum() == pytest.approx(energy["spurious_mj"].sum())
     record = digits.summary["energy"]
     assert record["share_of_blocks"]["value"] == pytest.approx(arrays["spurious_mj"].sum() / arrays["energy_mj"].sum())
-    assert arrays["spurious_mj"] == pytest.approx((arrays["p"] > 0.1) * arrays["energy_mj"])
+    assert arrays["spurious_mj"] == pytest.approx((arrays["q"] > 0.1) * arrays["energy_mj"])
     assert "nJ per token" in (digits.out / "panels/digits_11.svg").read_text()
+
+
+def test_other_nulls_need_a_run_and_are_others(spikeattn, run) -> None:
+    done = spikeattn(*QUICK, "--also-null", "pixel")
+    assert done.code == 2 and "--also-null adds a null" in done.err and "needs --run RUN" in done.err
+    twice = spikeattn(*QUICK, "--run", run, "--also-null", "pixel", "--also-null", "pixel")
+    assert twice.code == app.FAILED and "the null pixel is asked for twice" in twice.error
+    unheard = spikeattn(*QUICK, "--run", run, "--also-null", "pixl")
+    assert unheard.code == app.FAILED and "pixel" in unheard.error
 
 
 def test_help_shows_examples_and_what_p_is_not(spikeattn) -> None:

@@ -69,12 +69,44 @@ def test_the_page_shows_it_and_nothing_breaks_out(profile, attended, tmp_path):
         f"spikeattn attend --images {HOSTILE}",
         f"spikeattn report {HOSTILE}",
         "40.0\u00a0%\u00a0[30.0,\u00a050.0\u00a0%] of the blocks' energy goes to tokens",
+        'Energy on noise: between 40.0 % and 70.0 % of the blocks\' energy by how "significant" is specified',
+        "(4 specifications; nulls: pixel, <script>",
+        "As chosen here (q <= 0.1, how much, null pixel)",
+        "40.0 % [30.0, 90.0 %] *",
+        "Intervals over images and replicates",
         "these maps describe nothing",
         "significant: p ≤ 0.1",
     ):
         assert " ".join(text.split(" ")) in page.words.replace("  ", " ") or text in "".join(page.text), text
     read = pd.read_csv(report.files["attention_images.csv"])
     assert list(read["image"]) == ["digits/11", "digits/11", HOSTILE, HOSTILE]
+
+
+def test_a_folder_without_a_grid_stays_readable(profile, attended, tmp_path):
+    folder = tmp_path / "earlier"
+    shutil.copytree(attended, folder)
+    summary = json.loads((folder / "summary.json").read_text())
+    del summary["energy"]["specifications"], summary["energy"]["interval"]
+    (folder / "summary.json").write_text(json.dumps(summary))
+    words = Page(write_report(profile, tmp_path / "out", attention=folder).page.read_text()).words
+    assert "of the blocks' energy goes to tokens" in words and "Intervals over images alone" in words
+    assert "by how" not in words and "As chosen here" not in words
+
+
+def test_a_damaged_grid_is_one_error(attended, tmp_path):
+    folder = tmp_path / "damaged"
+    shutil.copytree(attended, folder)
+    summary = json.loads((folder / "summary.json").read_text())
+    rows = summary["energy"]["specifications"]
+    for grid, message in (
+        ([row | {"chosen": False} for row in rows], "not one alone is the chosen one"),
+        ([{"null": "pixel"}], "is damaged, or of another program"),
+        ([rows[0] | {"share": "most"}], r'specifications\[0\].share is "most"; a finite number'),
+    ):
+        summary["energy"]["specifications"] = grid
+        (folder / "summary.json").write_text(json.dumps(summary))
+        with pytest.raises(sa.SpikeattnError, match=message):
+            read_gallery(folder, "sdt_digits")
 
 
 def test_folders_that_are_none(profile, attended, tmp_path):

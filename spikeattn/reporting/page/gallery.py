@@ -16,21 +16,27 @@ from PIL import Image
 
 from spikeattn.boundary import file_text, schema
 from spikeattn.boundary.marks import Keys
-from spikeattn.boundary.number_format import joules, known, percent
+from spikeattn.boundary.number_format import MISSING, joules, known, percent
 from spikeattn.data.dataset import reason_of
 from spikeattn.data.decoding import UNDECODABLE, decode
 from spikeattn.data.disk import read_regular
 from spikeattn.errors import SpikeattnError
 from spikeattn.reporting.output_folder import stems
+from spikeattn.spurious.specification_text import chosen_text, lines_of, range_text
 
 SUMMARY, ARRAYS, TABLE = "summary.json", "attention.npz", "attention.csv"
 _NAMES = 1 << 26  # bytes of an array of names: a million images with names of 16 letters
 UNBROKEN = "\u00a0"
 Record = dict[str, Any]
 _MEAN = Annotated[Record, Keys(value=float | None, low=float | None, high=float | None)]
+_SPECIFICATION = Annotated[
+    Record,
+    Keys(null=str, question=str, rule=str, share=float | None, low=float | None, high=float | None, chosen=bool),
+]  # fmt: skip
 _ENERGY = Annotated[
     Record,
     Keys(
+        specifications=tuple[_SPECIFICATION, ...], interval=str,
         share_of_blocks=_MEAN, share_of_network=_MEAN, spurious_mj=_MEAN, outside_share=float | None,
         images=tuple[Annotated[Record, Keys(image=str, blocks_mj=float, spurious_mj=float | None)], ...],
     ),
@@ -86,14 +92,19 @@ class Gallery:
         return [f"{each['title']}: {each['details']}; significant: {each['rule']}" for each in self.summary["networks"]]
 
     @property
-    def spurious(self) -> dict[str, str] | None:
-        """Energy spent on noise: shares with their intervals, and joules, as text; None where it was not measured."""
+    def spurious(self) -> dict[str, Any] | None:
+        """Energy spent on noise: shares with their intervals, and joules, as text; None where it was not measured.
+
+        With the range over specifications and a line for each null and rule; folders of an earlier version have none.
+        """
         found = self.summary.get("energy")
         if not found:
             return None
         texts = {key: _share(found[key]) for key in ("share_of_blocks", "share_of_network")}
         outside = percent(found.get("outside_share"))
-        return texts | {"energy": joules(_number(found["spurious_mj"]["value"])), "outside": outside}
+        texts |= {"energy": joules(_number(found["spurious_mj"]["value"])), "outside": outside}
+        texts["interval"] = found.get("interval", "images alone")
+        return texts | _specifications(found.get("specifications"))
 
 
 def read_gallery(folder: str | Path, model: str | None) -> Gallery:
@@ -115,6 +126,7 @@ def read_gallery(folder: str | Path, model: str | None) -> Gallery:
         images = _rows(summary)
         names = [each["model"]["name"] for each in summary["networks"]]
         files = set(summary["files"])
+        _specifications((summary.get("energy") or {}).get("specifications"))
     except OSError as error:
         raise SpikeattnError(
             f"--attention {folder}: {Path(error.filename or folder).name} cannot be read ({error.strerror}); give the "
@@ -185,6 +197,19 @@ def _share(of: dict[str, Any]) -> str:
         return percent(of["value"]).replace(" ", UNBROKEN)
     limits = f"{percent(of['low']).removesuffix(' %')}, {percent(of['high'])}"
     return f"{percent(of['value'])} [{limits}]".replace(" ", UNBROKEN)
+
+
+def _specifications(rows: list[Record] | None) -> dict[str, Any]:
+    """The range and the grid as text, the chosen line in words; nothing where a folder holds no grid."""
+    if not rows:
+        return {"range": None, "chosen": None, "columns": [], "lines": []}
+    grid = pd.DataFrame(rows)
+    lines = lines_of(grid)
+    columns = list(lines[0])
+    cells = [[str(line.get(name, MISSING)) for name in columns] for line in lines]
+    if grid["chosen"].sum() != 1:
+        raise ValueError("of its specifications not one alone is the chosen one")
+    return {"range": range_text(grid), "chosen": chosen_text(grid), "columns": columns, "lines": cells}
 
 
 def _number(value: float | None) -> float:

@@ -57,13 +57,18 @@ def summary_of(
 
 
 def energy_record(energy: SpuriousEnergy, ids: Sequence[str]) -> Record:
-    """The shares with their intervals, per image and in all."""
+    """The range over specifications and each of them; the chosen shares with their intervals, per image and in all."""
     spent, spurious = energy.maps.sum((1, 2)), energy.spurious_maps.sum((1, 2))
 
     def interval(value: Interval) -> Record:
         return {"value": value.value, "low": value.low, "high": value.high, "method": value.method}
 
+    lowest, highest = energy.range
+    columns = ["null", "replicates", "question", "rule", "share", "low", "high", "interval", "chosen"]
     return {
+        "range": {"low": lowest, "high": highest},
+        "specifications": energy.specifications[columns].astype(object).to_dict("records"),
+        "interval": energy.provenance["interval"],
         "share_of_blocks": interval(energy.total),
         "share_of_network": interval(energy.of_everything),
         "spurious_mj": interval(energy.spurious_mj),
