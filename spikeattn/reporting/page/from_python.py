@@ -11,6 +11,7 @@ import numpy as np
 
 from spikeattn.attention.bootstrap_test import Attention
 from spikeattn.attention.questions import answers, image_by_image
+from spikeattn.attention.role_target import ROLES
 from spikeattn.boundary import arguments
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention
@@ -22,7 +23,7 @@ from spikeattn.reporting.figures.drawing import to_png
 from spikeattn.reporting.figures.input_pictures import is_events, picture_of
 from spikeattn.reporting.page.gallery import Gallery, read_gallery, rows_of, shown
 from spikeattn.reporting.page.report_page import Report, write_report
-from spikeattn.reporting.study.captions import details_text, score_text
+from spikeattn.reporting.study.captions import SCORES, details_text, score_text
 from spikeattn.reporting.study.gallery_pictures import DPI, MOST, key_of
 from spikeattn.reporting.study.meaning import meanings, promise
 from spikeattn.reporting.study.summary import energy_record, image_rows
@@ -130,7 +131,7 @@ def _views(
     block = None if np.isnan(layer) or not depth or "." in kind else (int(layer), depth)
     return Views(
         title,
-        score_text(kind, attention.unit is not None),
+        score_text(kind, attention.unit is not None) if _is_named(kind) else kind,
         details_text(kind, block, known["null"], known["replicates"], known["estimator"]),
         scale_of_all(each[:drawn]),
         most_energy(energy, drawn),
@@ -158,11 +159,16 @@ def _pictures(attention: Attention, images: Any, n: int) -> list[np.ndarray]:
     return [x if is_events(x) else (x - x.min()) / max(float(x.max() - x.min()), 1e-12) for x in values]
 
 
+def _is_named(kind: str) -> bool:
+    """Whether a statistic is a kind of map, a role or a tensor's path; a user's own function says nothing of a block."""
+    return kind in SCORES or kind in ROLES or "." in kind
+
+
 def _layers(attention: Attention, each: int, depth: int) -> list[float]:
     """The block of each map of an image among the `depth` that have attention; NaN where that is not known."""
     if "layer" not in attention.axes:
-        layer = attention.provenance.get("layer")
-        if not isinstance(layer, int) or (layer < 0 and not depth):
+        layer, named = attention.provenance.get("layer"), _is_named(str(attention.provenance["statistic"]))
+        if not isinstance(layer, int) or (layer < 0 and not (depth and named)):
             return [float("nan")] * each
         return [layer % depth if layer < 0 else layer] * each
     axis = attention.axes.index("layer")
