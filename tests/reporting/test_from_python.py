@@ -52,7 +52,7 @@ def test_the_last_block_is_named_and_an_unknown_one_is_not_guessed(made, tmp_pat
 
 def test_of_a_map_of_ones_own_no_block_and_no_unit_is_guessed(made) -> None:
     def brightness(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
-        return images.mean(1)
+        return images.abs().mean(1) + 0.1
 
     profile, _, images = made
     gallery = gallery_of(sa.attend(odd.Net(), images, "normal", 8, brightness), images, None, profile)

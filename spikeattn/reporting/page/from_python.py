@@ -160,7 +160,7 @@ def _pictures(attention: Attention, images: Any, n: int) -> list[np.ndarray]:
 
 
 def _is_named(kind: str) -> bool:
-    """Whether a statistic is a kind of map, a role or a tensor's path; a user's own function says nothing of a block."""
+    """Whether a statistic is a kind of map, a role or a tensor's path, not a function of the user's own."""
     return kind in SCORES or kind in ROLES or "." in kind
 
 
