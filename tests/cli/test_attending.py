@@ -150,4 +150,4 @@ def test_another_rule_has_the_share_with_q_beside_it(spikeattn) -> None:
     done = spikeattn(*QUICK, "--pictures", 0, "--method", "p")
     assert done.code == 0, done.err
     header = next(line for line in done.out.splitlines() if line.startswith("image"))
-    assert "how much  where  q <= 0.1" in header and "p ≤ 0.1" in done.out
+    assert header.split()[3:9] == ["how", "much", "where", "q", "<=", "0.1"] and "p ≤ 0.1" in done.out
