@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from spikeattn.attention.applied_maps import KINDS
 from spikeattn.attention.capture import Forward, call_model, check_images
 from spikeattn.attention.exact_test import exact_test
 from spikeattn.attention.map_request import MapRequest
@@ -140,10 +141,11 @@ class Attention(Answer):
     def where(self) -> Answer | None:
         """The second question of maps of spikes: where, whatever the total. Every map is divided by its mean first.
 
-        None for maps of softmax attention, whose rows add up to a constant: "how much" and "where" are one question
-        there. None with null="exact", which has no replicates.
+        So it is of all maps whose sum is free, such as the gate of an SDT or a tensor named by its path. None for maps
+        of softmax attention, whose rows add up to a constant: "how much" and "where" are one question there. None with
+        null="exact", which has no replicates.
         """
-        if self.unit is None or self.null_maps is None:
+        if self.null_maps is None or (self.unit is None and self.provenance["statistic"] in KINDS):
             return None
         return Answer(self.maps, assess_maps(self.maps, self.null_maps, self.unit, self.provenance, relative=True))
 

@@ -164,9 +164,13 @@ def attend(
     """Where a network looks, and which of it is more than noise.
 
     Every image's attention map is tested, token by token, against the maps of the same network on resampled input.
-    DIR gets, for each image: a panel (image, map, significant tokens, regularised map), a grid over layers and time
-    steps or heads, and with --against both networks side by side, as SVG, PDF and PNG; every number in attention.npz
-    and attention.csv; and summary.json, with the command that makes it again. DIR must be new or empty.
+    A map of spikes is asked two questions, how much attention a token gets and where the attention of the image is; a
+    map of softmax attention adds up to a constant, so that both are one. Two networks are asked the same questions.
+
+    DIR gets, for each image: a panel (image, heat map over it, significant tokens), a grid over layers and time steps
+    or heads, and with --against both networks side by side, as SVG, PDF and PNG; the pictures of the page's gallery;
+    every number in attention.npz and attention.csv; and summary.json, with the command that makes it again. DIR must
+    be new or empty.
 
     \b
     Examples:
@@ -180,11 +184,13 @@ def attend(
     """
     from tqdm import tqdm
 
+    from spikeattn.attention.questions import check_comparable
     from spikeattn.attention.study import StudySettings, look
     from spikeattn.cli.attention_inputs import Images, Named, calibrate_all, studies_of
     from spikeattn.cli.networks import Input
     from spikeattn.energy import get_convention, get_costs
     from spikeattn.reporting.study.arrays import write_tables
+    from spikeattn.reporting.study.gallery_pictures import draw_gallery
     from spikeattn.reporting.study.pictures import draw
     from spikeattn.reporting.study.summary import summary_of
     from spikeattn.spurious.study_energy import study_energy, with_nulls
@@ -221,6 +227,7 @@ def attend(
         return
     with fresh_folder(out, SUMMARY, interrupted=note) as staging, ExitStack() as stack:
         studies = studies_of(named, second, chosen, settings, place, null is None, stack, layer is None)
+        check_comparable(studies)
         first, number = studies[0], chosen.number(studies[0].dataset)
         if evaluate and first.settings.null == "events":
             raise WrongCommandLine("--evaluate plants normal noise, which is no event count; give --null pixel with it")
@@ -235,7 +242,8 @@ def attend(
         energy = None if profile is None else study_energy(first, profile, attended, prices, rules, others)
         summary = summary_of(studies, skipped, evaluations, energy, command)
         files = draw(staging, studies, attended[:pictures], energy)
-        files += write_tables(staging, studies, evaluations, energy)
+        shown, summary["gallery"] = draw_gallery(staging, first, attended[:pictures], energy)
+        files += shown + write_tables(staging, studies, evaluations, energy)
         summary["files"] = [*sorted(files), SUMMARY]
         write_file(staging / SUMMARY, to_json(summary).encode())
     _hand_over(summary, out, as_json)
