@@ -11,8 +11,8 @@ import pandas as pd
 from spikeattn.attention.regularize import THRESHOLD
 from spikeattn.boundary.number_format import joules, percent
 from spikeattn.cli.output import text
-from spikeattn.spurious.specification_text import chosen_text, lines_of, range_text, share_text
 from spikeattn.reporting.tables.attention_tables import rule_of
+from spikeattn.spurious.specification_text import chosen_text, lines_of, range_text, share_text
 
 
 def as_text(summary: dict[str, Any], out: Path) -> str:

@@ -23,9 +23,9 @@ from spikeattn.data.decoding import UNDECODABLE, decode
 from spikeattn.data.disk import read_regular
 from spikeattn.errors import SpikeattnError
 from spikeattn.reporting.output_folder import stems
-from spikeattn.spurious.specification_text import chosen_text, lines_of, range_text
 from spikeattn.reporting.page.key import Key, key_of_page
 from spikeattn.reporting.study.gallery_pictures import FOLDER, MOST
+from spikeattn.spurious.specification_text import chosen_text, lines_of, range_text
 
 SUMMARY, ARRAYS, TABLE = "summary.json", "attention.npz", "attention.csv"
 _NAMES = 1 << 26  # bytes of an array of names: a million images with names of 16 letters
