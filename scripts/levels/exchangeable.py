@@ -29,7 +29,8 @@ def turns(maps: Floats, unit: float | None, test: str, number: int) -> tuple[Fla
         return p, q, np.zeros_like(q)
     same = SAME * max(1.0, float(np.abs(x).max()))
     flags = _together(x, same)
-    alone = (np.ptp(x, axis=1) <= same) | _moves_alone(x, same)
+    moves_alone = _constant_null(x, same) & (np.ptp(x, axis=0) > same)
+    alone = (np.ptp(x, axis=1) <= same) | moves_alone.any(axis=1)
     _replace(flags, maps, unit, test, np.flatnonzero(alone), check=False)
     others = np.flatnonzero(~alone)
     chosen = np.random.default_rng(0).choice(others, min(SAMPLE, others.size), replace=False)
@@ -40,12 +41,12 @@ def turns(maps: Floats, unit: float | None, test: str, number: int) -> tuple[Fla
 def reach(maps: Floats) -> Floats:
     """The share of the maps [B + 1, m] that an exact test of each place by itself calls at .1.
 
-    It is below .1 where scores tie: of a place that has a spike in one of a hundred maps it is .01, and 0 of one whose
-    largest score is that of every fifth map.
+    It is below .1 where scores tie: of a place that has a spike in two of a hundred maps it is .02, and 0 of one whose
+    largest score is that of every fifth map. A map whose null is constant at a place is not called there.
     """
     ordered = np.sort(maps, axis=0)
     ranks = [len(maps) - np.searchsorted(ordered[:, place], maps[:, place]) for place in range(maps.shape[1])]
-    return (np.transpose(ranks) <= LEVEL * len(maps)).mean(axis=0)
+    return ((np.transpose(ranks) <= LEVEL * len(maps)) & ~_constant_null(maps, 0.0)).mean(axis=0)
 
 
 def _replace(
@@ -59,13 +60,13 @@ def _replace(
             mine[number] = theirs
 
 
-def _moves_alone(x: Floats, same: float) -> Flags:
-    """Maps [B + 1] that have a place at which all others, their null, are equal and they are not."""
+def _constant_null(x: Floats, same: float) -> Flags:
+    """Where all other maps, the null, are equal: [B + 1, m]."""
     ordered = np.sort(x, axis=0)
     top = np.where(x == ordered[-1], ordered[-2], ordered[-1])
     bottom = np.where(x == ordered[0], ordered[1], ordered[0])
-    alone: Flags = ((top - bottom <= same) & (np.ptp(x, axis=0) > same)).any(axis=1)
-    return alone
+    equal: Flags = top - bottom <= same
+    return equal
 
 
 def _together(x: Floats, same: float) -> tuple[Flags, Flags, Flags]:

@@ -86,8 +86,8 @@ def test_signals_are_whole_spikes_where_there_can_be_one(levels):
 
 
 def test_reach_is_the_level_of_an_exact_test(levels):
-    maps = np.stack([np.arange(50), np.arange(50) == 0, np.arange(50) < 10, np.zeros(50)], axis=1)
-    np.testing.assert_allclose(levels("exchangeable").reach(maps), [0.1, 0.02, 0, 0])
+    maps = np.stack([np.arange(50), *(np.arange(50) < spikes for spikes in (2, 1, 10, 0))], axis=1)
+    np.testing.assert_allclose(levels("exchangeable").reach(maps), [0.1, 0.04, 0, 0, 0])
 
 
 def test_a_standard_error_is_of_images(levels):
