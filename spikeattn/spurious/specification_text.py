@@ -20,9 +20,14 @@ def share_text(share: float, low: float | None, high: float | None) -> str:
 
 
 def chosen_text(frame: pd.DataFrame) -> str:
-    """The chosen specification in words: "q <= 0.1, how much, null pixel"."""
+    """The chosen specification in words: "q ≤ 0.1, how much, null pixel"."""
     row = frame[frame["chosen"]].iloc[0]
-    return f"{row['rule']}, {row['question']}, null {row['null']}"
+    return f"{_shown(row['rule'])}, {row['question']}, null {row['null']}"
+
+
+def _shown(rule: str) -> str:
+    """A rule as everywhere on screen; in tables its sign is ASCII."""
+    return rule.replace("<=", "≤")
 
 
 def range_text(frame: pd.DataFrame) -> str:
@@ -43,7 +48,7 @@ def lines_of(frame: pd.DataFrame) -> list[Row]:
             row["question"]: share_text(row["share"], row["low"], row["high"]) + (f" {MARK}" if row["chosen"] else "")
             for row in group.to_dict("records")
         }
-        lines.append({"null": null, "significant": rule, **texts})
+        lines.append({"null": null, "significant": _shown(rule), **texts})
     return lines
 
 

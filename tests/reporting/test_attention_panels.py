@@ -214,6 +214,9 @@ def test_agreement_of_two_maps() -> None:
     fine = a.repeat(2, 0).repeat(2, 1)
     same = agreement((a, left), (fine, left.repeat(2, 0).repeat(2, 1)))
     assert same == pytest.approx({"rank_correlation": 1.0, "both": 0.5, "either": 0.5, "jaccard": 1.0})
+    border = np.pad(np.full((2, 2), True), 1)  # pixels of no token do not make two maps alike
+    alone = [np.where(border, values, np.nan) for values in (a, -a)]
+    assert agreement((alone[0], left), (alone[1], left))["rank_correlation"] == pytest.approx(-1)
     other = agreement((a, left), (-a, ~left))
     assert (other["rank_correlation"], other["both"], other["jaccard"]) == pytest.approx((-1, 0, 0))
     nothing = agreement((np.ones((4, 4)), left & False), (a[:3, :3], np.zeros((3, 3), bool)))  # 4 and 3: on 12 x 12

@@ -71,7 +71,7 @@ def test_the_page_shows_it_and_nothing_breaks_out(profile, attended, tmp_path):
         "40.0\u00a0%\u00a0[30.0,\u00a050.0\u00a0%] of the blocks' energy goes to tokens",
         'Energy on noise: between 40.0 % and 70.0 % of the blocks\' energy by how "significant" is specified',
         "(4 specifications; nulls: pixel, <script>",
-        "As chosen here (q <= 0.1, how much, null pixel)",
+        "As chosen here (q ≤ 0.1, how much, null pixel)",
         "40.0 % [30.0, 90.0 %] *",
         "Intervals over images and replicates",
         "these maps describe nothing",

@@ -121,9 +121,9 @@ def on_pixels(
 def located(
     scores: Floats, significant: NDArray[np.bool_], placement: Placement | None, size: Sequence[int]
 ) -> tuple[Floats, NDArray[np.bool_]]:
-    """A map and what of it is significant where they lie on the image, nothing on pixels of no token."""
+    """A map and what of it is significant where they lie on the image; pixels of no token are NaN in the map."""
     kept, covered = on_pixels(significant, placement, size)
-    return on_pixels(scores, placement, size)[0] * covered, kept & covered
+    return np.where(covered, on_pixels(scores, placement, size)[0], np.nan), kept & covered
 
 
 def heading(figure: Figure, name: str, details: str) -> None:

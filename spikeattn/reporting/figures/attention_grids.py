@@ -85,19 +85,21 @@ def agreement(first: Tokens, second: Tokens) -> dict[str, float]:
     """How far two networks attend to the same places, on the coarsest grid that holds both of theirs.
 
     Args:
-        first, second: map [h, w] and its significant tokens [h, w] of each.
+        first, second: map [h, w], NaN where it has no token, and its significant tokens [h, w] of each.
 
     Returns:
-        rank_correlation (Spearman's, of the maps; NaN where one is constant), both, either (shares of the image that
-        are significant) and jaccard (both / either; NaN where nothing is).
+        rank_correlation (Spearman's, of the maps where both have tokens; NaN where one is constant there), both, either
+        (shares of the image that are significant) and jaccard (both / either; NaN where nothing is).
     """
     size = tuple(int(np.lcm(a, b)) for a, b in zip(first[0].shape, second[0].shape, strict=True))
     maps = [_spread(each[0], size) for each in (first, second)]
     one, other = (_spread(each[1], size) for each in (first, second))
-    constant = any(np.ptp(each) == 0 for each in maps)
+    shared = ~np.isnan(maps[0]) & ~np.isnan(maps[1])
+    maps = [each[shared] for each in maps]
+    constant = any(each.size < 2 or np.ptp(each) == 0 for each in maps)
     both, either = float((one & other).mean()), float((one | other).mean())
     return {
-        "rank_correlation": float("nan") if constant else float(spearmanr(maps[0].ravel(), maps[1].ravel()).statistic),
+        "rank_correlation": float("nan") if constant else float(spearmanr(maps[0], maps[1]).statistic),
         "both": both,
         "either": either,
         "jaccard": both / either if either else float("nan"),
