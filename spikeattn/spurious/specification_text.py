@@ -25,9 +25,9 @@ def chosen_text(frame: pd.DataFrame) -> str:
     return f"{_shown(row['rule'])}, {row['question']}, null {row['null']}"
 
 
-def _shown(rule: str) -> str:
+def _shown(rule: object) -> str:
     """A rule as everywhere on screen; in tables its sign is ASCII."""
-    return rule.replace("<=", "≤")
+    return str(rule).replace("<=", "≤")
 
 
 def range_text(frame: pd.DataFrame) -> str:
