@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 
@@ -87,10 +86,10 @@ def test_a_signal_that_comes_late_does_not_undo_the_result(tmp_path) -> None:
     with stoppable():
         with fresh_folder(tmp_path / "out", "last") as place:
             (place / "last").write_text("done")
-        os.kill(os.getpid(), signal.SIGTERM)  # between the last file and what the command prints
+        signal.raise_signal(signal.SIGTERM)  # between the last file and what the command prints
     assert files(tmp_path / "out") == {"last"}
     with pytest.raises(Terminated) as stop, stoppable(), fresh_folder(tmp_path / "two", "last"):
-        os.kill(os.getpid(), signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)
     assert stop.value.code == 129 and not (tmp_path / "two").exists()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import shutil
 import signal
@@ -32,7 +31,7 @@ def stops(monkeypatch: pytest.MonkeyPatch):
     def use(number: int | None) -> None:
         def collate(dataset, indices, batch):
             if batch == 4 and number is not None:
-                os.kill(os.getpid(), number)
+                signal.raise_signal(number)
             return plain(dataset, indices, batch)
 
         monkeypatch.setattr(batches, "collate", collate)
@@ -61,7 +60,7 @@ def test_who_presses_twice_loses_nothing(spikeattn, stops, monkeypatch) -> None:
     plain = parts.save
 
     def save(part, folder):
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         return plain(part, folder)
 
     monkeypatch.setattr(parts, "save", save)
