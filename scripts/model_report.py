@@ -144,18 +144,13 @@ def _attention(args: argparse.Namespace) -> str:
     lines = ["## Attention: what is more than noise", ""]
     for network in summary["networks"]:
         own = images[images["model"] == network["title"]]
-        lines.append(
-            f"- {network['title']} ({network['details']}; {network['rule']}): {own['significant'].mean():.1%} of the "
-            f"tokens of {len(own)} images are significant on average, "
-            f"{int((own['significant'] == 0).sum())} images have none; pi0 {own['pi0'].mean():.2f}. "
-            f"{_chance(own, network['rule'])}"
-        )
+        lines.append(f"- {network['title']} ({network['details']}; {network['rule']}), {_shares(own)}")
+        lines += [f"  - {question}: {sentence}" for question, sentence in network["questions"].items()]
+        lines.append(f"  - {network['promise']} {_chance(own, network['rule'])}".rstrip())
     if "agreement" in summary:
-        means = pd.DataFrame(summary["agreement"]).mean(numeric_only=True)
-        lines.append(
-            f"- The two agree with a rank correlation of {means['rank_correlation']:.2f} on average; "
-            f"{means['both']:.1%} of the image is significant to both, {means['either']:.1%} to either."
-        )
+        rows = pd.DataFrame(summary["agreement"])
+        lines.append(f"- {summary['comparison']['reason']}")
+        lines += [f"  - {name}: {_agreement(own)}" for name, own in rows.groupby("question", sort=False)]
     for name in ("overview", *sorted(f"beside/{path.stem}" for path in (args.attention / "beside").glob("*.svg"))[:2]):
         picture = args.attention / f"{name}.svg"
         if picture.is_file():
@@ -165,8 +160,31 @@ def _attention(args: argparse.Namespace) -> str:
     return "\n".join([*lines, "", "Per image: `attention.csv`."])
 
 
+def _shares(images: pd.DataFrame) -> str:
+    """What is significant on average, to each question that the maps were asked."""
+    where = images["significant_where"]
+    asked = {"how much": images["significant"], "where": where} if where.notna().any() else {"": images["significant"]}
+    texts = [
+        f"{name}{': ' * bool(name)}{share.mean():.1%} of the tokens are significant on average, "
+        f"{int((share == 0).sum())} images have none"
+        for name, share in asked.items()
+    ]
+    estimated = "" if (images["pi0"] == 1).all() else f"; pi0 {images['pi0'].mean():.2f}"
+    return f"{len(images)} images: {'; '.join(texts)}{estimated}."
+
+
+def _agreement(rows: pd.DataFrame) -> str:
+    means = rows.mean(numeric_only=True)
+    return (
+        f"a rank correlation of {means['rank_correlation']:.2f} on average; {means['both']:.1%} of the image is "
+        f"significant to both, {means['either']:.1%} to either."
+    )
+
+
 def _chance(images: pd.DataFrame, rule: str) -> str:
-    """What p alone lets pass by chance (less where p is two-sided: below the mean is left out), and what q keeps."""
+    """Whether anything is told apart from noise; of p what passes by chance (two-sided p less), and what q keeps."""
+    if rule.startswith("q ≤ ") and images["significant"].eq(0).all():
+        return "**No attention here is told apart from noise.**"
     if not rule.startswith("p ≤ "):
         return ""
     level, kept, strict = float(rule.removeprefix("p ≤ ")), images["significant"].mean(), images["significant_q"]

@@ -2,19 +2,23 @@
 
     python scripts/train_br_npa.py --epochs 2 --seed 0
 
-Both start from the shipped weights and see the same batches, shifts and number of steps. The test split is looked at
-once, after the last epoch. Writes reports/br_npa/br_npa.csv and br_npa.md.
+Both start from the shipped weights and see the same batches, shifts and number of steps; beside them stand the shipped
+model as it is and BR-NPA attached to it without training, the controls that tell the pooling from the fine-tuning. The
+test split is looked at once per model, after the last epoch. Writes reports/br_npa/br_npa.csv and br_npa.md, whose
+words follow from the table (`br_npa_page.py`).
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from br_npa_page import AVERAGE, BR_NPA, SHIPPED, UNTRAINED, page
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -118,8 +122,9 @@ def main() -> None:
     average = sa.create_model("sdt_digits", pretrained=True)
     ours = sa.br_npa.attach(average, args.maps)
     digits = sa.open_dataset("digits", average, split="train")
-    seconds = {}
-    for name, model in (("average", average), ("br_npa", ours)):
+    shipped, untrained = deepcopy(average), deepcopy(ours)
+    seconds = {SHIPPED: 0.0, UNTRAINED: 0.0}
+    for name, model in ((AVERAGE, average), (BR_NPA, ours)):
         torch.manual_seed(args.seed)
         start = time.perf_counter()
         train(model, digits.images, digits.labels, args.epochs)
@@ -130,8 +135,13 @@ def main() -> None:
     every = (test.images, test.labels, args.steps)
     found = sa.br_npa.explain(ours, images)
     noise = random_map(images, found.norms.shape[1:])
-    rows = measure("average", average, {"norm": norm_map(average, images), "random": noise}, *every)
-    rows += measure("br_npa", ours, {"maps": found.saliency, "norm": found.norms, "random": noise}, *every)
+    rows = []
+    for name, model in ((SHIPPED, shipped), (AVERAGE, average)):
+        rows += measure(name, model, {"norm": norm_map(model, images), "random": noise}, *every)
+    for name, model in ((UNTRAINED, untrained), (BR_NPA, ours)):
+        explained = sa.br_npa.explain(model, images)
+        maps = {"maps": explained.saliency, "norm": explained.norms, "random": noise}
+        rows += measure(name, model, maps, *every)
     table = pd.DataFrame(rows)
     table["train_seconds"] = table["head"].map(seconds)
 
@@ -146,44 +156,6 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     csv_text.save(table, args.out / "br_npa.csv", "%.5f")
     (args.out / "br_npa.md").write_text(page(args, table, macs, sparsity, memory, found, tokens), encoding="utf-8")
-
-
-def page(args, table, macs, sparsity, memory, found, tokens) -> str:
-    accuracy = "{0.accuracy:.4f} [{0.accuracy_low:.4f}, {0.accuracy_high:.4f}]"
-    curves = "{0.dauc:.3f} ± {0.dauc_se:.3f} | {0.iauc:.3f} ± {0.iauc_se:.3f} | {0.gini:.3f}"
-    cells = "| {0.head} | " + accuracy + " | {0.ms_per_image:.2f} | {0.train_seconds:.0f} | {0.map} | " + curves + " |"
-    alike = int((found.maps.diff(dim=1).abs().amax((1, 2, 3)) < 1e-6).sum())
-    lines = [
-        "# BR-NPA against global average pooling on scikit-learn's digits",
-        "",
-        f"`python scripts/train_br_npa.py --epochs {args.epochs} --maps {args.maps} --images {args.images} "
-        f"--steps {args.steps} --seed {args.seed}`, one CPU thread, torch {torch.__version__}.",
-        "",
-        f"Both are fine-tuned for {args.epochs} epochs from the shipped weights of sdt_digits (SDT-2-64, T=4, {tokens} "
-        "tokens), which were trained with average pooling: one seed, a start that favours average pooling. Accuracy "
-        "on all test images with its Wilson 95 % interval. DAUC (delete to zero, low is good) and IAUC (reveal from a "
-        f"blur, high is good) on {args.images} of them in {args.steps} steps, for the model's own prediction, with the "
-        "standard error over images.",
-        "",
-        "| head | accuracy | ms per image | training, s | map | DAUC | IAUC | Gini |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-        *(cells.format(row) for row in table.itertuples()),
-        "",
-        f"BR-NPA's sparsity (lower is sparser): {sparsity.mean():.3f} over the {args.maps} maps; silent images: "
-        f"{int(found.silent.sum())}; images whose maps are all alike: {alike}.",
-        "",
-        f"MACs of the BR-NPA head per image: {macs['total']:,} (norms {macs['norms']:,}, cosines {macs['cosines']:,}, "
-        f"sums {macs['sums']:,}, linear {macs['linear']:,}), real multiply-accumulates on firing rates, once an image.",
-        "",
-        f"Memory the pooling allocates for one image, in all: {memory['br_npa']:,} bytes; average pooling "
-        f"{memory['average']:,} bytes.",
-        "",
-        "Average pooling has no map of its own: `norm` is the length of every token's firing-rate vector when its last "
-        "LIF fires per token; `random` is one draw of noise; `maps` is the sum over the K maps of weight x norm. Times "
-        "were taken while other programs ran. A difference below two standard errors shows nothing: where `maps` is no "
-        "better than `random`, the maps are not shown to be faithful on these images.",
-    ]
-    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

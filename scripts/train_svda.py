@@ -1,10 +1,12 @@
-"""Train SVDA beside plain softmax attention on scikit-learn's digits, measure both, prune SVDA: minutes on one core.
+"""Train SVDA beside softmax attention on scikit-learn's digits, measure them, prune SVDA: minutes on one core.
 
-    python scripts/train_svda.py --epochs 40 --seeds 3 --threads 1
+    python scripts/train_svda.py --epochs 40 --seeds 3 --tau 10 --threads 1
 
-Both start from the same weights, see the same batches in the same order and have the same budget; the weights after the
-last epoch are tested once. Written to reports/svda: svda.md with the tables, accuracy.csv, pruning.csv, indicators.csv
-(epoch, layer, head) and a figure of the indicators per model for the first seed.
+SVDA starts with sharper attention than softmax, so softmax is also trained from q and k weights x LARGER, the control
+that tells the start from the layer. All models of a seed start from the same weights but for that, see the same batches
+in the same order and have the same budget; the weights after the last epoch are tested once. Written to reports/svda
+after every model: accuracy.csv, pruning.csv, indicators.csv (epoch, layer, head), a figure of the indicators per model
+for the first seed; at the end svda.md, which `svda_page.py` makes from the tables.
 """
 
 from __future__ import annotations
@@ -15,14 +17,13 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from markdown_table import markdown_table
+from svda_page import CONTROL, LARGER, LAYERS, write_page
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.nn.functional import pad
 
 import spikeattn as sa
 from spikeattn.attention.indicator_log import IndicatorLog
-from spikeattn.attention.indicators import INDICATORS
 from spikeattn.data.digits import Digits
 from spikeattn.models.variants import svda
 from spikeattn.models.variants.pruning import attention_macs, prune
@@ -35,14 +36,24 @@ TOKENS = 17
 BATCH, RATE, WARM_UP, WEIGHT_DECAY, SMOOTHING = 64, 1e-3, 0.1, 0.05, 0.1
 RETAIN = (0.99, 0.95, 0.9, 0.8, 0.6, 0.4)
 LOGGED, EVERY = 32, 4  # images of the training split that the indicators are measured on, after how many epochs
-MODELS = ("softmax", "SVDA", "SVDA per head")
+MODELS = ("softmax", CONTROL, *LAYERS)
 
 
 def build(name: str, seed: int, tau: float) -> nn.Module:
-    """The ViT of this seed, with SVDA in place of its attention where the name says so."""
+    """The ViT of this seed, with the start or the attention that the name says."""
     torch.manual_seed(seed)
     vit = VisionTransformer(**VIT)
-    return vit if name == "softmax" else svda.convert(vit, tau, per_head=name == "SVDA per head")
+    if name == CONTROL:
+        enlarge(vit, LARGER)
+    return svda.convert(vit, tau, per_head=name == "SVDA") if name in LAYERS else vit
+
+
+@torch.no_grad()
+def enlarge(vit: VisionTransformer, factor: float) -> None:
+    """Multiply the weights of q and k in every block by a factor, and so the scores of attention by its square."""
+    for block in vit.blocks:
+        qkv = block.attn.qkv
+        qkv.weight[: 2 * qkv.in_features] *= factor  # rows of q, of k, of v
 
 
 def shifted(images: torch.Tensor) -> torch.Tensor:
@@ -112,66 +123,26 @@ def pruning(model: nn.Module, test: Digits) -> list[dict]:
     return rows
 
 
-def markdown(frame: pd.DataFrame, digits: int = 3) -> str:
-    """A frame as a Markdown table."""
-    cells = [[f"{v:.{digits}f}" if isinstance(v, float) else str(v) for v in row] for row in frame.itertuples(False)]
-    return markdown_table(list(frame.columns), cells)
-
-
-def write_page(out: Path, accuracy: pd.DataFrame, pruned: pd.DataFrame, logs: pd.DataFrame, command: str) -> None:
-    """svda.md: what was trained, and the three tables."""
-    seeds, n = accuracy["seed"].nunique(), int(accuracy["test_images"].iloc[0])
-    by_model = accuracy.groupby("model", sort=False)
-    overview = by_model["accuracy"].agg(["mean", "min", "max"]).reset_index()
-    overview["parameters"] = by_model["parameters"].first().to_list()
-    overview["seconds"] = by_model["seconds"].mean().round().astype(int).to_list()
-    last = logs[logs["epoch"].isin([0, logs["epoch"].max()])]
-    six = last.groupby(["model", "epoch"], sort=False)[list(INDICATORS)].mean().reset_index()
-    cut = pruned.groupby(["model", "rho"], sort=False)[["directions", "macs", "accuracy"]].mean().reset_index()
-    cut["macs"] = (cut["macs"] / cut.groupby("model")["macs"].transform("max")).to_list()
-    cut = cut.rename(columns={"macs": "share of attention MACs"})
-    cut["directions"] = [f"{kept:.0f}" for kept in cut["directions"]]
-    learned = logs[(logs["kind"] == "svda") & (logs["epoch"] == logs["epoch"].max())]["effective_rank"]
-    d = VIT["embed_dim"] // VIT["num_heads"]
-    error = 100 * (overview["mean"].mean() * (1 - overview["mean"].mean()) / n) ** 0.5
-    text = f"""# SVDA beside softmax attention, trained on digits
-
-Written by `{command}` with torch {torch.__version__}.
-
-ViT with {VIT["depth"]} blocks, D = {VIT["embed_dim"]}, {VIT["num_heads"]} heads, patches of {VIT["patch_size"]} pixels
-({TOKENS} tokens with the class token) on scikit-learn's digits at 16x16, {seeds} seeds. The models of one seed start
-from the same weights and see the same batches; AdamW {RATE}, weight decay {WEIGHT_DECAY}, batch {BATCH}, last epoch,
-test split of {n} images looked at once per model. The learning rate of sigma is {RATE} times its initial value: with
-the rate of the weights it would hardly leave its start within this budget.
-
-## Accuracy
-
-{markdown(overview, 4)}
-
-min and max over the seeds. One seed's accuracy has a standard error of about {error:.1f} percentage points from the
-number of test images alone: smaller differences say nothing. Seconds are of training, on a machine with other work.
-The learning rate was not tuned for each model; SVDA starts with sharper attention (selectivity at epoch 0), so part of
-a difference within a small budget may be the start and not the layer. Patch size and epochs were set after 25 epochs
-with patches of 2 pixels, whose test accuracies were seen, had left softmax attention and one SVDA model unconverged.
-
-## Indicators
-
-Means over layers, heads and seeds, on {LOGGED} training images; per layer, head and epoch in `indicators.csv`, drawn
-for the first seed in `indicators-*.svg`. The spectrum of SVDA is its learned sigma, that of softmax attention the
-singular values of Q K^T: their entropies have the same range, but they are not the same quantity.
-
-{markdown(six)}
-
-## Pruning by energy, without training afterwards
-
-{markdown(cut, 4)}
-
-rho is the share of the sum of sigma^2 that every head keeps; directions are those of all heads and layers, the mean
-over seeds; MACs of the attention layers, projections included. How much the rule can know depends on how far the
-spectra have left their flat start: their effective rank at the end is {learned.min():.2f} to {learned.max():.2f} of {d}
-directions. Close to {d}, sigma hardly ranks them, and the table says what removing about so many of them costs.
-"""
-    (out / "svda.md").write_text(text, encoding="utf-8")
+def run(name: str, seed: int, args: argparse.Namespace, train_set: Digits, test_set: Digits) -> dict[str, pd.DataFrame]:
+    """One training: rows for accuracy.csv, indicators.csv and, of SVDA, pruning.csv; the first seed's figure."""
+    model, log = build(name, seed, args.tau), IndicatorLog(train_set.images[:LOGGED])
+    seconds = train(model, train_set, args.epochs, seed, log)
+    right, n = correct(model, test_set), len(test_set)
+    row = {
+        "accuracy": right / n,
+        "correct": right,
+        "test_images": n,
+        "parameters": sum(map(torch.numel, model.parameters())),
+    }
+    rows = {"accuracy": pd.DataFrame([row | {"seconds": round(seconds, 1)}]), "indicators": log.frame}
+    if name in LAYERS:
+        rows["pruning"] = pd.DataFrame(pruning(model, test_set))
+    if seed == 0:
+        figure, stem = indicator_figure(log.frame), f"indicators-{name.lower().replace(' ', '-')}"
+        (args.out / f"{stem}.svg").write_text(to_svg(figure), encoding="utf-8")
+        (args.out / f"{stem}.png").write_bytes(to_png(figure, dpi=110))
+    print(f"{name}, seed {seed}: {right}/{n} right, {seconds:.0f} s", flush=True)
+    return rows
 
 
 def main() -> None:
@@ -185,33 +156,38 @@ def main() -> None:
     args = parser.parse_args()
     if min(args.epochs, args.seeds, args.threads) < 1:
         parser.error("--epochs, --seeds and --threads take whole numbers of at least 1")
+    command = f"python scripts/train_svda.py --epochs {args.epochs} --seeds {args.seeds} --tau {args.tau:g}"
+    train_all(args)
+    write_page(args.out, describe(f"{command} --threads {args.threads}"))
+
+
+def train_all(args: argparse.Namespace) -> None:
+    """Every model and seed; the tables are written after each, so that a run that is cut short leaves what it has."""
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
     train_set, test_set = (sa.open_dataset("digits", split=split) for split in ("train", "test"))
-    accuracy, pruned, logs = [], [], []
+    tables: dict[str, list[pd.DataFrame]] = {"accuracy": [], "indicators": [], "pruning": []}
     for seed in range(args.seeds):
         for name in MODELS:
-            model, log = build(name, seed, args.tau), IndicatorLog(train_set.images[:LOGGED])
-            seconds = train(model, train_set, args.epochs, seed, log)
-            right, n = correct(model, test_set), len(test_set)
-            run = {"model": name, "seed": seed}
-            size = sum(p.numel() for p in model.parameters())
-            accuracy.append(run | {"accuracy": right / n, "correct": right, "test_images": n, "parameters": size})
-            accuracy[-1]["seconds"] = round(seconds, 1)
-            logs.append(log.frame.assign(**run))
-            if name != "softmax":
-                pruned += [run | row for row in pruning(model, test_set)]
-            if seed == 0:
-                figure, stem = indicator_figure(log.frame), f"indicators-{name.lower().replace(' ', '-')}"
-                (args.out / f"{stem}.svg").write_text(to_svg(figure), encoding="utf-8")
-                (args.out / f"{stem}.png").write_bytes(to_png(figure, dpi=110))
-            print(f"{name}, seed {seed}: {right}/{n} right, {seconds:.0f} s")
-    frames = {"accuracy": pd.DataFrame(accuracy), "pruning": pd.DataFrame(pruned), "indicators": pd.concat(logs)}
-    for name, frame in frames.items():
-        order = ["model", "seed", *(column for column in frame.columns if column not in ("model", "seed"))]
-        csv_text.save(frame[order], args.out / f"{name}.csv", "%.5g")
-    command = f"python scripts/train_svda.py --epochs {args.epochs} --seeds {args.seeds} --tau {args.tau:g}"
-    write_page(args.out, *frames.values(), f"{command} --threads {args.threads}")
+            for table, rows in run(name, seed, args, train_set, test_set).items():
+                rows.insert(0, "model", name)
+                rows.insert(1, "seed", seed)
+                tables[table].append(rows)
+                csv_text.save(pd.concat(tables[table]), args.out / f"{table}.csv", "%.5g")
+
+
+def describe(command: str) -> str:
+    """The head of the page: what was trained, and how."""
+    return f"""# SVDA beside softmax attention, trained on digits
+
+Written by `{command}` with torch {torch.__version__}.
+
+ViT with {VIT["depth"]} blocks, D = {VIT["embed_dim"]}, {VIT["num_heads"]} heads, patches of {VIT["patch_size"]} pixels
+({TOKENS} tokens with the class token) on scikit-learn's digits at 16x16. The models of one seed start from the same
+weights, but for `{CONTROL}`, and see the same batches; AdamW {RATE}, weight decay {WEIGHT_DECAY}, batch {BATCH}, last
+epoch, test split looked at once per model. The learning rate of sigma is {RATE} times its initial value: with the rate
+of the weights it would hardly leave its start within this budget. `SVDA` has a spectrum per head, `SVDA shared` one per
+layer. Indicators are measured on {LOGGED} training images."""
 
 
 if __name__ == "__main__":

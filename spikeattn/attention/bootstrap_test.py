@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from spikeattn.attention.applied_maps import KINDS
 from spikeattn.attention.capture import Forward, call_model, check_images
 from spikeattn.attention.exact_test import exact_test
 from spikeattn.attention.map_request import MapRequest
@@ -140,12 +141,13 @@ class Attention(Answer):
     def where(self) -> Answer | None:
         """The second question of maps of spikes: where, whatever the total. Every map is divided by its mean first.
 
-        None for maps of softmax attention, whose rows add up to a constant: "how much" and "where" are one question
-        there. None with null="exact", which has no replicates.
+        So it is of all maps whose sum is free, such as the gate of an SDT or a tensor named by its path. None for maps
+        of softmax attention, whose rows add up to a constant: "how much" and "where" are one question there. None with
+        null="exact", which has no replicates.
         """
-        if self.unit is None or self.null_maps is None:
+        if self.null_maps is None or (self.unit is None and self.provenance["statistic"] in KINDS):
             return None
-        return Answer(self.maps, _assessed(self.maps, self.null_maps, self.unit, self.provenance, relative=True))
+        return Answer(self.maps, assess_maps(self.maps, self.null_maps, self.unit, self.provenance, relative=True))
 
     def answer(self, question: str = "how much") -> Answer:
         """The answer to one of `QUESTIONS`: itself to "how much", `where` to "where".
@@ -292,12 +294,12 @@ def attend(
         "torch": torch.__version__,
     }
     if null_maps is not None:
-        found = _assessed(maps, null_maps, unit, settings)
+        found = assess_maps(maps, null_maps, unit, settings)
     size = (int(images.shape[-2]), int(images.shape[-1]))
     return Attention(maps, found, null_maps, size, settings, axes, counted, placed, unit)
 
 
-def _assessed(
+def assess_maps(
     maps: Floats, null_maps: Floats, unit: float | None, settings: dict[str, Any], relative: bool = False
 ) -> tuple[Significance, ...]:
     """Every map of every image against its own null; `settings` as in the provenance of an `Attention`."""

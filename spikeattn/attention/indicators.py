@@ -3,7 +3,7 @@
 The names are those of the SVDA papers (see models/svda.py); the formulas are ours. With p_k = |s_k| / sum |s|:
 
     spectral_entropy    -sum p ln p of the spectrum s: the learned sigma of SVDA; the singular values of Q K^T for
-                        softmax attention and of (Q*g) K^T for spikes, from a QR of each factor, never an N x N SVD
+                        softmax attention and of (Q*g) (K*V)^T for spikes, from a QR of each factor, never an N x N SVD
     effective_rank      exp(spectral_entropy)
     spectral_sparsity   share of |s_k| < eps * max|s|
     alignment           mean |cos(q_i, k_j)| over pairs of tokens; silent tokens do not count
@@ -11,8 +11,10 @@ The names are those of the SVDA papers (see models/svda.py); the formulas are ou
     robustness          1 - ||A' - A|| / ||A|| (Frobenius), A' from a perturbed input; negative where A changes by more
                         than its norm
 
-A spike-driven attention has no map; A stands for (Q*g) K^T, integers, its rows divided by their sums for the
-selectivity. What is not defined, such as the spectrum of a map of zeros, is NaN, never a number that looks like one.
+A spike-driven attention has no map; A stands for (Q*g) (K*V)^T, integers, its rows divided by their sums for the
+selectivity. K*V and not K, because a token votes for a channel's gate with k AND v: a spike of k where v is silent
+opens nothing (`implied_map`). What is not defined, such as the spectrum of a map of zeros, is NaN, never a number that
+looks like one.
 """
 
 from __future__ import annotations
@@ -85,9 +87,19 @@ def robustness(maps: Tensor, perturbed: Tensor) -> Tensor:
     return 1 - torch.where(norm(maps) > 0, change, torch.nan)
 
 
-def implied_map(q: Tensor, k: Tensor, gate: Tensor) -> Tensor:
-    """(Q*g) K^T [..., N, N] of spikes [..., N, d] and a gate [..., d]: the map that spike-driven attention implies."""
-    return (q * gate[..., None, :]) @ k.mT
+def implied_map(q: Tensor, votes: Tensor, gate: Tensor) -> Tensor:
+    """(Q*g) (K*V)^T [..., N, N]: the map that spike-driven attention implies; entry i, j counts channels.
+
+    The gate of channel c is LIF(sum over tokens j of k_jc v_jc), and lets q_ic through (paper, eq. 13). So token j
+    takes part in what token i sends on over the channels where j voted, k AND v, the gate opened, and i has a spike of
+    q. K alone would count spikes of k that no v met: they add nothing to any gate.
+
+    Args:
+        q: spikes of the queries [..., N, d].
+        votes: k AND v [..., N, d], behind Erode where the block has one: what the gate's neurons add up.
+        gate: spikes of the gate [..., d].
+    """
+    return (q * gate[..., None, :]) @ votes.mT
 
 
 def flipped(spikes: Tensor, rate: float, generator: Generator) -> Tensor:
@@ -109,7 +121,7 @@ def measure(
             left as it was. Spiking neurons are reset before and after.
         images: as the model takes them.
         noise: standard deviation of the Gaussian perturbation of a layer's input, over that of the input per image.
-        flips: share of the spikes of Q and K that are deleted and inserted; the gate stays.
+        flips: share of the spikes of Q, K and V that are deleted and inserted; the gate stays.
         eps: of the spectral sparsity.
         seed: of the perturbations, which are the same for every call.
 
@@ -130,8 +142,7 @@ def measure(
         for path, seen in captured.items():
             module: Any = model.get_submodule(path)
             if isinstance(module, SpikeDrivenSelfAttention):
-                heads: Any = module.talking_heads.weight
-                kind, found = "spikes", _spikes(seen, len(heads), flips, eps, generator)
+                kind, found = "spikes", _spikes(module, seen, flips, eps, generator)
             elif isinstance(module, SvdaAttention):
                 kind, found = "svda", _svda(module, seen["x"], noise, eps, generator)
             else:
@@ -160,8 +171,8 @@ def _capturing(model: nn.Module) -> Iterator[dict[str, dict[str, Tensor]]]:
 
     for path, module in model.named_modules():
         if isinstance(module, SpikeDrivenSelfAttention):
-            k = module.k_lif if module.k_pool is None else module.k_pool
-            for name, spikes in (("q", module.q_lif), ("k", k), ("gate", module.talking_heads_lif)):
+            k, v = module.k_pool or module.k_lif, module.v_pool or module.v_lif
+            for name, spikes in (("q", module.q_lif), ("k", k), ("v", v), ("gate", module.talking_heads_lif)):
                 handles.append(spikes.register_forward_hook(keep_output(path, name)))
         elif isinstance(module, SvdaAttention) or type(module) is Attention:
             handles.append(module.register_forward_pre_hook(keep_input(path), with_kwargs=True))
@@ -208,9 +219,27 @@ def _softmax(layer: Attention, x: Tensor, noise: float, eps: float, generator: G
     return _six(spectral(singular_values(q, k), eps), q, k, maps, map_of(_perturbed(x, noise, generator))[2])
 
 
-def _spikes(seen: dict[str, Tensor], heads: int, flips: float, eps: float, generator: Generator) -> dict[str, Tensor]:
-    q, k = (seen[name].flatten(3).unflatten(2, (heads, -1)).mT for name in "qk")  # [T, B, heads, N, d]
+def _spikes(
+    layer: SpikeDrivenSelfAttention, seen: dict[str, Tensor], flips: float, eps: float, generator: Generator
+) -> dict[str, Tensor]:
+    weight: Any = layer.talking_heads.weight
+    heads, size = len(weight), seen["q"].shape[3:]
+    q, k, v = (_in_heads(seen[name], heads) for name in "qkv")  # [T, B, heads, N, d]
     gate = seen["gate"].flatten(2).unflatten(2, (heads, -1))  # [T, B, heads, d]
-    maps = implied_map(q, k, gate)
-    again = implied_map(flipped(q, flips, generator), flipped(k, flips, generator), gate)
-    return _six(spectral(singular_values(q * gate[..., None, :], k), eps), q, k, maps, again)
+
+    def votes_of(k: Tensor, v: Tensor) -> Tensor:
+        votes = k * v
+        if layer.kv_pool is None:
+            return votes
+        grid = votes.mT.flatten(2, 3).unflatten(3, size)  # [T, B, D, H, W], as Erode takes it
+        return _in_heads(layer.kv_pool(grid), heads)
+
+    votes, others = votes_of(k, v), [flipped(spikes, flips, generator) for spikes in (q, k, v)]
+    again = implied_map(others[0], votes_of(*others[1:]), gate)
+    spectra = spectral(singular_values(q * gate[..., None, :], votes), eps)
+    return _six(spectra, q, k, implied_map(q, votes, gate), again)
+
+
+def _in_heads(x: Tensor, heads: int) -> Tensor:
+    """[T, B, D, H, W] -> [T, B, heads, N, d]."""
+    return x.flatten(3).unflatten(2, (heads, -1)).mT

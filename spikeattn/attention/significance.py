@@ -97,9 +97,9 @@ def assess(
     - "plus-one": (1 + number of null |z| >= |z_i|) / (1 + m B), the null of all tokens together; never 0.
     - "per-token": (1 + number of the token's own null scores at least as far out) / (1 + B); far out means far from
       the mean of the B + 1 scores of that token, which makes it exact for any distribution.
-    - "standardised" (ours): every token in standard deviations of its own B + 1 scores, then (1 + number of null z
-      >= z) / (1 + number of null z) over all tokens; see `standardised`. One-sided: more attention than the null gives.
-      It keeps its level at every position; the default of `attend`.
+    - "standardised" (ours): every token in standard deviations of its own B + 1 scores, then among those of all tokens,
+      within bounds that its own rank sets; see `standardised`. One-sided: more attention than the null gives. It keeps
+      its level at every position; the default of `attend`.
 
     A map with zeros takes log(a + unit / 2): for counts s of T*C neurons that is log((s + 1/2) / (T*C + 1)) up to a
     constant that cancels in z. In a map of counts (`unit` given, or one value on more than a fifth of the tokens) the

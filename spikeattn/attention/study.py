@@ -157,6 +157,7 @@ class Study:
                 )  # fmt: skip
                 if s.method == "q":
                     _ = attention.q  # a q that its estimator refuses is an error now, not after all images
+                _ = attention.where  # computed once and kept; its warnings are of this image
                 grid = self._grid(batch)
             except SpikeattnError as error:
                 raise SpikeattnError(f"{name}: {error}") from error

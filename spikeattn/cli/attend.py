@@ -123,6 +123,14 @@ def attend(
             help="Run of `spikeattn profile` over the same data: adds the energy spent on noise, of all blocks.",
         ),
     ] = None,
+    also_null: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="With --run, another null for the grid of that energy by specification; repeatable. Each takes as "
+            "long as the first.",
+        ),
+    ] = None,
     costs: Costs = COSTS,
     convention: ConventionName = CONVENTION,
     evaluate: Annotated[
@@ -156,9 +164,13 @@ def attend(
     """Where a network looks, and which of it is more than noise.
 
     Every image's attention map is tested, token by token, against the maps of the same network on resampled input.
-    DIR gets, for each image: a panel (image, map, significant tokens, regularised map), a grid over layers and time
-    steps or heads, and with --against both networks side by side, as SVG, PDF and PNG; every number in attention.npz
-    and attention.csv; and summary.json, with the command that makes it again. DIR must be new or empty.
+    A map of spikes is asked two questions, how much attention a token gets and where the attention of the image is; a
+    map of softmax attention adds up to a constant, so that both are one. Two networks are asked the same questions.
+
+    DIR gets, for each image: a panel (image, heat map over it, significant tokens), a grid over layers and time steps
+    or heads, and with --against both networks side by side, as SVG, PDF and PNG; the pictures of the page's gallery;
+    every number in attention.npz and attention.csv; and summary.json, with the command that makes it again. DIR must
+    be new or empty.
 
     \b
     Examples:
@@ -167,18 +179,21 @@ def attend(
       spikeattn attend --model sdt_8_512 --checkpoint 8_512.pth.tar --images photos --null patch \\
           --against ann_8_512 --against-checkpoint twin.safetensors --out photos_attention
       spikeattn attend --model sdt_digits --pretrained --data digits --limit 50 --evaluate --pictures 0 --out noise
-      spikeattn attend --model sdt_digits --pretrained --data digits --limit 8 --run runs/digits --out joules
+      spikeattn attend --model sdt_digits --pretrained --data digits --limit 8 --run runs/digits \\
+          --also-null pixel --also-null patch --out joules
     """
     from tqdm import tqdm
 
+    from spikeattn.attention.questions import check_comparable
     from spikeattn.attention.study import StudySettings, look
     from spikeattn.cli.attention_inputs import Images, Named, calibrate_all, studies_of
     from spikeattn.cli.networks import Input
     from spikeattn.energy import get_convention, get_costs
     from spikeattn.reporting.study.arrays import write_tables
+    from spikeattn.reporting.study.gallery_pictures import draw_gallery
     from spikeattn.reporting.study.pictures import draw
     from spikeattn.reporting.study.summary import summary_of
-    from spikeattn.spurious.study_energy import study_energy
+    from spikeattn.spurious.study_energy import study_energy, with_nulls
 
     paths = [*(images or ()), *(more or ())]
     if bool(paths) == (data is not None):
@@ -187,6 +202,8 @@ def attend(
         raise WrongCommandLine("--against-checkpoint and --against-pretrained need --against NAME")
     if paths and split is not None:
         raise WrongCommandLine("--split chooses from --data; leave it out with --images")
+    if also_null and run is None:
+        raise WrongCommandLine("--also-null adds a null to the energy spent on noise, which needs --run RUN")
     check_weights(weights, checkpoint)
     block = _layer(layer or ("all" if run else "-1"))
     settings = StudySettings(
@@ -210,20 +227,23 @@ def attend(
         return
     with fresh_folder(out, SUMMARY, interrupted=note) as staging, ExitStack() as stack:
         studies = studies_of(named, second, chosen, settings, place, null is None, stack, layer is None)
+        check_comparable(studies)
         first, number = studies[0], chosen.number(studies[0].dataset)
         if evaluate and first.settings.null == "events":
             raise WrongCommandLine("--evaluate plants normal noise, which is no event count; give --null pixel with it")
         if calibrate:
             calibrate_all(studies)
         profile = None if run is None else _open_run(run, first, number)
-        attended, skipped = look(studies, tqdm(range(number), unit="image", smoothing=0.1), _say_skipped)
+        others = with_nulls(first, also_null or ())
+        attended, skipped = look([*studies, *others], tqdm(range(number), unit="image", smoothing=0.1), _say_skipped)
         evaluations = [study.evaluate(attended) for study in studies] if evaluate else []
         for study in studies:
             _say_warnings(study)
-        energy = None if profile is None else study_energy(first, profile, attended, prices, rules)
+        energy = None if profile is None else study_energy(first, profile, attended, prices, rules, others)
         summary = summary_of(studies, skipped, evaluations, energy, command)
         files = draw(staging, studies, attended[:pictures], energy)
-        files += write_tables(staging, studies, evaluations, energy)
+        shown, summary["gallery"] = draw_gallery(staging, first, attended[:pictures], energy)
+        files += shown + write_tables(staging, studies, evaluations, energy)
         summary["files"] = [*sorted(files), SUMMARY]
         write_file(staging / SUMMARY, to_json(summary).encode())
     _hand_over(summary, out, as_json)

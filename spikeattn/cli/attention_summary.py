@@ -11,6 +11,8 @@ import pandas as pd
 from spikeattn.attention.regularize import THRESHOLD
 from spikeattn.boundary.number_format import joules, percent
 from spikeattn.cli.output import text
+from spikeattn.reporting.tables.attention_tables import rule_of
+from spikeattn.spurious.specification_text import chosen_text, lines_of, range_text, share_text
 
 
 def as_text(summary: dict[str, Any], out: Path) -> str:
@@ -21,13 +23,9 @@ def as_text(summary: dict[str, Any], out: Path) -> str:
         chosen = images[images["model"] == network["title"]]
         lines += [f"{network['title']}: {network['details']}, {_number(chosen['image'].nunique(), 'image')}", ""]
         lines += [_image_table(chosen, network["rule"]), ""]
+        lines += [*_meaning(network), ""]
     if "agreement" in summary:
-        means = pd.DataFrame(summary["agreement"]).mean(numeric_only=True)
-        lines += [
-            f"agreement  rank correlation of the maps {_or_missing(means['rank_correlation'])}, significant to both "
-            f"{percent(means['both'])} of the image, to either {percent(means['either'])} (means)",
-            "",
-        ]
+        lines += [*_agreement(summary), ""]
     if "energy" in summary:
         lines += [_energy(summary["energy"]), *(f"note       {each}" for each in summary["energy"]["notes"]), ""]
     if "evaluation" in summary:
@@ -37,40 +35,44 @@ def as_text(summary: dict[str, Any], out: Path) -> str:
         lines += [f"skipped    {_number(len(summary['skipped']), 'image')}, first {first['image']}: {first['reason']}"]
     if summary["untrained"]:
         lines += ["warning    UNTRAINED: random weights, these maps describe nothing"]
-    folders = dict.fromkeys(name.partition("/")[0] for name in summary["files"] if "/" in name)
+    folders = dict.fromkeys(
+        name.partition("/")[0] for name in summary["files"] if name.endswith(".svg") and "/" in name
+    )
     lines += [f"pictures   {out}: overview, {', '.join(folders)} (svg, pdf, png)"] if folders else []
     tables = [name for name in summary["files"] if name.endswith((".npz", ".csv", ".json"))]
     return "\n".join([*lines, f"tables     {out}: {', '.join(tables)}"])
 
 
 def _energy(record: dict[str, Any]) -> str:
-    """The result in two lines."""
-    share, whole = record["share_of_blocks"], record["share_of_network"]
-
-    def limits(of: dict[str, Any]) -> str:
-        if of["low"] is None or np.isnan(of["low"]):
-            return percent(of["value"])
-        return f"{percent(of['value'])} [{percent(of['low']).removesuffix(' %')}, {percent(of['high'])}]"
-
-    return (
-        f"energy     {limits(share)} of the blocks' energy goes to tokens that are no more than noise, "
-        f"{joules(record['spurious_mj']['value'])} per image,\n"
-        f"           {limits(whole)} of the network's; {percent(record['outside_share'])} of it has no tokens "
-        "(SPS, head); 95 % over images, arithmetic only"
+    """The range over specifications first, then the chosen line, then the grid."""
+    grid, share, whole = pd.DataFrame(record["specifications"]), record["share_of_blocks"], record["share_of_network"]
+    lines = pd.DataFrame(lines_of(grid))
+    said = (
+        f"energy     {range_text(grid)};\n"
+        f"           {chosen_text(grid)}: {share_text(share['value'], share['low'], share['high'])} of it goes to "
+        f"tokens that are no more than noise,\n           {joules(record['spurious_mj']['value'])} per image, "
+        f"{share_text(whole['value'], whole['low'], whole['high'])} of the network's; "
+        f"{percent(record['outside_share'])} of it has no tokens (SPS, head);\n"
+        f"           95 % over {record['interval']}, arithmetic only\n"
     )
+    return f"{said}\n{text(lines, dict.fromkeys(lines.columns, str))}\n"
 
 
 def _image_table(images: pd.DataFrame, rule: str) -> str:
-    """A row per image and layer, and their mean."""
+    """A row per image and layer, and their mean; what is significant to each question that the maps were asked."""
     mean = images.astype({"significant_q": float}).mean(numeric_only=True)  # None throughout where there is no q
+    two = "significant_where" in images and images["significant_where"].notna().any()  # older folders have one
+    shares = {"how much": "significant", "where": "significant_where"} if two else {"significant": "significant"}
+    if rule != rule_of():
+        shares[f"q <= {THRESHOLD:g}"] = "significant_q"
+    estimated = not (images["pi0"] == 1).all()  # 1 is what estimators take that do not estimate it
     rows = [
         {
             "image": row["image"],
             "block": f"{row['layer'] + 1:.0f}" if "layer" in row else "",
             "tokens": f"{row['tokens']:.0f}",
-            f"significant ({rule})": percent(row["significant"]),
-            f"q <= {THRESHOLD:g}": percent(row["significant_q"]),
-            "pi0": f"{row['pi0']:.2f}",
+            **{name: percent(row[key]) for name, key in shares.items()},
+            **({"pi0": f"{row['pi0']:.2f}"} if estimated else {}),
             "largest z": f"{row['largest_z']:.1f}",
         }
         for row in [*images.to_dict("records"), *([{"image": "mean", **mean}] if len(images) > 1 else [])]
@@ -79,6 +81,32 @@ def _image_table(images: pd.DataFrame, rule: str) -> str:
         rows[-1] |= {"block": "", "tokens": ""}
     frame = pd.DataFrame(rows)
     return text(frame, dict.fromkeys(frame.columns[1:], str))
+
+
+def _meaning(network: dict[str, Any]) -> list[str]:
+    """What significant means, once under the table; folders of older versions have the rule alone."""
+    if "questions" not in network:
+        return [f"significant  {network['rule']}"]
+    asked = network["questions"]
+    name = "significant" if len(asked) == 1 else ""
+    return [*(f"{name or question:12} {said}" for question, said in asked.items()), f"{'':12} {network['promise']}"]
+
+
+def _agreement(summary: dict[str, Any]) -> list[str]:
+    """How far the two networks agree, a line per question that both were asked."""
+    rows, compared = pd.DataFrame(summary["agreement"]), summary.get("comparison")
+    if compared is None:  # of an older version, which asked one question, whichever it was of either
+        return [f"agreement  {_overlap(rows)}"]
+    lines = [f"agreement  {compared['reason']}"]
+    return lines + [f"           {name}: {_overlap(rows[rows['question'] == name])}" for name in compared["questions"]]
+
+
+def _overlap(rows: pd.DataFrame) -> str:
+    means = rows.mean(numeric_only=True)
+    return (
+        f"rank correlation of the maps {_or_missing(means['rank_correlation'])}, significant to both "
+        f"{percent(means['both'])} of the image, to either {percent(means['either'])} (means)"
+    )
 
 
 def _evaluation(summary: dict[str, Any]) -> str:

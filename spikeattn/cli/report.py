@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from spikeattn.runs.result import Profile
 
 DEMO_MODEL, DEMO_DATA, RUN, ATTENTION = "sdt_digits", "digits", "run", "attention"
-ATTENTION_FILES = {"attention.npz", "attention.csv", "layers.csv", "energy.csv", "summary.json", "panels"}
+ATTENTION_FILES = {"attention.npz", "attention.csv", "layers.csv", "energy.csv", "summary.json", "gallery", "panels"}
 
 
 def report(

@@ -5,11 +5,12 @@ Rooms, in the order of the data's way from a profile to the files of `write_repo
 - `tables`: frames of a run (`run_tables`, `analyses`, `attention_tables`), the same as people read them, cell by cell
   (`sheet`, `sheets`, `analysis_sheets`, `settings_sheets`), and how a number is written (`number_format`);
 - `figures`: one style and its formats (`drawing`, `tips`); charts of a run (`charts`, `heatmap`, `sweep_figure`), of a
-  training (`indicator_curves`), of attention (`attention_drawing`, `attention_panels`, `attention_grids`,
-  `input_pictures`);
+  training (`indicator_curves`), of attention (`attention_drawing`, `attention_panels`, `attention_rows`,
+  `attention_grids`, `input_pictures`);
 - `latex`: what every table in LaTeX is written with (`environments`), from sheets (`typeset`, Markdown too) or with
   numbers at their decimal points (`booktabs`);
-- `attention`: a `Study` in words, pictures, arrays and one record (`captions`, `pictures`, `arrays`, `summary`);
+- `study`: a `Study` in words (`captions`, `meaning`), pictures (`views`, `pictures`, `gallery_pictures`), arrays and
+  one record (`arrays`, `summary`);
 - `paper`: what a paper takes from a run: its tables (`frames`, `latex_tables`), methods and sources (`methods`,
   `references`), all files (`paper_files`);
 - `page`: the HTML page: what it says (`facts`, `stages`, `bars`, `cautions`), the gallery of attention (`gallery`), the

@@ -53,6 +53,7 @@ def silencing_curve(
     attention: Attention | Sequence[Attention],
     *,
     method: str = METHOD,
+    question: str = "how much",
     thresholds: Sequence[float] = THRESHOLDS,
     below: str = "keep",
     controls: Sequence[str] = CONTROLS,
@@ -73,6 +74,7 @@ def silencing_curve(
         attention: of `attend(..., tokens=True)`, as of `spurious_energy`; every head must call a token for it to fall
             silent.
         method: "q", "lfdr" or "p".
+        question: "how much" or "where", as of `spurious_energy`.
         thresholds: tokens above are silenced; 1 keeps all, and a negative one keeps none.
         below: "keep" leaves tokens that significantly get less attention than noise does; "silence" silences them too,
             as `regularize` does, except at the threshold 1.
@@ -106,7 +108,7 @@ def silencing_curve(
         raise SpikeattnError(
             f"draws={draws}, thresholds={list(thresholds)}: at least one of each, thresholds at most 1"
         )
-    assessed = assess_tokens(attention, method, None, values=True)
+    assessed = assess_tokens(attention, method, None, question, values=True)
     measured = assessed.spurious.min(2), assessed.above.max(2) > 0  # of the head that calls a token most
     runner = _Silenced(model, loader, assessed)
     whole = runner.run(None)
@@ -126,7 +128,13 @@ def silencing_curve(
             found = {"order": order, "threshold": float(threshold), "draw": draw, "silenced": float(1 - mask.mean())}
             rows.append(found | measures[key])
     frame = pd.DataFrame(rows)
-    frame.attrs = {"method": method, "below": below, "seed": seed, "layers": list(assessed.layers)}
+    frame.attrs = {
+        "method": method,
+        "question": question,
+        "below": below,
+        "seed": seed,
+        "layers": list(assessed.layers),
+    }
     return frame
 
 

@@ -18,8 +18,8 @@ from spikeattn.energy import Convention, CostTable
 from spikeattn.errors import SpikeattnError
 from spikeattn.provenance import device_of
 from spikeattn.runs.result import Profile
-from spikeattn.spurious.join import SHARING
 from spikeattn.spurious.shares import SpuriousEnergy, spurious_energy
+from spikeattn.spurious.significance_rules import SHARING
 
 
 def check_run_of(study: Study, profile: Profile, indices: Set[int]) -> None:
@@ -36,13 +36,32 @@ def check_run_of(study: Study, profile: Profile, indices: Set[int]) -> None:
     _batches_of_run(study, profile, indices)
 
 
+def with_nulls(study: Study, nulls: Sequence[str]) -> list[Study]:
+    """The same study against other nulls, none attended yet: for the rows of these nulls in the grid of specifications.
+
+    Raises:
+        SpikeattnError: an unknown null, one twice, or that of the study itself.
+    """
+    if again := [null for k, null in enumerate(nulls) if null in (study.settings.null, *nulls[:k])]:
+        raise SpikeattnError(
+            f"the null {again[0]} is asked for twice; the study has {study.settings.null}, so name others, each once"
+        )
+    return [Study(study.model, study.dataset, replace(study.settings, null=null), study.forward) for null in nulls]
+
+
 def study_energy(
-    study: Study, profile: Profile, indices: Sequence[int], costs: CostTable, convention: Convention
+    study: Study,
+    profile: Profile,
+    indices: Sequence[int],
+    costs: CostTable,
+    convention: Convention,
+    also: Sequence[Study] = (),
 ) -> SpuriousEnergy:
     """`sa.spurious_energy` of the images of a study, with the batches of the run: another batch sums otherwise.
 
     Args:
         indices: of the images, in the order in which the study looked at them.
+        also: the same images against other nulls; see `with_nulls`.
 
     Raises:
         SpikeattnError: images that the run does not hold, or counts that differ from its rows.
@@ -51,7 +70,8 @@ def study_energy(
     first, *others = study.attentions
     s = study.settings
     return spurious_energy(
-        profile, [replace(first, tokens=counted), *others], costs=costs, convention=convention,
+        profile, [replace(first, tokens=counted), *others],
+        also=[attention for other in also for attention in other.attentions], costs=costs, convention=convention,
         method=s.method if s.method in SHARING else METHOD, threshold=None if s.method == "soft" else s.threshold,
     )  # fmt: skip
 

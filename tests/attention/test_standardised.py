@@ -18,17 +18,41 @@ def uneven(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     return np.exp(mean + spread * rng.standard_normal(shape))
 
 
-def test_by_hand():
-    x, x0 = np.array([3.0, 1.0, 5.0]), np.array([[1.0, 1.0, 4.0], [2.0, 1.0, 4.5]])
-    z, p = standardised(x, x0)
-    both = np.concatenate([x[None], x0])[:, [0, 2]]
-    sd = both.std(0)
-    z0 = (both - both.mean(0)) / np.maximum(sd, FLOOR * np.median(sd))
-    np.testing.assert_allclose(z[[0, 2]], z0[0])
-    assert z[1] == 0 and p[1] == 1  # a place whose null is constant
-    own = (1 + (x0 >= x).sum(0)) / 3
-    pooled = (1 + (z0[1:][None] >= z0[0][:, None, None] - 1e-9).sum((1, 2))) / 5
-    np.testing.assert_allclose(p[[0, 2]], np.maximum(pooled, own[[0, 2]] / 1.6))
+def by_loops(x: np.ndarray, x0: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """z and p as the docstring says them, score by score; scores are at least .01 apart or equal."""
+    z, p = np.zeros(len(x)), np.ones(len(x))
+    places = [i for i in range(len(x)) if len(set(x0[:, i])) > 1]
+    scores = {i: np.array([x[i], *x0[:, i]]) for i in places}
+    floor = FLOOR * np.median([scores[i].std() for i in places])
+    standard = {i: (scores[i] - scores[i].mean()) / max(scores[i].std(), floor) for i in places}
+    n, leads = len(places) * len(x0), {}
+    for i in places:
+        second, first = sorted(standard[i])[-2:]
+        if first - second > 1e-6:
+            leads[i] = (int(standard[i].argmax()), first - second)
+    for i in places:
+        z[i] = standard[i][0]
+        own = sum(standard[i] > z[i] - 1e-6) / (len(x0) + 1)
+        pooled = (1 + sum((standard[j][1:] > z[i] - 1e-6).sum() for j in places)) / (1 + n)
+        p[i] = min(max(pooled, own / 1.6), 2 * own, 1)
+        if i in leads and leads[i][0] == 0:
+            beyond = (1 + sum(who > 0 and lead > leads[i][1] - 1e-6 for who, lead in leads.values())) / (1 + n)
+            p[i] = 2 / (1 / pooled + 1 / beyond)
+    return z, p
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_agrees_with_its_definition_score_by_score(seed):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(12, 9)).round(1) * rng.choice([1, 3], 9)  # many ties
+    x[:, 4] = 2.5  # a place that does not move
+    x[:, 3] = [0.3, *[0.2] * 11]  # and one that moves in the observed map alone
+    x[0, 5:] = x[1:, 5:].max(axis=0) + rng.choice([0.1, 1, 2], 4)  # beyond every null score of their places
+    z, p = standardised(x[0], x[1:])
+    expected = by_loops(x[0], x[1:])
+    np.testing.assert_allclose(z, expected[0], atol=1e-12)
+    np.testing.assert_allclose(p, expected[1], atol=1e-12)
+    assert (z[3:5] == 0).all() and (p[3:5] == 1).all() and (p[5:] < 1 / 12).any()  # a constant null says nothing
 
 
 @pytest.mark.parametrize("B", [100, 200])
@@ -56,6 +80,38 @@ def test_planted_signals_are_found(tokens, B):
         wrong.append((called & ~signal).sum() / max(1, called.sum()))
         right.append(called[signal].mean())
     assert np.mean(wrong) <= 0.12 and np.mean(right) >= 0.8
+
+
+@pytest.mark.parametrize("alternative", ["greater", "two-sided"])
+def test_random_ties_are_uniform_and_never_count_against_a_token(alternative):
+    rng, calls = np.random.default_rng(5), []
+    scores = np.log(0.5 + rng.poisson(0.2, (61, 30)))
+    for i in range(len(scores)):
+        pair = scores[i], np.delete(scores, i, 0)
+        random = standardised(*pair, alternative, rng)[1]
+        assert (random <= standardised(*pair, alternative)[1] + 1e-12).all()
+        calls.append(random <= 0.1)
+    assert 0.07 <= np.mean(calls) <= 0.13
+
+
+def test_rare_spikes_of_other_places_do_not_hide_a_signal():
+    """A spike in one of 50 null maps is 7 deviations from its mean, and every second place has such spikes."""
+    rng, right = np.random.default_rng(3), []
+    for _ in range(50):
+        scores = np.where(np.arange(64) % 2, rng.normal(size=(201, 64)), np.log(0.5 + (rng.random((201, 64)) < 0.02)))
+        signal = rng.choice(np.arange(1, 64, 2), 3, replace=False)
+        scores[0, signal] += 4
+        right.append((assess(*split(np.exp(scores)), "standardised").q[signal] <= 0.1).mean())
+    assert np.mean(right) >= 0.8
+
+
+def test_a_place_whose_scores_have_a_bound_is_called_too():
+    """No score of it lies farther than a deviation above its mean: a null pooled over places would never call it."""
+    rng = np.random.default_rng(4)
+    scores = rng.normal(size=(101, 49))
+    scores[:, 7] = -rng.exponential(size=101)
+    turns = [assess(np.exp(scores[i]), np.exp(np.delete(scores, i, 0)), "standardised") for i in range(101)]
+    assert 0.02 <= np.mean([found.p[7] <= 0.1 for found in turns]) <= 0.16
 
 
 def test_less_attention_is_called_on_request_alone():

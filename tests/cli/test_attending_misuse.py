@@ -35,6 +35,7 @@ from .attending import QUICK, files
         (["--convention", "exac"], 1, "unknown convention 'exac': did you mean 'exact'"),
         (["--against", "sdt_2_256_gesture"], 1, "a digit is 1x16x16 but the model takes 2x128x128"),
         (["--against", "resnet18"], 1, "a digit is 1x16x16 but the model takes 3x224x224"),
+        (["--null", "exact", "--against", "vit_digits"], 1, "null exact, sdt_digits beside vit_digits: only \"where\""),
         (["--null", "events"], 1, "digits/11: null=\"events\" takes frames [T, C, H, W] of event counts"),
         (["--estimator", "per-token", "--method", "q"], 1, "no per-token q from 12 replicates of 64 tokens"),
         (["--calibrate"], 2, "--calibrate would overwrite trained batch norms"),

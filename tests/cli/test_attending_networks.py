@@ -20,7 +20,8 @@ def test_two_networks_stand_beside_each_other(spikeattn, svg_only, tmp_path) -> 
     done = spikeattn(*QUICK, "--limit", 1, "--against", "twin", "--calibrate")
     assert done.code == 0, done.err
     assert "UNTRAINED ann_digits: received of block 2 of 2" in done.out
-    assert "agreement  rank correlation" in done.out
+    assert "agreement  Both are asked where their attention is" in done.out
+    assert "           where: rank correlation of the maps" in done.out
     assert "UNTRAINED: random weights, these maps describe nothing" in done.out
     out = tmp_path / "out"
     for name, warned in (("panels/digits_11", False), ("panels_against/digits_11", True), ("beside/digits_11", True)):
@@ -29,7 +30,36 @@ def test_two_networks_stand_beside_each_other(spikeattn, svg_only, tmp_path) -> 
     arrays = np.load(out / "attention.npz")
     assert arrays["against_maps"].shape == (1, 1, 8, 8)
     assert set(pd.read_csv(out / "attention.csv")["model"]) == {"sdt_digits", "UNTRAINED ann_digits"}
-    assert json.loads((out / "summary.json").read_text())["agreement"][0]["image"] == "digits/11"
+    summary = json.loads((out / "summary.json").read_text())
+    assert [row["image"] for row in summary["agreement"]] == ["digits/11"]
+    assert {row["model"]: row["significant_where"] is None for row in summary["images"]} == {
+        "sdt_digits": False, "UNTRAINED ann_digits": True,
+    }  # fmt: skip
+    assert "where_q" in arrays and "against_where_q" not in arrays
+    beside = (out / "beside/digits_11.svg").read_text()
+    assert ">Where<" in beside and ">How much<" not in beside and "Both are asked where" in beside
+
+
+def test_spikes_and_softmax_agree_on_where_and_two_spiking_networks_on_both(spikeattn, tmp_path) -> None:
+    """What is significant to both is recomputed from the arrays, of the one question that both were asked."""
+    options = ("--limit", 2, "--replicates", 60, "--null", "pixel", "--pictures", 0)
+    done = spikeattn(*QUICK, *options, "--against", "vit_digits", "--against-pretrained")
+    assert done.code == 0, done.err
+    assert "Both are asked where their attention is, whatever the total: that of vit_digits always" in done.out
+    summary, arrays = json.loads((tmp_path / "out/summary.json").read_text()), np.load(tmp_path / "out/attention.npz")
+    assert summary["comparison"]["questions"] == ["where"] == sorted({r["question"] for r in summary["agreement"]})
+    how_much, where = arrays["significant"].mean((1, 2, 3)), arrays["where_significant"].mean((1, 2, 3))
+    other = arrays["against_significant"].mean((1, 2, 3))
+    assert (how_much > where + other).any()  # so that a mix of questions would show
+    assert all(row["either"] <= where[i] + other[i] + 0.06 for i, row in enumerate(summary["agreement"]))
+
+    two = spikeattn(*QUICK, *options, "--against", "sdt_digits", "--against-pretrained", "--out", "two")
+    assert two.code == 0, two.err
+    rows = pd.DataFrame(json.loads((tmp_path / "two/summary.json").read_text())["agreement"])
+    assert rows["question"].tolist() == ["how much"] * 2 + ["where"] * 2
+    assert rows["jaccard"].dropna().eq(1).all() and rows["rank_correlation"].tolist() == pytest.approx([1] * 4)
+    shares = rows.groupby("question", sort=False)["both"].apply(list)
+    assert shares["how much"] != shares["where"]
 
 
 def test_a_run_must_be_of_the_same_model_and_images(spikeattn, run) -> None:

@@ -29,9 +29,10 @@ def test_the_embedded_default_twice_into_one_folder(spikeattn, tmp_path) -> None
 
     page = (folder / "report.html").read_text()
     assert len(page.encode()) < 3_000_000
-    assert page.count("data:image/png;base64,") == 6 == len(list((folder / "attention" / "panels").iterdir()))
+    assert page.count("data:image/png;base64,") == 6 == len(list((folder / "attention" / "gallery").iterdir()))
     energy = json.loads((folder / "attention" / "summary.json").read_text())["energy"]
     assert 0 < energy["share_of_blocks"]["value"] < 1 and "of the blocks' energy goes to tokens" in page
+    assert page.count('<ul class="gallery-key"') == 1 and "on average at most one in ten is noise" in page
     assert "<code>spikeattn report</code>" in page
 
     (folder / "mine.txt").write_text("stays")

@@ -13,6 +13,7 @@ from spikeattn.counting.recorder import Recorder
 from spikeattn.errors import SpikeattnError
 from spikeattn.fast import native, prepare
 from spikeattn.models.spike_driven import SpikeDrivenTransformer
+from spikeattn.models.variants import spiking_svda
 from spikeattn.storage.counts import BatchCounts
 from spikeattn.tracing.examine import plan
 from tests.models.sdt_oracle import exact_input, exact_weights
@@ -180,8 +181,7 @@ def test_the_model_stays_as_it_was() -> None:
 def test_what_it_cannot_run_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
     model, _ = build("still")
     assert "only spikeattn's SpikeDrivenTransformer" in prepare.unsupported(torch.nn.Linear(2, 2))
-    svda = sa.models.spiking_svda.convert(model) if hasattr(sa.models, "spiking_svda") else None
-    assert svda is None or "SpikeDrivenSvdaTransformer" in prepare.unsupported(svda)
+    assert "SpikeDrivenSvdaTransformer" in prepare.unsupported(spiking_svda.convert(model))
     assert "float64" in prepare.unsupported(SpikeDrivenTransformer(**CONFIGS["still"]).double())
     handle = model.head.register_forward_hook(lambda *_: None)
     assert "module head has forward hooks" in prepare.unsupported(model)

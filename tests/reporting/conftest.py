@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -103,6 +104,14 @@ def attended(tmp_path_factory) -> Path:
         "model": {"name": "sdt_digits"},
     }
     energy = {"share_of_blocks": interval, "share_of_network": interval, "spurious_mj": interval, "outside_share": 0.1}
+    grid = [
+        {"null": null, "replicates": 9, "question": question, "rule": rule, "share": 0.4 + 0.1 * k, "low": 0.3,
+         "high": 0.9, "interval": "studentised, replicates", "chosen": k == 0}
+        for k, (null, rule, question) in enumerate(
+            itertools.product(("pixel", HOSTILE), ("q <= 0.1",), ("how much", "where"))
+        )
+    ]  # fmt: skip
+    energy |= {"specifications": grid, "interval": "images and replicates"}
     summary = {
         "command": f"spikeattn attend --images {HOSTILE}", "untrained": True, "networks": [network], "images": rows,
         "energy": energy | {"images": spent}, "files": files, "skipped": [],

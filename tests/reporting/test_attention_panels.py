@@ -7,12 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from spikeattn.attention.significance import assess
 from spikeattn.errors import SpikeattnError
-from spikeattn.reporting.figures.attention_drawing import Seen, boundary, scale_of
-from spikeattn.reporting.figures.attention_grids import agreement, agreement_text, beside, layer_grid
-from spikeattn.reporting.figures.attention_panels import overview, panel
+from spikeattn.reporting.figures.attention_drawing import Seen, boundary, draw_heat, heat_colours, scale_of
+from spikeattn.reporting.figures.attention_grids import agreement, agreement_text, layer_grid
+from spikeattn.reporting.figures.attention_panels import panel
+from spikeattn.reporting.figures.attention_rows import beside, overview
 from spikeattn.reporting.figures.drawing import to_pdf, to_png, to_svg
 from spikeattn.reporting.figures.input_pictures import is_events, picture_of
 from spikeattn.reporting.tables.attention_tables import grid_table, rule_of, significant
@@ -30,19 +32,27 @@ def seen(h: int = 7, w: int = 7, **others) -> Seen:
         "picture": rng.random((64, 64, 3)),
         "score": "attention weight of the class token",
         "map": scores,
-        "regularized": np.where(kept, scores, 0),
-        "significant": kept,
-        "rule": "p ≤ 0.1",
-        "details": "cls of block 12 of 12; null: normal, B = 200; plus-one p",
+        "significant": {"how much": kept},
+        "rule": "q ≤ 0.1",
+        "details": "cls of block 12 of 12; null: normal, B = 200; standardised p",
     }
     return Seen(**values | others)
 
 
+def two(h: int, w: int) -> dict[str, np.ndarray]:
+    """What is significant to both questions, to "where" a corner."""
+    corner = np.zeros((h, w), bool)
+    corner[:2, :2] = True
+    return {"how much": seen(h, w).significant["how much"], "where": corner}
+
+
 CASES = {
     "photograph": seen(14, 14),
-    "events": seen(8, 8, events=True),
-    "energy": seen(7, 7, energy=np.full((7, 7), 3e-6), spurious=np.eye(7) * 3e-6),
-    "constant": seen(4, 4, map=np.zeros((4, 4)), regularized=np.zeros((4, 4)), significant=np.zeros((4, 4), bool)),
+    "spikes": seen(14, 14, significant=two(14, 14)),
+    "events": seen(8, 8, events=True, significant=two(8, 8)),
+    "energy": seen(7, 7, energy=np.full((7, 7), 3e-6), spurious=np.eye(7) * 3e-6, significant=two(7, 7)),
+    "exact": seen(7, 7, energy=np.full((7, 7), 3e-6), spurious=np.eye(7) * 3e-6),
+    "constant": seen(4, 4, map=np.zeros((4, 4)), significant={"how much": np.zeros((4, 4), bool)}),
     "no energy": seen(4, 4, energy=np.zeros((4, 4)), spurious=np.zeros((4, 4))),
     "one token": seen(1, 1),
     "wide": seen(4, 9, picture=np.full((32, 72, 3), 0.5), rule="lowest p, 1 − π₀"),
@@ -57,12 +67,62 @@ def everything_visible(figure) -> bool:
 
 @pytest.mark.parametrize("case", CASES)
 def test_no_part_of_a_panel_is_cut_off(case: str) -> None:
-    figure = panel(CASES[case], WARNING)
-    assert everything_visible(figure)
-    assert figure.get_size_inches()[0] == 3.5  # a column
-    texts = [axes.get_title(loc="left") for axes in figure.axes]
-    share = f"{CASES[case].significant.mean():.0%}".replace("%", " %")
-    assert any("ignificant" in text and (share in text or "." in text) for text in texts)
+    one = CASES[case]
+    for key in (True, False):
+        figure = panel(one, WARNING, key)
+        assert everything_visible(figure)
+        assert figure.get_size_inches()[0] == 3.5  # a column
+        texts = [axes.get_title(loc="left") for axes in figure.axes]
+        for question, mask in one.significant.items():
+            name = "Significant" if len(one.significant) == 1 else question.capitalize()
+            share = f"{mask.mean():.0%}".replace("%", " %")
+            assert any(text.startswith(f"{name}: ") and (share in text or "." in text) for text in texts)
+
+
+def test_how_much_and_where_stand_side_by_side_with_their_own_tokens() -> None:
+    figure = panel(CASES["spikes"])
+    axes = {each.get_title(loc="left").partition(":")[0]: each for each in figure.axes}
+    how_much, where = axes["How much"].get_position(), axes["Where"].get_position()
+    assert how_much.y0 == where.y0 and how_much.x1 < where.x0
+    lines = {name: axes[name].collections[0].get_segments() for name in ("How much", "Where")}
+    assert len(lines["Where"]) == 4  # a corner of 2 x 2 tokens
+    assert len(lines["How much"]) > 4
+
+
+def test_colours_of_the_heat_map_are_those_of_the_key_whatever_the_image() -> None:
+    """Over black and over white, a colour lies nearest to its own place on the bar, within a tenth of the scale."""
+    ramp = np.linspace(0, 1, 16).reshape(1, 16).repeat(16, 0)
+    bar = heat_colours()(np.linspace(0, 1, 256))[:, :3]
+    for shade in (0.0, 0.5, 1.0):
+        one = seen(16, 16, map=ramp, significant={"how much": ramp > 2}, picture=np.full((16, 16, 3), shade))
+        axes = Figure().add_subplot()
+        draw_heat(axes, one, "")
+        shown = np.asarray(axes.images[0].get_array())
+        row = shown[0, :: shown.shape[1] // 16]
+        read = np.array([np.linalg.norm(bar - colour, axis=1).argmin() / 255 for colour in row])
+        assert np.abs(read - ramp[0]).max() < 0.1, shade
+
+
+def test_all_images_of_a_network_share_one_scale() -> None:
+    dim, bright = seen(4, 4, map=np.full((4, 4), 0.2)), seen(4, 4, map=np.full((4, 4), 0.8))
+    scale = scale_of(dim.map, bright.map)
+    figure = overview([replace(each, scale=scale) for each in (dim, bright)])
+    heats = [axes.images[0].get_array()[0, 0] for axes in (figure.axes[1], figure.axes[4])]
+    assert not np.allclose(heats[0], heats[1])
+    assert replace(dim, scale=scale).colours is scale and dim.colours(0.2) == pytest.approx(0.5)
+
+
+def test_two_networks_side_by_side_show_the_shared_question_alone() -> None:
+    spikes, softmax = CASES["spikes"], CASES["photograph"]
+    figure = beside(spikes, softmax, ("where",), "Both are asked where.")
+    assert [axes.get_title(loc="left") for axes in figure.axes if axes.get_title(loc="left")] == [
+        "Attention", "Where", "Attention", "Where",
+    ]  # fmt: skip
+    shares = [axes.get_xlabel() for axes in figure.axes if axes.get_xlabel()]
+    assert shares[0].startswith("2.0 %")  # the corner of "where", 4 of 196; not what "how much" calls
+    assert shares[1].startswith(f"{softmax.significant['how much'].mean():.0%}".removesuffix("%"))
+    both = beside(spikes, CASES["spikes"], ("how much", "where"))
+    assert [axes.get_title(loc="left") for axes in both.axes][:3] == ["Attention", "How much", "Where"]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -70,11 +130,11 @@ def test_other_figures_are_whole_too(case: str) -> None:
     one = CASES[case]
     rows = [one, replace(one, name="b")]
     maps = np.stack([one.map] * 6).reshape(2, 3, *one.map.shape)
-    outlined = {(1, 2): one.significant}
+    outlined = {(1, 2): one.mask("how much")}
     for figure in (
         overview(rows, WARNING),
         overview(rows[:1]),
-        beside(one, seen(14, 14), WARNING),
+        beside(one, CASES["spikes"], ("where",), "Both are asked where.", WARNING),
         layer_grid(one, maps, ["block 1", "block 2"], ["t = 1", "t = 2", "mean"], outlined, WARNING),
         layer_grid(one, maps.swapaxes(0, 1), ["block 1", "block 2", "block 3"], ["head 1", "head 2"]),
     ):
@@ -154,6 +214,9 @@ def test_agreement_of_two_maps() -> None:
     fine = a.repeat(2, 0).repeat(2, 1)
     same = agreement((a, left), (fine, left.repeat(2, 0).repeat(2, 1)))
     assert same == pytest.approx({"rank_correlation": 1.0, "both": 0.5, "either": 0.5, "jaccard": 1.0})
+    border = np.pad(np.full((2, 2), True), 1)  # pixels of no token do not make two maps alike
+    alone = [np.where(border, values, np.nan) for values in (a, -a)]
+    assert agreement((alone[0], left), (alone[1], left))["rank_correlation"] == pytest.approx(-1)
     other = agreement((a, left), (-a, ~left))
     assert (other["rank_correlation"], other["both"], other["jaccard"]) == pytest.approx((-1, 0, 0))
     nothing = agreement((np.ones((4, 4)), left & False), (a[:3, :3], np.zeros((3, 3), bool)))  # 4 and 3: on 12 x 12

@@ -50,6 +50,17 @@ def test_the_last_block_is_named_and_an_unknown_one_is_not_guessed(made, tmp_pat
     assert "Whether this network has attention is not known: the run is of a version" in page_of(old, tmp_path)
 
 
+def test_of_a_map_of_ones_own_no_block_and_no_unit_is_guessed(made) -> None:
+    def brightness(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+        return images.abs().mean(1) + 0.1
+
+    profile, _, images = made
+    gallery = gallery_of(sa.attend(odd.Net(), images, "normal", 8, brightness), images, None, profile)
+    assert gallery.images["layer"].isna().all()
+    assert gallery.summary["networks"][0]["details"] == "brightness; null: normal, B = 8; standardised p"
+    assert gallery.key is not None and gallery.key.attention.measure == "brightness"
+
+
 def test_a_structure_that_could_not_be_read_is_no_network_without_attention(made, monkeypatch, tmp_path) -> None:
     def failing(*args: object) -> None:
         raise SpikeattnError("it has no image")

@@ -27,7 +27,7 @@ def test_pictures_fit_a_page_and_keep_their_colours(attended):
         with Image.open(io.BytesIO(base64.b64decode(picture.uri.partition(",")[2]))) as image:
             assert image.size == (picture.width, picture.height) == (WIDE, round(800 * WIDE / 1000))
             assert np.abs(np.array(image.convert("RGB"))[5, 5].astype(int) - (40 * shade, 90, 200)).max() <= 1
-    assert "significant tokens (25.0 %)" in gallery.pictures[0].text
+    assert gallery.pictures[0].text.startswith("digits/11: image, attention over it, and significant tokens (25.0 %);")
     assert gallery.pictures[1].text.endswith("50 % of 4.00 µJ spent on noise")
 
 
@@ -69,12 +69,85 @@ def test_the_page_shows_it_and_nothing_breaks_out(profile, attended, tmp_path):
         f"spikeattn attend --images {HOSTILE}",
         f"spikeattn report {HOSTILE}",
         "40.0\u00a0%\u00a0[30.0,\u00a050.0\u00a0%] of the blocks' energy goes to tokens",
+        'Energy on noise: between 40.0 % and 70.0 % of the blocks\' energy by how "significant" is specified',
+        "(4 specifications; nulls: pixel, <script>",
+        "As chosen here (q ≤ 0.1, how much, null pixel)",
+        "40.0 % [30.0, 90.0 %] *",
+        "Intervals over images and replicates",
         "these maps describe nothing",
         "significant: p ≤ 0.1",
     ):
         assert " ".join(text.split(" ")) in page.words.replace("  ", " ") or text in "".join(page.text), text
     read = pd.read_csv(report.files["attention_images.csv"])
     assert list(read["image"]) == ["digits/11", "digits/11", HOSTILE, HOSTILE]
+
+
+def test_a_folder_without_a_grid_stays_readable(profile, attended, tmp_path):
+    folder = tmp_path / "earlier"
+    shutil.copytree(attended, folder)
+    summary = json.loads((folder / "summary.json").read_text())
+    del summary["energy"]["specifications"], summary["energy"]["interval"]
+    (folder / "summary.json").write_text(json.dumps(summary))
+    words = Page(write_report(profile, tmp_path / "out", attention=folder).page.read_text()).words
+    assert "of the blocks' energy goes to tokens" in words and "Intervals over images alone" in words
+    assert "by how" not in words and "As chosen here" not in words
+
+
+def test_a_damaged_grid_is_one_error(attended, tmp_path):
+    folder = tmp_path / "damaged"
+    shutil.copytree(attended, folder)
+    summary = json.loads((folder / "summary.json").read_text())
+    rows = summary["energy"]["specifications"]
+    for grid, message in (
+        ([row | {"chosen": False} for row in rows], "not one alone is the chosen one"),
+        ([{"null": "pixel"}], "is damaged, or of another program"),
+        ([rows[0] | {"share": "most"}], r'specifications\[0\].share is "most"; a finite number'),
+    ):
+        summary["energy"]["specifications"] = grid
+        (folder / "summary.json").write_text(json.dumps(summary))
+        with pytest.raises(sa.SpikeattnError, match=message):
+            read_gallery(folder, "sdt_digits")
+
+
+def test_a_folder_of_an_older_version_keeps_its_panels_and_its_rule(profile, attended, tmp_path):
+    gallery = read_gallery(attended, "sdt_digits")
+    assert (gallery.meanings, gallery.promise, gallery.key) == ([], "", None)
+    html = write_report(profile, tmp_path, attention=attended).page.read_text()
+    assert (
+        "Outlined tokens are significant; the others are pale." in html
+        and "gallery-key" not in html.split("</style>")[1]
+    )
+    assert "Where</button>" not in html
+
+
+def test_a_folder_says_both_answers_and_has_one_key(profile, attended, tmp_path):
+    folder = tmp_path / "now"
+    shutil.copytree(attended, folder)
+    (folder / "panels").rename(folder / "gallery")
+    summary = json.loads((folder / "summary.json").read_text())
+    sentences = {"how much": "More attention (null: pixel, B = 9).", "where": "A larger share."}
+    summary["networks"][0] |= {"questions": sentences, "promise": "One in ten is noise (q ≤ 0.1)."}
+    scales = {"score": "spikes", "low": 0.0, "high": 0.0512, "most_mj": 9.27e-5, "blocks": "block 2"}
+    summary |= {"gallery": scales, "files": [name.replace("panels", "gallery") for name in summary["files"]]}
+    summary["images"] = [row | {"significant_where": 0.125, "pi0": 1.0} for row in summary["images"]]
+    (folder / "summary.json").write_text(json.dumps(summary))
+    gallery = read_gallery(folder, "sdt_digits")
+    assert "(25.0 % for how much, 12.5 % for where)" in gallery.pictures[0].text and len(gallery.pictures) == 2
+    assert (gallery.key.attention.low, gallery.key.attention.high) == ("0", "0.051")
+    html = write_report(profile, tmp_path / "page", attention=folder).page.read_text()
+    for text in (
+        "<dt>How much</dt>",
+        "<dt>Where</dt>",
+        "B\u00a0=\u00a09",
+        "q\u00a0≤\u00a00.1",
+        "Energy per token, block 2;",
+    ):
+        assert text in html, text
+    assert html.count('<ul class="gallery-key"') == 1 and "92.7 nJ" in html
+    read = pd.read_csv(tmp_path / "page" / "attention_images.csv")
+    assert read["significant_where"].tolist() == [0.125] * 4
+    sheet = html[html.index('id="table-attention"') :].partition("</table>")[0]
+    assert "How much" in sheet and "Where" in sheet and "π₀" not in sheet
 
 
 def test_folders_that_are_none(profile, attended, tmp_path):

@@ -35,7 +35,10 @@ def test_report_of_the_digits_model(monkeypatch, tmp_path):
     assert "## Notes" in text and "a note of mine" in text
     assert text.startswith("# sdt_digits on digits\n\n24 images of the test split, T = 4.")
     assert "spikeattn profile --model sdt_digits" in text and "spikeattn attend --model sdt_digits" in text
-    assert "By chance alone up to 10% of the tokens pass p ≤ 0.1; q ≤ 0.1, which" in text
+    assert "q ≤ 0.1), 2 images: how much: " in text and "; where: " in text and "pi0" not in text
+    assert (
+        "  - where: Significant tokens get a larger share" in text and "at most one in ten is noise (q ≤ 0.1)" in text
+    )
     assert str(tmp_path) not in text and "--log log.csv" in text
     assert json.loads((out / "summary.json").read_text())["energy_mj"] == pytest.approx(profile.energy().total.value)
     assert set(pd.read_csv(out / "energy.csv")["convention"]) == {"exact", "sdt-paper"}
@@ -59,4 +62,5 @@ def test_attention_at_the_level_of_chance_is_called_so(significant, strict, said
     images = pd.DataFrame({"significant": significant, "significant_q": pd.Series(strict, dtype=float)})
     text = chance(images, "p ≤ 0.1")
     assert said in text and text.endswith("." if said.endswith(".") else "**")
-    assert chance(images, "lfdr ≤ 0.1") == ""
+    assert chance(images, "lfdr ≤ 0.1") == chance(images, "q ≤ 0.1") == ""
+    assert chance(images.assign(significant=0.0), "q ≤ 0.1") == "**No attention here is told apart from noise.**"

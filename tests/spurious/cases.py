@@ -13,7 +13,7 @@ from tests.attention.cases import outputs_of
 
 
 def made_up(attention, seed: int = 0):
-    """The attention with made-up significance: half of all lfdr is 1, some tokens are below the null."""
+    """The attention with made-up significance, without replicates: half of all lfdr is 1, some tokens are below."""
     rng = np.random.default_rng(seed)
 
     def anew(found: Significance) -> Significance:
@@ -21,7 +21,7 @@ def made_up(attention, seed: int = 0):
         lfdr = np.where(rng.random(shape) < 0.5, 1.0, rng.random(shape) * 0.3)
         return Significance(rng.standard_normal(shape), rng.random(shape), 1.0, rng.random(shape), lfdr)
 
-    return replace(attention, significance=tuple(anew(found) for found in attention.significance))
+    return replace(attention, significance=tuple(map(anew, attention.significance)), null_maps=None)
 
 
 def case(model, images, start: int = 0, **options):

@@ -59,8 +59,9 @@ def test_other_grids_and_axes(lif):
     halved = replace(attention, maps=attention.maps[..., ::2, ::2])
     with pytest.raises(SpikeattnError, match="maps of the attention are 4x4 and the tokens 8x8"):
         spurious_energy(profile, halved)
+    whole = sa.attend(model, images, "pixel", 2, layer="all", tokens=True)
     with pytest.raises(SpikeattnError, match="null of the attention are 4x8"):
-        spurious_energy(profile, replace(attention, null_maps=attention.null_maps[..., ::2, :]))
+        spurious_energy(profile, replace(whole, null_maps=whole.null_maps[..., ::2, :]))
     steps = sa.attend(model, images, "pixel", 2, steps="each", tokens=True)
     with pytest.raises(SpikeattnError, match="axes image, step, row, column"):
         spurious_energy(profile, steps)

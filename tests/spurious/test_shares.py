@@ -17,7 +17,7 @@ from tests.spurious.cases import case, made_up, spikes_by_head, spikes_of
 
 def test_shares_are_those_of_a_plain_loop(lif):
     model, images, profile, attention = lif
-    found = spurious_energy(profile, attention, threshold=0.2)
+    found = spurious_energy(profile, attention, method="lfdr", threshold=0.2)
     spurious, z = attention.lfdr > 0.2, attention.z
     for layer in range(2):
         names = [f"block.{layer}.{n}" for n in ("attn.shortcut_lif", "attn.kv_mask", "attn.sdsa_out")]
@@ -50,6 +50,7 @@ def test_shares_are_those_of_a_plain_loop(lif):
         found.of_everything.value, totals["spurious_mj"] / profile.energy().total.value, rtol=1e-12
     )
     assert found.provenance["method"] == "lfdr" and found.provenance["threshold"] == 0.2
+    assert found.provenance["interval"] == "images alone"  # the significance is made up, and has no replicates
     assert found.provenance["energy"]["convention"] == "exact"
 
 
@@ -77,7 +78,7 @@ def test_heads_split_the_attention_and_not_the_mlp():
     mlp = found.frame["part"].isin(["MLP1", "MLP2"])
     assert found.frame.loc[mlp, "head"].isna().all() and set(found.frame.loc[~mlp, "head"]) == {0, 1, 2, 3}
     out = spikes_by_head(model, images, "block.1.attn.sdsa_out")  # [B, heads, N]
-    noise = (each.lfdr[:, 1] > 0.1).reshape(3, 4, -1)
+    noise = (each.q[:, 1] > 0.1).reshape(3, 4, -1)
     rows = found.frame[found.frame["synapse"] == "block.1.attn.proj_conv"].sort_values(["image", "head"])
     np.testing.assert_allclose(rows["spurious_mj"] / 0.9e-9, 16 * (out * noise).sum(2).ravel(), rtol=1e-12)
     heads = found.heads
@@ -135,7 +136,7 @@ def test_no_limit_of_a_share_is_above_one(lif):
     for lfdr in almost:
         lfdr.flat[0] = 1  # no map is called whole
     almost = tuple(replace(f, lfdr=lfdr) for f, lfdr in zip(attention.significance, almost, strict=True))
-    found = spurious_energy(profile, replace(attention, significance=almost))
+    found = spurious_energy(profile, replace(attention, significance=almost), method="lfdr")
     uncapped = ratio_intervals(found.spurious_maps.sum((1, 2)), found.maps.sum((1, 2)))[0]
     assert uncapped.high > 1 and 0 < uncapped.low < uncapped.value < 1
     assert found.total.high == 1 and found.total.low == pytest.approx(uncapped.low)
@@ -144,6 +145,6 @@ def test_no_limit_of_a_share_is_above_one(lif):
 
 def test_nothing_called_is_said(lif):
     _, _, profile, attention = lif
-    ones = tuple(replace(found, lfdr=np.ones_like(found.lfdr)) for found in attention.significance)
+    ones = tuple(replace(found, q=np.ones_like(found.q)) for found in attention.significance)
     found = spurious_energy(profile, replace(attention, significance=ones))
     assert found.total.value == 1 and any(note.startswith("nothing-called: in 6 of 6 maps") for note in found.notes)

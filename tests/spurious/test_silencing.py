@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from spikeattn.spurious import silencing, silencing_curve
+from spikeattn.spurious.join import assess_tokens
 from tests.spurious.cases import spikes_of
 
 
@@ -27,7 +28,9 @@ def test_silencing_runs_the_network_again(digits):
 
 def test_silenced_spikes_are_gone_and_the_rest_is_run_anew(lif):
     model, images, profile, attention = lif
-    curve = silencing_curve(model, [(images, torch.zeros(3))], attention, thresholds=(0.15,), controls=())
+    curve = silencing_curve(
+        model, [(images, torch.zeros(3))], attention, method="lfdr", thresholds=(0.15,), controls=()
+    )
     kept = torch.from_numpy(attention.lfdr <= 0.15)  # [B, layer, h, w]
     handles = []
     for layer, module in itertools.product(
@@ -50,7 +53,7 @@ def test_silenced_spikes_are_gone_and_the_rest_is_run_anew(lif):
 
 def test_controls_silence_as_many_tokens_and_the_right_ones(lif):
     _, _, _, attention = lif
-    assessed = silencing.assess_tokens(attention, "lfdr", None, values=True)
+    assessed = assess_tokens(attention, "lfdr", None, values=True)
     kept = silencing._kept((attention.lfdr.reshape(3, 2, 64), attention.z.reshape(3, 2, 64) >= 0), 0.1, "keep")
     np.testing.assert_array_equal(kept, attention.lfdr.reshape(3, 2, 64) <= 0.1)
     fewer = silencing._kept((attention.lfdr.reshape(3, 2, 64), attention.z.reshape(3, 2, 64) >= 0), 0.1, "silence")
@@ -61,3 +64,35 @@ def test_controls_silence_as_many_tokens_and_the_right_ones(lif):
     scores = attention.maps.reshape(3, 2, 64)
     mask = silencing._as_many(kept, silencing._ranking("score", assessed, 0))
     assert all(scores[i, j][~mask[i, j]].max() <= scores[i, j][mask[i, j]].min() for i in range(3) for j in range(2))
+
+
+def test_what_is_run_is_alike_in_number_for_every_image_and_block(lif, monkeypatch):
+    model, images, _, attention = lif
+    masks, run = [], silencing._Silenced.run
+
+    def noted(self, kept):
+        masks.append(kept)
+        return run(self, kept)
+
+    monkeypatch.setattr(silencing._Silenced, "run", noted)
+    curve = silencing_curve(model, [(images, torch.zeros(3))], attention, method="p", thresholds=(0.4,), draws=2)
+    ours, *controls = masks[1:]  # the first run is of the whole network
+    assert masks[0] is None and len(controls) == 4
+    assert list(curve["order"]) == ["significance", "random", "random", "score", "spikes"]
+    np.testing.assert_array_equal(ours, attention.p.reshape(3, 2, 64) <= 0.4)
+    for mask in controls:
+        assert not np.array_equal(mask, ours)
+        np.testing.assert_array_equal(mask.sum(-1), ours.sum(-1))
+    assert curve["silenced"].nunique() == 1 and curve["energy_mj"].nunique() > 2
+
+
+def test_where_can_be_silenced_too(digits):
+    model, loader, _, attention = digits
+    curves = [
+        silencing_curve(model, loader, attention, method="p", question=question, thresholds=(0.3,), controls=())
+        for question in ("how much", "where")
+    ]
+    for curve, p in zip(curves, ([one.p for one in attention], [one.where.p for one in attention]), strict=True):
+        np.testing.assert_allclose(curve["silenced"].iloc[0], (np.concatenate(p) > 0.3).mean(), rtol=1e-12)
+    assert curves[0]["silenced"].iloc[0] != curves[1]["silenced"].iloc[0]
+    assert curves[1].attrs["question"] == "where"

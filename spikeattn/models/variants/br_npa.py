@@ -3,13 +3,13 @@
 Gomez et al.: BR-NPA, a non-parametric high-resolution attention model to improve the interpretability of attention.
 Pattern Recognition 2022, https://arxiv.org/abs/2106.02566
 
-The vectors and their maps are in `representative.py`; here are the pooling, the networks that have it, attaching it to
-a network, and explaining images by it. The heads, which must train on any CNN, are nonnegative.
+The vectors, their maps and the pooling are in `representative.py`, timm's networks with it in `representative_net.py`;
+here are the Spike-driven Transformer with it, attaching it to a network, and explaining images by it. The heads, which
+must train on any CNN, are nonnegative.
 """
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import Any
 
 import torch
@@ -18,8 +18,15 @@ from torch import Tensor, nn
 
 from spikeattn.errors import SpikeattnError
 from spikeattn.models.spike_driven import SpikeDrivenTransformer
-from spikeattn.models.variants.high_resolution import distillation_loss, features_of, high_resolution
-from spikeattn.models.variants.representative import Representation, head_macs, represent, representative_vectors
+from spikeattn.models.variants.high_resolution import distillation_loss, high_resolution
+from spikeattn.models.variants.representative import (
+    Representation,
+    RepresentativePooling,
+    head_macs,
+    represent,
+    representative_vectors,
+)
+from spikeattn.models.variants.representative_net import RepresentativeNet, attach_timm, shared_weight
 from spikeattn.tracing.modes import in_eval
 
 __all__ = [
@@ -35,20 +42,6 @@ __all__ = [
     "represent",
     "representative_vectors",
 ]
-
-
-class RepresentativePooling(nn.Module):
-    """The parameter-free head in place of global average pooling: [B, C, h, w] -> [B, K*C], K vectors in order."""
-
-    def __init__(self, maps: int = 3) -> None:
-        super().__init__()
-        self.maps = maps
-
-    def forward(self, features: Tensor) -> Tensor:
-        return representative_vectors(features, self.maps, nonnegative=True)[0].flatten(1)
-
-    def extra_repr(self) -> str:
-        return f"maps={self.maps}"
 
 
 class RepresentativeTransformer(SpikeDrivenTransformer):
@@ -84,48 +77,34 @@ class RepresentativeTransformer(SpikeDrivenTransformer):
             x = block(x)
         return self.head_lif(x).mean(0)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.dropout(self.pool(self.forward_features(x))))
-
-
-class RepresentativeNet(nn.Module):
-    """A timm network with a feature map [B, C, h, w], its pooling and classifier replaced by BR-NPA.
-
-    `body` keeps timm's names and is used up to `forward_features`; [B, ...] images in, [B, num_classes] logits out.
-    """
-
-    def __init__(self, body: nn.Module, num_classes: int, maps: int = 3, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.body, self.num_classes = body, num_classes
-        self.pool = RepresentativePooling(maps)
-        self.dropout = nn.Dropout(dropout)
-        features: Any = body.num_features
-        self.head = nn.Linear(maps * features, num_classes)
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        """The body's last feature map: [B, C, h, w]."""
-        features = features_of(self.body)(x)
-        if features.ndim != 4 or features.shape[1] != self.body.num_features:
-            raise SpikeattnError(
-                f"BR-NPA: forward_features of {type(self.body).__name__} gives {tuple(features.shape)}, not a map "
-                f"[B, {self.body.num_features}, h, w]; it fits CNNs, and token networks only through "
-                "representative_vectors on a map of your own"
-            )
-        return features
+    def classify(self, vectors: Tensor) -> Tensor:
+        """Logits [B, num_classes] of representative vectors [B, K, D]."""
+        return self.head(self.dropout(vectors.flatten(1)))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.dropout(self.pool(self.forward_features(x))))
+        return self.classify(self.pool(self.forward_features(x)).unflatten(1, (self.pool.maps, -1)))
 
 
-def attach(model: nn.Module, maps: int = 3, dropout: float = 0.0) -> RepresentativeTransformer | RepresentativeNet:
-    """A copy of a Spike-driven Transformer or a timm CNN that pools by BR-NPA with `maps` vectors.
+def attach(
+    model: nn.Module, maps: int = 3, dropout: float = 0.0, input_size: tuple[int, int, int] | None = None
+) -> RepresentativeTransformer | RepresentativeNet:
+    """A copy of a Spike-driven Transformer or a timm network that pools by BR-NPA with `maps` vectors.
 
-    The weights are kept. Where the old classifier is linear and reads the pooled channels, the new one starts as the
-    old one applied to the mean of the vectors; train or fine-tune it: the pooling is another. The given model is left
-    as it is.
+    The weights are kept, and so is what stands between the pooling and the classifier, which starts as the old one
+    applied to the mean of the vectors: where the tokens of a feature map are all alike the answer is that of the given
+    model. Train or fine-tune it: the pooling is another. The given model is left as it is.
+
+    Args:
+        model: a Spike-driven Transformer; a timm network that pools over its tokens and has one linear classifier. Two
+            images of noise are run through the latter to see that it fits.
+        maps: K.
+        dropout: share of the features before the classifier that is dropped in training.
+        input_size: (C, H, W) of a timm network's images; default the one timm gives for it.
 
     Raises:
-        SpikeattnError: a model that is neither, one with tet, maps below 1, or a dropout outside [0, 1).
+        SpikeattnError: a model that is neither or does not fit (a class token, several classifiers, more than
+            a pooling between features and classifier that one token could stand for), one with tet, maps below 1, or a
+            dropout outside [0, 1).
     """
     if isinstance(maps, bool) or not isinstance(maps, int) or maps < 1 or not 0 <= dropout < 1:
         raise SpikeattnError(f"attach takes maps from 1 and dropout in [0, 1); given are maps={maps!r}, {dropout=}")
@@ -136,7 +115,7 @@ def attach(model: nn.Module, maps: int = 3, dropout: float = 0.0) -> Representat
         if isinstance(model, SpikeDrivenTransformer):
             attached = _attach_sdt(model, maps, dropout)
         else:
-            attached = _attach_timm(model, maps, dropout)
+            attached = attach_timm(model, maps, dropout, input_size)
     reference = next(model.parameters())
     attached.to(reference.device, reference.dtype).train(model.training)
     for name in ("default_cfg", "pretrained_cfg"):
@@ -148,33 +127,14 @@ def attach(model: nn.Module, maps: int = 3, dropout: float = 0.0) -> Representat
 def _attach_sdt(model: SpikeDrivenTransformer, maps: int, dropout: float) -> RepresentativeTransformer:
     attached = RepresentativeTransformer(maps, dropout, **model.config)
     state = model.state_dict()
-    attached.load_state_dict(state | {"head.weight": _shared_weight(model.head, maps)})
-    return attached
-
-
-def _attach_timm(model: nn.Module, maps: int, dropout: float) -> RepresentativeNet:
-    needed = ("forward_features", "reset_classifier", "get_classifier", "num_features", "num_classes")
-    missing = [name for name in needed if not hasattr(model, name)]
-    if missing:
+    strange = sorted(set(state) ^ set(attached.state_dict()))
+    if strange:  # a subclass, or neurons that were replaced
         raise SpikeattnError(
-            f"attach takes a Spike-driven Transformer or a timm CNN; {type(model).__name__} has no "
-            f"{', '.join(missing)}. For another network call representative_vectors on its last feature map"
+            f"attach: {type(model).__name__} is no plain Spike-driven Transformer, {', '.join(strange[:3])} ... are "
+            "not in both; attach to the model that it came from"
         )
-    network: Any = model  # with the functions of timm's networks
-    body: Any = deepcopy(model)
-    body.reset_classifier(0)
-    attached = RepresentativeNet(body, network.num_classes, maps, dropout)
-    old = network.get_classifier() if network.num_classes else None
-    if isinstance(old, nn.Linear) and old.in_features == network.num_features:
-        with torch.no_grad():
-            attached.head.weight.copy_(_shared_weight(old, maps))
-            attached.head.bias.copy_(old.bias if old.bias is not None else torch.zeros_like(attached.head.bias))
+    attached.load_state_dict(state | {"head.weight": shared_weight(model.head, maps)})
     return attached
-
-
-def _shared_weight(linear: nn.Linear, maps: int) -> Tensor:
-    """Weight on `maps` concatenated vectors that gives the layer's answer to their mean: [classes, maps * C]."""
-    return linear.weight.detach().repeat(1, maps) / maps
 
 
 @torch.no_grad()
@@ -186,7 +146,7 @@ def explain(model: RepresentativeTransformer | RepresentativeNet, images: Tensor
     try:
         with in_eval(model):
             found = represent(model.forward_features(images), model.pool.maps, nonnegative=True)
-            logits = model.head(found.vectors.flatten(1))
+            logits = model.classify(found.vectors)
     finally:
         _reset(model)
     return Representation(**(vars(found) | {"logits": logits}))

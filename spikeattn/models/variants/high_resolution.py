@@ -90,11 +90,7 @@ def _fewer_strides(model: Model, stages: int, input_size: tuple[int, int, int] |
         raise SpikeattnError(
             f"{type(body).__name__} has no forward_features; give a Spike-driven Transformer or a CNN of timm"
         )
-    if input_size is None:
-        cfg = getattr(body, "pretrained_cfg", None) or {}
-        input_size = cfg.get("input_size")
-    if input_size is None:
-        raise SpikeattnError(f"give the input_size=(C, H, W) of {type(body).__name__}: the model does not carry one")
+    input_size = image_size_of(body, input_size)
     finer = deepcopy(model)
     body = getattr(finer, "body", finer)
     before, strided = _trace(body, input_size)
@@ -149,3 +145,18 @@ def features_of(body: nn.Module) -> Callable[[Tensor], Tensor]:
     network: Any = body
     forward: Callable[[Tensor], Tensor] = network.forward_features
     return forward
+
+
+def image_size_of(body: nn.Module, input_size: tuple[int, int, int] | None = None) -> tuple[int, int, int]:
+    """(C, H, W) of a timm network's images: the one given, or H and W from timm and C from its first convolution.
+
+    Raises:
+        SpikeattnError: none is given, and the network does not carry one.
+    """
+    if input_size is not None:
+        return input_size
+    size = (getattr(body, "pretrained_cfg", None) or {}).get("input_size")
+    if size is None:
+        raise SpikeattnError(f"give the input_size=(C, H, W) of {type(body).__name__}: the model does not carry one")
+    first = next((module for module in body.modules() if isinstance(module, nn.Conv2d)), None)
+    return (size[0] if first is None else first.in_channels, size[1], size[2])  # in_chans= leaves timm's size as it was

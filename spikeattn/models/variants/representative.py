@@ -23,7 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spikeattn.errors import SpikeattnError
 
@@ -144,3 +144,17 @@ def head_macs(channels: int, tokens: int, maps: int = 3, num_classes: int = 0) -
         "linear": maps * channels * num_classes,
     }
     return parts | {"total": sum(parts.values())}
+
+
+class RepresentativePooling(nn.Module):
+    """The parameter-free head in place of global average pooling: [B, C, h, w] -> [B, K*C], K vectors in order."""
+
+    def __init__(self, maps: int = 3) -> None:
+        super().__init__()
+        self.maps = maps
+
+    def forward(self, features: Tensor) -> Tensor:
+        return representative_vectors(features, self.maps, nonnegative=True)[0].flatten(1)
+
+    def extra_repr(self) -> str:
+        return f"maps={self.maps}"

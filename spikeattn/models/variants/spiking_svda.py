@@ -1,9 +1,13 @@
-"""Spike-driven SVDA: a learned spectrum sigma_c > 0 weighs the votes of the Spike-driven Transformer's gate.
+"""A learned gate threshold per channel for the Spike-driven Transformer, here called "spiking SVDA".
 
-g = LIF(sigma_c * sum_n k v), so sigma says how much a channel's agreement of k and v counts, as sigma of SVDA (svda.py)
-weighs the directions of q and k. While training that is one multiply-accumulate per channel and time step, T * D per
-block. A LIF with hard reset to 0 is linear between spikes: scaling its input by sigma and its threshold by sigma is the
-same, so a trained model folds into thresholds theta / sigma_c, and its attention is additions only again.
+The votes of channel c are multiplied by a learned sigma_c > 0 before the gate's neuron: g = LIF(sigma_c * sum_n k v).
+A LIF with hard reset to 0 is linear between spikes: scaling its input by sigma is scaling its threshold by 1 / sigma.
+That is all it is, and a trained model folds into thresholds theta / sigma_c, with attention of additions only again.
+While training it is one multiply-accumulate per channel and time step, T * D per block.
+
+It is NOT SVDA (svda.py) on spikes: neither q nor k is normalised, there is no softmax, and sigma ranks no directions of
+a score q . k, which a spike-driven block does not form. The name is kept from the first version, for the one thing the
+two share, a learned factor per channel. Whether it helps is measured in reports/svda/spiking_svda.md.
 """
 
 from __future__ import annotations
@@ -89,7 +93,7 @@ class ChannelScale(nn.Module):
 
 
 class SpikeDrivenSvda(SpikeDrivenSelfAttention):
-    """Spike-driven self-attention whose votes are weighed by sigma before the gate."""
+    """Spike-driven self-attention whose votes are multiplied by sigma before the gate; not SVDA (see the head)."""
 
     def __init__(self, dim: int, num_heads: int, dvs: bool, spike_mode: str, sigma: float) -> None:
         super().__init__(dim, num_heads, dvs, spike_mode)
@@ -102,7 +106,7 @@ class SpikeDrivenSvda(SpikeDrivenSelfAttention):
 
 
 class SpikeDrivenSvdaTransformer(SpikeDrivenTransformer):
-    """The Spike-driven Transformer with SVDA in every block.
+    """The Spike-driven Transformer with a learned gate threshold per channel in every block.
 
     Args:
         sigma: what every sigma_c starts with; with 1 the model is the Spike-driven Transformer.
@@ -128,7 +132,7 @@ class SpikeDrivenSvdaTransformer(SpikeDrivenTransformer):
 
 
 def convert(model: SpikeDrivenTransformer, sigma: float = 1.0) -> SpikeDrivenSvdaTransformer:
-    """SVDA with the weights of a Spike-driven Transformer, which stays as it was; D parameters more per block.
+    """A copy of a Spike-driven Transformer with a sigma per channel before every gate: D parameters more per block.
 
     Raises:
         SpikeattnError: another model, or a sigma that is not positive.
@@ -150,7 +154,7 @@ def fold(model: SpikeDrivenSvdaTransformer) -> SpikeDrivenTransformer:
     side. The surrogate gradient is another (its slope is not scaled by sigma), so train before folding.
 
     Raises:
-        SpikeattnError: a model without SVDA.
+        SpikeattnError: a model without such sigmas.
     """
     if not isinstance(model, SpikeDrivenSvdaTransformer):
         raise SpikeattnError(f"fold takes a SpikeDrivenSvdaTransformer, this is a {type(model).__name__}")

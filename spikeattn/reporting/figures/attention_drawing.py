@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
-from matplotlib.colors import Normalize
+from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -27,8 +27,11 @@ Floats = NDArray[np.float64]
 COLUMN = 3.5  # inches: one column of a two-column page
 NOTHING = "#e4e4e4"  # tokens without a score; no colour of the scales
 BRIGHT = "#ffd000"
-MAPS = "cividis"
+MAPS = "plasma"  # even steps to every eye, and no grey in it, which is the image's in front of which it lies
 VEIL = 0.5
+OPAQUE = 0.75  # of the colours of a map in front of its image: what shines through is no colour of another score
+GREYS = (0.3, 0.95)  # darkest and lightest of an image behind a map: faint, so that it cannot be read as attention
+LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue, Rec. 601
 ROOM = 11  # characters of a rule beside another word
 PIXELS = 336  # a map is drawn with at least so many pixels a side: viewers blur smaller ones
 
@@ -43,13 +46,14 @@ class Seen:
         picture: RGB [H, W, 3].
         score: what a score of the map is, with its unit; beside the colour bar.
         map: observed scores [h, w].
-        regularized: the same without what is noise.
-        significant: tokens that are kept, [h, w].
-        rule: by which they are, such as "p ≤ 0.1".
+        significant: tokens [h, w] by the question that the map was asked: "how much", "where".
+        rule: by which they are, such as "q ≤ 0.1".
+        scale: of the colours, the same for all images that are compared; by default that of this map.
         details: how the map was made and tested, in a line.
         events: the picture shows events.
-        energy: mJ that every token takes, in all blocks, [h, w]; None where it was not measured.
+        energy: mJ that every token takes, in `blocks`, [h, w]; None where it was not measured.
         spurious: the part of it at tokens that are no more than noise in their block.
+        most_energy: mJ at the end of their scale, the same for all images that are compared; else the largest here.
         placement: the pixels of every token; None for a grid over the whole image.
     """
 
@@ -58,13 +62,15 @@ class Seen:
     picture: Floats
     score: str
     map: Floats
-    regularized: Floats
-    significant: NDArray[np.bool_]
+    significant: Mapping[str, NDArray[np.bool_]]
     rule: str
     details: str = ""
+    scale: Normalize | None = None
     events: bool = False
     energy: Floats | None = None
     spurious: Floats | None = None
+    most_energy: float | None = None
+    blocks: str = "all blocks"
     placement: Placement | None = None
 
     def on_pixels(self, values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -74,19 +80,32 @@ class Seen:
         """
         return on_pixels(values, self.placement, self.picture.shape[:2])
 
-    def tokens(self) -> tuple[Floats, NDArray[np.bool_]]:
+    def tokens(self, question: str) -> tuple[Floats, NDArray[np.bool_]]:
         """The map and what of it is significant, where they lie on the image."""
-        return located(self.map, self.significant, self.placement, self.picture.shape[:2])
+        return located(self.map, self.mask(question), self.placement, self.picture.shape[:2])
+
+    def mask(self, question: str) -> NDArray[np.bool_]:
+        """Tokens [h, w] that are significant to a question; a map with one answer has it to both."""
+        return next(iter(self.significant.values())) if len(self.significant) == 1 else self.significant[question]
+
+    @property
+    def colours(self) -> Normalize:
+        """`scale`, or that of this map alone."""
+        return scale_of(self.map) if self.scale is None else self.scale
 
     @property
     def energies(self) -> tuple[Floats, Floats] | None:
         """`energy` and `spurious`, where they were measured."""
         return None if self.energy is None or self.spurious is None else (self.energy, self.spurious)
 
-    @property
-    def share(self) -> str:
+    def share(self, question: str) -> str:
         """Share of tokens that are significant, as text."""
-        return percent(float(self.significant.mean()), 1 if 0 < self.significant.mean() < 0.1 else 0)
+        mean = float(self.mask(question).mean())
+        return percent(mean, 1 if 0 < mean < 0.1 else 0)
+
+    def title(self, question: str) -> str:
+        """Of the picture of what is significant: the question, but where there is one alone."""
+        return "Significant" if len(self.significant) == 1 else question.capitalize()
 
 
 def on_pixels(
@@ -102,9 +121,9 @@ def on_pixels(
 def located(
     scores: Floats, significant: NDArray[np.bool_], placement: Placement | None, size: Sequence[int]
 ) -> tuple[Floats, NDArray[np.bool_]]:
-    """A map and what of it is significant where they lie on the image, nothing on pixels of no token."""
+    """A map and what of it is significant where they lie on the image; pixels of no token are NaN in the map."""
     kept, covered = on_pixels(significant, placement, size)
-    return on_pixels(scores, placement, size)[0] * covered, kept & covered
+    return np.where(covered, on_pixels(scores, placement, size)[0], np.nan), kept & covered
 
 
 def heading(figure: Figure, name: str, details: str) -> None:
@@ -112,8 +131,13 @@ def heading(figure: Figure, name: str, details: str) -> None:
     width, height = figure.get_size_inches()
     figure.text(0.012, 1 - 0.05 / height, short(name, int(width * 11.5)), fontsize=9, ha="left", va="top")
     figure.text(0.012, 1 - 0.215 / height, details, fontsize=7, color=MUTED, ha="left", va="top", linespacing=1.2)
-    below = 0.375 + 0.125 * details.count("\n")
-    set_layout(figure, rect=(0, 0, 1, 1 - below / height))
+    if figure.get_layout_engine() is not None:
+        set_layout(figure, rect=(0, 0, 1, 1 - heading_height(details) / height))
+
+
+def heading_height(details: str) -> float:
+    """Inches that a heading takes."""
+    return 0.375 + 0.125 * details.count("\n")
 
 
 def wrapped(text: str, width: float, size: float) -> str:
@@ -139,15 +163,36 @@ def draw_map(
     axes.imshow(_enlarged(colours(scale(shown))), interpolation="none", extent=_extent(seen.picture.shape))
 
 
-def draw_significant(axes: Axes, seen: Seen, side: float, narrow: bool = False, title: str | None = None) -> None:
-    """The image, pale where attention is noise, with the boundary of the significant tokens."""
-    gap = "\n" if narrow else " "
-    draw_picture(axes, seen, f"Significant{gap}tokens: {seen.share}" if title is None else title)
-    kept, covered = seen.on_pixels(seen.significant)
+def draw_heat(axes: Axes, seen: Seen, title: str, scale: Normalize | None = None) -> None:
+    """The map over the image: its colours in front of the image in grey, which shows alone where there is no token.
+
+    Args:
+        scale: of the colours; by default that of `seen`.
+    """
+    _bare(axes, title)
+    placed, covered = seen.on_pixels(seen.map)
+    below = _enlarged(_faint(seen.picture))
+    colours = _stretched(colormaps[MAPS]((scale or seen.colours)(placed))[..., :3], below.shape)
+    opaque = OPAQUE * _stretched(covered, below.shape)[..., None]
+    axes.imshow(opaque * colours + (1 - opaque) * below, interpolation="none", extent=_extent(seen.picture.shape))
+
+
+def heat_colours() -> ListedColormap:
+    """The colours of `MAPS` as they look in front of an image of middle grey; for the bar beside `draw_heat`."""
+    colours = colormaps[MAPS](np.linspace(0, 1, 256))
+    colours[:, :3] = OPAQUE * colours[:, :3] + (1 - OPAQUE) * sum(GREYS) / 2
+    return ListedColormap(colours, f"{MAPS} over grey")
+
+
+def draw_significant(axes: Axes, seen: Seen, question: str, side: float, title: str) -> None:
+    """The image, pale where attention is noise, with the boundary of the tokens that are significant to a question."""
+    draw_picture(axes, seen, title)
+    mask = seen.mask(question)
+    kept, covered = seen.on_pixels(mask)
     veil = np.ones((*kept.shape, 4))
     veil[..., 3] = np.where(kept & covered, 0.0, VEIL)
     axes.imshow(_enlarged(veil), interpolation="none", extent=_extent(seen.picture.shape))
-    outline(axes, seen.significant, seen, side)
+    outline(axes, mask, seen, side)
 
 
 def outline(axes: Axes, mask: NDArray[np.bool_], seen: Seen, side: float) -> None:
@@ -197,7 +242,13 @@ def scale_of(*maps: ArrayLike) -> Normalize:
 
 
 def colour_bar(
-    figure: Figure, axes: Axes, scale: Normalize, label: str, name: str, wrap: int = 34, vertical: bool = False
+    figure: Figure,
+    axes: Axes,
+    scale: Normalize,
+    label: str,
+    colours: str | Colormap,
+    wrap: int = 34,
+    vertical: bool = False,
 ) -> None:
     """The scale of a map; small scores are given in powers of ten that the label names."""
     size = 7
@@ -206,7 +257,7 @@ def colour_bar(
     power = int(np.floor(np.log10(largest))) if largest > 0 else 0
     power = power if power < -1 else 0
     direction = "vertical" if vertical else "horizontal"
-    bar = plain_colour_bar(figure, ScalarMappable(scale, colormaps[name]), cax=axes, orientation=direction)
+    bar = plain_colour_bar(figure, ScalarMappable(scale, colours), cax=axes, orientation=direction)
     bar.locator = MaxNLocator(3, steps=[1, 2, 2.5, 5, 10])
     bar.formatter = FuncFormatter(lambda value, _: f"{value / 10.0**power:.3g}")
     bar.update_ticks()
@@ -216,11 +267,6 @@ def colour_bar(
     bar.set_label("\n".join(textwrap.wrap(text, wrap)), fontsize=size, labelpad=2, linespacing=1.1)
 
 
-def kept_title(seen: Seen, narrow: bool) -> str:
-    """The title of a regularised map, with the rule where there is room for it."""
-    return "Regularised" if narrow or len(seen.rule) > ROOM else f"Regularised ({seen.rule})"
-
-
 def _bare(axes: Axes, title: str) -> None:
     axes.set_title(title, fontsize=8, pad=3)
     axes.set_xticks([])
@@ -228,6 +274,19 @@ def _bare(axes: Axes, title: str) -> None:
     for side in axes.spines.values():
         side.set_visible(True)
         side.set_linewidth(0.5)
+
+
+def _faint(picture: Floats) -> Floats:
+    """An image in grey, [H, W, 3], with the contrast that the colours in front of it leave room for."""
+    low, high = GREYS
+    grey = picture @ np.array(LUMINANCE)
+    return np.repeat((low + (high - low) * np.clip(grey, 0, 1))[..., None], 3, 2)
+
+
+def _stretched(values: NDArray[Any], size: Sequence[int]) -> NDArray[Any]:
+    """Values on another number of pixels of the same extent, each taken from where it lies."""
+    rows, columns = ((np.arange(m) + 0.5) * n // m for n, m in zip(values.shape[:2], size[:2], strict=True))
+    return values[rows.astype(int)][:, columns.astype(int)]
 
 
 def _extent(size: Sequence[int]) -> tuple[float, float, float, float]:

@@ -1,4 +1,4 @@
-"""Where attention comes from and whether networks agree: maps over layers and time steps, and two networks at once."""
+"""Where attention comes from and whether networks agree: maps over layers and time steps, and how far two are alike."""
 
 from __future__ import annotations
 
@@ -18,14 +18,12 @@ from spikeattn.reporting.figures.attention_drawing import (
     Seen,
     colour_bar,
     draw_map,
-    draw_significant,
     heading,
-    kept_title,
     outline,
     scale_of,
     wrapped,
 )
-from spikeattn.reporting.figures.drawing import WIDTH, figure_style, finish, set_layout, short
+from spikeattn.reporting.figures.drawing import WIDTH, figure_style, finish, set_layout
 
 Tokens = tuple[Floats, NDArray[np.bool_]]
 
@@ -64,7 +62,7 @@ def layer_grid(
         figure = Figure(figsize=(width, n * (tall + 0.05) + 0.85), layout="constrained")
         set_layout(figure, w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
         grid = figure.add_gridspec(n, m + 1, width_ratios=[side] * m + [0.09])
-        outlined = f"; outlined: {seen.rule}" if outlines else ""
+        outlined = f"; outlined: more attention than noise gets, {seen.rule}" if outlines else ""
         heading(figure, seen.name, wrapped(f"{seen.model}: {seen.details}{outlined}", width, 7))
         linear = scale_of(maps)
         scale = PowerNorm(0.5, linear.vmin, linear.vmax)  # layers differ by orders of magnitude
@@ -83,55 +81,25 @@ def layer_grid(
         return finish(figure, wrapped(note, width, 8))
 
 
-def beside(first: Seen, second: Seen, note: str = "") -> Figure:
-    """Two networks that look at one image, each with its own colour scale; how far they agree stands in the heading."""
-    with figure_style():
-        side = 1.3
-        tall = side * first.picture.shape[0] / first.picture.shape[1]
-        width = 3 * side + 1.3
-        found = agreement_text(agreement(first.tokens(), second.tokens()))
-        texts = [f"{first.model}: {first.details}", f"{second.model}: {second.details}", found]
-        details = "\n".join(wrapped(line, width, 7) for line in texts)
-        figure = Figure(figsize=(width, 2 * (tall + 0.24) + 0.65 + 0.125 * details.count("\n")), layout="constrained")
-        set_layout(figure, w_pad=0.02, h_pad=0.03, wspace=0.02, hspace=0.02)
-        grid = figure.add_gridspec(2, 4, width_ratios=[side] * 3 + [0.09])
-        heading(figure, first.name, details)
-        for row, seen in enumerate((first, second)):
-            axes = [figure.add_subplot(grid[row, column]) for column in range(3)]
-            draw_significant(axes[0], seen, side)
-            scale = scale_of(seen.map)
-            draw_map(axes[1], seen.map, scale, "Attention", seen)
-            draw_map(axes[2], seen.regularized, scale, kept_title(seen, False), seen, empty=True)
-            axes[0].set_ylabel(short(seen.model, max(9, int(18 * tall))), fontsize=7, labelpad=3)
-            colour_bar(
-                figure,
-                figure.add_subplot(grid[row, 3]),
-                scale,
-                seen.score,
-                MAPS,
-                max(14, int(20 * tall)),
-                vertical=True,
-            )
-        return finish(figure, wrapped(note, width, 8))
-
-
 def agreement(first: Tokens, second: Tokens) -> dict[str, float]:
     """How far two networks attend to the same places, on the coarsest grid that holds both of theirs.
 
     Args:
-        first, second: map [h, w] and its significant tokens [h, w] of each.
+        first, second: map [h, w], NaN where it has no token, and its significant tokens [h, w] of each.
 
     Returns:
-        rank_correlation (Spearman's, of the maps; NaN where one is constant), both, either (shares of the image that
-        are significant) and jaccard (both / either; NaN where nothing is).
+        rank_correlation (Spearman's, of the maps where both have tokens; NaN where one is constant there), both, either
+        (shares of the image that are significant) and jaccard (both / either; NaN where nothing is).
     """
     size = tuple(int(np.lcm(a, b)) for a, b in zip(first[0].shape, second[0].shape, strict=True))
     maps = [_spread(each[0], size) for each in (first, second)]
     one, other = (_spread(each[1], size) for each in (first, second))
-    constant = any(np.ptp(each) == 0 for each in maps)
+    shared = ~np.isnan(maps[0]) & ~np.isnan(maps[1])
+    maps = [each[shared] for each in maps]
+    constant = any(each.size < 2 or np.ptp(each) == 0 for each in maps)
     both, either = float((one & other).mean()), float((one | other).mean())
     return {
-        "rank_correlation": float("nan") if constant else float(spearmanr(maps[0].ravel(), maps[1].ravel()).statistic),
+        "rank_correlation": float("nan") if constant else float(spearmanr(maps[0], maps[1]).statistic),
         "both": both,
         "either": either,
         "jaccard": both / either if either else float("nan"),

@@ -8,28 +8,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from spikeattn.attention.bootstrap_test import Attention
+from spikeattn.attention.questions import answers, image_by_image
+from spikeattn.attention.role_target import ROLES
 from spikeattn.boundary import arguments
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import CostTable
 from spikeattn.errors import SpikeattnError
-from spikeattn.reporting.figures.attention_drawing import Seen
 from spikeattn.reporting.figures.attention_panels import panel
 from spikeattn.reporting.figures.drawing import to_png
 from spikeattn.reporting.figures.input_pictures import is_events, picture_of
-from spikeattn.reporting.page.gallery import MOST, Gallery, read_gallery, shown
+from spikeattn.reporting.page.gallery import Gallery, read_gallery, rows_of, shown
 from spikeattn.reporting.page.report_page import Report, write_report
-from spikeattn.reporting.tables.attention_tables import rule_of, significant
+from spikeattn.reporting.study.captions import SCORES, details_text, score_text
+from spikeattn.reporting.study.gallery_pictures import DPI, MOST, key_of
+from spikeattn.reporting.study.meaning import meanings, promise
+from spikeattn.reporting.study.summary import energy_record, image_rows
+from spikeattn.reporting.study.views import Views, blocks_of, energy_of, most_energy, scale_of_all
+from spikeattn.reporting.tables.attention_tables import rule_of
+from spikeattn.spurious import SpuriousEnergy, spurious_energy
 from spikeattn.storage import csv_text
 
 if TYPE_CHECKING:
     from spikeattn.runs.result import Profile
 
-DPI = 220  # of a panel, as `spikeattn report` draws them
 BLANK = 0.92  # light grey, where the image was not given
 
 
@@ -50,6 +55,7 @@ def report(
     Args:
         profile: of `sa.profile`, `sa.record(...).profile()`, or read from a run.
         attention: of `sa.attend` on the same model, or the folder that `spikeattn attend` wrote; shown as a gallery.
+            With `tokens=True` and the profile's numbers of the images as `indices`, the energy spent on noise is too.
         out: folder, made where it is missing; files of an earlier report there are replaced, all others stay.
         images: with an `Attention`, the batch that was attended, [B, C, H, W] or [B, T, C, H, W], for its pictures.
         ids: names of these images; by default "image 0", "image 1", ...
@@ -63,7 +69,7 @@ def report(
     """
     gallery: Gallery | None = None
     if isinstance(attention, Attention):
-        gallery = gallery_of(attention, images, ids, profile)
+        gallery = gallery_of(attention, images, ids, profile, costs, convention)
     elif attention is not None:
         where = arguments.path("attention", attention)
         if images is not None or ids is not None:
@@ -72,45 +78,65 @@ def report(
     return write_report(profile, arguments.path("out", out), costs, convention, gallery)
 
 
-def gallery_of(attention: Attention, images: Any, ids: Sequence[str] | None, profile: Profile) -> Gallery:
-    """Attention in memory as the page shows it: a panel of every image, of several layers the last."""
+def gallery_of(
+    attention: Attention,
+    images: Any,
+    ids: Sequence[str] | None,
+    profile: Profile,
+    costs: str | Path | CostTable = DEFAULT_COSTS,
+    convention: str | Convention = DEFAULT_CONVENTION,
+) -> Gallery:
+    """Attention in memory as the page shows it: a panel of every image, of several layers the last.
+
+    With token counts (`attend(..., tokens=True)`) the energy spent on noise is shown too, under these costs and this
+    convention.
+    """
     name, model = attention.provenance["model"]["name"], profile.ledger.model.get("name")
     if name != model:
         raise SpikeattnError(
             f"attention is of {name}, and the profile of {model}; give the attention of the same model"
         )
-    n = len(attention.maps)
-    names = _names(ids, n)
-    pictures = _pictures(attention, images, n)
-    details = _details(attention)
-    rows, drawn = [], []
-    each = len(attention.significance) // n
-    h, w = attention.maps.shape[-2:]
-    title = name if attention.provenance["model"].get("trained") is not False else f"{name} (UNTRAINED)"
-    for i, image in enumerate(names):
-        found = attention.significance[i * each : (i + 1) * each]
-        layers = _layers(attention, each, len(profile.structure.attention))
-        rows += [
-            {
-                "model": title, "image": image, "layer": layer, "tokens": int(one.z.size), "pi0": float(one.pi0),
-                "significant": float(significant(one).mean()), "largest_z": float(one.z.max()),
-            }
-            for layer, one in zip(layers, found, strict=True)
-        ]  # fmt: skip
-        if i < MOST:
-            seen = Seen(
-                image, title, picture_of(pictures[i]), "score", attention.maps[i].reshape(-1, h, w)[-1],
-                attention.regularized()[i].reshape(-1, h, w)[-1], significant(found[-1]), rule_of(), details,
-                is_events(pictures[i]), placement=attention.placement,
-            )  # fmt: skip
-            drawn.append((image, io.BytesIO(to_png(panel(seen), DPI))))
-    table = pd.DataFrame(rows)
+    each = image_by_image(attention)
+    names = _names(ids, len(each))
+    pictures = _pictures(attention, images, len(each))
+    energy = (
+        None if attention.tokens is None else spurious_energy(profile, attention, costs=costs, convention=convention)
+    )
     untrained = attention.provenance["model"].get("trained") is False
-    network = {"title": title, "details": details, "rule": rule_of(), "model": dict(attention.provenance["model"])}
-    summary = {"untrained": untrained, "networks": [network], "files": [], "images": rows}
-    summary |= {"provenance": attention.provenance}
-    made = tuple(shown(image, file, table) for image, file in drawn)
-    return Gallery(None, summary, made, table, csv_text.write(attention.frame()).encode())
+    title = f"UNTRAINED {name}" if untrained else name
+    layers = _layers(attention, len(each[0].significance), len(profile.structure.attention))
+    views = _views(attention, each, title, layers[-1], len(profile.structure.attention), energy)
+    rows = [row for image, one in zip(names, each, strict=True) for row in image_rows(one, title, image, layers)]
+    known = attention.provenance
+    network = {
+        "title": title, "details": views.details, "rule": rule_of(), "model": dict(known["model"]),
+        "questions": meanings(list(answers(each[0])), known["null"], known["replicates"]), "promise": promise(),
+    }  # fmt: skip
+    summary = {"untrained": untrained, "networks": [network], "files": [], "images": rows, "gallery": key_of(views)}
+    summary |= {"provenance": known} | ({} if energy is None else {"energy": energy_record(energy, names)})
+    warning = f"UNTRAINED: the weights of {name} are random; this picture describes nothing" if untrained else ""
+    table, drawn = rows_of(summary), []
+    for i, image in enumerate(names[:MOST]):
+        seen = views.of(image, each[i], pictures[i], picture_of(pictures[i]), energy_of(energy, i))
+        drawn.append(shown(image, io.BytesIO(to_png(panel(seen, warning, key=False), DPI)), table))
+    return Gallery(None, summary, tuple(drawn), table, csv_text.write(attention.frame()).encode())
+
+
+def _views(
+    attention: Attention, each: Sequence[Attention], title: str, layer: float, depth: int, energy: SpuriousEnergy | None
+) -> Views:
+    """How the images are drawn; `depth` blocks have attention."""
+    known = attention.provenance
+    kind, drawn = str(known["statistic"]), min(len(each), MOST)
+    block = None if np.isnan(layer) or not depth or "." in kind else (int(layer), depth)
+    return Views(
+        title,
+        score_text(kind, attention.unit is not None) if _is_named(kind) else kind,
+        details_text(kind, block, known["null"], known["replicates"], known["estimator"]),
+        scale_of_all(each[:drawn]),
+        most_energy(energy, drawn),
+        blocks_of(energy, depth),
+    )
 
 
 def _names(ids: Sequence[str] | None, n: int) -> list[str]:
@@ -133,16 +159,16 @@ def _pictures(attention: Attention, images: Any, n: int) -> list[np.ndarray]:
     return [x if is_events(x) else (x - x.min()) / max(float(x.max() - x.min()), 1e-12) for x in values]
 
 
-def _details(attention: Attention) -> str:
-    known = attention.provenance
-    return f"{known['statistic']}; null: {known['null']}, B = {known['replicates']}; {known['estimator']} p"
+def _is_named(kind: str) -> bool:
+    """Whether a statistic is a kind of map, a role or a tensor's path, not a function of the user's own."""
+    return kind in SCORES or kind in ROLES or "." in kind
 
 
 def _layers(attention: Attention, each: int, depth: int) -> list[float]:
     """The block of each map of an image among the `depth` that have attention; NaN where that is not known."""
     if "layer" not in attention.axes:
-        layer = attention.provenance.get("layer")
-        if not isinstance(layer, int) or (layer < 0 and not depth):
+        layer, named = attention.provenance.get("layer"), _is_named(str(attention.provenance["statistic"]))
+        if not isinstance(layer, int) or (layer < 0 and not (depth and named)):
             return [float("nan")] * each
         return [layer % depth if layer < 0 else layer] * each
     axis = attention.axes.index("layer")

@@ -14,36 +14,54 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from spikeattn.attention.bootstrap_test import QUESTIONS
 from spikeattn.boundary import file_text, schema
 from spikeattn.boundary.marks import Keys
-from spikeattn.boundary.number_format import joules, known, percent
+from spikeattn.boundary.number_format import MISSING, joules, known, percent
 from spikeattn.data.dataset import reason_of
 from spikeattn.data.decoding import UNDECODABLE, decode
 from spikeattn.data.disk import read_regular
 from spikeattn.errors import SpikeattnError
 from spikeattn.reporting.output_folder import stems
+from spikeattn.reporting.page.key import Key, key_of_page
+from spikeattn.reporting.study.gallery_pictures import FOLDER, MOST
+from spikeattn.spurious.specification_text import chosen_text, lines_of, range_text
 
 SUMMARY, ARRAYS, TABLE = "summary.json", "attention.npz", "attention.csv"
 _NAMES = 1 << 26  # bytes of an array of names: a million images with names of 16 letters
 UNBROKEN = "\u00a0"
 Record = dict[str, Any]
 _MEAN = Annotated[Record, Keys(value=float | None, low=float | None, high=float | None)]
+_SPECIFICATION = Annotated[
+    Record,
+    Keys(null=str, question=str, rule=str, share=float | None, low=float | None, high=float | None, chosen=bool),
+]  # fmt: skip
 _ENERGY = Annotated[
     Record,
     Keys(
+        specifications=tuple[_SPECIFICATION, ...], interval=str,
         share_of_blocks=_MEAN, share_of_network=_MEAN, spurious_mj=_MEAN, outside_share=float | None,
         images=tuple[Annotated[Record, Keys(image=str, blocks_mj=float, spurious_mj=float | None)], ...],
     ),
 ]  # fmt: skip
-_NETWORK = Annotated[Record, Keys(title=str, details=str, rule=str, model=Annotated[Record, Keys(name=str | None)])]
+_NETWORK = Annotated[
+    Record,
+    Keys(
+        title=str, details=str, rule=str, model=Annotated[Record, Keys(name=str | None)],
+        questions=Annotated[Record, Keys(**dict.fromkeys(QUESTIONS, str))] | None, promise=str | None,
+    ),
+]  # fmt: skip
+_IMAGE = Annotated[Record, Keys(model=str, image=str, significant=float | None, significant_where=float | None)]
+_KEY = Annotated[Record, Keys(score=str, low=float, high=float, most_mj=float | None, blocks=str)]
 _SUMMARY = Annotated[
     Record,
     Keys(
         command=str | None, untrained=bool, networks=tuple[_NETWORK, ...], files=tuple[str, ...], energy=_ENERGY | None,
-        images=tuple[Annotated[Record, Keys(model=str, image=str, significant=float | None)], ...],
+        images=tuple[_IMAGE, ...], gallery=_KEY | None,
     ),
 ]  # fmt: skip
-MOST, WIDE, COLOURS = 12, 760, 96  # pictures on a page, their width in pixels, colours of each
+WIDE, COLOURS = 760, 128  # pixels that a picture is wide on a page, and colours of each
+PANELS = "panels"  # of folders that older versions wrote: pictures with a key of their own
 
 
 @dataclass(frozen=True)
@@ -82,18 +100,42 @@ class Gallery:
 
     @property
     def networks(self) -> list[str]:
-        """Every network with how its maps were made and tested."""
-        return [f"{each['title']}: {each['details']}; significant: {each['rule']}" for each in self.summary["networks"]]
+        """Every network with how its maps were made and tested, and by which rule where no sentence says it."""
+        rules = [f"; significant: {each['rule']}" * (not self.promise) for each in self.summary["networks"]]
+        pairs = zip(self.summary["networks"], rules, strict=True)
+        return [_unbroken(f"{each['title']}: {each['details']}{rule}") for each, rule in pairs]
 
     @property
-    def spurious(self) -> dict[str, str] | None:
-        """Energy spent on noise: shares with their intervals, and joules, as text; None where it was not measured."""
+    def meanings(self) -> list[tuple[str, str]]:
+        """What significant means: a question with its sentence; none for folders of older versions."""
+        asked = self.summary["networks"][0].get("questions") or {}
+        return [(question, _unbroken(sentence)) for question, sentence in asked.items()]
+
+    @property
+    def promise(self) -> str:
+        """What the rule says of the tokens that are significant; "" for folders of older versions."""
+        return _unbroken(str(self.summary["networks"][0].get("promise") or ""))
+
+    @property
+    def key(self) -> Key | None:
+        """What the colours of all pictures mean; None where each picture says it itself."""
+        scales = self.summary.get("gallery")
+        return key_of_page(scales) if scales else None
+
+    @property
+    def spurious(self) -> dict[str, Any] | None:
+        """Energy spent on noise: shares with their intervals, and joules, as text; None where it was not measured.
+
+        With the range over specifications and a line for each null and rule; folders of an earlier version have none.
+        """
         found = self.summary.get("energy")
         if not found:
             return None
         texts = {key: _share(found[key]) for key in ("share_of_blocks", "share_of_network")}
         outside = percent(found.get("outside_share"))
-        return texts | {"energy": joules(_number(found["spurious_mj"]["value"])), "outside": outside}
+        texts |= {"energy": joules(_number(found["spurious_mj"]["value"])), "outside": outside}
+        texts["interval"] = found.get("interval", "images alone")
+        return texts | _specifications(found.get("specifications"))
 
 
 def read_gallery(folder: str | Path, model: str | None) -> Gallery:
@@ -112,9 +154,10 @@ def read_gallery(folder: str | Path, model: str | None) -> Gallery:
         schema.check(_SUMMARY, summary, where)
         ids = _ids(folder / ARRAYS)
         tokens = (folder / TABLE).read_bytes()
-        images = _rows(summary)
+        images = rows_of(summary)
         names = [each["model"]["name"] for each in summary["networks"]]
         files = set(summary["files"])
+        _specifications((summary.get("energy") or {}).get("specifications"))
     except OSError as error:
         raise SpikeattnError(
             f"--attention {folder}: {Path(error.filename or folder).name} cannot be read ({error.strerror}); give the "
@@ -130,10 +173,11 @@ def read_gallery(folder: str | Path, model: str | None) -> Gallery:
             f"--attention {folder} is of {' and '.join(map(str, names))}, and the run of {model}; give the attention "
             "of the same model"
         )
+    inside = FOLDER if any(name.startswith(f"{FOLDER}/") for name in files) else PANELS
     drawn = [
-        (name, f"panels/{stem}.png")
+        (name, f"{inside}/{stem}.png")
         for name, stem in zip(ids, stems(ids), strict=True)
-        if f"panels/{stem}.png" in files and (folder / f"panels/{stem}.png").is_file()
+        if f"{inside}/{stem}.png" in files and (folder / f"{inside}/{stem}.png").is_file()
     ]
     pictures = tuple(shown(name, folder / file, images) for name, file in drawn[:MOST])
     return Gallery(folder, summary, pictures, images, tokens)
@@ -149,7 +193,8 @@ def _ids(file: Path) -> list[str]:
         return [str(name) for name in arrays["images"]]
 
 
-def _rows(summary: dict[str, Any]) -> pd.DataFrame:
+def rows_of(summary: dict[str, Any]) -> pd.DataFrame:
+    """A row per network, image and layer, with the energies where they were measured."""
     images = pd.DataFrame(summary["images"])
     energies = (summary.get("energy") or {}).get("images")
     if not energies:
@@ -162,7 +207,10 @@ def _rows(summary: dict[str, Any]) -> pd.DataFrame:
 def shown(name: str, file: Path | io.BytesIO, images: pd.DataFrame) -> Picture:
     """A panel, a PNG on disk or in memory, as the page shows it: small, and with a text."""
     row = images[images["image"] == name].iloc[0]
-    text = f"{name}: image, attention, significant tokens ({percent(row['significant'])}) and regularised attention"
+    row = images[(images["image"] == name) & (images["model"] == row["model"])].iloc[-1]  # the last layer is drawn
+    two = known(row.get("significant_where"))
+    where = f" for how much, {percent(row['significant_where'])} for where" if two else ""
+    text = f"{name}: image, attention over it, and significant tokens ({percent(row['significant'])}{where})"
     if known(row.get("spurious_mj")) and row["blocks_mj"] > 0:
         text += f"; {percent(row['spurious_mj'] / row['blocks_mj'], 0)} of {joules(row['blocks_mj'])} spent on noise"
     try:
@@ -180,11 +228,31 @@ def shown(name: str, file: Path | io.BytesIO, images: pd.DataFrame) -> Picture:
     return Picture(name, text, uri, *picture.size)
 
 
+def _unbroken(text: str) -> str:
+    """Text in which "B = 100" and "q ≤ 0.1" stay in one line."""
+    for sign in "=≤":
+        text = text.replace(f" {sign} ", f"{UNBROKEN}{sign}{UNBROKEN}")
+    return text
+
+
 def _share(of: dict[str, Any]) -> str:
     if of.get("low") is None or not known(of["low"]):
         return percent(of["value"]).replace(" ", UNBROKEN)
     limits = f"{percent(of['low']).removesuffix(' %')}, {percent(of['high'])}"
     return f"{percent(of['value'])} [{limits}]".replace(" ", UNBROKEN)
+
+
+def _specifications(rows: list[Record] | None) -> dict[str, Any]:
+    """The range and the grid as text, the chosen line in words; nothing where a folder holds no grid."""
+    if not rows:
+        return {"range": None, "chosen": None, "columns": [], "lines": []}
+    grid = pd.DataFrame(rows)
+    lines = lines_of(grid)
+    columns = list(lines[0])
+    cells = [[str(line.get(name, MISSING)) for name in columns] for line in lines]
+    if grid["chosen"].sum() != 1:
+        raise ValueError("of its specifications not one alone is the chosen one")
+    return {"range": range_text(grid), "chosen": chosen_text(grid), "columns": columns, "lines": cells}
 
 
 def _number(value: float | None) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from spikeattn.attention.questions import WHERE, answers, shared
 from spikeattn.attention.study import Study
 
 SCORES = {
@@ -27,19 +28,45 @@ def title_of(study: Study) -> str:
 
 def score_of(study: Study) -> str:
     """What a score of the map is."""
-    if study.kind in SCORES:
-        return SCORES[study.kind]
-    return f"{study.kind}: {'spikes per neuron and step' if study.outlook.steps else 'mean over channels'}"
+    return score_text(study.kind, study.outlook.steps)
+
+
+def score_text(kind: str, spikes: bool) -> str:
+    """What a score of a kind of map is, by its name; `spikes` where others than those of `SCORES` are rates."""
+    return SCORES.get(kind) or f"{kind}: {'spikes per neuron and step' if spikes else 'mean over channels'}"
 
 
 def details_of(study: Study) -> str:
     """How the maps shown in panels are made and tested, in a line."""
-    s = study.settings
-    block = f"{study.kind} of block {study.layers[-1] + 1} of {study.outlook.blocks}"
-    block = study.kind if study.outlook.layer is not None else block
-    if s.null == "exact":
-        return f"{block}; null: exact"
-    return f"{block}; null: {s.null}, B = {s.replicates}; {s.estimator} p"
+    s, known = study.settings, study.outlook.layer is None
+    block = (study.layers[-1], study.outlook.blocks) if known else None
+    return details_text(study.kind, block, s.null, s.replicates, s.estimator)
+
+
+def details_text(kind: str, block: tuple[int, int] | None, null: str, replicates: int, estimator: str) -> str:
+    """How a kind of map is made and tested, in a line.
+
+    Args:
+        block: its number, from 0, and how many there are; None of a tensor named by its path.
+    """
+    place = kind if block is None else f"{kind} of block {block[0] + 1} of {block[1]}"
+    return f"{place}; null: exact" if null == "exact" else f"{place}; null: {null}, B = {replicates}; {estimator} p"
+
+
+def shared_of(studies: Sequence[Study]) -> tuple[tuple[str, ...], str]:
+    """The questions that two networks can both be asked, and in a sentence why these; see `shared`."""
+    first, second = (study.attentions[0] for study in studies)
+    questions = shared(first, second)
+    one, other = title_of(studies[0]), title_of(studies[1])
+    if len(answers(first)) != len(answers(second)):
+        softmax = other if len(answers(second)) == 1 else one
+        return questions, (
+            f"Both are asked where their attention is, whatever the total: that of {softmax} always adds up to the "
+            "same, so how much cannot be compared."
+        )
+    if WHERE in questions:
+        return questions, f"{one} and {other} are both asked how much attention a token gets, and where it is."
+    return questions, f"{one} and {other} have one question in common: which tokens get more attention than noise."
 
 
 def grid_details_of(study: Study) -> str:

@@ -13,12 +13,22 @@ from spikeattn.attention.study import Study
 from spikeattn.data.dataset import Skipped
 from spikeattn.reporting import output_folder
 from spikeattn.reporting.figures.attention_drawing import Seen, located
-from spikeattn.reporting.figures.attention_grids import Tokens, beside, layer_grid
-from spikeattn.reporting.figures.attention_panels import overview, panel
+from spikeattn.reporting.figures.attention_grids import Tokens, layer_grid
+from spikeattn.reporting.figures.attention_panels import panel
+from spikeattn.reporting.figures.attention_rows import beside, overview
 from spikeattn.reporting.figures.drawing import to_pdf, to_png, to_svg
-from spikeattn.reporting.figures.input_pictures import is_events, picture_of
-from spikeattn.reporting.study.captions import columns_of, details_of, grid_details_of, score_of, title_of, warning_of
-from spikeattn.reporting.tables.attention_tables import rule_of, significant
+from spikeattn.reporting.figures.input_pictures import picture_of
+from spikeattn.reporting.study.captions import (
+    columns_of,
+    details_of,
+    grid_details_of,
+    score_of,
+    shared_of,
+    title_of,
+    warning_of,
+)
+from spikeattn.reporting.study.views import Views, blocks_of, energy_of, last_map, most_energy, scale_of_all
+from spikeattn.reporting.tables.attention_tables import significant
 from spikeattn.spurious import SpuriousEnergy
 
 OVERVIEW_ROWS = 5  # images of the overview, for one page
@@ -38,50 +48,50 @@ def draw(folder: Path, studies: Sequence[Study], indices: Sequence[int], energy:
     files: list[str] = []
     rows: list[Seen] = []
     warnings = [warning_of([study]) for study in studies]
+    energies = [energy, *([None] * (len(studies) - 1))]
+    views = (
+        [views_of(study, len(indices), spent) for study, spent in zip(studies, energies, strict=True)]
+        if indices
+        else []
+    )
     for place, (index, stem) in enumerate(zip(indices, output_folder.stems(studies[0].ids), strict=False)):
         shown = [
-            view_of(study, place, image_of(study, index), energy if number == 0 else None)
-            for number, study in enumerate(studies)
+            view_of(study, place, image_of(study, index), own, spent)
+            for study, own, spent in zip(studies, views, energies, strict=True)
         ]
         for suffix, study, seen, warning in zip(("", "_against"), studies, shown, warnings, strict=False):
             files += _save(folder, f"panels{suffix}/{stem}", panel(seen, warning))
             files += _save(folder, f"layers{suffix}/{stem}", grid_figure(study, place, seen, warning))
         if len(shown) == 2:
-            files += _save(folder, f"beside/{stem}", beside(shown[0], shown[1], warning_of(studies)))
+            questions, reason = shared_of(studies)
+            files += _save(folder, f"beside/{stem}", beside(shown[0], shown[1], questions, reason, warning_of(studies)))
         rows.append(shown[0])
     if rows:
         files += _save(folder, "overview", overview(rows[:OVERVIEW_ROWS], warnings[0]))
     return files
 
 
-def view_of(study: Study, place: int, image: Tensor, energy: SpuriousEnergy | None = None) -> Seen:
-    """The image at `place` among those attended, for drawing; of several layers the last."""
-    s, attention, values = study.settings, study.attentions[place], image.cpu().numpy()
-    h, w = attention.maps.shape[-2:]
-    return Seen(
-        name=study.ids[place],
-        model=title_of(study),
-        picture=picture_of(values, study.dataset.preparation()),
-        score=score_of(study),
-        map=attention.maps.reshape(-1, h, w)[-1],
-        regularized=attention.regularized(s.method, s.threshold).reshape(-1, h, w)[-1],
-        significant=significant(attention.significance[-1], s.method, s.threshold),
-        rule=rule_of(s.method, s.threshold),
-        details=details_of(study),
-        events=is_events(values),
-        energy=None if energy is None else energy.maps[place],
-        spurious=None if energy is None else energy.spurious_maps[place],
-        placement=attention.placement,
-    )
+def views_of(study: Study, number: int, energy: SpuriousEnergy | None = None) -> Views:
+    """How the first `number` images of a study are drawn."""
+    s = study.settings
+    scale, most = scale_of_all(study.attentions[:number]), most_energy(energy, number)
+    blocks = blocks_of(energy, study.outlook.blocks)
+    return Views(title_of(study), score_of(study), details_of(study), scale, most, blocks, s.method, s.threshold)
 
 
-def tokens_of(study: Study) -> Iterator[Tokens]:
-    """Map [h, w] of every image, of several layers the last, and which of its tokens are significant."""
+def view_of(study: Study, place: int, image: Tensor, views: Views, energy: SpuriousEnergy | None = None) -> Seen:
+    """The image at `place` among those attended, for drawing."""
+    values = image.cpu().numpy()
+    picture = picture_of(values, study.dataset.preparation())
+    return views.of(study.ids[place], study.attentions[place], values, picture, energy_of(energy, place))
+
+
+def tokens_of(study: Study, question: str) -> Iterator[Tokens]:
+    """Map [h, w] of every image, of several layers the last, and which of its tokens are significant to a question."""
     s = study.settings
     for attention in study.attentions:
-        h, w = attention.maps.shape[-2:]
-        called = significant(attention.significance[-1], s.method, s.threshold)
-        yield located(attention.maps.reshape(-1, h, w)[-1], called, attention.placement, attention.image_size)
+        called = significant(attention.answer(question).significance[-1], s.method, s.threshold)
+        yield located(last_map(attention), called, attention.placement, attention.image_size)
 
 
 def grid_figure(study: Study, place: int, seen: Seen, warning: str) -> Figure:

@@ -8,13 +8,16 @@ from typing import Any
 
 import pandas as pd
 
+from spikeattn.attention.bootstrap_test import Attention
 from spikeattn.attention.evaluate import Evaluation
-from spikeattn.attention.regularize import THRESHOLD
+from spikeattn.attention.questions import answers
+from spikeattn.attention.regularize import METHOD
 from spikeattn.attention.study import Study
 from spikeattn.data.dataset import Skipped
 from spikeattn.provenance import describe
 from spikeattn.reporting.figures.attention_grids import agreement
-from spikeattn.reporting.study.captions import details_of, title_of
+from spikeattn.reporting.study.captions import details_of, shared_of, title_of
+from spikeattn.reporting.study.meaning import meanings, promise
 from spikeattn.reporting.study.pictures import tokens_of
 from spikeattn.reporting.tables.attention_tables import rule_of, significant
 from spikeattn.spurious import SpuriousEnergy
@@ -46,7 +49,9 @@ def summary_of(
         "skipped": [{"image": each.id, "reason": each.reason} for each in skipped],
     }
     if len(studies) == 2:
-        summary["agreement"] = _agreements(studies[0], studies[1])
+        questions, reason = shared_of(studies)
+        summary["comparison"] = {"questions": list(questions), "reason": reason}
+        summary["agreement"] = [row for question in questions for row in _agreements(studies[0], studies[1], question)]
     if energy is not None:
         summary["energy"] = energy_record(energy, studies[0].ids)
     if evaluations:
@@ -57,13 +62,18 @@ def summary_of(
 
 
 def energy_record(energy: SpuriousEnergy, ids: Sequence[str]) -> Record:
-    """The shares with their intervals, per image and in all."""
+    """The range over specifications and each of them; the chosen shares with their intervals, per image and in all."""
     spent, spurious = energy.maps.sum((1, 2)), energy.spurious_maps.sum((1, 2))
 
     def interval(value: Interval) -> Record:
         return {"value": value.value, "low": value.low, "high": value.high, "method": value.method}
 
+    lowest, highest = energy.range
+    columns = ["null", "replicates", "question", "rule", "share", "low", "high", "interval", "chosen"]
     return {
+        "range": {"low": lowest, "high": highest},
+        "specifications": energy.specifications[columns].astype(object).to_dict("records"),
+        "interval": energy.provenance["interval"],
         "share_of_blocks": interval(energy.total),
         "share_of_network": interval(energy.of_everything),
         "spurious_mj": interval(energy.spurious_mj),
@@ -79,16 +89,18 @@ def energy_record(energy: SpuriousEnergy, ids: Sequence[str]) -> Record:
 
 def _network(study: Study) -> Record:
     """What a rerun needs to know of a network."""
-    known = study.attentions[0].provenance
+    s, known = study.settings, study.attentions[0].provenance
     return {
         "title": title_of(study),
         "details": details_of(study),
-        "rule": rule_of(study.settings.method, study.settings.threshold),
+        "rule": rule_of(s.method, s.threshold),
+        "questions": meanings(list(answers(study.attentions[0])), s.null, s.replicates),
+        "promise": promise(s.method, s.threshold),
         "untrained": study.untrained,
         "model": getattr(study.model, "provenance", None) or describe(study.model),
         "statistic": study.kind,
         "layers": study.layers,
-        "settings": dataclasses.asdict(study.settings),
+        "settings": dataclasses.asdict(s),
         "versions": {key: known[key] for key in ("spikeattn", "torch") if key in known},
         "data": study.dataset.provenance(),
         "warnings": study.grouped_warnings(),
@@ -96,30 +108,46 @@ def _network(study: Study) -> Record:
 
 
 def _image_rows(study: Study) -> list[Record]:
-    """Per image and layer: tokens, share significant, share with q <= 0.1, pi0."""
+    """The rows of every image; see `image_rows`."""
     s, rows = study.settings, []
     warned = {name for name, _ in study.warnings}
     for name, attention in zip(study.ids, study.attentions, strict=True):
-        for layer, one in zip(study.layers, attention.significance, strict=True):
-            called = None if one.q is None else float(((one.q <= THRESHOLD) & (one.z >= 0)).mean())
-            rows.append(
-                {
-                    "model": title_of(study),
-                    "image": name,
-                    "layer": layer,
-                    "tokens": int(one.z.size),
-                    "significant": float(significant(one, s.method, s.threshold).mean()),
-                    "significant_q": called,
-                    "pi0": float(one.pi0),
-                    "largest_z": float(one.z.max()),
-                    "warned": name in warned,
-                }
-            )
+        own = image_rows(attention, title_of(study), name, study.layers, s.method, s.threshold)
+        rows += [row | {"warned": name in warned} for row in own]
     return rows
 
 
-def _agreements(first: Study, second: Study) -> list[Record]:
+def image_rows(
+    attention: Attention, model: str, image: str, layers: Sequence[float], method: str = METHOD,
+    threshold: float | None = None,
+) -> list[Record]:  # fmt: skip
+    """Of one image, per layer: tokens, shares that are significant, share with q <= 0.1, pi0.
+
+    significant answers "how much"; significant_where "where", None for maps that have one answer. Shares with q are
+    None where the estimator has none.
+    """
+    second = attention.where
+    where = [None] * len(layers) if second is None else [
+        float(significant(one, method, threshold).mean()) for one in second.significance
+    ]  # fmt: skip
     return [
-        {"image": name, **agreement(one, other)}
-        for name, one, other in zip(first.ids, tokens_of(first), tokens_of(second), strict=True)
+        {
+            "model": model,
+            "image": image,
+            "layer": layer,
+            "tokens": int(one.z.size),
+            "significant": float(significant(one, method, threshold).mean()),
+            "significant_where": share,
+            "significant_q": None if one.q is None else float(significant(one).mean()),
+            "pi0": float(one.pi0),
+            "largest_z": float(one.z.max()),
+        }
+        for layer, one, share in zip(layers, attention.significance, where, strict=True)
+    ]
+
+
+def _agreements(first: Study, second: Study, question: str) -> list[Record]:
+    return [
+        {"image": name, "question": question, **agreement(one, other)}
+        for name, one, other in zip(first.ids, tokens_of(first, question), tokens_of(second, question), strict=True)
     ]

@@ -127,10 +127,12 @@ def attended_sheet(table: pd.DataFrame) -> Sheet:
         Column("Network", "text"),
         Column("Block"),
         Column("Tokens"),
-        Column("Significant", note="share of tokens that the method keeps"),
-        Column("π₀", note="estimated share of tokens that are no more than noise"),
-        Column("Largest z"),
     ]
+    shares = _shares(table)
+    columns += [Column(name, note=note) for name, _, note in shares]
+    estimated = not (table["pi0"] == 1).all()  # 1 is what estimators take that do not estimate it
+    columns += [Column("π₀", note="estimated share of tokens that are no more than noise")] if estimated else []
+    columns.append(Column("Largest z"))
     columns += (
         [Column("Energy, all blocks"), Column("On noise", note="of all blocks"), Column("Share")] if energies else []
     )
@@ -141,7 +143,8 @@ def attended_sheet(table: pd.DataFrame) -> Sheet:
             Cell(f"{row['layer'] + 1:.0f}" if known(row["layer"]) else MISSING, row["layer"]),
             Cell(f"{row['tokens']:.0f}", row["tokens"]),
         ]
-        cells += [Cell(percent(row["significant"]), row["significant"]), Cell(f"{row['pi0']:.2f}", row["pi0"])]
+        cells += [Cell(percent(row[key]), row[key]) for _, key, _ in shares]
+        cells += [Cell(f"{row['pi0']:.2f}", row["pi0"])] if estimated else []
         cells.append(Cell(significant(row["largest_z"], 3) if known(row["largest_z"]) else MISSING, row["largest_z"]))
         if energies:
             all_, noise = row["blocks_mj"], row["spurious_mj"]
@@ -149,3 +152,11 @@ def attended_sheet(table: pd.DataFrame) -> Sheet:
             cells += [Cell(joules(all_), all_), Cell(joules(noise), noise), Cell(percent(share), share)]
         rows.append(tuple(cells))
     return Sheet(tuple(columns), tuple(rows))
+
+
+def _shares(table: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """Name, key and note of the columns of significant tokens: one for each question that a map was asked."""
+    if "significant_where" not in table or table["significant_where"].isna().all():
+        return [("Significant", "significant", "share of tokens")]
+    how_much = ("How much", "significant", "significant tokens: more attention than noise gets")
+    return [how_much, ("Where", "significant_where", "significant tokens: a larger share of their image's attention")]

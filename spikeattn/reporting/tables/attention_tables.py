@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from spikeattn.attention.questions import HOW_MUCH, WHERE, answers
 from spikeattn.attention.regularize import METHOD, METHODS, THRESHOLD, WITH_THRESHOLD, regularize
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, NDArray[Any]]
 
+PREFIXES = {HOW_MUCH: "", WHERE: "where_"}  # of the names of arrays and columns, by question
 QUANTILES = {"null_5": 0.05, "null_50": 0.5, "null_95": 0.95}
 
 
@@ -38,7 +40,8 @@ def token_arrays(attentions: Sequence[Attention], method: str = METHOD, threshol
     """Arrays [image, layer, h, w] of images that were attended one by one; pi0 is [image, layer].
 
     maps, z, p, q (NaN where its estimator gives none), lfdr, significant, regularized_<method> for every method at the
-    threshold given or its default, and of the null maps their mean, standard deviation (null_sd) and quantiles.
+    threshold given or its default, and of the null maps their mean, standard deviation (null_sd) and quantiles. Maps
+    with a second answer have where_z, where_p, where_q, where_lfdr and where_significant; others have no such arrays.
     """
     rows = [_one(each, method, threshold) for each in attentions]
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
@@ -86,15 +89,11 @@ def _one(attention: Attention, method: str, threshold: float | None) -> Arrays:
     found = attention.significance
     pairs = list(zip(maps, found, strict=True))
     nothing = np.full((h, w), np.nan)
-    arrays: Arrays = {
-        "maps": maps,
-        "z": np.stack([each.z for each in found]),
-        "p": np.stack([each.p for each in found]),
-        "q": np.stack([nothing if each.q is None else each.q for each in found]),
-        "lfdr": np.stack([each.lfdr for each in found]),
-        "pi0": np.array([each.pi0 for each in found]),
-        "significant": np.stack([significant(each, method, threshold) for each in found]),
-    }
+    arrays: Arrays = {"maps": maps, "pi0": np.array([each.pi0 for each in found])}
+    for question, answer in answers(attention).items():
+        prefix = PREFIXES[question]
+        measures = _measures(answer.significance, method, threshold)
+        arrays |= {f"{prefix}{name}": array for name, array in measures.items()}
     for name in METHODS:
         limit = threshold if name == method else None
         kept = [
@@ -106,3 +105,15 @@ def _one(attention: Attention, method: str, threshold: float | None) -> Arrays:
         arrays |= {"null_mean": null.mean(0), "null_sd": null.std(0)}
         arrays |= {name: np.quantile(null, share, axis=0) for name, share in QUANTILES.items()}
     return arrays
+
+
+def _measures(significance: Sequence[Significance], method: str, threshold: float | None) -> Arrays:
+    """z, p, q (NaN where there is none), lfdr and what is significant, [layer, h, w]."""
+    columns: dict[str, list[NDArray[Any]]] = {
+        "z": [each.z for each in significance],
+        "p": [each.p for each in significance],
+        "q": [np.full_like(each.z, np.nan) if each.q is None else each.q for each in significance],
+        "lfdr": [each.lfdr for each in significance],
+        "significant": [significant(each, method, threshold) for each in significance],
+    }
+    return {name: np.stack(layers) for name, layers in columns.items()}

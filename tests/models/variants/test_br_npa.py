@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import spikeattn as sa
 from spikeattn.errors import SpikeattnError
 from spikeattn.models.calibrate import calibrate_batch_norm
-from spikeattn.models.variants import br_npa
+from spikeattn.models.variants import br_npa, spiking_svda
 from spikeattn.tracing.examine import plan
 
 TINY = {"img_size": 16, "in_chans": 1, "num_classes": 5, "embed_dim": 16, "depth": 1, "num_heads": 2}
@@ -105,6 +105,24 @@ def test_training_reaches_the_backbone():
     assert torch.isfinite(gradient).all() and gradient.abs().sum() > 0
 
 
+@pytest.mark.parametrize("pooling", ["1111", "1100"])
+def test_an_sdt_answers_as_before_where_its_tokens_are_all_alike(pooling):
+    images = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(13))
+    model = live(images, pooling_stat=pooling)
+    attached = br_npa.attach(model, maps=3)
+    for network in (model, attached):
+        network.block[-1].register_forward_hook(lambda _, __, out: out[..., :1, :1].expand_as(out))
+    with torch.no_grad():
+        expected = model(images)
+        torch.testing.assert_close(attached(images), expected, atol=1e-5, rtol=1e-4)
+    assert expected.std(0).min() > 0
+
+
+def test_a_model_derived_from_the_sdt_is_refused_by_name():
+    with pytest.raises(SpikeattnError, match="SpikeDrivenSvdaTransformer is no plain"):
+        br_npa.attach(spiking_svda.convert(sa.models.SpikeDrivenTransformer(**TINY)))
+
+
 def test_what_cannot_be_attached_is_named():
     with pytest.raises(SpikeattnError, match="tet"):
         br_npa.attach(sa.models.SpikeDrivenTransformer(**(TINY | {"tet": True})))
@@ -128,8 +146,6 @@ def test_timm_cnn_keeps_its_body_and_starts_from_its_classifier():
     vectors, _ = br_npa.representative_vectors(model.forward_features(images), 3)
     torch.testing.assert_close(found.logits, model.fc(vectors.mean(1)).detach(), atol=1e-5, rtol=1e-4)
     assert found.maps.shape == (2, 3, 2, 2)
-    with pytest.raises(SpikeattnError, match="not a map"):
-        br_npa.attach(timm.create_model("test_vit", num_classes=7))(torch.rand(1, 3, 160, 160))
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "resnet18d", "efficientnet_b0", "regnetx_002"])

@@ -1,4 +1,4 @@
-"""Spike-driven SVDA: the gate in closed form, sigma = 1 and the fold as identities, T * D MACs in the ledger."""
+"""Gate thresholds per channel ("spiking SVDA"): the gate in closed form, sigma = 1 and the fold as identities, MACs."""
 
 from __future__ import annotations
 

@@ -117,6 +117,17 @@ def test_autocast_gives_the_map_of_single_precision():
     torch.testing.assert_close(whole(x.bfloat16()).float(), low.float(), atol=0.03, rtol=0.03)
 
 
+def test_every_head_has_a_spectrum_unless_one_is_asked_for_all():
+    layers = svda.layers(svda.convert(small_vit())).values()
+    assert [tuple(layer.sigma.shape) for layer in layers] == [(16,)] * 2  # 2 heads x 8 directions
+    shared = svda.convert(small_vit(), per_head=False)
+    assert [tuple(layer.sigma.shape) for layer in svda.layers(shared).values()] == [(8,)] * 2
+    assert svda.SvdaAttention(16, 2).per_head and svda.layers(timm.create_model("svda_vit_tiny", depth=1))
+    with torch.no_grad():
+        x = torch.rand(1, 1, 8, 8)
+        torch.testing.assert_close(shared.eval()(x), svda.convert(small_vit()).eval()(x))  # the same at the start
+
+
 def test_convert_keeps_weights_and_leaves_the_original():
     vit = small_vit()
     before = {key: value.clone() for key, value in vit.state_dict().items()}
@@ -184,14 +195,14 @@ def test_parameters_added():
             assert (ours - plain) / plain == pytest.approx(share, abs=6e-6), name
         model, vit = timm.create_model("svda_vit_tiny"), svda.vit_tiny()
     plain, ours = (sum(p.numel() for p in m.parameters()) for m in (vit, model))
-    assert ours - plain == 12 * 64 and (ours - plain) / plain < 0.0004
+    assert ours - plain == 12 * 192
 
 
 def test_entry_point_by_timm():
     model = timm.create_model("svda_vit_tiny", num_classes=7, depth=1, tau=3.0).eval()
     assert model(torch.randn(2, 3, 32, 32)).shape == (2, 7)
     assert model.default_cfg["input_size"] == (3, 32, 32) and model.default_cfg["num_classes"] == 7
-    torch.testing.assert_close(model.blocks[0].attn.sigma, torch.full((64,), 24.0))
+    torch.testing.assert_close(model.blocks[0].attn.sigma, torch.full((192,), 24.0))
     with pytest.raises(SpikeattnError, match="without weights"):
         svda.svda_vit_tiny(pretrained=True)
 
