@@ -1,6 +1,6 @@
 """Does the bootstrap of attention find what is there better than what costs nothing to do? The whole experiment.
 
-    python scripts/attention_experiment.py --boxes ../shared/data/tiny_imagenet_boxes --cifar10 ../shared/data/cifar10_jpg
+    python scripts/attention_experiment.py --boxes tiny_imagenet_boxes --cifar10 cifar10_jpg
 
 trains what is not trained yet, measures what is not measured yet, and writes the tables and the page into
 reports/attention/experiment. Weights and scores stay in --work; an interrupted experiment goes on from there. Some two
@@ -27,7 +27,7 @@ OUT = Path(__file__).resolve().parents[1] / "reports" / "attention" / "experimen
 SCENES = on_scenes.Extent(seeds=5, scenes=60, replicates=100, epochs=40, nulls=("normal", "patch"))
 BOXES = on_boxes.Extent(photos=300, replicates=100, epochs=20, nulls=("pixel",), training_photos=100)
 SMALL_SCENES = on_scenes.Extent(seeds=2, scenes=4, replicates=10, epochs=1, nulls=("normal",))
-SMALL_BOXES = on_boxes.Extent(photos=6, replicates=10, epochs=1, nulls=("pixel",), training_photos=6)
+SMALL_BOXES = on_boxes.Extent(photos=6, replicates=10, epochs=1, nulls=("pixel",), training_photos=6, limit=128)
 CONTROL_SEEDS, NORM_IMAGES, CIFAR_IMAGES = 3, 500, 1000
 CURVES, CHECK_REPLICATES = 100, 50  # photos of deletion and insertion; replicates of the check by randomised weights
 
@@ -75,7 +75,7 @@ def photos(args: argparse.Namespace) -> dict[str, pd.DataFrame]:
     folder = on_boxes.unpack(args.boxes, args.work / "boxes")
     maps, accuracies, curves, checks = [], [], [], []
     for which in on_boxes.NETWORKS:
-        model = on_boxes.network(which, extent.epochs, folder, args.work)
+        model = on_boxes.network(which, extent, folder, args.work)
         every = on_boxes.data(args.boxes, args.work, model, 20 if args.small else 1000, "test")
         train = on_boxes.data(args.boxes, args.work, model, 20 if args.small else NORM_IMAGES, "train")
         shown = on_boxes.data(args.boxes, args.work, model, extent.photos, "test")

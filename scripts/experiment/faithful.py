@@ -1,4 +1,4 @@
-"""Part (d): does the prediction rest on what a score shows? Deletion, insertion, and the check by randomised weights."""
+"""Part (d): does the prediction rest on what a score shows? Deletion, insertion, the check by randomised weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHECKED = 8  # photos of the check by randomised weights
 
 
 def curves(model: nn.Module, name: str, images: Tensor, null: str, replicates: int, work: Path) -> pd.DataFrame:
-    """Per photo the areas under deletion (to the mean of the photo) and insertion (from its blur) of the default map."""
+    """Per photo the areas under deletion (to its mean) and insertion (from its blur), by the default map."""
     kind = kinds_of(model)[0]
     file = work / "scores" / name / f"{kind}-{null}-{replicates}-test-{len(images)}.npz"
     found: Tested = tested(model, images, kind, null, replicates, file)[-1]

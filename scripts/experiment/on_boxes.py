@@ -29,13 +29,17 @@ HALF = 0.5  # of a token's pixels: from here on it lies in the box
 
 @dataclass(frozen=True)
 class Extent:
-    """How large the part is: photos, replicates, epochs of training, nulls, photos that fix thresholds."""
+    """How large the part is: photos, replicates, epochs of training, nulls, photos that fix thresholds.
+
+    `limit` takes so many photos for training, at random; None takes all.
+    """
 
     photos: int
     replicates: int
     epochs: int
     nulls: tuple[str, ...]
     training_photos: int
+    limit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -51,15 +55,16 @@ class Photos:
         return Photos(self.images[:n], self.labels[:n], self.share[:n], self.inside[:n])
 
 
-def network(which: str, epochs: int, folder: Path, work: Path, seed: int = 0) -> nn.Module:
+def network(which: str, extent: Extent, folder: Path, work: Path, seed: int = 0) -> nn.Module:
     """The spiking network or its twin, trained on the photos where its weights are not there."""
     name, extra = NETWORKS[which]
-    weights = work / f"boxes-{which}-{seed}-{epochs}.safetensors"
+    weights = work / f"boxes-{which}-{seed}-{extent.epochs}.safetensors"
     arguments = SHAPE | extra
     if not weights.is_file():
         command = [sys.executable, str(TRAINING), "--model", name, "--data", f"folder:{folder}", "--out", str(weights)]
-        command += ["--epochs", str(epochs), "--seed", str(seed), "--test-every", "2", *RECIPE]
+        command += ["--epochs", str(extent.epochs), "--seed", str(seed), "--test-every", "2", *RECIPE]
         command += [word for pair in arguments.items() for word in ("--model-arg", f"{pair[0]}={pair[1]}")]
+        command += [] if extent.limit is None else ["--limit", str(extent.limit)]
         state = weights.with_suffix(".state.pt")
         subprocess.run([*command, *(["--resume", str(state)] if state.is_file() else [])], check=True)
     return sa.load_model(name, checkpoint=weights, **arguments)

@@ -1,4 +1,4 @@
-"""Part (a): digit scenes with planted noise, several training seeds: does the test find the digit better than the map?"""
+"""Part (a): digit scenes with planted noise, several training seeds: does the test beat the map it is made from?"""
 
 from __future__ import annotations
 

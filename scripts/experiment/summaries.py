@@ -33,7 +33,7 @@ def summaries(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
 
 
 def _summary(table: pd.DataFrame, keys: list[str], seeds: list[str], images: list[str]) -> pd.DataFrame:
-    """A row per key: mean, limits, and the paired difference from the raw map, or from one threshold, with its limits."""
+    """A row per key: mean and limits, and those of the paired difference from the raw map or one threshold."""
     rows = []
     first = [key for key in keys if key != "way"]
     for key, group in table.groupby(first, sort=False):
