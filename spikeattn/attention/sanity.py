@@ -71,7 +71,7 @@ def randomisation_check(
         layer: Any = drawn.get_submodule(name)
         weight: Tensor = layer.weight
         kept = weight.detach().clone()
-        _redraw(weight, draw, torch.Generator().manual_seed(seed * 1_000_003 + place))
+        redraw(weight, draw, torch.Generator().manual_seed(seed * 1_000_003 + place))
         maps = check_maps(map_function(drawn, images))
         rows = {"layer": name, "image": np.arange(len(original)), "spearman": rank_correlation(original, maps)}
         rows["constant"] = np.ptp(maps, axis=(1, 2)) == 0
@@ -86,7 +86,8 @@ def randomisation_check(
 
 
 @torch.no_grad()
-def _redraw(weight: Tensor, draw: str, generator: torch.Generator) -> None:
+def redraw(weight: Tensor, draw: str, generator: torch.Generator) -> None:
+    """New entries of a weight in its place, as `draw` of `randomisation_check` says."""
     values = weight.detach().cpu().flatten()
     if draw == "permute":
         values = values[torch.randperm(len(values), generator=generator)]

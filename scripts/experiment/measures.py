@@ -1,0 +1,82 @@
+"""How well scores of tokens find a region [image, h, w]: with a rank alone, and with a choice of tokens.
+
+Ties count half: a constant map has an AUC of one half, and points to the region as often as its area says.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from .scores import Flags, Floats
+
+
+def auc(scores: Floats, inside: Flags, outside: Flags) -> Floats:
+    """Per image the chance that a token inside scores higher than one outside; NaN where one of them is empty."""
+    values = []
+    for one, within, without in zip(scores, inside, outside, strict=True):
+        a, b = one[within], one[without]
+        if not a.size or not b.size:
+            values.append(np.nan)
+            continue
+        ranks = rankdata(np.concatenate([a, b]))[: a.size]
+        values.append((ranks.sum() - a.size * (a.size + 1) / 2) / (a.size * b.size))
+    return np.array(values)
+
+
+def pointing(scores: Floats, inside: Flags) -> Floats:
+    """Pointing game: per image the share of the highest tokens that lie inside."""
+    highest = scores == scores.max((1, 2), keepdims=True)
+    return (highest & inside).sum((1, 2)) / highest.sum((1, 2))
+
+
+def energy_inside(scores: Floats, share: Floats) -> Floats:
+    """Per image the part of the map's total inside; `share` of each token's pixels. NaN for maps without a total."""
+    positive = np.maximum(scores, 0)
+    total = positive.sum((1, 2))
+    found = np.full(len(scores), np.nan)
+    np.divide((positive * share).sum((1, 2)), total, out=found, where=total > 0)
+    return found
+
+
+def top(scores: Floats, k: int, seed: int = 0) -> Flags:
+    """The k highest tokens of every image; ties are broken at random, not by their place."""
+    flat = scores.reshape(len(scores), -1)
+    noise = np.random.default_rng(seed).random(flat.shape)
+    order = np.lexsort((noise, -flat), axis=-1)[:, :k]
+    chosen = np.zeros(flat.shape, bool)
+    np.put_along_axis(chosen, order, True, axis=1)
+    return chosen.reshape(scores.shape)
+
+
+def iou(chosen: Flags, inside: Flags) -> Floats:
+    """Per image intersection over union."""
+    union = (chosen | inside).sum((1, 2))
+    return (chosen & inside).sum((1, 2)) / np.maximum(union, 1)
+
+
+def share_of(chosen: Flags, region: Flags) -> Floats:
+    """Per image the share of a region's tokens that are chosen; NaN where there is no region."""
+    size = region.sum((1, 2))
+    return np.where(size > 0, (chosen & region).sum((1, 2)) / np.maximum(size, 1), np.nan)
+
+
+def otsu(scores: Floats) -> Flags:
+    """Per image the tokens above Otsu's threshold: the split of the values with the largest variance between."""
+    return np.stack([_split(one) for one in scores])
+
+
+def _split(scores: NDArray[np.float64]) -> Flags:
+    values = np.sort(np.unique(scores))
+    if len(values) < 2:
+        return np.zeros(scores.shape, bool)
+    flat = scores.ravel()
+    between = []
+    for cut in (values[1:] + values[:-1]) / 2:
+        upper = flat > cut
+        weight = upper.mean()
+        between.append(weight * (1 - weight) * (flat[upper].mean() - flat[~upper].mean()) ** 2)
+    best = int(np.argmax(between))
+    above: Flags = scores > (values[best] + values[best + 1]) / 2
+    return above

@@ -1,0 +1,60 @@
+"""Tables of means with intervals, from one value per image (and seed)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from .intervals import over_images, over_seeds_and_images
+from .scores import Floats
+
+RAW = "raw"  # what every other way of scoring is compared with, on the same images
+CUT = "threshold"  # and every rule that chooses tokens with this one
+
+
+def summaries(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Tables by name; those that are means already stay as they are."""
+    found = {name: table for name, table in tables.items() if name in ("accuracy", "sanity", "cifar10")}
+    if "scenes" in tables:
+        table = tables["scenes"].assign(
+            noises=lambda t: np.where(t["noise"] == "normal square", "as in training", "unseen")
+        )
+        keys = ["kind", "null", "layer", "noises", "contrast", "measure", "way"]
+        found["scenes"] = _summary(table, keys, ["seed"], ["noise", "image"])
+    if "alarms" in tables:
+        keys = ["kind", "null", "layer", "shown", "measure", "way"]
+        found["alarms"] = _summary(tables["alarms"], keys, ["seed"], ["image"])
+    if "photos" in tables:
+        keys = ["network", "kind", "layer", "null", "measure", "way"]
+        found["photos"] = _summary(tables["photos"], keys, [], ["image"])
+    if "curves" in tables:
+        found["curves"] = _summary(tables["curves"], ["network", "kind", "null", "measure", "way"], [], ["image"])
+    return found
+
+
+def _summary(table: pd.DataFrame, keys: list[str], seeds: list[str], images: list[str]) -> pd.DataFrame:
+    """A row per key: mean and limits, and those of the paired difference from the raw map or one threshold."""
+    rows = []
+    first = [key for key in keys if key != "way"]
+    for key, group in table.groupby(first, sort=False):
+        values = {way: _wide(rows_of, seeds, images) for way, rows_of in group.groupby("way", sort=False)}
+        base = values.get(RAW, values.get(CUT))
+        for way, found in values.items():
+            mean, low, high = _interval(found)
+            row = dict(zip(first, key, strict=True)) | {"way": way, "mean": mean, "low": low, "high": high}
+            if base is not None and base is not found:
+                difference = _interval(found - base)
+                row |= dict(zip(("more", "more_low", "more_high"), difference, strict=True))
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _wide(group: pd.DataFrame, seeds: list[str], images: list[str]) -> Floats:
+    """Values [seed, image], or [image]."""
+    if not seeds:
+        return group.sort_values(images)["value"].to_numpy()
+    return group.pivot_table(index=seeds, columns=images, values="value", dropna=False).to_numpy()
+
+
+def _interval(values: Floats) -> tuple[float, float, float]:
+    return over_images(values) if values.ndim == 1 else over_seeds_and_images(values)
