@@ -89,7 +89,7 @@ def _measured(
             found = sa.attend(model, some, null, replicates, kind, layer="all", seed=seed, indices=numbers)
             rows = {"raw": found.maps, "how much": found.z, "called how much": found.regularized() > 0}
             if found.where is not None:
-                rows |= {"where": found.where.z, "called where": (found.where.q <= 0.1) & (found.where.z >= 0)}
+                rows |= {"where": found.where.z, "called where": found.where.regularized() > 0}
             if kind not in NO_GRADIENT:
                 rows["gradient"] = sa.attention_map(model, some, kind, layer="all", weight="gradient").values.numpy()
             for name, values in rows.items():

@@ -39,7 +39,7 @@ def standardised(
       (1 + number of null z >= z) / (1 + n B), and (1 + k) / (1 + n B), where k is the number of tokens whose largest
       score is one of the null and as far above the next one, in z. The first is blunt where the nulls of other places
       have longer tails, the second where that of its own place has; their harmonic mean keeps the level of either
-      (Wilson: The harmonic mean p-value, PNAS 116 (2019)), which the smaller of them would not.
+      nearly (Wilson: The harmonic mean p-value, PNAS 116 (2019)), which the smaller of them would not.
 
     A token whose null is constant has z = 0 and p = 1, whatever its score: nothing says how far it lies from a null
     without a spread. With `rng`, ties are broken at random; without, they count against the token.
