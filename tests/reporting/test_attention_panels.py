@@ -215,7 +215,7 @@ def test_agreement_of_two_maps() -> None:
     same = agreement((a, left), (fine, left.repeat(2, 0).repeat(2, 1)))
     assert same == pytest.approx({"rank_correlation": 1.0, "both": 0.5, "either": 0.5, "jaccard": 1.0})
     border = np.pad(np.full((2, 2), True), 1)  # pixels of no token do not make two maps alike
-    alone = [np.where(border, values, np.nan) for values in (a, -a)]
+    alone = [np.where(border, values, np.nan) for values in (a, 20 - a)]
     assert agreement((alone[0], left), (alone[1], left))["rank_correlation"] == pytest.approx(-1)
     other = agreement((a, left), (-a, ~left))
     assert (other["rank_correlation"], other["both"], other["jaccard"]) == pytest.approx((-1, 0, 0))
