@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from spikeattn.attention.regularize import LEVEL
+
 from .measures import otsu, top
 from .scores import Flags, Tested, random_scores
 
@@ -13,10 +15,11 @@ QUESTIONS = ("how much", "where")
 def choices(train: Tested, test: Tested, seed: int = 0) -> dict[str, Flags]:
     """Tokens of the test images [image, h, w] by rule.
 
-    "bootstrap, QUESTION" is q <= .1. The others take, on average over the training images, as many tokens as the
+    "bootstrap, QUESTION" is q <= .1. Four rules take, on average over the training images, as many tokens as the
     bootstrap's "how much" does there: "threshold" cuts the raw map at one value for all images, "gradient" the map
-    times its gradient; "top-k" and "random" take the same number of every image. "Otsu" and "mean" cut each image at
-    its own value and take as many as it gives.
+    times its gradient; "top-k" and "random" take the same number of every image. "null threshold" cuts the raw map at
+    the value that one in ten replicates of the training images exceeds somewhere. "Otsu" and "mean" cut each image at
+    a value of its own and take as many as it gives.
     """
     found = {f"bootstrap, {name}": test.called[name] for name in QUESTIONS if name in test.called}
     share = float(train.called["how much"].mean())
@@ -25,6 +28,7 @@ def choices(train: Tested, test: Tested, seed: int = 0) -> dict[str, Flags]:
         found["gradient"] = _cut(train, test, "gradient", share)
     raw = test.scores["raw"]
     k = round(share * raw[0].size)
+    found["null threshold"] = raw > np.quantile(train.null_largest, 1 - LEVEL, method="higher")
     found["top-k"], found["Otsu"] = top(raw, k, seed), otsu(raw)
     found["mean"] = raw > raw.mean((1, 2), keepdims=True)
     found["random"] = top(random_scores(raw.shape, seed), k, seed)

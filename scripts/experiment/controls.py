@@ -6,15 +6,21 @@ A public benchmark (STEP, arXiv 2505.11151, by report) finds that it costs spiki
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
 import spikeattn as sa
 from spikeattn.attention.sanity import redraw
+from spikeattn.stats.intervals import wilson_interval
 from spikeattn.tracing.neurons import reset
 
+from . import stored
+
 DRAWN = ("q_conv", "k_conv")
+NORM_IMAGES = 500  # training images that measure the batch norms behind permuted weights
 BATCH = 50
 
 
@@ -50,8 +56,19 @@ def _measure_norms(model: nn.Module, names: list[str], images: Tensor) -> None:
     model.eval()
 
 
+def accuracy(file: Path, about: dict[str, object], model: nn.Module, images: Tensor, labels: Tensor) -> pd.DataFrame:
+    """One row, kept in `file`: `about`, the number of images, and the accuracy with its 95 % Wilson interval."""
+
+    def row() -> pd.DataFrame:
+        found = wilson_interval(_right(model, images, labels), len(labels))
+        values = {"images": len(labels), "accuracy": found.value, "low": found.low, "high": found.high}
+        return pd.DataFrame([about | values])
+
+    return stored.table(file, row)
+
+
 @torch.no_grad()
-def right(model: nn.Module, images: Tensor, labels: Tensor) -> int:
+def _right(model: nn.Module, images: Tensor, labels: Tensor) -> int:
     """Images classified right."""
     model.eval()
     total = 0

@@ -6,10 +6,13 @@ Ties count half: a constant map has an AUC of one half, and points to the region
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from .scores import Flags, Floats
+
+Values = tuple[dict[str, object], Floats]
 
 
 def auc(scores: Floats, inside: Flags, outside: Flags) -> Floats:
@@ -64,7 +67,8 @@ def share_of(chosen: Flags, region: Flags) -> Floats:
 
 def otsu(scores: Floats) -> Flags:
     """Per image the tokens above Otsu's threshold: the split of the values with the largest variance between."""
-    return np.stack([_split(one) for one in scores])
+    # In float32 the middle of two neighbouring values can be one of them.
+    return np.stack([_split(one.astype(np.float64)) for one in scores])
 
 
 def _split(scores: NDArray[np.float64]) -> Flags:
@@ -80,3 +84,16 @@ def _split(scores: NDArray[np.float64]) -> Flags:
     best = int(np.argmax(between))
     above: Flags = scores > (values[best] + values[best + 1]) / 2
     return above
+
+
+def per_image(about: dict[str, object], measured: dict[str, Floats]) -> list[Values]:
+    """What the values of every measure are about, and the values, one per image."""
+    return [(about | {"measure": name}, values) for name, values in measured.items()]
+
+
+def as_table(found: list[Values]) -> pd.DataFrame:
+    """A row per image: columns of what they are about, "image" and "value"."""
+    lengths = [len(values) for _, values in found]
+    columns = {name: np.repeat([about[name] for about, _ in found], lengths) for name in found[0][0]}
+    columns["image"] = np.concatenate([np.arange(length) for length in lengths])
+    return pd.DataFrame(columns | {"value": np.concatenate([values for _, values in found])})

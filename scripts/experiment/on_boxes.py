@@ -1,4 +1,7 @@
-"""Part (b): photos with object boxes. Which score finds the object, per map, layer and question, and beside a prior?"""
+"""Parts (b) and (d): photos with object boxes. Which score finds the object, per map, layer and question?
+
+With part (c), the same networks with q and k randomised.
+"""
 
 from __future__ import annotations
 
@@ -15,30 +18,46 @@ from torch import Tensor, nn
 import spikeattn as sa
 from spikeattn.attention.planted import coverage
 
+from . import stored
 from .boxes import photos, unpack
 from .choices import choices
-from .measures import auc, energy_inside, iou, pointing, share_of, top
-from .scores import Flags, Floats, centre_scores, kinds_of, random_scores, tested
+from .controls import NORM_IMAGES, accuracy, randomised
+from .faithful import curves, sanity
+from .measures import Values, as_table, auc, energy_inside, iou, per_image, pointing, share_of, top
+from .scores import Flags, Floats, Tested, centre_scores, kinds_of, random_scores, tested
 
 TRAINING = Path(__file__).resolve().parents[1] / "train.py"
 SHAPE = {"img_size": 64, "embed_dim": 128, "num_classes": 20, "pooling_stat": "1110"}  # 8 x 8 tokens, .65 M parameters
 NETWORKS = {"sdt": ("sdt_2_256", {"time_steps": 2}), "ann": ("ann_2_256", {})}
 RECIPE = ["--batch-size", "64", "--lr", "1.5e-3", "--weight-decay", "0.05", "--warmup-epochs", "2", "--shift", "4"]
+DATA = "photos"
 HALF = 0.5  # of a token's pixels: from here on it lies in the box
 
 
 @dataclass(frozen=True)
 class Extent:
-    """How large the part is: photos, replicates, epochs of training, nulls, photos that fix thresholds.
+    """How large the parts are.
 
-    `limit` takes so many photos for training, at random; None takes all.
+    Attributes:
+        photos, training_photos: with maps; the latter fix thresholds.
+        test: photos of the test split that measure accuracy.
+        curves, steps: photos with deletion and insertion, and steps of a curve.
+        checked, check_replicates: photos and replicates of the check by randomised weights.
+        redraws: of q and k; maps are measured on the first of them.
+        limit: of photos for training, at random; None takes all.
     """
 
     photos: int
-    replicates: int
-    epochs: int
-    nulls: tuple[str, ...]
     training_photos: int
+    test: int
+    curves: int
+    steps: int
+    checked: int
+    check_replicates: int
+    replicates: int
+    redraws: int
+    epochs: int
+    null: str
     limit: int | None = None
 
 
@@ -49,10 +68,60 @@ class Photos:
     images: Tensor
     labels: Tensor
     share: Floats
-    inside: Flags
 
-    def head(self, n: int) -> Photos:
-        return Photos(self.images[:n], self.labels[:n], self.share[:n], self.inside[:n])
+    @property
+    def inside(self) -> Flags:
+        return self.share >= HALF
+
+
+@dataclass(frozen=True)
+class Data:
+    """Photos for the accuracy, photos with maps, and training photos: for thresholds, and for batch norms."""
+
+    test: Photos
+    shown: Photos
+    fixing: Photos
+    norms: Photos
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network, what its tables call it, and where its files are."""
+
+    model: nn.Module
+    about: dict[str, object]
+    files: Path
+    extent: Extent
+
+    def tested(self, kind: str, photos: Photos, split: str) -> list[Tested]:
+        """The map of every layer and its test."""
+        null, replicates = self.extent.null, self.extent.replicates
+        file = self.files / f"{kind}-{null}-{replicates}-{split}-{len(photos.images)}.npz"
+        return tested(self.model, photos.images, kind, null, replicates, file)
+
+
+def run(source: Path, extent: Extent, work: Path, parts: str) -> dict[str, pd.DataFrame]:
+    """Tables "photos" (per photo, what every score and rule does with the box), "accuracy", "curves", "sanity"."""
+    found: dict[str, list[pd.DataFrame]] = {name: [] for name in ("photos", "accuracy", "curves", "sanity")}
+    folder = unpack(source, work / "boxes")
+    for which in NETWORKS:
+        trained = network(which, extent, folder, work)
+        data = _data(folder, trained, extent)
+        for redraw in (None, *range(extent.redraws if "c" in parts else 0)):
+            weights = "trained" if redraw is None else f"q, k randomised {redraw}"
+            model = trained if redraw is None else randomised(trained, data.norms.images, redraw)
+            files = work / "scores" / f"boxes-{which}-{extent.epochs}-{weights.replace(' ', '_')}"
+            one = Network(model, {"data": DATA, "network": which, "weights": weights}, files, extent)
+            file = files / f"accuracy-{extent.test}.csv"
+            found["accuracy"].append(accuracy(file, one.about, model, data.test.images, data.test.labels))
+            if not redraw and "b" in parts:
+                found["photos"].append(_maps(one, data))
+            if not redraw and "d" in parts:
+                found["curves"].append(_curves(one, data))
+            if redraw is None and "d" in parts:
+                found["sanity"].append(_sanity(one, data))
+            print(f"{DATA}: {which}, {weights}", flush=True)
+    return {name: pd.concat(tables, ignore_index=True) for name, tables in found.items() if tables}
 
 
 def network(which: str, extent: Extent, folder: Path, work: Path, seed: int = 0) -> nn.Module:
@@ -70,56 +139,74 @@ def network(which: str, extent: Extent, folder: Path, work: Path, seed: int = 0)
     return sa.load_model(name, checkpoint=weights, **arguments)
 
 
-def data(source: Path, work: Path, model: nn.Module, n: int, split: str) -> Photos:
-    """`n` photos, evenly over the split."""
-    images, labels, masks = photos(unpack(source, work / "boxes"), model, split)
-    rows = np.arange(n) * len(images) // n
-    grid = sa.attention_map(model, images[:1]).values.shape[-2:]
-    share = np.stack([coverage(masks[row], (int(grid[0]), int(grid[1]))) for row in rows])
-    return Photos(images[torch.from_numpy(rows)], labels[torch.from_numpy(rows)], share, share >= HALF)
+def _data(folder: Path, model: nn.Module, extent: Extent) -> Data:
+    test, train = (photos(folder, model, split) for split in ("test", "train"))
+    grid = sa.attention_map(model, test[0][:1]).values.shape[-2:]
+
+    def evenly(of: tuple[Tensor, Tensor, Flags], n: int) -> Photos:
+        images, labels, masks = of
+        rows = torch.arange(n) * len(images) // n
+        share = np.stack([coverage(mask, (int(grid[0]), int(grid[1]))) for mask in masks[rows.numpy()]])
+        return Photos(images[rows], labels[rows], share)
+
+    return Data(
+        evenly(test, extent.test),
+        evenly(test, extent.photos),
+        evenly(train, extent.training_photos),
+        evenly(train, min(NORM_IMAGES, len(train[0]))),
+    )
 
 
-def run(model: nn.Module, name: str, shown: Photos, train: Photos, extent: Extent, work: Path) -> pd.DataFrame:
-    """Per photo: what every map, layer, way of scoring and rule does with the box."""
-    tables: list[pd.DataFrame] = []
-    area = round(float(train.inside.mean()) * train.inside[0].size)  # tokens of a box, on training photos
-    for kind in kinds_of(model):
-        for null in extent.nulls:
-            key = f"{kind}-{null}-{extent.replicates}"
-            test = tested(
-                model, shown.images, kind, null, extent.replicates,
-                work / "scores" / name / f"{key}-test-{len(shown.images)}.npz",
-            )  # fmt: skip
-            fixed = tested(
-                model, train.images, kind, null, extent.replicates,
-                work / "scores" / name / f"{key}-train-{len(train.images)}.npz",
-            )  # fmt: skip
-            for layer, one in enumerate(test):
-                about = {"network": name, "kind": kind, "layer": layer, "null": null}
-                for way, scores in one.scores.items():
-                    tables += _ranked(scores, shown, area, about | {"way": way})
-                for way, chosen in choices(fixed[layer], one).items():
-                    tables += _chosen(chosen, shown, about | {"way": way})
-            print(f"{name}: {kind}, {null}", flush=True)
-    about = {"network": name, "kind": "none", "layer": -1, "null": "none"}
-    shape = shown.inside.shape
-    for way, scores in {"random": random_scores(shape), "centre": centre_scores(shape)}.items():
-        tables += _ranked(scores, shown, area, about | {"way": way})
-    return pd.concat(tables, ignore_index=True)
+def _maps(one: Network, data: Data) -> pd.DataFrame:
+    """Per photo, map, layer, way of scoring and rule: the measures."""
+    shown = data.shown
+    rows: list[Values] = []
+    area = round(float(data.fixing.inside.mean()) * shown.inside[0].size)  # tokens of a box, on training photos
+    priors = {"random": random_scores(shown.share.shape), "centre": centre_scores(shown.share.shape)}
+    for kind in kinds_of(one.model):
+        test, fixing = one.tested(kind, shown, "test"), one.tested(kind, data.fixing, "train")
+        for layer, found in enumerate(test):
+            about = one.about | {"kind": kind, "layer": layer}
+            for way, scores in (found.scores | priors).items():
+                rows += per_image(about | {"way": way}, _ranked(scores, shown, area))
+            for way, chosen in choices(fixing[layer], found).items():
+                rows += per_image(about | {"way": way}, _chosen(chosen, shown))
+    return as_table(rows)
 
 
-def _ranked(scores: Floats, shown: Photos, area: int, about: dict[str, object]) -> list[pd.DataFrame]:
-    values = {
+def _some(n: int, wanted: int) -> slice:
+    """`wanted` of `n`, evenly: photos are sorted by class."""
+    step = max(1, n // wanted)
+    return slice(0, step * wanted, step)
+
+
+def _curves(one: Network, data: Data) -> pd.DataFrame:
+    """Of the default map of the last block."""
+    extent, kind = one.extent, kinds_of(one.model)[0]
+    rows = _some(extent.photos, extent.curves)
+    found = one.tested(kind, data.shown, "test")[-1].chosen(rows)
+    file = one.files / f"{kind}-{extent.null}-{extent.replicates}-curves-{extent.curves}-{extent.steps}.csv"
+    images, about = data.shown.images[rows], one.about | {"kind": kind}
+    return stored.table(file, lambda: curves(one.model, about, images, found, extent.steps))
+
+
+def _sanity(one: Network, data: Data) -> pd.DataFrame:
+    kind, extent = kinds_of(one.model)[0], one.extent
+    images = data.shown.images[_some(extent.photos, extent.checked)]
+    file = one.files / f"{kind}-{extent.null}-{extent.check_replicates}-sanity-{extent.checked}.csv"
+    return stored.table(file, lambda: sanity(one.model, one.about, images, kind, extent.null, extent.check_replicates))
+
+
+def _ranked(scores: Floats, shown: Photos, area: int) -> dict[str, Floats]:
+    return {
         "auc": auc(scores, shown.inside, ~shown.inside),
         "pointing": pointing(scores, shown.inside),
+        "energy inside": energy_inside(scores, shown.share),
         "iou": iou(top(scores, area), shown.inside),
     }
-    if scores.min() >= 0:
-        values["energy inside"] = energy_inside(scores, shown.share)
-    return [_table(about, measure, value) for measure, value in values.items()]
 
 
-def _chosen(chosen: Flags, shown: Photos, about: dict[str, object]) -> list[pd.DataFrame]:
+def _chosen(chosen: Flags, shown: Photos) -> dict[str, Floats]:
     kept, inside = chosen.sum((1, 2)), (chosen & shown.inside).sum((1, 2))
     values = {
         "kept": chosen.mean((1, 2)),
@@ -127,9 +214,4 @@ def _chosen(chosen: Flags, shown: Photos, about: dict[str, object]) -> list[pd.D
         "kept outside": share_of(chosen, ~shown.inside),
         "precision": np.where(kept > 0, inside / np.maximum(kept, 1), np.nan),
     }
-    values["in - outside"] = values["kept in the box"] - values["kept outside"]
-    return [_table(about, measure, value) for measure, value in values.items()]
-
-
-def _table(about: dict[str, object], measure: str, value: Floats) -> pd.DataFrame:
-    return pd.DataFrame(about | {"measure": measure, "image": np.arange(len(value)), "value": value})
+    return values | {"in - outside": values["kept in the box"] - values["kept outside"]}

@@ -1,42 +1,83 @@
-"""Part (a): digit scenes with planted noise, several training seeds: does the test beat the map it is made from?"""
+"""Part (a): digit scenes with planted noise, several training seeds: does the test beat the map it is made from?
+
+With part (c), the same networks with q and k randomised.
+"""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import spikeattn as sa
 from spikeattn.attention.nulls import draw_inputs
+from spikeattn.data.digit_scenes import CANVAS
 
 from .choices import choices
-from .measures import auc, share_of
-from .scenes import CONTRASTS, NOISES, scenes
-from .scores import Tested, kinds_of, random_scores, tested
+from .controls import NORM_IMAGES, accuracy, randomised
+from .measures import Values, as_table, auc, per_image, share_of
+from .scenes import CONTRASTS, NOISES, digits, scenes
+from .scores import Flags, Floats, Tested, random_scores, tested
 
 NAME = "sdt_digits_scenes"
 TRAINING = Path(__file__).resolve().parents[1] / "train_scenes.py"
+TRAINED, RANDOMISED = "trained", "q, k randomised"
+FIXED = (NOISES[0], 1.0, True, "train")  # the cell that fixes thresholds: noise as in training, on training digits
 
 
 @dataclass(frozen=True)
 class Extent:
-    """How large the part is: seeds of training, scenes per cell, replicates, epochs of training, nulls."""
+    """How large the part is: seeds of training, scenes per cell, replicates, epochs, pairs of a map and a null.
+
+    With q and k randomised only the first pair is measured.
+    """
 
     seeds: int
     scenes: int
     replicates: int
     epochs: int
-    nulls: tuple[str, ...]
+    maps: tuple[tuple[str, str], ...]
 
 
-def network(seed: int, epochs: int, work: Path) -> nn.Module:
-    """The network of a training seed; trained where its weights are not there."""
+@dataclass(frozen=True)
+class Network:
+    """A network of a training seed and what its tables and files are called."""
+
+    model: nn.Module
+    seed: int
+    weights: str
+    files: Path
+    extent: Extent
+
+    def of(self, kind: str, null: str) -> dict[str, object]:
+        return {"weights": self.weights, "seed": self.seed, "kind": kind, "null": null}
+
+    def tested(self, kind: str, null: str, name: str, images: Tensor, seed: int = 0) -> list[Tested]:
+        """The map of every layer and its test on these images, which `name` stands for."""
+        number, replicates = self.extent.scenes, self.extent.replicates
+        file = self.files / f"{kind}-{null}-{name}-{number}-{replicates}.npz"
+        return tested(self.model, images, kind, null, replicates, file, seed)
+
+    def cell(
+        self, kind: str, null: str, noise: str, contrast: float, with_digit: bool, split: str
+    ) -> tuple[list[Tested], Flags, Flags]:
+        """The same on scenes of one kind, and what is digit and noise on their tokens."""
+        grid = sa.attention_map(self.model, torch.zeros(1, 1, 32, 32), kind).values.shape[-2:]
+        shown = scenes(self.extent.scenes, noise, contrast, with_digit, (int(grid[0]), int(grid[1])), split)
+        name = f"{split}-{noise.replace(' ', '_')}-{contrast:g}-{'digit' if with_digit else 'none'}"
+        return self.tested(kind, null, name, shown.images), shown.digit, shown.noise
+
+
+def trained(seed: int, epochs: int, work: Path) -> nn.Module:
+    """The network of a training seed; trained where its weights are not there. Seed 0 is the shipped one."""
+    if seed == 0:
+        return sa.load_model(NAME)
     weights = work / f"scenes-{seed}-{epochs}.safetensors"
     if not weights.is_file():
         command = [sys.executable, str(TRAINING), "--epochs", str(epochs), "--seed", str(seed), "--out", str(weights)]
@@ -44,53 +85,58 @@ def network(seed: int, epochs: int, work: Path) -> nn.Module:
     return sa.load_model(NAME, checkpoint=weights)
 
 
-def run(extent: Extent, work: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Per image: what every score and every rule does with digit and noise; and what is called where nothing is."""
-    rows: list[pd.DataFrame] = []
-    alarms: list[pd.DataFrame] = []
+def run(extent: Extent, work: Path, parts: str) -> dict[str, pd.DataFrame]:
+    """Tables: "scenes" (per image, what every score and rule does with digit and noise), "alarms", "accuracy"."""
+    rows: list[Values] = []
+    alarms: list[Values] = []
+    accuracies = []
     for seed in range(extent.seeds):
-        model = network(seed, extent.epochs, work)
-        for kind in kinds_of(model):
-            for null in extent.nulls:
-                rows += _rows(model, kind, null, seed, extent, work)
-                alarms += _alarms(model, kind, null, seed, extent, work)
-        print(f"scenes: seed {seed} of {extent.seeds}", flush=True)
-    return pd.concat(rows, ignore_index=True), pd.concat(alarms, ignore_index=True)
+        for network in _networks(seed, extent, work, parts):
+            for kind, null in extent.maps if network.weights == TRAINED else extent.maps[:1]:
+                fixed, _, _ = network.cell(kind, null, *FIXED)
+                rows += _rows(network, kind, null, fixed)
+                alarms += _alarms(network, kind, null, fixed)
+            accuracies.append(_accuracy(network))
+            print(f"scenes: seed {seed} of {extent.seeds}, {network.weights}", flush=True)
+    accuracy_table = pd.concat(accuracies, ignore_index=True)
+    return {"scenes": as_table(rows), "alarms": as_table(alarms), "accuracy": accuracy_table}
 
 
-def _maps(
-    model: nn.Module, kind: str, null: str, seed: int, extent: Extent, work: Path, cell: tuple[str, float, bool, str]
-) -> tuple[list[Tested], np.ndarray, np.ndarray]:
-    """The tested maps of a cell, by layer, and what is digit and noise on their tokens."""
-    noise, contrast, with_digit, split = cell
-    there = "digit" if with_digit else "none"
-    name = f"{kind}-{null}-{split}-{noise.replace(' ', '_')}-{contrast:g}-{there}-{extent.scenes}-{extent.replicates}"
-    grid = sa.attention_map(model, torch.zeros(1, 1, 32, 32), kind).values.shape[-2:]
-    shown = scenes(extent.scenes, noise, contrast, with_digit, (int(grid[0]), int(grid[1])), split)
-    file = work / "scores" / f"scenes-{seed}-{extent.epochs}" / f"{name}.npz"
-    return tested(model, shown.images, kind, null, extent.replicates, file), shown.digit, shown.noise
+def _networks(seed: int, extent: Extent, work: Path, parts: str) -> Iterator[Network]:
+    model = trained(seed, extent.epochs, work)
+    network = Network(model, seed, TRAINED, work / "scores" / f"scenes-{seed}-{extent.epochs}", extent)
+    if "a" in parts:
+        yield network
+    if "c" in parts:
+        images = digits("train").images[:NORM_IMAGES]
+        files = work / "scores" / f"scenes-{seed}-{extent.epochs}-randomised"
+        yield replace(network, model=randomised(model, images, seed), weights=RANDOMISED, files=files)
 
 
-def _rows(model: nn.Module, kind: str, null: str, seed: int, extent: Extent, work: Path) -> list[pd.DataFrame]:
-    train, _, _ = _maps(model, kind, null, seed, extent, work, (NOISES[0], 1.0, True, "train"))
-    tables = []
+def _accuracy(network: Network) -> pd.DataFrame:
+    dataset = digits("test")
+    about = {"data": "scenes", "network": f"{NAME}, seed {network.seed}", "weights": network.weights}
+    labels = torch.as_tensor(dataset.labels)
+    return accuracy(network.files / "accuracy.csv", about, network.model, dataset.images, labels)
+
+
+def _rows(network: Network, kind: str, null: str, fixed: list[Tested]) -> list[Values]:
+    rows: list[Values] = []
     for noise in NOISES:
         for contrast in CONTRASTS:
-            found, digit, planted = _maps(model, kind, null, seed, extent, work, (noise, contrast, True, "test"))
+            found, digit, planted = network.cell(kind, null, noise, contrast, True, "test")
+            about = network.of(kind, null) | {"noise": noise, "contrast": contrast}
             for layer, one in enumerate(found):
-                about = {"seed": seed, "kind": kind, "null": null, "layer": layer, "noise": noise, "contrast": contrast}
-                scores = one.scores | {"random": random_scores(digit.shape, seed)}
+                scores = one.scores | {"random": random_scores(digit.shape, network.seed)}
                 for way, values in scores.items():
-                    measured = {"image": np.arange(len(digit)), "measure": "auc", "way": way}
-                    tables.append(pd.DataFrame(about | measured | {"value": auc(values, digit, planted)}))
-                for way, chosen in choices(train[layer], one, seed).items():
-                    for measure, value in _kept(chosen, digit, planted).items():
-                        measured = {"image": np.arange(len(digit)), "measure": measure, "way": way}
-                        tables.append(pd.DataFrame(about | measured | {"value": value}))
-    return tables
+                    measured = {"auc": auc(values, digit, planted)}
+                    rows += per_image(about | {"layer": layer, "way": way}, measured)
+                for way, chosen in choices(fixed[layer], one, network.seed).items():
+                    rows += per_image(about | {"layer": layer, "way": way}, _kept(chosen, digit, planted))
+    return rows
 
 
-def _kept(chosen: np.ndarray, digit: np.ndarray, noise: np.ndarray) -> dict[str, np.ndarray]:
+def _kept(chosen: Flags, digit: Flags, noise: Flags) -> dict[str, Floats]:
     kept = {"digit kept": share_of(chosen, digit), "noise kept": share_of(chosen, noise)}
     return kept | {
         "digit - noise": kept["digit kept"] - kept["noise kept"],
@@ -98,31 +144,23 @@ def _kept(chosen: np.ndarray, digit: np.ndarray, noise: np.ndarray) -> dict[str,
     }
 
 
-def _alarms(model: nn.Module, kind: str, null: str, seed: int, extent: Extent, work: Path) -> list[pd.DataFrame]:
+def _alarms(network: Network, kind: str, null: str, fixed: list[Tested]) -> list[Values]:
     """Whether anything is called: with a digit, with noise alone, and in images drawn from the null of a scene."""
-    train, _, _ = _maps(model, kind, null, seed, extent, work, (NOISES[0], 1.0, True, "train"))
-    tables = []
-    for there, cell in {
-        "digit": (NOISES[0], 1.0, True, "test"),
-        "noise alone": (NOISES[0], 1.0, False, "test"),
-    }.items():
-        found, _, _ = _maps(model, kind, null, seed, extent, work, cell)
-        tables += _any_called(found, train, {"seed": seed, "kind": kind, "null": null, "shown": there}, seed)
-    digits = sa.open_dataset("digits-scenes", split="test").images[: extent.scenes]
-    drawn = torch.cat([draw_inputs(null, image, [0], seed=99, index=i) for i, image in enumerate(digits)])
-    name = f"{kind}-{null}-nothing-{extent.scenes}-{extent.replicates}"
-    file = work / "scores" / f"scenes-{seed}-{extent.epochs}" / f"{name}.npz"
-    found = tested(model, drawn, kind, null, extent.replicates, file, seed=7)
-    about = {"seed": seed, "kind": kind, "null": null, "shown": "a draw of the null"}
-    return tables + _any_called(found, train, about, seed)
-
-
-def _any_called(found: list[Tested], train: list[Tested], about: dict[str, object], seed: int) -> list[pd.DataFrame]:
-    tables = []
-    for layer, one in enumerate(found):
-        for way, chosen in choices(train[layer], one, seed).items():
-            values = {"any": chosen.any((1, 2)).astype(float), "share": chosen.mean((1, 2))}
-            for measure, value in values.items():
-                at = {"layer": layer, "image": np.arange(len(chosen)), "measure": measure, "way": way}
-                tables.append(pd.DataFrame(about | at | {"value": value}))
-    return tables
+    plain = digits("test").images[: network.extent.scenes]
+    side = CANVAS // fixed[0].scores["raw"].shape[-1]  # pixels of a token
+    drawn = torch.cat(
+        [draw_inputs(null, image, [0], seed=99, index=i, patch=(side, side)) for i, image in enumerate(plain)]
+    )
+    shown = {
+        "a digit and noise": network.cell(kind, null, NOISES[0], 1.0, True, "test")[0],
+        "noise alone": network.cell(kind, null, NOISES[0], 1.0, False, "test")[0],
+        "a draw of the null": network.tested(kind, null, "nothing", drawn, seed=7),
+    }
+    rows: list[Values] = []
+    for what, found in shown.items():
+        for layer, one in enumerate(found):
+            for way, chosen in choices(fixed[layer], one, network.seed).items():
+                about = network.of(kind, null) | {"shown": what, "layer": layer, "way": way}
+                measured = {"any": chosen.any((1, 2)).astype(float), "share": chosen.mean((1, 2))}
+                rows += per_image(about, measured)
+    return rows

@@ -3,46 +3,37 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 import pandas as pd
 
 from .summaries import CUT, RAW
 
-TABLES = {
-    "scenes": "Digit scenes with planted noise, several training seeds",
-    "alarms": "Is anything called where there is something, and where there is nothing?",
-    "photos": "Photos with object boxes",
-    "accuracy": "Accuracy, trained and with q and k randomised",
-    "cifar10": "The same on CIFAR-10",
-    "curves": "Deletion and insertion",
-    "sanity": "Maps while weights are randomised",
-}
+TRAINED = "trained"
 NOT_TOLD = "not told apart"
+Lines = list[str]
 
 
 def page(tables: dict[str, pd.DataFrame], args: argparse.Namespace, seconds: float) -> str:
     """README.md of the results."""
     given = "".join(f" --{name} DIR" for name in ("boxes", "cifar10") if getattr(args, name) is not None)
     parts = "" if args.parts == "abcd" else f" --parts {args.parts}"
+    command = f"python scripts/attention_experiment.py{given}{parts}{' --small' if args.small else ''}"
     lines = ["# Does the bootstrap of attention find what is there better than what costs nothing to do?", ""]
     if args.small:
-        lines += [
-            "**A trial (--small): seeds, images, replicates and epochs are cut, and the numbers mean nothing.**",
-            "",
-        ]
-    lines += [line for name, say in CONCLUSIONS.items() if name in tables for line in say(tables[name])]
+        lines += ["**A trial (--small): everything is cut short, and the numbers mean nothing.**", ""]
+    for title, names in QUESTIONS.items():
+        if all(name in tables for name in names):
+            lines += [f"**{title}**", "", *_answer(title, *(tables[name] for name in names)), ""]
     lines += [
-        "",
-        f"`python scripts/attention_experiment.py{given}{parts}`: {seconds:.0f} s for what was not there yet. "
-        "Intervals of 95 % over images, on scenes over training seeds and images together. `more` is the paired "
-        "difference from the raw map (scores), or from one threshold for all images (rules).",
+        f"`{command}` makes the tables and this page ({seconds:.0f} s for what was not there yet). Intervals of 95 % "
+        "over images, on scenes over training seeds and images together. `more` in the csv files is the paired "
+        "difference from the raw map (scores), or from one threshold for all images (rules). Layers count from 0.",
     ]
-    for name, title in TABLES.items():
+    for name, (title, shown) in TABLES.items():
         if name in tables:
-            table = tables[name]
-            lines += ["", f"## {title}", "", f"`{name}.csv`, {len(table)} rows."]
-            if name in SHOWN:
-                lines += ["", _markdown(SHOWN[name](table))]
+            lines += ["", f"## {title}", "", f"`{name}.csv`, {len(tables[name])} rows; `{command}`.", ""]
+            lines += [str(shown(tables[name]).to_markdown(index=False, floatfmt=".3f"))]
     return "\n".join(lines) + "\n"
 
 
@@ -66,77 +57,96 @@ def _tally(rows: pd.DataFrame, what: str) -> str:
     return f"- {what}: {counts}, of {len(rows)} maps and settings; on average {rows['more'].mean():+.3f}."
 
 
-def _of_scenes(table: pd.DataFrame) -> list[str]:
-    ranks, chosen = _of(table, measure="auc"), _of(table, measure="digit - noise")
-    lines = ["Scenes, digit against noise:", ""]
-    lines += [
-        _tally(_of(ranks, way=way), f'AUC of the test\'s z ("{way}") against that of the raw map')
-        for way in ("how much", "where")
-    ]
-    lines += [
-        _tally(_of(chosen, way=way), f"share of the digit's tokens kept less that of the noise's, {way}, against {CUT}")
-        for way in ("bootstrap, how much", "bootstrap, where")
-    ]
-    return [*lines, ""]
-
-
-def _of_alarms(table: pd.DataFrame) -> list[str]:
-    nothing = _of(_of(table, shown="a draw of the null"), measure="any").groupby("way")["mean"].agg(["mean", "max"])
-    lines = ["Where there is nothing (a draw of the null), something is called in:", ""]
-    lines += [
-        f"- {way}: {row['mean']:.3f} of the images on average, at most {row['max']:.3f}"
-        for way, row in nothing.iterrows()
-    ]
-    return [*lines, ""]
-
-
-def _of_photos(table: pd.DataFrame) -> list[str]:
-    lines = ["Photos, tokens in the box against those outside:", ""]
-    for network, rows in table[table["kind"] != "none"].groupby("network", sort=False):
-        ranks = _of(rows, measure="auc")
-        raw = _of(ranks, way=RAW).sort_values("mean").iloc[-1]
-        lines.append(
-            f"- {network}: the best raw map ({raw['kind']}, block {raw['layer'] + 1}) has an AUC of {raw['mean']:.3f} "
-            f"[{raw['low']:.3f}, {raw['high']:.3f}]."
-        )
-        for way in ("how much", "where", "gradient"):
+def _ranking(scenes: pd.DataFrame, photos: pd.DataFrame) -> Lines:
+    lines = []
+    for where, table in {"Scenes, digit against noise": scenes, "Photos, box against the rest": photos}.items():
+        ranks = _of(table, measure="auc", weights=TRAINED)
+        best = _of(ranks, way=RAW)["mean"]
+        lines.append(f"- {where}: AUC of the raw maps {best.min():.3f} to {best.max():.3f}.")
+        for way in ("how much", "where", "gradient", "centre", "random"):
             if len(one := _of(ranks, way=way)):
-                lines.append("  " + _tally(one, f'AUC of "{way}" against the raw map'))
-    prior = _of(_of(table, measure="auc", kind="none"), way="centre")
-    if len(prior):
-        row = prior.iloc[0]
-        lines.append(f"- A prior for the centre of the photo: {row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}].")
-    return [*lines, ""]
+                lines.append("  " + _tally(one, f'"{way}" against the raw map'))
+    return lines
 
 
-def _of_accuracy(table: pd.DataFrame) -> list[str]:
-    lines = ["q and k randomised:", ""]
-    for network, rows in table.groupby("network", sort=False):
-        trained = _of(rows, weights="trained").iloc[0]
-        others = rows[rows["weights"] != "trained"]["accuracy"]
-        text = f"- {network}: accuracy {trained['accuracy']:.3f} [{trained['low']:.3f}, {trained['high']:.3f}]"
+def _choice(scenes: pd.DataFrame, photos: pd.DataFrame) -> Lines:
+    lines = []
+    for where, table, measure in (
+        ("Scenes, share of the digit's tokens kept less that of the noise's", scenes, "digit - noise"),
+        ("Photos, share of the box kept less that of the rest", photos, "in - outside"),
+    ):
+        lines.append(f"- {where}:")
+        rows = _of(table, measure=measure, weights=TRAINED)
+        for way in (way for way in dict.fromkeys(rows["way"]) if way != CUT):
+            lines.append("  " + _tally(_of(rows, way=way), f"{way} against {CUT}"))
+    return lines
+
+
+def _alarm(alarms: pd.DataFrame) -> Lines:
+    shown = _of(alarms, measure="any", weights=TRAINED)
+    lines = []
+    for way, rows in shown.groupby("way", sort=False):
+        rates = rows.groupby("shown", sort=False)["mean"].agg(["mean", "max"])
+        texts = (f"{what} {rate['mean']:.3f} (at most {rate['max']:.3f})" for what, rate in rates.iterrows())
+        lines.append(f"- {way}: something is called in {', '.join(texts)} of the images.")
+    return lines
+
+
+def _control(accuracy: pd.DataFrame, scenes: pd.DataFrame, photos: pd.DataFrame) -> Lines:
+    lines = []
+    for (data, network), rows in accuracy.groupby(["data", "network"], sort=False):
+        texts = [f"{row['weights']} {row['accuracy']:.3f}" for _, row in rows.iterrows()]
+        lines.append(f"- Accuracy, {data}, {network}: {', '.join(texts)}.")
+    for name, table, keys in (
+        ("Scenes", _of(scenes, measure="auc", contrast=1.0), ["kind", "null", "layer", "noises"]),
+        ("Photos", _of(photos, measure="auc"), ["network", "kind", "layer"]),
+    ):
+        for way in (RAW, "how much", "where"):
+            wide = _of(table, way=way).assign(of=lambda t: t["weights"] == TRAINED)
+            both = wide.pivot_table(index=keys, columns="of", values="mean", aggfunc="first").dropna()
+            if len(both.columns) == 2 and len(both):
+                lines.append(
+                    f'- {name}, AUC of "{way}" over {len(both)} maps and settings: trained {both[True].mean():.3f}, '
+                    f"q and k randomised {both[False].mean():.3f}; lower in "
+                    f"{int((both[False] < both[True]).sum())} of them."
+                )
+    return lines
+
+
+def _faithful(curves: pd.DataFrame, sanity: pd.DataFrame) -> Lines:
+    lines = []
+    for (data, network, weights, measure), rows in curves.groupby(
+        ["data", "network", "weights", "measure"], sort=False
+    ):
+        texts = []
+        for _, row in rows.sort_values("mean", ascending=measure == "deletion").iterrows():
+            told = "" if row["way"] == RAW or _verdict(row) == NOT_TOLD else " *"
+            texts.append(f"{row['way']} {row['mean']:.3f}{told}")
+        lines.append(f"- {data}, {network}, {weights}, area under {measure}, best first: {', '.join(texts)}.")
+    lines.append("  (* differs from the raw map, paired over images.)")
+    for network, rows in sanity.groupby("network", sort=False):
+        last = rows.iloc[-1]
         lines.append(
-            f"{text}, randomised {', '.join(f'{value:.3f}' for value in others)}." if len(others) else f"{text}."
+            f"- {network}, all weights permuted: rank correlation of the raw map with that of the trained network "
+            f"{last['spearman']:.3f}, Jaccard index of what is called {last['jaccard']:.3f}."
         )
-    return [*lines, ""]
+    return lines
 
 
-def _of_curves(table: pd.DataFrame) -> list[str]:
-    lines = ["Faithfulness (areas; deletion low and insertion high is good):", ""]
-    for (network, measure), rows in table.groupby(["network", "measure"], sort=False):
-        means = ", ".join(f"{row['way']} {row['mean']:.3f}" for _, row in rows.sort_values("mean").iterrows())
-        lines.append(f"- {network}, {measure}: {means}.")
-    return [*lines, ""]
-
-
-CONCLUSIONS = {
-    "scenes": _of_scenes,
-    "alarms": _of_alarms,
-    "photos": _of_photos,
-    "accuracy": _of_accuracy,
-    "cifar10": _of_accuracy,
-    "curves": _of_curves,
+QUESTIONS = {
+    "As a ranking of tokens": ("scenes", "photos"),
+    "As a choice of tokens": ("scenes", "photos"),
+    "Is anything there?": ("alarms",),
+    "Does it rest on what q and k have learned?": ("accuracy", "scenes", "photos"),
+    "Does the prediction rest on it?": ("curves", "sanity"),
 }
+ANSWERS: dict[str, Callable[..., Lines]] = dict(
+    zip(QUESTIONS, (_ranking, _choice, _alarm, _control, _faithful), strict=True)
+)
+
+
+def _answer(title: str, *tables: pd.DataFrame) -> Lines:
+    return ANSWERS[title](*tables)
 
 
 def _wide(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
@@ -146,15 +156,26 @@ def _wide(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     return shown.pivot_table(index=keys, columns="way", values="text", aggfunc="first", sort=False)[ways].reset_index()
 
 
-SHOWN = {
-    "scenes": lambda table: _wide(_of(_of(table, measure="auc"), contrast=1.0), ["kind", "null", "layer", "noises"]),
-    "alarms": lambda table: _wide(_of(table, measure="any"), ["kind", "null", "layer", "shown"]),
-    "photos": lambda table: _wide(_of(table, measure="auc"), ["network", "kind", "null", "layer"]),
-    "accuracy": lambda table: table,
-    "cifar10": lambda table: table,
-    "sanity": lambda table: table,
+def _scenes(table: pd.DataFrame) -> pd.DataFrame:
+    return _wide(_of(table, measure="auc"), ["weights", "kind", "null", "layer", "noises", "contrast"])
+
+
+def _photos(table: pd.DataFrame) -> pd.DataFrame:
+    rows = table[table["measure"].isin(["auc", "pointing", "energy inside", "iou"])]
+    return _wide(rows, ["measure", "network", "weights", "kind", "layer"])
+
+
+TABLES: dict[str, tuple[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
+    "scenes": ("Digit scenes with planted noise: AUC of digit against noise", _scenes),
+    "alarms": (
+        "Is anything called?",
+        lambda table: _wide(_of(table, measure="any"), ["weights", "kind", "null", "layer", "shown"]),
+    ),
+    "photos": ("Photos with object boxes", _photos),
+    "accuracy": ("Accuracy, trained and with q and k randomised", lambda table: table),
+    "curves": (
+        "Deletion and insertion",
+        lambda table: _wide(table, ["data", "network", "weights", "kind", "measure"]),
+    ),
+    "sanity": ("Maps while weights are randomised, from the last layer on", lambda table: table),
 }
-
-
-def _markdown(table: pd.DataFrame) -> str:
-    return str(table.to_markdown(index=False, floatfmt=".3f"))

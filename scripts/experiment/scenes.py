@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-import spikeattn as sa
 from spikeattn.attention.planted import coverage, noise_clusters, noise_square
-from spikeattn.data.digit_scenes import CANVAS
+from spikeattn.data.digit_scenes import CANVAS, DigitScenes
 
 from .scores import Flags
 
@@ -52,6 +52,11 @@ class Scenes:
     noise: Flags
 
 
+@cache
+def digits(split: str) -> DigitScenes:
+    return DigitScenes(split)
+
+
 def scenes(
     number: int,
     noise: str,
@@ -62,15 +67,14 @@ def scenes(
     seed: int = 5,
 ) -> Scenes:
     """Scenes of the first digits of a split; without a digit they are black but for the noise."""
-    dataset = sa.open_dataset("digits-scenes", split=split)
-    digits, labels = dataset.images[:number], dataset.labels[:number]
+    originals, labels = digits(split).images[:number], digits(split).labels[:number]
     if with_digit:
-        canvas, ink = digits * contrast, digits[:, 0].numpy() >= INK
+        canvas, ink = originals * contrast, originals[:, 0].numpy() >= INK
     else:
-        canvas, ink = torch.zeros_like(digits), np.zeros((len(digits), CANVAS, CANVAS), bool)
+        canvas, ink = torch.zeros_like(originals), np.zeros((len(originals), CANVAS, CANVAS), bool)
     pictures, masks = [], []
     for i, picture in enumerate(canvas):
-        changed, mask = _planted(picture, digits[i], noise, seed, i)
+        changed, mask = _planted(picture, originals[i], noise, seed, i)
         pictures.append(changed)
         masks.append(mask)
     return Scenes(

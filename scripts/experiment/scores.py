@@ -18,11 +18,14 @@ from torch import Tensor, nn
 import spikeattn as sa
 from spikeattn.attention.significance import AttentionWarning
 
+from . import gradients
+
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 CHUNK = 25  # images of one call of `attend`: its memory, and what an interruption costs
 SPIKING, SOFTMAX = ("Vhat_S", "V_S", "gate", "drive"), ("received", "rollout")
+CALLED, LARGEST = "called ", "null largest"  # arrays of the files
 NO_GRADIENT = ("gate", "rollout")  # see `attention_map`
 
 
@@ -34,16 +37,19 @@ class Tested:
         scores: by the way of scoring: "raw", "how much" (z), where there are two questions "where" (z of the map over
             its mean), and where the map has one "gradient" (raw times the gradient of the predicted class).
         called: tokens with q <= .1 by question.
+        null_largest: highest raw score of every replicate, [image, replicate].
     """
 
     scores: dict[str, Floats]
     called: dict[str, Flags]
+    null_largest: Floats
 
     def chosen(self, rows: Flags | slice) -> Tested:
         """Of some images."""
         return Tested(
             {name: values[rows] for name, values in self.scores.items()},
             {name: values[rows] for name, values in self.called.items()},
+            self.null_largest[rows],
         )
 
 
@@ -66,20 +72,20 @@ def tested(
         raise sa.SpikeattnError(
             f"{file} holds {len(table['raw'])} images, and {len(images)} are asked for; delete it, or give --work DIR"
         )
-    layers = range(table["raw"].shape[1])
-    return [
-        Tested(
-            {name: values[:, layer] for name, values in table.items() if not name.startswith("called ")},
-            {name[7:]: values[:, layer] for name, values in table.items() if name.startswith("called ")},
-        )
-        for layer in layers
-    ]
+    return [_of_layer(table, layer) for layer in range(table["raw"].shape[1])]
+
+
+def _of_layer(table: dict[str, NDArray[np.float32] | Flags], layer: int) -> Tested:
+    values = {name: array[:, layer] for name, array in table.items()}
+    largest = values.pop(LARGEST)
+    called = {name.removeprefix(CALLED): array for name, array in values.items() if name.startswith(CALLED)}
+    return Tested({name: array for name, array in values.items() if not name.startswith(CALLED)}, called, largest)
 
 
 def _measured(
     model: nn.Module, images: Tensor, kind: str, null: str, replicates: int, seed: int
 ) -> dict[str, NDArray[np.float32] | Flags]:
-    """Arrays [image, layer, h, w]."""
+    """Arrays [image, layer, h, w]; of the replicates [image, layer, replicate]."""
     parts: dict[str, list[Floats]] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AttentionWarning)
@@ -87,10 +93,14 @@ def _measured(
             some = images[start : start + CHUNK]
             numbers = range(start, start + len(some))
             found = sa.attend(model, some, null, replicates, kind, layer="all", seed=seed, indices=numbers)
-            rows = {"raw": found.maps, "how much": found.z, "called how much": found.regularized() > 0}
-            if found.where is not None:
-                rows |= {"where": found.where.z, "called where": found.where.regularized() > 0}
-            if kind not in NO_GRADIENT:
+            assert found.null_maps is not None
+            rows = {"raw": found.maps, LARGEST: found.null_maps.max((-2, -1)).swapaxes(1, 2)}
+            for question, answer in {"how much": found, "where": found.where}.items():
+                if answer is not None:
+                    rows |= {question: answer.z, f"{CALLED}{question}": answer.regularized() > 0}
+            if kind == "received":
+                rows["gradient"] = gradients.received(model, some).numpy()
+            elif kind not in NO_GRADIENT:
                 rows["gradient"] = sa.attention_map(model, some, kind, layer="all", weight="gradient").values.numpy()
             for name, values in rows.items():
                 parts.setdefault(name, []).append(values)
@@ -103,8 +113,8 @@ def random_scores(shape: tuple[int, ...], seed: int = 0) -> Floats:
 
 
 def centre_scores(shape: tuple[int, ...]) -> Floats:
-    """Minus the distance from the middle of the grid, the same for every image."""
+    """How much nearer than the corner a token is to the middle of the grid, the same for every image."""
     n, h, w = shape
     row, column = np.mgrid[:h, :w]
     distance = np.hypot(row - (h - 1) / 2, (column - (w - 1) / 2) * h / w)
-    return np.broadcast_to(-distance, (n, h, w)).copy()
+    return np.broadcast_to(distance.max() - distance, (n, h, w)).copy()

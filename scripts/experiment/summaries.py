@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from .intervals import over_images, over_seeds_and_images
+from .scenes import NOISES
 from .scores import Floats
 
 RAW = "raw"  # what every other way of scoring is compared with, on the same images
@@ -14,21 +15,21 @@ CUT = "threshold"  # and every rule that chooses tokens with this one
 
 def summaries(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     """Tables by name; those that are means already stay as they are."""
-    found = {name: table for name, table in tables.items() if name in ("accuracy", "sanity", "cifar10")}
+    found = {name: table for name, table in tables.items() if name in ("accuracy", "sanity")}
     if "scenes" in tables:
-        table = tables["scenes"].assign(
-            noises=lambda t: np.where(t["noise"] == "normal square", "as in training", "unseen")
-        )
-        keys = ["kind", "null", "layer", "noises", "contrast", "measure", "way"]
+        known = tables["scenes"]["noise"] == NOISES[0]
+        table = tables["scenes"].assign(noises=np.where(known, "as in training", "unseen"))
+        keys = ["weights", "kind", "null", "layer", "noises", "contrast", "measure", "way"]
         found["scenes"] = _summary(table, keys, ["seed"], ["noise", "image"])
     if "alarms" in tables:
-        keys = ["kind", "null", "layer", "shown", "measure", "way"]
+        keys = ["weights", "kind", "null", "layer", "shown", "measure", "way"]
         found["alarms"] = _summary(tables["alarms"], keys, ["seed"], ["image"])
     if "photos" in tables:
-        keys = ["network", "kind", "layer", "null", "measure", "way"]
+        keys = ["network", "weights", "kind", "layer", "measure", "way"]
         found["photos"] = _summary(tables["photos"], keys, [], ["image"])
     if "curves" in tables:
-        found["curves"] = _summary(tables["curves"], ["network", "kind", "null", "measure", "way"], [], ["image"])
+        keys = ["data", "network", "weights", "kind", "measure", "way"]
+        found["curves"] = _summary(tables["curves"], keys, [], ["image"])
     return found
 
 

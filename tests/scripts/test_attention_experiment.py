@@ -1,0 +1,218 @@
+"""The experiment on what the bootstrap of attention is good for: its measures, its control, and all of it in small."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import subprocess
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import timm
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+import spikeattn as sa
+from tests.conftest import ROOT
+
+CLASSES, SIDE = 20, 64
+
+
+@pytest.fixture
+def part(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    return lambda name: importlib.import_module(f"experiment.{name}")
+
+
+@pytest.fixture
+def flags():
+    """Two images of 2x3 tokens, the left column inside."""
+    return np.array([[[True, False, False]] * 2] * 2)
+
+
+def test_a_constant_map_finds_a_region_by_its_area_and_a_perfect_one_always(part, flags):
+    measures = part("measures")
+    constant, perfect = np.ones((2, 2, 3)), flags.astype(float)
+    assert measures.auc(constant, flags, ~flags).tolist() == [0.5, 0.5]
+    assert measures.auc(perfect, flags, ~flags).tolist() == [1, 1]
+    assert measures.auc(-perfect, flags, ~flags).tolist() == [0, 0]
+    assert measures.pointing(constant, flags) == pytest.approx([1 / 3, 1 / 3])
+    assert measures.pointing(perfect, flags).tolist() == [1, 1]
+    assert measures.energy_inside(constant, flags.astype(float)) == pytest.approx([1 / 3, 1 / 3])
+    assert np.isnan(measures.energy_inside(-constant, flags.astype(float))).all()
+    assert np.isnan(measures.auc(constant, np.zeros_like(flags), ~flags)).all()
+
+
+def test_the_highest_tokens_and_their_ties(part):
+    measures = part("measures")
+    scores = np.array([[[0.0, 3.0], [1.0, 2.0]]] * 2)
+    assert measures.top(scores, 2).tolist() == [[[False, True], [False, True]]] * 2
+    taken = measures.top(np.zeros((500, 2, 2)), 1).mean(0)
+    assert taken.sum() == pytest.approx(1) and (abs(taken - 0.25) < 0.08).all()  # 4 standard errors: no place is first
+    chosen = measures.top(scores, 1)
+    inside = np.array([[[False, True], [True, False]]] * 2)
+    assert measures.iou(chosen, inside).tolist() == [0.5, 0.5]
+    assert measures.share_of(chosen, inside).tolist() == [0.5, 0.5]
+
+
+def test_otsu_splits_two_groups_and_no_constant(part):
+    measures = part("measures")
+    scores = np.array([[[0.0, 0.1, 0.2], [5.0, 5.1, 0.1]], [[2.0] * 3] * 2], np.float32)
+    assert measures.otsu(scores).tolist() == [[[False] * 3, [True, True, False]], [[False] * 3] * 2]
+    close = np.array([[[1.0, np.nextafter(np.float32(1), np.float32(2))]]], np.float32)
+    assert measures.otsu(close).tolist() == [[[False, True]]]
+
+
+def test_rules_take_as_many_tokens_as_the_bootstrap_does_on_training_images(part):
+    scores, choices = part("scores"), part("choices")
+    rng = np.random.default_rng(0)
+
+    def drawn(images: int) -> object:
+        raw = rng.normal(size=(images, 8, 8))
+        called = {"how much": rng.random(raw.shape) < 0.25, "where": np.zeros(raw.shape, bool)}
+        return scores.Tested({"raw": raw, "gradient": rng.normal(size=raw.shape)}, called, raw.max((1, 2))[:, None])
+
+    train, test = drawn(200), drawn(200)
+    found = choices.choices(train, test)
+    share = train.called["how much"].mean()
+    for way in ("threshold", "gradient", "top-k", "random"):
+        assert found[way].mean() == pytest.approx(share, abs=0.02), way
+    assert set(found["top-k"].sum((1, 2))) == {16}
+    assert 0.03 < found["null threshold"].any((1, 2)).mean() < 0.2  # one in ten, of 200 images
+    assert found["bootstrap, how much"] is test.called["how much"] and not found["bootstrap, where"].any()
+
+
+def test_intervals_over_seeds_and_images_hold_the_mean_in_nineteen_of_twenty(part):
+    intervals = part("intervals")
+    rng = np.random.default_rng(1)
+    held = 0
+    for _ in range(400):
+        values = rng.normal(size=(5, 1)) + rng.normal(size=(1, 30)) + rng.normal(size=(5, 30))
+        values[:, 3] = np.nan
+        mean, low, high = intervals.over_seeds_and_images(values)
+        assert mean == pytest.approx(np.nanmean(values))
+        held += low <= 0 <= high
+    assert 0.92 <= held / 400 <= 0.99
+    one, low, high = intervals.over_images(np.array([-1.0, 0.0, 1.0, np.nan] * 20))
+    assert one == pytest.approx(0) and low == pytest.approx(-0.2, abs=0.03) and high == pytest.approx(0.2, abs=0.03)
+
+
+def test_randomised_q_and_k_are_the_same_entries_elsewhere_with_norms_of_their_own(part):
+    torch.manual_seed(0)
+    model = sa.create_model("sdt_digits_scenes", depth=1, embed_dim=16, num_heads=2).eval()
+    images = torch.rand(20, 1, 32, 32)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    drawn = part("controls").randomised(model, images).state_dict()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    changed = {name for name, value in drawn.items() if not torch.equal(value, before[name])}
+    assert {name.split(".attn.")[1].split(".")[0] for name in changed} == {"q_conv", "q_bn", "k_conv", "k_bn"}
+    weights = [name for name in changed if name.endswith("_conv.weight")]
+    assert len(weights) == 2
+    for name in weights:
+        assert torch.equal(drawn[name].flatten().sort().values, before[name].flatten().sort().values)
+    with pytest.raises(sa.SpikeattnError, match="Linear has no q_conv or k_conv"):
+        part("controls").randomised(torch.nn.Linear(2, 2), images)
+
+
+def test_gradient_of_the_twin_is_that_of_its_matrix(part, monkeypatch):
+    torch.manual_seed(0)
+    model = timm.create_model("ann_2_256", img_size=32, num_classes=10, embed_dim=32, num_heads=2).eval()
+    images = torch.randn(2, 3, 32, 32)
+    found = part("gradients").received(model, images)
+    matrices = []
+
+    def explicit(q, k, v):
+        matrices.append((q @ k.mT / q.shape[-1] ** 0.5).softmax(-1))
+        matrices[-1].retain_grad()
+        return matrices[-1] @ v
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", explicit)
+    model(images.requires_grad_()).max(1).values.sum().backward()
+    assert found.shape == (2, 2, 8, 8) and (found >= 0).all() and found.max() > 0
+    for layer, matrix in enumerate(matrices):
+        expected = (matrix * matrix.grad).clamp(min=0).mean((1, 2)).detach()
+        torch.testing.assert_close(found[:, layer].flatten(1), expected, rtol=1e-4, atol=1e-12)
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Photos of noise with boxes, four of every class in each split, and pictures of CIFAR-10."""
+    rng = np.random.default_rng(0)
+    boxes, cifar10 = tmp_path / "boxes", tmp_path / "cifar10"
+    boxes.mkdir()
+    cifar10.mkdir()
+    for split in ("train", "val"):
+        rows = [
+            {
+                "id": f"{split}_{label}_{i}.png",
+                "wnid": f"n{label:08d}",
+                "image": _png(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)),
+                "x0": 8 + label,
+                "y0": 8,
+                "x1": 47,
+                "y1": 47,
+                "label": label,
+            }
+            for label in range(CLASSES)
+            for i in range(4)
+        ]
+        pq.write_table(pa.Table.from_pylist(rows), boxes / f"{split}.parquet")
+    for split in ("train", "test"):
+        images = [_png(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)) for _ in range(8)]
+        pq.write_table(pa.table({"image": images, "label": list(range(8))}), cifar10 / f"{split}.parquet")
+    return boxes, cifar10
+
+
+def test_boxes_come_back_as_pixels(part, data, tmp_path):
+    boxes = part("boxes")
+    folder = boxes.unpack(data[0], tmp_path / "unpacked")
+    model = sa.create_model("sdt_2_256", img_size=SIDE, num_classes=CLASSES)
+    images, labels, masks = boxes.photos(folder, model)
+    assert images.shape == (4 * CLASSES, 3, SIDE, SIDE) and sorted(set(labels.tolist())) == list(range(CLASSES))
+    for label, mask in zip(labels.tolist(), masks, strict=True):
+        assert mask.sum() == (40 - label) * 40 and mask[8, 8 + label] and not mask[8, 7 + label] and not mask[48].any()
+    pq.write_table(pa.table({"id": ["a"]}), data[0] / "train.parquet")
+    with pytest.raises(sa.SpikeattnError, match="lacks the columns image, label, wnid, x0, x1, y0, y1"):
+        boxes.unpack(data[0], tmp_path / "other")
+
+
+def test_the_whole_experiment_in_small_goes_on_where_it_was(part, data, tmp_path, monkeypatch, capfd):
+    script = importlib.import_module("attention_experiment")
+    given = ["--boxes", str(data[0]), "--cifar10", str(data[1]), "--small"]
+    given += ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "out")]
+    script.main(given)
+    out = tmp_path / "out"
+    tables = {file.stem: pd.read_csv(file) for file in out.glob("*.csv")}
+    assert set(tables) == {"scenes", "alarms", "photos", "accuracy", "curves", "sanity"}
+    assert set(tables["accuracy"]["data"]) == {"scenes", "photos", "CIFAR-10"}
+    assert set(tables["photos"]["kind"]) == {"Vhat_S", "V_S", "gate", "drive", "received", "rollout"}
+    for name in ("scenes", "photos", "curves"):
+        assert len(set(tables[name]["weights"])) == 2 and tables[name]["mean"].notna().any(), name
+    words = (out / "README.md").read_text(encoding="utf-8")
+    assert "**A trial (--small)" in words and "nan" not in words.split("## ")[1]
+
+    def no_training(*_: object, **__: object) -> None:
+        raise AssertionError("trained anew")
+
+    monkeypatch.setattr(subprocess, "run", no_training)
+    script.main(given)
+    for name, table in tables.items():
+        pd.testing.assert_frame_equal(pd.read_csv(out / f"{name}.csv"), table)
+
+
+def test_parts_that_are_none_or_lack_their_photos_are_refused(part, capsys):
+    script = importlib.import_module("attention_experiment")
+    for given, message in ((["--parts", "ax"], "x is none of a, b, c, d"), (["--parts", "b"], "need --boxes DIR")):
+        with pytest.raises(SystemExit) as ended:
+            script.main(given)
+        assert ended.value.code == 2 and message in capsys.readouterr().err
