@@ -3,10 +3,10 @@
     python scripts/attention_experiment.py --boxes tiny_imagenet_boxes --cifar10 cifar10_jpg
 
 trains what is not trained yet, measures what is not measured yet, and writes the tables and the page into
-reports/attention. Weights and scores stay in --work, and an interrupted experiment goes on from there; parts may run
-side by side in one --work (--parts a and --parts bcd), and the command without --parts then writes the page of them
-all. Some four hours on one core, half of them training; --small is a version of a minute or two, for the tests, whose
-numbers mean nothing.
+reports/attention; a run of fewer parts, or --small, writes into --work. Weights and scores stay in --work, and an
+interrupted experiment goes on from there; parts may run side by side in one --work (--parts a and --parts bcd), and the
+command without --parts then writes the page of them all. Some hours on two cores, most of them training; --small takes
+minutes, for the tests, and its numbers mean nothing.
 """
 
 from __future__ import annotations
@@ -70,16 +70,22 @@ def options(given: list[str] | None = None) -> argparse.Namespace:
     add("--cifar10", type=Path, metavar="DIR", help="CIFAR-10, for part c")
     add("--parts", default="abcd", help="some of a (scenes), b (photos), c (control), d (faithfulness)")
     add("--work", type=Path, default=Path("experiment-work"), help="weights and scores (default: experiment-work)")
-    add("--out", type=Path, default=OUT)
+    add("--out", type=Path, help="default: reports/attention; of fewer parts and of --small, WORK/report")
     add("--threads", type=int, default=1, help="CPU threads; their number changes sums (default: 1)")
     add("--small", action="store_true", help="a minute or two: seeds, images, replicates and epochs are cut")
     args = parser.parse_args(given)
     if strange := set(args.parts) - set("abcd"):
         parser.error(f"--parts {args.parts}: {', '.join(sorted(strange))} is none of a, b, c, d")
-    if args.boxes is None:
-        args.parts = "".join(part for part in args.parts if part not in "bd")
     if not args.parts:
-        parser.error("parts b and d need --boxes DIR")
+        parser.error("--parts: give some of a, b, c, d")
+    if args.boxes is None and set("bd") & set(args.parts):
+        parser.error("parts b and d need --boxes DIR; without it give --parts a or --parts ac")
+    if "c" in args.parts and args.cifar10 is None:
+        print("part c goes without CIFAR-10: no --cifar10")
+    if "c" in args.parts and args.boxes is None:
+        print("part c goes without the photos: no --boxes")
+    whole = set(args.parts) == set("abcd") and args.cifar10 is not None and not args.small
+    args.out = args.out or (OUT if whole else args.work / "report")
     return args
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 from torch import Tensor, nn
 
@@ -10,7 +9,7 @@ import spikeattn as sa
 from spikeattn.attention.faithfulness import deletion, insertion
 from spikeattn.attention.sanity import randomisation_check
 
-from .measures import Values, as_table, per_image
+from .measures import Values, as_table, per_image, places
 from .scores import Flags, Tested, centre_scores, random_scores
 
 
@@ -21,7 +20,7 @@ def curves(model: nn.Module, about: dict[str, object], images: Tensor, found: Te
     rows: list[Values] = []
     for way, scores in ways.items():
         # Ties in raster order would be a map of their own: they are broken at random, alike for every way.
-        broken = scores + 1e-9 * np.abs(scores).max() * random_scores(shape, seed=3)
+        broken = -places(scores, seed=3).astype(float)
         areas = {
             "deletion": deletion(model, images, broken, "mean", steps=steps).auc,
             "insertion": insertion(model, images, broken, "blur", steps=steps).auc,

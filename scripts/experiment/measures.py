@@ -28,12 +28,6 @@ def auc(scores: Floats, inside: Flags, outside: Flags) -> Floats:
     return np.array(values)
 
 
-def pointing(scores: Floats, inside: Flags) -> Floats:
-    """Pointing game: per image the share of the highest tokens that lie inside."""
-    highest = scores == scores.max((1, 2), keepdims=True)
-    return (highest & inside).sum((1, 2)) / highest.sum((1, 2))
-
-
 def energy_inside(scores: Floats, share: Floats) -> Floats:
     """Per image the part of the map's total inside; `share` of each token's pixels. NaN for maps without a total."""
     positive = np.maximum(scores, 0)
@@ -43,14 +37,18 @@ def energy_inside(scores: Floats, share: Floats) -> Floats:
     return found
 
 
-def top(scores: Floats, k: int, seed: int = 0) -> Flags:
-    """The k highest tokens of every image; ties are broken at random, not by their place."""
+def places(scores: Floats, seed: int = 0) -> NDArray[np.int64]:
+    """The place of every token in its image, 0 the highest; ties are broken at random, not by where they lie."""
     flat = scores.reshape(len(scores), -1)
     noise = np.random.default_rng(seed).random(flat.shape)
-    order = np.lexsort((noise, -flat), axis=-1)[:, :k]
-    chosen = np.zeros(flat.shape, bool)
-    np.put_along_axis(chosen, order, True, axis=1)
-    return chosen.reshape(scores.shape)
+    order = np.lexsort((noise, -flat), axis=-1)
+    return np.argsort(order, axis=-1).reshape(scores.shape)
+
+
+def top(scores: Floats, k: int, seed: int = 0) -> Flags:
+    """The k highest tokens of every image."""
+    chosen: Flags = places(scores, seed) < k
+    return chosen
 
 
 def iou(chosen: Flags, inside: Flags) -> Floats:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import spikeattn as sa
+from spikeattn.attention.faithfulness import pointing
 from spikeattn.attention.planted import coverage
 
 from . import stored
@@ -23,7 +24,7 @@ from .boxes import photos, unpack
 from .choices import choices
 from .controls import NORM_IMAGES, accuracy, randomised
 from .faithful import curves, sanity
-from .measures import Values, as_table, auc, energy_inside, iou, per_image, pointing, share_of, top
+from .measures import Values, as_table, auc, energy_inside, iou, per_image, share_of, top
 from .scores import Flags, Floats, Tested, centre_scores, kinds_of, random_scores, tested
 
 TRAINING = Path(__file__).resolve().parents[1] / "train.py"

@@ -77,7 +77,7 @@ class Network:
 def trained(seed: int, epochs: int, work: Path) -> nn.Module:
     """The network of a training seed; trained where its weights are not there. Seed 0 is the shipped one."""
     if seed == 0:
-        return sa.load_model(NAME)
+        return sa.load_model(NAME, pretrained=True)
     weights = work / f"scenes-{seed}-{epochs}.safetensors"
     if not weights.is_file():
         command = [sys.executable, str(TRAINING), "--epochs", str(epochs), "--seed", str(seed), "--out", str(weights)]

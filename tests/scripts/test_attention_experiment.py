@@ -40,8 +40,6 @@ def test_a_constant_map_finds_a_region_by_its_area_and_a_perfect_one_always(part
     assert measures.auc(constant, flags, ~flags).tolist() == [0.5, 0.5]
     assert measures.auc(perfect, flags, ~flags).tolist() == [1, 1]
     assert measures.auc(-perfect, flags, ~flags).tolist() == [0, 0]
-    assert measures.pointing(constant, flags) == pytest.approx([1 / 3, 1 / 3])
-    assert measures.pointing(perfect, flags).tolist() == [1, 1]
     assert measures.energy_inside(constant, flags.astype(float)) == pytest.approx([1 / 3, 1 / 3])
     assert np.isnan(measures.energy_inside(-constant, flags.astype(float))).all()
     assert np.isnan(measures.auc(constant, np.zeros_like(flags), ~flags)).all()
@@ -116,6 +114,20 @@ def test_randomised_q_and_k_are_the_same_entries_elsewhere_with_norms_of_their_o
         assert torch.equal(drawn[name].flatten().sort().values, before[name].flatten().sort().values)
     with pytest.raises(sa.SpikeattnError, match="Linear has no q_conv or k_conv"):
         part("controls").randomised(torch.nn.Linear(2, 2), images)
+
+
+def test_seed_0_of_the_scenes_is_the_shipped_network(part, tmp_path):
+    found = part("on_scenes").trained(0, 40, tmp_path)
+    shipped = sa.create_model("sdt_digits_scenes", pretrained=True).state_dict()
+    assert all(torch.equal(value, shipped[name]) for name, value in found.state_dict().items())
+    blank = sa.create_model("sdt_digits_scenes").state_dict()
+    assert not torch.equal(blank["head.weight"], shipped["head.weight"])
+
+
+def test_a_silent_map_is_deleted_in_random_order(part):
+    found = part("measures").places(np.zeros((300, 2, 2)), seed=3)
+    assert (np.sort(found.reshape(300, 4)) == np.arange(4)).all()
+    assert (abs(found.mean(0) - 1.5) < 0.26).all()  # 4 standard errors
 
 
 def test_gradient_of_the_twin_is_that_of_its_matrix(part, monkeypatch):
@@ -199,7 +211,7 @@ def test_the_whole_experiment_in_small_goes_on_where_it_was(part, data, tmp_path
     for name in ("scenes", "photos", "curves"):
         assert len(set(tables[name]["weights"])) == 2 and tables[name]["mean"].notna().any(), name
     words = (out / "README.md").read_text(encoding="utf-8")
-    assert "**A trial (--small)" in words and "nan" not in words.split("## ")[1]
+    assert "Not answered" not in words and "**A trial (--small)" in words and "nan" not in words.split("## ")[1]
 
     def no_training(*_: object, **__: object) -> None:
         raise AssertionError("trained anew")
@@ -212,7 +224,12 @@ def test_the_whole_experiment_in_small_goes_on_where_it_was(part, data, tmp_path
 
 def test_parts_that_are_none_or_lack_their_photos_are_refused(part, capsys):
     script = importlib.import_module("attention_experiment")
-    for given, message in ((["--parts", "ax"], "x is none of a, b, c, d"), (["--parts", "b"], "need --boxes DIR")):
+    for given, message in (
+        (["--parts", "ax"], "x is none of a, b, c, d"),
+        (["--parts", "ab"], "need --boxes DIR"),
+        ([], "need --boxes DIR"),
+        (["--parts", ""], "give some of"),
+    ):
         with pytest.raises(SystemExit) as ended:
             script.main(given)
         assert ended.value.code == 2 and message in capsys.readouterr().err
