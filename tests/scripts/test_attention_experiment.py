@@ -84,17 +84,18 @@ def test_rules_take_as_many_tokens_as_the_bootstrap_does_on_training_images(part
     assert found["bootstrap, how much"] is test.called["how much"] and not found["bootstrap, where"].any()
 
 
-def test_intervals_over_seeds_and_images_hold_the_mean_in_nineteen_of_twenty(part):
+@pytest.mark.parametrize("of_seed, of_image", [(1, 1), (0.1, 2)])
+def test_intervals_over_seeds_and_images_hold_the_mean_in_nineteen_of_twenty(part, of_seed, of_image):
     intervals = part("intervals")
     rng = np.random.default_rng(1)
     held = 0
     for _ in range(400):
-        values = rng.normal(size=(5, 1)) + rng.normal(size=(1, 30)) + rng.normal(size=(5, 30))
+        values = of_seed * rng.normal(size=(5, 1)) + of_image * rng.normal(size=(1, 30)) + rng.normal(size=(5, 30))
         values[:, 3] = np.nan
         mean, low, high = intervals.over_seeds_and_images(values)
         assert mean == pytest.approx(np.nanmean(values))
         held += low <= 0 <= high
-    assert 0.92 <= held / 400 <= 0.99
+    assert 0.92 <= held / 400 <= 0.995  # t of the seeds' degrees of freedom is wide where images scatter more
     one, low, high = intervals.over_images(np.array([-1.0, 0.0, 1.0, np.nan] * 20))
     assert one == pytest.approx(0) and low == pytest.approx(-0.2, abs=0.03) and high == pytest.approx(0.2, abs=0.03)
 
