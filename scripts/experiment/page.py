@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pandas as pd
 
+from . import on_boxes
+from .conclusion import NOT_TOLD, TRAINED, conclusion, of, verdict
 from .summaries import CUT, RAW
 
-TRAINED = "trained"
-NOT_TOLD = "not told apart"
 Lines = list[str]
 
 
@@ -22,6 +22,7 @@ def page(tables: dict[str, pd.DataFrame], args: argparse.Namespace, seconds: flo
     lines = ["# Does the bootstrap of attention find what is there better than what costs nothing to do?", ""]
     if args.small:
         lines += ["**A trial (--small): everything is cut short, and the numbers mean nothing.**", ""]
+    lines += [*conclusion(tables), *NETWORKS]
     for title, (names, answer) in QUESTIONS.items():
         missing = ", ".join(name for name in names if name not in tables)
         said = [f"Not answered: {missing} not measured."] if missing else answer(*(tables[name] for name in names))
@@ -39,22 +40,9 @@ def page(tables: dict[str, pd.DataFrame], args: argparse.Namespace, seconds: flo
     return "\n".join(lines) + "\n"
 
 
-def _of(table: pd.DataFrame, **keys: object) -> pd.DataFrame:
-    for name, value in keys.items():
-        table = table[table[name] == value]
-    return table
-
-
-def _verdict(row: pd.Series) -> str:
-    """What a paired difference with its limits says."""
-    if pd.isna(row["more_low"]):
-        return NOT_TOLD
-    return "better" if row["more_low"] > 0 else "worse" if row["more_high"] < 0 else NOT_TOLD
-
-
 def _tally(rows: pd.DataFrame, what: str) -> str:
     """How often a way is better or worse than what it is compared with, over maps and settings."""
-    found = rows.apply(_verdict, axis=1).value_counts()
+    found = rows.apply(verdict, axis=1).value_counts()
     counts = ", ".join(f"{found.get(name, 0)} {name}" for name in ("better", "worse", NOT_TOLD))
     return f"- {what}: {counts}, of {len(rows)} maps and settings; on average {rows['more'].mean():+.3f}."
 
@@ -62,11 +50,11 @@ def _tally(rows: pd.DataFrame, what: str) -> str:
 def _ranking(scenes: pd.DataFrame, photos: pd.DataFrame) -> Lines:
     lines = []
     for where, table in {"Scenes, digit against noise": scenes, "Photos, box against the rest": photos}.items():
-        ranks = _of(table, measure="auc", weights=TRAINED)
-        best = _of(ranks, way=RAW)["mean"]
+        ranks = of(table, measure="auc", weights=TRAINED)
+        best = of(ranks, way=RAW)["mean"]
         lines.append(f"- {where}: AUC of the raw maps {best.min():.3f} to {best.max():.3f}.")
         for way in ("how much", "where", "gradient", "centre", "random"):
-            if len(one := _of(ranks, way=way)):
+            if len(one := of(ranks, way=way)):
                 lines.append("  " + _tally(one, f'"{way}" against the raw map'))
     return lines
 
@@ -78,14 +66,14 @@ def _choice(scenes: pd.DataFrame, photos: pd.DataFrame) -> Lines:
         ("Photos, share of the box kept less that of the rest", photos, "in - outside"),
     ):
         lines.append(f"- {where}:")
-        rows = _of(table, measure=measure, weights=TRAINED)
+        rows = of(table, measure=measure, weights=TRAINED)
         for way in (way for way in dict.fromkeys(rows["way"]) if way != CUT):
-            lines.append("  " + _tally(_of(rows, way=way), f"{way} against {CUT}"))
+            lines.append("  " + _tally(of(rows, way=way), f"{way} against {CUT}"))
     return lines
 
 
 def _alarm(alarms: pd.DataFrame) -> Lines:
-    shown = _of(alarms, measure="any", weights=TRAINED)
+    shown = of(alarms, measure="any", weights=TRAINED)
     lines = []
     for way, rows in shown.groupby("way", sort=False):
         rates = rows.groupby("shown", sort=False)["mean"].agg(["mean", "max"])
@@ -100,11 +88,11 @@ def _control(accuracy: pd.DataFrame, scenes: pd.DataFrame, photos: pd.DataFrame)
         texts = [f"{row['weights']} {row['accuracy']:.3f}" for _, row in rows.iterrows()]
         lines.append(f"- Accuracy, {data}, {network}: {', '.join(texts)}.")
     for name, table, keys in (
-        ("Scenes", _of(scenes, measure="auc", contrast=1.0), ["kind", "null", "layer", "noises"]),
-        ("Photos", _of(photos, measure="auc"), ["network", "kind", "layer"]),
+        ("Scenes", of(scenes, measure="auc", contrast=1.0), ["kind", "null", "layer", "noises"]),
+        ("Photos", of(photos, measure="auc"), ["network", "kind", "layer"]),
     ):
         for way in (RAW, "how much", "where"):
-            wide = _of(table, way=way).assign(of=lambda t: t["weights"] == TRAINED)
+            wide = of(table, way=way).assign(of=lambda t: t["weights"] == TRAINED)
             both = wide.pivot_table(index=keys, columns="of", values="mean", aggfunc="first").dropna()
             if len(both.columns) == 2 and len(both):
                 lines.append(
@@ -122,7 +110,7 @@ def _faithful(curves: pd.DataFrame, sanity: pd.DataFrame) -> Lines:
     ):
         texts = []
         for _, row in rows.sort_values("mean", ascending=measure == "deletion").iterrows():
-            told = "" if row["way"] == RAW or _verdict(row) == NOT_TOLD else " *"
+            told = "" if row["way"] == RAW or verdict(row) == NOT_TOLD else " *"
             texts.append(f"{row['way']} {row['mean']:.3f}{told}")
         lines.append(f"- {data}, {network}, {weights}, area under {measure}, best first: {', '.join(texts)}.")
     lines.append("  (* differs from the raw map, paired over images.)")
@@ -135,6 +123,16 @@ def _faithful(curves: pd.DataFrame, sanity: pd.DataFrame) -> Lines:
     return lines
 
 
+NETWORKS = [
+    "**Networks.** Scenes: SDT-2-48 at T = 2, 10 classes, digits on 32x32 pixels with 0 to 2 squares of noise, "
+    "`python scripts/train_scenes.py --epochs 40 --seed SEED --out FILE`; seed 0 is the shipped one. Photos: "
+    f"{', '.join(f'{which} = {name}' for which, (name, _) in on_boxes.NETWORKS.items())} with "
+    f"{', '.join(f'{key}={value}' for key, value in on_boxes.SHAPE.items())}, T = 2 for sdt, seed 0, "
+    f"`train.py {' '.join(on_boxes.RECIPE)}`; boxes are not used in training. CIFAR-10: the networks of "
+    "[reports/cifar10](../cifar10). Only the scenes have several training seeds: what is said of photos and "
+    "CIFAR-10 is said of one network each.",
+    "",
+]
 # Title: the tables that it rests on, and what says it.
 QUESTIONS: dict[str, tuple[tuple[str, ...], Callable[..., Lines]]] = {
     "As a ranking of tokens": (("scenes", "photos"), _ranking),
@@ -153,7 +151,7 @@ def _wide(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 
 def _scenes(table: pd.DataFrame) -> pd.DataFrame:
-    return _wide(_of(table, measure="auc"), ["weights", "kind", "null", "layer", "noises", "contrast"])
+    return _wide(of(table, measure="auc"), ["weights", "kind", "null", "layer", "noises", "contrast"])
 
 
 def _photos(table: pd.DataFrame) -> pd.DataFrame:
@@ -165,7 +163,7 @@ TABLES: dict[str, tuple[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
     "scenes": ("Digit scenes with planted noise: AUC of digit against noise", _scenes),
     "alarms": (
         "Is anything called?",
-        lambda table: _wide(_of(table, measure="any"), ["weights", "kind", "null", "layer", "shown"]),
+        lambda table: _wide(of(table, measure="any"), ["weights", "kind", "null", "layer", "shown"]),
     ),
     "photos": ("Photos with object boxes", _photos),
     "accuracy": ("Accuracy, trained and with q and k randomised", lambda table: table),

@@ -10,6 +10,7 @@ from .scenes import NOISES
 from .scores import Floats
 
 RAW = "raw"  # what every other way of scoring is compared with, on the same images
+DIFFERENCES = ("digit - noise", "in - outside")  # of shares: from -1 to 1; all other measures lie between 0 and 1
 CUT = "threshold"  # and every rule that chooses tokens with this one
 
 
@@ -42,6 +43,8 @@ def _summary(table: pd.DataFrame, keys: list[str], seeds: list[str], images: lis
         base = values.get(RAW, values.get(CUT))
         for way, found in values.items():
             mean, low, high = _interval(found)
+            lowest = -1 if group["measure"].iloc[0] in DIFFERENCES else 0
+            low, high = np.clip((low, high), lowest, 1)  # Student's limits know of no bounds
             row = dict(zip(first, key, strict=True)) | {"way": way, "mean": mean, "low": low, "high": high}
             if base is not None and base is not found:
                 difference = _interval(found - base)

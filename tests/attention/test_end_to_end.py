@@ -10,7 +10,7 @@ import spikeattn as sa
 from spikeattn.attention.significance import AttentionWarning
 
 IMAGES, REPLICATES = 24, 60
-# Chosen on training digits, see reports/attention/evaluation.md.
+# Chosen on training digits, among maps, layers, nulls and thresholds.
 SETTING = {"null": "patch", "statistic": "V_S", "layer": 0, "threshold": 0.1, "estimator": "plus-one"}
 
 
