@@ -95,18 +95,19 @@ def main(given: list[str] | None = None) -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     args.out.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
-    small = args.small
+    on = (SMALL_SCENES, SMALL_BOXES, SMALL_CIFAR10) if args.small else (SCENES, BOXES, CIFAR10)
     tables: dict[str, list[pd.DataFrame]] = {}
     if set("ac") & set(args.parts):
-        _add(tables, on_scenes.run(SMALL_SCENES if small else SCENES, args.work, args.parts))
+        _add(tables, on_scenes.run(on[0], args.work, args.parts))
     if args.boxes is not None and set("bcd") & set(args.parts):
-        _add(tables, on_boxes.run(args.boxes, SMALL_BOXES if small else BOXES, args.work, args.parts))
+        _add(tables, on_boxes.run(args.boxes, on[1], args.work, args.parts))
     if args.cifar10 is not None and "c" in args.parts:
-        _add(tables, on_cifar10.run(args.cifar10, SMALL_CIFAR10 if small else CIFAR10, args.work))
+        _add(tables, on_cifar10.run(args.cifar10, on[2], args.work))
     found = summaries({name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()})
     for name, table in found.items():
         csv_text.save(table, args.out / f"{name}.csv", "%.4g")
-    files.write(args.out / "README.md", page(found, args, time.perf_counter() - start))
+    sizes = dict(zip(("scenes", "photos", "CIFAR-10"), on, strict=True))
+    files.write(args.out / "README.md", page(found, args, sizes, time.perf_counter() - start))
 
 
 def _add(tables: dict[str, list[pd.DataFrame]], more: dict[str, pd.DataFrame]) -> None:

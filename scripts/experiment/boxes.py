@@ -42,13 +42,19 @@ def unpack(source: Path, folder: Path) -> Path:
     return folder
 
 
-def photos(folder: Path, model: object, split: str = "test") -> tuple[Tensor, Tensor, NDArray[np.bool_]]:
-    """Images [B, 3, 64, 64] as the model takes them, labels [B], and the pixels of the box [B, 64, 64]."""
+def photos(
+    folder: Path, model: object, split: str = "test", number: int | None = None
+) -> tuple[Tensor, Tensor, NDArray[np.bool_]]:
+    """`number` photos evenly over the split, or all of them.
+
+    Returns:
+        Images [B, 3, 64, 64] as the model takes them, labels [B], and the pixels of the box [B, 64, 64].
+    """
     dataset = sa.open_dataset(f"folder:{folder}", model, split=split)
-    boxes = pd.read_csv(folder / f"{split}.csv", index_col="id").loc[
-        [Path(dataset.id(i)).name for i in range(len(dataset))]
-    ]
-    samples = [dataset[i] for i in range(len(dataset))]
+    number = len(dataset) if number is None else min(number, len(dataset))
+    rows = [i * len(dataset) // number for i in range(number)]
+    boxes = pd.read_csv(folder / f"{split}.csv", index_col="id").loc[[Path(dataset.id(i)).name for i in rows]]
+    samples = [dataset[i] for i in rows]
     masks = np.zeros((len(samples), SIDE, SIDE), bool)
     for mask, (x0, y0, x1, y1) in zip(masks, boxes[["x0", "y0", "x1", "y1"]].to_numpy(), strict=True):
         mask[y0 : y1 + 1, x0 : x1 + 1] = True

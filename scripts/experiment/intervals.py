@@ -14,15 +14,23 @@ from .scores import Floats
 CONFIDENCE = 0.95
 
 
+def of_each(columns: list[Floats]) -> list[tuple[float, float, float]]:
+    """Mean and limits of each [image], or [seed, image]; those of all images alike are resampled together."""
+    if len({values.shape for values in columns}) == 1 and columns[0].ndim == 1 and not np.isnan(columns).any():
+        table = np.stack(columns, axis=1)
+        # `mean_intervals` is for counts, which are not negative; a shift changes no width.
+        low = np.minimum(table.min(axis=0), 0.0)
+        found = mean_intervals(table - low)
+        return list(zip(found.value + low, found.low + low, found.high + low, strict=True))
+    return [over_images(values) if values.ndim == 1 else over_seeds_and_images(values) for values in columns]
+
+
 def over_images(values: Floats) -> tuple[float, float, float]:
     """Mean and limits of values [image]; images without one (NaN) are left out."""
     known = values[~np.isnan(values)]
     if not known.size:
         return math.nan, math.nan, math.nan
-    # `mean_intervals` is for counts, which are not negative; a shift changes no width.
-    low = min(0.0, float(known.min()))
-    found = mean_intervals((known - low)[:, None])[0]
-    return found.value + low, found.low + low, found.high + low
+    return of_each([known])[0]
 
 
 def over_seeds_and_images(values: Floats) -> tuple[float, float, float]:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor, nn
 
 import spikeattn as sa
@@ -141,20 +140,16 @@ def network(which: str, extent: Extent, folder: Path, work: Path, seed: int = 0)
 
 
 def _data(folder: Path, model: nn.Module, extent: Extent) -> Data:
-    test, train = (photos(folder, model, split) for split in ("test", "train"))
-    grid = sa.attention_map(model, test[0][:1]).values.shape[-2:]
-
-    def evenly(of: tuple[Tensor, Tensor, Flags], n: int) -> Photos:
-        images, labels, masks = of
-        rows = torch.arange(n) * len(images) // n
-        share = np.stack([coverage(mask, (int(grid[0]), int(grid[1]))) for mask in masks[rows.numpy()]])
-        return Photos(images[rows], labels[rows], share)
+    def evenly(split: str, n: int) -> Photos:
+        images, labels, masks = photos(folder, model, split, n)
+        height, width = sa.attention_map(model, images[:1]).values.shape[-2:]
+        return Photos(images, labels, np.stack([coverage(mask, (int(height), int(width))) for mask in masks]))
 
     return Data(
-        evenly(test, extent.test),
-        evenly(test, extent.photos),
-        evenly(train, extent.training_photos),
-        evenly(train, min(NORM_IMAGES, len(train[0]))),
+        evenly("test", extent.test),
+        evenly("test", extent.photos),
+        evenly("train", extent.training_photos),
+        evenly("train", min(NORM_IMAGES, extent.limit or NORM_IMAGES)),
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
 
 import pandas as pd
 
@@ -14,7 +16,7 @@ from .summaries import CUT, RAW
 Lines = list[str]
 
 
-def page(tables: dict[str, pd.DataFrame], args: argparse.Namespace, seconds: float) -> str:
+def page(tables: dict[str, pd.DataFrame], args: argparse.Namespace, sizes: dict[str, Any], seconds: float) -> str:
     """README.md of the results."""
     given = "".join(f" --{name} DIR" for name in ("boxes", "cifar10") if getattr(args, name) is not None)
     parts = "" if args.parts == "abcd" else f" --parts {args.parts}"
@@ -22,7 +24,7 @@ def page(tables: dict[str, pd.DataFrame], args: argparse.Namespace, seconds: flo
     lines = ["# Does the bootstrap of attention find what is there better than what costs nothing to do?", ""]
     if args.small:
         lines += ["**A trial (--small): everything is cut short, and the numbers mean nothing.**", ""]
-    lines += [*conclusion(tables), *NETWORKS]
+    lines += [*conclusion(tables), *NETWORKS, *_sizes(sizes)]
     for title, (names, answer) in QUESTIONS.items():
         missing = ", ".join(name for name in names if name not in tables)
         said = [f"Not answered: {missing} not measured."] if missing else answer(*(tables[name] for name in names))
@@ -38,6 +40,16 @@ def page(tables: dict[str, pd.DataFrame], args: argparse.Namespace, seconds: flo
             lines += ["", f"## {title}", "", f"`{name}.csv`, {len(tables[name])} rows; `{command}`.", ""]
             lines += [str(shown(tables[name]).to_markdown(index=False, floatfmt=".3f"))]
     return "\n".join(lines) + "\n"
+
+
+def _sizes(extents: dict[str, Any]) -> Lines:
+    """How large each part was."""
+    texts = []
+    for name, extent in extents.items():
+        sizes = {key: value for key, value in asdict(extent).items() if value is not None and key != "maps"}
+        words = ", ".join(f"{key} {value}" for key, value in sizes.items()).replace("_", " ")
+        texts.append(f"{name}: {words}")
+    return [f"**Sizes.** {'; '.join(texts)}.", ""]
 
 
 def _tally(rows: pd.DataFrame, what: str) -> str:

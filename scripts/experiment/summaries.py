@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from .intervals import over_images, over_seeds_and_images
+from .intervals import of_each
 from .scenes import NOISES
 from .scores import Floats
 
@@ -41,14 +41,15 @@ def _summary(table: pd.DataFrame, keys: list[str], seeds: list[str], images: lis
     for key, group in table.groupby(first, sort=False):
         values = {way: _wide(rows_of, seeds, images) for way, rows_of in group.groupby("way", sort=False)}
         base = values.get(RAW, values.get(CUT))
-        for way, found in values.items():
-            mean, low, high = _interval(found)
-            lowest = -1 if group["measure"].iloc[0] in DIFFERENCES else 0
-            low, high = np.clip((low, high), lowest, 1)  # Student's limits know of no bounds
+        others = [way for way in values if base is not None and values[way] is not base]
+        means = of_each([*values.values(), *(values[way] - base for way in others)])
+        differences = dict(zip(others, means[len(values) :], strict=True))
+        lowest = -1 if group["measure"].iloc[0] in DIFFERENCES else 0
+        for way, (mean, *limits) in zip(values, means[: len(values)], strict=True):
+            low, high = np.clip(limits, lowest, 1)  # Student's limits know of no bounds
             row = dict(zip(first, key, strict=True)) | {"way": way, "mean": mean, "low": low, "high": high}
-            if base is not None and base is not found:
-                difference = _interval(found - base)
-                row |= dict(zip(("more", "more_low", "more_high"), difference, strict=True))
+            if way in differences:
+                row |= dict(zip(("more", "more_low", "more_high"), differences[way], strict=True))
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -58,7 +59,3 @@ def _wide(group: pd.DataFrame, seeds: list[str], images: list[str]) -> Floats:
     if not seeds:
         return group.sort_values(images)["value"].to_numpy()
     return group.pivot_table(index=seeds, columns=images, values="value", dropna=False).to_numpy()
-
-
-def _interval(values: Floats) -> tuple[float, float, float]:
-    return over_images(values) if values.ndim == 1 else over_seeds_and_images(values)
