@@ -105,7 +105,8 @@ def main(given: list[str] | None = None) -> None:
         _add(tables, on_cifar10.run(args.cifar10, on[2], args.work))
     found = summaries({name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()})
     for name, table in found.items():
-        csv_text.save(table, args.out / f"{name}.csv", "%.4g")
+        csv_text.save(table, args.out / f"{name}.csv", "%.6g")
+    found = {name: csv_text.read(args.out / f"{name}.csv") for name in found}  # the page says what the tables say
     sizes = dict(zip(("scenes", "photos", "CIFAR-10"), on, strict=True))
     files.write(args.out / "README.md", page(found, args, sizes, time.perf_counter() - start))
 

@@ -6,10 +6,12 @@ import pandas as pd
 
 from spikeattn.attention.regularize import LEVEL
 
+from .on_scenes import TRAINED
 from .summaries import CUT, RAW
 
-TRAINED = "trained"
 NOT_TOLD = "not told apart"
+MOST = 0.5  # of maps and settings: a way that is better in more of them has won, worse in more lost
+WON, LOST, EVEN = "yes", "no", "it makes no difference in most"
 Lines = list[str]
 
 
@@ -29,108 +31,95 @@ def verdict(row: pd.Series) -> str:
 
 def conclusion(tables: dict[str, pd.DataFrame]) -> Lines:
     """The lines that the page begins with; none where a part was not measured."""
-    if not {"scenes", "alarms", "photos", "accuracy", "curves"} <= set(tables):
+    if not {"scenes", "alarms", "photos", "accuracy"} <= set(tables):
         return []
     scenes, photos = of(tables["scenes"], weights=TRAINED), of(tables["photos"], weights=TRAINED)
     ranks = pd.concat([of(scenes, measure="auc"), of(photos, measure="auc")])
     choices = pd.concat([of(scenes, measure="digit - noise"), of(photos, measure="in - outside")])
+    alarms = of(tables["alarms"], measure="any", weights=TRAINED)
+    uses = {
+        "to order tokens": _answer(of(ranks, way="how much")),
+        "to choose tokens": _answer(of(choices, way="bootstrap, how much")),
+        "to say whether anything is there": WON if _over(alarms, "how much")[0] == 0 else LOST,
+    }
+    right, wrong = ([use for use, answer in uses.items() if (answer == WON) is won] for won in (True, False))
     return [
         "**Conclusion.**",
         "",
-        _ranking(ranks),
-        _choosing(choices),
-        _presence(of(tables["alarms"], measure="any", weights=TRAINED)),
+        f'- The bootstrap ("how much") is right {", ".join(right) or "for none of these uses"}'
+        f"{', not ' + ' nor '.join(wrong) if wrong else ''}.",
+        f"- **To order tokens: {uses['to order tokens']}.** z against the raw map, by AUC: "
+        f"{_both(ranks, '')} (maps and settings, paired 95 % intervals).",
+        f"- **To choose tokens: {uses['to choose tokens']}.** q <= .1 against one {CUT} of the raw map for all images "
+        f"at as many tokens: {_both(choices, 'bootstrap, ')}.",
+        _presence(alarms, uses["to say whether anything is there"]),
         _objects(of(photos, measure="auc")),
         _learned(tables),
-        "- So: ask the bootstrap whether a map has more attention than noise gets, an error rate included. Order "
-        "tokens by the raw map, and do not call the tokens that a test leaves the object.",
         "",
     ]
 
 
-def _counts(rows: pd.DataFrame, ways: list[str]) -> tuple[int, int, int, str]:
-    """How often these ways are better, worse, and not told apart from what they are compared with; and in words."""
-    found = of_ways(rows, ways).apply(verdict, axis=1).value_counts()
-    better, worse, level = (int(found.get(name, 0)) for name in ("better", "worse", NOT_TOLD))
-    return better, worse, level, f"better in {better}, worse in {worse}, not told apart in {level}"
+def _counts(rows: pd.DataFrame) -> dict[str, int]:
+    """How often a way is better, worse, and not told apart from what it is compared with."""
+    found = rows.apply(verdict, axis=1).value_counts()
+    return {name: int(found.get(name, 0)) for name in ("better", "worse", NOT_TOLD)}
 
 
-def of_ways(rows: pd.DataFrame, ways: list[str]) -> pd.DataFrame:
-    return rows[rows["way"].isin(ways)]
+def _words(rows: pd.DataFrame) -> str:
+    return ", ".join(f"{name} in {number}" for name, number in _counts(rows).items())
 
 
-def _answer(better: int, worse: int) -> str:
-    return "no" if better < worse else "yes" if better > worse else "it makes no difference"
+def _both(rows: pd.DataFrame, prefix: str) -> str:
+    return "; ".join(f'"{name}" {_words(of(rows, way=prefix + name))}' for name in ("how much", "where"))
 
 
-def _ranking(ranks: pd.DataFrame) -> str:
-    better, worse, _, counts = _counts(ranks, ["how much"])
-    where = _counts(ranks, ["where"])[3]
+def _answer(rows: pd.DataFrame) -> str:
+    counts = _counts(rows)
+    return next((say for name, say in (("better", WON), ("worse", LOST)) if counts[name] > MOST * len(rows)), EVEN)
+
+
+def _over(alarms: pd.DataFrame, question: str) -> tuple[int, int]:
+    """In how many maps images of noise alone are called more often than the level says, and of how many."""
+    rates = of(alarms, way=f"bootstrap, {question}", shown="a draw of the null")["mean"]
+    return int((rates > LEVEL).sum()), len(rates)
+
+
+def _presence(alarms: pd.DataFrame, answer: str) -> str:
+    texts = []
+    ways = {'"how much"': "bootstrap, how much", '"where"': "bootstrap, where"}
+    for name, way in (ways | {"a threshold of the raw map that null draws fix": "null threshold"}).items():
+        null, digit = (of(alarms, way=way, shown=what)["mean"] for what in ("a draw of the null", "a digit and noise"))
+        texts.append(f"{name}: {null.mean():.3f} (at most {null.max():.3f}) and {digit.mean():.3f}")
+    over = ", ".join('"{}" in {} of {} maps'.format(name, *_over(alarms, name)) for name in ("how much", "where"))
     return (
-        f'- **To order tokens: {_answer(better, worse)}.** z of "how much" against the raw map, by AUC: {counts}; z of '
-        f'"where": {where} (maps and settings, paired 95 % intervals).'
-    )
-
-
-def _choosing(choices: pd.DataFrame) -> str:
-    better, worse, _, counts = _counts(choices, ["bootstrap, how much"])
-    where = _counts(choices, ["bootstrap, where"])[3]
-    return (
-        f"- **To choose tokens: {_answer(better, worse)}**, not against one {CUT} of the raw map for all images at as "
-        f'many tokens: q <= .1 of "how much" is {counts}; of "where" {where}.'
-    )
-
-
-def _presence(alarms: pd.DataFrame) -> str:
-    def rates(way: str, what: str) -> tuple[float, float]:
-        values = of(alarms, way=way, shown=what)["mean"]
-        return float(values.mean()), float(values.max())
-
-    null, digit = "a draw of the null", "a digit and noise"
-    much, where, cut = "bootstrap, how much", "bootstrap, where", "null threshold"
-    nulls = of(alarms, shown=null)
-    over = ", ".join(
-        f"{name} is over .1 in {int((of(nulls, way=way)['mean'] > LEVEL).sum())} of {len(of(nulls, way=way))} maps"
-        for name, way in (('"how much"', much), ('"where"', where))
-    )
-    kept = "yes" if rates(much, null)[0] <= LEVEL and rates(where, null)[0] <= LEVEL else "not at the level it names"
-    texts = [
-        f"{name}: {rates(way, null)[0]:.3f} (at most {rates(way, null)[1]:.3f}) and {rates(way, digit)[0]:.3f}"
-        for name, way in (('"how much"', much), ('"where"', where), ("a threshold that null draws fix", cut))
-    ]
-    return (
-        f"- **To say whether anything is there: {kept}.** q <= .1 calls something in this share of the images "
-        f"without and with a digit: {'; '.join(texts)}; without one {over}. "
+        f"- **To say whether anything is there: {answer}.** q <= .1 calls something in this share of the images "
+        f"without and with a digit: {'; '.join(texts)}. Over .1 without a digit: {over}. "
         "That threshold takes replicates of training images once, none of the image at hand."
     )
 
 
 def _objects(ranks: pd.DataFrame) -> str:
     raw, centre = of(ranks, way=RAW)["mean"], of(ranks, way="centre")
-    better, worse, _, counts = _counts(ranks, ["centre"])
     return (
-        f"- **Where the object of a photo is, these maps say little**: the distance from the picture's centre has "
-        f"AUC {centre['mean'].mean():.3f}, the raw maps {raw.min():.3f} to {raw.max():.3f} (the centre is {counts})."
+        f"- **Where the object of a photo is**: AUC of the raw maps {raw.min():.3f} to {raw.max():.3f}, of the "
+        f"distance from the picture's centre {centre['mean'].mean():.3f} ({_words(centre)})."
     )
 
 
 def _learned(tables: dict[str, pd.DataFrame]) -> str:
-    def aucs(name: str) -> tuple[float, float]:
-        table = of(tables[name], measure="auc", way=RAW)
-        keys = [key for key in ("network", "kind", "null", "layer", "noises", "contrast") if key in table]
-        wide = table.assign(trained=table["weights"] == TRAINED).pivot_table(
-            index=keys, columns="trained", values="mean"
-        )
-        both = wide.dropna()
-        return float(both[True].mean()), float(both[False].mean())
-
     accuracy = tables["accuracy"].assign(trained=lambda t: t["weights"] == TRAINED)
     accuracy["on"] = accuracy["data"] + " " + accuracy["network"].str.split("_").str[0]
     means = accuracy.pivot_table(index="on", columns="trained", values="accuracy", sort=False)
     texts = [f"{on} {row[True]:.3f} to {row[False]:.3f}" for on, row in means.iterrows()]
-    scenes, photos = aucs("scenes"), aucs("photos")
+    aucs = []
+    for name, keys in (
+        ("scenes", ["kind", "null", "layer", "noises", "contrast"]),
+        ("photos", ["network", "kind", "layer"]),
+    ):
+        table = of(tables[name], measure="auc", way=RAW).assign(trained=lambda t: t["weights"] == TRAINED)
+        both = table.pivot_table(index=keys, columns="trained", values="mean").dropna()
+        aucs.append(f"{both[True].mean():.3f} to {both[False].mean():.3f} on {name} ({len(both)} maps and settings)")
     return (
         f"- **With q and k randomised** accuracy goes from {', '.join(texts)}; AUC of the raw maps from "
-        f"{scenes[0]:.3f} to {scenes[1]:.3f} on scenes and from {photos[0]:.3f} to {photos[1]:.3f} on photos. What "
-        "is left does not rest on what attention has learned."
+        f"{', '.join(aucs)}. What is left rests on other weights than those of q and k."
     )

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from . import on_boxes
-from .conclusion import NOT_TOLD, TRAINED, conclusion, of, verdict
+from .conclusion import NOT_TOLD, conclusion, of, verdict
+from .on_scenes import TRAINED
 from .summaries import CUT, RAW
 
 Lines = list[str]
@@ -145,6 +146,7 @@ NETWORKS = [
     "CIFAR-10 is said of one network each.",
     "",
 ]
+
 # Title: the tables that it rests on, and what says it.
 QUESTIONS: dict[str, tuple[tuple[str, ...], Callable[..., Lines]]] = {
     "As a ranking of tokens": (("scenes", "photos"), _ranking),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import re
 import subprocess
 
 import numpy as np
@@ -17,6 +18,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 import spikeattn as sa
+from spikeattn.storage import csv_text
 from tests.conftest import ROOT
 
 CLASSES, SIDE = 20, 64
@@ -98,6 +100,66 @@ def test_intervals_over_seeds_and_images_hold_the_mean_in_nineteen_of_twenty(par
     assert 0.92 <= held / 400 <= 0.995  # t of the seeds' degrees of freedom is wide where images scatter more
     one, low, high = intervals.over_images(np.array([-1.0, 0.0, 1.0, np.nan] * 20))
     assert one == pytest.approx(0) and low == pytest.approx(-0.2, abs=0.03) and high == pytest.approx(0.2, abs=0.03)
+
+
+def test_intervals_of_a_table_are_those_of_its_columns(part):
+    intervals = part("intervals")
+    rng = np.random.default_rng(1)
+    columns = [rng.random(30) - 0.3 * i for i in range(3)]
+    together = intervals.of_each(columns)
+    for one, column in zip(together, columns, strict=True):
+        assert one == pytest.approx(intervals.over_images(column)) and one[1] < one[0] < one[2]
+        assert one[0] == pytest.approx(column.mean())
+    gap = np.where(np.arange(30) < 5, np.nan, columns[0])
+    assert intervals.of_each([columns[1], gap])[1] == pytest.approx(intervals.over_images(columns[0][5:]))
+
+
+def test_limits_of_shares_stay_where_shares_are(part):
+    rows = [
+        {"weights": "trained", "kind": "V_S", "null": "normal", "layer": 0, "shown": "noise", "measure": "any",
+         "way": "raw", "seed": seed, "image": image, "value": float(seed > 0)}
+        for seed in range(3) for image in range(4)
+    ]  # fmt: skip
+    found = part("summaries").summaries({"alarms": pd.DataFrame(rows)})["alarms"].iloc[0]
+    assert found["mean"] == pytest.approx(2 / 3) and (found["low"], found["high"]) == (0, 1)
+
+
+PUBLISHED = ROOT / "reports" / "attention"
+
+
+@pytest.fixture
+def published():
+    return {file.stem: csv_text.read(file) for file in PUBLISHED.glob("*.csv")}
+
+
+def test_the_page_begins_with_what_its_tables_say(part, published):
+    page = (PUBLISHED / "README.md").read_text(encoding="utf-8").splitlines()
+    lines = part("conclusion").conclusion(published)
+    assert len(lines) > 6 and page[2 : 2 + len(lines)] == lines
+
+
+def test_the_conclusion_turns_where_the_tables_turn(part, published):
+    conclusion = part("conclusion").conclusion
+    for limits, answer in (((0.1, 0.2), "yes"), ((-0.2, -0.1), "no"), ((-0.1, 0.1), "it makes no difference in most")):
+        turned = published | {
+            name: published[name].assign(more_low=limits[0], more_high=limits[1]) for name in ("scenes", "photos")
+        }
+        words = "\n".join(conclusion(turned))
+        assert f"**To order tokens: {answer}.**" in words and f"**To choose tokens: {answer}.**" in words
+        assert ("right to order tokens, to choose tokens, to say" in words) == (answer == "yes")
+    loud = published | {"alarms": published["alarms"].assign(mean=0.2)}
+    assert "**To say whether anything is there: no.**" in "\n".join(conclusion(loud))
+    assert conclusion({name: table for name, table in published.items() if name != "photos"}) == []
+
+
+def test_docs_say_what_the_page_says(part, published):
+    found = "\n".join(part("conclusion").conclusion(published))
+    docs = (ROOT / "docs" / "attention.md").read_text(encoding="utf-8")
+    docs = docs[docs.index("**What the test is good for**") : docs.index("D alone rewards")]
+    numbers = re.findall(r"(?<![\d.])\.\d{3}", docs)
+    assert len(numbers) >= 15 and [n for n in numbers if f"0{n}" not in found] == []
+    counts = re.findall(r"(?:better|worse) in \d+", " ".join(docs.split()))
+    assert len(counts) == 4 and [words for words in counts if words not in found] == []
 
 
 def test_randomised_q_and_k_are_the_same_entries_elsewhere_with_norms_of_their_own(part):
@@ -194,6 +256,9 @@ def test_boxes_come_back_as_pixels(part, data, tmp_path):
     assert images.shape == (4 * CLASSES, 3, SIDE, SIDE) and sorted(set(labels.tolist())) == list(range(CLASSES))
     for label, mask in zip(labels.tolist(), masks, strict=True):
         assert mask.sum() == (40 - label) * 40 and mask[8, 8 + label] and not mask[8, 7 + label] and not mask[48].any()
+    some = boxes.photos(folder, model, number=CLASSES)  # of every class one
+    assert some[1].tolist() == list(range(CLASSES)) and torch.equal(some[0], images[::4])
+    assert (some[2] == masks[::4]).all() and len(boxes.photos(folder, model, number=10**6)[0]) == 4 * CLASSES
     pq.write_table(pa.table({"id": ["a"]}), data[0] / "train.parquet")
     with pytest.raises(sa.SpikeattnError, match="lacks the columns image, label, wnid, x0, x1, y0, y1"):
         boxes.unpack(data[0], tmp_path / "other")
