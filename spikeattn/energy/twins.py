@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from spikeattn.energy.dense_twin import COLUMNS, DenseTwin, dense_twin, frame_of_layers
+from spikeattn.energy.relu_operands import behind_relu
 from spikeattn.errors import SpikeattnError, failing, unknown
 from spikeattn.storage.ledger import Ledger
 from spikeattn.structure.entry import OTHER
@@ -70,8 +71,11 @@ def twin_for(ledger: Ledger, ann: nn.Module | str | DenseTwin | None = None) -> 
         )
     with in_eval(ann):
         device = next((p.device for p in (*ann.parameters(), *ann.buffers())), torch.device("cpu"))
-        layers = ann_macs(ann, torch.zeros(1, *image, device=device))
-    return DenseTwin(name, layers.assign(reads_image=[i == 0 for i in range(len(layers))]), note)
+        zeros = torch.zeros(1, *image, device=device)
+        layers, relu = ann_macs(ann, zeros), behind_relu(ann, zeros)
+    first = [i == 0 for i in range(len(layers))]
+    able = [reads or layer in relu for reads, layer in zip(first, layers["layer"], strict=True)]
+    return DenseTwin(name, layers.assign(reads_image=first, zeros=able), note)
 
 
 def ann_macs(model: nn.Module, input: Tensor) -> pd.DataFrame:
