@@ -12,10 +12,10 @@ from functools import partial
 from typing import Any
 
 import torch.nn.functional as F
-from timm.layers import Attention, PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from spikeattn.compat.timm_names import Attention, PatchEmbed
 from spikeattn.errors import SpikeattnError
 from spikeattn.models.ann import AnnTransformer
 from spikeattn.models.spike_driven import SpikeDrivenTransformer

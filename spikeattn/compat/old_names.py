@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from timm.models import _registry as registry
 from torch.overrides import TorchFunctionMode
 
 from spikeattn.compat.old_neurons import backends_left_out
 from spikeattn.compat.replacements import LOADS, Replacements
+from spikeattn.compat.timm_names import registry
 
 # Gone from numpy since 1.24, each only another name of Python's own type.
 _NUMPY = {"float": float, "int": int, "bool": bool, "object": object, "complex": complex, "str": str}
