@@ -18,11 +18,10 @@ from spikeattn.attention.capture import Forward, call_model, unfused
 from spikeattn.attention.place import Unplaced
 from spikeattn.attention.place_mode import Places
 from spikeattn.attention.survey_record import BATCH, Survey
-from spikeattn.compat.torch_modes import math_attention
+from spikeattn.compat.torch_modes import math_attention, slow_attention
 from spikeattn.errors import FAILURES
 from spikeattn.structure.shapes import without_values
 from spikeattn.tracing import neurons as nodes
-from spikeattn.tracing.modes import slow_attention
 
 
 @contextmanager

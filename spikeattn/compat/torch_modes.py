@@ -33,6 +33,29 @@ def math_attention() -> AbstractContextManager[None]:
 
 
 @contextmanager
+def slow_attention() -> Iterator[None]:
+    """Without the fast path of `nn.MultiheadAttention` and `nn.TransformerEncoderLayer`; afterwards as it was."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    if not hasattr(torch.backends, "mha"):  # before torch 2.3, where the fast path is left while any such mode is on
+
+        class Mode(TorchFunctionMode):
+            def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+                return func(*args, **(kwargs or {}))
+
+        with Mode():
+            yield
+        return
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextmanager
 def force_eager() -> Iterator[None]:
     """Inside, whatever `torch.compile` has compiled runs as plain Python."""
     import torch

@@ -49,3 +49,20 @@ def test_compiled_code_runs_as_python():
     with torch_modes.force_eager():
         assert double(torch.ones(2)).tolist() == [2, 2] and not seen
     assert double(torch.ones(2)).tolist() == [2, 2] and seen == ["compiled"]
+
+
+def test_attention_runs_as_its_layers():
+    attention = nn.MultiheadAttention(8, 2, batch_first=True).eval()
+    x, called = torch.ones(1, 3, 8), []
+
+    class Seen(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            called.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    with torch.no_grad(), torch_modes.slow_attention(), Seen():
+        attention(x, x, x)
+    assert not [name for name in called if "native_multi_head" in name] and len(called) > 5
+    with torch.no_grad(), Seen():
+        attention(x, x, x)
+    assert [name for name in called if "native_multi_head" in name]
