@@ -95,8 +95,8 @@ def lines_beside_profile(
     mine, their = (_components(side, table, model, convention, resampling) for side in sides)
     totals = [spent.per_image.to_numpy().sum(axis=1) for spent in (their, mine)]
     ratio = ratio_intervals(totals[0], totals[1], *resampling.arguments)[0]
-    whole, theirs = (_whole(spent, resampling.confidence) for spent in (mine, their))
-    second = ScopeLine(MEMORY, pair.name, pair.against, whole, theirs, ratio, table.name, _includes(convention))
+    whole, against = (_whole(spent, resampling.confidence) for spent in (mine, their))
+    second = ScopeLine(MEMORY, pair.name, pair.against, whole, against, ratio, table.name, _includes(convention))
     return first, second
 
 
