@@ -11,7 +11,8 @@ import pandas as pd
 
 from spikeattn.boundary.notes import Note
 from spikeattn.energy.scope_line import ScopeLine, interval_record
-from spikeattn.stats.intervals import CONFIDENCE, REPLICATES, Interval
+from spikeattn.stats.intervals import CONFIDENCE, REPLICATES
+from spikeattn.stats.quantity import Quantity
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +43,7 @@ class Comparison:
 
     name: str
     against: str
-    total: Interval
+    total: Quantity
     parts: pd.DataFrame
     blocks: pd.DataFrame
     attention: pd.DataFrame
@@ -53,8 +54,7 @@ class Comparison:
     lines: tuple[ScopeLine, ...]
 
     def __repr__(self) -> str:
-        ratio = f"{self.total.value:.4g} [{self.total.low:.4g}, {self.total.high:.4g}]"
-        return f"<Comparison of {self.name} with {self.against}: the other's energy / this one's is {ratio}>"
+        return f"<Comparison of {self.name} with {self.against}: the other's energy / this one's is {self.total}>"
 
     def _repr_html_(self) -> str:
         """In a notebook: both lines, the sentences, the table of parts, the notes."""

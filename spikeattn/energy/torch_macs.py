@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from spikeattn.compat.torch_modes import flop_counter, flop_formulas, math_attention
 from spikeattn.structure.entry import Extent
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ def operations_of(model: nn.Module, run: Callable[[nn.Module], Any]) -> list[Ope
         run: calls the model that it is handed.
     """
     import torch
-    from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
     from spikeattn.tracing.neurons import evaluating, uncompiled
     from spikeattn.tracing.stack import ModuleStack
@@ -50,7 +50,7 @@ def operations_of(model: nn.Module, run: Callable[[nn.Module], Any]) -> list[Ope
         name = str(packet).rpartition(".")[2]
 
         def count(*shapes: Any, out_shape: Any = None, **options: Any) -> int:
-            flops = formula(*shapes, out_val=out_shape, **options)
+            flops = formula(*shapes, out_shape=out_shape, **options)
             path = stack.frames[-1].path if stack.frames else ""
             macs = flops // 2  # torch counts two FLOPs per multiply-accumulate
             operations.append(Operation(path, name, macs, shapes, out_shape))
@@ -58,9 +58,9 @@ def operations_of(model: nn.Module, run: Callable[[nn.Module], Any]) -> list[Ope
 
         return count
 
-    formulas = {packet: noting(packet, formula) for packet, formula in flop_registry.items()}
+    formulas = {packet: noting(packet, formula) for packet, formula in flop_formulas().items()}
     with torch.no_grad(), uncompiled(), evaluating(model), stack:
-        with FlopCounterMode(display=False, custom_mapping=formulas):
+        with flop_counter(formulas=formulas):
             run(model)
     return operations
 
@@ -72,9 +72,7 @@ def softmax_macs(extent: Extent, heads: int | None) -> int:
         heads: None, or a number that does not divide the channels, is one head: the count is the same for any number.
     """
     import torch
-    from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.nn.functional import scaled_dot_product_attention
-    from torch.utils.flop_counter import FlopCounterMode
 
     h = heads or 1
     h = 1 if extent.channels % h or extent.values % h else h
@@ -83,6 +81,6 @@ def softmax_macs(extent: Extent, heads: int | None) -> int:
         return torch.empty(extent.windows, h, count, channels // h, device="meta")
 
     q, k = tokens(extent.queries, extent.channels), tokens(extent.keys, extent.channels)
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), math_attention(), flop_counter() as counter:
         scaled_dot_product_attention(q, k, tokens(extent.keys, extent.values))
     return counter.get_total_flops() // 2

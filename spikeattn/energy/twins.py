@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from spikeattn.compat.torch_modes import flop_counter, math_attention
 from spikeattn.energy.dense_twin import COLUMNS, DenseTwin, dense_twin, frame_of_layers
 from spikeattn.errors import SpikeattnError, failing, unknown
 from spikeattn.storage.ledger import Ledger
@@ -91,12 +92,10 @@ def ann_macs(model: nn.Module, input: Tensor) -> pd.DataFrame:
         path; "" for the model itself) and macs.
     """
     import torch
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
 
-    counter = FlopCounterMode(display=False)
+    counter = flop_counter(model)
     try:
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        with torch.no_grad(), math_attention(), counter:
             model(input)
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         raise SpikeattnError(
