@@ -27,6 +27,7 @@ from spikeattn.energy.twins import twin_for
 from spikeattn.models.ann import SoftmaxProducts
 from spikeattn.runs.result import Profile
 from spikeattn.stats.intervals import Interval
+from spikeattn.stats.quantity import Quantity
 from spikeattn.structure.entry import Extent
 
 T, N = 2, 30
@@ -137,7 +138,7 @@ def test_text_json_and_python_hold_the_same_numbers():
         assert str(line).startswith(line.scope)
         for key in ("own", "other", "ratio"):
             interval = getattr(line, key)
-            assert row[key] == dataclasses.asdict(interval)
+            assert row[key] == {name: getattr(interval, name) for name in row[key]} and len(row[key]) == 5
         numbers = str(line).removesuffix(f" ({FP32})").split("ratio ")[1].replace("[", "").replace("]", "").split()
         shown = [float(number.removesuffix(",")) for number in numbers]
         assert shown == pytest.approx([line.ratio.value, line.ratio.low, line.ratio.high], rel=2e-3)
@@ -302,9 +303,9 @@ def test_another_convention_is_not_the_one_of_components(profile):
     ("ratio", "text"),
     [
         (Interval(12.3434, 11.961, 12.652, "percentile"), "12.34 [11.96, 12.65]"),
-        (Interval(5.0, 2.0, 299.0, "lower bound"), "5.000 (at least 2.00)"),
-        (Interval(5.0, 2.0, np.inf, "studentised"), "5.000 (at least 2.00)"),
-        (Interval(5.0, 0.0, 7.0, "upper bound"), "5.000 (at most 7.00)"),
+        (Interval(5.0, 2.0, 299.0, "lower bound"), "5.00 (at least 2.00)"),
+        (Interval(5.0, 2.0, np.inf, "studentised"), "5.00 (at least 2.00)"),
+        (Interval(5.0, 0.0, 7.0, "upper bound"), "5.00 (at most 7.00)"),
         (Interval(5.0, np.nan, np.nan, "none"), "5.000 (no interval)"),
         (Interval(5.0, 5.0, 5.0, "constant"), "5.000 (the same for every image)"),
         (Interval(np.inf, 4.0, np.inf, "lower bound"), "∞ (at least 4.00)"),
@@ -312,7 +313,8 @@ def test_another_convention_is_not_the_one_of_components(profile):
     ],
 )
 def test_how_a_ratio_is_printed(ratio, text):
-    line = ScopeLine("memory", "snn", "ann", Interval(1e-3, 0, 1), Interval(5e-3, 0, 1), ratio, "mine", "all")
+    own, other = Quantity(1e-3, 0, 1), Quantity(5e-3, 0, 1)
+    line = ScopeLine("memory", "snn", "ann", own, other, Quantity.of(ratio, "", ""), "mine", "all")
     assert str(line) == f"memory      ann 5.000 µJ, snn 1.000 µJ, ratio {text} (mine)"
     several = dataclasses.replace(line, without=("a", "b", "c", "d"))
     assert str(several).endswith("(mine, without a, b and 2 more)")
