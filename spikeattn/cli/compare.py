@@ -88,7 +88,8 @@ def compare(
 
     Per part, per block and for attention alone: the ratio of the energies with its interval, the firing rate at which
     both cost the same, and in words where the spiking network loses, or cannot. Beside an ANN there is a second one,
-    quantised to the bits that T time steps are worth. Arithmetic only, no memory traffic.
+    quantised to the bits that T time steps are worth. The first two lines are both networks in arithmetic alone, which
+    all tables are about, and with neurons, addressing and memory.
 
     The run's network is not run, but for --measure-twin: a copy of it with ReLUs in place of its neurons then runs once
     on one image, and torch counts its MACs. Where no twin can be built, a note says why, and the one by hand stands.
@@ -145,6 +146,7 @@ def _all_rows(comparison: Comparison) -> pd.DataFrame:
 
 def _compare_text(comparison: Comparison, heading: str) -> str:
     lines = [f"{comparison.name} beside {comparison.against}: energy per image, {heading}", ""]
+    lines += [*map(str, comparison.lines), ""]
     lines += [f"  {sentence}" for sentence in comparison.sentences]
     for price in comparison.prices.to_dict("records"):
         chosen = (comparison.parts["costs"] == price["costs"]) & (comparison.parts["against"] == price["against"])

@@ -135,7 +135,7 @@ def number(value: float) -> str:
 
 
 def headline(summary: Mapping[str, Any]) -> str:
-    """The five numbers of a results table, one line each, from `Profile.summary`."""
+    """The five numbers of a results table, one line each, from `Profile.summary`; then those of a comparison."""
     from spikeattn.boundary.number_format import amount, energy_unit, percent, rate, with_limits
 
     def shares(pair: Sequence[float | None]) -> str:
@@ -161,6 +161,7 @@ def headline(summary: Mapping[str, Any]) -> str:
             f"SOPs       {amount(summary['sops_per_image'])} per image, and {amount(summary['macs_per_image'])} MACs",
             f"energy     {spent} per image  (95 %; {summary['convention']}, {summary['costs']}; arithmetic only)",
             f"ANN : SNN  {ratio}  (the same network without spikes: {dense})",
+            *(line["text"] for line in summary.get("lines", ())),
         ]
     )
 

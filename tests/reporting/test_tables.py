@@ -237,7 +237,7 @@ def test_latex_compiles_alone_and_inside_a_paper(profile, foreign, rates, tmp_pa
         (significant(float("nan")), "–"),
         (" ".join(with_limits(2.04639, 2.0023, 2.0896)), "2.046 [2.002, 2.090]"),
         (" ".join(with_limits(3.04, 0.31, 8.9)), "3.04 [0.31, 8.90]"),
-        (" ".join(with_limits(9.9e-5, 9.6e-5, 1.02e-4)), "9.9e-5 [9.6e-5, 1.0e-4]"),
+        (" ".join(with_limits(9.9e-5, 9.6e-5, 1.02e-4)), "9.9e-5 [9.6e-5, 10.2e-5]"),  # one exponent in a row
         (" ".join(with_limits(0.012345, 0.0119, 0.0124)), "0.0123 [0.0119, 0.0124]"),
         (" ".join(with_limits(0.0012345, 0.0012, 0.00125)), "0.00123 [0.00120, 0.00125]"),
         (" ".join(with_limits(9.876e-4, 9.8e-4, 9.9e-4)), "9.9e-4 [9.8e-4, 9.9e-4]"),

@@ -1,3 +1,3 @@
-"""The ledger and counts of tests/energy, for intervals of energies."""
+"""The ledger, counts and profile of tests/energy, for intervals of energies."""
 
-from tests.energy.conftest import counts, ledger, only, spikes  # noqa: F401
+from tests.energy.conftest import counts, ledger, only, profile, spikes  # noqa: F401

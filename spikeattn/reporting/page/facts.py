@@ -78,6 +78,7 @@ def page(
         "untrained": profile.untrained,
         "facts": _facts(profile),
         "cards": _cards(profile, summary, energy),
+        "lines": [str(line) for line in analyses.lines(str(summary["model"] or "model"))],
         "warnings": cautions(profile, energy, analyses.comparison),
         "strip": _strip(energy),
         "sheets": {name: sheet_of(table) for name, table in tables.items()},
@@ -209,8 +210,9 @@ def _strip(energy: EnergyTable) -> list[dict[str, Any]]:
 def _limits(profile: Profile, summary: dict[str, Any], energy: EnergyTable) -> list[str]:
     """What the numbers are not."""
     limits = [
-        "The energies are no measurement of a chip: operations × a price per operation. Memory, data movement, "
-        "membrane updates, control and idle power are not in them, and on real hardware these can dominate.",
+        "The energies are no measurement of a chip: operations × a price per operation. Memory, data movement and "
+        "membrane updates are in the line “memory” at the top alone, control and idle power nowhere; on real hardware "
+        "these can dominate.",
         "An interval says how much a mean would move with another sample of images from the same source. It does not "
         "cover another training run, another data set or the cost table.",
         f"The ANN beside it is {summary['ann']}, priced with the same cost table. The ratio compares two counts; it is "

@@ -47,7 +47,8 @@ class Report:
 
     Attributes:
         files: by what they are called in the folder: "report.html", "rates.csv", "figures/firing_rates.svg", ...
-        summary: `profile.summary()` under the report's costs and convention.
+        summary: `profile.summary()` under the report's costs and convention, and "lines", both networks of the
+            comparison in arithmetic and with memory.
     """
 
     files: dict[str, Path]
@@ -112,6 +113,7 @@ def write_report(
         "over_time.csv": steps,
     }
     analyses = analyse(profile, energy.costs, energy.convention, twin)
+    summary["lines"] = [line.to_dict() for line in analyses.lines(str(summary["model"] or "model"))]
     shown = {"rates": table, "energy": energy, "operations": operations, "time": steps, **analyses.tables()}
     settings = {"prices": price_table(energy.costs), "switches": switch_table(energy.convention)}
     shown |= settings

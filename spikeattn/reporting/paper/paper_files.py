@@ -16,6 +16,7 @@ from spikeattn.reporting.paper import methods
 from spikeattn.reporting.paper.frames import models_of, part_table
 from spikeattn.reporting.paper.latex_tables import models_latex, parts_latex, rates_latex
 from spikeattn.reporting.paper.references import bibliography
+from spikeattn.reporting.paper.scope_table import lines_latex
 
 if TYPE_CHECKING:
     from spikeattn.runs.result import Profile
@@ -62,14 +63,14 @@ def paper_files(
         rates: of `profile.rates()`.
         table: of `rate_table`.
         energy, summary: under the report's costs and convention.
-        comparison: the run beside its ANN; None where there is none, and then no table of parts.
+        comparison: the run beside its ANN; None where there is none, and then neither its lines nor a table of parts.
         figures: of the report, by name; laid out anew here, so they must be saved in other formats before.
     """
     tables = [rates_latex(table), models_latex(models_of([(profile, energy, summary)]))]
     named = r" and~\ref{tab:models}"
     if comparison is not None:
-        tables.append(parts_latex(part_table(comparison)))
-        named = r", \ref{tab:models} and~\ref{tab:parts}"
+        tables += [lines_latex(comparison), parts_latex(part_table(comparison))]
+        named = r", \ref{tab:models}, \ref{tab:scopes} and~\ref{tab:parts}"
     said = methods.methods(profile, rates, energy, comparison)
     pictures = {f"figures/{name}.pdf": to_pdf(figure, _WIDTHS.get(name, PAGE)) for name, figure in figures.items()}
     written: dict[str, str | bytes] = {

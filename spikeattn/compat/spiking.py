@@ -1,0 +1,45 @@
+"""What the models of this package are built of: SpikingJelly's neurons and layers from version 2 on, else our own.
+
+Networks of users run on whichever version is installed, or on none.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+__all__ = ["MemoryModule", "is_current", "is_spikformer", "layer", "neuron", "spikingjelly_version"]
+
+
+@cache
+def spikingjelly_version() -> str | None:
+    """The installed version of SpikingJelly, such as "0.0.0.0.14"; None where there is none."""
+    try:
+        return version("spikingjelly")
+    except PackageNotFoundError:
+        return None
+
+
+@cache
+def is_current() -> bool:
+    """Whether SpikingJelly is installed in version 2 or newer: with torch's own operators and states handed in."""
+    found = spikingjelly_version()
+    return found is not None and int(found.partition(".")[0]) >= 2
+
+
+if TYPE_CHECKING or is_current():
+    from spikingjelly.activation_based import layer, neuron
+    from spikingjelly.activation_based.base import MemoryModule
+else:
+    from spikeattn.compat import lif as neuron
+    from spikeattn.compat import step_layers as layer
+    from spikeattn.compat.lif import MemoryModule
+
+
+def is_spikformer(model: nn.Module) -> bool:
+    """Whether a model is SpikingJelly's Spikformer, which version 2 has."""
+    home = "spikingjelly.activation_based.model.spikformer"
+    return any(c.__name__ == "Spikformer" and c.__module__ == home for c in type(model).__mro__)
