@@ -89,10 +89,11 @@ def compare(
 
     Per part, per block and for attention alone: the ratio of the energies with its interval, the firing rate at which
     both cost the same, and in words where the spiking network loses, or cannot. Beside an ANN there is a second one,
-    quantised to the bits that T time steps are worth. Arithmetic only, no memory traffic. Zeros behind the ANN's ReLUs
-    may be skipped: where their share, gamma, is not measured, the ratio is printed from gamma 0 to .5, or to where both
-    cost the same. int8 adds up in 32 bits; horowitz-45nm-int8 has the 8 of papers. Attention alone is charged its AND
-    gates and the leak of its q, k and v neurons, which the parts and the total are not.
+    quantised to the bits that T time steps are worth. The first two lines are both networks in arithmetic alone, which
+    all tables are about, and with neurons, addressing and memory. Zeros behind the ANN's ReLUs may be skipped: where
+    their share, gamma, is not measured, the ratio is printed from gamma 0 to .5, or to where both cost the same. int8
+    adds up in 32 bits; horowitz-45nm-int8 has the 8 of papers. Attention alone is charged its AND gates and the leak of
+    its q, k and v neurons, which the parts and the total are not.
 
     The run's network is not run, but for --measure-twin: a copy of it with ReLUs in place of its neurons then runs once
     on one image, and torch counts its MACs, and on the first images, whose zeros are its gamma. Where no twin can be
@@ -156,7 +157,10 @@ def _all_rows(comparison: Comparison) -> pd.DataFrame:
 
 
 def _compare_text(comparison: Comparison, heading: str) -> str:
+    from spikeattn.boundary.terms import WEIGHTED, WEIGHTED_RATE, WEIGHTED_RATE_IS
+
     lines = [f"{comparison.name} beside {comparison.against}: energy per image, {heading}", ""]
+    lines += [*map(str, comparison.lines), ""]
     lines += [f"  {sentence}" for sentence in comparison.sentences]
     for price in comparison.prices.to_dict("records"):
         chosen = (comparison.parts["costs"] == price["costs"]) & (comparison.parts["against"] == price["against"])
@@ -172,7 +176,8 @@ def _compare_text(comparison: Comparison, heading: str) -> str:
     level = f"{comparison.total.confidence:.0%}"
     lines += [
         "",
-        f"interval: {level} over images, of the ratio; rate: share of the dense operations that take place",
+        f"interval: {level} over images, of the ratio",
+        f"{WEIGHTED.lower()}: {WEIGHTED_RATE}, {WEIGHTED_RATE_IS}",
         "",
     ]
     lines += [f"note        {line}" for line in comparison.notes]
@@ -180,14 +185,15 @@ def _compare_text(comparison: Comparison, heading: str) -> str:
 
 
 def _rows(frame: pd.DataFrame, costs: bool = False) -> str:
-    from spikeattn.boundary.number_format import MISSING, energy_unit, known, rate, significant, with_limits
+    from spikeattn.boundary.number_format import MISSING, energy_unit, known, rate, significant, with_bound, with_limits
+    from spikeattn.boundary.terms import WEIGHTED
     from spikeattn.energy.verdicts import rate_in_words, records
 
     unit, factor = energy_unit([*frame["energy_mj"], *frame["against_mj"]])
 
     def ratio(row: Mapping[Any, Any]) -> tuple[str, str]:
         if row["interval"] == "lower bound":
-            return significant(row["ratio"]), f"≥ {significant(row['ratio_low'], 3)}"
+            return with_bound(row["ratio"], row["ratio_low"], "≥")
         return with_limits(row["ratio"], row["ratio_low"], row["ratio_high"])
 
     columns = {"own": f"this run ({unit})", "other": f"other ({unit})"}
@@ -202,7 +208,7 @@ def _rows(frame: pd.DataFrame, costs: bool = False) -> str:
                 columns["other"]: significant(row["against_mj"] / factor),
                 "ratio": value,
                 "interval": interval,
-                "rate": rate(row["rate"]),
+                WEIGHTED.lower(): rate(row["rate"]),
                 "break-even": significant(row["break_even"], 3) if known(row["break_even"]) else rate_in_words(row),
                 "verdict": row["verdict"],
             }
@@ -212,5 +218,5 @@ def _rows(frame: pd.DataFrame, costs: bool = False) -> str:
     shown = pd.DataFrame(rows)
     if set(shown["break-even"]) <= {MISSING}:  # beside another spiking network
         shown = shown.drop(columns="break-even")
-    right = [*columns.values(), "ratio", "interval", "rate", "break-even"]
+    right = [*columns.values(), "ratio", "interval", WEIGHTED.lower(), "break-even"]
     return text(shown, {column: str for column in right if column in shown})

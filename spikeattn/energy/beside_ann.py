@@ -15,6 +15,7 @@ from spikeattn.energy.accumulators import accumulators
 from spikeattn.energy.activity import Activity
 from spikeattn.energy.attention_alone import AttentionCharges, cleared
 from spikeattn.energy.by_part import amounts_by_part_and_block, in_order, keys_of_layers, scopes_of
+from spikeattn.energy.comparison_lines import Pair, lines_beside_ann, notes_on_lines
 from spikeattn.energy.comparison_result import Comparison, Resampling
 from spikeattn.energy.comparison_tables import (
     divided,
@@ -36,7 +37,9 @@ from spikeattn.stats.intervals import Floats
 from spikeattn.storage.ledger import Ledger
 
 ARITHMETIC = Note(
-    "arithmetic", "operations x pJ on both sides; reading weights and activations from memory is in neither"
+    "arithmetic",
+    "operations x pJ on both sides; neurons and reading weights and activations from memory are in the line of memory "
+    "alone",
 )
 
 
@@ -113,7 +116,7 @@ def compare_with_ann(
 
     both = in_both(scopes, keys, sides)
     of_parts = np.array([scope.table == "parts" for scope in scopes])
-    frames, ranges, prices = [], [], []
+    frames, ranges, totals, prices = [], [], [], []
     for pricing in pricings:
         table, mine, extra = pricing.table, own[pricing.table.name], charges.extra(pricing.table)
         theirs, ratios = ann.priced(pricing.pj), inverted(ann.priced(pricing.pj), mine, extra)
@@ -130,6 +133,8 @@ def compare_with_ann(
         frames.append(cleared(frame, bare).assign(includes=charges.includes(table)))
         kept = both & ~bare & of_parts
         ranges.append(found.assign(cannot_lose=at_high)[kept])
+        dense = theirs if zeros.measured else ann.mj(pricing.pj)  # at the gamma of `Comparison.total`
+        totals.append(frame.assign(against_mj=dense)[of_parts & (frame["part"] == "total").to_numpy()])
         share = zeros.mean(macs, inner)
         mac_pj = float(divided((macs * pricing.pj)[inner].sum(), macs[inner].sum())) * (1 - share)
         prices.append((table.name, pricing.against, pricing.bits, share, mac_pj, table.price("sop")))
@@ -140,6 +145,8 @@ def compare_with_ann(
     listed = listed.assign(break_even=divided(listed["mac_pj"], listed["sop_pj"] * ledger.time_steps))
     name = model_name(ledger)
     ends = ranges_of(gammas, zeros.source, resampling.confidence)
+    pair = Pair(name, twin.name, ends[0].at_low)
+    lines = lines_beside_ann(activity, twin, pair, pd.concat(totals), tables, convention, resampling, ends[0].beside())
     return Comparison(
         name,
         twin.name,
@@ -149,8 +156,9 @@ def compare_with_ann(
         attention,
         listed,
         verdicts.beside_ann(name, ledger.time_steps, parts, attention, listed, gammas, ends),
-        tuple(_notes(ledger, twin, quantised, zeros.note(macs), tables, convention)),
+        (*_notes(ledger, twin, quantised, zeros.note(macs), tables, convention), *notes_on_lines(lines, twin)),
         provenance_of(activity, convention, tables, resampling) | {"ann_macs": twin.macs},
+        lines,
         gammas,
         ends,
     )

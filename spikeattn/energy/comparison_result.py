@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 
 from spikeattn.boundary.notes import Note
-from spikeattn.energy.gamma import GammaRange, in_words
+from spikeattn.energy.gamma import GammaRange
+from spikeattn.energy.scope_line import ScopeLine, interval_record
 from spikeattn.stats.intervals import CONFIDENCE, REPLICATES, Interval
+from spikeattn.stats.quantity import Quantity
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,9 @@ class Comparison:
         sentences: the outcome in words.
         notes: choices and limits a reader must know.
         provenance: settings of the comparison and what both figures rest on.
+        lines: both networks in a line of text each: arithmetic alone, whose ratio is `total`; and arithmetic, neurons,
+            addressing and memory together (`components()` of the spiking network, all of it), under the first cost
+            table with prices of memories.
         zeros: beside an ANN, a row per pricing and part, and "total": the ratio over gamma. Columns costs, against,
             part, interval (the method), measured, low, high, break_even (the gamma at which both cost the same, NaN
             where there is none), ratio_at_zero, ratio_at_low, ratio_at_high, each with its limits in columns _from and
@@ -52,7 +57,7 @@ class Comparison:
 
     name: str
     against: str
-    total: Interval
+    total: Quantity
     parts: pd.DataFrame
     blocks: pd.DataFrame
     attention: pd.DataFrame
@@ -60,6 +65,7 @@ class Comparison:
     sentences: tuple[str, ...]
     notes: tuple[Note, ...]
     provenance: dict[str, Any]
+    lines: tuple[ScopeLine, ...]
     zeros: pd.DataFrame = field(default_factory=pd.DataFrame)
     gammas: tuple[GammaRange, ...] = ()
 
@@ -69,33 +75,30 @@ class Comparison:
         return self.gammas[0] if self.gammas else None
 
     def __repr__(self) -> str:
-        ratio = in_words(self.total) if self.gamma is None else self.gamma.said()
+        ratio = self.total if self.gamma is None else self.gamma.said()
         return f"<Comparison of {self.name} with {self.against}: the other's energy / this one's is {ratio}>"
 
     def _repr_html_(self) -> str:
-        """In a notebook: the sentences, the table of parts, the notes."""
-        said = "".join(f"<p>{escape(text)}</p>" for text in self.sentences)
+        """In a notebook: both lines, the sentences, the table of parts, the notes."""
+        said = "".join(f"<pre>{escape(str(line))}</pre>" for line in self.lines)
+        said += "".join(f"<p>{escape(text)}</p>" for text in self.sentences)
         notes = "".join(f"<li>{escape(text)}</li>" for text in self.notes)
         return f"{said}{self.parts.to_html(index=False, na_rep='', float_format='{:.4g}'.format)}<ul>{notes}</ul>"
 
     def to_dict(self) -> dict[str, Any]:
         """All of it in JSON types; NaN, NA and infinity become None."""
         tables = {key: _records(getattr(self, key)) for key in ("parts", "blocks", "attention", "prices")}
-        total = {key: _plain(getattr(self.total, key)) for key in ("value", "low", "high", "method", "confidence")}
         return {
             "name": self.name,
             "against": self.against,
-            "ratio": total | self._at_gamma(),
+            "ratio": interval_record(self.total),
             "gamma": self._gammas(),
+            "lines": [line.to_dict() for line in self.lines],
             "sentences": list(self.sentences),
             **tables,
             "notes": list(self.notes),
             "provenance": self.provenance,
         }
-
-    def _at_gamma(self) -> dict[str, Any]:
-        """At which gamma `total` stands, and whether that was measured."""
-        return {} if self.gamma is None else {"gamma": self.gamma.low, "gamma_measured": self.gamma.measured}
 
     def _gammas(self) -> dict[str, Any] | None:
         """The range of the first pricing, that of every other, and the table of parts."""

@@ -23,6 +23,7 @@ from spikeattn.boundary.notes import Note
 from spikeattn.energy.dense_twin import DenseTwin
 from spikeattn.errors import SpikeattnError
 from spikeattn.stats.intervals import Floats, Interval
+from spikeattn.stats.quantity import Quantity
 
 HIGH = 0.5  # upper end of the range: a ReLU on values as often below 0 as above, as at random weights
 MEASURED, GIVEN, ASSUMED = "measured", "given, not measured", "not measured"
@@ -50,20 +51,25 @@ class GammaRange:
     low: float
     high: float
     break_even: float | None
-    at_low: Interval
-    at_high: Interval
-    at_zero: Interval
+    at_low: Quantity
+    at_high: Quantity
+    at_zero: Quantity
     why: str
 
     def said(self) -> str:
-        """The ratio at both ends and where they meet, for a sentence."""
-        even = self.why if self.break_even is None else f"both cost the same at gamma {self.break_even:.3g}"
-        if self.measured:
-            return (
-                f"{in_words(self.at_low)} at the measured gamma {self.low:.3g} ({self.source}), "
-                f"{in_words(self.at_zero)} at gamma 0; {even}"
-            )
-        return f"{in_words(self.at_low)} at gamma 0, {in_words(self.at_high)} at gamma {self.high:.3g}; {even}"
+        """The ratio at both ends and where both networks cost the same."""
+        other = self.at_zero if self.measured else self.at_high
+        return f"{self.at_low}, {other}; {self.same()}"
+
+    def same(self) -> str:
+        """At which gamma both networks cost the same."""
+        return self.why if self.break_even is None else f"both cost the same at gamma {self.break_even:.3g}"
+
+    def beside(self) -> str:
+        """At which gamma `at_low` stands, and the ratio at the other end; what follows a ratio in one line."""
+        other = self.at_zero if self.measured else self.at_high
+        even = "no break-even gamma" if self.break_even is None else f"break-even gamma {self.break_even:.3g}"
+        return f"{self.at_low.at}, {other}, {even}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,11 +180,14 @@ def ranges_of(zeros: pd.DataFrame, source: str, confidence: float) -> tuple[Gamm
 
 
 def _range_of(row: dict[str, Any], source: str, confidence: float) -> GammaRange:
-    def at(end: str) -> Interval:
-        value, low, high = (float(row[f"ratio_at_{end}{limit}"]) for limit in ("", "_from", "_to"))
-        return Interval(value, low, high, str(row["interval"]), confidence)
+    measured = "the measured " if row["measured"] else ""
 
-    low, high, zero = map(at, ("low", "high", "zero"))
+    def at(end: str, gamma: str) -> Quantity:
+        value, low, high = (float(row[f"ratio_at_{end}{limit}"]) for limit in ("", "_from", "_to"))
+        return Quantity(value, low, high, str(row["interval"]), confidence, "", "", f"at {gamma}")
+
+    low, high = (at(end, f"{measured}gamma {row[end]:.3g}") for end in ("low", "high"))
+    zero = at("zero", "gamma 0")
     even = None if pd.isna(row["break_even"]) else float(row["break_even"])
     why = ""
     if even is None:

@@ -82,9 +82,10 @@ def measured_twin(
     relus = "a ReLU in place of its neuron" if len(spiking) == 1 else f"ReLUs in place of its {len(spiking)} neurons"
     note = f"measured: {by_hand.name.removesuffix(' as an ANN')} was run once with {relus} and counted by torch, each "
     note += f"layer at one time step{_attentions(ledger)}; {_beside(by_hand, macs, spiking)}"
-    layers = by_hand.layers.assign(macs=macs).astype({"macs": "int64"})
-    gamma, source = zeros_in_copy(twin, layers, images.to(image.device), forward)
-    return DenseTwin(by_hand.name, layers, note, gamma, source)
+    measured = by_hand.layers.assign(macs=macs).astype({"macs": "int64"})
+    sizes = by_hand.sizes and by_hand.sizes.measured(dict(zip(measured["layer"], macs, strict=True)))
+    gamma, source = zeros_in_copy(twin, measured, images.to(image.device), forward)
+    return DenseTwin(by_hand.name, measured, note, sizes, gamma, source)
 
 
 def _one_image(images: Tensor, ledger: Ledger) -> Tensor:

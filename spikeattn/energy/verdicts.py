@@ -68,14 +68,13 @@ def _beside(name: str, price: Row, total: Row, gamma: GammaRange) -> str:
     at = _at(price, gamma)
     end = _outcome(name, price, total)
     start = f"{_energies(name, price, total)}{_limits(total)} {at}"
-    even = gamma.why if gamma.break_even is None else f"both cost the same at gamma {gamma.break_even:.3g}"
     others = []
     if gamma.measured or price["gamma"]:
         others.append(f"{in_words(gamma.at_zero)} at gamma 0")
     if not gamma.measured:
         others.append(f"{in_words(gamma.at_high)} at gamma {gamma.high:.3g}")
     where = "At the measured gamma" if gamma.measured else f"At gamma {price['gamma']:.3g}"
-    return f"{start}, {', '.join(others)}; {even}. {where} {end}"
+    return f"{start}, {', '.join(others)}; {gamma.same()}. {where} {end}"
 
 
 def _outcome(name: str, price: Row, total: Row) -> str:

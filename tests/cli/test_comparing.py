@@ -65,7 +65,8 @@ def test_json_and_files_hold_all_rows(runs, tmp_path, capsys):
     assert rows["table"].value_counts().to_dict() == {"blocks": 36, "parts": 24, "attention": 6}
     expected = sa.compare(sa.Profile.load(runs / "T4")).total
     assert record["ratio"]["value"] == pytest.approx(expected.value), "a share that is given is not measured"
-    assert record["ratio"]["gamma"] == record["gamma"]["low"] == 0 and not record["gamma"]["measured"]
+    assert record["gamma"]["low"] == 0 and not record["gamma"]["measured"]
+    assert record["gamma"]["ratio_at_low"] == record["ratio"]["value"]
     assert rows["ratio_at_high"].notna().sum() == 21, "three pricings of seven rows; attention has no ratio in parts"
     assert main([*arguments, "--out", str(tmp_path / "all.json")]) == 0
     assert json.loads((tmp_path / "all.json").read_text()) == record
