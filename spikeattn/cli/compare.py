@@ -145,6 +145,8 @@ def _all_rows(comparison: Comparison) -> pd.DataFrame:
 
 
 def _compare_text(comparison: Comparison, heading: str) -> str:
+    from spikeattn.boundary.terms import WEIGHTED, WEIGHTED_RATE, WEIGHTED_RATE_IS
+
     lines = [f"{comparison.name} beside {comparison.against}: energy per image, {heading}", ""]
     lines += [*map(str, comparison.lines), ""]
     lines += [f"  {sentence}" for sentence in comparison.sentences]
@@ -157,7 +159,8 @@ def _compare_text(comparison: Comparison, heading: str) -> str:
     level = f"{comparison.total.confidence:.0%}"
     lines += [
         "",
-        f"interval: {level} over images, of the ratio; rate: share of the dense operations that take place",
+        f"interval: {level} over images, of the ratio",
+        f"{WEIGHTED.lower()}: {WEIGHTED_RATE}, {WEIGHTED_RATE_IS}",
         "",
     ]
     lines += [f"note        {line}" for line in comparison.notes]
@@ -165,13 +168,14 @@ def _compare_text(comparison: Comparison, heading: str) -> str:
 
 
 def _rows(frame: pd.DataFrame, costs: bool = False) -> str:
-    from spikeattn.boundary.number_format import energy_unit, rate, significant, with_limits
+    from spikeattn.boundary.number_format import energy_unit, rate, significant, with_bound, with_limits
+    from spikeattn.boundary.terms import WEIGHTED
 
     unit, factor = energy_unit([*frame["energy_mj"], *frame["against_mj"]])
 
     def ratio(row: Mapping[Any, Any]) -> tuple[str, str]:
         if row["interval"] == "lower bound":
-            return significant(row["ratio"]), f"≥ {significant(row['ratio_low'], 3)}"
+            return with_bound(row["ratio"], row["ratio_low"], "≥")
         return with_limits(row["ratio"], row["ratio_low"], row["ratio_high"])
 
     columns = {"own": f"this run ({unit})", "other": f"other ({unit})"}
@@ -186,7 +190,7 @@ def _rows(frame: pd.DataFrame, costs: bool = False) -> str:
                 columns["other"]: significant(row["against_mj"] / factor),
                 "ratio": value,
                 "interval": interval,
-                "rate": rate(row["rate"]),
+                WEIGHTED.lower(): rate(row["rate"]),
                 "break-even": significant(row["break_even"], 3),
                 "verdict": row["verdict"],
             }
@@ -196,5 +200,5 @@ def _rows(frame: pd.DataFrame, costs: bool = False) -> str:
     shown = pd.DataFrame(rows)
     if frame["break_even"].isna().all():
         shown = shown.drop(columns="break-even")
-    right = [*columns.values(), "ratio", "interval", "rate", "break-even"]
+    right = [*columns.values(), "ratio", "interval", WEIGHTED.lower(), "break-even"]
     return text(shown, {column: str for column in right if column in shown})

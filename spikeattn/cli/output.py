@@ -137,6 +137,7 @@ def number(value: float) -> str:
 def headline(summary: Mapping[str, Any]) -> str:
     """The five numbers of a results table, one line each, from `Profile.summary`; then those of a comparison."""
     from spikeattn.boundary.number_format import amount, energy_unit, percent, rate, with_limits
+    from spikeattn.boundary.terms import MEAN_RATE, MEAN_RATE_IS
 
     def shares(pair: Sequence[float | None]) -> str:
         return "" if None in pair else f" [{', '.join(percent(limit).removesuffix(' %') for limit in pair)}]"
@@ -161,7 +162,7 @@ def headline(summary: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             f"accuracy   {accuracy}",
-            f"mean rate  {rate(summary['mean_rate'])}  (share of neurons that fire, per time step)",
+            f"mean rate  {rate(summary['mean_rate'])}  ({MEAN_RATE}: {MEAN_RATE_IS})",
             f"SOPs       {amount(summary['sops_per_image'])} per image, and {amount(summary['macs_per_image'])} MACs",
             f"energy     {spent} per image  (95 %; {summary['convention']}, {summary['costs']}; arithmetic only)",
             f"ANN : SNN  {ratio}  (the same network without spikes: {dense})",

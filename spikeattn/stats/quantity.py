@@ -42,11 +42,12 @@ class Quantity(Interval):
         value, low, high = (number / factor for number in (self.value, self.low, self.high))
         after = f" {unit}" if unit else ""
         per = f" per {self.per}" if self.per else ""
-        if self.method == "constant":
+        method = self.method.partition(",")[0]  # "upper bound, replicates" where a null adds its noise
+        if method == "constant":
             return f"{with_limits(value, None, None)[0]}{after}{per} (the same on every image)"
         bounds = {"upper bound": ("at most", high), "lower bound": ("at least", low)}
-        if self.method in bounds and known(bounds[self.method][1]):
-            sign, bound = bounds[self.method]
+        if method in bounds and known(bounds[method][1]):
+            sign, bound = bounds[method]
             text, limit = with_bound(value, bound, sign)
             return f"{text}{after}{per}, {limit}{after} (one-sided bound)"
         text, limits = with_limits(value, low, high)

@@ -18,9 +18,9 @@ from spikeattn.reporting.latex.environments import escape_latex
 
 from .conftest import HOSTILE
 
-FIGURES = ("firing_rates", "energy_by_part", "energy_by_block", "over_time", "sweep")
+FIGURES = ("firing_rates", "energy_by_part", "energy_by_block", "over_time", "sweep", "images", "accuracy_energy")
 FILES = {"rates.csv", "rate_table.csv", "operations.csv", "energy.csv", "over_time.csv", "table.tex", "summary.json"}
-FILES |= {"structure.csv", "comparison.csv", "waterfall.csv", "sweep.csv", "prices.csv", "switches.csv"}
+FILES |= {"structure.csv", "images.csv", "comparison.csv", "waterfall.csv", "sweep.csv", "prices.csv", "switches.csv"}
 FILES |= {"report.html", *(f"figures/{name}.{kind}" for name in FIGURES for kind in ("svg", "png", "pdf"))}
 FILES |= {"main.tex", "methods.tex", "methods.md", "references.bib"}
 
@@ -65,6 +65,14 @@ def report(profile, tmp_path_factory) -> Report:
 @pytest.fixture(scope="session")
 def html(report) -> str:
     return report.page.read_text(encoding="utf-8")
+
+
+def test_every_image_has_its_energy_on_the_page_and_in_a_csv(report, html, profile):
+    found = pd.read_csv(report.files["images.csv"])
+    assert len(found) == profile.n_images and {"label", "prediction", "sops", "convention", "weights"} <= set(found)
+    assert found["energy_mj"].mean() == pytest.approx(report.summary["energy_mj"])
+    assert 'id="images"' in html and 'data-download="images.csv"' in html and 'id="plot-images"' in html
+    assert 'id="plot-accuracy_energy"' in html and "Two rates are printed" in html
 
 
 def test_every_file_is_there_and_whole(report):
@@ -158,7 +166,7 @@ def test_page_can_be_used_without_eyes_or_mouse(html):
     tags = Page(html).tags
     assert dict(tags)["html"] == {"lang": "en"}
     assert all(attrs.get("aria-label") for tag, attrs in tags if tag == "svg" and attrs.get("role") == "img")
-    assert sum(tag == "svg" for tag, _ in tags) == 4
+    assert sum(tag == "svg" for tag, _ in tags) == 6
     assert all(attrs.get("scope") == "col" for tag, attrs in tags if tag == "th")
     regions = [attrs for _, attrs in tags if attrs.get("role") == "region"]
     assert regions and all(attrs["tabindex"] == "0" and attrs["aria-label"] for attrs in regions)
