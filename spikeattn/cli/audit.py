@@ -19,7 +19,9 @@ _SHOWN = 20  # differences as text; one wrong factor makes a line of every row
 
 
 def audit(
-    table: Annotated[Path, typer.Argument(metavar="TABLE", help="Layer table, .csv or .xlsx.")],
+    table: Annotated[
+        Path, typer.Argument(metavar="TABLE", help="Layer table, .csv or .xlsx, or the name of one of the package.")
+    ],
     model: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="The network that the table belongs to, or FILE.py:NAME."),
@@ -51,9 +53,9 @@ def audit(
 
     \b
     Examples:
-      spikeattn audit spikeyolo_layers.csv
+      spikeattn audit layers_spikeyolo
       spikeattn audit power_cal.xlsx --json
-      spikeattn audit spikingformer_8_512.csv --time-steps 4 --heads 8
+      spikeattn audit layers_spikingformer_8_512 --time-steps 4 --heads 8
       spikeattn audit layers.csv --map map.toml --model my_net.py:build --out differences.csv
     """
     from spikeattn.cli.networks import rated_network

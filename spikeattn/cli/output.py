@@ -152,8 +152,12 @@ def headline(summary: Mapping[str, Any]) -> str:
     if summary["accuracy"] is not None:
         accuracy = f"{percent(summary['accuracy'])}{shares(summary['accuracy_interval'])}"
         accuracy += f"  (Wilson interval, {summary['labelled_images']} images, T={summary['time_steps']})"
-    ratio = "no energy was spent" if summary["ann_over_snn"] is None else f"{summary['ann_over_snn']:.3g} : 1"
-    dense = f"{amount(summary['ann_macs'])} MACs, {energy(summary['ann_energy_mj'])}"
+    dense = f"{amount(summary['ann_macs'])} MACs"
+    if summary["ann_energy_mj"] is None:
+        ratio = "not known: the cost table has no price for a MAC"
+    else:
+        ratio = "no energy was spent" if summary["ann_over_snn"] is None else f"{summary['ann_over_snn']:.3g} : 1"
+        dense += f", {energy(summary['ann_energy_mj'])}"
     spent = energy(summary["energy_mj"], summary["energy_interval_mj"])
     return "\n".join(
         [

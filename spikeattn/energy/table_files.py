@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import zipfile
+from functools import cache
+from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +22,9 @@ SUFFIXES = (".csv", ".xlsx")
 def read_grid(path: str | Path) -> tuple[Grid, dict[str, Grid]]:
     """The cells of a csv file, or of every sheet of an xlsx file; row i of the grid is line i + 1 of the file.
 
+    Args:
+        path: of the file, or the name of a table of the package (`list_layer_tables`).
+
     Returns:
         The first sheet, and all sheets by name.
 
@@ -27,8 +33,14 @@ def read_grid(path: str | Path) -> tuple[Grid, dict[str, Grid]]:
             openpyxl.
     """
     path = arguments.path("table", path)
+    if not path.exists() and path.name == str(path) and path.name in list_layer_tables():
+        grid = _csv(path, _packaged(path.name).read_bytes())
+        return grid, {"": grid}
     if path.suffix.lower() not in SUFFIXES:
-        raise SpikeattnError(f"{path}: a layer table is a file with the suffix {' or '.join(SUFFIXES)}")
+        raise SpikeattnError(
+            f"{path}: a layer table is a file with the suffix {' or '.join(SUFFIXES)}, or one of the package: "
+            f"{', '.join(list_layer_tables())}"
+        )
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -38,6 +50,21 @@ def read_grid(path: str | Path) -> tuple[Grid, dict[str, Grid]]:
     if not sheets:
         raise SpikeattnError(f"{path}: the table is empty; give one with a row of titles and a row per layer")
     return next(iter(sheets.values())), sheets
+
+
+@cache
+def list_layer_tables() -> tuple[str, ...]:
+    """Names of the published layer tables that come with the package."""
+    return tuple(sorted(name.removesuffix(".csv") for name in _tables() if name.startswith("layers_")))
+
+
+def _tables() -> list[str]:
+    return [file.name for file in _packaged("").iterdir() if file.name.endswith(".csv")]
+
+
+def _packaged(name: str) -> Traversable:
+    folder = resources.files("spikeattn.energy") / "tables"
+    return folder / f"{name}.csv" if name else folder
 
 
 def _csv(path: Path, content: bytes) -> Grid:

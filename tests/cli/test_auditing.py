@@ -69,6 +69,8 @@ def test_audit_refuses_in_one_sentence(spikeattn, tmp_path):
     assert spikeattn("audit", "t.csv").code == 1
     assert "they are Layer, rate, MACs, pJ. Write a map" in spikeattn("audit", "t.csv").error
     assert "cannot be read" in spikeattn("audit", "none.csv").error
+    named = spikeattn("audit", "layers_spikeyolo")  # a table of the package
+    assert named.code == 0 and "energy: 1 of 89 differ" in named.out
     assert spikeattn("audit").code == 2
     assert spikeattn("audit", "t.csv", "--heads", "0").code == 2
     (tmp_path / "map.toml").write_text(MAP)

@@ -12,7 +12,9 @@ import pytest
 
 import spikeattn as sa
 from spikeattn.boundary.number_format import amount, energy_unit, percent, significant
+from spikeattn.cli import main
 from spikeattn.reporting import Report, rate_table, write_report
+from spikeattn.reporting.latex.environments import escape_latex
 
 from .conftest import HOSTILE
 
@@ -81,11 +83,25 @@ def test_every_file_is_there_and_whole(report):
 
 
 def test_summary_is_that_of_the_profile(report, profile):
-    assert report.summary == profile.summary()
+    assert report.summary == profile.summary() | {"lines": [line.to_dict() for line in sa.compare(profile).lines]}
     written = json.loads(report.files["summary.json"].read_text())
     provenance = written.pop("provenance")
     assert written == json.loads(json.dumps(report.summary))
     assert provenance["run"]["settings"]["torch"] and provenance["energy"]["switches"]
+
+
+def test_both_lines_are_those_of_the_command_compare(report, html, profile, tmp_path, capsys):
+    """One text: on the first screen of the page, printed by `spikeattn compare`, in the rows of table.tex."""
+    assert main(["compare", str(profile.save(tmp_path / "run"))]) == 0
+    printed = capsys.readouterr().out.splitlines()[2:4]
+    table = report.files["table.tex"].read_text()
+    for scope, line, known in zip(("arithmetic", "memory"), printed, sa.compare(profile).lines, strict=True):
+        assert line == str(known) and line.startswith(scope)
+        assert f"<li>{line}</li>" in html[: html.index("<main>")]
+        (row,) = (text for text in table.splitlines() if text.startswith(f"{scope} & "))
+        ratio, interval = line.partition("ratio ")[2].partition(" (")[0].split(" ", 1)
+        assert f"& {ratio} & {escape_latex(interval)}" in row
+    assert r"\ref{tab:scopes}" in report.files["main.tex"].read_text()
 
 
 def test_csv_files_hold_the_tables_in_full_precision(report, profile):
@@ -203,7 +219,9 @@ def test_all_silent(silent, tmp_path):
 def test_other_costs_and_conventions_are_named_and_what_they_leave_out_is_a_warning(profile, tmp_path):
     report = write_report(profile, tmp_path, costs="loihi", convention="sdt-paper")
     assert "Convention sdt-paper; costs loihi" in report.files["table.tex"].read_text()
+    lines = report.summary.pop("lines")
     assert report.summary == profile.summary("loihi", "sdt-paper")
+    assert [line["text"][:22] for line in lines] == ["arithmetic  not known:", "memory      not known:"]
     assert not {"comparison.csv", "sweep.csv", "figures/sweep.svg"} & set(report.files)
     words = Page(report.page.read_text()).words
     assert "Not compared: the cost table loihi has no price for a multiply-accumulate" in words

@@ -142,7 +142,7 @@ def test_methods_say_what_the_provenance_says(profile, pieces):
     text = methods.to_md(methods.methods(profile, *pieces, compare(profile)))
     assert "Rates were averaged over 24 images of digits (test) [@alpaydin1998]" in text
     assert "for T = 4 time steps, input 1 × 16 × 16" in text and "UNTRAINED" in text and "random weights" in text
-    assert "studentised bootstrap (fewer than 200 images)" in text and "2,000 resamples" in text
+    assert "studentised bootstrap (fewer than 1000 images)" in text and "2,000 resamples" in text
     assert "`horowitz-45nm-fp32` [@horowitz2014] (MAC 4.6 pJ, AC 0.9 pJ)" in text
     assert "No joule was measured" in text and "No image was skipped." in text and "is counted." in text
     assert f"SpikingJelly {version('spikingjelly')} [@fang2023]" in text and f"timm {version('timm')} " in text
