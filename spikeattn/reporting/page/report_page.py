@@ -25,6 +25,7 @@ from spikeattn.reporting import output_folder
 from spikeattn.reporting.figures.charts import block_bars, energy_bars, time_lines
 from spikeattn.reporting.figures.drawing import inline, to_png, to_svg
 from spikeattn.reporting.figures.heatmap import rate_heatmap
+from spikeattn.reporting.figures.model_figure import model_figure
 from spikeattn.reporting.figures.sweep_figure import sweep_figure
 from spikeattn.reporting.latex.typeset import paper_html, to_latex
 from spikeattn.reporting.page import bars, facts, stages
@@ -134,6 +135,8 @@ def write_report(
         "energy_by_block": block_bars(blocks, note),
         "over_time": time_lines(steps, note),
     }
+    if analyses.models is not None and (analyses.models["unit"] == "mJ").any():
+        drawn["models"] = model_figure(analyses.models, note)
     if analyses.sweep is not None:
         drawn["sweep"] = sweep_figure(analyses.sweep, note)
     vectors = {name: to_svg(figure) for name, figure in drawn.items()}
