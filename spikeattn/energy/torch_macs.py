@@ -21,11 +21,15 @@ class Operation:
         module: dotted path of the module at work; "" is the network itself.
         op: name of the operation, such as "addmm".
         macs: multiply-accumulates, of the whole batch.
+        shapes: its arguments, the shape of each in place of a tensor.
+        out: the shape of what it returns.
     """
 
     module: str
     op: str
     macs: int
+    shapes: tuple[Any, ...] = ()
+    out: Any = None
 
 
 def operations_of(model: nn.Module, run: Callable[[nn.Module], Any]) -> list[Operation]:
@@ -48,7 +52,8 @@ def operations_of(model: nn.Module, run: Callable[[nn.Module], Any]) -> list[Ope
         def count(*shapes: Any, out_shape: Any = None, **options: Any) -> int:
             flops = formula(*shapes, out_shape=out_shape, **options)
             path = stack.frames[-1].path if stack.frames else ""
-            operations.append(Operation(path, name, flops // 2))  # torch counts two FLOPs per multiply-accumulate
+            macs = flops // 2  # torch counts two FLOPs per multiply-accumulate
+            operations.append(Operation(path, name, macs, shapes, out_shape))
             return flops
 
         return count
