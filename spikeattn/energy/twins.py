@@ -78,7 +78,7 @@ def twin_for(ledger: Ledger, ann: nn.Module | str | DenseTwin | None = None) -> 
         sizes = sizes_of_ann(ann, one, _parts_of(ann))
     first = [i == 0 for i in range(len(layers))]
     able = [reads or layer in relu for reads, layer in zip(first, layers["layer"], strict=True)]
-    return DenseTwin(name, layers.assign(reads_image=first, zeros=able), note, sizes)
+    return DenseTwin(name, layers.assign(reads_image=first, zeros=able), note, sizes=sizes)
 
 
 def ann_macs(model: nn.Module, input: Tensor) -> pd.DataFrame:
