@@ -91,7 +91,7 @@ def _at(price: Row, gamma: GammaRange) -> str:
     """At which gamma the figures of a pricing stand."""
     if gamma.measured:
         return f"at the measured gamma {gamma.low:.3g} ({gamma.source})"
-    return f"at gamma {price['gamma']:.3g} ({gamma.source})" if price["gamma"] else "at gamma 0 (not measured)"
+    return f"at gamma {price['gamma']:.3g} ({gamma.source})"
 
 
 def _break_even(name: str, time_steps: int, price: Row, rows: list[Row], over: list[Row], gamma: GammaRange) -> str:
