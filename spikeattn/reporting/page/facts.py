@@ -241,8 +241,8 @@ def _limits(profile: Profile, summary: dict[str, Any], energy: EnergyTable) -> l
         if widths and all(each.price("mac") >= each.price("ac") * T for each in widths):
             limits.append(
                 f"Under these prices a layer of binary spikes costs as much as its ANN counterpart at a rate of "
-                f"{rate_needed:.2f} (T = {T}). No rate exceeds 1, so such a layer cannot lose this comparison unless the ANN "
-                "skips its zeros."
+                f"{rate_needed:.2f} (T = {T}). No rate exceeds 1, so such a layer cannot lose this comparison unless "
+                "the ANN skips its zeros."
             )
     if profile.untrained:
         limits.insert(0, "The weights are random. Nothing on this page describes a network that solves a task.")
