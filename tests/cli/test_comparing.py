@@ -52,7 +52,7 @@ def test_beside_the_twin(runs, capsys):
     ):
         assert text in printed
     table = printed[printed.index("part ") :].splitlines()
-    assert table[0].split()[-4:] == ["interval", "rate", "break-even", "verdict"] and table[8].startswith("total")
+    assert table[0].split()[-3:] == ["rate", "break-even", "verdict"] and table[8].startswith("total")
 
 
 def test_json_and_files_hold_all_rows(runs, tmp_path, capsys):
