@@ -158,7 +158,7 @@ def test_figure(run, published, spikes):
     frame = sweep(published, convention="input-rate")
     figure = sweep_figure(frame)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
-    assert titles == ["Energy, SNN / ANN", "Break-even firing rate", "Energy, SNN / ANN, T = 4"]
+    assert titles == ["Energy, SNN / ANN", "Break-even rate", "Energy, SNN / ANN, T = 4"]
     texts = [text.get_text() for text in figure.axes[2].texts]
     fp16 = frame[(frame.costs == "horowitz-45nm-fp16") & (frame.t == 4)].break_even_rate.iloc[0]
     assert texts == [f"{fp16:.2f}"]  # the one table whose break-even rate lies below 1
