@@ -107,7 +107,7 @@ def dense_twin(ledger: Ledger) -> DenseTwin:
     if parts.products:
         note += f", and the same {len(parts.products)} matrix products"
     name = ledger.model.get("name", "the model")
-    return DenseTwin(f"{name} as an ANN", _layers(rows), note, _sizes(ledger, parts))
+    return DenseTwin(f"{name} as an ANN", _layers(rows), note, sizes=_sizes(ledger, parts))
 
 
 def _sizes(ledger: Ledger, parts: TwinParts) -> TwinSizes:

@@ -75,7 +75,7 @@ def twin_for(ledger: Ledger, ann: nn.Module | str | DenseTwin | None = None) -> 
         one = torch.zeros(1, *image, device=device)
         layers = ann_macs(ann, one)
         sizes = sizes_of_ann(ann, one, _parts_of(ann))
-    return DenseTwin(name, layers.assign(reads_image=[i == 0 for i in range(len(layers))]), note, sizes)
+    return DenseTwin(name, layers.assign(reads_image=[i == 0 for i in range(len(layers))]), note, sizes=sizes)
 
 
 def ann_macs(model: nn.Module, input: Tensor) -> pd.DataFrame:
