@@ -14,7 +14,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from spikeattn.compat.spiking import spikingjelly_version
+from spikeattn.compat.spikingjelly_version import spikingjelly_version
 from spikeattn.compat.version import __version__
 from spikeattn.models.neuron_backend import implementation_in_use
 from spikeattn.storage.settings import Settings

@@ -62,6 +62,11 @@ def energy_unit(values: Iterable[float]) -> tuple[str, float]:
     return f"{prefix}J", factor * 1e3
 
 
+def energy_in(mj: float | None, unit: str, factor: float, digits: int = 3) -> str:
+    """An energy given in mJ, in the unit of its column or chart, as `energy_unit` gives it: "0.677 µJ"."""
+    return MISSING if mj is None or not known(mj) else f"{significant(mj / factor, digits)} {unit}"
+
+
 def joules(mj: float, digits: int = 3) -> str:
     """An energy given in mJ, in the unit that suits it: 6.45e-9 is "6.45 pJ"."""
     if not known(mj):

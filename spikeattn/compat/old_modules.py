@@ -16,7 +16,7 @@ from typing import Any
 
 from spikeattn.compat.absent import is_dunder
 from spikeattn.compat.replacements import Replacements
-from spikeattn.compat.spiking import is_current
+from spikeattn.compat.spikingjelly_version import is_current
 
 # Where a module stands now, by the longest beginning of its old name that is listed.
 _MOVED = {

@@ -18,7 +18,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from spikeattn.compat.replacements import LOADS, Replacements
-from spikeattn.compat.spiking import is_current
+from spikeattn.compat.spikingjelly_version import is_current
 from spikeattn.compat.timm_names import registry
 
 # Gone from numpy since 1.24, each only another name of Python's own type.

@@ -8,10 +8,12 @@ from typing import BinaryIO
 
 if sys.version_info >= (3, 11):
     from enum import StrEnum
+    from importlib.resources.abc import Traversable
 
     import tomllib
 else:
     from enum import Enum
+    from importlib.abc import Traversable
 
     import tomli as tomllib
 
@@ -22,7 +24,7 @@ else:
         __format__ = str.__format__
 
 
-__all__ = ["StrEnum", "file_sha256", "tomllib"]
+__all__ = ["StrEnum", "Traversable", "file_sha256", "tomllib"]
 _PIECE = 1 << 18  # bytes read at once, as hashlib.file_digest does
 
 

@@ -5,29 +5,13 @@ Networks of users run on whichever version is installed, or on none.
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from torch import nn
 
-__all__ = ["MemoryModule", "is_current", "is_spikformer", "layer", "neuron", "spikingjelly_version"]
+from spikeattn.compat.spikingjelly_version import is_current
 
-
-@cache
-def spikingjelly_version() -> str | None:
-    """The installed version of SpikingJelly, such as "0.0.0.0.14"; None where there is none."""
-    try:
-        return version("spikingjelly")
-    except PackageNotFoundError:
-        return None
-
-
-@cache
-def is_current() -> bool:
-    """Whether SpikingJelly is installed in version 2 or newer: with torch's own operators and states handed in."""
-    found = spikingjelly_version()
-    return found is not None and int(found.partition(".")[0]) >= 2
+__all__ = ["MemoryModule", "is_spikformer", "layer", "neuron"]
 
 
 if TYPE_CHECKING or is_current():

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 def top_mode() -> Any:
@@ -18,6 +18,11 @@ def top_mode() -> Any:
     from torch.utils import _python_dispatch as dispatch
 
     return dispatch._get_current_dispatch_mode()
+
+
+def orderable(x: Tensor) -> Tensor:
+    """A tensor whose extremes torch can find on its device: float16 on a CPU as float32, which torch 2.1 needs."""
+    return x.float() if x.device.type == "cpu" and str(x.dtype) == "torch.float16" else x
 
 
 def math_attention() -> AbstractContextManager[None]:

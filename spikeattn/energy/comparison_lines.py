@@ -20,9 +20,10 @@ from spikeattn.energy.estimate import price
 from spikeattn.energy.models.memory import check_prices
 from spikeattn.energy.models.registry import DEFAULT, EnergyModel, get_model
 from spikeattn.energy.profile_argument import counted
-from spikeattn.energy.scope_line import ARITHMETIC, MEMORY, ScopeLine, constant, missing_line
+from spikeattn.energy.scope_line import ARITHMETIC, MEMORY, ScopeLine, a_ratio, constant, missing_line
 from spikeattn.errors import SpikeattnError
 from spikeattn.stats.intervals import Interval
+from spikeattn.stats.quantity import Quantity
 from spikeattn.stats.ratios import ratio_intervals
 from spikeattn.storage.ledger import Ledger
 
@@ -36,7 +37,7 @@ class Pair(NamedTuple):
 
     name: str
     against: str
-    ratio: Interval
+    ratio: Quantity
 
 
 def lines_beside_ann(
@@ -47,17 +48,19 @@ def lines_beside_ann(
     tables: Sequence[CostTable],
     convention: Convention,
     resampling: Resampling,
+    zeros: str = "",
 ) -> Lines:
     """Both lines of a spiking network beside an ANN.
 
     Args:
+        zeros: at which share of zeros parts and the pair stand, and what the ratio of arithmetic is elsewhere.
         pair, parts: of the comparison.
         tables: the first prices the arithmetic; the first with prices of memories the second line.
     """
     confidence = resampling.confidence
     own = price(activity, tables[0], convention, *resampling.arguments).total
     other = constant(_dense(parts, tables[0], twin.name), confidence)
-    first = ScopeLine(ARITHMETIC, pair.name, pair.against, own, other, pair.ratio, tables[0].name, ALONE)
+    first = ScopeLine(ARITHMETIC, pair.name, pair.against, own, other, pair.ratio, tables[0].name, ALONE, zeros=zeros)
     model = get_model(DEFAULT)
     table, why = _with_memory(tables, model)
     why = why or _unready(activity)
@@ -72,7 +75,8 @@ def lines_beside_ann(
     mine, dense = _whole(spent, confidence), _dense(parts, table, twin.name) + beyond
     whole, said = constant(dense, confidence), _includes(convention)
     without = twin.sizes.unknown
-    return first, ScopeLine(MEMORY, pair.name, pair.against, mine, whole, _over(dense, mine), table.name, said, without)
+    ratio, at = _over(dense, mine), zeros.partition(",")[0]
+    return first, ScopeLine(MEMORY, pair.name, pair.against, mine, whole, ratio, table.name, said, without, zeros=at)
 
 
 def lines_beside_profile(
@@ -94,9 +98,9 @@ def lines_beside_profile(
         return first, missing_line(MEMORY, pair.name, pair.against, why, WHOLE)
     mine, their = (_components(side, table, model, convention, resampling) for side in sides)
     totals = [spent.per_image.to_numpy().sum(axis=1) for spent in (their, mine)]
-    ratio = ratio_intervals(totals[0], totals[1], *resampling.arguments)[0]
-    whole, against = (_whole(spent, resampling.confidence) for spent in (mine, their))
-    second = ScopeLine(MEMORY, pair.name, pair.against, whole, against, ratio, table.name, _includes(convention))
+    ratio = a_ratio(ratio_intervals(totals[0], totals[1], *resampling.arguments)[0])
+    whole, theirs = (_whole(spent, resampling.confidence) for spent in (mine, their))
+    second = ScopeLine(MEMORY, pair.name, pair.against, whole, theirs, ratio, table.name, _includes(convention))
     return first, second
 
 
@@ -143,19 +147,19 @@ def _components(
     return components(run, table, model, convention.first_conv, *resampling.arguments)
 
 
-def _whole(spent: ComponentTable, confidence: float) -> Interval:
+def _whole(spent: ComponentTable, confidence: float) -> Quantity:
     """The memory-inclusive total of `components`."""
     row = spent[spent["component"] == EVERYTHING].iloc[0]
     value, low, high = (float(row[key]) for key in ("energy_mj", "ci_low", "ci_high"))
-    return Interval(value, low, high, str(row["interval"]), confidence)
+    return Quantity(value, low, high, str(row["interval"]), confidence)
 
 
-def _over(dense: float, own: Interval) -> Interval:
+def _over(dense: float, own: Interval) -> Quantity:
     """Ratio of a constant to a mean: the limits of the mean turned round."""
     method = "lower bound" if own.method == "upper bound" else own.method
     with np.errstate(divide="ignore", invalid="ignore"):
         value, low, high = (float(np.float64(dense) / limit) for limit in (own.value, own.high, own.low))
-    return Interval(value, low, high, method, own.confidence)
+    return a_ratio(Interval(value, low, high, method, own.confidence))
 
 
 def _dense(parts: pd.DataFrame, table: CostTable, against: str) -> float:

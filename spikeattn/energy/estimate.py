@@ -207,12 +207,13 @@ def _interval_notes(parts: Sequence[str], limits: Intervals) -> list[Note]:
     if limits.n_images == 1:
         return [Note("single-image", "one image has no interval, ci_low and ci_high are NaN")]
     rows = zip([*parts, "total"], limits.method, limits.nonzero_images, strict=True)
+    said = {"none": "no bound is known", "upper bound": "ci_high is a one-sided bound"}
     return [
         Note(
             "few-spiking-images",
             f"{part} spends energy on spikes in {nonzero} of {limits.n_images} images, fewer than "
-            f"{intervals.FEW_IMAGES}: " + ("no bound is known" if method == "none" else "ci_high is a one-sided bound"),
+            f"{intervals.FEW_IMAGES}: {said.get(method, 'its interval rests on these few')}",
         )
         for part, method, nonzero in rows
-        if method in ("upper bound", "none")
+        if method in ("upper bound", "none") or (method == "two-part" and nonzero < intervals.FEW_IMAGES)
     ]

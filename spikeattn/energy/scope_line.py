@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from spikeattn.boundary.number_format import joules, known, significant, with_limits
+from spikeattn.boundary.number_format import joules, known, significant, with_bound, with_limits
 from spikeattn.stats.intervals import CONFIDENCE, Interval
+from spikeattn.stats.quantity import Quantity
 
 ARITHMETIC, MEMORY = SCOPES = ("arithmetic", "memory")
-UNKNOWN = Interval(math.nan, math.nan, math.nan, "none")
+_UNKNOWN = Interval(math.nan, math.nan, math.nan, "none")
 _NAMED = 2  # of what is left out, so that a line stays one
 _WIDTH = max(map(len, SCOPES)) + 2
 
@@ -29,18 +30,20 @@ class ScopeLine:
         includes: what the energies hold, in a sentence.
         without: what `other` lacks because nobody knows how large it is; it is a lower bound then.
         missing: why there are no numbers, and the intervals NaN; "" where there are.
+        zeros: beside an ANN, at which share of zeros of its activations the ratio stands, and what it is elsewhere.
     """
 
     scope: str
     name: str
     against: str
-    own: Interval
-    other: Interval
-    ratio: Interval
+    own: Quantity
+    other: Quantity
+    ratio: Quantity
     costs: str
     includes: str
     without: tuple[str, ...] = ()
     missing: str = ""
+    zeros: str = ""
 
     def __str__(self) -> str:
         return f"{self.scope:<{_WIDTH}}{self.said}"
@@ -52,7 +55,8 @@ class ScopeLine:
             return f"not known: {self.missing}"
         energies = f"{self.against} {joules(self.other.value, 4)}, {self.name} {joules(self.own.value, 4)}"
         without = f", without {_few(self.without)}" if self.without else ""
-        return f"{energies}, ratio {' '.join(ratio_text(self.ratio))} ({self.costs}{without})"
+        zeros = f" {self.zeros}" if self.zeros else ""
+        return f"{energies}, ratio {' '.join(ratio_text(self.ratio))}{zeros} ({self.costs}{without})"
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers and the text in JSON types; NaN and infinity become None."""
@@ -67,6 +71,7 @@ class ScopeLine:
             "includes": self.includes,
             "without": list(self.without),
             "missing": self.missing,
+            "zeros": self.zeros,
         }
 
 
@@ -76,12 +81,18 @@ def _few(names: tuple[str, ...]) -> str:
 
 def missing_line(scope: str, name: str, against: str, why: str, includes: str) -> ScopeLine:
     """A line without numbers, which says why."""
-    return ScopeLine(scope, name, against, UNKNOWN, UNKNOWN, UNKNOWN, "", includes, (), why)
+    energy = Quantity.of(_UNKNOWN)
+    return ScopeLine(scope, name, against, energy, energy, a_ratio(_UNKNOWN), "", includes, (), why)
 
 
-def constant(value: float, confidence: float = CONFIDENCE) -> Interval:
+def constant(value: float, confidence: float = CONFIDENCE) -> Quantity:
     """An energy that is the same for every image."""
-    return Interval(value, value, value, "constant", confidence)
+    return Quantity(value, value, value, "constant", confidence)
+
+
+def a_ratio(interval: Interval) -> Quantity:
+    """A ratio of energies: it has no unit."""
+    return Quantity.of(interval, "", "")
 
 
 def ratio_text(ratio: Interval) -> tuple[str, str]:
@@ -89,11 +100,13 @@ def ratio_text(ratio: Interval) -> tuple[str, str]:
     if not known(ratio.value):
         return "not defined", "(nothing was spent)"
     if ratio.method == "upper bound" and known(ratio.high):
-        return significant(ratio.value), f"(at most {significant(ratio.high, 3)})"
+        value, bound = with_bound(ratio.value, ratio.high, "at most")
+        return value, f"({bound})"
     if ratio.method == "none" or not known(ratio.low):
         return significant(ratio.value), "(no interval)"
     if ratio.method == "lower bound" or not math.isfinite(ratio.high):
-        return significant(ratio.value), f"(at least {significant(ratio.low, 3)})"
+        value, bound = with_bound(ratio.value, ratio.low, "at least")
+        return value, f"({bound})"
     if ratio.method == "constant":
         return significant(ratio.value), "(the same for every image)"
     return with_limits(ratio.value, ratio.low, ratio.high)

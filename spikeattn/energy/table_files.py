@@ -6,12 +6,12 @@ import io
 import zipfile
 from functools import cache
 from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import pandas as pd
 
 from spikeattn.boundary import arguments
+from spikeattn.compat.python_names import Traversable
 from spikeattn.errors import SpikeattnError
 from spikeattn.storage import csv_text
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from spikeattn.compat.spiking import is_current, spikingjelly_version
+from spikeattn.compat.spikingjelly_version import is_current, spikingjelly_version
 from spikeattn.errors import SpikeattnError, unknown
 
 CHOICES = {"auto": "auto", "native": "cuda", "triton": "triton", "torch": "torch"}  # our word: SpikingJelly's

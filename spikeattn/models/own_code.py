@@ -18,7 +18,7 @@ from torch import nn
 
 from spikeattn.boundary.arguments import shown
 from spikeattn.compat.absent import Absent
-from spikeattn.compat.spiking import is_current
+from spikeattn.compat.spikingjelly_version import is_current
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.models.address import Address, commit_of, digest_of, file_as_written, parsed
 from spikeattn.models.ann import AnnTransformer

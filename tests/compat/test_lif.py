@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from spikeattn.compat import lif, step_layers
-from spikeattn.compat.spiking import is_current
+from spikeattn.compat.spikingjelly_version import is_current
 from spikeattn.tracing.neurons import emits_binary, find_neurons, is_known, leftover_state, memories
 
 sj2 = pytest.mark.skipif(not is_current(), reason="compares with SpikingJelly 2, which is not installed")

@@ -22,13 +22,25 @@ if TYPE_CHECKING:
     from spikeattn.runs.result import Profile
 
 COLUMN, PAGE = 3.35, 6.9  # inches: a column and the text of a two-column page
-_WIDTHS = {"firing_rates": PAGE, "energy_by_part": COLUMN, "energy_by_block": COLUMN, "over_time": PAGE, "sweep": PAGE}
+_WIDTHS = {
+    "firing_rates": PAGE,
+    "energy_by_part": COLUMN,
+    "energy_by_block": COLUMN,
+    "over_time": PAGE,
+    "models": PAGE,
+    "sweep": PAGE,
+    "images": PAGE,
+    "accuracy_energy": COLUMN,
+}
 _CAPTIONS = {
     "firing_rates": "Firing rate of every tensor at every time step.",
     "energy_by_part": "Energy per image of every part, with its interval; arithmetic only.",
     "energy_by_block": "Energy per image of every block; arithmetic only.",
     "over_time": "Accuracy and mean firing rate if the network had stopped after each time step.",
-    "sweep": "Energy beside the ANN, break-even rate, and energy against the firing rate; arithmetic only.",
+    "models": "Energy per image under every energy model, each with other things inside; none is added to another.",
+    "sweep": "Energy beside the ANN, break-even rate, and energy against the rate weighted by operations.",
+    "images": "Energy and synaptic operations per image, and by class where images have labels; arithmetic only.",
+    "accuracy_energy": "Accuracy against energy per image after each time step, with Wilson intervals.",
 }
 _MAIN = r"""%% Sets everything that this folder holds for a paper: pdflatex main, bibtex main, pdflatex main twice.
 \documentclass[10pt]{article}
