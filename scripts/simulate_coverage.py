@@ -1,8 +1,8 @@
-"""How often a 95 % interval over images covers the truth: simulated per-image tables of known mean, n = 50 and 500.
+"""How often a 95 % interval over images covers the truth: simulated per-image tables of known mean, n = 20 to 1000.
 
     python scripts/simulate_coverage.py
 
-writes reports/statistics/coverage.csv (every family, n and method) and coverage.md. Some two minutes on one core.
+writes reports/statistics/coverage.csv (every family, n and method) and coverage.md. Some six minutes on one core.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from numpy.typing import NDArray
 from spikeattn.stats.bootstrap import CONFIDENCE, bootstrap_means, percentile_limits, studentised_limits
 from spikeattn.stats.intervals import mean_intervals, t_limits
 from spikeattn.stats.ratios import ratio_intervals
+from spikeattn.stats.two_part import BOUNDED_FROM
 from spikeattn.storage import csv_text
 
 Floats = NDArray[np.float64]
 Limits = tuple[Floats, Floats, NDArray[np.str_]]
 
-IMAGES = (50, 500)
-BESIDE = (10, 200)
+IMAGES = (20, 50, 200, 1000)
+BESIDE = (10, 500)
+COMPARED = 500  # images at which the alternatives stand side by side
 TOGETHER = 20  # data sets that share the draws of one resampling seed
 MODERATE = 2.005  # skewness
 BAR = (0.93, 0.97)
@@ -40,6 +42,7 @@ class Family:
     name: str
     moments: tuple[float, float, float]  # of the first three powers
     draw: Callable[[np.random.Generator, int, int], Floats]
+    ceiling: float = np.inf  # the largest number there can be; a firing rate is at most 1
 
     @property
     def mean(self) -> float:
@@ -67,50 +70,60 @@ def lognormal(sigma: float) -> Family:
 
 def beta(a: float, b: float) -> Family:
     moments = tuple(np.cumprod([(a + i) / (a + b + i) for i in range(3)]).tolist())
-    return Family(f"rate, beta({a:g}, {b:g})", moments, lambda rng, n, sets: rng.beta(a, b, (n, sets)))
+    return Family(f"rate, beta({a:g}, {b:g})", moments, lambda rng, n, sets: rng.beta(a, b, (n, sets)), 1.0)
 
 
 def silent(share: float, family: Family) -> Family:
     """The family on a share of the images, 0 on the others."""
     moments = tuple((1 - share) * moment for moment in family.moments)
     name = f"{share:.0%} of images silent, else {family.name}"
-    return Family(name, moments, lambda rng, n, s: np.where(rng.random((n, s)) < share, 0, family.draw(rng, n, s)))
+    return Family(
+        name,
+        moments,
+        lambda rng, n, sets: np.where(rng.random((n, sets)) < share, 0, family.draw(rng, n, sets)),
+        family.ceiling,
+    )
 
 
 def binary(share: float) -> Family:
     return Family(
-        f"0 or 1, P(1) = {share:g}", (share,) * 3, lambda rng, n, s: (rng.random((n, s)) < share).astype(float)
+        f"0 or 1, P(1) = {share:g}", (share,) * 3, lambda rng, n, s: (rng.random((n, s)) < share).astype(float), 1.0
     )
 
 
-FAMILIES = (
+CONTINUOUS = (
     normal(),
-    binary(0.5),
     gamma(16),
     gamma(4),
-    silent(0.5, gamma(4)),
-    silent(0.4, beta(2, 8)),
     beta(0.5, 5),
     lognormal(0.5513),
     gamma(1),
-    silent(0.7, gamma(1)),
     lognormal(0.9929),
     gamma(1 / 9),
 )
-RARE = (binary(0.05), silent(0.9, beta(2, 8)), silent(0.98, beta(2, 8)))
+SILENT = (
+    binary(0.5),
+    silent(0.4, beta(2, 8)),
+    silent(0.5, gamma(4)),
+    silent(0.7, gamma(1)),
+    binary(0.05),
+    silent(0.9, beta(2, 8)),
+    silent(0.98, beta(2, 8)),
+)
 PAIRS = (gamma(4), gamma(1), lognormal(0.9929))
 
 
-def used(table: Floats, seed: int) -> Limits:
+def used(ceiling: float) -> Callable[[Floats, int], Limits]:
     """What spikeattn prints."""
-    found = mean_intervals(table, seed=seed, ceiling=np.inf)
-    return found.low, found.high, found.method
 
+    def method(table: Floats, seed: int) -> Limits:
+        found = mean_intervals(table, seed=seed, ceiling=ceiling)
+        spikes = np.count_nonzero(table, axis=0) >= BOUNDED_FROM
+        if not np.isfinite(found.high[spikes]).all():
+            raise SystemExit("a column with two spiking images or more has no upper limit")
+        return found.low, found.high, found.method
 
-def in_range(table: Floats, seed: int) -> Limits:
-    """What spikeattn prints for a firing rate, which is at most 1."""
-    found = mean_intervals(table, seed=seed, ceiling=1.0)
-    return found.low, found.high, found.method
+    return method
 
 
 def named(name: str, limits: Callable[[Floats, int], tuple[Floats, Floats]]) -> Callable[[Floats, int], Limits]:
@@ -172,18 +185,29 @@ def row(family: Family, n: int, quantity: str, in_use: bool, truth: float, limit
 def run(sets: int, seed: int) -> pd.DataFrame:
     rows = []
     for n in (*IMAGES, *BESIDE):
-        for place, family in enumerate(FAMILIES):
-            for name, method in {"": used, **(OTHERS if n == IMAGES[0] else {})}.items():
+        for place, family in enumerate(CONTINUOUS):
+            for name, method in {"": used(family.ceiling), **(OTHERS if n == COMPARED else {})}.items():
                 limits = simulate(family, n, sets, method, seed * 1000 + place)
                 rows.append(row(family, n, "mean", not name, family.mean, limits))
     for n in IMAGES:
-        for place, family in enumerate(RARE):
-            limits = simulate(family, n, sets, in_range, seed * 1000 + 100 + place)
-            rows.append(row(family, n, "mean, few images spike", True, family.mean, limits))
+        for place, family in enumerate(SILENT):
+            limits = simulate(family, n, sets, used(family.ceiling), seed * 1000 + 100 + place)
+            rows.append(row(family, n, "mean, silent images", True, family.mean, limits))
         for place, family in enumerate(PAIRS):
             limits = simulate_ratio(family, n, sets, seed * 1000 + 200 + place)
             rows.append(row(family, n, "paired ratio", True, 2.0, limits))
     return pd.DataFrame(rows)
+
+
+def few_spiking_images(n: int = 1000) -> str:
+    """Limits of one rate of n images as more and more images spike, each at some 0.4 % of its elements."""
+    values, counts = np.random.default_rng(0).gamma(4, 0.001, n), (0, 1, 2, 3, 5, 8, 9, 10, 11, 20, 50, 200, n - 1)
+    found = mean_intervals(np.where(np.arange(n)[:, None] < counts, values[:, None], 0), ceiling=1.0)
+    rows = [
+        [count, found.method[at], f"{found.value[at]:.2g}", f"{found.low[at]:.2g}", f"{found.high[at]:.2g}"]
+        for at, count in enumerate(counts)
+    ]
+    return markdown_table(["spiking images", "method", "mean rate", "low", "high"], rows)
 
 
 PAGE = """\
@@ -192,28 +216,35 @@ PAGE = """\
 `{command}`: {seconds:.0f} s on one thread. {sets} simulated data sets per row, 2000 replicates each; the standard
 error of a coverage near 95 % is {error:.2%}. A data set is one number per image (a firing rate, an energy) of known
 mean. "Truth above" is the share of data sets whose upper limit is too low. All rows, with widths: coverage.csv.
-Data sets without an interval (method "none": no largest rate is known, and fewer than two images spike) are not judged.
-The intervals are about the choice of images: another training seed or another data set is not in them.
+Data sets without an interval (method "none": no largest rate is known, and fewer than two images spike) are not judged;
+no other one has an infinite limit. The intervals are about the choice of images: another training seed or another data
+set is not in them.
 
-## Up to skewness 2: {inside} of {judged} rows lie in {bar[0]:.0%} to {bar[1]:.0%}
+## Continuous numbers up to skewness 2: {inside} of {judged} rows lie in {bar[0]:.0%} to {bar[1]:.0%}
 
 Farthest from 95 %: {worst.family}, n = {worst.n}: {worst.coverage:.1%}.
 
 {moderate}
 
-## Beyond skewness 2, as it is
+## Beyond skewness 2, as it is: {steep_inside} of {steep_judged} rows reach {bar[0]:.0%}
 
 {steep}
 
-## Few images spike: the one-sided bound
+## Silent images: {silent_inside} of {silent_judged} rows reach {bar[0]:.0%}
 
-Fewer than 10 spiking images get the bound P(image spikes) x largest rate. It holds at least 95 % of the time, and far
-more often where the images that spike do so at low rates: it is wide. Where some data sets of a row have 10 spiking
-images and others fewer, the row mixes both.
+Some images are 0. Lowest: {lowest.family}, n = {lowest.n}: {lowest.coverage:.1%}. With very few spiking images the
+two-part interval is wide and covers nearly always. It sees silent images in the sample only: where all of 20 images
+spike and one in ten of all images does not, nothing in the sample says so.
 
-{rare}
+{silent}
 
-## Ratios of two models on the same images
+## One rule for few spiking images
+
+A rate of 1000 images, of which the first ones spike; a tensor can spike at all its elements, so the ceiling is 1.
+
+{few}
+
+## Ratios of two models on the same images: {ratio_inside} of {ratio_judged} rows reach {bar[0]:.0%}
 
 {ratios}
 
@@ -221,9 +252,7 @@ images and others fewer, the row mixes both.
 
 {beside}
 
-## Why studentised below 200 images: the alternatives at n = 50
-
-Without the one-sided bound.
+## Why studentised below 1000 images: the alternatives at n = {compared}
 
 {alternatives}
 """
@@ -232,13 +261,20 @@ Without the one-sided bound.
 def page(table: pd.DataFrame, seconds: float, command: str) -> str:
     mean, listed = (table["quantity"] == "mean") & table["in_use"], table["n"].isin(IMAGES)
     moderate = table["skewness"] <= MODERATE
-    judged = table[mean & listed & moderate]
-    compared = table[~table["in_use"]].pivot(index=["skewness", "family"], columns="method", values="coverage")
+    judged, steep = table[mean & listed & moderate], table[mean & listed & ~moderate]
+    silent, ratios = table[table["quantity"] == "mean, silent images"], table[table["quantity"] == "paired ratio"]
+    others = table[(table["quantity"] == "mean") & ~table["in_use"]]
+    compared = others.pivot(index=["skewness", "family"], columns="method", values="coverage")
     alternatives = [
         [family, f"{skewness:.2f}", *(f"{coverage:.1%}" for coverage in coverages)]
         for (skewness, family), coverages in zip(compared.index, compared.to_numpy(), strict=True)
     ]
     sets = int(table["data_sets"].max())
+    reached = {
+        f"{name}_{key}": int(value)
+        for name, rows in (("steep", steep), ("silent", silent), ("ratio", ratios))
+        for key, value in (("inside", (rows["coverage"] >= BAR[0]).sum()), ("judged", len(rows)))
+    }
     return PAGE.format(
         command=command,
         seconds=seconds,
@@ -248,12 +284,16 @@ def page(table: pd.DataFrame, seconds: float, command: str) -> str:
         inside=int(judged["coverage"].between(*BAR).sum()),
         judged=len(judged),
         worst=judged.loc[(judged["coverage"] - CONFIDENCE).abs().idxmax()],
+        lowest=silent.loc[silent["coverage"].idxmin()],
         moderate=_markdown(judged),
-        steep=_markdown(table[mean & listed & ~moderate]),
-        rare=_markdown(table[table["quantity"] == "mean, few images spike"]),
-        ratios=_markdown(table[table["quantity"] == "paired ratio"]),
+        steep=_markdown(steep),
+        silent=_markdown(silent),
+        few=few_spiking_images(),
+        ratios=_markdown(ratios),
         beside=_markdown(table[mean & ~listed]),
+        compared=COMPARED,
         alternatives=markdown_table(["family", "skewness", *compared.columns], alternatives),
+        **reached,
     )
 
 

@@ -14,6 +14,7 @@ from io import TextIOWrapper
 import typer
 
 from spikeattn.cli.attend import attend
+from spikeattn.cli.audit import audit
 from spikeattn.cli.compare import compare
 from spikeattn.cli.conventions import conventions
 from spikeattn.cli.costs import costs
@@ -51,6 +52,7 @@ for command in (
     attend,
     report,
     reproduce,
+    audit,
     models,
     costs,
     conventions,

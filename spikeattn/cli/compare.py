@@ -88,7 +88,8 @@ def compare(
 
     Per part, per block and for attention alone: the ratio of the energies with its interval, the firing rate at which
     both cost the same, and in words where the spiking network loses, or cannot. Beside an ANN there is a second one,
-    quantised to the bits that T time steps are worth. Arithmetic only, no memory traffic.
+    quantised to the bits that T time steps are worth. The first two lines are both networks in arithmetic alone, which
+    all tables are about, and with neurons, addressing and memory.
 
     The run's network is not run, but for --measure-twin: a copy of it with ReLUs in place of its neurons then runs once
     on one image, and torch counts its MACs. Where no twin can be built, a note says why, and the one by hand stands.
@@ -144,7 +145,10 @@ def _all_rows(comparison: Comparison) -> pd.DataFrame:
 
 
 def _compare_text(comparison: Comparison, heading: str) -> str:
+    from spikeattn.boundary.terms import WEIGHTED, WEIGHTED_RATE, WEIGHTED_RATE_IS
+
     lines = [f"{comparison.name} beside {comparison.against}: energy per image, {heading}", ""]
+    lines += [*map(str, comparison.lines), ""]
     lines += [f"  {sentence}" for sentence in comparison.sentences]
     for price in comparison.prices.to_dict("records"):
         chosen = (comparison.parts["costs"] == price["costs"]) & (comparison.parts["against"] == price["against"])
@@ -155,7 +159,8 @@ def _compare_text(comparison: Comparison, heading: str) -> str:
     level = f"{comparison.total.confidence:.0%}"
     lines += [
         "",
-        f"interval: {level} over images, of the ratio; rate: share of the dense operations that take place",
+        f"interval: {level} over images, of the ratio",
+        f"{WEIGHTED.lower()}: {WEIGHTED_RATE}, {WEIGHTED_RATE_IS}",
         "",
     ]
     lines += [f"note        {line}" for line in comparison.notes]
@@ -163,13 +168,14 @@ def _compare_text(comparison: Comparison, heading: str) -> str:
 
 
 def _rows(frame: pd.DataFrame, costs: bool = False) -> str:
-    from spikeattn.boundary.number_format import energy_unit, rate, significant, with_limits
+    from spikeattn.boundary.number_format import energy_unit, rate, significant, with_bound, with_limits
+    from spikeattn.boundary.terms import WEIGHTED
 
     unit, factor = energy_unit([*frame["energy_mj"], *frame["against_mj"]])
 
     def ratio(row: Mapping[Any, Any]) -> tuple[str, str]:
         if row["interval"] == "lower bound":
-            return significant(row["ratio"]), f"≥ {significant(row['ratio_low'], 3)}"
+            return with_bound(row["ratio"], row["ratio_low"], "≥")
         return with_limits(row["ratio"], row["ratio_low"], row["ratio_high"])
 
     columns = {"own": f"this run ({unit})", "other": f"other ({unit})"}
@@ -184,7 +190,7 @@ def _rows(frame: pd.DataFrame, costs: bool = False) -> str:
                 columns["other"]: significant(row["against_mj"] / factor),
                 "ratio": value,
                 "interval": interval,
-                "rate": rate(row["rate"]),
+                WEIGHTED.lower(): rate(row["rate"]),
                 "break-even": significant(row["break_even"], 3),
                 "verdict": row["verdict"],
             }
@@ -194,5 +200,5 @@ def _rows(frame: pd.DataFrame, costs: bool = False) -> str:
     shown = pd.DataFrame(rows)
     if frame["break_even"].isna().all():
         shown = shown.drop(columns="break-even")
-    right = [*columns.values(), "ratio", "interval", "rate", "break-even"]
+    right = [*columns.values(), "ratio", "interval", WEIGHTED.lower(), "break-even"]
     return text(shown, {column: str for column in right if column in shown})

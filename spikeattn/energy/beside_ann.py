@@ -12,6 +12,7 @@ from spikeattn.boundary.notes import Note
 from spikeattn.energy import verdicts
 from spikeattn.energy.activity import Activity
 from spikeattn.energy.by_part import amounts_by_part_and_block, in_order, keys_of_layers, scopes_of
+from spikeattn.energy.comparison_lines import Pair, lines_beside_ann, notes_on_lines
 from spikeattn.energy.comparison_result import Comparison, Resampling
 from spikeattn.energy.comparison_tables import (
     divided,
@@ -31,7 +32,9 @@ from spikeattn.stats.intervals import Floats
 from spikeattn.storage.ledger import Ledger
 
 ARITHMETIC = Note(
-    "arithmetic", "operations x pJ on both sides; reading weights and activations from memory is in neither"
+    "arithmetic",
+    "operations x pJ on both sides; neurons and reading weights and activations from memory are in the line of memory "
+    "alone",
 )
 
 
@@ -72,18 +75,20 @@ def compare_with_ann(
     listed = pd.DataFrame(prices, columns=["costs", "against", "bits", "gamma", "mac_pj", "sop_pj"])
     listed = listed.astype({"bits": "Int64"})
     listed = listed.assign(break_even=divided(listed["mac_pj"], listed["sop_pj"] * ledger.time_steps))
-    name = model_name(ledger)
+    name, total = model_name(ledger), total_of(parts, resampling.confidence)
+    lines = lines_beside_ann(activity, twin, Pair(name, twin.name, total), parts, tables, convention, resampling)
     return Comparison(
         name,
         twin.name,
-        total_of(parts, resampling.confidence),
+        total,
         parts,
         blocks,
         attention,
         listed,
         verdicts.beside_ann(name, ledger.time_steps, parts, attention, listed),
-        tuple(_notes(ledger, twin, quantised, prices[-1][3], tables, convention)),
+        (*_notes(ledger, twin, quantised, prices[-1][3], tables, convention), *notes_on_lines(lines, twin)),
         provenance_of(activity, convention, tables, resampling) | {"ann_macs": twin.macs},
+        lines,
     )
 
 

@@ -1,6 +1,7 @@
 """A spiking network beside an ANN, or beside another spiking network: part by part, in mJ, with paired intervals.
 
-Arithmetic on both sides, under one convention and one cost table at a time; memory traffic is on neither.
+Arithmetic on both sides, under one convention and one cost table at a time; one line more sets arithmetic, neurons,
+addressing and memory of both beside each other.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from spikeattn.energy import verdicts
 from spikeattn.energy.activity import Activity, Run, check_run
 from spikeattn.energy.beside_ann import ARITHMETIC, compare_with_ann, model_name, provenance_of
 from spikeattn.energy.by_part import amounts_by_part_and_block, energies_of, in_order, scopes_of
+from spikeattn.energy.comparison_lines import Pair, lines_beside_profile, notes_on_lines
 from spikeattn.energy.comparison_result import Comparison, Resampling
 from spikeattn.energy.comparison_tables import frame_of, intervals_of, tables_of, total_of
 from spikeattn.energy.convention_notes import notes_of
@@ -70,7 +72,7 @@ def compare(
 
     Returns:
         `Comparison`: mJ per image of both, their ratio (the other's energy / the spiking one's) and break-even rates,
-        per part, per block and in sentences.
+        in a line for arithmetic and one for memory as well, per part, per block and in sentences.
 
     Raises:
         SpikeattnError: profiles of different images, a spiking network given as ANN, one that does not take the images,
@@ -107,6 +109,8 @@ def _compare_profiles(
         limits = (ratio.value, ratio.low, ratio.high, ratio.method)
         frames.append(frame_of(mine, scopes, table, against, own[table.name], energies.mean(axis=0), limits))
     parts, blocks, attention = tables_of(frames, scopes, keys, sides)
+    total = total_of(parts, resampling.confidence)
+    lines = lines_beside_profile(profile, other, Pair(name, against, total), tables, convention, resampling)
     prices = pd.DataFrame(
         [(table.name, against, table.price("mac"), table.price("sop")) for table in tables],
         columns=["costs", "against", "mac_pj", "sop_pj"],
@@ -120,15 +124,16 @@ def _compare_profiles(
     return Comparison(
         name,
         against,
-        total_of(parts, resampling.confidence),
+        total,
         parts,
         blocks,
         attention,
         prices,
         verdicts.beside_profile(name, parts),
-        tuple(notes),
+        (*notes, *notes_on_lines(lines)),
         provenance_of(counted(profile), convention, tables, resampling)
         | {"against_ledger": other.ledger.hash(), "against_time_steps": other.ledger.time_steps},
+        lines,
     )
 
 

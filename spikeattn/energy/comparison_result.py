@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 
 from spikeattn.boundary.notes import Note
-from spikeattn.stats.intervals import CONFIDENCE, REPLICATES, Interval
+from spikeattn.energy.scope_line import ScopeLine, interval_record
+from spikeattn.stats.intervals import CONFIDENCE, REPLICATES
+from spikeattn.stats.quantity import Quantity
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +36,14 @@ class Comparison:
         sentences: the outcome in words.
         notes: choices and limits a reader must know.
         provenance: settings of the comparison and what both figures rest on.
+        lines: both networks in a line of text each: arithmetic alone, whose ratio is `total`; and arithmetic, neurons,
+            addressing and memory together (`components()` of the spiking network, all of it), under the first cost
+            table with prices of memories.
     """
 
     name: str
     against: str
-    total: Interval
+    total: Quantity
     parts: pd.DataFrame
     blocks: pd.DataFrame
     attention: pd.DataFrame
@@ -46,25 +51,26 @@ class Comparison:
     sentences: tuple[str, ...]
     notes: tuple[Note, ...]
     provenance: dict[str, Any]
+    lines: tuple[ScopeLine, ...]
 
     def __repr__(self) -> str:
-        ratio = f"{self.total.value:.4g} [{self.total.low:.4g}, {self.total.high:.4g}]"
-        return f"<Comparison of {self.name} with {self.against}: the other's energy / this one's is {ratio}>"
+        return f"<Comparison of {self.name} with {self.against}: the other's energy / this one's is {self.total}>"
 
     def _repr_html_(self) -> str:
-        """In a notebook: the sentences, the table of parts, the notes."""
-        said = "".join(f"<p>{escape(text)}</p>" for text in self.sentences)
+        """In a notebook: both lines, the sentences, the table of parts, the notes."""
+        said = "".join(f"<pre>{escape(str(line))}</pre>" for line in self.lines)
+        said += "".join(f"<p>{escape(text)}</p>" for text in self.sentences)
         notes = "".join(f"<li>{escape(text)}</li>" for text in self.notes)
         return f"{said}{self.parts.to_html(index=False, na_rep='', float_format='{:.4g}'.format)}<ul>{notes}</ul>"
 
     def to_dict(self) -> dict[str, Any]:
         """All of it in JSON types; NaN, NA and infinity become None."""
         tables = {key: _records(getattr(self, key)) for key in ("parts", "blocks", "attention", "prices")}
-        total = {key: _plain(getattr(self.total, key)) for key in ("value", "low", "high", "method", "confidence")}
         return {
             "name": self.name,
             "against": self.against,
-            "ratio": total,
+            "ratio": interval_record(self.total),
+            "lines": [line.to_dict() for line in self.lines],
             "sentences": list(self.sentences),
             **tables,
             "notes": list(self.notes),

@@ -14,7 +14,8 @@ from spikeattn.energy.amounts import Amounts
 from spikeattn.energy.by_part import Key, Scope, energies_of, limits_of
 from spikeattn.energy.comparison_result import Resampling
 from spikeattn.energy.costs import CostTable
-from spikeattn.stats.intervals import Floats, Interval, Intervals, mean_intervals
+from spikeattn.stats.intervals import Floats, Intervals, mean_intervals
+from spikeattn.stats.quantity import Quantity
 
 Ratios = tuple[Floats, Floats, Floats, NDArray[np.str_]]  # value, low, high, method
 _TABLES = ("parts", "blocks", "attention")
@@ -100,11 +101,11 @@ def tables_of(
     return parts.drop(columns="block"), blocks, attention.drop(columns="block")
 
 
-def total_of(parts: pd.DataFrame, confidence: float) -> Interval:
+def total_of(parts: pd.DataFrame, confidence: float) -> Quantity:
     """The ratio in the first row called "total"."""
     row = parts[parts["part"] == "total"].iloc[0]
     value, low, high = (float(row[key]) for key in ("ratio", "ratio_low", "ratio_high"))
-    return Interval(value, low, high, str(row["interval"]), confidence)
+    return Quantity(value, low, high, str(row["interval"]), confidence, unit="", per="")
 
 
 def divided(above: Any, below: Any) -> Floats:

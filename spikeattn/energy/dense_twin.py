@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from spikeattn.energy.layer_sizes import LayerSizes, TwinSizes, size_of_layer, sizes_of_attention
 from spikeattn.storage.ledger import Ledger
 from spikeattn.storage.ledger_rows import Product, Synapse
 from spikeattn.structure.entry import OTHER, Extent
@@ -29,11 +30,13 @@ class DenseTwin:
         name: of the network.
         layers: columns part, block, layer, macs (per image) and reads_image (True for a layer fed by the input).
         note: where the numbers come from, in a sentence.
+        sizes: of the layers, for the models with memory; None where nobody has looked.
     """
 
     name: str
     layers: pd.DataFrame
     note: str
+    sizes: TwinSizes | None = None
 
     @property
     def macs(self) -> int:
@@ -75,6 +78,12 @@ def twin_parts(ledger: Ledger) -> TwinParts:
     return TwinParts(ledger.synapses, extents, products, sums)
 
 
+def attention_name(ledger: Ledger, block: int) -> str:
+    """The row of `DenseTwin.layers` for the attention of a block: the first product of the spiking one."""
+    own = (p.name for p in ledger.products if (p.part, p.block) == (ATTENTION, block))
+    return next(own, f"attention of block {block}")
+
+
 def dense_twin(ledger: Ledger) -> DenseTwin:
     """The ordinary network beside a spiking one: the same layers once, and softmax attention in place of spiking ones.
 
@@ -86,8 +95,7 @@ def dense_twin(ledger: Ledger) -> DenseTwin:
     parts = twin_parts(ledger)
     rows = [(s.part, s.block, s.name, s.dense_macs, ledger.tensor(s.input).maker == "input") for s in parts.synapses]
     for block, several in parts.attention.items():
-        own = (p.name for p in ledger.products if (p.part, p.block) == (ATTENTION, block))
-        rows.append((ATTENTION, block, next(own, f"attention of block {block}"), sum(e.macs for e in several), False))
+        rows.append((ATTENTION, block, attention_name(ledger, block), sum(e.macs for e in several), False))
     rows += [(p.part, p.block, p.name, p.elements, False) for p in parts.products]
     for product in parts.sums:
         tensor = ledger.tensor(product.operands[0])
@@ -99,7 +107,37 @@ def dense_twin(ledger: Ledger) -> DenseTwin:
     if parts.products:
         note += f", and the same {len(parts.products)} matrix products"
     name = ledger.model.get("name", "the model")
-    return DenseTwin(f"{name} as an ANN", _layers(rows), note)
+    return DenseTwin(f"{name} as an ANN", _layers(rows), note, _sizes(ledger, parts))
+
+
+def _sizes(ledger: Ledger, parts: TwinParts) -> TwinSizes:
+    """How large the layers of the twin are; unknown is what the ledger does not tell."""
+    sizes, unknown = list[LayerSizes](), list[str]()
+    for synapse in parts.synapses:
+        size = size_of_layer(synapse, ledger)
+        if size is None:
+            unknown.append(synapse.name)
+        else:
+            sizes.append(size)
+    heads = Structure.of_ledger(ledger).head_counts
+    for block, several in parts.attention.items():
+        name = attention_name(ledger, block)
+        for extent in several:
+            sizes += sizes_of_attention(name, ATTENTION, extent, heads.get(block))
+    for product in parts.sums:
+        extent = _extent(ledger, product)
+        sizes += sizes_of_attention(product.name, shared_part(product.part), extent, None)
+    if parts.sums or any(heads.get(block) is None for block in parts.attention):
+        unknown.append("the scores of further heads")
+    return TwinSizes(tuple(sizes), (*unknown, *(product.name for product in parts.products)))
+
+
+def _extent(ledger: Ledger, product: Product) -> Extent:
+    """The attention that a sum of q or k stands for."""
+    tensor = ledger.tensor(product.operands[0])
+    tokens = product.summed_over or tensor.elements // tensor.shape[0]
+    channels = tensor.elements // tokens
+    return Extent(tokens, tokens, 1, channels, channels)
 
 
 def _formula(extents: Mapping[int, Sequence[Extent]]) -> str:

@@ -25,7 +25,8 @@ from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import PJ_TO_MJ, CostTable, get_costs
 from spikeattn.energy.profile_argument import counted, of_profile
 from spikeattn.stats import intervals
-from spikeattn.stats.intervals import Floats, Interval, Intervals
+from spikeattn.stats.intervals import Floats, Intervals
+from spikeattn.stats.quantity import Quantity
 
 
 class EnergyTable(pd.DataFrame):
@@ -37,7 +38,8 @@ class EnergyTable(pd.DataFrame):
     one, so that a total never travels with rows it does not belong to.
 
     Attributes:
-        total: mJ per image with its interval.
+        total: mJ per image with its interval; prints as "4.194 µJ [4.156, 4.235] per image", and is its value where a
+            number is asked for (`stats.quantity.Quantity`).
         total_t: the same with Student's interval, the check beside the bootstrap.
         per_image: [N] mJ of every image.
         costs, convention: the cost table and the convention as records.
@@ -50,8 +52,8 @@ class EnergyTable(pd.DataFrame):
     _metadata: ClassVar[list[str]] = [
         "total", "total_t", "per_image", "costs", "convention", "unpriced", "notes", "provenance",
     ]  # fmt: skip
-    total: Interval
-    total_t: Interval
+    total: Quantity
+    total_t: Quantity
     per_image: Floats
     costs: CostTable
     convention: Convention
@@ -112,7 +114,8 @@ def price(
     limits = intervals.mean_intervals(energies, replicates, seed, confidence, ceiling=most, floor=least)
     table = EnergyTable(_rows(amounts.keys, amounts.per_image.mean(axis=0), limits))
     table.unpriced = _leave_unpriced(table, priced)
-    table.total, table.total_t = limits[-1], intervals.t_interval(energies[:, -1], confidence)
+    table.total = Quantity.of(limits[-1])
+    table.total_t = Quantity.of(intervals.t_interval(energies[:, -1], confidence))
     table.per_image = energies[:, -1].copy()
     table.costs, table.convention = costs, convention
     table.notes = [
@@ -204,12 +207,13 @@ def _interval_notes(parts: Sequence[str], limits: Intervals) -> list[Note]:
     if limits.n_images == 1:
         return [Note("single-image", "one image has no interval, ci_low and ci_high are NaN")]
     rows = zip([*parts, "total"], limits.method, limits.nonzero_images, strict=True)
+    said = {"none": "no bound is known", "upper bound": "ci_high is a one-sided bound"}
     return [
         Note(
             "few-spiking-images",
             f"{part} spends energy on spikes in {nonzero} of {limits.n_images} images, fewer than "
-            f"{intervals.FEW_IMAGES}: " + ("no bound is known" if method == "none" else "ci_high is a one-sided bound"),
+            f"{intervals.FEW_IMAGES}: {said.get(method, 'its interval rests on these few')}",
         )
         for part, method, nonzero in rows
-        if method in ("upper bound", "none")
+        if method in ("upper bound", "none") or (method == "two-part" and nonzero < intervals.FEW_IMAGES)
     ]

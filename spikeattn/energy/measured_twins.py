@@ -79,7 +79,9 @@ def measured_twin(
     relus = "a ReLU in place of its neuron" if len(spiking) == 1 else f"ReLUs in place of its {len(spiking)} neurons"
     note = f"measured: {by_hand.name.removesuffix(' as an ANN')} was run once with {relus} and counted by torch, each "
     note += f"layer at one time step{_attentions(ledger)}; {_beside(by_hand, macs, spiking)}"
-    return DenseTwin(by_hand.name, by_hand.layers.assign(macs=macs).astype({"macs": "int64"}), note)
+    measured = by_hand.layers.assign(macs=macs).astype({"macs": "int64"})
+    sizes = by_hand.sizes and by_hand.sizes.measured(dict(zip(measured["layer"], macs, strict=True)))
+    return DenseTwin(by_hand.name, measured, note, sizes)
 
 
 def _one_image(images: Tensor, ledger: Ledger) -> Tensor:

@@ -49,7 +49,7 @@ def rates(
         "mean"; "mean" alone where there is no split over time steps), nonzero_rate (share of non-zero elements),
         mean_rate (mean |value|: the same for binary spikes, larger for integer ones; NaN for real tensors), ci_low and
         ci_high of nonzero_rate, interval (its method, see `spikeattn.stats.intervals.Interval`; "upper bound" flags
-        tensors that spike in fewer than 10 images), n_images.
+        tensors that spike in one image or none), n_images.
     """
     T, tensors = ledger.time_steps, ledger.tensors
     groups: list[tuple[int | None, slice | NDArray[np.intp]]] = [(None, slice(None))]

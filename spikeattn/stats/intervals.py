@@ -1,12 +1,12 @@
-"""Intervals over images: studentised and percentile bootstrap, t and Wilson intervals, and one-sided bounds.
+"""Intervals over images: studentised and percentile bootstrap, two-part, t and Wilson intervals, one-sided bounds.
 
 Tokens, channels and time steps of one image are correlated, so images are what is resampled, jointly over all columns.
 The intervals cover the choice of images; they do not cover another training seed or another data set.
 
-Which interval: below 200 images the studentised bootstrap (bootstrap-t; Efron and Tibshirani, An Introduction to the
+Which interval: below 1000 images the studentised bootstrap (bootstrap-t; Efron and Tibshirani, An Introduction to the
 Bootstrap, 1993, chapter 12), because the percentile interval of few and skewed images is too short; above, the
-percentile interval; where fewer than 10 images spike, a one-sided bound. scripts/simulate_coverage.py measures them.
-Paired ratios are in `ratios.py`, the resampling itself is in `bootstrap.py`.
+percentile interval; where images are silent and fewer than 1000 spike, the two-part rule of `two_part.py`.
+scripts/simulate_coverage.py measures them. Paired ratios are in `ratios.py`, the resampling itself in `bootstrap.py`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from spikeattn.stats.bootstrap import (
     studentised_limits,
     tail_of,
 )
+from spikeattn.stats.student import t_limits
+from spikeattn.stats.two_part import two_part_limits
 
 __all__ = [
     "CONFIDENCE",
@@ -49,8 +51,8 @@ __all__ = [
     "wilson_interval",
 ]
 
-FEW_IMAGES = 10  # a resample misses all of k images that spike with probability e^-k: 5e-5 at 10, 5 % at 3
-STUDENTISED_BELOW = 200  # up to skewness 2 percentile limits cover 94 % from there on (reports/statistics/coverage.md)
+FEW_IMAGES = 10  # spiking images, below which a note says how few they are; no limit depends on it
+STUDENTISED_BELOW = 1000  # at 200 and 500 images of skewness 6 percentile limits cover 91 % and 93 %, studentised 94 %
 ALIKE = 1e-13  # of the largest value: what rounding leaves between equal energies
 
 
@@ -60,10 +62,11 @@ class Interval:
 
     Attributes:
         method: how the limits came about.
-            "studentised" (bootstrap-t, below 200 images) and "percentile" (bootstrap, from 200 images on);
+            "studentised" (bootstrap-t, below 1000 images) and "percentile" (bootstrap, from 1000 images on);
+            "two-part" (some images are zero, and from 2 to 999 are not: share of those x mean over them);
             "t" (Student's: so few images, or so few unlike the others, that a studentised interval has no end);
-            "upper bound" (one-sided: fewer than 10 images are non-zero) and "lower bound" (of a ratio over such a
-            column); "constant" (the same on every image); "wilson" (a share of successes);
+            "upper bound" (one-sided: no image or one is non-zero) and "lower bound" (of a ratio over such a column);
+            "constant" (the same on every image); "wilson" (a share of successes);
             "none" (one image, a published table, or nothing to bound it with: low and high are NaN).
     """
 
@@ -96,14 +99,6 @@ class Intervals:
         return Interval(value, low, high, str(self.method[column]), self.confidence)
 
 
-def t_limits(table: ArrayLike, confidence: float = CONFIDENCE) -> tuple[Floats, Floats]:
-    """Student's limits [C] of the column means of a table [N, C], N > 1."""
-    table = as_table(table)
-    n, mean = len(table), table.mean(axis=0)
-    half = special.stdtrit(n - 1, 1 - tail_of(confidence)) * table.std(axis=0, ddof=1) / np.sqrt(n)
-    return mean - half, mean + half
-
-
 def mean_intervals(
     table: ArrayLike,
     replicates: int = REPLICATES,
@@ -114,14 +109,14 @@ def mean_intervals(
 ) -> Intervals:
     """Mean and interval of every column of a table [N, C]; `Interval` lists the methods.
 
-    A column with fewer than 10 non-zero images has no usable bootstrap ([0, 0] where no image spikes): it gets the
-    one-sided bound mean <= P(image is non-zero) x ceiling, with the Clopper-Pearson limit of that probability. The
-    limits of a column without negative values are cut at 0 and at the ceiling. One image has no interval.
+    Where images are zero and fewer than 1000 are not, the limits are those of `two_part_limits`, finite from two
+    non-zero images on. Below that the mean has a one-sided bound, P(image is non-zero) x ceiling, with the
+    Clopper-Pearson limit of that probability. The limits of a column without negative values are cut at 0 and at the
+    ceiling. One image has no interval.
 
     Args:
-        ceiling: [C] largest possible value of one image; infinite or absent where unknown, then Student's upper limit
-            of the non-zero images takes its place, each limit at half the error, and a column with fewer than two
-            non-zero images has no bound (NaN).
+        ceiling: [C] largest possible value of one image; infinite or absent where unknown, then a column with fewer
+            than two non-zero images has no bound (NaN).
         floor: [C] what every image has whether or not it spikes, 0 where absent (the multiply-accumulates of a first
             layer); an image is non-zero where it has more.
 
@@ -139,26 +134,21 @@ def mean_intervals(
     value, least, largest = table.mean(axis=0), table.min(axis=0), table.max(axis=0)
     nonzero = np.count_nonzero(table, axis=0)
     ceiling = np.broadcast_to(np.asarray(np.inf if ceiling is None else ceiling, dtype=np.float64), (columns,))
+    low, high, method = np.full(columns, np.nan), np.full(columns, np.nan), np.full(columns, "none", "<U16")
     if n == 1:
-        nan = np.full(columns, np.nan)
-        return Intervals(value, nan, nan.copy(), np.full(columns, "none"), nonzero, n, confidence)
-    if n < STUDENTISED_BELOW:
-        (low, high), method = studentised_limits(table, replicates, seed, confidence), np.full(columns, "studentised")
-        endless, student = ~(np.isfinite(low) & np.isfinite(high)), t_limits(table, confidence)
-        low, high = np.where(endless, student[0], low), np.where(endless, student[1], high)
-        method = np.where(endless, "t", method)
-    else:
-        low, high = percentile_limits(bootstrap_means(table, replicates, seed), confidence)
-        method = np.full(columns, "percentile")
-    alike = largest - least <= ALIKE * np.maximum(np.abs(largest), np.abs(least))
-    low, high, method = np.where(alike, value, low), np.where(alike, value, high), np.where(alike, "constant", method)
-    counts = least >= 0
+        return Intervals(value, low, high, method, nonzero, n, confidence)
+    counts, alike = least >= 0, largest - least <= ALIKE * np.maximum(np.abs(largest), np.abs(least))
+    silent = counts & (nonzero < min(n, STUDENTISED_BELOW))
+    constant = alike & ~(silent & (ceiling > 0))
+    low[constant], high[constant], method[constant] = value[constant], value[constant], "constant"
+    for chosen, limits in ((~constant & ~silent, _limits_of_all), (~constant & silent, two_part_limits)):
+        if chosen.any():
+            part = table if chosen.all() else table[:, chosen]  # no copy of a large table
+            found = limits(part, ceiling[chosen], replicates, seed, confidence)
+            low[chosen], high[chosen], method[chosen] = found
     low = np.where(counts, np.maximum(low, 0), low)
     high = np.where(counts, np.minimum(high, np.maximum(ceiling, value)), high)
-    few = counts & (nonzero < min(FEW_IMAGES, n)) & ~(alike & (ceiling == 0))
-    low[few], high[few] = 0, _bounds(table[:, few], nonzero[few], ceiling[few], confidence)
-    method = np.where(few, np.where(np.isnan(high), "none", "upper bound"), method)
-    return Intervals(value, np.where(method == "none", np.nan, low), high, method, nonzero, n, confidence)
+    return Intervals(value, low, high, method, nonzero, n, confidence)
 
 
 def images_by_label(labels: ArrayLike, n_images: int) -> dict[int, NDArray[np.intp]]:
@@ -205,16 +195,17 @@ def wilson_interval(successes: int, n: int, confidence: float = CONFIDENCE) -> I
     return Interval(share, low, high, "wilson", confidence)
 
 
-def _bounds(table: Floats, nonzero: NDArray[np.int64], ceiling: Floats, confidence: float) -> Floats:
-    """Upper limits of the means of columns with few non-zero images; NaN where nothing bounds them."""
-    n, known = len(table), np.isfinite(ceiling)
-    level = np.where(known, confidence, 1 - tail_of(confidence))
-    share = special.betaincinv(nonzero + 1, n - nonzero, level)
-    some = np.maximum(nonzero, 2)
-    mean = table.sum(axis=0) / some
-    spread = np.sqrt((np.where(table > 0, table - mean, 0) ** 2).sum(axis=0) / (some - 1) / some)
-    student = np.where(nonzero > 1, mean + special.stdtrit(some - 1, level) * spread, np.nan)
-    return share * np.where(known, ceiling, student)
+def _limits_of_all(
+    table: Floats, ceiling: Floats, replicates: int, seed: int, confidence: float
+) -> tuple[Floats, Floats, NDArray[np.str_]]:
+    """Limits of columns without silent images, or with so many spiking ones that the silent ones do not matter."""
+    if len(table) >= STUDENTISED_BELOW:
+        low, high = percentile_limits(bootstrap_means(table, replicates, seed), confidence)
+        return low, high, np.full(len(low), "percentile")
+    (low, high), student = studentised_limits(table, replicates, seed, confidence), t_limits(table, confidence)
+    ended = np.isfinite(low) & np.isfinite(high)
+    low, high = np.where(ended, low, student[0]), np.where(ended, high, student[1])
+    return low, high, np.where(ended, "studentised", "t")
 
 
 def means_above(table: Floats, floor: Floats) -> Floats:

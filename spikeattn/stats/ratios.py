@@ -19,8 +19,9 @@ from spikeattn.stats.bootstrap import (
     reweighted,
     tail_of,
 )
-from spikeattn.stats.intervals import ALIKE, FEW_IMAGES, STUDENTISED_BELOW, Intervals, mean_intervals
+from spikeattn.stats.intervals import ALIKE, STUDENTISED_BELOW, Intervals, mean_intervals
 
+_PAIRED_FROM = 10  # non-zero images: a resample misses all of k of them with probability e^-k: 5e-5 at 10, 5 % at 3
 _DEAD = 1e-6  # of the mean: a replicate below drew no image that spikes, but for rounding in single precision
 
 
@@ -37,8 +38,10 @@ def ratio_intervals(
 
     Where one side is the same on every image (the multiply-accumulates of an ANN), the interval is that of the other
     side's mean, divided or inverted, one-sided bounds included. Where both vary, the logarithm of the ratio is
-    studentised below 200 images, so that the interval of the inverse ratio is the inverse interval; from 200 images on
-    it is the percentile interval. A column with fewer than 10 non-zero images then has no interval (method "none").
+    studentised below 1000 images, so that the interval of the inverse ratio is the inverse interval; from 1000 images
+    on it is the percentile interval. Where a side has fewer than 10 non-zero images no resample is of use: the limits
+    of the two means are put together as if they were independent ("two-part", or a bound where one of them has but
+    one), which is wider where both spike on the same images. An upper limit over a mean that may be 0 is infinite.
 
     Args:
         numerator, denominator: tables [N, C] of the same images in the same order, [N] for one column, or one number
@@ -59,7 +62,7 @@ def ratio_intervals(
     value[~np.isfinite(value)] = np.nan
     nonzero = np.minimum(np.count_nonzero(over, axis=0), np.count_nonzero(under, axis=0))
     low, high, method = np.full(columns, np.nan), np.full(columns, np.nan), np.full(columns, "none", "<U16")
-    joint = ~_alike(over) & ~_alike(under) & (nonzero >= min(FEW_IMAGES, n))
+    joint = ~_alike(over) & ~_alike(under) & (nonzero >= min(_PAIRED_FROM, n))
     if joint.any():
         low[joint], high[joint], method[joint] = _paired(over[:, joint], under[:, joint], replicates, seed, confidence)
     if not joint.all():
@@ -71,22 +74,39 @@ def ratio_intervals(
             mean_intervals(side[:, ~joint], replicates, seed, confidence, ceiling)
             for side, ceiling in zip((over, under), ceilings, strict=True)
         )
-        low[~joint], high[~joint], method[~joint] = _one_fixed(*sides)
+        low[~joint], high[~joint], method[~joint] = _unpaired(*sides)
     none = np.isnan(value) | np.isnan(low)
     low[none], high[none], method[none] = np.nan, np.nan, "none"
     return Intervals(value, low, high, method, nonzero, n, confidence)
 
 
-def _one_fixed(over: Intervals, under: Intervals) -> tuple[Floats, Floats, NDArray[np.str_]]:
-    """Limits where one of the two means is a constant; NaN where neither is."""
-    turned = np.where(under.method == "upper bound", "lower bound", under.method)
+def _unpaired(over: Intervals, under: Intervals) -> tuple[Floats, Floats, NDArray[np.str_]]:
+    """Limits of the ratio of two means from the limits of each, as if they were independent; exact where one is fixed.
+
+    On the logarithmic scale the distances of the limits from the value add up in squares, as in `two_part.py`. A mean
+    of 0 has no logarithm: there the ends are divided.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
-        candidates = [
-            (under.method == "constant", over.low / under.value, over.high / under.value, over.method),
-            (over.method == "constant", over.value / under.high, over.value / under.low, turned),
-        ]
-    constant, low, high, method = zip(*candidates, strict=True)
-    return np.select(constant, low, np.nan), np.select(constant, high, np.nan), np.select(constant, method, "none")
+        value = over.value / under.value
+        up = np.hypot(np.log(over.high / over.value), np.log(under.value / under.low))
+        down = np.hypot(np.log(over.value / over.low), np.log(under.high / under.value))
+        silent = over.value == 0
+        low = np.where(silent, over.low / under.high, value * np.exp(-down))
+        high = np.where(silent, over.high / under.low, value * np.exp(up))
+    fixed = [side.method == "constant" for side in (over, under)]
+    method = np.select(
+        [
+            (over.method == "none") | (under.method == "none"),
+            (over.method == "upper bound") & (under.method == "upper bound"),
+            under.method == "upper bound",
+            over.method == "upper bound",
+            fixed[1],
+            fixed[0],
+        ],
+        ["none", "none", "lower bound", "upper bound", over.method, under.method],
+        "two-part",
+    )
+    return low, high, method
 
 
 def _pair(numerator: ArrayLike, denominator: ArrayLike) -> tuple[Floats, Floats]:

@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from spikingjelly.activation_based import layer, neuron
 from torch import nn
 
 import spikeattn as sa
 from spikeattn.models.calibrate import calibrate_batch_norm
 from spikeattn.reporting.output_folder import stems
+from tests.any_spikingjelly import layer, neuron
 
 HOSTILE = '<script>alert("x")</script>&_$%#{}~^\\'
 T, IMAGES = 4, 24

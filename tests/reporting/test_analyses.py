@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import spikeattn as sa
-from spikeattn.boundary.number_format import joules
+from spikeattn.boundary.number_format import energy_in, energy_unit
 from spikeattn.energy import by_model, get_convention, get_costs
 from spikeattn.reporting import block_energy, to_latex, to_markdown
 from spikeattn.reporting.figures.drawing import to_svg
@@ -51,7 +51,8 @@ def test_blocks_add_up_and_the_tallest_is_full(profile):
     heights = [sum(part["height"] for part in block["parts"]) for block in drawn]
     assert max(heights) == pytest.approx(100)
     energies = blocks.groupby("block", sort=False)["energy_mj"].sum()
-    assert [block["energy"] for block in drawn] == [joules(energy) for energy in energies]
+    unit = energy_unit([energies.sum()])  # one for all blocks, that of the table of parts
+    assert [block["energy"] for block in drawn] == [energy_in(energy, *unit) for energy in energies]
     assert heights == pytest.approx(list(energies / energies.max() * 100))
 
 

@@ -9,10 +9,10 @@ from scipy import stats
 from spikeattn.energy import energy
 from spikeattn.errors import SpikeattnError
 from spikeattn.stats.intervals import (
-    bootstrap_means,
+    STUDENTISED_BELOW,
     images_by_label,
     mean_intervals,
-    percentile_limits,
+    studentised_limits,
     t_interval,
     wilson_interval,
 )
@@ -26,7 +26,7 @@ def table() -> np.ndarray:
     return np.concatenate([x, 3 * x + 1, np.full_like(x, 0.1)], axis=1)
 
 
-@pytest.mark.parametrize(("n", "method"), [(60, "studentised"), (400, "percentile"), (1500, "percentile")])
+@pytest.mark.parametrize(("n", "method"), [(60, "studentised"), (400, "studentised"), (1500, "percentile")])
 def test_bootstrap_agrees_with_t(n, method):
     table = np.random.default_rng(3).gamma(16.0, 1.0, (n, 3))
     found = mean_intervals(table, replicates=4000)
@@ -50,7 +50,7 @@ def test_total_energy_agrees_with_t(ledger, counts):
 def test_a_lower_confidence_is_narrower(table):
     wide, narrow = mean_intervals(table), mean_intervals(table, confidence=0.5)
     assert wide.low[0] < narrow.low[0] < narrow.value[0] < narrow.high[0] < wide.high[0]
-    low, high = percentile_limits(bootstrap_means(table), 0.5)
+    low, high = studentised_limits(table, confidence=0.5)
     assert np.allclose([low[0], high[0]], [narrow.low[0], narrow.high[0]])
 
 
@@ -65,34 +65,26 @@ def test_wilson_interval():
             wilson_interval(successes, n)
 
 
-def test_few_spiking_images_get_a_bound_and_never_zero_to_zero():
+def test_silent_images_get_a_bound_and_never_zero_to_zero():
     table = np.zeros((100, 5))
-    table[:9, 1] = 2.0  # nine images
-    table[:10, 2] = 2.0  # ten: enough
+    table[:1, 1] = 2.0
+    table[:10, 2] = 2.0
     table[:9, 3] = 2.0
     found = mean_intervals(table, ceiling=[8.0, 8.0, 8.0, np.inf, 0.0])
-    assert list(found.method) == ["upper bound", "upper bound", "studentised", "upper bound", "constant"]
+    assert list(found.method) == ["upper bound", "upper bound", "two-part", "two-part", "constant"]
     none = 1 - 0.05 ** (1 / 100)  # exact: (1 - p)^100 = 0.05
-    nine = stats.binomtest(9, 100, alternative="less").proportion_ci(0.95).high
+    one = stats.binomtest(1, 100, alternative="less").proportion_ci(0.95).high
     assert found[0].high == pytest.approx(8 * none)
-    assert found[1].high == pytest.approx(8 * nine)
-    half = stats.binomtest(9, 100, alternative="less").proportion_ci(0.975).high
-    assert found[3].high == pytest.approx(2 * half)  # no ceiling: the images seen, which are all alike
-    assert (found.low[[0, 1, 3]] == 0).all()
-    assert (found.low[2], found.high[2]) != (0, 0)
+    assert found[1].high == pytest.approx(8 * one)
+    assert (found.low[:2] == 0).all()
+    for column, spiking in ((2, 10), (3, 9)):  # all alike: the share alone is uncertain
+        share = stats.binomtest(spiking, 100).proportion_ci(0.95)
+        assert (found.low[column], found.high[column]) == pytest.approx((2 * share.low, 2 * share.high))
     assert (found.low[4], found.high[4]) == (0, 0)  # nothing can happen here
-    assert list(found.nonzero_images) == [0, 9, 10, 9, 0]
-    for unbounded in (table[:, 0], table[:, 1] * (np.arange(100) < 1)):
+    assert list(found.nonzero_images) == [0, 1, 10, 9, 0]
+    for unbounded in (table[:, 0], table[:, 1]):
         silent = mean_intervals(unbounded)[0]
         assert silent.method == "none" and np.isnan(silent.low) and np.isnan(silent.high)
-
-
-def test_bound_without_a_ceiling():
-    x = np.array([0.0] * 40 + [1.0, 2.0, 6.0])
-    share = stats.binomtest(3, 43, alternative="less").proportion_ci(0.975).high
-    student = 3 + stats.t.ppf(0.975, 2) * stats.sem(x[-3:])
-    found = mean_intervals(x)[0]
-    assert (found.low, found.high, found.method) == (0, pytest.approx(share * student), "upper bound")
 
 
 def test_limits_stay_in_the_possible_range():
@@ -101,11 +93,11 @@ def test_limits_stay_in_the_possible_range():
     full = 1 - rare
     found = mean_intervals(np.stack([rare, full, rare - 1], axis=1), ceiling=[1.0, 1.0, np.inf])
     assert found.low[0] > 0 and found.high[1] <= 1
-    assert list(found.method) == ["studentised"] * 3
+    assert list(found.method) == ["two-part", "studentised", "studentised"]
     pair = mean_intervals([[0.1], [0.8]], ceiling=1.0)[0]  # Student with one degree of freedom: 0.45 +- 4.4
     assert (pair.low, pair.high, pair.method) == (0, 1, "t")
     below = mean_intervals(rare - 1)  # a column with negative values is no count: no flag, no cut
-    assert below.low[0] == pytest.approx(found.low[2])
+    assert below.low[0] == pytest.approx(found.low[2]) and below.method[0] == "studentised"
 
 
 @pytest.mark.parametrize(
@@ -145,10 +137,11 @@ def test_neighbours_do_not_change_a_column():
         assert (joint.low[c], joint.high[c]) == pytest.approx((alone[c].low, alone[c].high), rel=1e-9)
 
 
-def test_method_changes_at_200_images():
-    x = np.random.default_rng(2).gamma(1, 1, 200)
+def test_method_changes_at_1000_images():
+    x = np.random.default_rng(2).gamma(1, 1, 1000)
     assert mean_intervals(x)[0].method == "percentile"
-    assert mean_intervals(x[:199])[0].method == "studentised"
+    assert mean_intervals(x[:999])[0].method == "studentised"
+    assert STUDENTISED_BELOW == 1000
 
 
 def test_what_every_image_costs_is_no_spike():
@@ -158,7 +151,7 @@ def test_what_every_image_costs_is_no_spike():
     fixed = np.array([0.1, 0.7, 3.0])
     alone = mean_intervals(spikes, ceiling=[2.0, 2.0, 2.0])
     found = mean_intervals(spikes + fixed, ceiling=fixed + 2, floor=fixed)
-    assert list(found.method) == list(alone.method) == ["upper bound", "upper bound", "studentised"]
+    assert list(found.method) == list(alone.method) == ["upper bound", "two-part", "studentised"]
     assert list(found.nonzero_images) == [0, 4, 50]
     for limit in ("value", "low", "high"):
         assert np.allclose(getattr(found, limit), getattr(alone, limit) + fixed)

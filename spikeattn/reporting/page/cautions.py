@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from spikeattn.boundary.number_format import known, significant
+from spikeattn.boundary.terms import WEIGHTED_RATE
 from spikeattn.energy.comparison_result import Comparison
 from spikeattn.energy.estimate import EnergyTable
 
@@ -33,7 +34,7 @@ def _break_even(comparison: Comparison) -> list[tuple[str, str]]:
     if not known(total["break_even"]) or not total["break_even"] > 1:
         return []
     text = (
-        f"Under {price['costs']} the network would cost as much as {price['against']} at a firing rate of "
+        f"Under {price['costs']} the network would cost as much as {price['against']} at a {WEIGHTED_RATE} of "
         f"{significant(total['break_even'], 3)}. No rate exceeds 1, so this comparison cannot come out against it."
         if total["cannot_lose"]
         else f"Under {price['costs']} the network would cost as much as {price['against']} at "

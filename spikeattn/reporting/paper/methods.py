@@ -155,11 +155,12 @@ def _intervals(profile: Profile, rates: pd.DataFrame, energy: EnergyTable) -> Se
         return (f"No interval is given: {reason}.",)
     rests = energy.provenance
     bootstrap = f", {rests['replicates']:,} resamples of whole images, joint over tensors, steps and parts"
+    resampled = set(used) & {"percentile", "studentised", "two-part"}
     names = ", ".join(INTERVAL_METHODS[method] + _because(method) for method in used)
     return (
         f"Intervals of rates and energies cover {rests['confidence'] * 100:g} % and come from images: {names}"
-        f"{bootstrap if set(used) & {'percentile', 'studentised'} else ''}; that of the accuracy is Wilson's. They "
-        "cover the choice of images, and neither another training seed nor another data set nor the prices.",
+        f"{bootstrap if resampled else ''}; that of the accuracy is Wilson's. They cover the choice of images, "
+        "and neither another training seed nor another data set nor the prices.",
     )
 
 

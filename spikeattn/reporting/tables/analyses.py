@@ -14,9 +14,11 @@ from spikeattn.energy.comparison import compare
 from spikeattn.energy.comparison_result import Comparison
 from spikeattn.energy.convention_switches import waterfall
 from spikeattn.energy.conventions import DEFAULT, Convention, list_conventions
+from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import CostTable, get_costs
 from spikeattn.energy.dense_twin import DenseTwin
 from spikeattn.energy.quantised_ann import QUANTISED
+from spikeattn.energy.scope_line import SCOPES, ScopeLine, missing_line
 from spikeattn.energy.what_if import COSTS, sweep
 from spikeattn.errors import SpikeattnError
 
@@ -34,16 +36,27 @@ class Analyses:
     Attributes:
         comparison: the run beside its ANN twin.
         waterfalls: from the convention `exact` to every other one, by name.
-        models: the run under every energy model.
         sweep: energy against time steps, under the report's costs and the default ones.
         missing: sentences, by "comparison", "models", "sweep" or the name of a convention.
+        models: the run under every energy model.
     """
 
     comparison: Comparison | None
     waterfalls: dict[str, pd.DataFrame]
-    models: ModelTable | None
     sweep: pd.DataFrame | None
     missing: dict[str, str]
+    models: ModelTable | None = None
+
+    def lines(self, name: str) -> tuple[ScopeLine, ...]:
+        """Both lines of the comparison; without one each says why it has no numbers.
+
+        Args:
+            name: of the network.
+        """
+        if self.comparison is not None:
+            return self.comparison.lines
+        why = self.missing.get("comparison", "nothing was compared")
+        return tuple(missing_line(scope, name, "", why, "") for scope in SCOPES)
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """What there is, by the name of its csv."""
@@ -84,4 +97,13 @@ def analyse(profile: Profile, costs: CostTable, convention: Convention, twin: De
     chosen = {name: convention if name == convention.name else name for name in ends if name != DEFAULT}
     falls = {name: attempt(name, partial(waterfall, profile, end, costs)) for name, end in chosen.items()}
     drawn = {name: fall for name, fall in falls.items() if fall is not None}
-    return Analyses(comparison, drawn, models, swept, missing)
+    return Analyses(comparison, drawn, swept, missing, models)
+
+
+def lines_of(profile: Profile) -> tuple[ScopeLine, ...]:
+    """Both lines of a run beside its ANN under the default prices; without an ANN each says why it has no numbers."""
+    name = str(profile.ledger.model.get("name") or "model")
+    try:
+        return compare(profile, costs=DEFAULT_COSTS).lines
+    except SpikeattnError as why:  # as of a model.json that builds no twin
+        return Analyses(None, {}, None, {"comparison": str(why)}).lines(name)

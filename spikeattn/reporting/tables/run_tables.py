@@ -26,7 +26,8 @@ INTERVAL_METHODS = {
     "percentile": "percentile bootstrap",
     "studentised": "studentised bootstrap",
     "t": "Student's t",
-    "upper bound": "one-sided bounds where hardly any image spikes",
+    "two-part": "share of spiking images times the mean over them, where images are silent",
+    "upper bound": "one-sided bounds where one image or none spikes",
 }
 _OF_RATES = ("tensor", "role", "part", "block", "kind", "t", "nonzero_rate", "interval")
 _MLP = ("MLP1", "MLP2")

@@ -1,0 +1,22 @@
+"""Which SpikingJelly is installed, if any; asked of the installation, since to import it takes seconds."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
+
+@cache
+def spikingjelly_version() -> str | None:
+    """The installed version of SpikingJelly, such as "0.0.0.0.14"; None where there is none."""
+    try:
+        return version("spikingjelly")
+    except PackageNotFoundError:
+        return None
+
+
+@cache
+def is_current() -> bool:
+    """Whether SpikingJelly is installed in version 2 or newer: with torch's own operators and states handed in."""
+    found = spikingjelly_version()
+    return found is not None and int(found.partition(".")[0]) >= 2
