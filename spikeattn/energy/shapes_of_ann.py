@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from spikeattn.compat.torch_modes import math_attention
 from spikeattn.energy.layer_sizes import LayerSizes, TwinSizes
 from spikeattn.energy.torch_macs import Operation, operations_of
 from spikeattn.structure.entry import OTHER
@@ -27,9 +28,8 @@ def sizes_of_ann(model: nn.Module, image: Tensor, parts: Mapping[str, tuple[str,
         image: a batch of one.
         parts: (part, block) of the layers that the model names itself, by dotted path.
     """
-    from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    with sdpa_kernel(SDPBackend.MATH):
+    with math_attention():
         operations = [operation for operation in operations_of(model, lambda net: net(image)) if operation.macs]
     layers, unknown = [], []
     for operation in operations:
