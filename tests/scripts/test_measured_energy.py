@@ -1,4 +1,4 @@
-"""Measured beside modelled: the replay counts what was recorded, folded pools change no sum, the page is as its tables."""
+"""Measured beside modelled: a replay counts what was recorded, folded pools change no sum, the page is its tables."""
 
 from __future__ import annotations
 
