@@ -20,6 +20,7 @@ from spikeattn.cli.conventions import conventions
 from spikeattn.cli.costs import costs
 from spikeattn.cli.doctor import doctor
 from spikeattn.cli.energy import energy
+from spikeattn.cli.energy_models import energy_models
 from spikeattn.cli.launching import stoppable
 from spikeattn.cli.merge import merge
 from spikeattn.cli.models import models
@@ -55,6 +56,7 @@ for command in (
     models,
     costs,
     conventions,
+    energy_models,
     doctor,
 ):
     app.command()(command)

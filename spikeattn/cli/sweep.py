@@ -26,7 +26,7 @@ def sweep(
     ] = None,
     costs: Annotated[
         str, typer.Option(metavar="NAME,...", help="Cost tables (see `spikeattn costs`) or .toml files, by commas.")
-    ] = "horowitz-45nm-fp32,horowitz-45nm-fp16,horowitz-45nm-int8",
+    ] = "horowitz-45nm-fp32,horowitz-45nm-fp16,horowitz-45nm-int8-acc32",
     rate_scale: Annotated[
         str, typer.Option(metavar="S,...", help="Factors of the firing rates, by commas; 1 is as they are.")
     ] = "0.25,0.5,1,2,4",

@@ -61,6 +61,11 @@ class ModelTable(pd.DataFrame):
     notes: list[Note]
     provenance: dict[str, Any]
 
+    def verdicts(self) -> list[tuple[str, str]]:
+        """Models that hold their figure against published thresholds, and what they say."""
+        rows = self.loc[self["verdict"].notna(), ["model", "verdict"]].to_dict("records")
+        return [(row["model"], row["verdict"]) for row in rows]
+
     @property
     def _constructor(self) -> type[pd.DataFrame]:
         return pd.DataFrame
@@ -273,7 +278,7 @@ def _unpriced(sides: Sequence[_Side]) -> pd.DataFrame:
 def _notes(table: ModelTable, costs: CostTable) -> list[Note]:
     text = (
         "these are answers of different models to the same question; they measure different things, so none of them "
-        "is added to another, and only rows of one model can be compared"
+        "is added to another, and a figure is to be compared with figures of the same model alone"
     )
     notes = [Note.plain("side-by-side", text)]
     if any(record.costs for record in table.records):
@@ -282,12 +287,14 @@ def _notes(table: ModelTable, costs: CostTable) -> list[Note]:
             Note.plain("costs-of-models", f"cost table {costs.name} prices {users}; the others have their own")
         )
         notes += costs.notes()
+    bare: dict[str, list[str]] = {}
     for (model, side), rows in table.unpriced.groupby(["model", "side"], sort=False):
-        listed = ", ".join(
-            f"{amount:,.0f} {what}" for what, amount in zip(rows["what"], rows["per_image"], strict=True)
-        )
-        notes.append(
-            Note("unpriced", f"{model} ({side}) has no price for {listed} per image; its figure leaves them out")
-        )
+        amounts = zip(rows["what"], rows["per_image"], strict=True)
+        listed = ", ".join(f"{amount:,.0f} {what}" for what, amount in amounts)
+        bare.setdefault(listed, []).append(str(model) if side == SNN else f"{model} ({side})")
+    for listed, named in bare.items():
+        verb = "has" if len(named) == 1 else "have"
+        text = f"{', '.join(named)} {verb} no price for {listed} per image; these figures leave them out"
+        notes.append(Note("unpriced", text))
     notes += [Note("left-out", f"{model}: {reason}") for model, reason in table.missing.items()]
     return notes

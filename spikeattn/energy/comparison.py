@@ -16,6 +16,7 @@ import pandas as pd
 
 from spikeattn.boundary.notes import Note
 from spikeattn.energy import verdicts
+from spikeattn.energy.accumulators import INT8
 from spikeattn.energy.activity import Activity, Run, check_run
 from spikeattn.energy.beside_ann import ARITHMETIC, compare_with_ann, model_name, provenance_of
 from spikeattn.energy.by_part import amounts_by_part_and_block, energies_of, in_order, scopes_of
@@ -37,7 +38,7 @@ from spikeattn.stats.ratios import ratio_intervals
 if TYPE_CHECKING:
     from torch import nn
 
-COSTS = ("horowitz-45nm-fp32", "horowitz-45nm-int8")
+COSTS = ("horowitz-45nm-fp32", INT8)
 
 
 def compare(
@@ -45,7 +46,7 @@ def compare(
     ann: nn.Module | str | Run | DenseTwin | None = None,
     costs: str | Path | CostTable | Sequence[str | Path | CostTable] = COSTS,
     convention: str | Convention = DEFAULT_CONVENTION,
-    gamma: float | pd.DataFrame = 0.0,
+    gamma: float | pd.DataFrame | None = None,
     replicates: int = REPLICATES,
     seed: int = 0,
     confidence: float = CONFIDENCE,
@@ -55,9 +56,12 @@ def compare(
     Beside an ANN every cost table prices both networks, and one more pricing sets the spiking network in int8 beside
     the ANN quantised to as many levels as T steps of spikes can tell apart, b = ceil(log2((max - min) T + 1)) bits for
     spikes from min to max units, ceil(log2(T + 1)) for binary ones (Yan et al., arXiv 2409.08290). Its
-    multiply-accumulate is priced, by our choice, as an int8 multiplication x b / 8 + an int8 addition; the layer that
+    multiply-accumulate is priced, by our choice, as an int8 multiplication x b / 8 + a 32-bit addition; the layer that
     reads the image keeps 8 bits, as in the spiking network. Where the ANN has the layers of the spiking network, b is
     that of the spikes each of them receives; elsewhere it is the largest of them.
+
+    Hardware that skips zeros makes an ANN with ReLUs cheaper by its share of zeros, gamma. Where it is not measured the
+    result holds the ratio from gamma 0 to the larger of .5 and the share at which both cost the same.
 
     Args:
         profile: the spiking network's run; beside an ANN also the rates of a published table (`activity_from_rates`).
@@ -65,8 +69,10 @@ def compare(
             or, of any other, for its layers once and softmax attention in place of spiking ones (`twins.dense_twin`);
             or the twin that `measured_twin` has run and counted.
         costs, convention: as of `profile.energy`; several cost tables are priced one after the other.
-        gamma: share of the quantised ANN's multiply-accumulates that hardware skips because the activation is zero, in
-            all layers but the first; or the table of `measure_gamma`, layer by layer.
+        gamma: the table of `measure_gamma` of this ANN, layer by layer; or a share of zeros in every layer that may
+            receive some (behind a ReLU, or the image), at which parts, blocks and prices then stand; the range and
+            `total` do not move with a share that is not measured. None: measured where `ann` is a `measured_twin`
+            that has counted its zeros, else unknown, and the tables stand at gamma 0.
         replicates, seed, confidence: of the bootstrap over images. An ANN costs the same for every image; of two
             profiles the same images are drawn.
 
@@ -82,9 +88,12 @@ def compare(
     check_resampling(replicates, seed, confidence)
     tables = get_cost_tables(costs)
     if isinstance(ann, Run):
-        if not isinstance(gamma, Real) or gamma != 0:
-            raise SpikeattnError("gamma is about a quantised ANN; beside another profile leave it out")
+        if gamma is not None and (not isinstance(gamma, Real) or gamma != 0):
+            raise SpikeattnError(
+                "gamma is about a quantised ANN or one of real numbers; beside another profile leave it out"
+            )
         check_run("profile", profile)
+        assert isinstance(profile, Run)
         return _compare_profiles(profile, ann, tables, convention, resampling)
     activity = activity_of(profile)
     found = compare_with_ann(activity, twin_for(activity.ledger, ann), tables, convention, gamma, resampling)

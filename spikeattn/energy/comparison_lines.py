@@ -48,17 +48,19 @@ def lines_beside_ann(
     tables: Sequence[CostTable],
     convention: Convention,
     resampling: Resampling,
+    zeros: str = "",
 ) -> Lines:
     """Both lines of a spiking network beside an ANN.
 
     Args:
+        zeros: at which share of zeros parts and the pair stand, and what the ratio of arithmetic is elsewhere.
         pair, parts: of the comparison.
         tables: the first prices the arithmetic; the first with prices of memories the second line.
     """
     confidence = resampling.confidence
     own = price(activity, tables[0], convention, *resampling.arguments).total
     other = constant(_dense(parts, tables[0], twin.name), confidence)
-    first = ScopeLine(ARITHMETIC, pair.name, pair.against, own, other, pair.ratio, tables[0].name, ALONE)
+    first = ScopeLine(ARITHMETIC, pair.name, pair.against, own, other, pair.ratio, tables[0].name, ALONE, zeros=zeros)
     model = get_model(DEFAULT)
     table, why = _with_memory(tables, model)
     why = why or _unready(activity)
@@ -73,7 +75,8 @@ def lines_beside_ann(
     mine, dense = _whole(spent, confidence), _dense(parts, table, twin.name) + beyond
     whole, said = constant(dense, confidence), _includes(convention)
     without = twin.sizes.unknown
-    return first, ScopeLine(MEMORY, pair.name, pair.against, mine, whole, _over(dense, mine), table.name, said, without)
+    ratio, at = _over(dense, mine), zeros.partition(",")[0]
+    return first, ScopeLine(MEMORY, pair.name, pair.against, mine, whole, ratio, table.name, said, without, zeros=at)
 
 
 def lines_beside_profile(

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from spikeattn.boundary.number_format import joules, known, significant, with_bound, with_limits
+from spikeattn.boundary.number_format import energy_in, energy_unit, known, significant, with_bound, with_limits
 from spikeattn.stats.intervals import CONFIDENCE, Interval
 from spikeattn.stats.quantity import Quantity
 
@@ -30,6 +30,7 @@ class ScopeLine:
         includes: what the energies hold, in a sentence.
         without: what `other` lacks because nobody knows how large it is; it is a lower bound then.
         missing: why there are no numbers, and the intervals NaN; "" where there are.
+        zeros: beside an ANN, at which share of zeros of its activations the ratio stands, and what it is elsewhere.
     """
 
     scope: str
@@ -42,6 +43,7 @@ class ScopeLine:
     includes: str
     without: tuple[str, ...] = ()
     missing: str = ""
+    zeros: str = ""
 
     def __str__(self) -> str:
         return f"{self.scope:<{_WIDTH}}{self.said}"
@@ -51,9 +53,12 @@ class ScopeLine:
         """The line without the word in front."""
         if self.missing:
             return f"not known: {self.missing}"
-        energies = f"{self.against} {joules(self.other.value, 4)}, {self.name} {joules(self.own.value, 4)}"
+        unit, factor = energy_unit([self.other.value, self.own.value])  # one unit in the line
+        other, own = (energy_in(each.value, unit, factor, 4) for each in (self.other, self.own))
+        energies = f"{self.against} {other}, {self.name} {own}"
         without = f", without {_few(self.without)}" if self.without else ""
-        return f"{energies}, ratio {' '.join(ratio_text(self.ratio))} ({self.costs}{without})"
+        zeros = f" {self.zeros}" if self.zeros else ""
+        return f"{energies}, ratio {' '.join(ratio_text(self.ratio))}{zeros} ({self.costs}{without})"
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers and the text in JSON types; NaN and infinity become None."""
@@ -68,6 +73,7 @@ class ScopeLine:
             "includes": self.includes,
             "without": list(self.without),
             "missing": self.missing,
+            "zeros": self.zeros,
         }
 
 

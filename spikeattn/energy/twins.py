@@ -11,6 +11,7 @@ import pandas as pd
 
 from spikeattn.compat.torch_modes import flop_counter, math_attention
 from spikeattn.energy.dense_twin import COLUMNS, DenseTwin, dense_twin, frame_of_layers
+from spikeattn.energy.relu_operands import behind_relu
 from spikeattn.errors import SpikeattnError, failing, unknown
 from spikeattn.storage.ledger import Ledger
 from spikeattn.structure.entry import OTHER
@@ -73,9 +74,11 @@ def twin_for(ledger: Ledger, ann: nn.Module | str | DenseTwin | None = None) -> 
     with in_eval(ann):
         device = next((p.device for p in (*ann.parameters(), *ann.buffers())), torch.device("cpu"))
         one = torch.zeros(1, *image, device=device)
-        layers = ann_macs(ann, one)
+        layers, relu = ann_macs(ann, one), behind_relu(ann, one)
         sizes = sizes_of_ann(ann, one, _parts_of(ann))
-    return DenseTwin(name, layers.assign(reads_image=[i == 0 for i in range(len(layers))]), note, sizes)
+    first = [i == 0 for i in range(len(layers))]
+    able = [reads or layer in relu for reads, layer in zip(first, layers["layer"], strict=True)]
+    return DenseTwin(name, layers.assign(reads_image=first, zeros=able), note, sizes=sizes)
 
 
 def ann_macs(model: nn.Module, input: Tensor) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from spikeattn.boundary.arguments import shown, whole_number
 from spikeattn.boundary.notes import Note
 from spikeattn.boundary.number_format import percent
+from spikeattn.energy.accumulators import INT8, accumulators
 from spikeattn.energy.activity import Activity, CountedActivity, CountTable, Run
 from spikeattn.energy.by_part import amounts_by_part_and_block
 from spikeattn.energy.convention_notes import notes_of
@@ -34,7 +35,7 @@ from spikeattn.stats.accuracy import COLUMNS, accuracy_over_time, no_accuracy
 from spikeattn.stats.intervals import Floats
 from spikeattn.storage.ledger import Ledger
 
-COSTS = ("horowitz-45nm-fp32", "horowitz-45nm-fp16", "horowitz-45nm-int8")
+COSTS = ("horowitz-45nm-fp32", "horowitz-45nm-fp16", INT8)
 RATE_SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
@@ -58,10 +59,11 @@ def sweep(
         operations, of what the layers receive over steps 1..t: energy that spikes cause over that of one spike per
         element and step, so an integer spike counts by value); snn_mj per image and fixed_mj, the part of it without
         any spike; ann_mj; ratio (ANN/SNN); break_even_scale and break_even_rate, at which both cost the same (0 where
-        the SNN costs more without a single spike); cannot_lose (even spikes everywhere would cost no more); accuracy of
-        the same run after t steps with its Wilson limits accuracy_low and accuracy_high, and n_labelled (NaN at rate
-        scales other than 1, where the answers would be others, and where labels or answers are missing). `attrs` holds
-        convention, ann_macs, time_steps and notes.
+        the SNN costs more without a single spike); cannot_lose (even spikes everywhere would cost no more, under
+        accumulators of 8 and of 32 bits where the table is of int8); accuracy of the same run after t steps with its
+        Wilson limits accuracy_low and accuracy_high, and n_labelled (NaN at rate scales other than 1, where the answers
+        would be others, and where labels or answers are missing). The ANN skips no zeros. `attrs` holds convention,
+        ann_macs, time_steps and notes.
 
     Raises:
         SpikeattnError: no rate scale, a negative one, unknown names, a cost table without a price for
@@ -83,8 +85,12 @@ def sweep(
     rows: list[dict[str, Any]] = []
     for table in tables:
         ann = macs * table.price("mac") * PJ_TO_MJ
+        wide = [(prices_of(each), macs * each.price("mac") * PJ_TO_MJ) for each in accumulators(table)]
         for t, amount in enumerate(amounts, start=1):
-            rows += [{"costs": table.name, "t": t} | amount.at(scale, prices_of(table), ann) for scale in scales]
+            never = {"cannot_lose": bool(wide) and all(amount.never_dearer(*each) for each in wide)}
+            rows += [
+                {"costs": table.name, "t": t} | amount.at(scale, prices_of(table), ann) | never for scale in scales
+            ]
     correct = _accuracy(source)
     spent = [amount.at(1.0, prices_of(tables[0]), 0.0)["snn_mj"] for amount in amounts]
     frame = pd.DataFrame(rows).merge(correct, on="t", how="left", sort=False)
@@ -121,8 +127,11 @@ class _Network:
             "ratio": ann / snn if snn > 0 else nan,
             "break_even_scale": max((ann - always) / spikes, 0.0) if spikes > 0 else nan,
             "break_even_rate": max((ann - always) / full, 0.0) if full > 0 else nan,
-            "cannot_lose": self.bounded and always + full <= ann,
         }
+
+    def never_dearer(self, prices: Floats, ann: float) -> bool:
+        """Whether even spikes everywhere cost no more than the ANN."""
+        return self.bounded and float((self.fixed + self.full) @ prices) * PJ_TO_MJ <= ann
 
 
 def _network(activity: Activity, convention: Convention) -> _Network:

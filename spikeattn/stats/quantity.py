@@ -26,10 +26,12 @@ class Quantity(Interval):
     Attributes:
         unit: of value, low and high: "mJ" ("" for a ratio). In print an energy has the prefix that suits it.
         per: what the value is of, such as "image"; "" of a ratio.
+        at: under which assumption the value stands, such as "at gamma 0"; it ends the text. "" where there is none.
     """
 
     unit: str = ENERGY
     per: str = "image"
+    at: str = ""
 
     @classmethod
     def of(cls, interval: Interval, unit: str = ENERGY, per: str = "image") -> Quantity:
@@ -38,6 +40,9 @@ class Quantity(Interval):
         return cls(**plain, unit=unit, per=per)
 
     def __str__(self) -> str:
+        return f"{self._text()} {self.at}" if self.at else self._text()
+
+    def _text(self) -> str:
         unit, factor = energy_unit([self.value]) if self.unit == ENERGY else (self.unit, 1.0)
         value, low, high = (number / factor for number in (self.value, self.low, self.high))
         after = f" {unit}" if unit else ""

@@ -286,7 +286,9 @@ def test_published_rates_have_no_memory(sdt_8_512):
 
     activity = PublishedActivity(sdt_8_512, read_rates("table_s1_sdt_8_512", sdt_8_512))
     arithmetic, memory = compare(activity, convention="input-rate").lines
-    assert "39.43 mJ" in str(arithmetic) and str(arithmetic).endswith(f"ratio 7.025 (no interval) ({FP32})")
+    assert "39.43 mJ" in str(arithmetic)
+    assert "ratio 7.025 (no interval) at gamma 0, 1.000 (no interval)" in str(arithmetic)
+    assert str(arithmetic).endswith(f" at gamma 0.937, break-even gamma 0.937 ({FP32})")
     assert str(memory) == "memory      not known: published rates hold no counts of spikes; profile the network"
 
 

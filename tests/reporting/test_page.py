@@ -19,8 +19,10 @@ from spikeattn.reporting.latex.environments import escape_latex
 from .conftest import HOSTILE
 
 FIGURES = ("firing_rates", "energy_by_part", "energy_by_block", "over_time", "sweep", "images", "accuracy_energy")
+FIGURES += ("models",)
 FILES = {"rates.csv", "rate_table.csv", "operations.csv", "energy.csv", "over_time.csv", "table.tex", "summary.json"}
 FILES |= {"structure.csv", "images.csv", "comparison.csv", "waterfall.csv", "sweep.csv", "prices.csv", "switches.csv"}
+FILES |= {"models.csv"}
 FILES |= {"report.html", *(f"figures/{name}.{kind}" for name in FIGURES for kind in ("svg", "png", "pdf"))}
 FILES |= {"main.tex", "methods.tex", "methods.md", "references.bib"}
 
@@ -166,7 +168,7 @@ def test_page_can_be_used_without_eyes_or_mouse(html):
     tags = Page(html).tags
     assert dict(tags)["html"] == {"lang": "en"}
     assert all(attrs.get("aria-label") for tag, attrs in tags if tag == "svg" and attrs.get("role") == "img")
-    assert sum(tag == "svg" for tag, _ in tags) == 6
+    assert sum(tag == "svg" for tag, _ in tags) == 7
     assert all(attrs.get("scope") == "col" for tag, attrs in tags if tag == "th")
     regions = [attrs for _, attrs in tags if attrs.get("role") == "region"]
     assert regions and all(attrs["tabindex"] == "0" and attrs["aria-label"] for attrs in regions)

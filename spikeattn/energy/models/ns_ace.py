@@ -1,6 +1,7 @@
 """`ns-ace` and `s-ace`: synaptic arithmetic weighed with bits, no energy and no unit (Shen et al., arXiv 2311.10802).
 
-Bits of a spike: 1 of a binary one; of several levels as many as tell the levels apart, ceil(log2(high - low + 1)).
+Bits of a spike: 1 of a binary one; by our choice, as many of one of several levels as tell these apart,
+ceil(log2(high - low + 1)). Layers of real inputs have no bits of a spike and are not in it.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ def _model(name: str, rate: str, events: Callable[[NetworkEvents], list[Term]]) 
         formula=f"sum over layers of {rate}n T b_w b_s, n the dense operations of a layer",
         source=_SOURCE,
         constants=(
-            ModelConstant("b_w", None, "bits of a weight, of the cost table", _SOURCE),
-            ModelConstant("b_s", 1, "bit of a binary spike; of several levels ceil(log2(levels))", _SOURCE),
+            ModelConstant("b_w", None, "bits of a weight", f"{_SOURCE}: whatever the weights have", "secondary"),
+            ModelConstant("b_s", 1, "bit of a binary spike", _SOURCE, "secondary"),
         ),
         technology="none",
         precision="b_w bits of the cost table, b_s of the spikes",

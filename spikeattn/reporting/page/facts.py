@@ -41,6 +41,8 @@ FIGURES = {
     "energies.",
     "sweep": "Energy beside the ANN against time steps, break-even rate against time steps, and energy against the "
     "rate weighted by operations, with the crossings; the numbers are in the table beside it.",
+    "models": "Energy per image of the spiking network and of the ANN beside it under every energy model, on a "
+    "logarithmic axis; the numbers are in the table beside it.",
     "over_time": "Accuracy and mean firing rate if the network had stopped after each time step; the numbers are in "
     "the table beside it.",
     "images": "Histograms of energy and of synaptic operations per image, and where images have labels a row of images "
@@ -53,6 +55,7 @@ TABLES = {
     "time": "Accuracy and mean firing rate if stopped after t steps",
     "comparison": "Energy per image beside the ANN, part by part",
     "waterfall": "From the convention exact to others, one switch at a time,",
+    "models": "Energy per image under every energy model",
     "sweep": "Energy against the number of time steps",
     "prices": "Prices of the cost table for the energy",
     "switches": "Switches of the convention for the energy",
@@ -101,6 +104,9 @@ def page(
         "falls": {name: steps(fall) for name, fall in analyses.waterfalls.items()},
         "chosen_fall": _chosen(analyses, energy),
         "sweep_notes": [] if analyses.sweep is None else analyses.sweep.attrs["notes"],
+        "model_notes": () if analyses.models is None else analyses.models.notes,
+        "model_records": () if analyses.models is None else analyses.models.records,
+        "model_verdicts": () if analyses.models is None else analyses.models.verdicts(),
         "gallery": gallery,
         "structure_lead": _structure(profile),
         "about_attention": about_attention(profile.structure, _not_inferred(profile)),

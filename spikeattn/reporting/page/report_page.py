@@ -27,6 +27,7 @@ from spikeattn.reporting.figures.charts import block_bars, energy_bars, time_lin
 from spikeattn.reporting.figures.drawing import inline, to_png, to_svg
 from spikeattn.reporting.figures.heatmap import rate_heatmap
 from spikeattn.reporting.figures.image_histograms import image_histograms
+from spikeattn.reporting.figures.model_figure import model_figure
 from spikeattn.reporting.figures.sweep_figure import sweep_figure
 from spikeattn.reporting.latex.typeset import paper_html, to_latex
 from spikeattn.reporting.page import bars, facts, stages
@@ -144,6 +145,8 @@ def write_report(
         "over_time": time_lines(steps, note),
         "images": image_histograms(images, note),
     }
+    if analyses.models is not None and (analyses.models["unit"] == "mJ").any():
+        drawn["models"] = model_figure(analyses.models, note)
     if analyses.sweep is not None:
         drawn["sweep"] = sweep_figure(analyses.sweep, note)
         if has_accuracy(analyses.sweep):

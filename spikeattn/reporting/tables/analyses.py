@@ -1,4 +1,4 @@
-"""What the page computes beyond the run's own tables: the ANN beside it, the waterfalls, the sweep over time steps."""
+"""What the page computes beyond the run's own tables: the ANN beside it, waterfalls, energy models, the sweep."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pandas as pd
 
+from spikeattn.energy.by_model import ModelTable, by_model
 from spikeattn.energy.comparison import compare
 from spikeattn.energy.comparison_result import Comparison
 from spikeattn.energy.convention_switches import waterfall
@@ -36,13 +37,15 @@ class Analyses:
         comparison: the run beside its ANN twin.
         waterfalls: from the convention `exact` to every other one, by name.
         sweep: energy against time steps, under the report's costs and the default ones.
-        missing: sentences, by "comparison", "sweep" or the name of a convention.
+        missing: sentences, by "comparison", "models", "sweep" or the name of a convention.
+        models: the run under every energy model.
     """
 
     comparison: Comparison | None
     waterfalls: dict[str, pd.DataFrame]
     sweep: pd.DataFrame | None
     missing: dict[str, str]
+    models: ModelTable | None = None
 
     def lines(self, name: str) -> tuple[ScopeLine, ...]:
         """Both lines of the comparison; without one each says why it has no numbers.
@@ -63,6 +66,8 @@ class Analyses:
         if self.waterfalls:
             every = [frame.assign(convention=name) for name, frame in self.waterfalls.items()]
             found["waterfall"] = pd.concat(every, ignore_index=True)
+        if self.models is not None:
+            found["models"] = self.models
         if self.sweep is not None:
             found["sweep"] = self.sweep
         return found
@@ -87,10 +92,12 @@ def analyse(profile: Profile, costs: CostTable, convention: Convention, twin: De
         swept = attempt("sweep", lambda: sweep(profile, tables, (1.0,), convention))
     else:
         missing |= dict.fromkeys(("comparison", "sweep"), NO_MAC.format(costs.name))
+    models = attempt("models", lambda: by_model(profile, costs=costs, first_conv=convention.first_conv))
     ends = list(dict.fromkeys((*list_conventions(), convention.name)))
     chosen = {name: convention if name == convention.name else name for name in ends if name != DEFAULT}
     falls = {name: attempt(name, partial(waterfall, profile, end, costs)) for name, end in chosen.items()}
-    return Analyses(comparison, {name: fall for name, fall in falls.items() if fall is not None}, swept, missing)
+    drawn = {name: fall for name, fall in falls.items() if fall is not None}
+    return Analyses(comparison, drawn, swept, missing, models)
 
 
 def lines_of(profile: Profile) -> tuple[ScopeLine, ...]:

@@ -19,6 +19,7 @@ from spikeattn.boundary.number_format import (
 from spikeattn.boundary.terms import MEAN_RATE, MEAN_RATE_IS, begun
 from spikeattn.errors import SpikeattnError
 from spikeattn.reporting.tables import analysis_sheets, settings_sheets
+from spikeattn.reporting.tables.model_sheet import model_sheet
 from spikeattn.reporting.tables.sheet import Cell, Column, Sheet
 
 
@@ -183,6 +184,7 @@ _MAKERS = (
     (("synapse", "part", "block", "role", "known", "nearest"), structure_sheet),
     (("against", "part", "against_mj", "ratio", "verdict"), analysis_sheets.comparison_sheet),
     (("switch", "from", "to", "energy_mj", "difference_mj"), analysis_sheets.waterfall_sheet),
+    (("model", "side", "value", "over_compute", "fidelity"), model_sheet),
     (("costs", "t", "rate_scale", "break_even_rate"), analysis_sheets.sweep_sheet),
     (("image", "layer", "tokens", "significant", "pi0"), analysis_sheets.attended_sheet),
     (("operation", "pj", "status", "source"), settings_sheets.price_sheet),
