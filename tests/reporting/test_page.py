@@ -18,19 +18,11 @@ from spikeattn.reporting.latex.environments import escape_latex
 
 from .conftest import HOSTILE
 
-FIGURES = ("firing_rates", "energy_by_part", "energy_by_block", "over_time", "models", "sweep")
-FIGURES += ("images", "accuracy_energy")
+FIGURES = ("firing_rates", "energy_by_part", "energy_by_block", "over_time", "sweep", "images", "accuracy_energy")
+FIGURES += ("models",)
 FILES = {"rates.csv", "rate_table.csv", "operations.csv", "energy.csv", "over_time.csv", "table.tex", "summary.json"}
-FILES |= {
-    "structure.csv",
-    "images.csv",
-    "comparison.csv",
-    "waterfall.csv",
-    "models.csv",
-    "sweep.csv",
-    "prices.csv",
-    "switches.csv",
-}
+FILES |= {"structure.csv", "images.csv", "comparison.csv", "waterfall.csv", "sweep.csv", "prices.csv", "switches.csv"}
+FILES |= {"models.csv"}
 FILES |= {"report.html", *(f"figures/{name}.{kind}" for name in FIGURES for kind in ("svg", "png", "pdf"))}
 FILES |= {"main.tex", "methods.tex", "methods.md", "references.bib"}
 
@@ -109,7 +101,7 @@ def test_both_lines_are_those_of_the_command_compare(report, html, profile, tmp_
         assert line == str(known) and line.startswith(scope)
         assert f"<li>{line}</li>" in html[: html.index("<main>")]
         (row,) = (text for text in table.splitlines() if text.startswith(f"{scope} & "))
-        ratio, interval = line.partition("ratio ")[2].partition(" (")[0].split(" ", 1)
+        ratio, interval = line.partition("ratio ")[2].partition(" at gamma")[0].split(" ", 1)
         assert f"& {ratio} & {escape_latex(interval)}" in row
     assert r"\ref{tab:scopes}" in report.files["main.tex"].read_text()
 
