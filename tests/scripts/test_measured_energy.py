@@ -1,4 +1,4 @@
-"""Measured beside modelled: the replay counts what was recorded, folded pools change no sum, the page is of its tables."""
+"""Measured beside modelled: a replay counts what was recorded, folded pools change no sum, the page fits its tables."""
 
 from __future__ import annotations
 
