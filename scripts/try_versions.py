@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -61,11 +62,12 @@ ENVIRONMENTS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=ENVIRONMENTS, action="append", help="an environment; may be repeated")
+    parser.add_argument("--tests", nargs="+", default=TESTS, metavar="PATH", help="in the place of the usual ones")
     parser.add_argument("--page", action="store_true", help="only write the page from the last results")
     args = parser.parse_args()
     failed = False
     for name in () if args.page else args.only or ENVIRONMENTS:
-        record = tried(name, ENVIRONMENTS[name])
+        record = tried(name, ENVIRONMENTS[name], args.tests)
         failed |= bool(record["failed"]) or record["report"] != "runs"
         (FOLDER / f"{name}.json").write_text(json.dumps(record, indent=1))
     PAGE.write_text(page({name: json.loads(path.read_text()) for name, path in results().items()}))
@@ -76,7 +78,7 @@ def results() -> dict[str, Path]:
     return {name: path for name in ENVIRONMENTS if (path := FOLDER / f"{name}.json").is_file()}
 
 
-def tried(name: str, environment: Environment) -> dict[str, object]:
+def tried(name: str, environment: Environment, tests: Sequence[str]) -> dict[str, object]:
     """Make an environment where it is not there, and what its tests and the report say."""
     python = built(name, environment)
     clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
@@ -85,7 +87,7 @@ def tried(name: str, environment: Environment) -> dict[str, object]:
     )
     versions = json.loads(subprocess.check_output([python, "-c", asked], env=clean, text=True))
     begun = time.monotonic()
-    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS]
+    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
     told = subprocess.run(command, cwd=ROOT, env=clean, capture_output=True, text=True, timeout=LONGEST)
     seconds = round(time.monotonic() - begun)
     (FOLDER / f"{name}.log").write_text(told.stdout + told.stderr)
@@ -99,6 +101,7 @@ def tried(name: str, environment: Environment) -> dict[str, object]:
         "passed": counted["passed"],
         "skipped": counted.get("skipped", 0),
         "failed": failures,
+        "tests": sorted(tests),
         "seconds": seconds,
         "report": reported(python, name, clean),
         "size": sum(path.lstat().st_size for path in (FOLDER / name).resolve().rglob("*")),
@@ -140,7 +143,7 @@ def page(records: dict[str, dict]) -> str:
         "# Versions",
         "",
         f"spikeattn {version('spikeattn')}, written by `make test-versions` (`scripts/try_versions.py`): three "
-        f"environments, in each {', '.join(f'`{each}`' for each in TESTS)} and `spikeattn report` in an empty folder. "
+        "environments, in each the tests below and `spikeattn report` in an empty folder, as a new user has it. "
         "Tests whose networks are SpikingJelly 2's own are skipped under older versions.",
         "",
         "| | " + " | ".join(records) + " |",
@@ -154,6 +157,7 @@ def page(records: dict[str, dict]) -> str:
         row("on disk, GB", [f"{each['size'] / 1e9:.1f}" for each in records.values()]),
     ]
     for name, each in records.items():
+        lines += ["", f"Tests of {name}: {', '.join(f'`{path}`' for path in each['tests'])}."]
         if each["failed"]:
             lines += ["", f"Failed in {name}:", "", *(f"- `{test}`" for test in each["failed"])]
     return "\n".join(lines) + "\n"

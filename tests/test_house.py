@@ -199,3 +199,20 @@ def test_only_compat_takes_names_that_python_3_10_lacks():
                 continue
             found += [f"{name}: {node.module}.{each}" for each in wanted & NEWER[str(node.module)]]
     assert not found, "spikeattn.compat.python_names has these: " + ", ".join(found)
+
+
+# What stands elsewhere, or not at all, in a version that the package runs on; and who may import it all the same.
+BY_VERSION = ("spikingjelly", "timm.layers", "timm.models._", "torch.nn.attention", "torch.utils.flop_counter")
+KNOWS = {"spikeattn.models.neuron_backend", "spikeattn.energy.published_networks"}  # of SpikingJelly 2, which they name
+
+
+def test_only_compat_knows_versions():
+    found = []
+    for name, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if room(name) != "compat" else ():
+            if isinstance(node, ast.Import):
+                targets = [alias.name for alias in node.names]
+            else:
+                targets = [str(node.module)] if isinstance(node, ast.ImportFrom) and not node.level else []
+            found += [f"{name} imports {target}" for target in targets if target.startswith(BY_VERSION)]
+    assert {each.partition(" ")[0] for each in found} <= KNOWS, "\n".join(found)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from spikeattn.compat.spikingjelly_version import require_current
 from spikeattn.energy.costs import PJ_TO_MJ, get_costs
 from spikeattn.energy.published_rows import Row, make_row, rows_of, title_of, where_printed
 from spikeattn.energy.torch_macs import Operation, operations_of
@@ -101,6 +102,7 @@ def _size(model: str) -> int:
 @lru_cache
 def dense_of(paper: str, width: int, size: int) -> Dense:
     """Dense counts of QKFormer-10 or Max-Former-10 of this width, without memory for its weights."""
+    require_current(f"dense counts of {paper}")
     import torch
     from spikingjelly.activation_based.model.maxformer import MaxFormer
     from spikingjelly.activation_based.model.qkformer import QKFormer

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from spikeattn.boundary.number_format import joules, known, significant, with_bound, with_limits
+from spikeattn.boundary.number_format import energy_in, energy_unit, known, significant, with_bound, with_limits
 from spikeattn.stats.intervals import CONFIDENCE, Interval
 from spikeattn.stats.quantity import Quantity
 
@@ -53,7 +53,9 @@ class ScopeLine:
         """The line without the word in front."""
         if self.missing:
             return f"not known: {self.missing}"
-        energies = f"{self.against} {joules(self.other.value, 4)}, {self.name} {joules(self.own.value, 4)}"
+        unit, factor = energy_unit([self.other.value, self.own.value])  # one unit in the line
+        other, own = (energy_in(each.value, unit, factor, 4) for each in (self.other, self.own))
+        energies = f"{self.against} {other}, {self.name} {own}"
         without = f", without {_few(self.without)}" if self.without else ""
         zeros = f" {self.zeros}" if self.zeros else ""
         return f"{energies}, ratio {' '.join(ratio_text(self.ratio))}{zeros} ({self.costs}{without})"

@@ -28,6 +28,7 @@ def sizes_of_ann(model: nn.Module, image: Tensor, parts: Mapping[str, tuple[str,
         image: a batch of one.
         parts: (part, block) of the layers that the model names itself, by dotted path.
     """
+
     with math_attention():
         operations = [operation for operation in operations_of(model, lambda net: net(image)) if operation.macs]
     layers, unknown = [], []

@@ -52,7 +52,8 @@ def test_beside_the_twin(runs, capsys):
     ):
         assert text in printed
     table = printed[printed.index("part ") :].splitlines()
-    assert table[0].split()[-4:] == ["interval", "rate", "break-even", "verdict"] and table[8].startswith("total")
+    assert table[0].split()[-5:] == ["interval", "weighted", "rate", "break-even", "verdict"]
+    assert table[8].startswith("total") and "weighted rate: rate weighted by operations, " in printed
 
 
 def test_json_and_files_hold_all_rows(runs, tmp_path, capsys):

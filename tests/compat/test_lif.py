@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from spikeattn.compat import lif, step_layers
+from spikeattn.compat import lif, spikingjelly_version, step_layers
 from spikeattn.compat.spikingjelly_version import is_current
+from spikeattn.errors import SpikeattnError
 from spikeattn.tracing.neurons import emits_binary, find_neurons, is_known, leftover_state, memories
 
 sj2 = pytest.mark.skipif(not is_current(), reason="compares with SpikingJelly 2, which is not installed")
@@ -88,3 +89,11 @@ def test_layers_are_spikingjellys():
         assert torch.equal(ours(X), expected(X))
     with pytest.raises(ValueError, match="step mode 'm' takes"):
         step_layers.MaxPool2d(2, step_mode="m")(X[0])
+
+
+def test_what_needs_spikingjelly_2_says_the_command(monkeypatch):
+    monkeypatch.setattr(spikingjelly_version, "is_current", lambda: False)
+    for found, said in (("0.0.0.0.12", "version 0.0.0.0.12"), (None, "none")):
+        monkeypatch.setattr(spikingjelly_version, "spikingjelly_version", lambda found=found: found)
+        with pytest.raises(SpikeattnError, match=rf"counts need SpikingJelly 2, and {said} is .*pip install"):
+            spikingjelly_version.require_current("counts")

@@ -158,7 +158,7 @@ def test_figure(run, published, spikes):
     frame = sweep(published, convention="input-rate")
     figure = sweep_figure(frame)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
-    assert titles == ["Energy, SNN / ANN", "Break-even firing rate", "Energy, SNN / ANN, T = 4"]
+    assert titles == ["Energy, SNN / ANN", "Break-even rate", "Energy, SNN / ANN, T = 4"]
     texts = [text.get_text() for text in figure.axes[2].texts]
     last = frame[(frame.t == 4) & (frame.rate_scale == 1)].set_index("costs").break_even_rate
     below = [f"{last[costs]:.2f}" for costs in ("horowitz-45nm-int8-acc32", "horowitz-45nm-fp16")]

@@ -18,19 +18,11 @@ from spikeattn.reporting.latex.environments import escape_latex
 
 from .conftest import HOSTILE
 
-FIGURES = ("firing_rates", "energy_by_part", "energy_by_block", "over_time", "models", "sweep")
-FIGURES += ("images", "accuracy_energy")
+FIGURES = ("firing_rates", "energy_by_part", "energy_by_block", "over_time", "sweep", "images", "accuracy_energy")
+FIGURES += ("models",)
 FILES = {"rates.csv", "rate_table.csv", "operations.csv", "energy.csv", "over_time.csv", "table.tex", "summary.json"}
-FILES |= {
-    "structure.csv",
-    "images.csv",
-    "comparison.csv",
-    "waterfall.csv",
-    "models.csv",
-    "sweep.csv",
-    "prices.csv",
-    "switches.csv",
-}
+FILES |= {"structure.csv", "images.csv", "comparison.csv", "waterfall.csv", "sweep.csv", "prices.csv", "switches.csv"}
+FILES |= {"models.csv"}
 FILES |= {"report.html", *(f"figures/{name}.{kind}" for name in FIGURES for kind in ("svg", "png", "pdf"))}
 FILES |= {"main.tex", "methods.tex", "methods.md", "references.bib"}
 

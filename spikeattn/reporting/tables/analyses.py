@@ -36,16 +36,16 @@ class Analyses:
     Attributes:
         comparison: the run beside its ANN twin.
         waterfalls: from the convention `exact` to every other one, by name.
-        models: the run under every energy model.
         sweep: energy against time steps, under the report's costs and the default ones.
         missing: sentences, by "comparison", "models", "sweep" or the name of a convention.
+        models: the run under every energy model.
     """
 
     comparison: Comparison | None
     waterfalls: dict[str, pd.DataFrame]
-    models: ModelTable | None
     sweep: pd.DataFrame | None
     missing: dict[str, str]
+    models: ModelTable | None = None
 
     def lines(self, name: str) -> tuple[ScopeLine, ...]:
         """Both lines of the comparison; without one each says why it has no numbers.
@@ -97,7 +97,7 @@ def analyse(profile: Profile, costs: CostTable, convention: Convention, twin: De
     chosen = {name: convention if name == convention.name else name for name in ends if name != DEFAULT}
     falls = {name: attempt(name, partial(waterfall, profile, end, costs)) for name, end in chosen.items()}
     drawn = {name: fall for name, fall in falls.items() if fall is not None}
-    return Analyses(comparison, drawn, models, swept, missing)
+    return Analyses(comparison, drawn, swept, missing, models)
 
 
 def lines_of(profile: Profile) -> tuple[ScopeLine, ...]:
@@ -106,4 +106,4 @@ def lines_of(profile: Profile) -> tuple[ScopeLine, ...]:
     try:
         return compare(profile, costs=DEFAULT_COSTS).lines
     except SpikeattnError as why:  # as of a model.json that builds no twin
-        return Analyses(None, {}, None, None, {"comparison": str(why)}).lines(name)
+        return Analyses(None, {}, None, {"comparison": str(why)}).lines(name)
