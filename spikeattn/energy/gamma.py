@@ -20,7 +20,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from spikeattn.boundary.notes import Note
+from spikeattn.boundary.number_format import with_bound, with_limits
 from spikeattn.energy.dense_twin import DenseTwin
+from spikeattn.energy.scope_line import ratio_text
 from spikeattn.errors import SpikeattnError
 from spikeattn.stats.intervals import Floats, Interval
 from spikeattn.stats.quantity import Quantity
@@ -69,7 +71,7 @@ class GammaRange:
         """At which gamma `at_low` stands, and the ratio at the other end; what follows a ratio in one line."""
         other = self.at_zero if self.measured else self.at_high
         even = "no break-even gamma" if self.break_even is None else f"break-even gamma {self.break_even:.3g}"
-        return f"{self.at_low.at}, {other}, {even}"
+        return f"{self.at_low.at}, {' '.join(ratio_text(other))} {other.at}, {even}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,13 +202,15 @@ def _range_of(row: dict[str, Any], source: str, confidence: float) -> GammaRange
 
 
 def in_words(interval: Interval) -> str:
-    """A ratio with its limits."""
-    value = number(interval.value)
+    """A ratio with its limits, digits the same in all of them."""
     if interval.method == "lower bound":
-        return f"{value} (at least {number(interval.low)})"
-    if np.isnan(interval.low):
-        return value
-    return f"{value} [{number(interval.low)}, {number(interval.high)}]"
+        value, bound = with_bound(interval.value, interval.low, "at least")
+        return f"{value} ({bound})" if bound else value
+    if np.isnan(interval.low) or not np.isfinite(interval.value):
+        return number(interval.value)
+    if interval.value >= 1000:
+        return f"{number(interval.value)} [{interval.low:,.0f}, {interval.high:,.0f}]"
+    return " ".join(with_limits(interval.value, interval.low, interval.high))
 
 
 def number(value: float) -> str:

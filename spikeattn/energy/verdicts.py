@@ -7,10 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from spikeattn.boundary.number_format import MISSING
+from spikeattn.boundary.number_format import MISSING, energy_in, energy_unit
+from spikeattn.boundary.terms import WEIGHTED
 from spikeattn.energy.accumulators import said_of
 from spikeattn.energy.dense_twin import ATTENTION
 from spikeattn.energy.gamma import GammaRange, in_words, number
+from spikeattn.stats.intervals import Interval
 
 Row = Mapping[str, Any]
 
@@ -47,7 +49,7 @@ def beside_ann(
 def beside_profile(name: str, parts: pd.DataFrame) -> tuple[str, ...]:
     """Sentences on two spiking networks."""
     totals = records(parts[parts["part"] == "total"])
-    return tuple(f"{_energies(name, row, row)}{_limits(row)}: {_outcome(name, row, row)}" for row in totals)
+    return tuple(f"{_energies(name, row, row)}: {_outcome(name, row, row)}" for row in totals)
 
 
 def rate_in_words(row: Row) -> str:
@@ -59,15 +61,16 @@ def rate_in_words(row: Row) -> str:
 
 
 def _energies(name: str, price: Row, total: Row) -> str:
-    start = f"{price['costs']}: {price['against']} costs {total['against_mj']:.4g} mJ per image, {name} "
-    return f"{start}{total['energy_mj']:.4g} mJ, a ratio of {number(total['ratio'])}"
+    unit, factor = energy_unit([total["against_mj"], total["energy_mj"]])
+    theirs, own = (energy_in(total[key], unit, factor, 4) for key in ("against_mj", "energy_mj"))
+    return f"{price['costs']}: {price['against']} costs {theirs} per image, {name} {own}, a ratio of {_ratio(total)}"
 
 
 def _beside(name: str, price: Row, total: Row, gamma: GammaRange) -> str:
     """Energies, ratio over gamma, and who is cheaper where."""
     at = _at(price, gamma)
     end = _outcome(name, price, total)
-    start = f"{_energies(name, price, total)}{_limits(total)} {at}"
+    start = f"{_energies(name, price, total)} {at}"
     others = []
     if gamma.measured or price["gamma"]:
         others.append(f"{in_words(gamma.at_zero)} at gamma 0")
@@ -91,7 +94,7 @@ def _at(price: Row, gamma: GammaRange) -> str:
     """At which gamma the figures of a pricing stand."""
     if gamma.measured:
         return f"at the measured gamma {gamma.low:.3g} ({gamma.source})"
-    return f"at gamma {price['gamma']:.3g} ({gamma.source})" if price["gamma"] else "at gamma 0 (not measured)"
+    return f"at gamma {price['gamma']:.3g} ({gamma.source})"
 
 
 def _break_even(name: str, time_steps: int, price: Row, rows: list[Row], over: list[Row], gamma: GammaRange) -> str:
@@ -115,8 +118,8 @@ def _break_even(name: str, time_steps: int, price: Row, rows: list[Row], over: l
             return f"{text}, at any gamma up to {gamma.high:.3g}." if not gamma.measured else f"{text}."
         return f"{text}; at gamma {gamma.high:.3g} it can."
     if pd.isna(total["break_even"]):
-        return f"{text}The rate of {name} is {rate:.3g}."
-    text += f"The rate of {name} is {rate:.3g}; above {whole} this metric makes it lose{at}"
+        return f"{text}The {WEIGHTED.lower()} of {name} is {rate:.3g}."
+    text += f"The {WEIGHTED.lower()} of {name} is {rate:.3g}; above {whole} this metric makes it lose{at}"
     text += f" ({said})" if (said := said_of(price["costs"])) else ""
     safe = [row["part"] for row in over[:-1] if pd.notna(row["cannot_lose"]) and row["cannot_lose"]]
     return f"{text}, but never in {', '.join(safe)}." if safe else f"{text}."
@@ -132,18 +135,14 @@ def _alone(prices: pd.DataFrame, rows: list[Row], gamma: GammaRange) -> list[str
             found.append(f"{start} has no ratio ({row['includes'] or 'only one network has it'}).")
             continue
         found.append(
-            f"{start}: softmax attention costs {number(row['ratio'])}{_limits(row)} times as much as the spiking one "
+            f"{start}: softmax attention costs {_ratio(row)} times as much as the spiking one "
             f"{_at(records(prices)[0], gamma)}; the spiking one includes {row['includes']}."
         )
     return found
 
 
-def _limits(row: Row) -> str:
-    if row["interval"] == "lower bound":
-        return f" (at least {number(row['ratio_low'])})"
-    if pd.isna(row["ratio_low"]):
-        return ""
-    return f" [{number(row['ratio_low'])}, {number(row['ratio_high'])}]"
+def _ratio(row: Row) -> str:
+    return in_words(Interval(row["ratio"], row["ratio_low"], row["ratio_high"], str(row["interval"])))
 
 
 def _rows(frame: pd.DataFrame, price: Row) -> list[Row]:
