@@ -49,8 +49,9 @@ def compare_with_ann(
     """`compare` for any activity, counted or published rates, and the layers of any ANN."""
     ledger, layers = activity.ledger, twin.layers
     amounts, layer_keys = amounts_by_part_and_block(activity, convention), keys_of_layers(layers)
-    sides = [set(amounts.keys), set(layer_keys)]
-    keys = in_order({*amounts.keys, *layer_keys})
+    added = twin.additions if convention.additions == "counted" else ()
+    sides = [set(amounts.keys), {*layer_keys, *((part, block) for part, block, _ in added)}]
+    keys = in_order(sides[0] | sides[1])
     amounts, scopes = amounts.over(keys), scopes_of(keys)
     quantised = QuantisedAnn.of(ledger, twin, gamma)
     macs, inner, bits = layers["macs"].to_numpy(dtype=float), quantised.inner, quantised.most_bits
@@ -60,11 +61,14 @@ def compare_with_ann(
     pricings.append((get_costs(QUANTISED), f"{twin.name}, {bits} bits", bits, quantised.pj()))
 
     own = intervals_of(amounts, scopes, [table for table, *_ in pricings], resampling)
-    where = [keys.index(key) for key in layer_keys]
+    where, acs = [keys.index(key) for key in layer_keys], np.zeros(len(keys))
+    for part, block, count in added:
+        acs[keys.index((part, block))] += count
     skipped = float(divided((macs * quantised.skipped)[inner].sum(), macs[inner].sum()))
     frames, prices = [], []
     for table, label, width, pj in pricings:
-        per_key = np.bincount(where, weights=macs * pj, minlength=len(keys)) * PJ_TO_MJ
+        per_key = np.bincount(where, weights=macs * pj, minlength=len(keys)) + acs * table.price("ac")
+        per_key *= PJ_TO_MJ
         theirs = np.array([per_key[scope.members].sum() for scope in scopes])
         mine = own[table.name]
         frame = frame_of(amounts, scopes, table, label, mine, theirs, inverted(theirs, mine))
@@ -100,9 +104,10 @@ def _notes(
     tables: Sequence[CostTable],
     convention: Convention,
 ) -> list[Note]:
-    left_out = "batch norm, activations, pooling and softmax are counted on neither side"
+    left_out = "batch norm, activations, max-pools and softmax are counted on neither side"
     notes = [
         Note("twin", f"{twin.note}; {left_out}"),
+        *_additions(ledger, twin, convention),
         quantised.bits_note(),
         quantised.gamma_note(skipped),
         ARITHMETIC,
@@ -111,6 +116,17 @@ def _notes(
         text = "largest values unknown, so the bits of the quantised ANN follow from T alone"
         notes.append(Note("integer-spikes", text))
     return [*notes, *notes_of(ledger, convention), *(note for table in tables for note in table.notes())]
+
+
+def _additions(ledger: Ledger, twin: DenseTwin, convention: Convention) -> list[Note]:
+    """Which side has its residual sums and averages counted."""
+    if convention.additions != "counted" or not ledger.additions:
+        return []
+    text = f"residual sums and averages are counted on both sides, in {twin.name} once each"
+    if not twin.additions:
+        text = f"residual sums and averages of numbers are counted in the spiking network alone: those of {twin.name} "
+        text += "are not known"
+    return [Note("additions", text)]
 
 
 def model_name(ledger: Ledger) -> str:

@@ -81,7 +81,7 @@ def measured_twin(
     note += f"layer at one time step{_attentions(ledger)}; {_beside(by_hand, macs, spiking)}"
     measured = by_hand.layers.assign(macs=macs).astype({"macs": "int64"})
     sizes = by_hand.sizes and by_hand.sizes.measured(dict(zip(measured["layer"], macs, strict=True)))
-    return DenseTwin(by_hand.name, measured, note, sizes=sizes)
+    return DenseTwin(by_hand.name, measured, note, sizes, by_hand.additions)
 
 
 def _one_image(images: Tensor, ledger: Ledger) -> Tensor:

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from spikeattn.compat.torch_modes import flop_counter, math_attention
-from spikeattn.energy.dense_twin import COLUMNS, DenseTwin, dense_twin, frame_of_layers
+from spikeattn.energy.dense_twin import COLUMNS, DenseTwin, dense_twin, frame_of_layers, twin_additions
 from spikeattn.errors import SpikeattnError, failing, unknown
 from spikeattn.storage.ledger import Ledger
 from spikeattn.structure.entry import OTHER
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from spikeattn.models.ann import AnnTransformer
 
 
 def twin_for(ledger: Ledger, ann: nn.Module | str | DenseTwin | None = None) -> DenseTwin:
@@ -40,6 +42,7 @@ def twin_for(ledger: Ledger, ann: nn.Module | str | DenseTwin | None = None) -> 
     from spikeattn.tracing.neurons import is_spiking_neuron
 
     image = _image_shape(ledger)
+    additions: tuple[tuple[str, int | None, int], ...] = ()
     if ann is None:
         home, _, kind = str(ledger.model.get("class", "")).rpartition(".")
         if kind != "SpikeDrivenTransformer" or not home.startswith("spikeattn."):  # a user's class may bear the name
@@ -75,7 +78,25 @@ def twin_for(ledger: Ledger, ann: nn.Module | str | DenseTwin | None = None) -> 
         one = torch.zeros(1, *image, device=device)
         layers = ann_macs(ann, one)
         sizes = sizes_of_ann(ann, one, _parts_of(ann))
-    return DenseTwin(name, layers.assign(reads_image=[i == 0 for i in range(len(layers))]), note, sizes=sizes)
+    if isinstance(ann, AnnTransformer) and _is_twin(ann, ledger):
+        additions = twin_additions(ledger)
+    layers = layers.assign(reads_image=[i == 0 for i in range(len(layers))])
+    return DenseTwin(name, layers, note, sizes, additions)
+
+
+def _is_twin(ann: AnnTransformer, ledger: Ledger) -> bool:
+    """Whether one of this package's ANNs has the residual sums of a profiled network: blocks and stem alike.
+
+    It runs on the input of the ledger, whatever size it was made for.
+    """
+    from spikeattn.models.ann import twin_config
+
+    try:
+        wanted = twin_config(ledger.model.get("config", {}))
+    except (TypeError, ValueError, KeyError):
+        return False
+    sizes = {key: value for key, value in wanted.items() if key != "img_size"}
+    return bool(sizes) and all(ann.config.get(key) == value for key, value in sizes.items())
 
 
 def ann_macs(model: nn.Module, input: Tensor) -> pd.DataFrame:
