@@ -70,21 +70,30 @@ class _Ann:
         macs: [layers].
         members: [layers, scopes], which layers a scope adds up.
         zeros: what the layers may skip.
+        additions: [scopes], of numbers without weights, of which nothing is skipped.
     """
 
     macs: Floats
     members: Floats
     zeros: Zeros
+    additions: Floats
 
     def mj(self, pj: Floats) -> Floats:
-        """[scopes], with pj of [layers] for every multiply-accumulate."""
+        """[scopes], with pj of [layers] for every multiply-accumulate, without additions."""
         return self.macs * pj @ self.members * PJ_TO_MJ
 
-    def priced(self, pj: Floats, shares: Floats | None = None) -> Floats:
+    def dense(self, pj: Floats, table: CostTable) -> Floats:
+        """[scopes], nothing skipped."""
+        return self.mj(pj) + self._added(table)
+
+    def priced(self, pj: Floats, table: CostTable, shares: Floats | None = None) -> Floats:
         """[scopes], with the zeros skipped that were measured or given, or at common shares [scopes]."""
         if shares is None or self.zeros.measured:
-            return self.mj(pj * (1 - self.zeros.shares))
-        return self.mj(pj) - shares * self.mj(pj * self.zeros.able)
+            return self.mj(pj * (1 - self.zeros.shares)) + self._added(table)
+        return self.dense(pj, table) - shares * self.mj(pj * self.zeros.able)
+
+    def _added(self, table: CostTable) -> Floats:
+        return self.additions * (table.price("ac") * PJ_TO_MJ) if self.additions.any() else self.additions
 
     @property
     def measured(self) -> Floats:
@@ -103,14 +112,19 @@ def compare_with_ann(
     """`compare` for any activity, counted or published rates, and the layers of any ANN."""
     ledger, layers = activity.ledger, twin.layers
     amounts, layer_keys = amounts_by_part_and_block(activity, convention), keys_of_layers(layers)
-    sides = [set(amounts.keys), set(layer_keys)]
-    keys = in_order({*amounts.keys, *layer_keys})
+    added = twin.additions if convention.additions == "counted" else ()
+    sides = [set(amounts.keys), {*layer_keys, *((part, block) for part, block, _ in added)}]
+    keys = in_order(sides[0] | sides[1])
     amounts, scopes = amounts.over(keys), scopes_of(keys)
     quantised, zeros = QuantisedAnn.of(ledger, twin), Zeros.of(twin, gamma)
     charges = AttentionCharges.of(ledger, convention, amounts, scopes)
     macs, inner = layers["macs"].to_numpy(dtype=float), quantised.inner
     where = [keys.index(key) for key in layer_keys]
-    ann = _Ann(macs, np.stack([scope.members[where] for scope in scopes], axis=1).astype(float), zeros)
+    acs = np.zeros(len(keys))
+    for part, block, count in added:
+        acs[keys.index((part, block))] += count
+    members = np.stack([scope.members for scope in scopes], axis=1).astype(float)
+    ann = _Ann(macs, members[where], zeros, acs @ members)
     pricings = _pricings(twin, tables, quantised)
     own = intervals_of(amounts, scopes, [pricing.table for pricing in pricings], resampling)
 
@@ -119,13 +133,14 @@ def compare_with_ann(
     frames, ranges, totals, prices = [], [], [], []
     for pricing in pricings:
         table, mine, extra = pricing.table, own[pricing.table.name], charges.extra(pricing.table)
-        theirs, ratios = ann.priced(pricing.pj), inverted(ann.priced(pricing.pj), mine, extra)
+        theirs = ann.priced(pricing.pj, table)
+        ratios, dense = inverted(theirs, mine, extra), ann.dense(pricing.pj, table)
         frame = frame_of(amounts, scopes, table, pricing.against, mine, theirs, ratios, extra)
         able = ann.mj(pricing.pj * zeros.able)
-        found = zeros_frame(frame, ann.mj(pricing.pj), able, zeros, ann.measured)
+        found = zeros_frame(frame, dense, able, zeros, ann.measured)
         high = found["high"].to_numpy()
         never, at_high = (
-            never_dearer(amounts, scopes, [(o, ann.priced(pj, at), charges.extra(o)) for o, pj in pricing.others])
+            never_dearer(amounts, scopes, [(o, ann.priced(pj, o, at), charges.extra(o)) for o, pj in pricing.others])
             for at in (None, high)
         )
         bare = charges.without_ratio(table, mine.value + extra)
@@ -133,8 +148,8 @@ def compare_with_ann(
         frames.append(cleared(frame, bare).assign(includes=charges.includes(table)))
         kept = both & ~bare & of_parts
         ranges.append(found.assign(cannot_lose=at_high)[kept])
-        dense = theirs if zeros.measured else ann.mj(pricing.pj)  # at the gamma of `Comparison.total`
-        totals.append(frame.assign(against_mj=dense)[of_parts & (frame["part"] == "total").to_numpy()])
+        at_total = theirs if zeros.measured else dense  # at the gamma of `Comparison.total`
+        totals.append(frame.assign(against_mj=at_total)[of_parts & (frame["part"] == "total").to_numpy()])
         share = zeros.mean(macs, inner)
         mac_pj = float(divided((macs * pricing.pj)[inner].sum(), macs[inner].sum())) * (1 - share)
         prices.append((table.name, pricing.against, pricing.bits, share, mac_pj, table.price("sop")))
@@ -187,12 +202,29 @@ def _notes(
     tables: Sequence[CostTable],
     convention: Convention,
 ) -> list[Note]:
-    left_out = "batch norm, activations, pooling and softmax are counted on neither side"
-    notes = [Note("twin", f"{twin.note}; {left_out}"), quantised.bits_note(), skipped, ARITHMETIC]
+    left_out = "batch norm, activations, max-pools and softmax are counted on neither side"
+    notes = [
+        Note("twin", f"{twin.note}; {left_out}"),
+        *_additions(ledger, twin, convention),
+        quantised.bits_note(),
+        skipped,
+        ARITHMETIC,
+    ]
     if any(t.kind == "integer" and t.maker == "neuron" and (t.low is None or t.high is None) for t in ledger.tensors):
         text = "largest values unknown, so the bits of the quantised ANN follow from T alone"
         notes.append(Note("integer-spikes", text))
     return [*notes, *notes_of(ledger, convention), *(note for table in tables for note in table.notes())]
+
+
+def _additions(ledger: Ledger, twin: DenseTwin, convention: Convention) -> list[Note]:
+    """Which side has its residual sums and averages counted."""
+    if convention.additions != "counted" or not ledger.additions:
+        return []
+    text = f"residual sums and averages are counted on both sides, in {twin.name} once each"
+    if not twin.additions:
+        text = f"residual sums and averages of numbers are counted in the spiking network alone: those of {twin.name} "
+        text += "are not known"
+    return [Note("additions", text)]
 
 
 def model_name(ledger: Ledger) -> str:

@@ -1,7 +1,7 @@
 """The ANN beside a spiking network by hand: the dense multiply-accumulates of its layers, and softmax attention.
 
-Counted are convolutions, linear layers and matrix products; batch norm, activations, pooling, softmax and scaling (some
-3 N^2 per head) are not, on either side of a comparison.
+Counted are convolutions, linear layers and matrix products; batch norm, activations, max-pools, softmax and scaling
+(some 3 N^2 per head) are not, on either side of a comparison.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ class DenseTwin:
         sizes: of the layers, for the models with memory; None where nobody has looked.
         gamma: columns layer and gamma, the share of zeros in the operand of every layer, where that was measured.
         gamma_from: where gamma comes from, or why it was not measured, in words.
+        additions: of numbers without weights, (part, block, additions per image): residual sums and averages, where the
+            twin has those of the spiking network; of another ANN nobody knows them.
     """
 
     name: str
@@ -44,6 +46,7 @@ class DenseTwin:
     sizes: TwinSizes | None = None
     gamma: pd.DataFrame | None = None
     gamma_from: str = ""
+    additions: tuple[tuple[str, int | None, int], ...] = ()
 
     @property
     def macs(self) -> int:
@@ -120,7 +123,19 @@ def dense_twin(ledger: Ledger) -> DenseTwin:
     if parts.products:
         note += f", and the same {len(parts.products)} matrix products"
     name = ledger.model.get("name", "the model")
-    return DenseTwin(f"{name} as an ANN", _layers(rows), note, sizes=_sizes(ledger, parts))
+    return DenseTwin(f"{name} as an ANN", _layers(rows), note, _sizes(ledger, parts), additions=twin_additions(ledger))
+
+
+def twin_additions(ledger: Ledger) -> tuple[tuple[str, int | None, int], ...]:
+    """The additions without weights of the twin: those of the spiking network, once, and none over time steps.
+
+    Where spikes are averaged the twin averages numbers, n - 1 additions for n of them.
+    """
+    rows = [(a.part, a.block, a.elements) for a in ledger.additions or () if not a.over_time]
+    for p in ledger.products if ledger.additions is not None else ():
+        if p.op == "average" and p.summed_over is not None and (p.every_step or ledger.time_steps == 1):
+            rows.append((p.part, p.block, p.elements - p.elements // p.summed_over))
+    return tuple((shared_part(part), block, count) for part, block, count in rows)
 
 
 def _sizes(ledger: Ledger, parts: TwinParts) -> TwinSizes:

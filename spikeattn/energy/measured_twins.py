@@ -85,7 +85,7 @@ def measured_twin(
     measured = by_hand.layers.assign(macs=macs).astype({"macs": "int64"})
     sizes = by_hand.sizes and by_hand.sizes.measured(dict(zip(measured["layer"], macs, strict=True)))
     gamma, source = zeros_in_copy(twin, measured, images.to(image.device), forward)
-    return DenseTwin(by_hand.name, measured, note, sizes=sizes, gamma=gamma, gamma_from=source)
+    return DenseTwin(by_hand.name, measured, note, sizes, gamma, source, by_hand.additions)
 
 
 def _one_image(images: Tensor, ledger: Ledger) -> Tensor:

@@ -171,10 +171,15 @@ class _Rules:
 
     def addition(self, addition: Addition) -> Term:
         """A residual sum at every element; of a pool one addition per spike and window."""
-        if addition.operand is not None:
-            return self._additions(addition, "ac", self.ledger.tensor(addition.operand))
-        times = (addition.runs or self.ledger.time_steps) if addition.every_step else 1
-        return self._fixed(addition, "ac", addition.elements, times)
+        tensor = None if addition.operand is None else self.ledger.tensor(addition.operand)
+        if tensor is None or not tensor.spikes:
+            times = (addition.runs or self.ledger.time_steps) if addition.every_step else 1
+            return self._fixed(addition, "ac", addition.elements, times)
+        once, most = not addition.every_step, tensor.elements * addition.uses
+        ceiling = self._ceiling(most, tensor) / (self.ledger.time_steps if once else 1)
+        if self.convention.sop == "rate":
+            return self._term(addition, "ac", most, Rate((tensor.name,), "nnz", once), ceiling)
+        return self._term(addition, "ac", addition.uses, Count("nnz", tensor.name, once), ceiling)
 
     def product(self, product: Product) -> list[Term]:
         """Additions of a token sum or matrix product, and masks; or a paper's formula for all of them."""
@@ -209,8 +214,8 @@ class _Rules:
             return [self._term(product, "sop", 1, Count(measure, product.name, once), ceiling)]
         return [self._additions(product, "sop", spiking[0])]
 
-    def _additions(self, product: Product | Addition, op: str, tensor: CountedTensor) -> Term:
-        """One addition per non-zero element of the operand and per place where the product or pool uses it."""
+    def _additions(self, product: Product, op: str, tensor: CountedTensor) -> Term:
+        """One addition per non-zero element of the operand and per place where the product uses it."""
         once, T = not product.every_step, product.runs or self.ledger.time_steps
         if not tensor.spikes:
             return self._fixed(product, op, product.elements, 1 if once else T)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from spikeattn.compat.torch_modes import flop_counter, math_attention
-from spikeattn.energy.dense_twin import COLUMNS, DenseTwin, dense_twin, frame_of_layers
+from spikeattn.energy.dense_twin import COLUMNS, DenseTwin, dense_twin, frame_of_layers, twin_additions
 from spikeattn.energy.relu_operands import behind_relu
 from spikeattn.errors import SpikeattnError, failing, unknown
 from spikeattn.storage.ledger import Ledger
@@ -18,6 +18,8 @@ from spikeattn.structure.entry import OTHER
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from spikeattn.models.ann import AnnTransformer
 
 
 def twin_for(ledger: Ledger, ann: nn.Module | str | DenseTwin | None = None) -> DenseTwin:
@@ -41,6 +43,7 @@ def twin_for(ledger: Ledger, ann: nn.Module | str | DenseTwin | None = None) -> 
     from spikeattn.tracing.neurons import is_spiking_neuron
 
     image = _image_shape(ledger)
+    additions: tuple[tuple[str, int | None, int], ...] = ()
     if ann is None:
         home, _, kind = str(ledger.model.get("class", "")).rpartition(".")
         if kind != "SpikeDrivenTransformer" or not home.startswith("spikeattn."):  # a user's class may bear the name
@@ -76,9 +79,26 @@ def twin_for(ledger: Ledger, ann: nn.Module | str | DenseTwin | None = None) -> 
         one = torch.zeros(1, *image, device=device)
         layers, relu = ann_macs(ann, one), behind_relu(ann, one)
         sizes = sizes_of_ann(ann, one, _parts_of(ann))
+    if isinstance(ann, AnnTransformer) and _is_twin(ann, ledger):
+        additions = twin_additions(ledger)
     first = [i == 0 for i in range(len(layers))]
     able = [reads or layer in relu for reads, layer in zip(first, layers["layer"], strict=True)]
-    return DenseTwin(name, layers.assign(reads_image=first, zeros=able), note, sizes=sizes)
+    return DenseTwin(name, layers.assign(reads_image=first, zeros=able), note, sizes=sizes, additions=additions)
+
+
+def _is_twin(ann: AnnTransformer, ledger: Ledger) -> bool:
+    """Whether one of this package's ANNs has the residual sums of a profiled network: blocks and stem alike.
+
+    It runs on the input of the ledger, whatever size it was made for.
+    """
+    from spikeattn.models.ann import twin_config
+
+    try:
+        wanted = twin_config(ledger.model.get("config", {}))
+    except (TypeError, ValueError, KeyError):
+        return False
+    sizes = {key: value for key, value in wanted.items() if key != "img_size"}
+    return bool(sizes) and all(ann.config.get(key) == value for key, value in sizes.items())
 
 
 def ann_macs(model: nn.Module, input: Tensor) -> pd.DataFrame:

@@ -52,7 +52,8 @@ def sweep(
     Args:
         profile: a finished run, or the rates of a published table (`exact` needs counts).
         rate_scales: factors of the firing rates.
-        ann_macs: multiply-accumulates of the ANN per image; default `twins.dense_twin` of the ledger.
+        ann_macs: multiply-accumulates of the ANN per image; default `twins.dense_twin` of the ledger, with its residual
+            sums and averages.
 
     Returns:
         One row per cost table, number of steps t (1..T) and rate scale. Columns costs, t, rate_scale; rate (weighted by
@@ -80,12 +81,15 @@ def sweep(
                 f"one that has, such as {COSTS[0]!r}"
             )
     chosen = get_convention(convention)
-    macs = dense_twin(source.ledger).macs if ann_macs is None else ann_macs
+    twin = dense_twin(source.ledger)
+    macs = twin.macs if ann_macs is None else ann_macs
+    known = ann_macs is None and chosen.additions == "counted"
+    acs = sum(count for *_, count in twin.additions) if known else 0
     amounts = [_network(_until(source, t), chosen) for t in range(1, source.ledger.time_steps + 1)]
     rows: list[dict[str, Any]] = []
     for table in tables:
-        ann = macs * table.price("mac") * PJ_TO_MJ
-        wide = [(prices_of(each), macs * each.price("mac") * PJ_TO_MJ) for each in accumulators(table)]
+        wide = [(prices_of(each), _ann_mj(each, macs, acs)) for each in accumulators(table)]
+        ann = _ann_mj(table, macs, acs)
         for t, amount in enumerate(amounts, start=1):
             never = {"cannot_lose": bool(wide) and all(amount.never_dearer(*each) for each in wide)}
             rows += [
@@ -102,6 +106,11 @@ def sweep(
         "notes": [*_notes(source.ledger, chosen, amounts[-1].bounded), _on_accuracy(source, correct, spent)],
     }
     return frame
+
+
+def _ann_mj(table: CostTable, macs: float, acs: float) -> float:
+    """mJ of an ANN's multiply-accumulates and of its additions without weights."""
+    return (macs * table.price("mac") + (acs * table.price("ac") if acs else 0.0)) * PJ_TO_MJ
 
 
 @dataclass(frozen=True)

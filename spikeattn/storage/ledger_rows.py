@@ -164,14 +164,15 @@ class Addition:
     of one ("sum") and those of a mean or an average pool ("average").
 
     Attributes:
-        elements: additions of one run: of two tensors one for each element of the sum; of n numbers n - 1.
-        operand: the counted tensor whose spikes are averaged, each of which is added wherever a window holds it,
-            `elements / operand.elements` times; None where `elements` take place whatever spikes.
+        elements: additions of numbers in one run: of two tensors one for each element of the sum; of n numbers n - 1.
+        operand: the counted tensor whose spikes are averaged, each of which is added `uses` times, once in every window
+            that holds it; None where `elements` take place whatever spikes.
         layer: the synapse or product that they belong to: of a residual sum the last one of the branch that is added to
             the shortcut, of a sum or an average the one that reads it, else the last one before; None without any.
         part, block: of that layer; a ledger sets them.
         every_step: False where it runs once per image: on a still image before it is repeated, or over time.
         runs: at how many time steps it runs, where these are not all.
+        over_time: it adds up what belongs to several time steps, of which an ANN has one.
     """
 
     name: Text
@@ -183,6 +184,8 @@ class Addition:
     block: Number | None = None
     every_step: bool = True
     runs: Number | None = None
+    uses: Size = 1
+    over_time: bool = False
 
 
 @dataclass(frozen=True)

@@ -53,20 +53,38 @@ class PlanAdditions:
             return
         every_step, covered, runs = steps
         static = self._static(line)
-        elements, operand = a.macs // self._reader.batch // covered, None
+        elements, operand, uses = a.macs // self._reader.batch // covered, None, 1
         if a.reason == "average" and a.origins[0].spiky and a.fan_out is not None:
             tensor = self._tensors.operand(line, 0, joined)
             if tensor is not None and tensor.spikes:
-                operand, elements = tensor.name, tensor.elements * a.fan_out
+                operand, uses = tensor.name, a.fan_out
         if a.reason == "add":
             layer = self._branches.of_sum(a.origins)
         else:
             layer = self._branches.of_average(a.origins[0], a.out)
         name = unique(a.site(), dict.fromkeys((*self._taken, *self.rows)))
-        row = Addition(name, a.reason, elements, operand, layer, every_step=every_step, runs=runs)
+        row = Addition(
+            name,
+            a.reason,
+            elements,
+            operand,
+            layer,
+            every_step=every_step,
+            runs=runs,
+            uses=uses,
+            over_time=self._over_time(line),
+        )
         if static and self._reader.time_steps > 1:
             row = replace(row, every_step=False, runs=None)
         self._join(row)
+
+    def _over_time(self, line: Line) -> bool:
+        """Whether what belongs to time steps becomes what belongs to none of them alone."""
+        a = line.labelled
+        out, given = self._tensors.read(a.out_view), [self._tensors.read(view) for view in a.views]
+        if line.by_call or self._reader.time_steps == 1 or (out is not None and out.timed):
+            return False
+        return any(axes is not None and (axes.timed or axes.step is not None) for axes in given)
 
     def _static(self, line: Line) -> bool:
         """Whether everything that is added is the same at every time step: a still image that is repeated."""

@@ -85,7 +85,7 @@ def word(words: int) -> float:
 def linear_pj(spikes: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, float]:
     """pJ of `linear` per image, and of its ANN: arithmetic, and with memory."""
     queue = word(1000)
-    arithmetic = 16 * MAC + 3 * spikes * AC
+    arithmetic = 16 * MAC + 3 * spikes * AC + 3 * (T - 1) * AC  # the logits of all steps are averaged
     first = 4 * AC + (4 + 4) * ADD + 16 * word(20) + 4 * word(20) + 4 * word(4)
     lif = spikes * AC + 4 * T * MAC + spikes * queue + 2 * 4 * T * word(4)
     second = 3 * spikes * ADD + 3 * spikes * word(12) + spikes * queue + 2 * 3 * spikes * word(3)
@@ -97,7 +97,7 @@ def linear_pj(spikes: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, float]
 def conv_pj(spikes: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, float]:
     """The same of `conv`: 8 neurons, 72 multiply-accumulates of the convolution, padding included."""
     queue = word(1000)
-    arithmetic = 72 * MAC + 3 * spikes * AC
+    arithmetic = 72 * MAC + 3 * spikes * AC + 3 * (T - 1) * AC
     first = (4 + 8 + 2 * 9) * ADD + 72 * word(18) + 72 * word(4)
     lif = spikes * AC + 8 * T * MAC + spikes * queue + 2 * 8 * T * word(8)
     second = 3 * T * AC + 3 * spikes * ADD + 3 * spikes * word(27) + 3 * T * word(27)

@@ -17,9 +17,9 @@ def _snn(network: NetworkEvents) -> Iterator[Charge]:
 
 
 def _ann(network: NetworkEvents) -> Iterator[Charge]:
-    price = network.costs.price("mac") if network.costs.has("mac") else None
-    for term in (*network.dense_layers(), *network.dense_attention()):
-        yield Charge("compute", "multiply-accumulates", term, price)
+    for term in (*network.dense_layers(), *network.dense_attention(), *network.dense_sums()):
+        price = network.costs.price(term.op) if network.costs.has(term.op) else None
+        yield Charge("compute", _WORDS[term.op], term, price)
 
 
 NAMED_MODELS = (
@@ -27,7 +27,8 @@ NAMED_MODELS = (
         ModelRecord(
             name="compute",
             title="arithmetic alone, as the spiking-transformer papers count",
-            formula="E = E_MAC MACs + E_AC (additions of spikes + other additions); the ANN: E_MAC MACs",
+            formula="E = E_MAC MACs + E_AC (additions of spikes + other additions); the ANN: E_MAC MACs + "
+            "E_AC other additions",
             source="Yao et al., NeurIPS 2023 (arXiv 2307.01694), with operations that take place in place of rate x "
             "FLOPs; `--convention` has the formulas of papers",
             constants=(),

@@ -52,6 +52,8 @@ def charges_of_twin(network: NetworkEvents, model: EnergyModel, word_pj: float |
             _items(row["name"], row["part"], row["amount"]),
             word_pj if words and word_pj is not None else row["pj"],
         )
+    for term in network.dense_sums():
+        yield Charge("compute", "other additions", term, network.costs.price("ac"))
     for row in twin.layers.to_dict("records"):
         if row["layer"] not in sized:
             items = _items(row["layer"], row["part"], row["macs"])

@@ -110,6 +110,14 @@ class NetworkEvents:
             if row["layer"] not in layers
         ]
 
+    def dense_sums(self) -> list[Term]:
+        """The ANN beside it: its residual sums and averages, once, where the convention counts those."""
+        counted = dense_twin(self.ledger).additions if self.convention.additions == "counted" else ()
+        return [
+            Term("residual sums and averages", part, block, "ac", count, Constant(1), float(count))
+            for part, block, count in counted
+        ]
+
     def activations(self) -> list[Term]:
         """The ANN beside it: one activation in place of every spiking neuron, once."""
         return [self.fixed(tensor, "ac", tensor.elements, 1) for tensor in self.populations()]

@@ -54,6 +54,8 @@ def _ann(network: NetworkEvents) -> Iterator[Charge]:
         yield Charge("parameters", "weight reads", term, _WORD_PJ)
     for term in network.dense_attention():
         yield Charge("compute", "multiply-accumulates", term, MAC_PJ)
+    for term in network.dense_sums():
+        yield Charge("compute", "additions", term, AC_PJ)
     for term in network.dense_biases():
         yield Charge("parameters", "bias reads", term, _WORD_PJ)
 
