@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from spikeattn.compat.spikingjelly_version import require_current
+from spikeattn.compat.spikingjelly_version import is_current, require_current
 from spikeattn.energy.costs import PJ_TO_MJ, get_costs
 from spikeattn.energy.published_rows import Row, make_row, rows_of, title_of, where_printed
 from spikeattn.energy.torch_macs import Operation, operations_of
@@ -49,6 +49,11 @@ def network_rows() -> Iterator[Row]:
     for printed in rows_of(*PAPERS):
         if printed["model"] in ANNS:
             yield from _ann(printed)
+            continue
+        if not is_current():
+            note = "firing rates were not published, and its dense operations are counted with SpikingJelly 2 alone"
+            number, where = printed["power_mJ"], where_printed(printed)
+            yield make_row(title_of(printed), "energy, mJ", "", None, number, "", where, note)
             continue
         dense = dense_of(printed["paper"], _width(printed["model"]), _size(printed["model"]))
         first = (printed["paper"], _width(printed["model"]), _size(printed["model"])) not in seen

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from spikeattn.energy import published_networks
 from spikeattn.energy.printed_formulas import DENSE, DenseFormula, dense_macs, tokens_and_channels
 from spikeattn.energy.published_figures import ENTRY_POINTS, reproduce, table
 from spikeattn.energy.published_layers import acs_of_log
@@ -170,6 +171,15 @@ def test_networks_that_can_be_built(find):
     assert find("Max-Former 10-768 (T=4)", "parameters, M").same_digits
     swin = find("QKFormer Swin-B (ANN) (T=1)", "energy, mJ")
     assert swin.computed == pytest.approx(70.84, rel=0.005) and "15.4 G" in swin.note
+
+
+def test_networks_without_spikingjelly_2(monkeypatch):
+    """Rows that need it say so, and the others are as they were."""
+    monkeypatch.setattr(published_networks, "is_current", lambda: False)
+    monkeypatch.setattr(published_networks, "ANNS", {})
+    monkeypatch.setattr(published_networks, "PAPERS", ("Max-Former",))
+    rows = list(published_networks.network_rows())
+    assert len(rows) == 5 and all(row.computed is None and "SpikingJelly 2" in row.note for row in rows)
 
 
 def test_the_sheet_of_spikeyolo(find):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
 import sys
 
@@ -274,7 +275,7 @@ def test_a_spreadsheet(tmp_path):
         ["", "", "E_AC (mJ)", 0.9, *[""] * 17],
         [*titles, "", "ANN", "ANN_sum", "SNN", "SNN_sum"],
     ]
-    for line, cells in enumerate(pd.read_csv(pd.io.common.StringIO(YOLO)).fillna("").to_numpy().tolist()):
+    for line, cells in enumerate(pd.read_csv(io.StringIO(YOLO), dtype=str, keep_default_na=False).to_numpy().tolist()):
         cells[3] = f"'{cells[3]}': tensor({cells[4]}" if line else ""
         rows.append(cells)
     pd.DataFrame(rows).to_excel(tmp_path / "sheet.xlsx", index=False, header=False)
