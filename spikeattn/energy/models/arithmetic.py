@@ -34,7 +34,11 @@ NAMED_MODELS = (
             constants=(),
             technology="of the cost table",
             precision="of the cost table",
-            inside=("multiply-accumulates of real inputs", "additions of spikes", "token sums and matrix products"),
+            inside=(
+                "multiply-accumulates of real inputs",
+                "additions of spikes",
+                "products of spikes and other additions",
+            ),
             outside=("memory", "addressing", "neurons", "data movement", "control and leakage"),
             fidelity="analytic",
             checked_on="SOPs of SpikingJelly 2's SynOpCounter: equal",

@@ -42,7 +42,7 @@ class NetworkEvents:
         return [term for term in self._terms if term.name in self._layers and term.op != "sop"]
 
     def products(self) -> list[Term]:
-        """Everything without weights: token sums, matrix products, masks (op "sop", "ac", "mac" or "mask")."""
+        """What has no weights: token sums, matrix products, residuals, masks (op "sop", "ac", "mac" or "mask")."""
         return [term for term in self._terms if term.name not in self._layers]
 
     def nominal_additions(self) -> list[Term]:
