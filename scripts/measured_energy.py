@@ -142,7 +142,8 @@ No energy of this network is in its repository or, as far as we found, public el
 be done: the graph was read through NIR into sinabs, the framework that it was exported from, and run on the
 {profile.n_images} test recordings of a sample of N-MNIST, in bins of 1 ms ({profile.time_steps} steps). Accuracy
 {accuracy:.1%} (95 % Wilson interval {low:.1%} to {high:.1%}); published are 98.5 % on all 10,000 (sinabs; 95.4 % on the
-chip Speck). Its neurons give integer spikes, counted by value: {sops} synaptic operations per recording.
+chip Speck). Its neurons give integer spikes, counted by value: {sops} synaptic operations per recording, with each
+pool that sums 2 x 2 spikes folded into the weights behind it, which changes no sum.
 
 {figure_table(figures)}
 

@@ -64,7 +64,7 @@ def test_docs_print_both_lines_of_the_demo(model, one_thread):
     text = (Path(__file__).parents[1] / "docs" / "energy.md").read_text(encoding="utf-8")
     for line in sa.compare(profile).lines:
         (printed,) = re.findall(rf"^    {line.scope} +ann_digits .*$", text, re.MULTILINE)
-        said = re.findall(r"(?<![\w-])\d+\.?\d*", printed.partition("(")[0])
+        said = re.findall(r"(?<![\w-])\d+\.?\d*", printed.partition(" at gamma")[0])
         numbers = [line.other.value * 1e3, line.own.value * 1e3, line.ratio.value, line.ratio.low, line.ratio.high]
         assert list(map(float, said)) == pytest.approx(numbers, rel=0.05), str(line)
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from spikeattn.boundary.notes import Note
 from spikeattn.boundary.number_format import with_bound, with_limits
 from spikeattn.energy.dense_twin import DenseTwin
+from spikeattn.energy.scope_line import ratio_text
 from spikeattn.errors import SpikeattnError
 from spikeattn.stats.intervals import Floats, Interval
 from spikeattn.stats.quantity import Quantity
@@ -70,7 +71,7 @@ class GammaRange:
         """At which gamma `at_low` stands, and the ratio at the other end; what follows a ratio in one line."""
         other = self.at_zero if self.measured else self.at_high
         even = "no break-even gamma" if self.break_even is None else f"break-even gamma {self.break_even:.3g}"
-        return f"{self.at_low.at}, {other}, {even}"
+        return f"{self.at_low.at}, {' '.join(ratio_text(other))} {other.at}, {even}"
 
 
 @dataclass(frozen=True, eq=False)

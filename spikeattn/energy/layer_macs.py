@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 
 from spikeattn.compat.torch_modes import flop_formulas
+from spikeattn.compat.torch_tags import is_pointwise
 from spikeattn.energy.dense_twin import twin_parts
 from spikeattn.energy.torch_macs import Operation, softmax_macs
 from spikeattn.errors import SpikeattnError
@@ -186,8 +187,7 @@ def _check_uncounted(ledger: Ledger, neurons: Iterable[str]) -> None:
     for each in ledger.uncounted:
         packet = getattr(torch.ops.aten, each.op, None)
         overloads = [] if packet is None else [getattr(packet, name) for name in packet.overloads()]
-        tags = {tag for overload in overloads for tag in overload.tags}
-        plain = overloads and (_NOWHERE.fullmatch(each.op) or torch.Tag.pointwise in tags)
+        plain = overloads and (_NOWHERE.fullmatch(each.op) or any(map(is_pointwise, overloads)))
         apart = FUSED.match(each.op) and _module(each.name) in fused
         if not (plain or apart or each.op in known or inside(each.name, neurons)):
             raise SpikeattnError(f"torch knows no FLOPs of {each.op} in {_module(each.name) or 'the network itself'}")

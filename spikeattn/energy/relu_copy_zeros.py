@@ -67,4 +67,4 @@ def zeros_in_copy(
     share = [zeros[paths[layer][0]] / seen[paths[layer][0]] if layer in paths else 0.0 for layer in layers["layer"]]
     table = pd.DataFrame({"layer": list(layers["layer"]), "gamma": share})
     many = f"{len(taken)} image{'s' if len(taken) != 1 else ''}"
-    return table, f"on {many}, in a copy of the network with ReLUs and its weights, which were never trained so"
+    return table, f"on {many}, in a copy of the network with ReLUs, never trained as an ANN"

@@ -70,14 +70,13 @@ def _beside(name: str, price: Row, total: Row, gamma: GammaRange) -> str:
     """Energies, ratio over gamma, and who is cheaper where."""
     at = _at(price, gamma)
     end = _outcome(name, price, total)
-    start = f"{_energies(name, price, total)} {at}"
+    start = f"{_energies(name, price, total)} {at} ({gamma.source})"
     others = []
     if gamma.measured or price["gamma"]:
         others.append(f"{in_words(gamma.at_zero)} at gamma 0")
     if not gamma.measured:
         others.append(f"{in_words(gamma.at_high)} at gamma {gamma.high:.3g}")
-    where = "At the measured gamma" if gamma.measured else f"At gamma {price['gamma']:.3g}"
-    return f"{start}, {', '.join(others)}; {gamma.same()}. {where} {end}"
+    return f"{start}, {', '.join(others)}; {gamma.same()}. A{at[1:]} {end}"
 
 
 def _outcome(name: str, price: Row, total: Row) -> str:
@@ -92,9 +91,7 @@ def _outcome(name: str, price: Row, total: Row) -> str:
 
 def _at(price: Row, gamma: GammaRange) -> str:
     """At which gamma the figures of a pricing stand."""
-    if gamma.measured:
-        return f"at the measured gamma {gamma.low:.3g} ({gamma.source})"
-    return f"at gamma {price['gamma']:.3g} ({gamma.source})" if price["gamma"] else "at gamma 0 (not measured)"
+    return f"at the measured gamma {gamma.low:.3g}" if gamma.measured else f"at gamma {price['gamma']:.3g}"
 
 
 def _break_even(name: str, time_steps: int, price: Row, rows: list[Row], over: list[Row], gamma: GammaRange) -> str:

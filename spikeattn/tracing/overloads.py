@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from spikeattn.compat.torch_tags import is_pointwise, is_reduction
+
 
 @dataclass(frozen=True, eq=False)
 class Overload:
@@ -48,8 +50,8 @@ def overload(func: Any) -> Overload:
         written=tuple(
             (i, a.name) for i, a in enumerate(schema.arguments) if a.alias_info is not None and a.alias_info.is_write
         ),
-        pointwise=torch.Tag.pointwise in func.tags,
-        reduction=getattr(torch.Tag, "reduction", None) in func.tags,
+        pointwise=is_pointwise(func),
+        reduction=is_reduction(func),
         random=torch.Tag.nondeterministic_seeded in func.tags,
         _names=tuple(a.name for a in schema.arguments),
         _defaults={a.name: a.default_value for a in schema.arguments if a.has_default_value()},

@@ -17,11 +17,15 @@ from spikeattn.energy import (
     by_model,
     components,
     energy,
+    get_costs,
     get_energy_model,
+    get_model,
     list_energy_models,
     register_energy_model,
     sana_fe_loihi,
 )
+from spikeattn.energy.ann_memory import charges_of_ann
+from spikeattn.energy.dense_twin import dense_twin
 from spikeattn.energy.models import catalogue
 from spikeattn.energy.models.ns_ace import spike_bits
 from spikeattn.energy.models.qualia import word_pj
@@ -82,6 +86,14 @@ def test_arithmetic_and_memory_are_what_their_own_functions_say(case):
             (last["energy_mj"], last["ci_low"], last["ci_high"])
         )
         assert row["over_compute"] == pytest.approx(last["energy_mj"] / total.value)
+    lines = charges_of_ann(dense_twin(case[0]).sizes.layers, get_costs(), get_model("compute+memory"))
+    for name in ("compute+memory", "lemaire-2022"):
+        assert value(table, name, "ANN") == pytest.approx(lines["energy_mj"].sum())
+    words = lines["unit"] == "words"
+    assert value(table, "qualia-sram", "ANN") == pytest.approx(
+        lines.loc[~words, "energy_mj"].sum() + 5.0e-9 * lines.loc[words, "amount"].sum()
+    )
+    assert value(table, "compute", "ANN") == pytest.approx((20 + 10 + 2 * 5) * 4.6e-9)
 
 
 def test_qualias_sram(case):

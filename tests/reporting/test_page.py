@@ -101,7 +101,7 @@ def test_both_lines_are_those_of_the_command_compare(report, html, profile, tmp_
         assert line == str(known) and line.startswith(scope)
         assert f"<li>{line}</li>" in html[: html.index("<main>")]
         (row,) = (text for text in table.splitlines() if text.startswith(f"{scope} & "))
-        ratio, interval = line.partition("ratio ")[2].partition(" (")[0].split(" ", 1)
+        ratio, interval = line.partition("ratio ")[2].partition(" at gamma")[0].split(" ", 1)
         assert f"& {ratio} & {escape_latex(interval)}" in row
     assert r"\ref{tab:scopes}" in report.files["main.tex"].read_text()
 

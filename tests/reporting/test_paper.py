@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from importlib.metadata import version
+from types import SimpleNamespace
 
 import pytest
 
@@ -147,6 +148,12 @@ def test_methods_say_what_the_provenance_says(profile, pieces):
     assert "No joule was measured" in text and "No image was skipped." in text and "is counted." in text
     assert f"SpikingJelly {version('spikingjelly')} [@fang2023]" in text and f"timm {version('timm')} " in text
     assert "[@wightman2019]" in text and "[@yao2023]" in text and "twin" in text
+
+
+def test_methods_without_spikingjelly_do_not_cite_it(profile):
+    settings = profile.provenance["settings"] | {"spikingjelly": None}
+    text = methods.to_md([methods._tools(SimpleNamespace(provenance={"settings": settings}))])
+    assert "with its own neurons, timm" in text and "SpikingJelly" not in text
 
 
 def test_methods_name_the_convention_and_its_source(profile):

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from spikeattn.energy.activity import Constant
+from spikeattn.energy.ann_memory import charges_of_ann
+from spikeattn.energy.dense_twin import dense_twin
 from spikeattn.energy.models.memory import Line, check_prices, lines_of, word_price
 from spikeattn.energy.models.network_events import NetworkEvents
 from spikeattn.energy.models.record import Charge, ModelRecord, NamedModel
 from spikeattn.energy.models.registry import EnergyModel, get_model
 from spikeattn.energy.rules import Term
+from spikeattn.errors import SpikeattnError
 
 
 def charges_of_lines(network: NetworkEvents, model: EnergyModel, word: Callable[[Line], float]) -> Iterator[Charge]:
@@ -24,6 +28,44 @@ def charges_of_lines(network: NetworkEvents, model: EnergyModel, word: Callable[
         else:
             price = network.costs.price(line.op) if network.costs.has(line.op) else None
             yield Charge(line.component, line.what, items, price)
+
+
+def charges_of_twin(network: NetworkEvents, model: EnergyModel, word_pj: float | None = None) -> Iterator[Charge]:
+    """The ANN beside it under the same law (`ann_memory`); what nobody knows the size of has no price.
+
+    Args:
+        word_pj: of one word of any memory; by its size unless given.
+    """
+    check_prices(network.costs, model)
+    network.check_parameters()
+    twin = dense_twin(network.ledger)
+    sizes = () if twin.sizes is None else twin.sizes.layers
+    sized = {size.layer for size in sizes}
+    layers = [synapse.name for synapse in network.ledger.synapses if synapse.name not in sized]
+    if layers:
+        raise SpikeattnError(f"the sizes of {', '.join(layers)} in {twin.name} are not known, so it has no memory")
+    for row in charges_of_ann(sizes, network.costs, model).to_dict("records"):
+        words = row["unit"] == "words"
+        yield Charge(
+            row["component"],
+            row["what"],
+            _items(row["name"], row["part"], row["amount"]),
+            word_pj if words and word_pj is not None else row["pj"],
+        )
+    for row in twin.layers.to_dict("records"):
+        if row["layer"] not in sized:
+            items = _items(row["layer"], row["part"], row["macs"])
+            yield Charge("compute", "multiply-accumulates of products of unknown size", items, None)
+
+
+def _items(name: str, part: str, amount: int) -> Term:
+    """So many operations or words of an ANN, the same for every image."""
+    return Term(name, part, None, "op", amount, Constant(1), float(amount))
+
+
+def ann_with_memory(model: EnergyModel) -> Callable[[NetworkEvents], Iterator[Charge]]:
+    """What a model whose memories are those of the cost table charges the ANN."""
+    return lambda network: charges_of_twin(network, model)
 
 
 def with_memory(model: EnergyModel) -> Callable[[NetworkEvents], Iterator[Charge]]:
@@ -70,7 +112,7 @@ def _record(model: EnergyModel, title: str, formula: str, checked_on: str) -> Mo
 _EXACT, _NOMINAL = get_model("compute+memory"), get_model("lemaire-2022")
 _FORMULA = (
     "E = sum over operations x E_op + sum over words x E(size of their memory), E(size) linear between 0 and the "
-    "memories of the cost table; fan-out: {}"
+    "memories of the cost table; fan-out: {}; the ANN: the same law for dense layers"
 )
 NAMED_MODELS = (
     NamedModel(
@@ -81,6 +123,7 @@ NAMED_MODELS = (
             "weight and bias reads and neuron states of SpikingJelly 2's SimpleEnergyProfiler: equal",
         ),
         with_memory(_EXACT),
+        ann_with_memory(_EXACT),
     ),
     NamedModel(
         _record(
@@ -90,5 +133,6 @@ NAMED_MODELS = (
             "SpikingJelly 2's LemaireEnergyProfiler: equal to the last pJ where both can count",
         ),
         with_memory(_NOMINAL),
+        ann_with_memory(_NOMINAL),
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from spikeattn.energy.models.lemaire import charges_of_lines
+from spikeattn.energy.models.lemaire import charges_of_lines, charges_of_twin
 from spikeattn.energy.models.memory import check_prices
 from spikeattn.energy.models.network_events import NetworkEvents
 from spikeattn.energy.models.record import Charge, ModelConstant, ModelRecord, NamedModel
@@ -34,6 +34,12 @@ def _snn(network: NetworkEvents) -> Iterator[Charge]:
     return charges_of_lines(network, _LINES, lambda line: price)
 
 
+def _ann(network: NetworkEvents) -> Iterator[Charge]:
+    check_prices(network.costs, _LINES)
+    assert network.costs.bits is not None  # `check_prices` has seen to it
+    return charges_of_twin(network, _LINES, word_pj(network.costs.bits))
+
+
 NAMED_MODELS = (
     NamedModel(
         ModelRecord(
@@ -54,5 +60,6 @@ NAMED_MODELS = (
             costs=True,
         ),
         _snn,
+        _ann,
     ),
 )

@@ -140,7 +140,7 @@ def _dress(panels: np.ndarray, T: int) -> None:
     even.axhspan(1.0, top, color=RULE, alpha=0.55, linewidth=0, zorder=0)
     even.set_ylim(even.get_ylim()[0], top)
     even.annotate(
-        "above 1: cannot lose", (1, 1), (-3, -3), xycoords="axes fraction", textcoords="offset points", fontsize=8,
+        "above 1: out of reach", (1, 1), (-3, -3), xycoords="axes fraction", textcoords="offset points", fontsize=8,
         ha="right", va="top", color=MUTED,
     )  # fmt: skip
     rate.set_xlabel(begun(WEIGHTED_RATE))

@@ -102,7 +102,9 @@ def _pair(
     whiskers = None
     if known(row["ci_low"]) and known(row["ci_high"]):
         whiskers = (row["ci_low"] * scale, (row["ci_high"] - row["ci_low"]) * scale)
-    text = f"× {ratio} {limits}".strip() if known(row["ratio"]) else "only one has such a part"
+    both = row["energy_mj"] > 0 and row["against_mj"] > 0
+    bare = "no ratio: AND gates at no price" if both else "only one has such a part"
+    text = f"× {ratio} {limits}".strip() if known(row["ratio"]) else bare
     bars = []
     for kind, name, key in (("snn", comparison.name, "energy_mj"), ("ann", against, "against_mj")):
         energy = row[key] if known(row[key]) else 0.0

@@ -33,9 +33,10 @@ def _break_even(comparison: Comparison) -> list[tuple[str, str]]:
     ].iloc[0]
     if not known(total["break_even"]) or not total["break_even"] > 1:
         return []
+    at = "" if comparison.gamma is None or comparison.gamma.measured else f" at gamma {price['gamma']:.3g}"
     text = (
         f"Under {price['costs']} the network would cost as much as {price['against']} at a {WEIGHTED_RATE} of "
-        f"{significant(total['break_even'], 3)}. No rate exceeds 1, so this comparison cannot come out against it."
+        f"{significant(total['break_even'], 3)}. No rate exceeds 1, so this comparison cannot come out against it{at}."
         if total["cannot_lose"]
         else f"Under {price['costs']} the network would cost as much as {price['against']} at "
         f"{significant(total['break_even'], 3)} spikes per element and step."

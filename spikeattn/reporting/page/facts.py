@@ -21,6 +21,7 @@ from spikeattn.boundary.number_format import (
     with_limits,
 )
 from spikeattn.boundary.terms import MEAN_RATE, MEAN_RATE_IS, WEIGHTED_RATE, WEIGHTED_RATE_IS, begun
+from spikeattn.energy.accumulators import accumulators
 from spikeattn.energy.estimate import EnergyTable
 from spikeattn.reporting.figures.drawing import colour_of
 from spikeattn.reporting.page.bars import beside_ann, steps
@@ -236,10 +237,12 @@ def _limits(profile: Profile, summary: dict[str, Any], energy: EnergyTable) -> l
     costs, T = energy.costs, profile.time_steps
     if costs.has("mac") and costs.has("ac") and costs.price("ac") > 0:
         rate_needed = costs.price("mac") / (costs.price("ac") * T)
-        if rate_needed >= 1:
+        widths = accumulators(costs)
+        if widths and all(each.price("mac") >= each.price("ac") * T for each in widths):
             limits.append(
                 f"Under these prices a layer of binary spikes costs as much as its ANN counterpart at a rate of "
-                f"{rate_needed:.2f} (T = {T}). No rate exceeds 1, so such a layer cannot lose this comparison."
+                f"{rate_needed:.2f} (T = {T}). No rate exceeds 1, so such a layer cannot lose this comparison unless "
+                "the ANN skips its zeros."
             )
     if profile.untrained:
         limits.insert(0, "The weights are random. Nothing on this page describes a network that solves a task.")

@@ -127,7 +127,7 @@ def parts_latex(parts: pd.DataFrame) -> str:
         Field("Interval", tuple(limits for _, limits in ratios), "interval"),
         Field("Break-even", tuple(significant(row["break_even"], 3) for row in rows), "number"),
     ]
-    notes = f"Break-even: the {WEIGHTED_RATE} at which both cost the same; above 1 binary spikes cannot lose."
+    notes = f"Break-even: the {WEIGHTED_RATE} at which both cost the same; no binary spikes exceed 1."
     return table([fields], {total, total + 1}, parts.attrs.get("caption", "Parts."), "tab:parts", notes)
 
 

@@ -37,10 +37,11 @@ def _energies(values: Sequence[float], factor: float) -> tuple[str, ...]:
 
 
 def _notes(lines: Sequence[ScopeLine]) -> str:
-    """What each row includes, or why it holds no numbers."""
+    """What each row includes and at which share of zeros its ratio stands, or why it holds no numbers."""
     said = []
     for line in lines:
         text = line.said if line.missing else line.includes
         without = f"; without {', '.join(line.without)}" if line.without else ""
-        said.append(escape_latex(f"{line.scope}: {text}{without}."))
+        zeros = f"; ratio {line.zeros}" if line.zeros else ""
+        said.append(escape_latex(f"{line.scope}: {text}{without}{zeros}."))
     return r"\quad ".join(said)

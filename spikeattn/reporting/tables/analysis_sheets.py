@@ -33,7 +33,7 @@ def comparison_sheet(table: pd.DataFrame) -> Sheet:
         Column(f"Other ({unit})", note="energy per image"),
         Column("Ratio", note="other / spiking"),
         Column("Interval"),
-        Column("Break-even rate", note="at which both cost the same; above 1 the spiking network cannot lose"),
+        Column("Break-even rate", note="at which both cost the same; no train of binary spikes exceeds 1"),
         Column("Verdict", "text"),
     )
     rows, rules, last = [], set(), None
