@@ -34,11 +34,11 @@ def _as_text(table: ModelTable, heading: str, warnings: tuple[Note, ...]) -> str
     import pandas as pd
 
     from spikeattn.boundary.number_format import known, significant
-    from spikeattn.reporting.tables.model_sheet import value_and_interval
+    from spikeattn.reporting.tables.model_sheet import units_of, value_and_interval
 
-    rows = []
+    rows, units = [], units_of(table)
     for row in table.to_dict("records"):
-        value, limits = value_and_interval(row)
+        value, unit, limits = value_and_interval(row, units)
         over = row["over_compute"]
         rows.append(
             {
@@ -46,6 +46,7 @@ def _as_text(table: ModelTable, heading: str, warnings: tuple[Note, ...]) -> str
                 "side": row["side"],
                 "per image": value,
                 "interval": limits,
+                "unit": unit,
                 "x compute": significant(over, 3) if known(over) else None,
                 "fidelity": row["fidelity"],
             }
@@ -66,8 +67,10 @@ def _as_text(table: ModelTable, heading: str, warnings: tuple[Note, ...]) -> str
 
 def _split(table: ModelTable) -> pd.DataFrame:
     """One model by part and component."""
-    from spikeattn.reporting.tables.model_sheet import value_and_interval
+    from spikeattn.reporting.tables.model_sheet import units_of, value_and_interval
 
-    pairs = [value_and_interval(row) for row in table.parts.to_dict("records")]
+    units = units_of(table.parts)
+    found = [value_and_interval(row, units) for row in table.parts.to_dict("records")]
     frame = table.parts[["side", "part", "component"]]
-    return frame.assign(**{"per image": [value for value, _ in pairs], "interval": [limits for _, limits in pairs]})
+    columns = ("per image", "unit", "interval")
+    return frame.assign(**dict(zip(columns, map(list, zip(*found, strict=True)), strict=True)))
