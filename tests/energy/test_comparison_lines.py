@@ -46,7 +46,7 @@ class Two(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = (x.flatten(1) if self.flat else x).unsqueeze(0)
         x = x.repeat(T, *[1] * (x.dim() - 1))
-        return self.second(self.lif(self.first(x)).flatten(2))[-1]
+        return self.second(self.lif(self.first(x)).flatten(2)).mean(0)
 
 
 def linear(outputs: int = 3) -> Two:
