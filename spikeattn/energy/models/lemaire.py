@@ -52,7 +52,7 @@ def charges_of_twin(network: NetworkEvents, model: EnergyModel, word_pj: float |
             _items(row["name"], row["part"], row["amount"]),
             word_pj if words and word_pj is not None else row["pj"],
         )
-    for term in network.dense_sums():
+    for term in network.dense_sums() if model.fan_out == "exact" else ():
         yield Charge("compute", "other additions", term, network.costs.price("ac"))
     for row in twin.layers.to_dict("records"):
         if row["layer"] not in sized:

@@ -39,7 +39,7 @@ image, control and leakage currents.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, prod
 
 import numpy as np
@@ -91,6 +91,8 @@ def lines_of(ledger: Ledger, convention: Convention, model: EnergyModel) -> list
     Raises:
         SpikeattnError: the ledger does not hold numbers of weights (it is of an earlier version).
     """
+    if model.fan_out == "nominal":  # SpikingJelly's reading of the paper prices layers and neurons, no residual sums
+        convention = replace(convention, additions="free")
     nominal = {s.name for s in ledger.synapses if ledger.tensor(s.input).spikes} if model.fan_out == "nominal" else ()
     lines = [
         Line(t.name, t.part, "compute", f"{t.op}s", t.source, t.factor, t.ceiling, op=t.op)
