@@ -1,7 +1,7 @@
 """The ANN beside a spiking network by hand: the dense multiply-accumulates of its layers, and softmax attention.
 
-Counted are convolutions, linear layers and matrix products; batch norm, activations, max-pools, softmax and scaling
-(some 3 N^2 per head) are not, on either side of a comparison.
+Counted are convolutions, linear layers and matrix products, and, apart from them, residual sums and averages; batch
+norm, activations, max-pools, softmax and scaling (some 3 N^2 per head) are not, on either side of a comparison.
 """
 
 from __future__ import annotations

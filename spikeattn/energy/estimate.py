@@ -161,8 +161,12 @@ def part_energies(activity: Activity, costs: CostTable, convention: Convention) 
 
 
 def _energies(amounts: Floats, prices: Floats) -> Floats:
-    """mJ [N, parts + 1] of operations [N, parts, OPS], the total last."""
-    return _with_total(amounts @ prices * PJ_TO_MJ)
+    """mJ [N, parts + 1] of operations [N, parts, OPS], the total last.
+
+    The total adds whole operations and prices their sum, so that it is the same to the last digit however the parts are
+    called and cut.
+    """
+    return np.concatenate([amounts, amounts.sum(axis=1, keepdims=True)], axis=1) @ prices * PJ_TO_MJ
 
 
 def _with_total(columns: Floats) -> Floats:

@@ -79,9 +79,11 @@ class PlanAdditions:
         self._join(row)
 
     def _over_time(self, line: Line) -> bool:
-        """Whether what belongs to time steps becomes what belongs to none of them alone."""
+        """Whether what belongs to other time steps is added, or what belongs to steps becomes what belongs to none."""
         a = line.labelled
         out, given = self._tensors.read(a.out_view), [self._tensors.read(view) for view in a.views]
+        if len({axes.step for axes in given if axes is not None and axes.step is not None}) > 1:
+            return True
         if line.by_call or self._reader.time_steps == 1 or (out is not None and out.timed):
             return False
         return any(axes is not None and (axes.timed or axes.step is not None) for axes in given)

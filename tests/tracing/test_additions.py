@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 import spikeattn as sa
 from spikeattn.energy.conventions import get_convention, list_conventions
+from spikeattn.energy.dense_twin import dense_twin
 from spikeattn.tracing.examine import plan
 
 T, C, SIDE, CLASSES = 3, 4, 6, 2
@@ -223,3 +225,41 @@ def test_an_average_belongs_to_the_layer_that_reads_it():
     assert [a.layer for a in plan(Net(adaptive), torch.rand(2, C, SIDE, SIDE)).ledger.additions] == ["head"]
     assert [a.layer for a in plan(Net(pool_of_spikes), torch.rand(2, C, SIDE, SIDE)).ledger.additions] == ["second"]
     assert [a.layer for a in plan(Net(over_time), torch.rand(2, C, SIDE, SIDE)).ledger.additions] == ["head"]
+
+
+# ---------------------------------------------------------------------- runs before, and the twin
+def test_a_run_without_additions_is_priced_as_before_and_says_so(tmp_path):
+    profile = sa.profile(Net(residual), [torch.rand(3, C, SIDE, SIDE)], out=tmp_path / "run")
+    file = tmp_path / "run" / "model.json"
+    record = json.loads(file.read_text())
+    assert [row["layer"] for row in record.pop("additions")] == ["second"]
+    file.write_text(json.dumps(record))
+    old = sa.Profile.load(tmp_path / "run")
+    assert old.ledger.additions is None and old.ledger.hash() == profile.ledger.hash()
+    assert "additions" not in old.ledger.to_dict()
+    free = profile.energy(convention=get_convention("exact", additions="free"))
+    assert old.energy().per_image.tolist() == free.per_image.tolist()
+    said = "residual additions and averages of numbers: this run does not hold them, so none is priced; profile again"
+    assert said in old.energy().notes and said not in profile.energy().notes
+    assert said not in old.energy(convention="input-rate").notes
+
+
+def test_a_names_file_moves_the_additions_of_a_layer_with_it():
+    profile = sa.profile(Net(residual), [torch.rand(3, C, SIDE, SIDE)])
+    renamed = profile.named({"second": "MLP2"})
+    assert [row.part for row in renamed.ledger.additions] == ["MLP2"]
+    assert renamed.energy().total == profile.energy().total
+
+
+def test_the_twin_adds_once_and_nothing_over_time():
+    for code, expected in ((residual, MAP), (single_step, MAP), (over_time, 0), (added_up, 0), (still_before, MAP)):
+        ledger = plan(Net(code), torch.rand(2, C, SIDE, SIDE)).ledger
+        assert sum(count for *_, count in dense_twin(ledger).additions) == expected, code.__name__
+    means = {mean_of_spikes: C * (SIDE**2 - 1), pool_of_spikes: MAP - C * 9, mean_of_numbers: C * (SIDE**2 - 1)}
+    for code, expected in means.items():
+        ledger = plan(Net(code), torch.rand(2, C, SIDE, SIDE)).ledger
+        assert sum(count for *_, count in dense_twin(ledger).additions) == expected, code.__name__
+    compared = sa.compare(sa.profile(Net(residual), [torch.rand(3, C, SIDE, SIDE)]))
+    ann = (dense_twin(sa.profile(Net(residual), [torch.rand(2, C, SIDE, SIDE)]).ledger).macs * 4.6 + MAP * 0.9) * 1e-9
+    assert compared.lines[0].other.value == pytest.approx(ann, rel=1e-12)
+    assert any("on both sides" in note for note in compared.notes)
