@@ -113,7 +113,7 @@ def test_the_energy_models_side_by_side(profile, analyses):
     sheet = sheet_of(table)
     assert [row[0].text for row in sheet.rows] == list(table["model"])
     compute = sheet.rows[0]
-    assert compute[2].value == pytest.approx(profile.energy().total.value) and compute[4].text == "1.00"
+    assert compute[2].value == pytest.approx(profile.energy().total.value) and compute[5].text == "1.00"
     assert not {"total", "all", "sum"} & {row[0].text for row in sheet.rows}
     svg = to_svg(model_figure(table))
     energies = table[table["unit"] == "mJ"]
