@@ -10,6 +10,8 @@ import pandas as pd
 
 _PREFIXES = {-15: "f", -12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T", 15: "P"}
 MISSING = "–"
+NO_INTERVAL = "no interval"
+NO_UPPER_LIMIT = "no upper limit"
 
 
 def known(value: Any) -> bool:
@@ -87,7 +89,8 @@ def percent(share: float | None, digits: int = 1) -> str:
 def with_limits(value: float, low: float | None, high: float | None) -> tuple[str, str]:
     """A value and its interval "[low, high]": two digits of the interval's width, three at least of the value.
 
-    Without limits the value keeps four significant digits and the interval is "".
+    Without limits the value keeps four significant digits and the interval is "". An infinite upper limit, as of a
+    ratio whose other side may be nothing, reads "[low, no upper limit]".
     """
     if low is None or high is None or not known(low) or not known(high):
         return significant(value), ""
@@ -95,8 +98,8 @@ def with_limits(value: float, low: float | None, high: float | None) -> tuple[st
     if width <= 0:
         text = significant(value)
         return text, f"[{text}, {text}]"
-    if not math.isfinite(width):  # of a ratio whose other side could be nothing, as after very few images
-        return significant(value, 3), f"[{significant(low, 3)}, {significant(high, 3)}]"
+    if math.isinf(width):
+        return significant(value, 3), f"[{significant(low, 3)}, {NO_UPPER_LIMIT}]"
     places = max(1 - math.floor(math.log10(width)), 2 - math.floor(math.log10(abs(value))) if value else 0, 0)
     if places > 4:
         return significant(value, 3), f"[{significant(low, 3)}, {significant(high, 3)}]"

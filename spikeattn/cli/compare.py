@@ -163,14 +163,15 @@ def _compare_text(comparison: Comparison, heading: str) -> str:
 
 
 def _rows(frame: pd.DataFrame, costs: bool = False) -> str:
-    from spikeattn.boundary.number_format import energy_unit, rate, significant, with_limits
+    from spikeattn.boundary.number_format import NO_INTERVAL, energy_unit, rate, significant, with_limits
 
     unit, factor = energy_unit([*frame["energy_mj"], *frame["against_mj"]])
 
     def ratio(row: Mapping[Any, Any]) -> tuple[str, str]:
         if row["interval"] == "lower bound":
             return significant(row["ratio"]), f"≥ {significant(row['ratio_low'], 3)}"
-        return with_limits(row["ratio"], row["ratio_low"], row["ratio_high"])
+        value, interval = with_limits(row["ratio"], row["ratio_low"], row["ratio_high"])
+        return value, NO_INTERVAL if row["interval"] == "none" else interval
 
     columns = {"own": f"this run ({unit})", "other": f"other ({unit})"}
     rows = []

@@ -28,11 +28,14 @@ def show_components(
 
 
 def _as_text(table: ComponentTable, heading: str, warnings: tuple[Note, ...]) -> str:
-    from spikeattn.boundary.number_format import joules
+    from spikeattn.boundary.number_format import NO_INTERVAL, joules, known
 
     wide = table.wide().rename(columns=lambda name: name.replace("_", " "))
     totals = table[table["part"] == "total"]
-    limits = [f"[{joules(low)}, {joules(high)}]" for low, high in zip(totals["ci_low"], totals["ci_high"], strict=True)]
+    limits = [
+        f"[{joules(low)}, {joules(high)}]" if known(low) else NO_INTERVAL
+        for low, high in zip(totals["ci_low"], totals["ci_high"], strict=True)
+    ]
     names = totals["component"].str.replace("_", " ")
     listed = totals.assign(component=names, ci_low=limits)[["component", "energy_mj", "ci_low", "interval"]]
     listed.columns = ["whole network", "energy", "limits", "interval"]

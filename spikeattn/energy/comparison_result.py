@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from spikeattn.boundary.notes import Note
+from spikeattn.boundary.number_format import NO_INTERVAL, NO_UPPER_LIMIT
 from spikeattn.stats.intervals import CONFIDENCE, REPLICATES, Interval
 
 
@@ -48,7 +49,9 @@ class Comparison:
     provenance: dict[str, Any]
 
     def __repr__(self) -> str:
-        ratio = f"{self.total.value:.4g} [{self.total.low:.4g}, {self.total.high:.4g}]"
+        low, high = self.total.low, self.total.high
+        limits = f"[{low:.4g}, {NO_UPPER_LIMIT if np.isinf(high) else f'{high:.4g}'}]"
+        ratio = f"{self.total.value:.4g} {NO_INTERVAL if np.isnan(low) else limits}"
         return f"<Comparison of {self.name} with {self.against}: the other's energy / this one's is {ratio}>"
 
     def _repr_html_(self) -> str:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from spikeattn.boundary.number_format import NO_UPPER_LIMIT
+
 Row = dict[str, Any]
 
 
@@ -74,7 +76,8 @@ def _limits(row: Row) -> str:
         return f" (at least {_number(row['ratio_low'])})"
     if pd.isna(row["ratio_low"]):
         return ""
-    return f" [{_number(row['ratio_low'])}, {_number(row['ratio_high'])}]"
+    high = NO_UPPER_LIMIT if row["ratio_high"] == float("inf") else _number(row["ratio_high"])
+    return f" [{_number(row['ratio_low'])}, {high}]"
 
 
 def _number(value: float) -> str:

@@ -126,7 +126,7 @@ def _value(value: float, low: float, high: float, method: str, factor: float) ->
         return MISSING, MISSING
     if method == "upper bound" and known(high):
         return significant(value / factor), f"≤ {significant(high / factor, 3)}"
-    if not all(known(limit) and math.isfinite(limit) for limit in (value, low, high)) or method == "constant":
+    if not all(map(known, (low, high))) or not math.isfinite(value) or method == "constant":
         return significant(value / factor), MISSING
     text, limits = with_limits(value / factor, low / factor, high / factor)
     return text, limits or MISSING

@@ -9,6 +9,7 @@ import pandas as pd
 
 from spikeattn.boundary.number_format import (
     MISSING,
+    NO_INTERVAL,
     amount,
     energy_unit,
     known,
@@ -89,6 +90,8 @@ def energy_sheet(table: pd.DataFrame) -> Sheet:
         value, limits = with_limits(row["energy_mj"] / factor, low, high)
         if row["interval"] == "upper bound":
             value, limits = significant(row["energy_mj"] / factor), f"≤ {significant(high, 3)}"
+        elif not limits and known(row["energy_mj"]):
+            limits = NO_INTERVAL
         cells = [Cell(row["part"], row["part"])]
         cells += [Cell(amount(row[key]), float(row[key])) for key in ("macs", "sops", "acs", "mask_ops")]
         cells += [Cell(value, row["energy_mj"]), Cell(limits or MISSING, high)]
