@@ -13,6 +13,7 @@ import typer
 from spikeattn.cli.option_types import within
 from spikeattn.cli.options import (
     CONVENTION,
+    ClusterByClass,
     Confidence,
     ConventionName,
     First,
@@ -75,6 +76,7 @@ def compare(
     confidence: Confidence = 0.95,
     replicates: Replicates = 2000,
     seed: Seed = 0,
+    cluster_by_class: ClusterByClass = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -115,7 +117,8 @@ def compare(
     tables = [name.strip() for name in costs.split(",") if name.strip()]
     profile = Profile.load(run)
     other = twin_of_run(profile.ledger, checkpoint, data, model) if measure_twin else _other(against)
-    comparison = compare_networks(profile, other, tables, chosen, gamma, replicates, seed, confidence)
+    cluster = "label" if cluster_by_class else None
+    comparison = compare_networks(profile, other, tables, chosen, gamma, replicates, seed, confidence, cluster)
     as_text = partial(_compare_text, comparison, title(profile))
     hand_over(_all_rows(comparison), comparison.to_dict(), as_text, out, as_json, LIST_FORMATS)
 
@@ -153,9 +156,10 @@ def _compare_text(comparison: Comparison, heading: str) -> str:
     if len(alone):
         lines += ["", "attention alone, all blocks", "", _rows(alone, costs=True)]
     level = f"{comparison.total.confidence:.0%}"
+    drawn = "classes, each with its images" if comparison.provenance.get("cluster") else "images"
     lines += [
         "",
-        f"interval: {level} over images, of the ratio; rate: share of the dense operations that take place",
+        f"interval: {level} over {drawn}, of the ratio; rate: share of the dense operations that take place",
         "",
     ]
     lines += [f"note        {line}" for line in comparison.notes]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -10,6 +10,7 @@ from spikeattn.cli.networks import rated_network
 from spikeattn.cli.options import (
     CONVENTION,
     COSTS,
+    ClusterByClass,
     Confidence,
     Costs,
     First,
@@ -65,6 +66,7 @@ def energy(
     confidence: Confidence = 0.95,
     replicates: Replicates = 2000,
     seed: Seed = 0,
+    cluster_by_class: ClusterByClass = False,
     time_steps: TimeSteps = None,
     model_arg: ModelArgs = None,
     out: OutFile = None,
@@ -93,6 +95,9 @@ def energy(
         raise WrongCommandLine(f"--energy-model {energy_model} needs the counts of a run; give RUN, or leave it out")
     if run is not None and (time_steps is not None or model_arg):
         raise WrongCommandLine("--time-steps and --model-arg go with --rates; a run knows its network")
+    if cluster_by_class and (rates is not None or "," in (convention or "")):
+        message = "--cluster-by-class is about the interval of a run; --rates and several conventions have none"
+        raise WrongCommandLine(message)
     if off_chip and energy_model is None:
         message = "--off-chip belongs to an energy model with memory: give RUN --energy-model compute+memory"
         raise WrongCommandLine(message)
@@ -103,12 +108,13 @@ def energy(
     from spikeattn.energy import energy_from_rates, get_convention, get_costs, get_model
 
     prices = get_costs(costs)
+    cluster: Literal["label"] | None = "label" if cluster_by_class else None
     if run is not None and energy_model is not None:
         from spikeattn.cli.energy_components import show_components
 
         chosen, times = get_model(energy_model, off_chip=off_chip), "once" if first_conv is None else first_conv.value
         profile, heading, warnings = opened(run)
-        parts = profile.components(prices, chosen, times, replicates, seed, confidence)
+        parts = profile.components(prices, chosen, times, replicates, seed, confidence, cluster)
         show_components(parts, heading, warnings, out, as_json)
         return
     switches = {} if first_conv is None else {"first_conv": first_conv.value}
@@ -123,7 +129,7 @@ def energy(
         return
     if run is not None:
         profile, heading, warnings = opened(run)
-        table = profile.energy(prices, several[0], replicates, seed, confidence)
+        table = profile.energy(prices, several[0], replicates, seed, confidence, cluster=cluster)
     else:
         assert rates is not None and model is not None  # checked above
         heading, warnings = title_of_rates(rates, model), ()
@@ -162,6 +168,7 @@ def _energy_text(table: EnergyTable, heading: str, warnings: tuple[Note, ...]) -
         f"\n{sheet_text(table)}\n",
     ]
     if table.total.method != "none":
-        lines.append(f"interval    {table.total.confidence:.0%} over images ({table.total.method})")
+        drawn = "classes, each with its images" if table.provenance.get("cluster") else "images"
+        lines.append(f"interval    {table.total.confidence:.0%} over {drawn} ({table.total.method})")
     lines += [f"note        {line}" for line in table.notes] + [f"warning     {line}" for line in warnings]
     return "\n".join(lines)
