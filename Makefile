@@ -1,5 +1,6 @@
 # make report   set up .venv and run the embedded default end to end: reports/demo/
 # make test     set up .venv, ruff and mypy, then all tests, by WORKERS=2 processes that take a test file each
+# make test-versions   three environments of older and newer versions, tests and a report in each: reports/versions.md
 # make docs     set up .venv, mkdocs too, and build the pages into build/docs/
 #
 # .venv belongs to this file. Its stamp holds the path of this checkout and is written after a complete installation:
@@ -11,12 +12,13 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
-.PHONY: help setup report test lint docs clean FORCE
+.PHONY: help setup report test test-versions lint docs clean FORCE
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make report   run the embedded default end to end, into reports/demo/"
 	@echo "make test     ruff, mypy and all tests"
+	@echo "make test-versions   tests under older and newer versions, 18 GB below build/versions/, into reports/versions.md"
 	@echo "make lint     ruff and mypy alone"
 	@echo "make docs     the documentation as web pages, into build/docs/"
 	@echo "make setup    only set up .venv (PYTHON=python3.12 chooses the interpreter of a new one)"
@@ -30,6 +32,9 @@ report: $(STAMP)
 
 test: lint
 	@$(PY) -m pytest -n $(WORKERS) --dist loadfile
+
+test-versions: $(STAMP)
+	@$(PY) scripts/try_versions.py
 
 lint: $(STAMP)
 	@$(PY) -m ruff check --quiet

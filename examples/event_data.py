@@ -32,7 +32,7 @@ def main() -> None:
     profile.over_time().to_csv("over_time.csv", index=False)
     sa.sweep(profile).to_csv("sweep.csv", index=False)
     print(profile.over_time().to_markdown(index=False, floatfmt=".4f"))
-    print(f"energy {profile.energy().total} mJ per recording")
+    print(f"energy {profile.energy().total}")
 
 
 if __name__ == "__main__":

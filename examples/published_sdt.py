@@ -30,7 +30,7 @@ def main() -> None:
     profile = sa.profile(model, loader, out=args.out, progress=True)
     rate_table(profile).to_csv("table_s1.csv", index=False)
     for convention in ("exact", "sdt-paper"):
-        print(f"{convention:10s} {profile.energy(convention=convention).total} mJ per image")
+        print(f"{convention:10s} {profile.energy(convention=convention).total}")
     print(*sa.compare(profile).sentences, sep="\n")
 
 

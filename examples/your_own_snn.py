@@ -64,7 +64,7 @@ def main() -> None:
 
     profile = sa.profile(net, sa.make_loader(test, batch_size=60, limit=120), out="runs/mine")
     print(profile.energy().to_markdown(index=False))
-    print(f"accuracy {profile.over_time()['accuracy'].iloc[-1]:.3f}, energy {profile.energy().total} mJ per image")
+    print(f"accuracy {profile.over_time()['accuracy'].iloc[-1]:.3f}, energy {profile.energy().total}")
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ import math
 import platform
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
 
+from spikeattn.compat.spikingjelly_version import spikingjelly_version
 from spikeattn.compat.version import __version__
 from spikeattn.models.neuron_backend import implementation_in_use
 from spikeattn.storage.settings import Settings
@@ -105,7 +105,7 @@ def provenance_of(
         cudnn_benchmark=bool(cuda and torch.backends.cudnn.benchmark),
         spikeattn=__version__,
         torch=torch.__version__,
-        spikingjelly=version("spikingjelly"),  # the module has no __version__
+        spikingjelly=spikingjelly_version(),
         timm=timm.__version__,
     )
     plain = json.loads(json.dumps(_worded(settings.record()), allow_nan=False))  # as it is read back: tuples are lists

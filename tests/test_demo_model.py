@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -52,6 +54,19 @@ def test_weights_fit_strictly_and_are_small(model, card):
     built.load_state_dict(state, strict=True)
     assert model.config == built.config and model.provenance["trained"]
     assert all(torch.equal(state[key], tensor) for key, tensor in model.state_dict().items())
+
+
+def test_docs_print_both_lines_of_the_demo(model, one_thread):
+    """docs/energy.md, to 5 %: a third of the images is enough."""
+    profile = sa.profile(
+        model, sa.make_loader(sa.open_dataset("digits", model, split="test"), batch_size=60, limit=120)
+    )
+    text = (Path(__file__).parents[1] / "docs" / "energy.md").read_text(encoding="utf-8")
+    for line in sa.compare(profile).lines:
+        (printed,) = re.findall(rf"^    {line.scope} +ann_digits .*$", text, re.MULTILINE)
+        said = re.findall(r"(?<![\w-])\d+\.?\d*", printed.partition(" at gamma")[0])
+        numbers = [line.other.value * 1e3, line.own.value * 1e3, line.ratio.value, line.ratio.low, line.ratio.high]
+        assert list(map(float, said)) == pytest.approx(numbers, rel=0.05), str(line)
 
 
 def test_card_is_complete(model, card):

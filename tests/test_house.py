@@ -167,3 +167,52 @@ def test_no_file_of_the_root_is_named_like_a_public_function():
     assert "profile" in names
     top = {name.rpartition(".")[2] for name in modules() if name.count(".") == 1}
     assert top & set(names) <= {"structure"}  # the room itself is public
+
+
+# Of Python 3.11 and newer, by module; ruff knows the syntax of 3.10 and not what its library lacks.
+NEWER = {
+    "tomllib": {"*"},
+    "importlib.resources.abc": {"*"},
+    "enum": {"StrEnum", "ReprEnum", "verify"},
+    "datetime": {"UTC"},
+    "hashlib": {"file_digest"},
+    "contextlib": {"chdir"},
+    "typing": {"Self", "Never", "LiteralString", "Required", "NotRequired", "Unpack", "assert_never", "override"},
+    "itertools": {"batched"},
+    "math": {"cbrt", "exp2", "sumprod"},
+}
+
+
+def test_only_compat_takes_names_that_python_3_10_lacks():
+    found = []
+    for name, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if room(name) != "compat" else ():
+            if isinstance(node, ast.ImportFrom) and node.module in NEWER:
+                wanted = {alias.name for alias in node.names} | {"*"}
+            elif isinstance(node, ast.Import):
+                wanted = {"*"} if any("*" in NEWER.get(alias.name, ()) for alias in node.names) else set()
+                found += [f"{name}: import of {alias.name}" for alias in node.names if wanted]
+                continue
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in NEWER:
+                wanted, node = {node.attr}, ast.ImportFrom(module=node.value.id, names=[], level=0)
+            else:
+                continue
+            found += [f"{name}: {node.module}.{each}" for each in wanted & NEWER[str(node.module)]]
+    assert not found, "spikeattn.compat.python_names has these: " + ", ".join(found)
+
+
+# What stands elsewhere, or not at all, in a version that the package runs on; and who may import it all the same.
+BY_VERSION = ("spikingjelly", "timm.layers", "timm.models._", "torch.nn.attention", "torch.utils.flop_counter")
+KNOWS = {"spikeattn.models.neuron_backend", "spikeattn.energy.published_networks"}  # of SpikingJelly 2, which they name
+
+
+def test_only_compat_knows_versions():
+    found = []
+    for name, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if room(name) != "compat" else ():
+            if isinstance(node, ast.Import):
+                targets = [alias.name for alias in node.names]
+            else:
+                targets = [str(node.module)] if isinstance(node, ast.ImportFrom) and not node.level else []
+            found += [f"{name} imports {target}" for target in targets if target.startswith(BY_VERSION)]
+    assert {each.partition(" ")[0] for each in found} <= KNOWS, "\n".join(found)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeattn.attention.map_sources import OTHERWISE, Tap, grid_of
+from spikeattn.compat.spiking import is_spikformer
 from spikeattn.errors import SpikeattnError
 from spikeattn.tracing.modes import in_eval
 from spikeattn.tracing.network import check_module
@@ -134,9 +135,7 @@ def check_images(model: nn.Module, images: Any) -> Tensor:
 
 def as_input(model: nn.Module, images: Tensor) -> Tensor:
     """SpikingJelly's Spikformer takes frames as [T, B, C, H, W]."""
-    from spikingjelly.activation_based.model.spikformer import Spikformer
-
-    return images.transpose(0, 1) if images.dim() == 5 and isinstance(model, Spikformer) else images
+    return images.transpose(0, 1) if images.dim() == 5 and is_spikformer(model) else images
 
 
 def call_model(model: nn.Module, images: Tensor) -> Any:

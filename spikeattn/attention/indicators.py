@@ -27,9 +27,9 @@ from typing import Any
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from timm.layers import Attention
 from torch import Generator, Tensor, nn
 
+from spikeattn.compat.timm_names import Attention
 from spikeattn.errors import SpikeattnError
 from spikeattn.models.spike_driven import SpikeDrivenSelfAttention
 from spikeattn.models.variants.svda import SvdaAttention

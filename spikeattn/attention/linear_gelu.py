@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from timm.layers import Mlp
 from torch import Tensor, nn
+
+from spikeattn.compat.timm_names import Mlp
 
 
 class LinearGelu(nn.Module):

@@ -12,10 +12,11 @@ from functools import partial
 from typing import Any
 
 import torch.nn.functional as F
-from timm.layers import Attention, PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from spikeattn.compat.spiking import is_spikformer
+from spikeattn.compat.timm_names import Attention, PatchEmbed
 from spikeattn.errors import SpikeattnError
 from spikeattn.models.ann import AnnTransformer
 from spikeattn.models.spike_driven import SpikeDrivenTransformer
@@ -56,12 +57,11 @@ class Tap:
 
 def known_family(model: nn.Module) -> Family | None:
     """The family of a model; None where its attention has to be read off a pass."""
-    from spikingjelly.activation_based.model.spikformer import Spikformer
-
     if isinstance(model, SpikeDrivenTransformer):
         return Family(SPIKE_DRIVEN, _attentions(model.block), _heads(model.config), True)
-    if isinstance(model, Spikformer):
-        return Family(SPIKFORMER, _attentions(model.blocks), model.num_heads, True)
+    if is_spikformer(model):
+        spikformer: Any = model
+        return Family(SPIKFORMER, _attentions(spikformer.blocks), spikformer.num_heads, True)
     if isinstance(model, AnnTransformer):
         return Family(("received", "rollout"), _attentions(model.block), _heads(model.config), False)
     family = softmax_family(model)

@@ -13,23 +13,22 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from spikeattn.attention.capture import Forward, call_model, unfused
 from spikeattn.attention.place import Unplaced
 from spikeattn.attention.place_mode import Places
 from spikeattn.attention.survey_record import BATCH, Survey
+from spikeattn.compat.torch_modes import math_attention, slow_attention
 from spikeattn.errors import FAILURES
 from spikeattn.structure.shapes import without_values
 from spikeattn.tracing import neurons as nodes
-from spikeattn.tracing.modes import slow_attention
 
 
 @contextmanager
 def plain_attention(model: nn.Module) -> Iterator[None]:
     """Attention without fused kernels, which show no matrix; layers of timm's form theirs as they say they do."""
     layers = [module for module in model.modules() if isinstance(vars(module).get("fused_attn"), bool)]
-    with unfused(layers), slow_attention(), sdpa_kernel(SDPBackend.MATH):
+    with unfused(layers), slow_attention(), math_attention():
         yield
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from spikeattn.boundary.places import SHOWN, step, value_text
+from spikeattn.compat.python_names import tomllib
 from spikeattn.errors import SpikeattnError
 
 DEEPEST = 100  # levels; a record of ours has fewer than ten, and Python's own functions fail near 1,000

@@ -14,11 +14,13 @@ from io import TextIOWrapper
 import typer
 
 from spikeattn.cli.attend import attend
+from spikeattn.cli.audit import audit
 from spikeattn.cli.compare import compare
 from spikeattn.cli.conventions import conventions
 from spikeattn.cli.costs import costs
 from spikeattn.cli.doctor import doctor
 from spikeattn.cli.energy import energy
+from spikeattn.cli.energy_models import energy_models
 from spikeattn.cli.launching import stoppable
 from spikeattn.cli.merge import merge
 from spikeattn.cli.models import models
@@ -50,9 +52,11 @@ for command in (
     attend,
     report,
     reproduce,
+    audit,
     models,
     costs,
     conventions,
+    energy_models,
     doctor,
 ):
     app.command()(command)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from spikeattn.energy import Comparison
     from spikeattn.runs.result import Profile
 
-COSTS = "horowitz-45nm-fp32,horowitz-45nm-int8"
+COSTS = "horowitz-45nm-fp32,horowitz-45nm-int8-acc32"
 
 
 def compare(
@@ -66,13 +66,14 @@ def compare(
     ] = None,
     data: Annotated[str | None, typer.Option(metavar="SPEC", help="With --measure-twin: its data, likewise.")] = None,
     gamma: Annotated[
-        float,
+        float | None,
         typer.Option(
             metavar="SHARE",
             callback=within(0, 1),
-            help="Share of the quantised ANN's MACs that hardware skips for zero inputs.",
+            help="Price the tables with this share of zeros, skipped by the ANN's hardware, behind ReLUs and in the "
+            "image. Default: 0, and the ratio as a range; measured with --measure-twin.",
         ),
-    ] = 0.0,
+    ] = None,
     confidence: Confidence = 0.95,
     replicates: Replicates = 2000,
     seed: Seed = 0,
@@ -90,10 +91,15 @@ def compare(
 
     Per part, per block and for attention alone: the ratio of the energies with its interval, the firing rate at which
     both cost the same, and in words where the spiking network loses, or cannot. Beside an ANN there is a second one,
-    quantised to the bits that T time steps are worth. Arithmetic only, no memory traffic.
+    quantised to the bits that T time steps are worth. The first two lines are both networks in arithmetic alone, which
+    all tables are about, and with neurons, addressing and memory. Zeros behind the ANN's ReLUs may be skipped: where
+    their share, gamma, is not measured, the ratio is printed from gamma 0 to .5, or to where both cost the same. int8
+    adds up in 32 bits; horowitz-45nm-int8 has the 8 of papers. Attention alone is charged its AND gates and the leak of
+    its q, k and v neurons, which the parts and the total are not.
 
     The run's network is not run, but for --measure-twin: a copy of it with ReLUs in place of its neurons then runs once
-    on one image, and torch counts its MACs. Where no twin can be built, a note says why, and the one by hand stands.
+    on one image, and torch counts its MACs, and on the first images, whose zeros are its gamma. Where no twin can be
+    built, a note says why, and the one by hand stands.
 
     \b
     Examples:
@@ -137,29 +143,45 @@ def _other(against: str | None) -> Profile | nn.Module | str | None:
 
 
 def _all_rows(comparison: Comparison) -> pd.DataFrame:
-    """The three tables in one, told apart by the first column."""
+    """The three tables in one, told apart by the first column; parts with their ratio over gamma."""
     import pandas as pd
 
-    tables = {"parts": comparison.parts, "blocks": comparison.blocks, "attention": comparison.attention}
+    parts, zeros = comparison.parts, comparison.zeros
+    if len(zeros):
+        ends = {name: f"gamma_{name}" for name in ("measured", "low", "high", "break_even")}
+        same = ["costs", "against", "part"]
+        parts = parts.merge(
+            zeros.rename(columns=ends)[[*same, *ends.values(), "ratio_at_low", "ratio_at_high"]], "left", same
+        )
+    tables = {"parts": parts, "blocks": comparison.blocks, "attention": comparison.attention}
     joined = pd.concat([frame.assign(table=name) for name, frame in tables.items()], ignore_index=True)
     first = ["table", "costs", "against", "block", "part"]
     return joined[[*first, *(column for column in joined.columns if column not in first)]]
 
 
 def _compare_text(comparison: Comparison, heading: str) -> str:
+    from spikeattn.boundary.terms import WEIGHTED, WEIGHTED_RATE, WEIGHTED_RATE_IS
+
     lines = [f"{comparison.name} beside {comparison.against}: energy per image, {heading}", ""]
+    lines += [*map(str, comparison.lines), ""]
     lines += [f"  {sentence}" for sentence in comparison.sentences]
     for price in comparison.prices.to_dict("records"):
         chosen = (comparison.parts["costs"] == price["costs"]) & (comparison.parts["against"] == price["against"])
-        lines += ["", f"{price['costs']}, beside {price['against']}", "", _rows(comparison.parts[chosen])]
+        at = "" if comparison.gamma is None else f", ratios at gamma {price['gamma']:.3g}"
+        at += " (measured)" if comparison.gamma is not None and comparison.gamma.measured else ""
+        lines += ["", f"{price['costs']}, beside {price['against']}{at}", "", _rows(comparison.parts[chosen])]
     alone = comparison.attention[comparison.attention["ratio"].notna()]
     if len(alone):
         lines += ["", "attention alone, all blocks", "", _rows(alone, costs=True)]
+        if "includes" in alone:
+            said = dict(zip(alone["part"], alone["includes"], strict=True))
+            lines += ["", *(f"{part} of this run includes {what}" for part, what in said.items())]
     level = f"{comparison.total.confidence:.0%}"
     drawn = "classes, each with its images" if comparison.provenance.get("cluster") else "images"
     lines += [
         "",
-        f"interval: {level} over {drawn}, of the ratio; rate: share of the dense operations that take place",
+        f"interval: {level} over {drawn}, of the ratio",
+        f"{WEIGHTED.lower()}: {WEIGHTED_RATE}, {WEIGHTED_RATE_IS}",
         "",
     ]
     lines += [f"note        {line}" for line in comparison.notes]
@@ -167,19 +189,30 @@ def _compare_text(comparison: Comparison, heading: str) -> str:
 
 
 def _rows(frame: pd.DataFrame, costs: bool = False) -> str:
-    from spikeattn.boundary.number_format import NO_INTERVAL, energy_unit, rate, significant, with_limits
+    from spikeattn.boundary.number_format import (
+        MISSING,
+        NO_INTERVAL,
+        energy_unit,
+        known,
+        rate,
+        significant,
+        with_bound,
+        with_limits,
+    )
+    from spikeattn.boundary.terms import WEIGHTED
+    from spikeattn.energy.verdicts import rate_in_words, records
 
     unit, factor = energy_unit([*frame["energy_mj"], *frame["against_mj"]])
 
     def ratio(row: Mapping[Any, Any]) -> tuple[str, str]:
         if row["interval"] == "lower bound":
-            return significant(row["ratio"]), f"≥ {significant(row['ratio_low'], 3)}"
+            return with_bound(row["ratio"], row["ratio_low"], "≥")
         value, interval = with_limits(row["ratio"], row["ratio_low"], row["ratio_high"])
         return value, NO_INTERVAL if row["interval"] == "none" else interval
 
     columns = {"own": f"this run ({unit})", "other": f"other ({unit})"}
     rows = []
-    for row in frame.to_dict("records"):
+    for row in records(frame):
         value, interval = ratio(row)
         rows.append(
             ({"costs": row["costs"], "beside": row["against"]} if costs else {})
@@ -189,15 +222,15 @@ def _rows(frame: pd.DataFrame, costs: bool = False) -> str:
                 columns["other"]: significant(row["against_mj"] / factor),
                 "ratio": value,
                 "interval": interval,
-                "rate": rate(row["rate"]),
-                "break-even": significant(row["break_even"], 3),
+                WEIGHTED.lower(): rate(row["rate"]),
+                "break-even": significant(row["break_even"], 3) if known(row["break_even"]) else rate_in_words(row),
                 "verdict": row["verdict"],
             }
         )
     import pandas as pd
 
     shown = pd.DataFrame(rows)
-    if frame["break_even"].isna().all():
+    if set(shown["break-even"]) <= {MISSING}:  # beside another spiking network
         shown = shown.drop(columns="break-even")
-    right = [*columns.values(), "ratio", "interval", "rate", "break-even"]
+    right = [*columns.values(), "ratio", "interval", WEIGHTED.lower(), "break-even"]
     return text(shown, {column: str for column in right if column in shown})

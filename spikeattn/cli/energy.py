@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -31,7 +32,7 @@ from spikeattn.cli.run_summary import opened, run_or_rates, title_of_rates
 
 if TYPE_CHECKING:
     from spikeattn.boundary.notes import Note
-    from spikeattn.energy import EnergyTable
+    from spikeattn.energy import CostTable, EnergyTable
 
 
 def energy(
@@ -45,8 +46,8 @@ def energy(
         str | None,
         typer.Option(
             "--energy-model",
-            metavar="NAME",
-            help="With RUN: compute, compute+memory or lemaire-2022, component by component.",
+            metavar="NAME,...",
+            help="With RUN; see `spikeattn energy-models`. Several by commas, or all: side by side.",
         ),
     ] = None,
     off_chip: Annotated[
@@ -84,6 +85,7 @@ def energy(
       spikeattn energy runs/8_512 --convention sdt-paper --out energy.csv
       spikeattn energy runs/8_512 --convention exact,sdt-paper,spikformer
       spikeattn energy runs/8_512 --energy-model compute+memory --costs horowitz-45nm-int32
+      spikeattn energy runs/8_512 --energy-model all
       spikeattn energy --rates table_s1.csv --model sdt_8_512 --convention input-rate --first-conv once
     """
     check_run_or_rates(run, rates)
@@ -105,17 +107,14 @@ def energy(
         message = f"--energy-model {energy_model} counts what takes place, like --convention exact; leave that out"
         raise WrongCommandLine(message)
 
-    from spikeattn.energy import energy_from_rates, get_convention, get_costs, get_model
+    from spikeattn.energy import energy_from_rates, get_convention, get_costs
 
     prices = get_costs(costs)
     cluster: Literal["label"] | None = "label" if cluster_by_class else None
     if run is not None and energy_model is not None:
-        from spikeattn.cli.energy_components import show_components
-
-        chosen, times = get_model(energy_model, off_chip=off_chip), "once" if first_conv is None else first_conv.value
-        profile, heading, warnings = opened(run)
-        parts = profile.components(prices, chosen, times, replicates, seed, confidence, cluster)
-        show_components(parts, heading, warnings, out, as_json)
+        times = "once" if first_conv is None else first_conv.value
+        sampling = _Sampling(replicates, seed, confidence, cluster)
+        _under_models(run, energy_model, off_chip, prices, times, sampling, out, as_json)
         return
     switches = {} if first_conv is None else {"first_conv": first_conv.value}
     names = (convention or (CONVENTION if rates is None else "sdt-paper")).split(",")
@@ -136,6 +135,45 @@ def energy(
         table = energy_from_rates(rates, rated_network(model, model_arg, time_steps), several[0], prices)
     record = _energy_record(table, heading, warnings)
     hand_over(table, record, lambda: _energy_text(table, heading, warnings), out, as_json)
+
+
+class _Sampling(NamedTuple):
+    """How intervals are formed."""
+
+    replicates: int
+    seed: int
+    confidence: float
+    cluster: Literal["label"] | None = None
+
+
+def _under_models(
+    run: Path, names: str, off_chip: bool, costs: CostTable, first_conv: str, sampling: _Sampling, out: Path | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """One model component by component, or several side by side."""
+    from spikeattn.energy import by_model, get_energy_model, get_model, list_models
+    from spikeattn.energy.models.catalogue import ALL
+
+    several = [name.strip() for name in names.split(",")]
+    if len(several) == 1 and several[0] in list_models():
+        from spikeattn.cli.energy_components import show_components
+
+        chosen = get_model(several[0], off_chip=off_chip)
+        profile, heading, warnings = opened(run)
+        parts = profile.components(costs, chosen, first_conv, *sampling)
+        show_components(parts, heading, warnings, out, as_json)
+        return
+    from spikeattn.cli.energy_by_model import show_models
+
+    if off_chip:
+        message = f"--off-chip goes with one model of the cost table's memories, not with --energy-model {names}"
+        raise WrongCommandLine(message)
+    models = ALL if several == [ALL] else [get_energy_model(name) for name in several]
+    if sampling.cluster is not None:
+        message = f"--cluster-by-class goes with one model of the cost table's prices, not with --energy-model {names}"
+        raise WrongCommandLine(message)
+    profile, heading, warnings = opened(run)
+    show_models(by_model(profile, models, costs, first_conv, *sampling[:3]), heading, warnings, out, as_json)
 
 
 def _renamed(energy_model: str | None, model: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spikeattn.cli.output import LIST_FORMATS, hand_over, records, text
 
@@ -28,23 +29,40 @@ def show_components(
 
 
 def _as_text(table: ComponentTable, heading: str, warnings: tuple[Note, ...]) -> str:
-    from spikeattn.boundary.number_format import NO_INTERVAL, joules, known
+    import pandas as pd
+
+    from spikeattn.boundary.number_format import NO_INTERVAL, energy_unit, significant, with_bound, with_limits
+
+    unit, factor = energy_unit(table["energy_mj"])
+
+    def energy(mj: float) -> str:
+        return significant(mj / factor, 3)
+
+    def limited(row: dict[Hashable, Any]) -> tuple[str, str]:
+        if row["interval"] == "upper bound":
+            return with_bound(row["energy_mj"] / factor, row["ci_high"] / factor)
+        value, limits = with_limits(*(row[key] / factor for key in ("energy_mj", "ci_low", "ci_high")))
+        return value, limits or NO_INTERVAL
 
     wide = table.wide().rename(columns=lambda name: name.replace("_", " "))
     totals = table[table["part"] == "total"]
-    limits = [
-        f"[{joules(low)}, {joules(high)}]" if known(low) else NO_INTERVAL
-        for low, high in zip(totals["ci_low"], totals["ci_high"], strict=True)
-    ]
     names = totals["component"].str.replace("_", " ")
-    listed = totals.assign(component=names, ci_low=limits)[["component", "energy_mj", "ci_low", "interval"]]
-    listed.columns = ["whole network", "energy", "limits", "interval"]
+    pairs = [limited(row) for row in totals.to_dict("records")]
+    listed = pd.DataFrame(
+        {
+            "whole network": names.to_list(),
+            f"energy ({unit})": [value for value, _ in pairs],
+            "limits": [limits for _, limits in pairs],
+            "interval": totals["interval"].to_list(),
+        }
+    )
+    wide = wide.rename(columns={"part": f"part ({unit})"})
     lines = [
         f"energy per image, component by component, {heading}",
         f"model       {table.model.name}: {table.model.source}",
         f"costs       {table.costs.name}: {table.costs.source}",
-        f"\n{text(wide, dict.fromkeys(wide.columns[1:], joules))}\n",
-        f"{text(listed, {'energy': joules})}\n",
+        f"\n{text(wide, dict.fromkeys(wide.columns[1:], energy))}\n",
+        f"{text(listed, {f'energy ({unit})': str})}\n",
     ]
     lines += [f"note        {line}" for line in table.notes] + [f"warning     {line}" for line in warnings]
     return "\n".join(lines)

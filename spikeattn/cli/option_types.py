@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable
-from enum import StrEnum
 from typing import Any, TypeVar
 
 import typer
 
+from spikeattn.compat.python_names import StrEnum
 from spikeattn.errors import SpikeattnError
 
 E = TypeVar("E", bound=StrEnum)

@@ -6,7 +6,6 @@ import inspect
 import logging
 import sys
 from collections.abc import Iterable
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +14,7 @@ import typer
 from spikeattn.boundary.literals import read_value
 from spikeattn.boundary.visible_text import visible
 from spikeattn.cli.option_types import WrongCommandLine, choice, level, seed_of_sample, within
+from spikeattn.compat.python_names import StrEnum
 from spikeattn.errors import unknown
 
 

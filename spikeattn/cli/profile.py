@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,6 +44,7 @@ from spikeattn.cli.options import (
 from spikeattn.cli.output import note, print_json
 from spikeattn.cli.run_summary import describe, summary_text
 from spikeattn.cli.terminal import say
+from spikeattn.compat.python_names import StrEnum
 from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:

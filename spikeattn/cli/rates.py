@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -19,6 +18,7 @@ from spikeattn.cli.options import (
 )
 from spikeattn.cli.output import FORMATS, note, records, render, sheet_text, text, write_file
 from spikeattn.cli.terminal import say_file
+from spikeattn.compat.python_names import StrEnum
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,7 +20,7 @@ def reproduce(out: ListOut = None, as_json: Json = False, verbose: Verbose = 0) 
     from spikeattn.energy.published_figures import reproduce as compute
     from spikeattn.energy.published_figures import table
 
-    note("computing from the geometry of the models and Table S1 ...")
+    note("computing from the geometry of the models, Table S1 and published layer tables ...")
     rows = compute()
     frame = table(rows)
 

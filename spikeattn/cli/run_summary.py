@@ -54,17 +54,24 @@ def describe(profile: Profile) -> dict[str, Any]:
     from spikeattn.reporting.tables.run_tables import rate_table
 
     return {
-        "summary": profile.summary(),
+        "summary": _summary(profile),
         "over_time": records(profile.over_time()),
         "rates": records(rate_table(profile)),
         "provenance": profile.provenance,
     }
 
 
+def _summary(profile: Profile) -> dict[str, Any]:
+    """The five numbers of a run, and both lines of the comparison with its ANN."""
+    from spikeattn.reporting.tables.analyses import lines_of
+
+    return profile.summary() | {"lines": [line.to_dict() for line in lines_of(profile)]}
+
+
 def summary_text(profile: Profile) -> str:
-    """Firing rates, accuracy and rate after each time step, and the five numbers, as text."""
+    """Firing rates, accuracy and rate after each time step, the five numbers and both lines beside the ANN, as text."""
     from spikeattn.reporting.tables.run_tables import rate_table
 
-    tables = [sheet_text(rate_table(profile)), sheet_text(profile.over_time()), headline(profile.summary())]
+    tables = [sheet_text(rate_table(profile)), sheet_text(profile.over_time()), headline(_summary(profile))]
     warnings = "".join(f"\nwarning    {line}" for line in profile.warnings)
     return "\n\n".join([title(profile), *tables]) + warnings

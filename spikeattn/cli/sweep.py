@@ -26,7 +26,7 @@ def sweep(
     ] = None,
     costs: Annotated[
         str, typer.Option(metavar="NAME,...", help="Cost tables (see `spikeattn costs`) or .toml files, by commas.")
-    ] = "horowitz-45nm-fp32,horowitz-45nm-fp16,horowitz-45nm-int8",
+    ] = "horowitz-45nm-fp32,horowitz-45nm-fp16,horowitz-45nm-int8-acc32",
     rate_scale: Annotated[
         str, typer.Option(metavar="S,...", help="Factors of the firing rates, by commas; 1 is as they are.")
     ] = "0.25,0.5,1,2,4",
@@ -43,7 +43,8 @@ def sweep(
 ) -> None:
     """What if: energy against time steps, firing rates and cost table, beside the ANN.
 
-    The energy at t steps uses the counts of steps 1..t of the run: exact where no step looks ahead. No image is run.
+    The energy at t steps uses the counts of steps 1..t of the run: exact where no step looks ahead. Beside every t
+    stands the accuracy of the answers that the run gave after t steps. No image is run.
 
     \b
     Examples:
@@ -95,24 +96,37 @@ def _draw(frame: pd.DataFrame, path: Path, warnings: tuple[Note, ...]) -> None:
 
 
 def _as_text(frame: pd.DataFrame, heading: str, warnings: tuple[Note, ...]) -> str:
-    from spikeattn.boundary.number_format import joules
+    from spikeattn.boundary.number_format import energy_unit, rate, significant
+    from spikeattn.boundary.terms import WEIGHTED, WEIGHTED_RATE, WEIGHTED_RATE_IS
+    from spikeattn.reporting.tables.analysis_sheets import accuracy_of
+
+    unit, factor = energy_unit([*frame["snn_mj"], *frame["ann_mj"]])
+
+    def energy(mj: float) -> str:
+        return significant(mj / factor, 3)
 
     columns = ["costs", "t", "rate_scale", "rate", "snn_mj", "ann_mj", "ratio", "break_even_rate", "cannot_lose"]
     shown = frame[columns].assign(cannot_lose=["yes" if each else "no" for each in frame["cannot_lose"]])
-    shown.columns = ["costs", "t", "x rate", "rate", "SNN", "ANN", "ANN : SNN", "break-even rate", "cannot lose"]
+    shown.insert(2, "accuracy", [" ".join(accuracy_of(row)).strip() for row in frame.to_dict("records")])
+    weighted, snn, ann = WEIGHTED.lower(), f"SNN ({unit})", f"ANN ({unit})"
+    even = "break-even rate"
+    shown.columns = ["costs", "t", "accuracy", "x rate", weighted, snn, ann, "ANN : SNN", even, "cannot lose"]
     formats: dict[str, Callable[[Any], str]] = {
         "t": str,
+        "accuracy": str,
         "x rate": "{:g}".format,
-        "rate": "{:.4f}".format,
-        "SNN": joules,
-        "ANN": joules,
+        weighted: rate,
+        snn: energy,
+        ann: energy,
         "ANN : SNN": "{:.3g}".format,
-        "break-even rate": "{:.3g}".format,
+        even: "{:.3g}".format,
     }
     lines = [
         f"energy per image, {heading}, had it stopped after t steps and fired x times as much",
         f"convention {frame.attrs['convention']}; ANN of {frame.attrs['ann_macs']:,} MACs; arithmetic only",
         f"\n{text(shown, formats)}\n",
+        "accuracy: after t steps of this run, Wilson interval; unknown at other rates than the run's own",
+        f"{weighted}: {WEIGHTED_RATE}, {WEIGHTED_RATE_IS}\n",
     ]
     lines += [f"note      {line}" for line in frame.attrs["notes"]] + [f"warning   {line}" for line in warnings]
     return "\n".join(lines)

@@ -13,6 +13,12 @@ def is_dunder(name: str) -> bool:
     return name.startswith("__") and name.endswith("__")
 
 
+def _how(package: str) -> str:
+    if package.partition(".")[0] == "spikingjelly":
+        return "install it with pip install 'spikeattn[spikingjelly]'"
+    return "install the package that has it"
+
+
 class Absent:
     """Something of a package that is not installed: it may be imported and named, and is an error where it is used."""
 
@@ -33,9 +39,7 @@ class Absent:
     __ror__ = __or__
 
     def _use(self, *args: Any, **kwargs: Any) -> Any:
-        raise SpikeattnError(
-            f"{self._path} is used, and {self._package} is not installed here; install the package that has it"
-        )
+        raise SpikeattnError(f"{self._path} is used, and {self._package} is not installed here; {_how(self._package)}")
 
     __call__ = __mro_entries__ = __instancecheck__ = __iter__ = __len__ = __bool__ = __enter__ = __setattr__ = _use
     __contains__ = __add__ = __radd__ = __mul__ = __rmul__ = __sub__ = __truediv__ = __matmul__ = __lt__ = _use

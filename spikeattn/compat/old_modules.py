@@ -14,9 +14,9 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
-from spikeattn.compat import old_neurons
 from spikeattn.compat.absent import is_dunder
 from spikeattn.compat.replacements import Replacements
+from spikeattn.compat.spikingjelly_version import is_current
 
 # Where a module stands now, by the longest beginning of its old name that is listed.
 _MOVED = {
@@ -29,15 +29,6 @@ _MOVED = {
 _EMPTY = ("spikingjelly.cext",)
 # What has gone from them, by the module that had it.
 _ADDED: dict[str, dict[str, Any]] = {
-    "spikingjelly.clock_driven.neuron": {each.__name__: each for each in old_neurons.MULTI_STEP},
-    "spikingjelly.clock_driven.layer": {
-        each.__name__: each for each in (old_neurons.MultiStepDropout, old_neurons.MultiStepDropout2d)
-    },
-    "spikingjelly.cext.neuron": {
-        "MultiStepIFNode": old_neurons.CextIFNode,
-        "MultiStepLIFNode": old_neurons.CextLIFNode,
-        "MultiStepParametricLIFNode": old_neurons.CextParametricLIFNode,
-    },
     "torch._six": {
         "inf": math.inf,
         "nan": math.nan,
@@ -46,6 +37,20 @@ _ADDED: dict[str, dict[str, Any]] = {
         "container_abcs": collections.abc,
     },
 }
+if is_current():  # older versions have these names themselves
+    from spikeattn.compat import old_neurons
+
+    _ADDED |= {
+        "spikingjelly.clock_driven.neuron": {each.__name__: each for each in old_neurons.MULTI_STEP},
+        "spikingjelly.clock_driven.layer": {
+            each.__name__: each for each in (old_neurons.MultiStepDropout, old_neurons.MultiStepDropout2d)
+        },
+        "spikingjelly.cext.neuron": {
+            "MultiStepIFNode": old_neurons.CextIFNode,
+            "MultiStepLIFNode": old_neurons.CextLIFNode,
+            "MultiStepParametricLIFNode": old_neurons.CextParametricLIFNode,
+        },
+    }
 
 
 class OldModules(MetaPathFinder):

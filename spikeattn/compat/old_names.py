@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from timm.models import _registry as registry
 from torch.overrides import TorchFunctionMode
 
-from spikeattn.compat.old_neurons import backends_left_out
 from spikeattn.compat.replacements import LOADS, Replacements
+from spikeattn.compat.spikingjelly_version import is_current
+from spikeattn.compat.timm_names import registry
 
 # Gone from numpy since 1.24, each only another name of Python's own type.
 _NUMPY = {"float": float, "int": int, "bool": bool, "object": object, "complex": complex, "str": str}
@@ -38,7 +38,10 @@ def patched(replaced: Replacements) -> Iterator[None]:
         warnings.simplefilter("ignore", FutureWarning)  # of old names, which the user cannot change
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", "Overwriting .* in registry")
-        stack.enter_context(backends_left_out())
+        if is_current():  # older versions take them
+            from spikeattn.compat.old_neurons import backends_left_out
+
+            stack.enter_context(backends_left_out())
         stack.enter_context(_numpy_names(replaced))
         stack.enter_context(_torch_names(replaced))
         stack.enter_context(_without_cuda(replaced))

@@ -16,6 +16,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from spikeattn.compat.torch_modes import orderable
 from spikeattn.errors import SpikeattnError
 
 LARGEST = 1 << 53  # float64 holds every integer up to here: sums of whole numbers >= 0 that stay below it are exact
@@ -102,7 +103,7 @@ def not_binary(x: Tensor) -> Tensor:
     extremes = []
     for piece in flat.split(_PIECE if x.device.type == "cpu" else len(flat)):
         rest = (piece * piece).sub_(piece)
-        extremes.append(torch.stack(torch.aminmax(rest)))
+        extremes.append(torch.stack(torch.aminmax(orderable(rest))))
     return (torch.stack(extremes) != 0).any()
 
 

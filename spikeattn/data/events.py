@@ -1,19 +1,18 @@
-"""Event-camera recordings through SpikingJelly's data sets, as count frames.
+"""Event-camera recordings as SpikingJelly's data sets prepare them (`events_np`), as count frames.
 
-SpikingJelly finds and reads the recordings (`events_np`) and cuts each into T frames of equally many events; the
-frames equal those of its `data_type="frame", frames_number=T, split_by="number"`, bit for bit. They are made when a
-sample is asked for (milliseconds) instead of being written beside the recordings for all splits first: so a read-only
-folder works, ranks cannot collide in it, and one corrupt recording is skipped instead of stopping everything.
+Each is cut into T frames of equally many events; the frames equal those of SpikingJelly's `data_type="frame",
+frames_number=T, split_by="number"`, bit for bit, and nothing of it is imported. They are made when a sample is asked
+for (milliseconds) instead of being written beside the recordings for all splits first: so a read-only folder works,
+ranks cannot collide in it, and one corrupt recording is skipped instead of stopping everything.
 """
 
 from __future__ import annotations
 
 import logging
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikeattn.data.dataset import Dataset, ModelInput, Skipped, printable, reason_of, skip, unreadable_kind
+from spikeattn.compat.spikingjelly_version import spikingjelly_version
+from spikeattn.data.dataset import Dataset, ModelInput, Skipped, printable, skip, unreadable_kind
 from spikeattn.data.disk import LARGEST, expanded, files_below, folders_in, open_regular
 from spikeattn.data.sifting import listed, sift
 from spikeattn.errors import SpikeattnError, unknown
 
 logger = logging.getLogger(__name__)
+
+EXTENSIONS = (".npy", ".npz")  # of recordings, as SpikingJelly 2 reads them; older versions write .npz alone
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Source:
     title: str
     module: str
     cls: str
+    sensor: tuple[int, int]  # height and width in pixels, as SpikingJelly's class gives them
     folders: tuple[str, ...]
     classes: tuple[str, ...]
     splits: tuple[str, ...] = ("train", "test")
@@ -62,15 +65,16 @@ GESTURES = (  # numbered 1 to 11 in the data set's own gesture_mapping.csv, 0 to
 )
 GESTURE_FOLDERS = tuple(sorted(str(i) for i in range(11)))
 SOURCES = {
-    "nmnist": Source("N-MNIST", "n_mnist", "NMNIST", DIGITS, DIGITS),
+    "nmnist": Source("N-MNIST", "n_mnist", "NMNIST", (34, 34), DIGITS, DIGITS),
     "dvs128-gesture": Source(
         "DVS128 Gesture",
         "dvs128_gesture",
         "DVS128Gesture",
+        (128, 128),
         GESTURE_FOLDERS,
         tuple(GESTURES[int(folder)] for folder in GESTURE_FOLDERS),
     ),
-    "cifar10-dvs": Source("CIFAR10-DVS", "cifar10_dvs", "CIFAR10DVS", CIFAR10, CIFAR10, splits=()),
+    "cifar10-dvs": Source("CIFAR10-DVS", "cifar10_dvs", "CIFAR10DVS", (128, 128), CIFAR10, CIFAR10, splits=()),
 }
 
 
@@ -108,13 +112,11 @@ class EventDataset(Dataset):
         return self._files[i][0]
 
     def __getitem__(self, i: int) -> tuple[Tensor, int] | Skipped:
-        from spikingjelly.datasets.utils import integrate_events_by_fixed_frames_number
-
         name, path, label = self._files[i]
         h, w = self.sensor
         try:
             events = self._events(path)
-            frames = integrate_events_by_fixed_frames_number(events, "number", self.time_steps, h, w)
+            frames = count_frames(events, self.time_steps, h, w)
         except Exception as error:  # numpy and zipfile raise many types on arbitrary bytes
             return skip(name, error, i)
         if self.block > 1:
@@ -174,7 +176,7 @@ class EventDataset(Dataset):
             "block": self.block,
             "input_size": [2, h // self.block, w // self.block],
             "class_index": "all class folders of the data set, sorted as text (SpikingJelly)",
-            "versions": {"spikingjelly": version("spikingjelly"), "numpy": np.__version__},
+            "versions": {"spikingjelly": spikingjelly_version(), "numpy": np.__version__},
         }
 
 
@@ -227,24 +229,21 @@ def open_events(
             f"valid are {', '.join(sorted(source.folders, key=lambda name: (len(name), name)))}"
         )
 
-    datasets, cls = _spikingjelly(source)
     index = {name: i for i, name in enumerate(source.folders)}
     found, lost = files_below(folder)
-    sifted = sift(found, tuple(cls.get_extensions()), lost)
+    sifted = sift(found, EXTENSIONS, lost)
     inside = [name for name in sifted.samples if "/" in name]
     if not inside:
-        raise SpikeattnError(f"{folder} holds no recordings ({' or '.join(cls.get_extensions())} in class folders)")
+        raise SpikeattnError(f"{folder} holds no recordings ({' or '.join(EXTENSIONS)} in class folders)")
     files = [
         (printable(Path(folder.name if taken else "", name).as_posix()), str(folder / name), index[name.split("/")[0]])
         for name in inside
     ]
-    config = datasets.NeuromorphicDatasetConfig(root=raw.parent, train=None, data_type="event")
-    sensor = cls.get_H_W()
+    sensor = source.sensor
     block = _block(wants, sensor)
     advice = f"create it with in_chans=2, img_size={sensor[0]} (or a divisor of it: counts are then summed)"
     wants.require(f"a frame of {source.title}", 2, (sensor[0] // block, sensor[1] // block), advice)
-    load = datasets.EventBuilder(config, raw).get_loader()
-    dataset = EventDataset(kind, spec or f"{kind}:{path}", taken, source, sorted(files), load, sensor, steps, block)
+    dataset = EventDataset(kind, spec or f"{kind}:{path}", taken, source, sorted(files), np.load, sensor, steps, block)
     dataset.remark(*wants.class_notes(dataset.classes), *sifted.remarks())
     if beside := [name for name in sifted.samples if "/" not in name]:
         dataset.remark(f"left out: beside the class folders lie {listed(beside)}")
@@ -284,13 +283,14 @@ def _recordings(root: Path, source: Source) -> Path:
     return raw
 
 
-def _spikingjelly(source: Source) -> tuple[Any, Any]:
-    """SpikingJelly's module of data sets and the class of this one; slow to import, so only when asked for."""
-    try:
-        datasets = import_module("spikingjelly.datasets.base")
-        return datasets, getattr(import_module(f"spikingjelly.datasets.{source.module}"), source.cls)
-    except (ImportError, OSError, RuntimeError) as error:  # torchaudio refuses a torch of another CUDA version
-        raise SpikeattnError(
-            f"spikingjelly.datasets cannot be imported ({reason_of(error)}): "
-            "torch, torchvision and torchaudio must belong to the same release"
-        ) from error
+def count_frames(events: Mapping[str, np.ndarray], time_steps: int, h: int, w: int) -> np.ndarray:
+    """Events per frame, polarity and pixel, [T, 2, h, w] float64; N // T events a frame, and the rest in the last.
+
+    Args:
+        events: arrays x, y and p of equal length, in the order of time.
+    """
+    per_frame, polarity = len(events["x"]) // time_steps, events["p"][:] != 0
+    place = (polarity.astype(int) * h + events["y"].astype(int)) * w + events["x"].astype(int)
+    edges = [*(per_frame * step for step in range(time_steps)), len(place)]
+    counted = [np.bincount(place[a:b], minlength=2 * h * w) for a, b in pairwise(edges)]
+    return np.stack(counted).reshape(time_steps, 2, h, w).astype(float)

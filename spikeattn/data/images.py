@@ -16,9 +16,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from PIL import Image
-from timm.data import ImageNetInfo, create_transform, resolve_data_config
+from timm.data import create_transform, resolve_data_config
 from torch import Tensor
 
+from spikeattn.compat.timm_names import imagenet_info
 from spikeattn.data.dataset import NO_SIZE, Dataset, ModelInput, Skipped, printable, skip
 from spikeattn.data.decoding import decode
 from spikeattn.data.disk import expanded, folders_in
@@ -132,7 +133,7 @@ def open_imagenet(path: str | Path, model: Any = None, *, split: str | None = No
         root = _split_of_imagenet(root, wanted, split, path)
         sifted = in_folder(root, IMAGENET_LAYOUT)
         stored = {name: Stored(str(root / name)) for name in sifted.samples}
-    info = ImageNetInfo("imagenet-1k")
+    info = imagenet_info()
     found = [(PurePosixPath(name), where) for name, where in stored.items()]
     index, note = _imagenet_labels({name.parent.name for name, _ in found}, info.label_names(), root)
     files = [(printable(f"{name.parent.name}/{name.name}"), where, index[name.parent.name]) for name, where in found]

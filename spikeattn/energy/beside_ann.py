@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,29 +11,85 @@ import pandas as pd
 
 from spikeattn.boundary.notes import Note
 from spikeattn.energy import verdicts
+from spikeattn.energy.accumulators import accumulators
 from spikeattn.energy.activity import Activity
+from spikeattn.energy.attention_alone import AttentionCharges, cleared
 from spikeattn.energy.by_part import amounts_by_part_and_block, in_order, keys_of_layers, scopes_of
+from spikeattn.energy.comparison_lines import Pair, lines_beside_ann, notes_on_lines
 from spikeattn.energy.comparison_result import Comparison, Resampling
 from spikeattn.energy.comparison_tables import (
     divided,
     frame_of,
+    in_both,
     intervals_of,
     inverted,
+    never_dearer,
     tables_of,
-    total_of,
     with_break_even,
 )
 from spikeattn.energy.convention_notes import notes_of
 from spikeattn.energy.conventions import Convention
 from spikeattn.energy.costs import PJ_TO_MJ, CostTable, get_costs
 from spikeattn.energy.dense_twin import DenseTwin
+from spikeattn.energy.gamma import Zeros, ranges_of, zeros_frame
 from spikeattn.energy.quantised_ann import QUANTISED, QuantisedAnn
 from spikeattn.stats.intervals import Floats
 from spikeattn.storage.ledger import Ledger
 
 ARITHMETIC = Note(
-    "arithmetic", "operations x pJ on both sides; reading weights and activations from memory is in neither"
+    "arithmetic",
+    "operations x pJ on both sides; neurons and reading weights and activations from memory are in the line of memory "
+    "alone",
 )
+
+
+@dataclass(frozen=True, eq=False)
+class Pricing:
+    """One way to price both networks.
+
+    Attributes:
+        table: of both.
+        against: the ANN as this pricing has it.
+        bits: the most of any layer of a quantised ANN; None for real numbers.
+        pj: [layers], of one multiply-accumulate.
+        others: tables and pj of the same arithmetic with every width of the accumulator, the own among them.
+    """
+
+    table: CostTable
+    against: str
+    bits: int | None
+    pj: Floats
+    others: tuple[tuple[CostTable, Floats], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Ann:
+    """The energy of an ANN by scope.
+
+    Attributes:
+        macs: [layers].
+        members: [layers, scopes], which layers a scope adds up.
+        zeros: what the layers may skip.
+    """
+
+    macs: Floats
+    members: Floats
+    zeros: Zeros
+
+    def mj(self, pj: Floats) -> Floats:
+        """[scopes], with pj of [layers] for every multiply-accumulate."""
+        return self.macs * pj @ self.members * PJ_TO_MJ
+
+    def priced(self, pj: Floats, shares: Floats | None = None) -> Floats:
+        """[scopes], with the zeros skipped that were measured or given, or at common shares [scopes]."""
+        if shares is None or self.zeros.measured:
+            return self.mj(pj * (1 - self.zeros.shares))
+        return self.mj(pj) - shares * self.mj(pj * self.zeros.able)
+
+    @property
+    def measured(self) -> Floats:
+        """[scopes], the share of multiply-accumulates that is skipped at the measured zeros."""
+        return divided(self.macs * self.zeros.shares @ self.members, self.macs @ self.members)
 
 
 def compare_with_ann(
@@ -40,7 +97,7 @@ def compare_with_ann(
     twin: DenseTwin,
     tables: Sequence[CostTable],
     convention: Convention,
-    gamma: float | pd.DataFrame = 0.0,
+    gamma: float | pd.DataFrame | None = None,
     resampling: Resampling = Resampling(),  # noqa: B008 - frozen
 ) -> Comparison:
     """`compare` for any activity, counted or published rates, and the layers of any ANN."""
@@ -49,59 +106,89 @@ def compare_with_ann(
     sides = [set(amounts.keys), set(layer_keys)]
     keys = in_order({*amounts.keys, *layer_keys})
     amounts, scopes = amounts.over(keys), scopes_of(keys)
-    quantised = QuantisedAnn.of(ledger, twin, gamma)
-    macs, inner, bits = layers["macs"].to_numpy(dtype=float), quantised.inner, quantised.most_bits
-    pricings: list[tuple[CostTable, str, int | None, Floats]] = [
-        (table, twin.name, None, np.full(len(layers), table.price("mac"))) for table in tables
-    ]
-    pricings.append((get_costs(QUANTISED), f"{twin.name}, {bits} bits", bits, quantised.pj()))
-
-    own = intervals_of(amounts, scopes, [table for table, *_ in pricings], resampling)
+    quantised, zeros = QuantisedAnn.of(ledger, twin), Zeros.of(twin, gamma)
+    charges = AttentionCharges.of(ledger, convention, amounts, scopes)
+    macs, inner = layers["macs"].to_numpy(dtype=float), quantised.inner
     where = [keys.index(key) for key in layer_keys]
-    skipped = float(divided((macs * quantised.skipped)[inner].sum(), macs[inner].sum()))
-    frames, prices = [], []
-    for table, label, width, pj in pricings:
-        per_key = np.bincount(where, weights=macs * pj, minlength=len(keys)) * PJ_TO_MJ
-        theirs = np.array([per_key[scope.members].sum() for scope in scopes])
-        mine = own[table.name]
-        frame = frame_of(amounts, scopes, table, label, mine, theirs, inverted(theirs, mine))
-        frames.append(with_break_even(frame, amounts, scopes, table, theirs))
-        mac_pj = float(divided((macs * pj)[inner].sum(), macs[inner].sum()))
-        prices.append((table.name, label, width, skipped if width else 0.0, mac_pj, table.price("sop")))
+    ann = _Ann(macs, np.stack([scope.members[where] for scope in scopes], axis=1).astype(float), zeros)
+    pricings = _pricings(twin, tables, quantised)
+    own = intervals_of(amounts, scopes, [pricing.table for pricing in pricings], resampling)
+
+    both = in_both(scopes, keys, sides)
+    of_parts = np.array([scope.table == "parts" for scope in scopes])
+    frames, ranges, totals, prices = [], [], [], []
+    for pricing in pricings:
+        table, mine, extra = pricing.table, own[pricing.table.name], charges.extra(pricing.table)
+        theirs, ratios = ann.priced(pricing.pj), inverted(ann.priced(pricing.pj), mine, extra)
+        frame = frame_of(amounts, scopes, table, pricing.against, mine, theirs, ratios, extra)
+        able = ann.mj(pricing.pj * zeros.able)
+        found = zeros_frame(frame, ann.mj(pricing.pj), able, zeros, ann.measured)
+        high = found["high"].to_numpy()
+        never, at_high = (
+            never_dearer(amounts, scopes, [(o, ann.priced(pj, at), charges.extra(o)) for o, pj in pricing.others])
+            for at in (None, high)
+        )
+        bare = charges.without_ratio(table, mine.value + extra)
+        frame = with_break_even(frame, amounts, scopes, table, theirs, extra, never)
+        frames.append(cleared(frame, bare).assign(includes=charges.includes(table)))
+        kept = both & ~bare & of_parts
+        ranges.append(found.assign(cannot_lose=at_high)[kept])
+        dense = theirs if zeros.measured else ann.mj(pricing.pj)  # at the gamma of `Comparison.total`
+        totals.append(frame.assign(against_mj=dense)[of_parts & (frame["part"] == "total").to_numpy()])
+        share = zeros.mean(macs, inner)
+        mac_pj = float(divided((macs * pricing.pj)[inner].sum(), macs[inner].sum())) * (1 - share)
+        prices.append((table.name, pricing.against, pricing.bits, share, mac_pj, table.price("sop")))
     parts, blocks, attention = tables_of(frames, scopes, keys, sides)
+    gammas = pd.concat(ranges, ignore_index=True)
     listed = pd.DataFrame(prices, columns=["costs", "against", "bits", "gamma", "mac_pj", "sop_pj"])
     listed = listed.astype({"bits": "Int64"})
     listed = listed.assign(break_even=divided(listed["mac_pj"], listed["sop_pj"] * ledger.time_steps))
     name = model_name(ledger)
+    ends = ranges_of(gammas, zeros.source, resampling.confidence)
+    pair = Pair(name, twin.name, ends[0].at_low)
+    lines = lines_beside_ann(activity, twin, pair, pd.concat(totals), tables, convention, resampling, ends[0].beside())
     return Comparison(
         name,
         twin.name,
-        total_of(parts, resampling.confidence),
+        ends[0].at_low,
         parts,
         blocks,
         attention,
         listed,
-        verdicts.beside_ann(name, ledger.time_steps, parts, attention, listed),
-        tuple(_notes(ledger, twin, quantised, prices[-1][3], tables, convention)),
+        verdicts.beside_ann(name, ledger.time_steps, parts, attention, listed, gammas, ends),
+        (*_notes(ledger, twin, quantised, zeros.note(macs), tables, convention), *notes_on_lines(lines, twin)),
         provenance_of(activity, convention, tables, resampling) | {"ann_macs": twin.macs},
+        lines,
+        gammas,
+        ends,
     )
+
+
+def _pricings(twin: DenseTwin, tables: Sequence[CostTable], quantised: QuantisedAnn) -> list[Pricing]:
+    """Every cost table, then the quantised ANN."""
+
+    def every(table: CostTable) -> Floats:
+        return np.full(len(twin.layers), table.price("mac"))
+
+    found = [
+        Pricing(table, twin.name, None, every(table), tuple((other, every(other)) for other in accumulators(table)))
+        for table in tables
+    ]
+    int8, bits = get_costs(QUANTISED), quantised.most_bits
+    others = tuple((other, quantised.pj(other)) for other in accumulators(int8))
+    return [*found, Pricing(int8, f"{twin.name}, {bits} bits", bits, quantised.pj(), others)]
 
 
 def _notes(
     ledger: Ledger,
     twin: DenseTwin,
     quantised: QuantisedAnn,
-    skipped: float,
+    skipped: Note,
     tables: Sequence[CostTable],
     convention: Convention,
 ) -> list[Note]:
     left_out = "batch norm, activations, pooling and softmax are counted on neither side"
-    notes = [
-        Note("twin", f"{twin.note}; {left_out}"),
-        quantised.bits_note(),
-        quantised.gamma_note(skipped),
-        ARITHMETIC,
-    ]
+    notes = [Note("twin", f"{twin.note}; {left_out}"), quantised.bits_note(), skipped, ARITHMETIC]
     if any(t.kind == "integer" and t.maker == "neuron" and (t.low is None or t.high is None) for t in ledger.tensors):
         text = "largest values unknown, so the bits of the quantised ANN follow from T alone"
         notes.append(Note("integer-spikes", text))

@@ -1,6 +1,7 @@
 """A spiking network beside an ANN, or beside another spiking network: part by part, in mJ, with paired intervals.
 
-Arithmetic on both sides, under one convention and one cost table at a time; memory traffic is on neither.
+Arithmetic on both sides, under one convention and one cost table at a time; one line more sets arithmetic, neurons,
+addressing and memory of both beside each other.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import pandas as pd
 
 from spikeattn.boundary.notes import Note
 from spikeattn.energy import verdicts
+from spikeattn.energy.accumulators import INT8
 from spikeattn.energy.activity import Activity, Run, check_run
 from spikeattn.energy.beside_ann import ARITHMETIC, compare_with_ann, model_name, provenance_of
 from spikeattn.energy.by_part import amounts_by_part_and_block, energies_of, in_order, scopes_of
+from spikeattn.energy.comparison_lines import Pair, lines_beside_profile, notes_on_lines
 from spikeattn.energy.comparison_result import Comparison, Resampling
 from spikeattn.energy.comparison_tables import frame_of, intervals_of, tables_of, total_of
 from spikeattn.energy.convention_notes import notes_of
@@ -35,7 +38,7 @@ from spikeattn.stats.ratios import ratio_intervals
 if TYPE_CHECKING:
     from torch import nn
 
-COSTS = ("horowitz-45nm-fp32", "horowitz-45nm-int8")
+COSTS = ("horowitz-45nm-fp32", INT8)
 
 
 def compare(
@@ -43,7 +46,7 @@ def compare(
     ann: nn.Module | str | Run | DenseTwin | None = None,
     costs: str | Path | CostTable | Sequence[str | Path | CostTable] = COSTS,
     convention: str | Convention = DEFAULT_CONVENTION,
-    gamma: float | pd.DataFrame = 0.0,
+    gamma: float | pd.DataFrame | None = None,
     replicates: int = REPLICATES,
     seed: int = 0,
     confidence: float = CONFIDENCE,
@@ -54,9 +57,12 @@ def compare(
     Beside an ANN every cost table prices both networks, and one more pricing sets the spiking network in int8 beside
     the ANN quantised to as many levels as T steps of spikes can tell apart, b = ceil(log2((max - min) T + 1)) bits for
     spikes from min to max units, ceil(log2(T + 1)) for binary ones (Yan et al., arXiv 2409.08290). Its
-    multiply-accumulate is priced, by our choice, as an int8 multiplication x b / 8 + an int8 addition; the layer that
+    multiply-accumulate is priced, by our choice, as an int8 multiplication x b / 8 + a 32-bit addition; the layer that
     reads the image keeps 8 bits, as in the spiking network. Where the ANN has the layers of the spiking network, b is
     that of the spikes each of them receives; elsewhere it is the largest of them.
+
+    Hardware that skips zeros makes an ANN with ReLUs cheaper by its share of zeros, gamma. Where it is not measured the
+    result holds the ratio from gamma 0 to the larger of .5 and the share at which both cost the same.
 
     Args:
         profile: the spiking network's run; beside an ANN also the rates of a published table (`activity_from_rates`).
@@ -64,15 +70,17 @@ def compare(
             or, of any other, for its layers once and softmax attention in place of spiking ones (`twins.dense_twin`);
             or the twin that `measured_twin` has run and counted.
         costs, convention: as of `profile.energy`; several cost tables are priced one after the other.
-        gamma: share of the quantised ANN's multiply-accumulates that hardware skips because the activation is zero, in
-            all layers but the first; or the table of `measure_gamma`, layer by layer.
+        gamma: the table of `measure_gamma` of this ANN, layer by layer; or a share of zeros in every layer that may
+            receive some (behind a ReLU, or the image), at which parts, blocks and prices then stand; the range and
+            `total` do not move with a share that is not measured. None: measured where `ann` is a `measured_twin`
+            that has counted its zeros, else unknown, and the tables stand at gamma 0.
         replicates, seed, confidence: of the bootstrap over images. An ANN costs the same for every image; of two
             profiles the same images are drawn.
         cluster: "label" to draw classes, each with its images, in place of images; see `stats.classes`.
 
     Returns:
         `Comparison`: mJ per image of both, their ratio (the other's energy / the spiking one's) and break-even rates,
-        per part, per block and in sentences.
+        in a line for arithmetic and one for memory as well, per part, per block and in sentences.
 
     Raises:
         SpikeattnError: profiles of different images, a spiking network given as ANN, one that does not take the images,
@@ -83,9 +91,12 @@ def compare(
     convention, resampling = get_convention(convention), Resampling(replicates, seed, confidence, labels)
     tables = get_cost_tables(costs)
     if isinstance(ann, Run):
-        if not isinstance(gamma, Real) or gamma != 0:
-            raise SpikeattnError("gamma is about a quantised ANN; beside another profile leave it out")
+        if gamma is not None and (not isinstance(gamma, Real) or gamma != 0):
+            raise SpikeattnError(
+                "gamma is about a quantised ANN or one of real numbers; beside another profile leave it out"
+            )
         check_run("profile", profile)
+        assert isinstance(profile, Run)
         return _compare_profiles(profile, ann, tables, convention, resampling)
     activity = activity_of(profile)
     found = compare_with_ann(activity, twin_for(activity.ledger, ann), tables, convention, gamma, resampling)
@@ -111,6 +122,8 @@ def _compare_profiles(
         limits = (ratio.value, ratio.low, ratio.high, ratio.method)
         frames.append(frame_of(mine, scopes, table, against, own[table.name], energies.mean(axis=0), limits))
     parts, blocks, attention = tables_of(frames, scopes, keys, sides)
+    total = total_of(parts, resampling.confidence)
+    lines = lines_beside_profile(profile, other, Pair(name, against, total), tables, convention, resampling)
     prices = pd.DataFrame(
         [(table.name, against, table.price("mac"), table.price("sop")) for table in tables],
         columns=["costs", "against", "mac_pj", "sop_pj"],
@@ -124,15 +137,16 @@ def _compare_profiles(
     return Comparison(
         name,
         against,
-        total_of(parts, resampling.confidence),
+        total,
         parts,
         blocks,
         attention,
         prices,
         verdicts.beside_profile(name, parts),
-        tuple(notes),
+        (*notes, *notes_on_lines(lines)),
         provenance_of(counted(profile), convention, tables, resampling)
         | {"against_ledger": other.ledger.hash(), "against_time_steps": other.ledger.time_steps},
+        lines,
     )
 
 

@@ -14,7 +14,8 @@ from spikeattn.energy.amounts import Amounts
 from spikeattn.energy.by_part import Key, Scope, energies_of, limits_of
 from spikeattn.energy.comparison_result import Resampling
 from spikeattn.energy.costs import CostTable
-from spikeattn.stats.intervals import Floats, Interval, Intervals, mean_intervals
+from spikeattn.stats.intervals import Floats, Intervals, mean_intervals
+from spikeattn.stats.quantity import Quantity
 
 Ratios = tuple[Floats, Floats, Floats, NDArray[np.str_]]  # value, low, high, method
 _TABLES = ("parts", "blocks", "attention")
@@ -28,8 +29,13 @@ def frame_of(
     own: Intervals,
     theirs: Floats,
     ratios: Ratios,
+    extra: Floats | float = 0.0,
 ) -> pd.DataFrame:
-    """One row per scope under one pricing: the columns of `Comparison.parts` and block, break-even left open."""
+    """One row per scope under one pricing: the columns of `Comparison.parts` and block, break-even left open.
+
+    Args:
+        extra: mJ that the spiking network is charged besides what it does, the same for every image.
+    """
     fixed, full, _ = limits_of(amounts, table, scopes)
     value, low, high, method = ratios
     verdict = np.select([low > 1, high < 1, ~np.isnan(low)], ["wins", "loses", "undecided"], "no interval")
@@ -40,9 +46,9 @@ def frame_of(
             "part": [scope.part for scope in scopes],
             "block": pd.array([scope.block for scope in scopes], dtype="Int64"),
             "rate": divided(own.value - fixed, full),
-            "energy_mj": own.value,
-            "ci_low": own.low,
-            "ci_high": own.high,
+            "energy_mj": own.value + extra,
+            "ci_low": own.low + extra,
+            "ci_high": own.high + extra,
             "against_mj": theirs,
             "ratio": value,
             "ratio_low": low,
@@ -56,18 +62,42 @@ def frame_of(
 
 
 def with_break_even(
-    frame: pd.DataFrame, amounts: Amounts[Key], scopes: Sequence[Scope], table: CostTable, theirs: Floats
+    frame: pd.DataFrame,
+    amounts: Amounts[Key],
+    scopes: Sequence[Scope],
+    table: CostTable,
+    theirs: Floats,
+    extra: Floats,
+    cannot_lose: NDArray[np.bool_],
 ) -> pd.DataFrame:
-    """The rate at which each scope costs what the ANN costs, and whether any rate of binary spikes costs more."""
-    fixed, full, bounded = limits_of(amounts, table, scopes)
-    cannot_lose = pd.array(bounded & (fixed + full <= theirs), dtype="boolean")
-    return frame.assign(break_even=divided(theirs - fixed, full), cannot_lose=cannot_lose)
+    """The rate at which each scope costs what the ANN costs, NaN where it costs more without a spike."""
+    fixed, full, _ = limits_of(amounts, table, scopes)
+    fixed = fixed + extra
+    even = np.where(fixed > theirs, np.nan, divided(theirs - fixed, full))
+    return frame.assign(break_even=even, cannot_lose=pd.array(cannot_lose, dtype="boolean"))
 
 
-def inverted(theirs: Floats, own: Intervals) -> Ratios:
-    """Ratio of constants to means with their limits: those of the means, turned round."""
+def never_dearer(
+    amounts: Amounts[Key], scopes: Sequence[Scope], pricings: Sequence[tuple[CostTable, Floats, Floats]]
+) -> NDArray[np.bool_]:
+    """[scopes], whether even spikes everywhere cost no more than the ANN, under every one of some pricings.
+
+    Args:
+        pricings: cost table, [scopes] mJ of the ANN, [scopes] mJ of what the spiking network is charged besides; none
+            where nothing is known of a wider accumulator, and then nothing is said.
+    """
+    never = np.full(len(scopes), bool(pricings))
+    for table, theirs, extra in pricings:
+        fixed, full, bounded = limits_of(amounts, table, scopes)
+        never &= bounded & (fixed + full + extra <= theirs)
+    return never
+
+
+def inverted(theirs: Floats, own: Intervals, extra: Floats | float = 0.0) -> Ratios:
+    """Ratio of constants to means, and what is added to them, with their limits: those of the means, turned round."""
     method = np.where(own.method == "upper bound", "lower bound", own.method)
-    return divided(theirs, own.value), divided(theirs, own.high), divided(theirs, own.low), method
+    value, low, high = own.value + extra, own.low + extra, own.high + extra
+    return divided(theirs, value), divided(theirs, high), divided(theirs, low), method
 
 
 def intervals_of(
@@ -95,7 +125,7 @@ def tables_of(
     frames: Sequence[pd.DataFrame], scopes: Sequence[Scope], keys: Sequence[Key], sides: Sequence[set[Key]]
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """The tables parts, blocks and attention; where one of the networks has no operations nothing is compared."""
-    one_sided = ~np.logical_and(*(_present(scopes, keys, side) for side in sides))
+    one_sided = ~in_both(scopes, keys, sides)
     kinds = np.array([scope.table for scope in scopes])
     for frame in frames:
         frame.loc[one_sided, ["ratio", "ratio_low", "ratio_high", "break_even"]] = np.nan
@@ -103,14 +133,20 @@ def tables_of(
     parts, blocks, attention = (
         pd.concat([frame[kinds == kind] for frame in frames], ignore_index=True) for kind in _TABLES
     )
-    return parts.drop(columns="block"), blocks, attention.drop(columns="block")
+    only = [column for column in ("includes",) if column in parts]  # of attention alone
+    return parts.drop(columns=["block", *only]), blocks.drop(columns=only), attention.drop(columns="block")
 
 
-def total_of(parts: pd.DataFrame, confidence: float) -> Interval:
+def in_both(scopes: Sequence[Scope], keys: Sequence[Key], sides: Sequence[set[Key]]) -> NDArray[np.bool_]:
+    """[scopes], whether both networks have operations there."""
+    return np.asarray(np.logical_and(*(_present(scopes, keys, side) for side in sides)))
+
+
+def total_of(parts: pd.DataFrame, confidence: float) -> Quantity:
     """The ratio in the first row called "total"."""
     row = parts[parts["part"] == "total"].iloc[0]
     value, low, high = (float(row[key]) for key in ("ratio", "ratio_low", "ratio_high"))
-    return Interval(value, low, high, str(row["interval"]), confidence)
+    return Quantity(value, low, high, str(row["interval"]), confidence, unit="", per="")
 
 
 def divided(above: Any, below: Any) -> Floats:

@@ -23,6 +23,11 @@ def notes_of(ledger: Ledger, convention: Convention) -> list[Note]:
     if convention.batch_norm == "counted":
         text = "batch norms: one assumed after every layer but the classifier, two MACs per output element"
         notes.append(Note.plain("batch-norms", text))
+    if convention.additions == "counted" and ledger.additions is None:
+        text = (
+            "residual additions and averages of numbers: this run does not hold them, so none is priced; profile again"
+        )
+        notes.append(Note.plain("additions-unknown", text))
     notes += _unmerged(ledger)
     if ledger.uncounted:
         names = ", ".join(f"{operation.name} ({operation.op})" for operation in ledger.uncounted)

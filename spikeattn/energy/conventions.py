@@ -72,6 +72,10 @@ SWITCHES: dict[str, dict[str, str]] = {
         "free": "membrane updates are not counted",
         "counted": "one addition per neuron and time step, onto its membrane potential",
     },
+    "additions": {
+        "counted": "residual sums, one addition per element and time step, and sums and averages of numbers",
+        "free": "residual sums, and sums and averages of numbers, are not counted",
+    },
 }
 _OF_RATES = {"layer_rate": "input", "qkv_rate": "input", "qkv_size": "ND^2"}
 
@@ -111,6 +115,7 @@ class Convention:
     spikes: str = "value"
     batch_norm: str = "folded"
     neurons: str = "free"
+    additions: str = "counted"
 
     def __post_init__(self) -> None:
         for switch, choices in SWITCHES.items():
@@ -152,6 +157,7 @@ PRESETS: dict[str, Convention] = {
             first_layer="mac-input-rate",
             first_conv="every-step",
             spikes="non-zero",
+            additions="free",
         ),
         Convention(
             "sdt-printed",
@@ -167,6 +173,7 @@ PRESETS: dict[str, Convention] = {
             first_layer="mac-output-rate",
             first_conv="every-step",
             spikes="non-zero",
+            additions="free",
         ),
         Convention(
             "input-rate",
@@ -175,6 +182,7 @@ PRESETS: dict[str, Convention] = {
             evidence="as written",
             checked_on="Table S1 of SDT-8-512: 5.61 mJ, where pooled rates stand for a lower bound; 4.50 is printed",
             sop="rate",
+            additions="free",
         ),
         Convention(
             "spikformer",
@@ -187,6 +195,7 @@ PRESETS: dict[str, Convention] = {
             sop="rate",
             attention="least-rate",
             first_conv="every-step",
+            additions="free",
         ),
         Convention(
             "spikingformer-code",
@@ -201,6 +210,7 @@ PRESETS: dict[str, Convention] = {
             first_conv="every-step",
             head="mac",
             spikes="mac",
+            additions="free",
         ),
         Convention(
             "meta-spikeformer",
@@ -212,6 +222,7 @@ PRESETS: dict[str, Convention] = {
             first_layer="mac-input-rate",
             first_conv="every-step",
             spikes="non-zero",
+            additions="free",
         ),
         Convention(
             "syops",
@@ -226,6 +237,7 @@ PRESETS: dict[str, Convention] = {
             spikes="mac",
             batch_norm="counted",
             neurons="counted",
+            additions="free",
         ),
     )
 }

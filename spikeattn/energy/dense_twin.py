@@ -12,6 +12,8 @@ from typing import Any
 
 import pandas as pd
 
+from spikeattn.energy.layer_sizes import LayerSizes, TwinSizes, size_of_layer, sizes_of_attention
+from spikeattn.energy.relu_operands import fed_by_neurons
 from spikeattn.storage.ledger import Ledger
 from spikeattn.storage.ledger_rows import Product, Synapse
 from spikeattn.structure.entry import OTHER, Extent
@@ -27,13 +29,21 @@ class DenseTwin:
 
     Attributes:
         name: of the network.
-        layers: columns part, block, layer, macs (per image) and reads_image (True for a layer fed by the input).
+        layers: columns part, block, layer, macs (per image), reads_image (True for a layer fed by the input) and zeros
+            (True where the operand may hold zeros that hardware skips: it is the image or comes out of a ReLU). Without
+            zeros all but attention may hold them.
         note: where the numbers come from, in a sentence.
+        sizes: of the layers, for the models with memory; None where nobody has looked.
+        gamma: columns layer and gamma, the share of zeros in the operand of every layer, where that was measured.
+        gamma_from: where gamma comes from, or why it was not measured, in words.
     """
 
     name: str
     layers: pd.DataFrame
     note: str
+    sizes: TwinSizes | None = None
+    gamma: pd.DataFrame | None = None
+    gamma_from: str = ""
 
     @property
     def macs(self) -> int:
@@ -75,6 +85,12 @@ def twin_parts(ledger: Ledger) -> TwinParts:
     return TwinParts(ledger.synapses, extents, products, sums)
 
 
+def attention_name(ledger: Ledger, block: int) -> str:
+    """The row of `DenseTwin.layers` for the attention of a block: the first product of the spiking one."""
+    own = (p.name for p in ledger.products if (p.part, p.block) == (ATTENTION, block))
+    return next(own, f"attention of block {block}")
+
+
 def dense_twin(ledger: Ledger) -> DenseTwin:
     """The ordinary network beside a spiking one: the same layers once, and softmax attention in place of spiking ones.
 
@@ -84,22 +100,57 @@ def dense_twin(ledger: Ledger) -> DenseTwin:
     attention are taken over as they are.
     """
     parts = twin_parts(ledger)
-    rows = [(s.part, s.block, s.name, s.dense_macs, ledger.tensor(s.input).maker == "input") for s in parts.synapses]
+    rows: list[tuple[Any, ...]] = []
+    for s in parts.synapses:
+        image = ledger.tensor(s.input).maker == "input"
+        rows.append((s.part, s.block, s.name, s.dense_macs, image, image or fed_by_neurons(ledger, s.input)))
     for block, several in parts.attention.items():
-        own = (p.name for p in ledger.products if (p.part, p.block) == (ATTENTION, block))
-        rows.append((ATTENTION, block, next(own, f"attention of block {block}"), sum(e.macs for e in several), False))
-    rows += [(p.part, p.block, p.name, p.elements, False) for p in parts.products]
+        macs = sum(e.macs for e in several)
+        rows.append((ATTENTION, block, attention_name(ledger, block), macs, False, False))
+    for p in parts.products:
+        relu = any(fed_by_neurons(ledger, operand) for operand in p.operands)
+        rows.append((p.part, p.block, p.name, p.elements, False, relu))
     for product in parts.sums:
         tensor = ledger.tensor(product.operands[0])
         tokens = product.summed_over or tensor.elements // tensor.shape[0]
-        rows.append((product.part, product.block, product.name, 2 * tokens * tensor.elements, False))
+        rows.append((product.part, product.block, product.name, 2 * tokens * tensor.elements, False, False))
     note = "the same layers once, as multiply-accumulates"
     if attentions := sum(map(len, parts.attention.values())) + len(parts.sums):
         note += f", and softmax attention ({_formula(parts.attention)}) in place of the {attentions} spiking ones"
     if parts.products:
         note += f", and the same {len(parts.products)} matrix products"
     name = ledger.model.get("name", "the model")
-    return DenseTwin(f"{name} as an ANN", _layers(rows), note)
+    return DenseTwin(f"{name} as an ANN", _layers(rows), note, sizes=_sizes(ledger, parts))
+
+
+def _sizes(ledger: Ledger, parts: TwinParts) -> TwinSizes:
+    """How large the layers of the twin are; unknown is what the ledger does not tell."""
+    sizes, unknown = list[LayerSizes](), list[str]()
+    for synapse in parts.synapses:
+        size = size_of_layer(synapse, ledger)
+        if size is None:
+            unknown.append(synapse.name)
+        else:
+            sizes.append(size)
+    heads = Structure.of_ledger(ledger).head_counts
+    for block, several in parts.attention.items():
+        name = attention_name(ledger, block)
+        for extent in several:
+            sizes += sizes_of_attention(name, ATTENTION, extent, heads.get(block))
+    for product in parts.sums:
+        extent = _extent(ledger, product)
+        sizes += sizes_of_attention(product.name, shared_part(product.part), extent, None)
+    if parts.sums or any(heads.get(block) is None for block in parts.attention):
+        unknown.append("the scores of further heads")
+    return TwinSizes(tuple(sizes), (*unknown, *(product.name for product in parts.products)))
+
+
+def _extent(ledger: Ledger, product: Product) -> Extent:
+    """The attention that a sum of q or k stands for."""
+    tensor = ledger.tensor(product.operands[0])
+    tokens = product.summed_over or tensor.elements // tensor.shape[0]
+    channels = tensor.elements // tokens
+    return Extent(tokens, tokens, 1, channels, channels)
 
 
 def _formula(extents: Mapping[int, Sequence[Extent]]) -> str:
@@ -109,7 +160,7 @@ def _formula(extents: Mapping[int, Sequence[Extent]]) -> str:
 
 def _layers(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
     rows = [(shared_part(part), *rest) for part, *rest in rows]
-    return frame_of_layers(rows, [*COLUMNS, "reads_image"])
+    return frame_of_layers(rows, [*COLUMNS, "reads_image", "zeros"])
 
 
 def frame_of_layers(rows: list[tuple[Any, ...]], columns: list[str]) -> pd.DataFrame:

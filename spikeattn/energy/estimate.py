@@ -25,7 +25,8 @@ from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import PJ_TO_MJ, CostTable, get_costs
 from spikeattn.energy.profile_argument import counted, labels_to_cluster, of_profile
 from spikeattn.stats import intervals
-from spikeattn.stats.intervals import Floats, Interval, Intervals
+from spikeattn.stats.intervals import Floats, Intervals
+from spikeattn.stats.quantity import Quantity
 
 
 class EnergyTable(pd.DataFrame):
@@ -37,7 +38,8 @@ class EnergyTable(pd.DataFrame):
     one, so that a total never travels with rows it does not belong to.
 
     Attributes:
-        total: mJ per image with its interval.
+        total: mJ per image with its interval; prints as "4.194 µJ [4.156, 4.235] per image", and is its value where a
+            number is asked for (`stats.quantity.Quantity`).
         total_t: the same with Student's interval, the check beside the bootstrap.
         per_image: [N] mJ of every image.
         costs, convention: the cost table and the convention as records.
@@ -50,8 +52,8 @@ class EnergyTable(pd.DataFrame):
     _metadata: ClassVar[list[str]] = [
         "total", "total_t", "per_image", "costs", "convention", "unpriced", "notes", "provenance",
     ]  # fmt: skip
-    total: Interval
-    total_t: Interval
+    total: Quantity
+    total_t: Quantity
     per_image: Floats
     costs: CostTable
     convention: Convention
@@ -116,7 +118,8 @@ def price(
     limits = intervals.mean_intervals(energies, replicates, seed, confidence, most, least, labels)
     table = EnergyTable(_rows(amounts.keys, amounts.per_image.mean(axis=0), limits))
     table.unpriced = _leave_unpriced(table, priced)
-    table.total, table.total_t = limits[-1], intervals.t_interval(energies[:, -1], confidence)
+    table.total = Quantity.of(limits[-1])
+    table.total_t = Quantity.of(intervals.t_interval(energies[:, -1], confidence))
     table.per_image = energies[:, -1].copy()
     table.costs, table.convention = costs, convention
     table.notes = [

@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 
+from spikeattn.compat.torch_modes import flop_formulas
 from spikeattn.energy.dense_twin import twin_parts
 from spikeattn.energy.torch_macs import Operation, softmax_macs
 from spikeattn.errors import SpikeattnError
@@ -180,9 +181,8 @@ def _check_rest(ran: Mapping[Place, Sequence[Operation]], fused: Container[str])
 def _check_uncounted(ledger: Ledger, neurons: Iterable[str]) -> None:
     """Refuse an operation that neither twin could count: quantised layers, kernels of one's own, recurrent layers."""
     import torch
-    from torch.utils.flop_counter import flop_registry
 
-    known, fused = {str(packet).rpartition(".")[2] for packet in flop_registry}, _fused(ledger)
+    known, fused = {str(packet).rpartition(".")[2] for packet in flop_formulas()}, _fused(ledger)
     for each in ledger.uncounted:
         packet = getattr(torch.ops.aten, each.op, None)
         overloads = [] if packet is None else [getattr(packet, name) for name in packet.overloads()]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from spikeattn.energy.dense_twin import DenseTwin, dense_twin, twin_parts
 from spikeattn.energy.layer_macs import inside, macs_of_twin, place_of
+from spikeattn.energy.relu_copy_zeros import zeros_in_copy
 from spikeattn.energy.torch_macs import operations_of
 from spikeattn.errors import SpikeattnError, failing
 from spikeattn.storage.ledger import Ledger
@@ -40,13 +41,15 @@ def measured_twin(
 
     Args:
         model: the network of the run; it is left as it was.
-        images: a batch of the run's input, of which the first image is run.
+        images: a batch of the run's input, of which the first image is run, and the first 64 for their zeros.
         ledger: of the run.
         forward: calls the network on a batch, as in the run; default `model(images)`.
         neurons: which modules are spiking neurons, as in the run; default SpikingJelly's.
 
     Returns:
         The layers of `dense_twin` with the multiply-accumulates measured; `note` names those that differ from it.
+        `gamma` is the share of zeros that each receives in the copy on the first images, softmax attention apart;
+        `gamma_from` says where it is not known.
 
     Raises:
         SpikeattnError: no neurons, images that are not the run's, a network that fails on them or is not the run's.
@@ -79,7 +82,10 @@ def measured_twin(
     relus = "a ReLU in place of its neuron" if len(spiking) == 1 else f"ReLUs in place of its {len(spiking)} neurons"
     note = f"measured: {by_hand.name.removesuffix(' as an ANN')} was run once with {relus} and counted by torch, each "
     note += f"layer at one time step{_attentions(ledger)}; {_beside(by_hand, macs, spiking)}"
-    return DenseTwin(by_hand.name, by_hand.layers.assign(macs=macs).astype({"macs": "int64"}), note)
+    measured = by_hand.layers.assign(macs=macs).astype({"macs": "int64"})
+    sizes = by_hand.sizes and by_hand.sizes.measured(dict(zip(measured["layer"], macs, strict=True)))
+    gamma, source = zeros_in_copy(twin, measured, images.to(image.device), forward)
+    return DenseTwin(by_hand.name, measured, note, sizes=sizes, gamma=gamma, gamma_from=source)
 
 
 def _one_image(images: Tensor, ledger: Ledger) -> Tensor:

@@ -113,7 +113,7 @@ def energy_from_rates(
 def activity_from_rates(rates: pd.DataFrame | str | Path, model: Ledger | nn.Module | str) -> PublishedActivity:
     """A table of rates in place of a profile, for `waterfall`, `sweep` and `compare`; arguments as of
     `energy_from_rates`."""
-    ledger = _ledger(model)
+    ledger = ledger_for(model)
     return PublishedActivity(ledger, read_rates(rates, ledger))
 
 
@@ -134,7 +134,8 @@ def entry_ledger(name: str) -> Ledger:
     return replace(ledger_of(model), time_steps=steps)
 
 
-def _ledger(model: Ledger | nn.Module | str) -> Ledger:
+def ledger_for(model: Ledger | nn.Module | str) -> Ledger:
+    """The ledger of a model, of an entry point by its name, or itself."""
     if isinstance(model, Ledger):
         return model
     if isinstance(model, str):

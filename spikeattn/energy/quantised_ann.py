@@ -1,23 +1,21 @@
-"""The ANN quantised to what T time steps of spikes can tell apart: bits of every layer, and zeros that are skipped."""
+"""The ANN quantised to what T time steps of spikes can tell apart: the bits of every layer and what they cost."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Real
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from spikeattn.boundary.notes import Note
-from spikeattn.energy.costs import get_costs
+from spikeattn.energy.accumulators import INT8
+from spikeattn.energy.costs import CostTable, get_costs
 from spikeattn.energy.dense_twin import DenseTwin
-from spikeattn.errors import SpikeattnError
 from spikeattn.stats.intervals import Floats
 from spikeattn.storage.ledger import Ledger
 from spikeattn.storage.ledger_rows import CountedTensor
 
-QUANTISED = "horowitz-45nm-int8"  # what the ANN of few bits, and the spiking network beside it, are priced in
+QUANTISED = INT8  # what the ANN of few bits, and the spiking network beside it, are priced in
 _LIMITS = {"binary": (0.0, 1.0), "ternary": (-1.0, 1.0)}  # of a kind of spikes where the run did not look
 
 
@@ -58,37 +56,35 @@ class QuantisedAnn:
 
     Attributes:
         time_steps: of the spiking network.
-        inner: [layers], all but those that read the image, which keep 8 bits and skip nothing.
+        inner: [layers], all but those that read the image, which keep 8 bits.
         bits: [layers], each its own where they are the layers of the spiking network, else the largest of these.
-        skipped: [layers], the share of the multiply-accumulates that hardware skips because the activation is zero.
-        measured: whether that share was measured, not assumed.
     """
 
     time_steps: int
     inner: NDArray[np.bool_]
     bits: Floats
-    skipped: Floats
-    measured: bool
 
     @classmethod
-    def of(cls, ledger: Ledger, twin: DenseTwin, gamma: float | pd.DataFrame) -> QuantisedAnn:
-        """The quantised `twin` of the spiking network of this ledger; `gamma` as of `compare`."""
+    def of(cls, ledger: Ledger, twin: DenseTwin) -> QuantisedAnn:
+        """The quantised `twin` of the spiking network of this ledger."""
         own, most = matched_bits(ledger)
         names, inner = list(twin.layers["layer"]), ~twin.layers["reads_image"].to_numpy(dtype=bool)
         bits = [own[name] for name in names] if set(names) <= set(own) else [most] * len(names)
-        skipped = np.where(inner, _gammas(twin, gamma), 0.0)
-        measured = isinstance(gamma, pd.DataFrame)
-        return cls(ledger.time_steps, inner, np.array(bits, dtype=float), skipped, measured)
+        return cls(ledger.time_steps, inner, np.array(bits, dtype=float))
 
     @property
     def most_bits(self) -> int:
         """The most bits of any layer behind the first."""
         return int(self.bits[self.inner].max()) if self.inner.any() else self.time_steps.bit_length()
 
-    def pj(self) -> Floats:
-        """pJ of one multiply-accumulate of every layer: an int8 multiplication x bits / 8 + an int8 addition (ours)."""
-        int8 = get_costs(QUANTISED)
-        narrow = (int8.price("mult") * self.bits / 8 + int8.price("add")) * (1 - self.skipped)
+    def pj(self, costs: CostTable | None = None) -> Floats:
+        """pJ of one multiply-accumulate of every layer: an int8 multiplication x bits / 8 + an addition (ours).
+
+        Args:
+            costs: a table of int8; default `QUANTISED`, whose additions are of 32 bits.
+        """
+        int8 = costs or get_costs(QUANTISED)
+        narrow = int8.price("mult") * self.bits / 8 + int8.price("add")
         return np.where(self.inner, narrow, int8.price("mac"))
 
     def bits_note(self) -> Note:
@@ -98,34 +94,6 @@ class QuantisedAnn:
         least, b = (f"{each.min():.0f} to ", "b") if len(set(each)) > 1 else ("", str(most))
         text = (
             f"{least}{most} bits tell apart as many levels as {T} {steps} (arXiv 2409.08290); multiply-accumulate = "
-            f"int8 multiplication x {b}/8 + int8 addition (our choice), 8 bits in the layer that reads the image"
+            f"int8 multiplication x {b}/8 + 32-bit addition (our choice), 8 bits in the layer that reads the image"
         )
         return Note("quantised", text)
-
-    def gamma_note(self, mean: float) -> Note:
-        """What share of the multiply-accumulates is skipped, on average."""
-        how = "as measured" if self.measured else "assumed, not measured"
-        text = f"{mean:.4g} of the quantised ANN's multiply-accumulates are skipped for a zero activation ({how})"
-        return Note("gamma", text)
-
-
-def _gammas(twin: DenseTwin, gamma: float | pd.DataFrame) -> Floats:
-    """The share of skipped multiply-accumulates as it was given, per layer."""
-    layers = twin.layers
-    if isinstance(gamma, pd.DataFrame):
-        if missing := sorted({"layer", "gamma"} - set(gamma.columns)):
-            raise SpikeattnError(f"gamma lacks the column {missing[0]!r}; give a share or the table of measure_gamma")
-        known = dict(zip(gamma["layer"], gamma["gamma"], strict=True))
-        if absent := [layer for layer in layers["layer"] if layer not in known]:
-            raise SpikeattnError(
-                f"gamma was measured on another network: {len(absent)} of the {len(layers)} layers of {twin.name} are "
-                f"not in it, the first is {absent[0]!r}"
-            )
-        share = layers["layer"].map(known).to_numpy(dtype=float)
-    elif isinstance(gamma, Real) and not isinstance(gamma, bool):
-        share = np.full(len(layers), float(gamma))
-    else:
-        raise SpikeattnError(f"gamma is a {type(gamma).__name__}; give a share from 0 to 1 or a measure_gamma table")
-    if (bad := ~((share >= 0) & (share <= 1))).any():
-        raise SpikeattnError(f"gamma is {share[bad][0]:g}; it is a share, from 0 to 1")
-    return share

@@ -9,9 +9,10 @@ from spikeattn.energy.activity import Constant, Count, Rate, Source
 from spikeattn.energy.conventions import Convention
 from spikeattn.errors import SpikeattnError
 from spikeattn.storage.ledger import Ledger
-from spikeattn.storage.ledger_rows import CountedTensor, Product, Synapse
+from spikeattn.storage.ledger_rows import Addition, CountedTensor, Product, Synapse
 from spikeattn.structure.entry import OTHER
 
+Row = Synapse | Product | Addition | CountedTensor
 VOTES = "votes"  # role of a sum of spikes that a weight multiplies: a number, not a train of spikes
 
 
@@ -34,7 +35,7 @@ class Term:
 
 
 def terms_of(ledger: Ledger, convention: Convention) -> tuple[Term, ...]:
-    """What this convention counts in this ledger: synapses, then products, then batch norms and neurons.
+    """What this convention counts in this ledger: synapses, products, batch norms, neurons, additions without weights.
 
     Raises:
         SpikeattnError: the convention has no formula for something in the ledger, or needs a label it does not carry.
@@ -46,6 +47,8 @@ def terms_of(ledger: Ledger, convention: Convention) -> tuple[Term, ...]:
         terms += [rules.batch_norm(synapse) for synapse in rules.normed()]
     if convention.neurons == "counted":
         terms += [rules.neuron(tensor) for tensor in ledger.tensors if tensor.maker == "neuron"]
+    if convention.additions == "counted":
+        terms += [rules.addition(addition) for addition in ledger.additions or ()]
     return tuple(terms)
 
 
@@ -166,6 +169,13 @@ class _Rules:
         """The update of every neuron at every time step."""
         return self._fixed(tensor, "ac", tensor.elements, self.ledger.time_steps)
 
+    def addition(self, addition: Addition) -> Term:
+        """A residual sum at every element; of a pool one addition per spike and window."""
+        if addition.operand is not None:
+            return self._additions(addition, "ac", self.ledger.tensor(addition.operand))
+        times = (addition.runs or self.ledger.time_steps) if addition.every_step else 1
+        return self._fixed(addition, "ac", addition.elements, times)
+
     def product(self, product: Product) -> list[Term]:
         """Additions of a token sum or matrix product, and masks; or a paper's formula for all of them."""
         rule = self.convention.attention
@@ -199,8 +209,8 @@ class _Rules:
             return [self._term(product, "sop", 1, Count(measure, product.name, once), ceiling)]
         return [self._additions(product, "sop", spiking[0])]
 
-    def _additions(self, product: Product, op: str, tensor: CountedTensor) -> Term:
-        """One addition per non-zero element of the operand and per place where the product uses it."""
+    def _additions(self, product: Product | Addition, op: str, tensor: CountedTensor) -> Term:
+        """One addition per non-zero element of the operand and per place where the product or pool uses it."""
         once, T = not product.every_step, product.runs or self.ledger.time_steps
         if not tensor.spikes:
             return self._fixed(product, op, product.elements, 1 if once else T)
@@ -246,10 +256,10 @@ class _Rules:
         bounded = all(tensor.kind in ("binary", "ternary") for tensor in tensors)
         return float(elements * self.ledger.time_steps) if bounded else float("inf")
 
-    def _fixed(self, row: Synapse | Product | CountedTensor, op: str, each: int, times: int) -> Term:
+    def _fixed(self, row: Row, op: str, each: int, times: int) -> Term:
         """As many operations at each of so many time steps, whatever spikes."""
         return self._term(row, op, each, Constant(times), each * times)
 
     @staticmethod
-    def _term(row: Synapse | Product | CountedTensor, op: str, factor: float, source: Source, ceiling: float) -> Term:
+    def _term(row: Row, op: str, factor: float, source: Source, ceiling: float) -> Term:
         return Term(row.name, row.part or OTHER, row.block, op, factor, source, float(ceiling))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from spikeattn.compat.torch_modes import flop_counter, flop_formulas, math_attention
 from spikeattn.structure.entry import Extent
 
 if TYPE_CHECKING:
@@ -20,11 +21,15 @@ class Operation:
         module: dotted path of the module at work; "" is the network itself.
         op: name of the operation, such as "addmm".
         macs: multiply-accumulates, of the whole batch.
+        shapes: its arguments, the shape of each in place of a tensor.
+        out: the shape of what it returns.
     """
 
     module: str
     op: str
     macs: int
+    shapes: tuple[Any, ...] = ()
+    out: Any = None
 
 
 def operations_of(model: nn.Module, run: Callable[[nn.Module], Any]) -> list[Operation]:
@@ -34,7 +39,6 @@ def operations_of(model: nn.Module, run: Callable[[nn.Module], Any]) -> list[Ope
         run: calls the model that it is handed.
     """
     import torch
-    from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
     from spikeattn.tracing.neurons import evaluating, uncompiled
     from spikeattn.tracing.stack import ModuleStack
@@ -46,16 +50,17 @@ def operations_of(model: nn.Module, run: Callable[[nn.Module], Any]) -> list[Ope
         name = str(packet).rpartition(".")[2]
 
         def count(*shapes: Any, out_shape: Any = None, **options: Any) -> int:
-            flops = formula(*shapes, out_val=out_shape, **options)
+            flops = formula(*shapes, out_shape=out_shape, **options)
             path = stack.frames[-1].path if stack.frames else ""
-            operations.append(Operation(path, name, flops // 2))  # torch counts two FLOPs per multiply-accumulate
+            macs = flops // 2  # torch counts two FLOPs per multiply-accumulate
+            operations.append(Operation(path, name, macs, shapes, out_shape))
             return flops
 
         return count
 
-    formulas = {packet: noting(packet, formula) for packet, formula in flop_registry.items()}
+    formulas = {packet: noting(packet, formula) for packet, formula in flop_formulas().items()}
     with torch.no_grad(), uncompiled(), evaluating(model), stack:
-        with FlopCounterMode(display=False, custom_mapping=formulas):
+        with flop_counter(formulas=formulas):
             run(model)
     return operations
 
@@ -67,9 +72,7 @@ def softmax_macs(extent: Extent, heads: int | None) -> int:
         heads: None, or a number that does not divide the channels, is one head: the count is the same for any number.
     """
     import torch
-    from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.nn.functional import scaled_dot_product_attention
-    from torch.utils.flop_counter import FlopCounterMode
 
     h = heads or 1
     h = 1 if extent.channels % h or extent.values % h else h
@@ -78,6 +81,6 @@ def softmax_macs(extent: Extent, heads: int | None) -> int:
         return torch.empty(extent.windows, h, count, channels // h, device="meta")
 
     q, k = tokens(extent.queries, extent.channels), tokens(extent.keys, extent.channels)
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), math_attention(), flop_counter() as counter:
         scaled_dot_product_attention(q, k, tokens(extent.keys, extent.values))
     return counter.get_total_flops() // 2

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from spikeattn.compat.torch_modes import flop_counter, math_attention
 from spikeattn.energy.dense_twin import COLUMNS, DenseTwin, dense_twin, frame_of_layers
+from spikeattn.energy.relu_operands import behind_relu
 from spikeattn.errors import SpikeattnError, failing, unknown
 from spikeattn.storage.ledger import Ledger
 from spikeattn.structure.entry import OTHER
@@ -33,6 +35,7 @@ def twin_for(ledger: Ledger, ann: nn.Module | str | DenseTwin | None = None) -> 
         return ann
     import torch
 
+    from spikeattn.energy.shapes_of_ann import sizes_of_ann
     from spikeattn.models.ann import AnnTransformer, twin_config
     from spikeattn.tracing.modes import in_eval
     from spikeattn.tracing.neurons import is_spiking_neuron
@@ -70,8 +73,12 @@ def twin_for(ledger: Ledger, ann: nn.Module | str | DenseTwin | None = None) -> 
         )
     with in_eval(ann):
         device = next((p.device for p in (*ann.parameters(), *ann.buffers())), torch.device("cpu"))
-        layers = ann_macs(ann, torch.zeros(1, *image, device=device))
-    return DenseTwin(name, layers.assign(reads_image=[i == 0 for i in range(len(layers))]), note)
+        one = torch.zeros(1, *image, device=device)
+        layers, relu = ann_macs(ann, one), behind_relu(ann, one)
+        sizes = sizes_of_ann(ann, one, _parts_of(ann))
+    first = [i == 0 for i in range(len(layers))]
+    able = [reads or layer in relu for reads, layer in zip(first, layers["layer"], strict=True)]
+    return DenseTwin(name, layers.assign(reads_image=first, zeros=able), note, sizes=sizes)
 
 
 def ann_macs(model: nn.Module, input: Tensor) -> pd.DataFrame:
@@ -88,12 +95,10 @@ def ann_macs(model: nn.Module, input: Tensor) -> pd.DataFrame:
         path; "" for the model itself) and macs.
     """
     import torch
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
 
-    counter = FlopCounterMode(display=False)
+    counter = flop_counter(model)
     try:
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        with torch.no_grad(), math_attention(), counter:
             model(input)
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         raise SpikeattnError(
@@ -109,12 +114,17 @@ def ann_macs(model: nn.Module, input: Tensor) -> pd.DataFrame:
     for path in flops:
         if path:
             own[_parent(path, flops)] -= flops[path]
-    own_parts: Any = getattr(model, "layer_parts", None)
-    parts = {} if own_parts is None else own_parts()
+    parts = _parts_of(model)
     rows = [
         (*parts.get(path, (OTHER, None)), path, count // 2 // len(input)) for path, count in own.items() if count > 0
     ]
     return frame_of_layers(rows, COLUMNS)
+
+
+def _parts_of(model: nn.Module) -> dict[str, tuple[str, int | None]]:
+    """(part, block) of the layers of a model that names them itself, by dotted path."""
+    own_parts: Any = getattr(model, "layer_parts", None)
+    return {} if own_parts is None else own_parts()
 
 
 def measure_gamma(ann: nn.Module, loader: Iterable[Any]) -> pd.DataFrame:

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from spikeattn.boundary.arguments import shown, whole_number
 from spikeattn.boundary.notes import Note
+from spikeattn.boundary.number_format import percent
+from spikeattn.energy.accumulators import INT8, accumulators
 from spikeattn.energy.activity import Activity, CountedActivity, CountTable, Run
 from spikeattn.energy.by_part import amounts_by_part_and_block
 from spikeattn.energy.convention_notes import notes_of
@@ -29,10 +31,11 @@ from spikeattn.energy.estimate import prices_of
 from spikeattn.energy.profile_argument import counted, once_named
 from spikeattn.energy.published_rates import PublishedActivity
 from spikeattn.errors import SpikeattnError
+from spikeattn.stats.accuracy import COLUMNS, accuracy_over_time, no_accuracy
 from spikeattn.stats.intervals import Floats
 from spikeattn.storage.ledger import Ledger
 
-COSTS = ("horowitz-45nm-fp32", "horowitz-45nm-fp16", "horowitz-45nm-int8")
+COSTS = ("horowitz-45nm-fp32", "horowitz-45nm-fp16", INT8)
 RATE_SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
@@ -52,12 +55,15 @@ def sweep(
         ann_macs: multiply-accumulates of the ANN per image; default `twins.dense_twin` of the ledger.
 
     Returns:
-        One row per cost table, number of steps t (1..T) and rate scale. Columns costs, t, rate_scale; rate (of what the
-        layers receive over steps 1..t: energy that spikes cause over that of one spike per element and step, so an
-        integer spike counts by value); snn_mj per image and fixed_mj, the part of it without any spike; ann_mj; ratio
-        (ANN/SNN); break_even_scale and break_even_rate, at which both cost the same (0 where the SNN costs more without
-        a single spike); cannot_lose (even spikes everywhere would cost no more). `attrs` holds convention, ann_macs,
-        time_steps and notes.
+        One row per cost table, number of steps t (1..T) and rate scale. Columns costs, t, rate_scale; rate (weighted by
+        operations, of what the layers receive over steps 1..t: energy that spikes cause over that of one spike per
+        element and step, so an integer spike counts by value); snn_mj per image and fixed_mj, the part of it without
+        any spike; ann_mj; ratio (ANN/SNN); break_even_scale and break_even_rate, at which both cost the same (0 where
+        the SNN costs more without a single spike); cannot_lose (even spikes everywhere would cost no more, under
+        accumulators of 8 and of 32 bits where the table is of int8); accuracy of the same run after t steps with its
+        Wilson limits accuracy_low and accuracy_high, and n_labelled (NaN at rate scales other than 1, where the answers
+        would be others, and where labels or answers are missing). The ANN skips no zeros. `attrs` holds convention,
+        ann_macs, time_steps and notes.
 
     Raises:
         SpikeattnError: no rate scale, a negative one, unknown names, a cost table without a price for
@@ -79,14 +85,21 @@ def sweep(
     rows: list[dict[str, Any]] = []
     for table in tables:
         ann = macs * table.price("mac") * PJ_TO_MJ
+        wide = [(prices_of(each), macs * each.price("mac") * PJ_TO_MJ) for each in accumulators(table)]
         for t, amount in enumerate(amounts, start=1):
-            rows += [{"costs": table.name, "t": t} | amount.at(scale, prices_of(table), ann) for scale in scales]
-    frame = pd.DataFrame(rows)
+            never = {"cannot_lose": bool(wide) and all(amount.never_dearer(*each) for each in wide)}
+            rows += [
+                {"costs": table.name, "t": t} | amount.at(scale, prices_of(table), ann) | never for scale in scales
+            ]
+    correct = _accuracy(source)
+    spent = [amount.at(1.0, prices_of(tables[0]), 0.0)["snn_mj"] for amount in amounts]
+    frame = pd.DataFrame(rows).merge(correct, on="t", how="left", sort=False)
+    frame.loc[frame["rate_scale"] != 1, list(COLUMNS[:-1])] = np.nan
     frame.attrs = {
         "convention": chosen.name,
         "ann_macs": int(macs),
         "time_steps": source.ledger.time_steps,
-        "notes": _notes(source.ledger, chosen, amounts[-1].bounded),
+        "notes": [*_notes(source.ledger, chosen, amounts[-1].bounded), _on_accuracy(source, correct, spent)],
     }
     return frame
 
@@ -114,8 +127,11 @@ class _Network:
             "ratio": ann / snn if snn > 0 else nan,
             "break_even_scale": max((ann - always) / spikes, 0.0) if spikes > 0 else nan,
             "break_even_rate": max((ann - always) / full, 0.0) if full > 0 else nan,
-            "cannot_lose": self.bounded and always + full <= ann,
         }
+
+    def never_dearer(self, prices: Floats, ann: float) -> bool:
+        """Whether even spikes everywhere cost no more than the ANN."""
+        return self.bounded and float((self.fixed + self.full) @ prices) * PJ_TO_MJ <= ann
 
 
 def _network(activity: Activity, convention: Convention) -> _Network:
@@ -142,6 +158,36 @@ class _FirstSteps:
 
     def fan(self, synapse: str, by: str = "abs") -> NDArray[Any]:
         return self.counts.fan(synapse, by)[:, : self.time_steps]
+
+
+def _accuracy(source: CountedActivity | PublishedActivity) -> pd.DataFrame:
+    """Accuracy after every t, from the predictions of the run's own count table."""
+    rows = None if isinstance(source, PublishedActivity) else getattr(source.counts, "rows", None)
+    T = source.ledger.time_steps
+    return no_accuracy(T) if rows is None else accuracy_over_time(rows, T)
+
+
+def _on_accuracy(source: CountedActivity | PublishedActivity, correct: pd.DataFrame, spent: list[float]) -> Note:
+    """What the first step answers right beside the last, and for which energy; or why that is not known."""
+    known = correct[correct["accuracy"].notna()].to_dict("records")
+    if not known:
+        why = "the images have no labels" if not correct["n_labelled"].any() else "the output holds no class scores"
+        why = "a table of rates holds no answers" if isinstance(source, PublishedActivity) else why
+        return Note(
+            "accuracy", f"accuracy unknown at every t: {why}; less energy at a smaller t may be for less accuracy"
+        )
+    first, last = known[0], known[-1]
+    text = f"{_right(last)} of {last['n_labelled']} labelled images are answered right after t = {last['t']}"
+    if first["t"] < last["t"]:
+        share = spent[first["t"] - 1] / spent[last["t"] - 1] if spent[last["t"] - 1] > 0 else float("nan")
+        text += f", {_right(first)} after t = {first['t']}, which takes {percent(share)} of that energy"
+    unknown = [str(row["t"]) for row in correct.to_dict("records") if np.isnan(row["accuracy"])]
+    return Note("accuracy", text + (f"; unknown after t = {', '.join(unknown)}" if unknown else ""))
+
+
+def _right(row: Mapping[Any, Any]) -> str:
+    low, high = (percent(row[key]).removesuffix(" %") for key in ("accuracy_low", "accuracy_high"))
+    return f"{percent(row['accuracy'])} [{low}, {high}] %"
 
 
 def _until(source: CountedActivity | PublishedActivity, t: int) -> Activity:

@@ -9,12 +9,13 @@ can name a file as he likes.
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from spikeattn.compat.python_names import file_sha256
 
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
@@ -118,7 +119,7 @@ def _is_whole(path: Path) -> bool:
 
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(file)
 
 
 def load_library(path: Path) -> ctypes.CDLL:

@@ -9,9 +9,9 @@ from math import frexp
 from types import ModuleType
 
 import torch
-from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
+from spikeattn.compat.spiking import neuron
 from spikeattn.fast import native
 from spikeattn.models.spike_driven import Erode
 

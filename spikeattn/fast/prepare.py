@@ -16,9 +16,9 @@ from math import prod
 from typing import Any, TypeGuard
 
 import torch
-from spikingjelly.activation_based import layer, neuron
 from torch import Tensor, nn
 
+from spikeattn.compat.spiking import layer, neuron
 from spikeattn.errors import SpikeattnError
 from spikeattn.fast import native
 from spikeattn.fast.layers import FastConv, FastErode, FastHead, FastLIF, FastMask, FastPool, kernels_for
@@ -31,6 +31,7 @@ _MASKED = ("q_lif", "k_lif", "v_lif", "k_pool", "v_pool", "talking_heads_lif")  
 PLAIN = "plain"
 _PARTS = (nn.BatchNorm2d, nn.ModuleList, nn.Linear, nn.MaxPool3d)
 _WORTH = 200_000_000  # multiply-accumulates per image: below, preparing takes as long as it saves
+_SURROGATES = ("spikingjelly.activation_based.surrogate", "spikeattn.compat.lif")
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -150,7 +151,7 @@ def _unusual(module: nn.Module) -> str:
     if isinstance(module, nn.MaxPool2d):
         return "" if (module.kernel_size, module.padding) == (3, 1) else "is a pool of another form"
     room = type(module).__module__
-    known = room == spike_driven.__name__ or room.startswith("spikingjelly.activation_based.surrogate")
+    known = room == spike_driven.__name__ or room.startswith(_SURROGATES)
     return "" if known or isinstance(module, _PARTS) else f"is a {type(module).__name__}"
 
 

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from spikeattn.errors import failing
 from spikeattn.tracing.modes import in_eval
+from spikeattn.tracing.neurons import reset
 
 
 @torch.no_grad()
@@ -23,10 +24,8 @@ def calibrate_batch_norm(
     threshold: a published SDT is all-silent before training. Neurons are reset before and after; the model's modes stay
     as they were. `forward` calls the model on the batch; by default `model(images)`.
     """
-    from spikingjelly.activation_based import functional
-
     momenta = {module: module.momentum for module in model.modules() if isinstance(module, _BatchNorm)}
-    functional.reset_net(model)
+    reset(model)
     try:
         with in_eval(model):
             for module in momenta:
@@ -37,4 +36,4 @@ def calibrate_batch_norm(
     finally:
         for module, momentum in momenta.items():
             module.momentum = momentum
-        functional.reset_net(model)
+        reset(model)

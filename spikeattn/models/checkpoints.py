@@ -7,7 +7,6 @@ file (missing, truncated, a git-LFS pointer, not a checkpoint, NaN weights) is o
 from __future__ import annotations
 
 import argparse
-import hashlib
 import re
 import zipfile
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ import safetensors
 import torch
 from torch import Tensor
 
+from spikeattn.compat.python_names import file_sha256
 from spikeattn.errors import SpikeattnError
 from spikeattn.models.pickles import read_pickle
 from spikeattn.models.unpacking import check_archive, check_tensors
@@ -69,7 +69,7 @@ def load_checkpoint(path: str | Path, weights: str = "auto") -> Checkpoint:
     path = Path(path)
     kind = _recognise(path)
     with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = file_sha256(file)
     content, metadata = _read_safetensors(path) if kind == "safetensors" else (read_pickle(path), {})
     which, state, notes = _choose(path, content, weights)
     if which != "all":

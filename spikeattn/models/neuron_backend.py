@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from spikeattn.compat.spikingjelly_version import is_current, spikingjelly_version
 from spikeattn.errors import SpikeattnError, unknown
 
 CHOICES = {"auto": "auto", "native": "cuda", "triton": "triton", "torch": "torch"}  # our word: SpikingJelly's
@@ -55,11 +56,13 @@ def implementation_in_use(device: torch.device | str) -> str:
     Raises:
         SpikeattnError: SpikingJelly has no implementation for the device, or not the chosen one.
     """
+    device = torch.device(device)
+    if device.type == "cpu" or spikingjelly_version() is None:
+        return f"torch ({device.type})"
+    if not is_current():
+        return f"backend= of each ({device.type})"
     from spikingjelly.activation_based.functional import neuron_implementation
 
-    device = torch.device(device)
-    if device.type == "cpu":
-        return "torch (cpu)"
     try:
         used = str(neuron_implementation("lif", device)["implementation"])
     except (RuntimeError, ValueError, AssertionError) as error:  # torch without CUDA asserts
@@ -86,6 +89,9 @@ def _our_word(theirs: str) -> str:
 
 def _unavailable(choice: str) -> str:
     """Why a choice cannot work on this machine; empty where it can."""
+    if choice in ("native", "triton") and not is_current():
+        found = spikingjelly_version()
+        return f"it is of SpikingJelly 2, and {f'version {found}' if found else 'none'} is installed"
     if choice in ("native", "triton") and not torch.cuda.is_available():
         return "it needs a CUDA device and this machine has none (on the CPU, neurons always run in torch)"
     if choice == "native" and not _native_operators():

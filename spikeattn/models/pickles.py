@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import pickletools
 import re
@@ -12,8 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from spikeattn.compat.safe_pickles import load_weights
 from spikeattn.errors import SpikeattnError
 
 # What torch lets a pickle call, that weights do not need, and that fills as much memory as a number in it says. A
@@ -29,9 +27,9 @@ def read_pickle(path: Path) -> Any:
             "save the weights alone with torch.save or as safetensors"
         )
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return load_weights(path)
     except Exception as error:  # a damaged pickle can raise anything
         message = str(error)
         refused = re.search(r"GLOBAL (\S+)", message)

@@ -16,10 +16,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from spikingjelly.activation_based import layer, neuron
-from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
+from spikeattn.compat.spiking import layer, neuron
+from spikeattn.compat.timm_names import trunc_normal_
 from spikeattn.errors import SpikeattnError
 from spikeattn.models.configs import check_arguments, described, of_type
 from spikeattn.models.paper_names import PaperName, paper_names

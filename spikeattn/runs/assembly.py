@@ -5,7 +5,6 @@ The result depends on the batches alone, never on how they were spread over part
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
+from spikeattn.compat.python_names import file_sha256
 from spikeattn.data.dataset import NO_SIZE
 from spikeattn.errors import SpikeattnError
 from spikeattn.provenance import differences
@@ -34,7 +34,7 @@ def finish(folder: RunFolder, parts: Sequence[Part], ledger: Ledger, *, shuffled
     path = write_counts(row_groups(tables, ledger), ledger, folder.path / FILE)
     ledger = _described(ledger, Counts(path, ledger), parts, shuffled)
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = file_sha256(file)
     ledger = replace(ledger, provenance={**ledger.provenance, "counts_sha256": digest})
     folder.finish(ledger)
     return Profile.load(folder.path)

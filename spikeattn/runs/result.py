@@ -25,7 +25,8 @@ from spikeattn.energy.models.registry import EnergyModel
 from spikeattn.energy.profile_argument import counted, labels_to_cluster
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.runs.firing_rates import RateTable, rates
-from spikeattn.stats.intervals import CONFIDENCE, REPLICATES, wilson_interval
+from spikeattn.stats.accuracy import accuracy_over_time
+from spikeattn.stats.intervals import CONFIDENCE, REPLICATES
 from spikeattn.storage.counts import FILE, Counts
 from spikeattn.storage.folder import LEDGER, interrupted
 from spikeattn.storage.ledger import Ledger
@@ -239,22 +240,14 @@ class Profile:
         """Accuracy and mean firing rate if the run had stopped after t steps, one row per t.
 
         Columns: t, accuracy (with Wilson limits accuracy_low and accuracy_high; NaN without labels or without logits
-        per step), n_labelled, mean_rate (non-zero share over all neurons and steps 1..t).
+        per step), n_labelled, mean_rate (the mean firing rate: non-zero outputs of all neurons / (neurons x steps
+        1..t)).
         """
-        rows = self.counts.rows
-        labelled = rows["label"] >= 0
         neurons = [t for t in self.ledger.tensors if t.maker == "neuron"]
         spikes = sum(self.counts.column("nnz", t.name).sum(axis=0) for t in neurons)
         per_step = spikes / (self.n_images * sum(t.elements for t in neurons))
-        records = []
-        for t in range(1, self.time_steps + 1):
-            record: dict[str, Any] = {"t": t, "accuracy": np.nan, "accuracy_low": np.nan, "accuracy_high": np.nan}
-            if f"pred_{t}" in rows and labelled.any():
-                right = int((rows[f"pred_{t}"] == rows["label"])[labelled].sum())
-                share = wilson_interval(right, int(labelled.sum()))
-                record |= {"accuracy": share.value, "accuracy_low": share.low, "accuracy_high": share.high}
-            records.append(record | {"n_labelled": int(labelled.sum()), "mean_rate": float(per_step[:t].mean())})
-        return pd.DataFrame(records)
+        means = [float(per_step[:t].mean()) for t in range(1, self.time_steps + 1)]
+        return accuracy_over_time(self.counts.rows, self.time_steps).assign(mean_rate=means)
 
     def summary(
         self, costs: str | Path | CostTable = DEFAULT_COSTS, convention: str | Convention = DEFAULT_CONVENTION

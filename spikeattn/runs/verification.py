@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from spikeattn.compat.python_names import file_sha256
 from spikeattn.data.batches import Batches, make_loader
 from spikeattn.errors import SpikeattnError
 from spikeattn.fast import prepare
@@ -120,7 +120,7 @@ def _file(profile: Profile, folder: Path) -> Check:
     if known is None:
         return Check("file", NOT_DONE, f"model.json holds no checksum of {FILE} (an older version wrote it)")
     with (folder / FILE).open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = file_sha256(file)
     if found != known:
         return Check("file", FAILED, f"{FILE} has sha256 {found[:16]}... and model.json says {known[:16]}...")
     return Check("file", OK, f"sha256 of {FILE} is {known[:16]}..., as model.json says")

@@ -188,6 +188,7 @@ class _Spread:
         """The same at every token of the images, if what it acts on has tokens."""
         entries: dict[str, tuple[str, ...]] = {s.name: (s.input,) for s in self.ledger.synapses}
         entries |= {p.name: p.operands for p in self.ledger.products}
+        entries |= {a.name: entries[a.layer] for a in self.ledger.additions or () if a.layer is not None}
         acted: tuple[Any, ...] = entries.get(term.name, (term.name,))
         if not any(name in self.tokens.tensors for name in acted):
             return self.tokens.off_grid.get(acted[0], f"{acted[0]} has no place per token")

@@ -32,7 +32,8 @@ from spikeattn.spurious.significance_rules import rule_of
 from spikeattn.spurious.specification_text import as_text
 from spikeattn.spurious.specifications import specifications_of
 from spikeattn.stats.bootstrap import check_resampling
-from spikeattn.stats.intervals import CONFIDENCE, REPLICATES, Floats, Interval
+from spikeattn.stats.intervals import CONFIDENCE, REPLICATES, Floats
+from spikeattn.stats.quantity import Quantity
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,9 +74,9 @@ class SpuriousEnergy:
     parts: pd.DataFrame
     heads: pd.DataFrame
     specifications: pd.DataFrame
-    total: Interval
-    spurious_mj: Interval
-    of_everything: Interval
+    total: Quantity
+    spurious_mj: Quantity
+    of_everything: Quantity
     layer_maps: Floats
     spurious_layer_maps: Floats
     layers: tuple[int, ...]
@@ -162,9 +163,9 @@ def spurious_energy(
         parts=tables.parts(),
         heads=tables.heads(),
         specifications=grid.frame,
-        total=tables.shares(tables.everything[:, 0]),
-        spurious_mj=tables.spurious_mj(),
-        of_everything=tables.shares(table.per_image),
+        total=Quantity.of(tables.shares(tables.everything[:, 0]), unit="", per=""),
+        spurious_mj=Quantity.of(tables.spurious_mj()),
+        of_everything=Quantity.of(tables.shares(table.per_image), unit="", per=""),
         layer_maps=tables.maps.reshape(shape),
         spurious_layer_maps=tables.spurious.reshape(shape),
         layers=joined.layers,

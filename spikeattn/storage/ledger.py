@@ -21,7 +21,17 @@ from spikeattn.boundary import file_text, schema
 from spikeattn.boundary.marks import Keys
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.storage import files
-from spikeattn.storage.ledger_rows import CountedTensor, Number, Product, Row, Size, Synapse, Uncounted, current_part
+from spikeattn.storage.ledger_rows import (
+    Addition,
+    CountedTensor,
+    Number,
+    Product,
+    Row,
+    Size,
+    Synapse,
+    Uncounted,
+    current_part,
+)
 from spikeattn.storage.settings import SETTINGS, Record, Settings, Text
 
 FORMAT = 1  # of model.json; another number where this version would misread the file
@@ -48,6 +58,7 @@ class Ledger:
     """The structure of one model at one input size: tensors, synapses, products, and what could not be counted.
 
     `structure` holds what the entries do not: token grid, heads, class tokens, channel ranges (`structure.Structure`).
+    `additions` are None in runs of versions that did not record them; part and block of each are those of its layer.
 
     Raises:
         SpikeattnError: a name stands twice, a synapse receives a tensor that is not listed, or a field has another type
@@ -64,6 +75,7 @@ class Ledger:
     model: Annotated[Record, MODEL] = field(default_factory=dict)
     provenance: Annotated[Record, PROVENANCE] = field(default_factory=dict)
     structure: Record = field(default_factory=dict)
+    additions: tuple[Addition, ...] | None = None
 
     def __post_init__(self) -> None:
         schema.check_fields(self, "ledger")
@@ -77,6 +89,20 @@ class Ledger:
         for path, name in received:
             if name not in self._by_name["tensor"]:
                 raise unknown(f"tensor of {path}", name, self._by_name["tensor"])
+        if self.additions is not None:
+            object.__setattr__(self, "additions", tuple(self._parted(i, a) for i, a in enumerate(self.additions)))
+
+    def _parted(self, place: int, addition: Addition) -> Addition:
+        """An addition with the part and block of its layer, so that no other place can say something else."""
+        tensors, layers = self._by_name["tensor"], {**self._by_name["product"], **self._by_name["synapse"]}
+        if addition.operand is not None and addition.operand not in tensors:
+            raise unknown(f"tensor of additions[{place}].operand", addition.operand, tensors)
+        if addition.layer is None:
+            return addition
+        if addition.layer not in layers:
+            raise unknown(f"layer of additions[{place}].layer", addition.layer, layers)
+        layer = layers[addition.layer]
+        return dataclasses.replace(addition, part=layer.part, block=layer.block)
 
     def _rows(self) -> dict[str, tuple[Row, ...]]:
         return {"tensor": self.tensors, "synapse": self.synapses, "product": self.products}
@@ -160,8 +186,9 @@ class Ledger:
             "time_steps": self.time_steps,
             "static_input": self.static_input,
         }
-        for key in ("tensors", "synapses", "products", "uncounted"):
-            record[key] = [dataclasses.asdict(entry) for entry in getattr(self, key)]
+        for key in ("tensors", "synapses", "products", "additions", "uncounted"):
+            if getattr(self, key) is not None:  # a run that was made without the additions stays one
+                record[key] = [dataclasses.asdict(entry) for entry in getattr(self, key)]
         return record | {
             "warnings": list(self.warnings),
             "provenance": dict(self.provenance),

@@ -15,6 +15,7 @@ from spikeattn.boundary.marks import Limits, OneOf, Printable
 MAKERS = ("input", "neuron", "pool", "mask", "op")
 KINDS = ("binary", "ternary", "integer", "real")
 PRODUCT_OPS = ("token_sum", "average", "mask", "matmul")
+ADDITION_OPS = ("add", "sum", "average")
 
 Text = Annotated[str, Printable()]  # names and labels stand in tables and figures
 Number = Annotated[int, Limits(0)]  # how many, or the number of a block
@@ -155,6 +156,33 @@ class Product:
     runs: Number | None = None
     summed_over: Size | None = None
     known: Text | None = None
+
+
+@dataclass(frozen=True)
+class Addition:
+    """Additions without weights: of two tensors that both depend on the input ("add", a residual sum), of the elements
+    of one ("sum") and those of a mean or an average pool ("average").
+
+    Attributes:
+        elements: additions of one run: of two tensors one for each element of the sum; of n numbers n - 1.
+        operand: the counted tensor whose spikes are averaged, each of which is added wherever a window holds it,
+            `elements / operand.elements` times; None where `elements` take place whatever spikes.
+        layer: the synapse or product that they belong to: of a residual sum the last one of the branch that is added to
+            the shortcut, of a sum or an average the one that reads it, else the last one before; None without any.
+        part, block: of that layer; a ledger sets them.
+        every_step: False where it runs once per image: on a still image before it is repeated, or over time.
+        runs: at how many time steps it runs, where these are not all.
+    """
+
+    name: Text
+    op: Annotated[str, OneOf(ADDITION_OPS)]
+    elements: Number
+    operand: Text | None = None
+    layer: Text | None = None
+    part: Text | None = None
+    block: Number | None = None
+    every_step: bool = True
+    runs: Number | None = None
 
 
 @dataclass(frozen=True)

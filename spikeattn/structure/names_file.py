@@ -10,13 +10,13 @@ was inferred.
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from spikeattn.boundary.arguments import shown
+from spikeattn.compat.python_names import tomllib
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.storage.ledger_rows import current_part
 from spikeattn.structure.entry import KINDS, OTHER, PARTS, Entries, Entry

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from spikeattn.errors import SpikeattnError
 from spikeattn.tracing import neurons as nodes
+from spikeattn.tracing.additions import additions_of
 from spikeattn.tracing.book import TensorBook
 from spikeattn.tracing.call import Call
 from spikeattn.tracing.concat import beside, narrowed, ranges, summed_axis
@@ -23,7 +24,7 @@ from spikeattn.tracing.operation_facts import fields_told_apart, is_operation, k
 from spikeattn.tracing.operation_rules import OPERATIONS, Multiplication
 from spikeattn.tracing.origins import ALIAS, Origin, View, derive, distinct_elements, merged
 from spikeattn.tracing.overloads import overload
-from spikeattn.tracing.pass_events import SUMS, Event, Part
+from spikeattn.tracing.pass_events import ADDITION, SUMS, Event, Part
 from spikeattn.tracing.stack import ModuleStack
 
 _LOST = "nothing says where one of its factors comes from: no module holds it, and no operation made it"
@@ -38,6 +39,7 @@ class EventLog:
 
     Attributes:
         events: what happened, in the order of execution.
+        additions: those without weights that are no event of `events`.
         origins: of every tensor that was made, in the order of execution.
     """
 
@@ -45,6 +47,7 @@ class EventLog:
         self, model: str, stack: ModuleStack, book: TensorBook, labeller: Labeller, units: Mapping[str, float | None]
     ) -> None:
         self.events: list[Event] = []
+        self.additions: list[Event] = []
         self.origins: list[Origin] = []
         self.model, self.stack, self.book, self.labeller, self.units = model, stack, book, labeller, units
 
@@ -79,13 +82,20 @@ class EventLog:
         elif self.stack.in_neuron and events:
             result = self._inside(func, name, args, kwargs, data, made[0], found[0], ordinal)
         elif rule is not None:
-            result = self._multiply(rule(args, kwargs, made[0]), name, data, made[0], found[0], ordinal, events)
+            product = rule(args, kwargs, made[0])
+            result = self._multiply(product, name, data, made[0], found[0], ordinal, events)
+            if events and product.biases is not None and self._adds(product.biases):
+                self._add("add", name, ordinal, (product.biases,), result, made[0], found[0], made[0].numel())
         else:
             origins = [self.book.origin(t) for t in data]
             result, what = derive(func, name, args, kwargs, data, origins, made[0])
             if not result.spiky and not result.weight:
                 result.beside = beside(name, args, kwargs, data, origins, made[0])
-            if what and events:
+            if events and self._added(
+                func, name, args, kwargs, data, origins, made[0], found[0], ordinal, result, what
+            ):
+                pass
+            elif what and events:
                 taken = data[:1] if what in SUMS else data
                 reason = unruled(name, made[0]) if what == "unknown" and not any(o.spiky for o in origins) else ""
                 self._event(what, name, ordinal, data, taken, result, made[0], found[0], reason=reason)
@@ -142,6 +152,40 @@ class EventLog:
             result.unit, result.summed = left.multiple * right.multiple, True
         self._event("matmul", name, ordinal, given, [a, b], result, out, label, macs=found.macs)
         return result
+
+    def _added(
+        self, func: Any, name: str, args: Any, kwargs: Any, given: Sequence[Tensor], origins: Sequence[Origin],
+        out: Tensor, label: Label, ordinal: int, result: Origin, what: str,
+    ) -> bool:  # fmt: skip
+        """Note the additions of an operation; whether nothing else is to be said of it."""
+        found = additions_of(func, name, args, kwargs, given, origins, out) if what not in SUMS else None
+        whole = found is not None and found.op == "add" and name in ("add", "sub", "rsub")
+        if found is None or (what == "unknown" and found.op != "add"):
+            return False  # a sum of spikes is a product, and what has no rule is listed
+        event = self._add(found.op, name, ordinal, found.operands, result, out, label, found.number, found.uses)
+        if whole and what:
+            self._made(event, result)
+        return whole
+
+    def _adds(self, tensor: Tensor) -> bool:
+        """Whether a tensor that is added depends on the input."""
+        origin = self.book.origin(tensor)
+        return (origin.varies or origin.unknown) and not origin.blank
+
+    def _add(
+        self, op: str, name: str, ordinal: int, operands: Sequence[Tensor], result: Origin, out: Tensor, label: Label,
+        number: int, uses: int | None = None,
+    ) -> Event:  # fmt: skip
+        frame = self.stack.frames[-1]
+        spikes = op == "average" and self.book.origin(operands[0]).spiky
+        origins = tuple(self.book.observe(t) if spikes else self.book.origin(t) for t in operands)
+        views = tuple(self.view(t) for t in operands)
+        event = Event(
+            ADDITION, frame.path, frame.call, name, ordinal, origins, views, result, View(tuple(out.shape), label),
+            (0,) * len(operands), macs=number, fan_out=uses, reason=op,
+        )  # fmt: skip
+        self.additions.append(event)
+        return event
 
     def take(self, given: Sequence[Tensor]) -> None:
         """An operation takes tensors in which spikes and numbers may lie side by side."""
@@ -224,8 +268,14 @@ class EventLog:
             what, frame.path, frame.call, op, ordinal, origins, tuple(self.view(t) for t in data), result,
             View(tuple(out.shape), label), positions, argument=argument, alone=alone, **facts,
         )  # fmt: skip
-        result.operation, result.site, result.view = (frame.path, frame.call, op, ordinal), event.site(), event.out_view
+        self._made(event, result)
         self.events.append(event)
+
+    @staticmethod
+    def _made(event: Event, result: Origin) -> None:
+        """Name what an operation gives after it."""
+        result.operation = (event.module, event.call, event.op, event.ordinal)
+        result.site, result.view = event.site(), event.out_view
 
     def view(self, tensor: Tensor) -> View:
         """Shape and label of a tensor as they are now."""

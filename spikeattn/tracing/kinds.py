@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from spikeattn.compat.torch_modes import orderable
+
 LEVELS = 256  # more distinct values than these are numbers, not the levels of a neuron
 # Types that torch stores and converts, but neither compares nor orders; those that this torch has.
 UNORDERED = {
@@ -68,8 +70,7 @@ def value_flags(x: Tensor) -> Tensor:
         return torch.zeros(3, dtype=torch.bool, device=x.device)
     if x.is_complex():
         return torch.ones(3, dtype=torch.bool, device=x.device)
-    if x.dtype in UNORDERED:
-        x = x.double()
+    x = x.double() if x.dtype in UNORDERED else orderable(x)
     if not x.is_floating_point():
         beyond = (x > 1) | ((x < 0) & (x.abs() != 1))  # |-128| is -128 in int8
         return torch.stack([torch.zeros((), dtype=torch.bool, device=x.device), (x < 0).any(), beyond.any()])

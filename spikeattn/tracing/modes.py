@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import nn
+
+from spikeattn.compat.torch_modes import slow_attention
 
 
 @contextmanager
@@ -24,14 +25,3 @@ def in_eval(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
-
-
-@contextmanager
-def slow_attention() -> Iterator[None]:
-    """Without the fast path of `nn.MultiheadAttention` and `nn.TransformerEncoderLayer`; afterwards as it was."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
+from spikeattn.compat.torch_modes import force_eager
 from spikeattn.errors import SpikeattnError
 from spikeattn.tracing.modes import in_eval
 from spikeattn.tracing.neuron_table import ALL, BY_MODE, ONE, InnerSynapse, NeuronKind, kind_of
@@ -218,7 +219,7 @@ def uncompiled() -> Iterator[None]:
     if "torch._dynamo" not in sys.modules:
         yield
         return
-    with torch.compiler.set_stance("force_eager"):
+    with force_eager():
         yield
 
 

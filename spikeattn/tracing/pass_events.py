@@ -9,6 +9,7 @@ from spikeattn.tracing.origins import Origin, View
 
 INPUT, NEURON = "input", "neuron"
 SUMS = ("token_sum", "average")  # additions without weights, of one operand
+ADDITION = "addition"
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +29,7 @@ class Event:
 
     Attributes:
         what: "input", "neuron", "conv", "linear", "matmul", "mask", "token_sum", "average" or
-            "unknown".
+            "unknown"; among the additions of a pass "addition".
         module: dotted path of the innermost module at work.
         call: which call of that module it was, from 0.
         op, ordinal: aten operation and its position among those of that name in this call of the module.
@@ -36,9 +37,12 @@ class Event:
         positions: of these operands among the tensors that the operation is given; of a neuron's spikes among the
             tensors that it returns.
         argument: the module's first argument if that holds exactly the elements the operation receives.
+        macs: dense multiply-accumulates of this call; of an addition, the additions of numbers.
+        fan_out: weights that an element of the input meets; of an average, how many windows hold it; None where that
+            depends on the position.
         weights, biases: parameters of a synapse; a bias that is added in an operation of its own is not seen.
         weight_name: name of the parameter that the weights are.
-        reason: why an "unknown" one is not counted.
+        reason: why an "unknown" one is not counted; what an addition is, one of `ledger_rows.ADDITION_OPS`.
         parts: what lies side by side in the input of a layer.
         columns: (axis, start, size) of the operand, where that is a part of a tensor.
         name: of a synapse inside a neuron, which has a name of its own.

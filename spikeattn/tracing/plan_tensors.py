@@ -191,7 +191,7 @@ class Tensors:
     def _add(self, line: Line, index: int, name: str, tap: Tap, shape: Sequence[int], axes: Axes) -> CountedTensor:
         origins = [event.origins[index] for event in line.events]
         image = axes.of_image(shape, self._batch)
-        return self._enter(name, tap, origins, image, self._static(line, index, axes))
+        return self._enter(name, tap, origins, image, self.is_static(line, index, axes))
 
     def _enter(
         self, name: str, tap: Tap, origins: Sequence[Origin], shape: tuple[int, ...], static: bool
@@ -235,7 +235,7 @@ class Tensors:
             return False
         return self._events == "events" or (self._events is None and not static)
 
-    def _static(self, line: Line, index: int, axes: Axes) -> bool:
+    def is_static(self, line: Line, index: int, axes: Axes) -> bool:
         """Whether an operand is the same at every time step by construction: a still image that is repeated."""
         if any(event.columns is not None for event in line.events):
             return False  # beside it lies what is not, so the layer runs at every step

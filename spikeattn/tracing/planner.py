@@ -11,11 +11,13 @@ import torch
 from torch import nn
 
 from spikeattn.storage.ledger import Ledger
-from spikeattn.storage.ledger_rows import CountedTensor, Product, Synapse, Uncounted, current_part
+from spikeattn.storage.ledger_rows import Addition, CountedTensor, Product, Synapse, Uncounted, current_part
+from spikeattn.tracing.branches import Branches
 from spikeattn.tracing.fanout import ConvGeometry, fan_out_map
 from spikeattn.tracing.labels import IMAGE
 from spikeattn.tracing.layout import Axes, LayoutReader
 from spikeattn.tracing.pass_events import INPUT, NEURON, SUMS, Event
+from spikeattn.tracing.plan_additions import PlanAdditions
 from spikeattn.tracing.plan_tensors import Tensors, unique
 from spikeattn.tracing.step_matching import Line, lines_of, main_view, time_steps_of
 from spikeattn.tracing.taps import Fan, Pairs, Plan, Tap, logits_of
@@ -40,6 +42,7 @@ class Planner:
         self.synapses: dict[str, Synapse] = {}
         self.products: dict[str, Product] = {}
         self.uncounted: dict[tuple[str, str], Uncounted] = {}
+        self.branches = Branches()
         self.fans: list[Tap] = []
         self.pairs: list[Pairs] = []
         # By geometry and size of the maps, which blocks repeat.
@@ -60,9 +63,13 @@ class Planner:
             else:
                 acts = "acts on spikes" if any(o.spiky for o in a.origins) else "multiplies real numbers"
                 self._leave_out(a, a.reason or f"{a.op} {acts} and has no counting rule")
-        return self._plan()
+        taken = (*self.synapses, *self.products)
+        found = PlanAdditions(self.reader, self.tensors, self.branches, self._joins, self._steps, taken)
+        found.build(self.trace.additions)
+        self.uncounted |= found.uncounted
+        return self._plan(tuple(found.rows.values()))
 
-    def _plan(self) -> Plan:
+    def _plan(self, additions: tuple[Addition, ...]) -> Plan:
         tensors, calls = self.tensors, self.trace.calls
         taps = (*tensors.taps.values(), *self.fans)
         watched: tuple[Tap | Pairs, ...] = (*taps, *self.pairs)
@@ -76,6 +83,7 @@ class Planner:
                 products=tuple(self.products.values()),
                 uncounted=tuple(self.uncounted.values()),
                 warnings=self._warnings(),
+                additions=additions,
             ),
             neurons=self.neurons,
             taps=taps,
@@ -161,6 +169,7 @@ class Planner:
             return
         every_step, covered, runs = steps
         name = unique(a.site(), self.synapses)
+        self.branches.add(name, a.origins, (event.out for event in line.events))
         out_axes = self.tensors.read(line.labelled.out_view)
         known = self.names.get(name)
         self.synapses[name] = Synapse(
@@ -214,6 +223,7 @@ class Planner:
             return
         every_step, covered, runs = steps
         name = unique(a.out.name if a.what == "mask" and a.out.name else a.site(), self.products)
+        self.branches.add(name, a.origins, (event.out for event in line.events))
         elements = operands[0].elements
         if a.what == "matmul":
             elements = a.macs // self.B // covered

@@ -17,7 +17,7 @@ from spikeattn.tracing.labeller import Labeller, steps_of_calls
 from spikeattn.tracing.labels import IMAGE
 from spikeattn.tracing.layout import Axes, LayoutReader
 from spikeattn.tracing.origins import View
-from spikeattn.tracing.pass_events import NEURON, Event
+from spikeattn.tracing.pass_events import ADDITION, NEURON, Event
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def main_view(event: Event) -> View:
 
     What a module is given tells more than what it makes of it: [T, B, ...] rather than [T*B, ...].
     """
-    if event.what in ("mask", "matmul"):
+    if event.what in ("mask", "matmul") or (event.what == ADDITION and len(event.views) > 1):
         return event.out_view
     return event.argument or event.views[0]
 

@@ -79,6 +79,11 @@ class Trace(TorchDispatchMode):
         return self._log.events
 
     @property
+    def additions(self) -> list[Event]:
+        """The additions without weights, of numbers or of two tensors, in the order of execution."""
+        return self._log.additions
+
+    @property
     def weighted(self) -> tuple[str, ...]:
         """Paths of the modules with weights of their own, whether they are called or not."""
         return self._stack.weighted

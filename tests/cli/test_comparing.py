@@ -43,26 +43,32 @@ def test_beside_the_twin(runs, capsys):
     for text in (
         "a layer breaks even at a firing rate of 1.28",
         "this metric cannot make sdt_digits lose",
-        "horowitz-45nm-int8, beside ann_digits, 3 bits",
+        "at gamma 0 (not measured), ",
+        "horowitz-45nm-int8-acc32, beside ann_digits, 3 bits, ratios at gamma 0",
+        "attention of this run includes token sums, AND gates at 0.01 pJ, leak of the q, k, v neurons",
         "QKV + attention",
-        "note        gamma: 0 of the quantised ANN's multiply-accumulates",
+        "note        gamma: 0 of the ANN's activations behind ReLUs and of the image are taken for zeros",
         "note        arithmetic: operations x pJ on both sides",
     ):
         assert text in printed
     table = printed[printed.index("part ") :].splitlines()
-    assert table[0].split()[-4:] == ["interval", "rate", "break-even", "verdict"] and table[8].startswith("total")
+    assert table[0].split()[-5:] == ["interval", "weighted", "rate", "break-even", "verdict"]
+    assert table[8].startswith("total") and "weighted rate: rate weighted by operations, " in printed
 
 
 def test_json_and_files_hold_all_rows(runs, tmp_path, capsys):
     arguments = ["compare", str(runs / "T4"), "--costs", "horowitz-45nm-fp32, horowitz-45nm-fp16", "--gamma", "0.5"]
     assert main([*arguments, "--json", "--out", str(tmp_path / "all.csv")]) == 0
     record = json.loads(capsys.readouterr().out)
-    assert [price["costs"][-4:] for price in record["prices"]] == ["fp32", "fp16", "int8"]
-    assert record["prices"][2]["gamma"] == 0.5 and record["provenance"]["convention"] == "exact"
+    assert [price["costs"][14:] for price in record["prices"]] == ["fp32", "fp16", "int8-acc32"]
+    assert [price["gamma"] for price in record["prices"]] == [0.5] * 3 and record["provenance"]["convention"] == "exact"
     rows = pd.read_csv(tmp_path / "all.csv")
     assert rows["table"].value_counts().to_dict() == {"blocks": 36, "parts": 24, "attention": 6}
     expected = sa.compare(sa.Profile.load(runs / "T4")).total
-    assert record["ratio"]["value"] == pytest.approx(expected.value)
+    assert record["ratio"]["value"] == pytest.approx(expected.value), "a share that is given is not measured"
+    assert record["gamma"]["low"] == 0 and not record["gamma"]["measured"]
+    assert record["gamma"]["ratio_at_low"] == record["ratio"]["value"]
+    assert rows["ratio_at_high"].notna().sum() == 21, "three pricings of seven rows; attention has no ratio in parts"
     assert main([*arguments, "--out", str(tmp_path / "all.json")]) == 0
     assert json.loads((tmp_path / "all.json").read_text()) == record
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import tomllib
 
 import pytest
+import tomllib
 
 import spikeattn as sa
 from spikeattn.runs.shards import merge_shards

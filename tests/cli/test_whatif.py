@@ -102,6 +102,9 @@ def test_sweep(run, printed, tmp_path):
     assert record["convention"] == "exact" and record["warnings"]
     text = printed("sweep", run, *arguments)
     assert "break-even rate" in text and "truncation" in text
+    rows = [line for line in text.splitlines() if line.startswith("horowitz-45nm-fp32 ")]
+    assert len(rows) == 4 and all("unknown" in row for row in rows)  # the images have no labels
+    assert "accuracy unknown at every t: the images have no labels" in text and last["accuracy"] is None
     for suffix, start in ((".svg", b"<?xml"), (".png", b"\x89PNG"), (".pdf", b"%PDF")):
         figure, out = tmp_path / f"sweep{suffix}", tmp_path / "sweep.csv"
         assert printed("sweep", run, *arguments, "--figure", figure, "--out", out) == ""

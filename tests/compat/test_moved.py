@@ -98,7 +98,8 @@ def test_no_import_of_a_module_replaces_a_public_name():
                 try:
                     importlib.import_module(module.name)
                 except ImportError as error:
-                    assert error.name == "triton", error  # comes with torch for CUDA
+                    # triton comes with torch for CUDA; old_neurons derives from the neurons of SpikingJelly 2.
+                    assert error.name == "triton" or module.name == "spikeattn.compat.old_neurons", error
         rooms = ("attention", "data", "energy", "models", "reporting", "runs", "spurious", "stats", "storage")
         modules = {"br_npa", "structure", "svda", "vision"}
         for room in (sa, *(getattr(sa, name) for name in rooms)):

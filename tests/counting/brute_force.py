@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
-from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -103,20 +102,27 @@ def whole(x: Tensor) -> Tensor | None:
     return x.round() if bool(((x - x.round()).abs() < 1e-6).all()) else None
 
 
+def reset_net(model: nn.Module) -> None:
+    """As SpikingJelly's function of this name: `reset` of every module that has it."""
+    for module in model.modules():
+        if hasattr(module, "reset"):
+            module.reset()
+
+
 def by_brute_force(
     model: nn.Module, images: Tensor, call: Callable | None, is_neuron: Callable[[nn.Module], bool], unit: Callable
 ) -> list[tuple[int, int]]:
     """(SOPs, MACs) of every image, each run alone."""
     counted = []
     for image in images.split(1):
-        functional.reset_net(model)
+        reset_net(model)
         oracle = Oracle(model, [m for m in model.modules() if is_neuron(m)], unit)
         with torch.no_grad(), oracle:
             call(model, image) if call else model(image)
         for handle in oracle.handles:
             handle.remove()
         counted.append((oracle.sops, oracle.macs))
-    functional.reset_net(model)
+    reset_net(model)
     return counted
 
 

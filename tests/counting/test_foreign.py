@@ -47,7 +47,10 @@ def test_spikingjellys_models_equal_its_counter(name: str) -> None:
     with torch.no_grad(), DispatchCounterMode([counter]):
         call(model, images)
     functional.reset_net(model)
-    table, tensors = profile.operations().dropna(subset="sops"), {t.name: t for t in profile.ledger.tensors}
+    table, tensors = (
+        profile.operations().dropna(subset=["sops", "input_tensor"]),
+        {t.name: t for t in profile.ledger.tensors},
+    )
 
     def countable(names: str) -> bool:
         """Trains of spikes; it takes a q k^T that happens to be 0 or 1 for one, and it is a matrix of numbers."""
@@ -251,8 +254,12 @@ def test_blocks_of_published_networks(how: str, ops: list[str]) -> None:
         assert [tensor.kind for tensor in received] == ["binary", "real"]
 
 
-def test_sew_resnet_still_lists_the_addition_of_spikes() -> None:
+def test_the_additions_of_spikes_in_a_sew_resnet_are_counted() -> None:
     model = sew_resnet.sew_resnet18(cnf="ADD", spiking_neuron=IF, surrogate_function=surrogate.ATan(), num_classes=3)
     functional.set_step_mode(model, "m")
     profile = sa.profile(model, [pictures(2, 3, 16, 16)], forward=repeat_input)
-    assert {u.op for u in profile.ledger.uncounted} == {"add"}  # the mean of a single position is its value
+    assert not profile.ledger.uncounted  # the mean of a single position is its value
+    blocks = [f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1)]
+    sums = [a for a in profile.ledger.additions if a.op == "add"]
+    assert [(a.layer, a.part) for a in sums] == [(f"{block}.conv2", "conv") for block in blocks]
+    assert [a.elements for a in sums] == [64 * 16, 64 * 16, 128 * 4, 128 * 4, 256, 256, 512, 512]

@@ -70,6 +70,7 @@ def ledger() -> Ledger:
             Synapse("conv1", "conv2d", "lif", 27 * 2 * 9, None, 27, role="Conv2", part="SPS"),
             Synapse("head", "linear", "lif1", 27 * 4, 4, 4, role="FC", part="head"),
         ),
+        additions=(),
         products=(
             Product("kv", "mask", ("k", "v"), TOKENS * D, part="attention", block=0),
             Product("sum", "token_sum", ("kv",), TOKENS * D, part="attention", block=0),

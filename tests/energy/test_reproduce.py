@@ -9,6 +9,7 @@ import pytest
 
 from spikeattn.energy.printed_formulas import DENSE, DenseFormula, dense_macs, tokens_and_channels
 from spikeattn.energy.published_figures import ENTRY_POINTS, reproduce, table
+from spikeattn.energy.published_layers import acs_of_log
 from spikeattn.energy.published_rates import entry_ledger
 from spikeattn.energy.rate_tables import packaged_table
 from spikeattn.errors import SpikeattnError
@@ -17,6 +18,8 @@ from tests.conftest import ROOT
 N = 196
 E_MAC, E_AC = 4.6, 0.9
 FIRST = 9 * 3 * 64 * 224**2
+IMPLIED = "mean rate that the printed energy implies"
+TABLES = ROOT / "spikeattn" / "energy" / "tables"
 
 
 @pytest.fixture(scope="module")
@@ -115,11 +118,88 @@ def test_spikformer_and_spikingformer(find, rows):
         assert row.same_digits
 
 
-def test_every_published_row_is_there_once(rows):
+def test_the_logs_of_spikingformer_from_their_own_rates(find):
+    for model, energy, mean in (
+        ("Spikingformer-8-512", "7.4635", 7.4635026),
+        ("Spikingformer-8-768", "13.6589", 13.658864952),
+        ("CML-Spikingformer-8-768", "16.3062", 16.306188155),
+    ):
+        row = find(f"{model} (log)", "energy, mJ")
+        assert (f"{row.computed:.4f}", row.as_printed, row.same_digits) == (energy, energy, True)
+        assert row.computed == pytest.approx(mean, rel=1e-7)  # as the logs print it in full
+        like = find(f"{model} (log)", "energy as near to exact as rates come, mJ")
+        D = 512 if "512" in model else 768
+        assert row.computed - like.computed == pytest.approx(E_MAC * 3 * FIRST * D / 512 * 1e-9, rel=0.02)
+        assert like.computed > find(f"{model} (log)", "the same without borders, mJ").computed > 0.98 * like.computed
+    assert find("Spikingformer-8-512", "ACs, G").same_digits
+    assert find("Spikingformer-8-768", "ACs, G").computed == pytest.approx(12.513659577, rel=1e-7)
+
+
+def test_a_log_by_hand():
+    """8-512 without tables, ledgers and terms of ours: sums over the lines of the csv."""
+    lines = list(csv.DictReader((TABLES / "layers_spikingformer_8_512.csv").open()))
+    layers = [line for line in lines if line["class"] in ("Conv1d", "Conv2d", "Linear")]
+    macs, acs = (sum(float(line[column]) for line in layers) for column in ("macs", "acs"))
+    rate = {line["module"]: float(line["input_rate_percent"]) / 100 for line in lines}
+    for b in range(8):
+        q, k, v = (rate[f"block.{b}.attn.{name}_lif"] for name in "qkv")
+        acs += 4 * 8 * N * 64**2 * (min(k, v) + q)
+    assert E_MAC * macs * 1e-9 + E_AC * acs * 1e-9 == pytest.approx(7.4635021, rel=1e-8)
+    assert acs_of_log("8-512") == pytest.approx(acs, rel=1e-12) and acs_of_log("8-384") is None
+
+
+def test_the_heads_of_the_logs(find):
+    """Nheads 12 in the formula of both 8-768 logs, num_heads=8 of the network: d is 96 and not 64."""
+    for model, residual in (("Spikingformer-8-768", 0.0158), ("CML-Spikingformer-8-768", 0.0154)):
+        row = find(f"{model} (log)", "energy with the network's heads, mJ")
+        assert row.residual == pytest.approx(residual, abs=1e-4) and not row.same_digits
+
+
+def test_networks_that_can_be_built(find):
+    qk = "QKFormer 10-384 (T=4)"
+    assert find(qk, "parameters, M").same_digits
+    first = 27 * 48 * 224**2
+    assert find(qk, "MACs of the first layer, G").computed == first / 1e9
+    dense, implied = find(qk, "dense operations of one step, G").computed * 1e9, find(qk, IMPLIED).computed
+    energy = E_MAC * (4 * first + 384_000) + E_AC * implied * 4 * (dense - first - 384_000)
+    assert energy * 1e-9 == pytest.approx(15.13)
+    assert 0.2 < implied < 0.7 and f"{implied:.4f}" in find(qk, "energy, mJ").note
+    tokens, D = 196, 384
+    last_stage = 7 * (12 * tokens * D**2 + 2 * tokens * D * 64)
+    assert last_stage < dense and find("Max-Former 10-512 (T=1)", IMPLIED).computed > 0
+    assert find("Max-Former 10-768 (T=4)", "parameters, M").same_digits
+    swin = find("QKFormer Swin-B (ANN) (T=1)", "energy, mJ")
+    assert swin.computed == pytest.approx(70.84, rel=0.005) and "15.4 G" in swin.note
+
+
+def test_the_sheet_of_spikeyolo(find):
+    assert find("SpikeYOLO (640 px)", "energy, mJ").computed == pytest.approx(34.4893704192)
+    assert (
+        find("SpikeYOLO (640 px)", "energy, mJ").same_digits
+        and find("SpikeYOLO (640 px)", "energy of the ANN, mJ").same_digits
+    )
+    more = (
+        find("SpikeYOLO (640 px)", "energy by its formula, mJ").computed
+        - find("SpikeYOLO (640 px)", "energy, mJ").computed
+    )
+    assert more == pytest.approx((4.6 - 4.14) * 240844800e-9)
+
+
+def test_every_published_row_is_there_with_a_figure_or_a_reason(rows):
     energies = packaged_table("published_energies")
-    printed = [float(value) for value in energies.power_mJ if value != "not found"]
-    for value in printed:
-        assert any(row.printed == value for row in rows)
+    assert len(energies) == 53
+    for printed in energies.to_dict("records"):
+        number = f" (arXiv {printed['arxiv']})" if printed["arxiv"] else ""
+        where = f"{printed['paper']}{number}, {printed['source']}"
+        value = printed["power_mJ"].replace("not found", "")
+        width = printed["model"].split()[0]
+        mine = [row for row in rows if row.source == where and row.as_printed == value and width in row.model]
+        mine = [row for row in mine if row.quantity == "energy, mJ"]
+        figures = [row for row in mine if row.computed is not None]
+        assert figures or len(mine) == 1 and mine[0].note, printed
+        assert len(figures) in (0, len(mine)), printed
+    without = [row for row in rows if row.quantity == "energy, mJ" and row.computed is None]
+    assert len(without) == len({(row.model, row.source) for row in without})
     sources = {row.source.partition(" (arXiv")[0].partition(",")[0] for row in rows}
     assert {paper.partition(" (")[0] for paper in energies.paper} <= sources | {"ViT", "RSB-CNN-152"}
     for row in rows:

@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from spikingjelly.activation_based import layer, neuron
 from torch import nn
 
 import spikeattn as sa
 from spikeattn.models.calibrate import calibrate_batch_norm
 from spikeattn.reporting.output_folder import stems
+from tests.any_spikingjelly import layer, neuron
 
 HOSTILE = '<script>alert("x")</script>&_$%#{}~^\\'
 T, IMAGES = 4, 24
@@ -38,7 +38,7 @@ def firing_sdt(time_steps: int, images: int) -> sa.Profile:
 
 
 class Foreign(nn.Module):
-    """Two stages without names in any paper, one of them named to break things; an addition that is not counted."""
+    """Two stages without names in any paper, one of them named to break things; a square root that is not counted."""
 
     def __init__(self, hostile: str) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Foreign(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.stem(5 * x.repeat(3, 1, 1, 1, 1))
-        x = x + self.stages[0](x)
+        x = (x + self.stages[0](x)).sqrt()
         return self.fc(getattr(self, self.hostile)(x).flatten(2)).mean(0)
 
 

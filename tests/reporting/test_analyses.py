@@ -6,12 +6,15 @@ import pandas as pd
 import pytest
 
 import spikeattn as sa
-from spikeattn.boundary.number_format import joules
-from spikeattn.energy import get_convention, get_costs
+from spikeattn.boundary.number_format import energy_in, energy_unit
+from spikeattn.energy import by_model, get_convention, get_costs
 from spikeattn.reporting import block_energy, to_latex, to_markdown
+from spikeattn.reporting.figures.drawing import to_svg
+from spikeattn.reporting.figures.model_figure import model_figure
 from spikeattn.reporting.page.bars import architecture, beside_ann, steps
 from spikeattn.reporting.page.cautions import cautions
 from spikeattn.reporting.tables.analyses import analyse
+from spikeattn.reporting.tables.sheets import sheet_of
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +51,8 @@ def test_blocks_add_up_and_the_tallest_is_full(profile):
     heights = [sum(part["height"] for part in block["parts"]) for block in drawn]
     assert max(heights) == pytest.approx(100)
     energies = blocks.groupby("block", sort=False)["energy_mj"].sum()
-    assert [block["energy"] for block in drawn] == [joules(energy) for energy in energies]
+    unit = energy_unit([energies.sum()])  # one for all blocks, that of the table of parts
+    assert [block["energy"] for block in drawn] == [energy_in(energy, *unit) for energy in energies]
     assert heights == pytest.approx(list(energies / energies.max() * 100))
 
 
@@ -100,3 +104,19 @@ def test_every_table_has_a_layout_in_latex_and_markdown(analyses):
         assert to_latex(table, name).count(r"\bottomrule") >= 1
         rows = [line for line in to_markdown(table).splitlines() if line.startswith("|")]
         assert len(rows) == len(table) + 2
+
+
+def test_the_energy_models_side_by_side(profile, analyses):
+    """Table, figure and page hold the numbers of `by_model`; nowhere is there a sum over models."""
+    table = by_model(profile)
+    pd.testing.assert_frame_equal(pd.DataFrame(analyses.models), pd.DataFrame(table))
+    sheet = sheet_of(table)
+    assert [row[0].text for row in sheet.rows] == list(table["model"])
+    compute = sheet.rows[0]
+    assert compute[2].value == pytest.approx(profile.energy().total.value) and compute[4].text == "1.00"
+    assert not {"total", "all", "sum"} & {row[0].text for row in sheet.rows}
+    svg = to_svg(model_figure(table))
+    energies = table[table["unit"] == "mJ"]
+    assert all(f">{name}<" in svg for name in energies["model"]) and ">ns-ace<" not in svg
+    assert svg.count("<title>") == len(energies)
+    assert "compute, ANN beside it: " in svg and "sana-fe-loihi, spiking network: " in svg

@@ -105,7 +105,9 @@ def test_it_opens_without_an_error_and_fits_a_laptop(said):
 
 
 def test_every_table_sorts_both_ways_and_back(said):
-    names = {f"table-{n}" for n in ("rates", "energy", "operations", "time", "comparison", "waterfall", "sweep")}
+    names = {
+        f"table-{n}" for n in ("rates", "energy", "operations", "time", "comparison", "waterfall", "models", "sweep")
+    }
     names |= {"table-prices", "table-switches", "table-structure"}
     assert set(said["sorted"]) == names | {"table-attention"}
     assert all(said["sorted"].values()) and all(said["restored"].values())

@@ -12,13 +12,17 @@ import pytest
 
 import spikeattn as sa
 from spikeattn.boundary.number_format import amount, energy_unit, percent, significant
+from spikeattn.cli import main
 from spikeattn.reporting import Report, rate_table, write_report
+from spikeattn.reporting.latex.environments import escape_latex
 
 from .conftest import HOSTILE
 
-FIGURES = ("firing_rates", "energy_by_part", "energy_by_block", "over_time", "sweep")
+FIGURES = ("firing_rates", "energy_by_part", "energy_by_block", "over_time", "sweep", "images", "accuracy_energy")
+FIGURES += ("models",)
 FILES = {"rates.csv", "rate_table.csv", "operations.csv", "energy.csv", "over_time.csv", "table.tex", "summary.json"}
-FILES |= {"structure.csv", "comparison.csv", "waterfall.csv", "sweep.csv", "prices.csv", "switches.csv"}
+FILES |= {"structure.csv", "images.csv", "comparison.csv", "waterfall.csv", "sweep.csv", "prices.csv", "switches.csv"}
+FILES |= {"models.csv"}
 FILES |= {"report.html", *(f"figures/{name}.{kind}" for name in FIGURES for kind in ("svg", "png", "pdf"))}
 FILES |= {"main.tex", "methods.tex", "methods.md", "references.bib"}
 
@@ -65,6 +69,14 @@ def html(report) -> str:
     return report.page.read_text(encoding="utf-8")
 
 
+def test_every_image_has_its_energy_on_the_page_and_in_a_csv(report, html, profile):
+    found = pd.read_csv(report.files["images.csv"])
+    assert len(found) == profile.n_images and {"label", "prediction", "sops", "convention", "weights"} <= set(found)
+    assert found["energy_mj"].mean() == pytest.approx(report.summary["energy_mj"])
+    assert 'id="images"' in html and 'data-download="images.csv"' in html and 'id="plot-images"' in html
+    assert 'id="plot-accuracy_energy"' in html and "Two rates are printed" in html
+
+
 def test_every_file_is_there_and_whole(report):
     assert set(report.files) == FILES
     assert all(path.stat().st_size > 0 for path in report.files.values())
@@ -73,11 +85,25 @@ def test_every_file_is_there_and_whole(report):
 
 
 def test_summary_is_that_of_the_profile(report, profile):
-    assert report.summary == profile.summary()
+    assert report.summary == profile.summary() | {"lines": [line.to_dict() for line in sa.compare(profile).lines]}
     written = json.loads(report.files["summary.json"].read_text())
     provenance = written.pop("provenance")
     assert written == json.loads(json.dumps(report.summary))
     assert provenance["run"]["settings"]["torch"] and provenance["energy"]["switches"]
+
+
+def test_both_lines_are_those_of_the_command_compare(report, html, profile, tmp_path, capsys):
+    """One text: on the first screen of the page, printed by `spikeattn compare`, in the rows of table.tex."""
+    assert main(["compare", str(profile.save(tmp_path / "run"))]) == 0
+    printed = capsys.readouterr().out.splitlines()[2:4]
+    table = report.files["table.tex"].read_text()
+    for scope, line, known in zip(("arithmetic", "memory"), printed, sa.compare(profile).lines, strict=True):
+        assert line == str(known) and line.startswith(scope)
+        assert f"<li>{line}</li>" in html[: html.index("<main>")]
+        (row,) = (text for text in table.splitlines() if text.startswith(f"{scope} & "))
+        ratio, interval = line.partition("ratio ")[2].partition(" (")[0].split(" ", 1)
+        assert f"& {ratio} & {escape_latex(interval)}" in row
+    assert r"\ref{tab:scopes}" in report.files["main.tex"].read_text()
 
 
 def test_csv_files_hold_the_tables_in_full_precision(report, profile):
@@ -142,7 +168,7 @@ def test_page_can_be_used_without_eyes_or_mouse(html):
     tags = Page(html).tags
     assert dict(tags)["html"] == {"lang": "en"}
     assert all(attrs.get("aria-label") for tag, attrs in tags if tag == "svg" and attrs.get("role") == "img")
-    assert sum(tag == "svg" for tag, _ in tags) == 4
+    assert sum(tag == "svg" for tag, _ in tags) == 7
     assert all(attrs.get("scope") == "col" for tag, attrs in tags if tag == "th")
     regions = [attrs for _, attrs in tags if attrs.get("role") == "region"]
     assert regions and all(attrs["tabindex"] == "0" and attrs["aria-label"] for attrs in regions)
@@ -195,7 +221,9 @@ def test_all_silent(silent, tmp_path):
 def test_other_costs_and_conventions_are_named_and_what_they_leave_out_is_a_warning(profile, tmp_path):
     report = write_report(profile, tmp_path, costs="loihi", convention="sdt-paper")
     assert "Convention sdt-paper; costs loihi" in report.files["table.tex"].read_text()
+    lines = report.summary.pop("lines")
     assert report.summary == profile.summary("loihi", "sdt-paper")
+    assert [line["text"][:22] for line in lines] == ["arithmetic  not known:", "memory      not known:"]
     assert not {"comparison.csv", "sweep.csv", "figures/sweep.svg"} & set(report.files)
     words = Page(report.page.read_text()).words
     assert "Not compared: the cost table loihi has no price for a multiply-accumulate" in words

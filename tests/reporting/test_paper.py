@@ -5,10 +5,11 @@ import shutil
 import subprocess
 from dataclasses import replace
 from importlib.metadata import version
+from types import SimpleNamespace
 
 import pytest
 
-from spikeattn.boundary.number_format import energy_unit, rate
+from spikeattn.boundary.number_format import count_unit, energy_unit, rate, rate_with_limits
 from spikeattn.energy import get_costs
 from spikeattn.energy.comparison import compare
 from spikeattn.errors import SpikeattnError
@@ -72,6 +73,9 @@ def test_rates_are_those_of_the_frame_part_module_tensor_steps_average(profile):
         assert row[3] == rf"\texttt{{{escape_latex(wanted['code'])}}}"
         for cell, column in zip(row[4:9], ["T1", "T2", "T3", "T4", "average"], strict=True):
             text = rate(wanted[column])
+            if column == "average":  # with the digits of its limits
+                bound = wanted["interval"] == "upper bound"
+                text = rate_with_limits(wanted[column], wanted["low"], wanted["high"], bound)[0]
             assert cell in (text, rf"{{\num{{{text}}}}}")
 
 
@@ -87,10 +91,12 @@ def test_models_have_a_row_per_run_with_energy_and_accuracy_of_the_profile(profi
     ((_, (titles, *rows)),) = columns_of(models_latex(frame))
     assert titles[:2] == ["Method", "Architecture"] and titles[-5:-3] == ["{$T$}", f"{{Energy ({escape_latex(unit)})}}"]
     assert [row[-5] for row in rows] == ["4", "1"]
+    prefix, size = count_unit(frame["parameters"])  # the unit of the page: 163.7 k here and there
+    assert titles[-6] == f"{{Param ({prefix})}}"
     for row, run in zip(rows, (profile, single), strict=True):
         assert float(row[-4]) == pytest.approx(run.energy().total.value / factor, rel=6e-3)
         assert float(row[-2]) == pytest.approx(100 * run.summary()["accuracy"], abs=5e-3)
-        assert float(row[-6]) == pytest.approx(run.ledger.model["parameters"] / 1e6, rel=1e-3)
+        assert float(row[-6]) == pytest.approx(run.ledger.model["parameters"] / size, rel=1e-3)
         assert row[1] == "2-32" and row[0] == r"Spike-driven Transformer$^\dagger$"
 
 
@@ -142,6 +148,12 @@ def test_methods_say_what_the_provenance_says(profile, pieces):
     assert "No joule was measured" in text and "No image was skipped." in text and "is counted." in text
     assert f"SpikingJelly {version('spikingjelly')} [@fang2023]" in text and f"timm {version('timm')} " in text
     assert "[@wightman2019]" in text and "[@yao2023]" in text and "twin" in text
+
+
+def test_methods_without_spikingjelly_do_not_cite_it(profile):
+    settings = profile.provenance["settings"] | {"spikingjelly": None}
+    text = methods.to_md([methods._tools(SimpleNamespace(provenance={"settings": settings}))])
+    assert "with its own neurons, timm" in text and "SpikingJelly" not in text
 
 
 def test_methods_name_the_convention_and_its_source(profile):

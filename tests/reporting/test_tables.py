@@ -113,7 +113,7 @@ def small_table() -> pd.DataFrame:
     table = pd.DataFrame(
         [
             ["Input", "", "input", "input", 1.0, 1.0, np.nan, np.nan, "none"],
-            ["Block1", "SDSA", "V_S", "block.0.attn.q_lif", 0.25, 2e-5, 0.2, 0.3, "percentile"],
+            ["Block1", "SDSA", "V_S", "block.0.attn.q_lif", 0.25, 2e-5, 1e-5, 4e-5, "percentile"],
             ["Block1", "SDSA", "g(Q_S,K_S)", "block.0.attn.talking_heads_lif", 0.0, 0.0, 0.0, 0.1, "upper bound"],
             ["Head", "", "FC", "head_lif", 0.5, 0.5, 0.4, 0.6, "percentile"],
         ],
@@ -136,7 +136,7 @@ Part & Module & Tensor & Code name & T1 & Average & Interval \\
 \midrule
 Input &  & -- & \texttt{input} & 1.0000 & 1.0000 & -- \\
 \midrule
-Block1 & SDSA & $V_S$ & \texttt{block.0.attn.q\_lif} & 0.2500 & 2e-5 & {[}0.2000, 0.3000{]} \\
+Block1 & SDSA & $V_S$ & \texttt{block.0.attn.q\_lif} & 0.2500 & 2.0e-5 & {[}1.0e-5, 4.0e-5{]} \\
  &  & g($Q_S$,$K_S$) & \texttt{block.0.attn.talking\_heads\_lif} & 0 & 0 & $\le$ 0.1000 \\
 \midrule
 Head &  & FC & \texttt{head\_lif} & 0.5000 & 0.5000 & {[}0.4000, 0.6000{]} \\
@@ -154,7 +154,7 @@ def test_markdown_golden():
 | Part   | Module | Tensor       | Code name                        |     T1 | Average |         Interval |
 | ------ | ------ | ------------ | -------------------------------- | -----: | ------: | ---------------: |
 | Input  |        | –            | `input`                          | 1.0000 |  1.0000 |                – |
-| Block1 | SDSA   | V\_S         | `block.0.attn.q_lif`             | 0.2500 |    2e-5 | [0.2000, 0.3000] |
+| Block1 | SDSA   | V\_S         | `block.0.attn.q_lif`             | 0.2500 |  2.0e-5 | [1.0e-5, 4.0e-5] |
 | Block1 | SDSA   | g(Q\_S,K\_S) | `block.0.attn.talking_heads_lif` |      0 |       0 |         ≤ 0.1000 |
 | Head   |        | FC           | `head_lif`                       | 0.5000 |  0.5000 | [0.4000, 0.6000] |
 """
@@ -237,12 +237,12 @@ def test_latex_compiles_alone_and_inside_a_paper(profile, foreign, rates, tmp_pa
         (significant(float("nan")), "–"),
         (" ".join(with_limits(2.04639, 2.0023, 2.0896)), "2.046 [2.002, 2.090]"),
         (" ".join(with_limits(3.04, 0.31, 8.9)), "3.04 [0.31, 8.90]"),
-        (" ".join(with_limits(9.9e-5, 9.6e-5, 1.02e-4)), "9.9e-5 [9.6e-5, 1.0e-4]"),
+        (" ".join(with_limits(9.9e-5, 9.6e-5, 1.02e-4)), "9.9e-5 [9.6e-5, 10.2e-5]"),  # one exponent in a row
         (" ".join(with_limits(0.012345, 0.0119, 0.0124)), "0.0123 [0.0119, 0.0124]"),
         (" ".join(with_limits(0.0012345, 0.0012, 0.00125)), "0.00123 [0.00120, 0.00125]"),
         (" ".join(with_limits(9.876e-4, 9.8e-4, 9.9e-4)), "9.9e-4 [9.8e-4, 9.9e-4]"),
         (with_limits(1.5, None, None)[1], ""),
-        (" ".join(with_limits(12.1, 5.69, float("inf"))), "12.1 [5.69, no upper limit]"),
+        (" ".join(with_limits(12.1, 5.69, float("inf"))), "12.1 [5.7, no upper limit]"),
     ],
 )
 def test_numbers(made, text):

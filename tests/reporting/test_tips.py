@@ -6,12 +6,13 @@ import xml.dom.minidom
 
 from matplotlib.figure import Figure
 
-from spikeattn.boundary.number_format import joules, rate
+from spikeattn.boundary.number_format import rate
 from spikeattn.reporting.figures.charts import energy_bars
 from spikeattn.reporting.figures.drawing import figure_style, inline, to_svg
 from spikeattn.reporting.figures.heatmap import rate_heatmap
 from spikeattn.reporting.figures.tips import tip, tips
 from spikeattn.reporting.tables.run_tables import rate_table
+from spikeattn.reporting.tables.sheets import sheet_of
 
 from .conftest import HOSTILE
 
@@ -37,10 +38,14 @@ def test_marks_carry_their_texts_in_order():
 def test_bars_tell_their_energy(profile):
     energy = profile.energy()
     said = [text for _, text in titles(to_svg(energy_bars(energy)))]
-    parts = energy[energy["part"] != "total"]
-    assert len(said) == len(parts)
-    for text, row in zip(said, parts.to_dict("records"), strict=True):
-        assert text.startswith(f"{row['part']}: {joules(row['energy_mj'])}")
+    sheet = sheet_of(energy)  # unit and digits are those of the table beside it
+    titled = [column.title for column in sheet.columns]
+    place = next(i for i, title in enumerate(titled) if title.startswith("Energy ("))
+    unit = titled[place].removeprefix("Energy (").removesuffix(")")
+    assert len(said) == len(sheet.rows) - 1
+    for text, row in zip(said, sheet.rows, strict=False):
+        value, limits = row[place].text, row[place + 1].text
+        assert text.startswith(f"{row[0].text}: {value} {unit}") and limits.replace("≤", "at most") in text
 
 
 def test_every_cell_of_the_heat_map_tells_its_rate(profile):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from spikeattn.stats.intervals import Intervals
-from tests.energy.conftest import counts, ledger, only, spikes  # noqa: F401
+from tests.energy.conftest import counts, ledger, only, profile, spikes  # noqa: F401
 
 
 def covers(found: Intervals, truth: float) -> float:

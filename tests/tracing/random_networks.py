@@ -478,7 +478,7 @@ class _Interpreter:
         self._steps(r.before, values)
         if r.mode == "m":
             self._steps(r.body, values)
-            self.cost.logits = values[r.body[-1].out.name].mean(0)
+            self.cost.logits = self._added_up(values[r.body[-1].out.name]) / len(values[r.body[-1].out.name])
             return self.cost
         kept: list[Tensor] = []
         last: dict[str, Tensor] = {}
@@ -497,12 +497,18 @@ class _Interpreter:
                 kept.append(now[r.stacked])
             else:
                 self.cost.logits = self.cost.logits + now[r.body[-1].out.name][0]
+                self.cost.acs += self.again * now[r.body[-1].out.name].numel()
             self.again = True
         if r.stacked:
             values = {r.stacked: torch.cat(kept)}
             self._steps(r.after, values)
-            self.cost.logits = values[r.after[-1].out.name].sum(0)
+            self.cost.logits = self._added_up(values[r.after[-1].out.name])
         return self.cost
+
+    def _added_up(self, steps: Tensor) -> Tensor:
+        """The sum over the steps, of numbers: one addition less than steps for each."""
+        self.cost.acs += steps[1:].numel()
+        return steps.sum(0)
 
     def _steps(self, steps: Iterable[Step], values: dict[str, Tensor]) -> None:
         for step in steps:
@@ -517,12 +523,17 @@ class _Interpreter:
             case "repeat":
                 return torch.cat([x] * self.recipe.T)
             case "later":
+                self.cost.acs += x[1:].numel() * (step.how == "difference")
                 return x[1:] - x[:-1] if step.how == "difference" else x[1:]
             case "view":
                 return view(step.how, x, **step.args)
             case "pool":
                 return pool(x, x.dim() - 2, **step.args)
             case "add":
+                # Not again on a still image, and not of the zeros that stand for the step before the first.
+                nothing = not self.again and any("zeros" in s.args for s in self.recipe.body if s.out.name in step.ins)
+                if not (nothing or (step.out.still and self.again)):
+                    self.cost.acs += x[:1].numel() if step.out.still else x.numel()
                 return x + given[1]
             case "scale":
                 return x * step.args["by"]

@@ -13,9 +13,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from spikingjelly.activation_based import base
 from torch import Tensor, nn
 
+from spikeattn.compat.spiking import MemoryModule
 from spikeattn.errors import SpikeattnError
 from spikeattn.models.spike_driven import SpikeDrivenTransformer
 from spikeattn.models.variants.high_resolution import distillation_loss, high_resolution
@@ -155,5 +155,5 @@ def explain(model: RepresentativeTransformer | RepresentativeNet, images: Tensor
 def _reset(model: nn.Module) -> None:
     """Reset neurons alone: `functional.reset_net` also calls the `reset` of timm's classifiers, which is another."""
     for module in model.modules():
-        if isinstance(module, base.MemoryModule):
+        if isinstance(module, MemoryModule):
             module.reset()

@@ -18,9 +18,9 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
+from spikeattn.compat.spiking import neuron
 from spikeattn.errors import SpikeattnError
 from spikeattn.models.paper_names import PaperName
 from spikeattn.models.spike_driven import SpikeDrivenSelfAttention, SpikeDrivenTransformer

@@ -20,11 +20,11 @@ from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
-from timm.layers import Attention
 from timm.models import register_model
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from spikeattn.compat.timm_names import Attention
 from spikeattn.errors import SpikeattnError
 from spikeattn.models.vision import describe_vit
 

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from spikeattn.boundary.number_format import energy_unit, joules, known, percent, rate
+from spikeattn.boundary.number_format import energy_in, energy_unit, known, percent, rate, with_bound, with_limits
+from spikeattn.boundary.terms import MEAN_RATE, begun
 from spikeattn.reporting.figures.drawing import (
     INK,
     MUTED,
@@ -37,7 +38,7 @@ def energy_bars(energy: pd.DataFrame, note: str = "") -> Figure:
     """
     with figure_style():
         parts = energy[energy["part"] != "total"]
-        unit, factor = energy_unit(parts["energy_mj"])
+        unit, factor = energy_unit(energy["energy_mj"])  # of the table, which holds the total too
         figure = Figure(figsize=(NARROW, 1.0 + 0.3 * len(parts)), layout="constrained")
         axes = figure.subplots()
         values = parts["energy_mj"].fillna(0).to_numpy() / factor
@@ -45,8 +46,7 @@ def energy_bars(energy: pd.DataFrame, note: str = "") -> Figure:
         places = np.arange(len(parts))
         bars = axes.barh(places, values, height=0.62, color=colours)
         for bar, row in zip(bars, parts.to_dict("records"), strict=True):
-            limits = f" [{joules(row['ci_low'])}, {joules(row['ci_high'])}]" if known(row["ci_low"]) else ""
-            tip(bar, f"{row['part']}: " + (f"{_labelled(row)}{limits}" if known(row["energy_mj"]) else "no price"))
+            tip(bar, f"{row['part']}: {_told(row, unit, factor)}")
         reach = values.copy()
         for place, row in enumerate(parts.to_dict("records")):
             if row["interval"] == "upper bound" or not known(row["ci_low"]):
@@ -57,7 +57,7 @@ def energy_bars(energy: pd.DataFrame, note: str = "") -> Figure:
             reach[place] = max(high, values[place])
         most = max(float(reach.max()), 1e-300)
         rows = parts.to_dict("records")
-        texts = ["no price" if not known(row["energy_mj"]) else _labelled(row) for row in rows]
+        texts = ["no price" if not known(row["energy_mj"]) else _labelled(row, unit, factor) for row in rows]
         axes.set_yticks(places, [short(part) for part in parts["part"]])
         axes.set_xlim(0, most)
         axes.set_ylim(len(parts) - 0.45, -0.55)
@@ -81,7 +81,7 @@ def block_bars(blocks: pd.DataFrame, note: str = "") -> Figure:
         table = table[list(dict.fromkeys(parts))]
         table = table.loc[:, table.sum() > 0] if table.to_numpy().any() else table
         totals = table.sum(axis=1)
-        unit, factor = energy_unit(totals)
+        unit, factor = energy_unit([totals.sum()])  # that of the table of parts
         figure = Figure(figsize=(NARROW, 1.25 + 0.3 * len(table)), layout="constrained")
         axes = figure.subplots()
         places, left = np.arange(len(table)), np.zeros(len(table))
@@ -89,7 +89,7 @@ def block_bars(blocks: pd.DataFrame, note: str = "") -> Figure:
             values = table[part].to_numpy() / factor
             bars = axes.barh(places, values, left=left, height=0.66, color=colour_of(part, i), label=short(part))
             for bar, block, value in zip(bars, table.index, table[part], strict=True):
-                tip(bar, f"{block}, {part}: {joules(value)}")
+                tip(bar, f"{block}, {part}: {energy_in(value, unit, factor)}")
             left += values
         most = max(float(left.max()), 1e-300)
         axes.set_yticks(places, [short(block) for block in table.index])
@@ -104,7 +104,7 @@ def block_bars(blocks: pd.DataFrame, note: str = "") -> Figure:
                 *axes.get_legend_handles_labels(), loc="outside upper left", ncols=7, fontsize=8, handlelength=1,
                 handleheight=1, columnspacing=1.3, handletextpad=0.5,
             )  # fmt: skip
-        _value_labels(figure, axes, left, [joules(total) for total in totals])
+        _value_labels(figure, axes, left, [energy_in(total, unit, factor) for total in totals])
         return finish(figure, note)
 
 
@@ -125,8 +125,8 @@ def time_lines(over_time: pd.DataFrame, note: str = "") -> Figure:
         axes = panels[-1]
         axes.plot(steps, rates, "-", color=PALETTE[3], clip_on=False)
         points = axes.scatter(steps, rates, s=18, color=PALETTE[3], clip_on=False, zorder=3)
-        tips(points, [f"t = {t:g}: mean rate {rate(value)}" for t, value in zip(steps, rates, strict=True)])
-        axes.set_title("Mean firing rate")
+        tips(points, [f"t = {t:g}: {MEAN_RATE} {rate(value)}" for t, value in zip(steps, rates, strict=True)])
+        axes.set_title(begun(MEAN_RATE))
         axes.set_ylim(0, rates.max() * 1.15 if rates.max() > 0 else 0.01)
         for axes in panels:
             axes.set_xlabel("Stopped after time step")
@@ -166,8 +166,20 @@ def _value_labels(figure: Figure, axes: Axes, ends: np.ndarray, texts: Sequence[
     axes.set_xlim(0, most)
 
 
-def _labelled(row: dict) -> str:
-    text = joules(row["energy_mj"])
+def _told(row: dict, unit: str, factor: float) -> str:
+    """What a bar tells: its energy with the interval as in the table, and its share."""
+    if not known(row["energy_mj"]):
+        return "no price"
     if row["interval"] == "upper bound":
-        return f"{text}, at most {joules(row['ci_high'])}"
+        return _labelled(row, unit, factor)
+    value, limits = with_limits(row["energy_mj"] / factor, row["ci_low"] / factor, row["ci_high"] / factor)
+    share = f" ({percent(row['share'])})" if known(row["share"]) else ""
+    return f"{value} {unit}{share} {limits}".strip()
+
+
+def _labelled(row: dict, unit: str, factor: float) -> str:
+    if row["interval"] == "upper bound":
+        value, bound = with_bound(row["energy_mj"] / factor, row["ci_high"] / factor, "at most")
+        return f"{value} {unit}, {bound} {unit}" if bound else f"{value} {unit}"
+    text = energy_in(row["energy_mj"], unit, factor)
     return f"{text} ({percent(row['share'])})" if known(row["share"]) else text

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from spikeattn.boundary.number_format import significant
+from spikeattn.boundary.terms import WEIGHTED, WEIGHTED_RATE, begun
 from spikeattn.reporting.figures.drawing import INK, MUTED, PALETTE, RULE, WIDTH, figure_style, finish
 from spikeattn.reporting.figures.tips import tips
 
@@ -16,7 +17,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def sweep_figure(sweep: pd.DataFrame, note: str = "") -> Figure:
-    """Energy against time steps, break-even rate against time steps, and energy against the firing rate.
+    """Energy against time steps, break-even rate against time steps, and energy against the rate weighted by
+    operations.
 
     One line per cost table. Crossings of the SNN's and the ANN's energy are ringed; rates above 1 are more spikes than
     there are elements, so a line that crosses beyond 1 stands for a metric that a binary network cannot lose.
@@ -108,8 +110,8 @@ def _measured_rates(axes: Axes, rows: pd.DataFrame) -> None:
     last = rows.iloc[-1]
     if last["rate"] > 0:
         axes.annotate(
-            "rate of this run", (last["t"], last["rate"]), (0, -5), textcoords="offset points", fontsize=8, ha="right",
-            va="top", color=INK,
+            f"{WEIGHTED.lower()} of this run", (last["t"], last["rate"]), (0, -14), textcoords="offset points",
+            fontsize=8, ha="right", va="top", color=INK,
         )  # fmt: skip
 
 
@@ -120,7 +122,7 @@ def _ring(axes: Axes, x: float, y: float) -> None:
 def _dress(panels: np.ndarray, T: int) -> None:
     energy, even, rate = panels
     energy.set_title("Energy, SNN / ANN")
-    even.set_title("Break-even firing rate")
+    even.set_title("Break-even rate")
     rate.set_title(f"Energy, SNN / ANN, T = {T}")
     for axes in (energy, even):
         axes.set_yscale("log")
@@ -138,10 +140,10 @@ def _dress(panels: np.ndarray, T: int) -> None:
     even.axhspan(1.0, top, color=RULE, alpha=0.55, linewidth=0, zorder=0)
     even.set_ylim(even.get_ylim()[0], top)
     even.annotate(
-        "above 1: cannot lose", (1, 1), (-3, -3), xycoords="axes fraction", textcoords="offset points", fontsize=8,
+        "above 1: out of reach", (1, 1), (-3, -3), xycoords="axes fraction", textcoords="offset points", fontsize=8,
         ha="right", va="top", color=MUTED,
     )  # fmt: skip
-    rate.set_xlabel("Mean firing rate")
+    rate.set_xlabel(begun(WEIGHTED_RATE))
     rate.set_xlim(0, 1)
     rate.set_ylim(0, 1.35)
     rate.grid(axis="y")

@@ -12,6 +12,7 @@ from spikeattn.reporting.latex.environments import Panel, escape_latex, typewrit
 LONGEST_NAME = 34  # characters of a code name that stands on one line
 _NUMBER = re.compile(r"-?(\d+)(?:\.(\d+))?")
 _POWER = re.compile(r"-?\d+(\.\d+)?e-?\d+")
+_POWERS = re.compile(r"(?<![\w.])-?\d+(\.\d+)?e-?\d+(?!\w)")
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,9 @@ class Field:
         text = self.cells[row]
         if self.kind == "number" and not _NUMBER.fullmatch(text):
             return rf"{{\num{{{text}}}}}" if _POWER.fullmatch(text) else f"{{{escape_latex(text)}}}"
-        return escape_latex(text) if self.kind in ("number", "interval") else text
+        if self.kind == "interval":  # powers of ten as in the column of the value
+            return _POWERS.sub(lambda found: rf"\num{{{found.group(0)}}}", escape_latex(text))
+        return escape_latex(text) if self.kind == "number" else text
 
 
 def code(name: str) -> str:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from spikeattn.boundary.number_format import energy_unit, joules, known, percent, significant
+from spikeattn.boundary.number_format import energy_in, energy_unit, known, percent, significant
 from spikeattn.energy.comparison_result import Comparison
 from spikeattn.reporting.figures.drawing import colour_of
-from spikeattn.reporting.tables.analysis_sheets import ratio_of, signed
+from spikeattn.reporting.tables.analysis_sheets import comparison_unit, ratio_of, signed
 
 
 def architecture(blocks: pd.DataFrame) -> list[dict[str, Any]]:
@@ -22,6 +22,7 @@ def architecture(blocks: pd.DataFrame) -> list[dict[str, Any]]:
         blocks: of `block_energy`.
     """
     total, found = float(blocks["energy_mj"].sum()), []
+    unit = energy_unit([total])  # that of the table of parts, which has the total too
     names = list(dict.fromkeys(blocks["part"]))
     most = float(blocks.groupby("block", sort=False)["energy_mj"].sum().max())
     for block, rows in blocks.groupby("block", sort=False):
@@ -31,19 +32,19 @@ def architecture(blocks: pd.DataFrame) -> list[dict[str, Any]]:
                 "part": row["part"],
                 "height": row["energy_mj"] / most * 100 if most > 0 else 0.0,
                 "colour": colour_of(row["part"], names.index(row["part"])),
-                "tip": f"{block}, {row['part']}: {joules(row['energy_mj'])}",
+                "tip": f"{block}, {row['part']}: {energy_in(row['energy_mj'], *unit)}",
             }
             for row in rows.to_dict("records")
             if row["energy_mj"] > 0
         ]
         share = percent(energy / total) if known(energy) and total > 0 else ""
-        found.append({"block": str(block), "energy": joules(energy), "share": share, "parts": parts})
+        found.append({"block": str(block), "energy": energy_in(energy, *unit), "share": share, "parts": parts})
     return found
 
 
 def beside_ann(comparison: Comparison) -> list[dict[str, Any]]:
     """For every pricing of a comparison: its name, its sentences, and a pair of bars for every part and the whole."""
-    found = []
+    found, unit = [], comparison_unit(comparison.parts)
     for price in comparison.prices.to_dict("records"):
         chosen = comparison.parts[
             (comparison.parts["costs"] == price["costs"]) & (comparison.parts["against"] == price["against"])
@@ -53,7 +54,7 @@ def beside_ann(comparison: Comparison) -> list[dict[str, Any]]:
         head = f"{price['costs']}: "
         said = [_sentence(text.removeprefix(head)) for text in comparison.sentences if text.startswith(head)]
         mine = [text for text in said if price["against"] in text] or said
-        rows = [_pair(comparison, row, price["against"], scale) for row in chosen.to_dict("records")]
+        rows = [_pair(comparison, row, price["against"], scale, unit) for row in chosen.to_dict("records")]
         found.append({"name": f"{price['costs']}, beside {price['against']}", "rows": rows, "sentences": mine})
     return found
 
@@ -94,16 +95,22 @@ def _step(label: str, note: str, before: float, after: float, most: float, facto
     }
 
 
-def _pair(comparison: Comparison, row: dict[str, Any], against: str, scale: float) -> dict[str, Any]:
+def _pair(
+    comparison: Comparison, row: dict[str, Any], against: str, scale: float, unit: tuple[str, float]
+) -> dict[str, Any]:
     ratio, limits = ratio_of(row)
     whiskers = None
     if known(row["ci_low"]) and known(row["ci_high"]):
         whiskers = (row["ci_low"] * scale, (row["ci_high"] - row["ci_low"]) * scale)
-    text = f"× {ratio} {limits}".strip() if known(row["ratio"]) else "only one has such a part"
+    both = row["energy_mj"] > 0 and row["against_mj"] > 0
+    bare = "no ratio: AND gates at no price" if both else "only one has such a part"
+    text = f"× {ratio} {limits}".strip() if known(row["ratio"]) else bare
     bars = []
     for kind, name, key in (("snn", comparison.name, "energy_mj"), ("ann", against, "against_mj")):
         energy = row[key] if known(row[key]) else 0.0
-        tip = f"{row['part']}, {name}: {joules(energy)}"
-        bars.append({"kind": kind, "length": energy * scale, "text": joules(energy), "tip": tip})
+        text_of = energy_in(energy, *unit)
+        bars.append(
+            {"kind": kind, "length": energy * scale, "text": text_of, "tip": f"{row['part']}, {name}: {text_of}"}
+        )
     verdict = row["verdict"] if known(row["verdict"]) else ""
     return {"part": row["part"], "bars": bars, "whiskers": whiskers, "ratio": text, "verdict": verdict}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from spikeattn.boundary.number_format import known, significant
+from spikeattn.boundary.terms import WEIGHTED_RATE
 from spikeattn.energy.comparison_result import Comparison
 from spikeattn.energy.estimate import EnergyTable
 
@@ -32,9 +33,10 @@ def _break_even(comparison: Comparison) -> list[tuple[str, str]]:
     ].iloc[0]
     if not known(total["break_even"]) or not total["break_even"] > 1:
         return []
+    at = "" if comparison.gamma is None or comparison.gamma.measured else f" at gamma {price['gamma']:.3g}"
     text = (
-        f"Under {price['costs']} the network would cost as much as {price['against']} at a firing rate of "
-        f"{significant(total['break_even'], 3)}. No rate exceeds 1, so this comparison cannot come out against it."
+        f"Under {price['costs']} the network would cost as much as {price['against']} at a {WEIGHTED_RATE} of "
+        f"{significant(total['break_even'], 3)}. No rate exceeds 1, so this comparison cannot come out against it{at}."
         if total["cannot_lose"]
         else f"Under {price['costs']} the network would cost as much as {price['against']} at "
         f"{significant(total['break_even'], 3)} spikes per element and step."

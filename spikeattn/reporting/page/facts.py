@@ -18,8 +18,11 @@ from spikeattn.boundary.number_format import (
     percent,
     rate,
     significant,
+    with_bound,
     with_limits,
 )
+from spikeattn.boundary.terms import MEAN_RATE, MEAN_RATE_IS, WEIGHTED_RATE, WEIGHTED_RATE_IS, begun
+from spikeattn.energy.accumulators import accumulators
 from spikeattn.energy.estimate import EnergyTable
 from spikeattn.reporting.figures.drawing import colour_of
 from spikeattn.reporting.page.bars import beside_ann, steps
@@ -38,16 +41,23 @@ FIGURES = {
     "firing rates.",
     "energy_by_part": "Bars of the energy per image of every part with its interval; the numbers are in the table of "
     "energies.",
-    "sweep": "Energy beside the ANN against time steps, break-even firing rate against time steps, and energy against "
-    "the firing rate, with the crossings; the numbers are in the table beside it.",
+    "sweep": "Energy beside the ANN against time steps, break-even rate against time steps, and energy against the "
+    "rate weighted by operations, with the crossings; the numbers are in the table beside it.",
+    "models": "Energy per image of the spiking network and of the ANN beside it under every energy model, on a "
+    "logarithmic axis; the numbers are in the table beside it.",
     "over_time": "Accuracy and mean firing rate if the network had stopped after each time step; the numbers are in "
     "the table beside it.",
+    "images": "Histograms of energy and of synaptic operations per image, and where images have labels a row of images "
+    "for every class; the numbers are in images.csv.",
+    "accuracy_energy": "Accuracy against energy per image, one point per number of time steps; the numbers are in the "
+    "table below.",
 }
 TABLES = {
     "operations": "Operations per image",
     "time": "Accuracy and mean firing rate if stopped after t steps",
     "comparison": "Energy per image beside the ANN, part by part",
     "waterfall": "From the convention exact to others, one switch at a time,",
+    "models": "Energy per image under every energy model",
     "sweep": "Energy against the number of time steps",
     "prices": "Prices of the cost table for the energy",
     "switches": "Switches of the convention for the energy",
@@ -79,10 +89,11 @@ def page(
         "untrained": profile.untrained,
         "facts": _facts(profile),
         "cards": _cards(profile, summary, energy),
+        "lines": [str(line) for line in analyses.lines(str(summary["model"] or "model"))],
         "warnings": cautions(profile, energy, analyses.comparison),
         "strip": _strip(energy),
         "sheets": {name: sheet_of(table) for name, table in tables.items()},
-        "limits": _limits(profile, summary, energy),
+        "limits": [*_limits(profile, summary, energy), _two_rates(summary, analyses)],
         "uncounted": profile.ledger.uncounted,
         "notes": list(energy.notes),
         "costs": energy.costs,
@@ -95,6 +106,9 @@ def page(
         "falls": {name: steps(fall) for name, fall in analyses.waterfalls.items()},
         "chosen_fall": _chosen(analyses, energy),
         "sweep_notes": [] if analyses.sweep is None else analyses.sweep.attrs["notes"],
+        "model_notes": () if analyses.models is None else analyses.models.notes,
+        "model_records": () if analyses.models is None else analyses.models.records,
+        "model_verdicts": () if analyses.models is None else analyses.models.verdicts(),
         "gallery": gallery,
         "structure_lead": _structure(profile),
         "about_attention": about_attention(profile.structure, _not_inferred(profile)),
@@ -146,7 +160,8 @@ def _cards(profile: Profile, summary: dict[str, Any], energy: EnergyTable) -> li
     if not limits:
         how = "one image has no interval" if n == 1 else NO_INTERVAL
     if method == "upper bound":
-        limits, how = f"≤ {significant(high or 0.0, 3)}", f"{confidence} one-sided bound"
+        value, limits = with_bound((summary["energy_mj"] or 0.0) / factor, high or 0.0)
+        how = f"{confidence} one-sided bound"
     elif method == "constant":
         limits, how = "", "the same on every image"
     ratio, ann = summary["ann_over_snn"], summary["ann_energy_mj"]
@@ -155,10 +170,10 @@ def _cards(profile: Profile, summary: dict[str, Any], energy: EnergyTable) -> li
     return [
         {"label": "Accuracy"} | accuracy,
         {
-            "label": "Mean firing rate",
+            "label": begun(MEAN_RATE),
             "value": rate(summary["mean_rate"]),
             "interval": "",
-            "note": "non-zero share, all neurons and steps",
+            "note": MEAN_RATE_IS,
         },
         {
             "label": "SOPs per image",
@@ -210,8 +225,9 @@ def _strip(energy: EnergyTable) -> list[dict[str, Any]]:
 def _limits(profile: Profile, summary: dict[str, Any], energy: EnergyTable) -> list[str]:
     """What the numbers are not."""
     limits = [
-        "The energies are no measurement of a chip: operations × a price per operation. Memory, data movement, "
-        "membrane updates, control and idle power are not in them, and on real hardware these can dominate.",
+        "The energies are no measurement of a chip: operations × a price per operation. Memory, data movement and "
+        "membrane updates are in the line “memory” at the top alone, control and idle power nowhere; on real hardware "
+        "these can dominate.",
         "An interval says how much a mean would move with another sample of images from the same source. It does not "
         "cover another training run, another data set or the cost table.",
         f"The ANN beside it is {summary['ann']}, priced with the same cost table. The ratio compares two counts; it is "
@@ -222,14 +238,27 @@ def _limits(profile: Profile, summary: dict[str, Any], energy: EnergyTable) -> l
     costs, T = energy.costs, profile.time_steps
     if costs.has("mac") and costs.has("ac") and costs.price("ac") > 0:
         rate_needed = costs.price("mac") / (costs.price("ac") * T)
-        if rate_needed >= 1:
+        widths = accumulators(costs)
+        if widths and all(each.price("mac") >= each.price("ac") * T for each in widths):
             limits.append(
                 f"Under these prices a layer of binary spikes costs as much as its ANN counterpart at a rate of "
-                f"{rate_needed:.2f} (T = {T}). No rate exceeds 1, so such a layer cannot lose this comparison."
+                f"{rate_needed:.2f} (T = {T}). No rate exceeds 1, so such a layer cannot lose this comparison unless "
+                "the ANN skips its zeros."
             )
     if profile.untrained:
         limits.insert(0, "The weights are random. Nothing on this page describes a network that solves a task.")
     return limits
+
+
+def _two_rates(summary: dict[str, Any], analyses: Analyses) -> str:
+    """What the two rates of the network are, with their values, so that neither passes for the other."""
+    weighted = ""
+    if analyses.sweep is not None and len(analyses.sweep):
+        weighted = f" ({rate(float(analyses.sweep['rate'].iloc[summary['time_steps'] - 1]))})"
+    return (
+        f"Two rates are printed. The {MEAN_RATE} ({rate(summary['mean_rate'])}): {MEAN_RATE_IS}. The {WEIGHTED_RATE}"
+        f"{weighted}: {WEIGHTED_RATE_IS}; energies and break-even rates go with this one."
+    )
 
 
 def _provenance(profile: Profile, energy: EnergyTable) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -22,16 +22,20 @@ from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import CostTable
 from spikeattn.energy.dense_twin import DenseTwin
 from spikeattn.reporting import output_folder
+from spikeattn.reporting.figures.accuracy_energy import accuracy_energy, has_accuracy
 from spikeattn.reporting.figures.charts import block_bars, energy_bars, time_lines
 from spikeattn.reporting.figures.drawing import inline, to_png, to_svg
 from spikeattn.reporting.figures.heatmap import rate_heatmap
+from spikeattn.reporting.figures.image_histograms import image_histograms
+from spikeattn.reporting.figures.model_figure import model_figure
 from spikeattn.reporting.figures.sweep_figure import sweep_figure
 from spikeattn.reporting.latex.typeset import paper_html, to_latex
 from spikeattn.reporting.page import bars, facts, stages
 from spikeattn.reporting.page.gallery import Gallery, read_gallery
 from spikeattn.reporting.paper.paper_files import paper_files
 from spikeattn.reporting.tables.analyses import analyse
-from spikeattn.reporting.tables.run_tables import block_energy, caption, rate_table
+from spikeattn.reporting.tables.image_tables import classes_said, image_table
+from spikeattn.reporting.tables.run_tables import block_energy, caption, pricing, rate_table
 from spikeattn.reporting.tables.settings_sheets import price_table, switch_table
 from spikeattn.storage import csv_text
 
@@ -47,7 +51,8 @@ class Report:
 
     Attributes:
         files: by what they are called in the folder: "report.html", "rates.csv", "figures/firing_rates.svg", ...
-        summary: `profile.summary()` under the report's costs and convention.
+        summary: `profile.summary()` under the report's costs and convention, and "lines", both networks of the
+            comparison in arithmetic and with memory.
     """
 
     files: dict[str, Path]
@@ -103,6 +108,7 @@ def write_report(
     table = rate_table(rates)
     table.attrs["caption"] = caption(profile, "Firing rates (share of non-zero elements)", rates)
     said = {"energy": caption(profile, "Energy per image", energy), "rates": table.attrs["caption"]}
+    said["images"] = f"{caption(profile, 'Energy and SOPs of every image')} {pricing(energy)}"
 
     tables = {
         "rates.csv": rates,
@@ -110,8 +116,12 @@ def write_report(
         "operations.csv": operations,
         "energy.csv": pd.DataFrame(energy).assign(costs=energy.costs.name, convention=energy.convention.name),
         "over_time.csv": steps,
+        "images.csv": (images := image_table(profile, energy)).assign(
+            costs=energy.costs.name, convention=energy.convention.name
+        ),
     }
     analyses = analyse(profile, energy.costs, energy.convention, twin)
+    summary["lines"] = [line.to_dict() for line in analyses.lines(str(summary["model"] or "model"))]
     shown = {"rates": table, "energy": energy, "operations": operations, "time": steps, **analyses.tables()}
     settings = {"prices": price_table(energy.costs), "switches": switch_table(energy.convention)}
     shown |= settings
@@ -133,16 +143,21 @@ def write_report(
         "energy_by_part": energy_bars(energy, note),
         "energy_by_block": block_bars(blocks, note),
         "over_time": time_lines(steps, note),
+        "images": image_histograms(images, note),
     }
+    if analyses.models is not None and (analyses.models["unit"] == "mJ").any():
+        drawn["models"] = model_figure(analyses.models, note)
     if analyses.sweep is not None:
         drawn["sweep"] = sweep_figure(analyses.sweep, note)
+        if has_accuracy(analyses.sweep):
+            drawn["accuracy_energy"] = accuracy_energy(analyses.sweep, note)
     vectors = {name: to_svg(figure) for name, figure in drawn.items()}
     written |= {f"figures/{name}.svg": svg for name, svg in vectors.items()}
     written |= {f"figures/{name}.png": to_png(figure) for name, figure in drawn.items()}
     written |= paper_files(profile, rates, table, energy, summary, analyses.comparison, drawn)
 
     page = facts.page(profile, summary, shown, analyses, gallery, command)
-    page |= {"blocks": bars.architecture(blocks), "stages": stages.stages(structure)}
+    page |= {"blocks": bars.architecture(blocks), "stages": stages.stages(structure), "classes": classes_said(images)}
     downloads = {name: written[name] for name in tables} | {f"{name}.tex": text for name, text in latex.items()}
     written[PAGE] = render(page | {"figures": _inline(vectors), "downloads": downloads, "captions": said})
 

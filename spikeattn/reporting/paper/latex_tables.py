@@ -8,7 +8,19 @@ from typing import Any
 
 import pandas as pd
 
-from spikeattn.boundary.number_format import MISSING, energy_unit, known, rate, significant, with_limits
+from spikeattn.boundary.number_format import (
+    MISSING,
+    count_unit,
+    counted_in,
+    energy_unit,
+    known,
+    rate,
+    rate_with_limits,
+    significant,
+    with_bound,
+    with_limits,
+)
+from spikeattn.boundary.terms import WEIGHTED_RATE
 from spikeattn.reporting.latex.booktabs import LONGEST_NAME, Field, code, table
 from spikeattn.reporting.latex.environments import escape_latex
 from spikeattn.reporting.latex.typeset import paper_latex
@@ -49,15 +61,22 @@ def rates_latex(rates: pd.DataFrame) -> str:
     for start in range(0, len(steps), share):
         panel = [_rates(f"$T_{{{step[1:]}}}$", rates[step]) for step in steps[start : start + share]]
         panels.append([*names, *panel])
-    panels[-1] += [_rates("Average", rates["average"]), Field("Interval", tuple(map(_limits, rows)), "interval")]
+    averages = [
+        rate_with_limits(row["average"], row["low"], row["high"], row["interval"] == "upper bound") for row in rows
+    ]
+    panels[-1] += [
+        Field("Average", tuple(value for value, _ in averages), "number"),
+        Field("Interval", tuple(limits or MISSING for _, limits in averages), "interval"),
+    ]
     places = [row["part"] if named else row["part"] == "Input" for row in rows]
     rules = [i for i in range(1, len(rows)) if places[i] != places[i - 1]]
     return table(panels, rules, rates.attrs.get("caption", "Firing rates."), "tab:rates", size="scriptsize")
 
 
 def models_latex(models: pd.DataFrame) -> str:
-    """Table 3: one row per run of `model_table(...)`, its energies in one unit."""
+    """Table 3: one row per run of `model_table(...)`, its energies and its parameters in one unit each."""
     unit, factor = energy_unit(models["energy_mj"])
+    prefix, size = count_unit(models["parameters"])
     rows = models.to_dict("records")
     marks = ["".join(mark for flag, (mark, _) in MARKS.items() if row[flag]) for row in rows]
     energies = [
@@ -72,7 +91,11 @@ def models_latex(models: pd.DataFrame) -> str:
         fields.append(_text("Data", [row["data"] or MISSING for row in rows]))
         fields.append(Field("Images", tuple(str(row["images"]) for row in rows), "number"))
     fields += [
-        Field("Param (M)", tuple(_millions(row["parameters"]) for row in rows), "number"),
+        Field(
+            f"Param ({prefix})" if prefix else "Param",
+            tuple(counted_in(row["parameters"], size) for row in rows),
+            "number",
+        ),
         Field("$T$", tuple(str(row["time_steps"]) for row in rows), "number"),
         Field(f"Energy ({escape_latex(unit)})", tuple(value for value, _ in energies), "number"),
         Field("Interval", tuple(limits for _, limits in energies), "interval"),
@@ -87,7 +110,11 @@ def parts_latex(parts: pd.DataFrame) -> str:
     """Table 4: the rows of `part_table(comparison)`, energies in one unit."""
     unit, factor = energy_unit(parts["ann_mj"])
     rows = parts.to_dict("records")
-    spiking = [_value(row["snn_mj"], row["snn_low"], row["snn_high"], row["interval"], factor) for row in rows]
+    turned = {"lower bound": "upper bound"}  # of the ratio's divisor
+    spiking = [
+        _value(row["snn_mj"], row["snn_low"], row["snn_high"], turned.get(row["interval"], row["interval"]), factor)
+        for row in rows
+    ]
     ratios = [_value(row["ratio"], row["ratio_low"], row["ratio_high"], row["interval"], 1.0) for row in rows]
     total = next((i for i, row in enumerate(rows) if row["part"] == "total"), len(rows) - 1)
     labels = [_ROLES.get(row["part"], row["part"]) for row in rows]
@@ -100,7 +127,7 @@ def parts_latex(parts: pd.DataFrame) -> str:
         Field("Interval", tuple(limits for _, limits in ratios), "interval"),
         Field("Break-even", tuple(significant(row["break_even"], 3) for row in rows), "number"),
     ]
-    notes = "Break-even: the firing rate at which both would cost the same; above 1 binary spikes cannot lose."
+    notes = f"Break-even: the {WEIGHTED_RATE} at which both cost the same; no binary spikes exceed 1."
     return table([fields], {total, total + 1}, parts.attrs.get("caption", "Parts."), "tab:parts", notes)
 
 
@@ -112,20 +139,14 @@ def _rates(title: str, values: pd.Series) -> Field:
     return Field(title, tuple(rate(value) for value in values), "number")
 
 
-def _limits(row: Mapping[Any, Any]) -> str:
-    if not known(row["low"]):
-        return MISSING
-    if row["interval"] == "upper bound":
-        return f"≤ {rate(row['high'])}"
-    return f"[{rate(row['low'])}, {rate(row['high'])}]"
-
-
 def _value(value: float, low: float, high: float, method: str, factor: float) -> tuple[str, str]:
     """A value and its interval, in units of so many mJ."""
     if not known(value):
         return MISSING, MISSING
-    if method == "upper bound" and known(high):
-        return significant(value / factor), f"≤ {significant(high / factor, 3)}"
+    bound = {"upper bound": (high, "≤"), "lower bound": (low, "≥")}.get(method)
+    if bound is not None and known(bound[0]):
+        text, limit = with_bound(value / factor, bound[0] / factor, bound[1])
+        return text, limit or MISSING
     if not all(map(known, (low, high))) or not math.isfinite(value) or method == "constant":
         return significant(value / factor), MISSING
     text, limits = with_limits(value / factor, low / factor, high / factor)
@@ -136,7 +157,3 @@ def _share(row: Mapping[Any, Any]) -> tuple[str, str]:
     if not known(row["accuracy"]):
         return MISSING, MISSING
     return f"{row['accuracy'] * 100:.2f}", f"[{row['accuracy_low'] * 100:.2f}, {row['accuracy_high'] * 100:.2f}]"
-
-
-def _millions(parameters: float | None) -> str:
-    return MISSING if parameters is None else significant(parameters / 1e6)

@@ -140,9 +140,13 @@ def _tools(profile: Profile) -> Sentence:
 
     numbers = f" in {settings['dtype']}" if settings.get("dtype") else ""
     device = settings.get("device_name") or settings.get("device")
+    # A record without an entry is of the first edition, which always had SpikingJelly.
+    absent = settings.get("spikingjelly", "") is None
+    theirs = (f" with SpikingJelly{version('spikingjelly')}", Cite(("fang2023",)))
+    neurons = (" with its own neurons",) if absent else theirs
     return (
-        f"Spikes and operations were counted by spikeattn{version('spikeattn')} with SpikingJelly"
-        f"{version('spikingjelly')}", Cite(("fang2023",)), f", timm{version('timm')}", Cite(("wightman2019",)),
+        f"Spikes and operations were counted by spikeattn{version('spikeattn')}", *neurons,
+        f", timm{version('timm')}", Cite(("wightman2019",)),
         f" and PyTorch{version('torch')}{numbers}", *([f" on {device}"] if device else []), ".",
     )  # fmt: skip
 

@@ -16,18 +16,31 @@ from spikeattn.reporting.paper import methods
 from spikeattn.reporting.paper.frames import models_of, part_table
 from spikeattn.reporting.paper.latex_tables import models_latex, parts_latex, rates_latex
 from spikeattn.reporting.paper.references import bibliography
+from spikeattn.reporting.paper.scope_table import lines_latex
 
 if TYPE_CHECKING:
     from spikeattn.runs.result import Profile
 
 COLUMN, PAGE = 3.35, 6.9  # inches: a column and the text of a two-column page
-_WIDTHS = {"firing_rates": PAGE, "energy_by_part": COLUMN, "energy_by_block": COLUMN, "over_time": PAGE, "sweep": PAGE}
+_WIDTHS = {
+    "firing_rates": PAGE,
+    "energy_by_part": COLUMN,
+    "energy_by_block": COLUMN,
+    "over_time": PAGE,
+    "models": PAGE,
+    "sweep": PAGE,
+    "images": PAGE,
+    "accuracy_energy": COLUMN,
+}
 _CAPTIONS = {
     "firing_rates": "Firing rate of every tensor at every time step.",
     "energy_by_part": "Energy per image of every part, with its interval; arithmetic only.",
     "energy_by_block": "Energy per image of every block; arithmetic only.",
     "over_time": "Accuracy and mean firing rate if the network had stopped after each time step.",
-    "sweep": "Energy beside the ANN, break-even rate, and energy against the firing rate; arithmetic only.",
+    "models": "Energy per image under every energy model, each with other things inside; none is added to another.",
+    "sweep": "Energy beside the ANN, break-even rate, and energy against the rate weighted by operations.",
+    "images": "Energy and synaptic operations per image, and by class where images have labels; arithmetic only.",
+    "accuracy_energy": "Accuracy against energy per image after each time step, with Wilson intervals.",
 }
 _MAIN = r"""%% Sets everything that this folder holds for a paper: pdflatex main, bibtex main, pdflatex main twice.
 \documentclass[10pt]{article}
@@ -62,14 +75,14 @@ def paper_files(
         rates: of `profile.rates()`.
         table: of `rate_table`.
         energy, summary: under the report's costs and convention.
-        comparison: the run beside its ANN; None where there is none, and then no table of parts.
+        comparison: the run beside its ANN; None where there is none, and then neither its lines nor a table of parts.
         figures: of the report, by name; laid out anew here, so they must be saved in other formats before.
     """
     tables = [rates_latex(table), models_latex(models_of([(profile, energy, summary)]))]
     named = r" and~\ref{tab:models}"
     if comparison is not None:
-        tables.append(parts_latex(part_table(comparison)))
-        named = r", \ref{tab:models} and~\ref{tab:parts}"
+        tables += [lines_latex(comparison), parts_latex(part_table(comparison))]
+        named = r", \ref{tab:models}, \ref{tab:scopes} and~\ref{tab:parts}"
     said = methods.methods(profile, rates, energy, comparison)
     pictures = {f"figures/{name}.pdf": to_pdf(figure, _WIDTHS.get(name, PAGE)) for name, figure in figures.items()}
     written: dict[str, str | bytes] = {

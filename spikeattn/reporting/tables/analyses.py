@@ -1,4 +1,4 @@
-"""What the page computes beyond the run's own tables: the ANN beside it, the waterfalls, the sweep over time steps."""
+"""What the page computes beyond the run's own tables: the ANN beside it, waterfalls, energy models, the sweep."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pandas as pd
 
+from spikeattn.energy.by_model import ModelTable, by_model
 from spikeattn.energy.comparison import compare
 from spikeattn.energy.comparison_result import Comparison
 from spikeattn.energy.convention_switches import waterfall
 from spikeattn.energy.conventions import DEFAULT, Convention, list_conventions
+from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import CostTable, get_costs
 from spikeattn.energy.dense_twin import DenseTwin
 from spikeattn.energy.quantised_ann import QUANTISED
+from spikeattn.energy.scope_line import SCOPES, ScopeLine, missing_line
 from spikeattn.energy.what_if import COSTS, sweep
 from spikeattn.errors import SpikeattnError
 
@@ -34,13 +37,26 @@ class Analyses:
         comparison: the run beside its ANN twin.
         waterfalls: from the convention `exact` to every other one, by name.
         sweep: energy against time steps, under the report's costs and the default ones.
-        missing: sentences, by "comparison", "sweep" or the name of a convention.
+        missing: sentences, by "comparison", "models", "sweep" or the name of a convention.
+        models: the run under every energy model.
     """
 
     comparison: Comparison | None
     waterfalls: dict[str, pd.DataFrame]
     sweep: pd.DataFrame | None
     missing: dict[str, str]
+    models: ModelTable | None = None
+
+    def lines(self, name: str) -> tuple[ScopeLine, ...]:
+        """Both lines of the comparison; without one each says why it has no numbers.
+
+        Args:
+            name: of the network.
+        """
+        if self.comparison is not None:
+            return self.comparison.lines
+        why = self.missing.get("comparison", "nothing was compared")
+        return tuple(missing_line(scope, name, "", why, "") for scope in SCOPES)
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """What there is, by the name of its csv."""
@@ -50,6 +66,8 @@ class Analyses:
         if self.waterfalls:
             every = [frame.assign(convention=name) for name, frame in self.waterfalls.items()]
             found["waterfall"] = pd.concat(every, ignore_index=True)
+        if self.models is not None:
+            found["models"] = self.models
         if self.sweep is not None:
             found["sweep"] = self.sweep
         return found
@@ -74,7 +92,18 @@ def analyse(profile: Profile, costs: CostTable, convention: Convention, twin: De
         swept = attempt("sweep", lambda: sweep(profile, tables, (1.0,), convention))
     else:
         missing |= dict.fromkeys(("comparison", "sweep"), NO_MAC.format(costs.name))
+    models = attempt("models", lambda: by_model(profile, costs=costs, first_conv=convention.first_conv))
     ends = list(dict.fromkeys((*list_conventions(), convention.name)))
     chosen = {name: convention if name == convention.name else name for name in ends if name != DEFAULT}
     falls = {name: attempt(name, partial(waterfall, profile, end, costs)) for name, end in chosen.items()}
-    return Analyses(comparison, {name: fall for name, fall in falls.items() if fall is not None}, swept, missing)
+    drawn = {name: fall for name, fall in falls.items() if fall is not None}
+    return Analyses(comparison, drawn, swept, missing, models)
+
+
+def lines_of(profile: Profile) -> tuple[ScopeLine, ...]:
+    """Both lines of a run beside its ANN under the default prices; without an ANN each says why it has no numbers."""
+    name = str(profile.ledger.model.get("name") or "model")
+    try:
+        return compare(profile, costs=DEFAULT_COSTS).lines
+    except SpikeattnError as why:  # as of a model.json that builds no twin
+        return Analyses(None, {}, None, {"comparison": str(why)}).lines(name)

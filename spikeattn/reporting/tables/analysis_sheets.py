@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -10,28 +11,30 @@ from spikeattn.boundary.number_format import (
     MISSING,
     NO_INTERVAL,
     energy_unit,
-    joules,
     known,
     percent,
     rate,
     significant,
+    with_bound,
     with_limits,
 )
+from spikeattn.boundary.terms import WEIGHTED, WEIGHTED_RATE, WEIGHTED_RATE_IS
 from spikeattn.reporting.tables.sheet import Cell, Column, Sheet
 
 
 def comparison_sheet(table: pd.DataFrame) -> Sheet:
-    """Both energies of every part, their ratio and the rate at which they would be the same."""
+    """Both energies of every part, in one unit, their ratio and the rate at which they would be the same."""
+    unit, factor = comparison_unit(table)
     columns = (
         Column("Costs", "text"),
         Column("Beside", "text"),
         Column("Part", "text"),
-        Column("Rate", note="share of the dense operations behind spikes that take place"),
-        Column("Spiking", note="energy per image"),
-        Column("Other", note="energy per image"),
+        Column(WEIGHTED, note=f"{WEIGHTED_RATE}: {WEIGHTED_RATE_IS}"),
+        Column(f"Spiking ({unit})", note="energy per image"),
+        Column(f"Other ({unit})", note="energy per image"),
         Column("Ratio", note="other / spiking"),
         Column("Interval"),
-        Column("Break-even rate", note="at which both cost the same; above 1 the spiking network cannot lose"),
+        Column("Break-even rate", note="at which both cost the same; no train of binary spikes exceeds 1"),
         Column("Verdict", "text"),
     )
     rows, rules, last = [], set(), None
@@ -45,7 +48,7 @@ def comparison_sheet(table: pd.DataFrame) -> Sheet:
             (
                 *(Cell(str(row[key]), str(row[key])) for key in ("costs", "against", "part")),
                 Cell(rate(row["rate"]), row["rate"]),
-                *(Cell(joules(row[key]), row[key]) for key in ("energy_mj", "against_mj")),
+                *(Cell(significant(row[key] / factor, 3), row[key]) for key in ("energy_mj", "against_mj")),
                 Cell(ratio, row["ratio"]),
                 Cell(limits or MISSING, row["ratio_low"]),
                 Cell(significant(even, 3) if known(even) else MISSING, even),
@@ -55,12 +58,17 @@ def comparison_sheet(table: pd.DataFrame) -> Sheet:
     return Sheet(columns, tuple(rows), frozenset(rules))
 
 
+def comparison_unit(table: pd.DataFrame) -> tuple[str, float]:
+    """The unit of both energies in a comparison, and how many mJ it is: the same in its table and its bars."""
+    return energy_unit([*table["energy_mj"], *table["against_mj"]])
+
+
 def ratio_of(row: dict) -> tuple[str, str]:
     """Ratio and interval of a row of a comparison, as text."""
     if not known(row["ratio"]):
         return MISSING, ""
     if row["interval"] == "lower bound":
-        return significant(row["ratio"], 3), f"≥ {significant(row['ratio_low'], 3)}"
+        return with_bound(row["ratio"], row["ratio_low"], "≥")
     value, limits = with_limits(row["ratio"], row["ratio_low"], row["ratio_high"])
     return value, NO_INTERVAL if row["interval"] == "none" else limits
 
@@ -95,14 +103,18 @@ def signed(value: float) -> str:
 
 
 def sweep_sheet(table: pd.DataFrame) -> Sheet:
-    """Energy and break-even rate by cost table and number of time steps."""
+    """Energy, accuracy and break-even rate by cost table and number of time steps, all energies in one unit."""
+    unit, factor = energy_unit([*table["snn_mj"], *table["ann_mj"]])
+    scaled = bool((table["rate_scale"] != 1).any())
     columns = (
         Column("Costs", "text"),
         Column("Time steps"),
-        Column("Rate scale"),
-        Column("Rate"),
-        Column("Spiking", note="energy per image"),
-        Column("ANN", note="energy per image"),
+        *([Column("Rate scale")] if scaled else []),
+        Column("Accuracy", note="share of the labelled images answered right after these steps"),
+        Column("Wilson interval"),
+        Column(WEIGHTED, note=f"{WEIGHTED_RATE}: {WEIGHTED_RATE_IS}"),
+        Column(f"Spiking ({unit})", note="energy per image"),
+        Column(f"ANN ({unit})", note="energy per image"),
         Column("ANN / SNN"),
         Column("Break-even rate"),
     )
@@ -112,18 +124,27 @@ def sweep_sheet(table: pd.DataFrame) -> Sheet:
             rules.add(number)
         last = row["costs"]
         numbers = [Cell(significant(row[key], 3), row[key]) for key in ("ratio", "break_even_rate")]
-        energies = [Cell(joules(row[key]), row[key]) for key in ("snn_mj", "ann_mj")]
-        scale = Cell(f"{row['rate_scale']:g}", row["rate_scale"])
-        rows.append(
-            (Cell(last, last), Cell(str(row["t"]), row["t"]), scale, Cell(rate(row["rate"]), row["rate"]), *energies)
-            + tuple(numbers)
-        )
+        energies = [Cell(significant(row[key] / factor, 3), row[key]) for key in ("snn_mj", "ann_mj")]
+        scale = [Cell(f"{row['rate_scale']:g}", row["rate_scale"])] if scaled else []
+        right, limits = accuracy_of(row)
+        accuracy = Cell(right, row.get("accuracy")), Cell(limits or MISSING, row.get("accuracy_low"))
+        weighted = Cell(rate(row["rate"]), row["rate"])
+        rows.append((Cell(last, last), Cell(str(row["t"]), row["t"]), *scale, *accuracy, weighted, *energies, *numbers))
     return Sheet(columns, tuple(rows), frozenset(rules))
+
+
+def accuracy_of(row: Mapping[Any, Any]) -> tuple[str, str]:
+    """Accuracy and its Wilson interval in percent as text; "unknown" and "" without labels or answers."""
+    share: Any = row.get("accuracy")
+    if not known(share):
+        return "unknown", ""
+    return percent(share), f"[{row['accuracy_low'] * 100:.1f}, {row['accuracy_high'] * 100:.1f}] %"
 
 
 def attended_sheet(table: pd.DataFrame) -> Sheet:
     """What of every image's attention is more than noise, and the energy spent on the rest."""
     energies = "spurious_mj" in table.columns
+    unit, factor = energy_unit(table["blocks_mj"] if energies else [])
     columns = [
         Column("Image", "text"),
         Column("Network", "text"),
@@ -136,7 +157,9 @@ def attended_sheet(table: pd.DataFrame) -> Sheet:
     columns += [Column("π₀", note="estimated share of tokens that are no more than noise")] if estimated else []
     columns.append(Column("Largest z"))
     columns += (
-        [Column("Energy, all blocks"), Column("On noise", note="of all blocks"), Column("Share")] if energies else []
+        [Column(f"Energy, all blocks ({unit})"), Column(f"On noise ({unit})", note="of all blocks"), Column("Share")]
+        if energies
+        else []
     )
     rows = []
     for row in table.to_dict("records"):
@@ -151,7 +174,7 @@ def attended_sheet(table: pd.DataFrame) -> Sheet:
         if energies:
             all_, noise = row["blocks_mj"], row["spurious_mj"]
             share = noise / all_ if known(all_) and all_ > 0 else None
-            cells += [Cell(joules(all_), all_), Cell(joules(noise), noise), Cell(percent(share), share)]
+            cells += [Cell(significant(mj / factor, 3), mj) for mj in (all_, noise)] + [Cell(percent(share), share)]
         rows.append(tuple(cells))
     return Sheet(tuple(columns), tuple(rows))
 

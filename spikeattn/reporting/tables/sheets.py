@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import pandas as pd
 
 from spikeattn.boundary.number_format import (
     MISSING,
     NO_INTERVAL,
-    amount,
+    count_unit,
+    counted_in,
     energy_unit,
     known,
     percent,
     rate,
-    significant,
+    rate_with_limits,
+    with_bound,
     with_limits,
 )
+from spikeattn.boundary.terms import MEAN_RATE, MEAN_RATE_IS, begun
 from spikeattn.errors import SpikeattnError
 from spikeattn.reporting.tables import analysis_sheets, settings_sheets
+from spikeattn.reporting.tables.model_sheet import model_sheet
 from spikeattn.reporting.tables.sheet import Cell, Column, Sheet
 
 
@@ -66,20 +67,25 @@ def rate_sheet(table: pd.DataFrame) -> Sheet:
         role = row["tensor"] if row["tensor"] != row["code"] else MISSING
         cells += [Cell(role, row["tensor"])] if named else []
         cells += [Cell(row["code"], row["code"])]
-        cells += [_heat(row[step], coloured) for step in (*steps, "average")]
-        rows.append((*cells, _limits_of_rate(row)))
+        cells += [_heat(rate(row[step]), row[step], coloured) for step in steps]
+        average, limits = rate_with_limits(row["average"], row["low"], row["high"], row["interval"] == "upper bound")
+        rows.append((*cells, _heat(average, row["average"], coloured), Cell(limits or MISSING, row["low"])))
     return Sheet(tuple(columns), tuple(rows), frozenset(rules))
 
 
 def energy_sheet(table: pd.DataFrame) -> Sheet:
-    """Operations and energy per image and part, all energies in one unit."""
+    """Operations and energy per image and part, every column in one unit."""
     unit, factor = energy_unit(table["energy_mj"])
+    counts = {key: count_unit(table[key]) for key in ("macs", "sops", "acs", "mask_ops")}
     columns = (
         Column("Part", "text"),
-        Column("MACs", note="multiply-accumulates per image"),
-        Column("SOPs", note="additions that spikes cause at weights and in products of spikes, per image"),
-        Column("Other ACs", note="additions of token sums, per image"),
-        Column("Mask ops", note="AND gates, per image"),
+        Column(_of("MACs", counts["macs"]), note="multiply-accumulates per image"),
+        Column(
+            _of("SOPs", counts["sops"]),
+            note="additions that spikes cause at weights and in products of spikes, per image",
+        ),
+        Column(_of("Other ACs", counts["acs"]), note="additions of token sums, per image"),
+        Column(_of("Mask ops", counts["mask_ops"]), note="AND gates, per image"),
         Column(f"Energy ({unit})", note="per image"),
         Column("Interval"),
         Column("Share"),
@@ -89,11 +95,11 @@ def energy_sheet(table: pd.DataFrame) -> Sheet:
         low, high = (row[key] / factor for key in ("ci_low", "ci_high"))
         value, limits = with_limits(row["energy_mj"] / factor, low, high)
         if row["interval"] == "upper bound":
-            value, limits = significant(row["energy_mj"] / factor), f"≤ {significant(high, 3)}"
+            value, limits = with_bound(row["energy_mj"] / factor, high)
         elif not limits and known(row["energy_mj"]):
             limits = NO_INTERVAL
         cells = [Cell(row["part"], row["part"])]
-        cells += [Cell(amount(row[key]), float(row[key])) for key in ("macs", "sops", "acs", "mask_ops")]
+        cells += [Cell(counted_in(row[key], size), float(row[key])) for key, (_, size) in counts.items()]
         cells += [Cell(value, row["energy_mj"]), Cell(limits or MISSING, high)]
         rows.append((*cells, Cell(percent(row["share"]), row["share"])))
     return Sheet(columns, tuple(rows), frozenset({len(rows) - 1}))
@@ -102,15 +108,17 @@ def energy_sheet(table: pd.DataFrame) -> Sheet:
 def operations_sheet(table: pd.DataFrame) -> Sheet:
     """What every synapse and product did per image; what was not counted says so in its own row."""
     n = table.attrs.get("n_images", 1)
+    counts = {key: count_unit(table[key] / n) for key in ("sops", "acs", "macs", "mask_ops")}
+    size = count_unit(table["dense_macs"])
     columns = (
         Column("Synapse or product", "code"),
         Column("Part", "text"),
         Column("Receives", "code", "the tensor whose spikes it adds up"),
-        Column("Dense MACs", note="per image and time step, if every input were non-zero"),
-        Column("SOPs", note="additions at weights and in products of spikes, per image"),
-        Column("Other ACs", note="additions of token sums, per image"),
-        Column("MACs", note="multiply-accumulates of real inputs, per image"),
-        Column("Mask ops", note="AND gates, per image"),
+        Column(_of("Dense MACs", size), note="per image and time step, if every input were non-zero"),
+        Column(_of("SOPs", counts["sops"]), note="additions at weights and in products of spikes, per image"),
+        Column(_of("Other ACs", counts["acs"]), note="additions of token sums, per image"),
+        Column(_of("MACs", counts["macs"]), note="multiply-accumulates of real inputs, per image"),
+        Column(_of("Mask ops", counts["mask_ops"]), note="AND gates, per image"),
         Column("Rate × FLOPs", note="what the literature's product says against the counted SOPs"),
     )
     rows: list[tuple[Cell, ...]] = []
@@ -121,9 +129,10 @@ def operations_sheet(table: pd.DataFrame) -> Sheet:
             rows.append((name, Cell("not counted", "not counted"), *blank))
             continue
         received = row["input_tensor"] if known(row["input_tensor"]) else MISSING
-        dense = Cell(amount(row["dense_macs"]) if row["dense_macs"] else MISSING, row["dense_macs"])
-        totals = [row[key] / n for key in ("sops", "acs", "macs", "mask_ops")]
-        cells = [Cell(amount(total), float(total)) for total in totals]
+        dense = Cell(counted_in(row["dense_macs"], size[1]) if row["dense_macs"] else MISSING, row["dense_macs"])
+        totals = [row[key] / n for key in counts]
+        pairs = zip(totals, counts.values(), strict=True)
+        cells = [Cell(counted_in(total, factor), float(total)) for total, (_, factor) in pairs]
         over = row["rate_x_flops"] / totals[0] - 1 if known(row["rate_x_flops"]) and totals[0] else None
         more = Cell(MISSING if over is None else _excess(over), over)
         rows.append((name, part, Cell(received, received), dense, *cells, more))
@@ -154,11 +163,11 @@ def structure_sheet(table: pd.DataFrame) -> Sheet:
 
 
 def time_sheet(table: pd.DataFrame) -> Sheet:
-    """Accuracy with its Wilson interval and mean rate after every time step."""
+    """Accuracy with its Wilson interval and mean firing rate after every time step."""
     labelled = bool(table["accuracy"].notna().any())
     columns = [Column("After step", "text", "if the network had stopped there")]
     columns += [Column("Accuracy"), Column("Wilson interval")] if labelled else []
-    columns.append(Column("Mean rate", note="non-zero share over all neurons and steps so far"))
+    columns.append(Column(begun(MEAN_RATE), note=f"{MEAN_RATE_IS}, steps so far"))
     rows = []
     for row in table.to_dict("records"):
         cells = [Cell(str(row["t"]), row["t"])]
@@ -178,6 +187,7 @@ _MAKERS = (
     (("synapse", "part", "block", "role", "known", "nearest"), structure_sheet),
     (("against", "part", "against_mj", "ratio", "verdict"), analysis_sheets.comparison_sheet),
     (("switch", "from", "to", "energy_mj", "difference_mj"), analysis_sheets.waterfall_sheet),
+    (("model", "side", "value", "over_compute", "fidelity"), model_sheet),
     (("costs", "t", "rate_scale", "break_even_rate"), analysis_sheets.sweep_sheet),
     (("image", "layer", "tokens", "significant", "pi0"), analysis_sheets.attended_sheet),
     (("operation", "pj", "status", "source"), settings_sheets.price_sheet),
@@ -185,16 +195,13 @@ _MAKERS = (
 )
 
 
-def _heat(value: float, most: float) -> Cell:
-    return Cell(rate(value), value, (value / most) ** 0.5 if most > 0 and known(value) else None)
+def _heat(text: str, value: float, most: float) -> Cell:
+    return Cell(text, value, (value / most) ** 0.5 if most > 0 and known(value) else None)
 
 
-def _limits_of_rate(row: Mapping[Any, Any]) -> Cell:
-    if not known(row["low"]):
-        return Cell(MISSING)
-    if row["interval"] == "upper bound":
-        return Cell(f"≤ {rate(row['high'])}", row["low"])
-    return Cell(f"[{rate(row['low'])}, {rate(row['high'])}]", row["low"])
+def _of(title: str, unit: tuple[str, float]) -> str:
+    """The title of a column of counts, with their unit."""
+    return f"{title} ({unit[0]})" if unit[0] else title
 
 
 def _excess(share: float) -> str:

@@ -1,0 +1,41 @@
+"""Which SpikingJelly is installed, if any; asked of the installation, since to import it takes seconds."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
+from spikeattn.errors import SpikeattnError
+
+
+@cache
+def spikingjelly_version() -> str | None:
+    """The installed version of SpikingJelly, such as "0.0.0.0.14"; None where there is none."""
+    try:
+        return version("spikingjelly")
+    except PackageNotFoundError:
+        return None
+
+
+@cache
+def is_current() -> bool:
+    """Whether SpikingJelly is installed in version 2 or newer: with torch's own operators and states handed in."""
+    found = spikingjelly_version()
+    return found is not None and int(found.partition(".")[0]) >= 2
+
+
+def require_current(what: str) -> None:
+    """Refuse what only SpikingJelly 2 has.
+
+    Args:
+        what: the beginning of the sentence, such as "QKFormer's dense operations".
+
+    Raises:
+        SpikeattnError: it is not installed, or older; with the command that installs it.
+    """
+    if not is_current():
+        found = spikingjelly_version()
+        raise SpikeattnError(
+            f"{what} need SpikingJelly 2, and {f'version {found}' if found else 'none'} is installed; on Python 3.11 "
+            "or newer: pip install 'spikeattn[spikingjelly]' 'spikingjelly>=2'"
+        )

@@ -1,0 +1,40 @@
+"""Accuracy of a run had it stopped after t steps, from the predictions that its count table keeps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from spikeattn.stats.intervals import CONFIDENCE, wilson_interval
+
+COLUMNS = ("accuracy", "accuracy_low", "accuracy_high", "n_labelled")
+
+
+def accuracy_over_time(rows: pd.DataFrame, time_steps: int, confidence: float = CONFIDENCE) -> pd.DataFrame:
+    """Share of the labelled images that are answered right after t steps, with Wilson limits.
+
+    Args:
+        rows: label (-1 unknown) and the predictions pred_1..pred_T there are, a row per image (`Counts.rows`).
+
+    Returns:
+        A row per t (1..T): t, accuracy, accuracy_low, accuracy_high (NaN where no image has a label, or the model gave
+        no logits at t), n_labelled.
+    """
+    labelled = (rows["label"] >= 0).to_numpy()
+    n, nan = int(labelled.sum()), float("nan")
+    records = []
+    for t in range(1, time_steps + 1):
+        share = (nan, nan, nan)
+        if n and f"pred_{t}" in rows:
+            right = int(np.count_nonzero((rows[f"pred_{t}"] == rows["label"]).to_numpy()[labelled]))
+            found = wilson_interval(right, n, confidence)
+            share = (found.value, found.low, found.high)
+        records.append((t, *share, n))
+    return pd.DataFrame(records, columns=["t", *COLUMNS])
+
+
+def no_accuracy(time_steps: int, n_labelled: int = 0) -> pd.DataFrame:
+    """The same where no prediction was kept, as of a published table of rates."""
+    nan = np.full(time_steps, np.nan)
+    columns = {"accuracy": nan, "accuracy_low": nan, "accuracy_high": nan, "n_labelled": n_labelled}
+    return pd.DataFrame({"t": range(1, time_steps + 1)} | columns)
