@@ -30,7 +30,7 @@ Limits = tuple[Floats, Floats, NDArray[np.str_]]
 IMAGES = (20, 50, 200, 1000)
 BESIDE = (10, 500)
 COMPARED = 500  # images at which the alternatives stand side by side
-TOGETHER = 20  # data sets that share the draws of one resampling seed
+TOGETHER = 100  # data sets that share the draws of one resampling seed
 MODERATE = 2.005  # skewness
 BAR = (0.93, 0.97)
 
@@ -311,7 +311,7 @@ def _markdown(table: pd.DataFrame) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data-sets", type=int, default=4000, help="per row, a multiple of 20 (default: 4000)")
+    parser.add_argument("--data-sets", type=int, default=4000, help="per row, a multiple of 100 (default: 4000)")
     parser.add_argument("--seed", type=int, default=0)
     folder = Path(__file__).resolve().parents[1] / "reports" / "statistics"
     parser.add_argument("--out", type=Path, default=folder, help="folder (default: reports/statistics)")

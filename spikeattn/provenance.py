@@ -109,7 +109,22 @@ def provenance_of(
         timm=timm.__version__,
     )
     plain = json.loads(json.dumps(_worded(settings.record()), allow_nan=False))  # as it is read back: tuples are lists
-    return {"settings": plain, "python": platform.python_version(), "platform": platform.platform()}
+    entries = {"settings": plain, "python": platform.python_version(), "platform": platform.platform()}
+    classes = _classes_of(data)
+    return entries if classes is None else {**entries, "classes": classes}
+
+
+def _classes_of(data: Any) -> int | None:
+    """How many classes a data set names, or the one that it is a selection of; None where it names none.
+
+    Beside the settings, not among them: a run of an earlier version, which does not say it, may still be resumed.
+    """
+    while data is not None:
+        named = getattr(data, "classes", None)
+        if isinstance(named, list | tuple) and named:
+            return len(named)
+        data = getattr(data, "dataset", None)
+    return None
 
 
 def _worded(value: Any) -> Any:

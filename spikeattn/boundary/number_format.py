@@ -10,6 +10,8 @@ import pandas as pd
 
 _PREFIXES = {-15: "f", -12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T", 15: "P"}
 MISSING = "–"
+NO_INTERVAL = "no interval"
+NO_UPPER_LIMIT = "no upper limit"
 SHOWN = 5e-5  # a rate below it would read as 0.0000
 
 
@@ -112,8 +114,8 @@ def with_limits(value: float, low: float | None, high: float | None) -> tuple[st
     """A value and its interval "[low, high]", digits and exponent the same in all three.
 
     Two digits of the interval's width, three at least of the value, and no more than three where that takes more than
-    four decimal places. Without limits the value keeps four significant digits and the interval is ""; infinite limits
-    are "∞".
+    four decimal places. Without limits the value keeps four significant digits and the interval is ""; an infinite
+    upper limit, as of a ratio whose other side may be nothing, reads "[low, no upper limit]".
     """
     if not known(value) or low is None or high is None or not known(low) or not known(high):
         return significant(value), ""
@@ -125,6 +127,7 @@ def with_limits(value: float, low: float | None, high: float | None) -> tuple[st
     places = max(1 - _power(width), three if value else 0) if math.isfinite(width) else three
     places = three if places > 4 else places
     text, *limits = alike((value, low, high), places)
+    limits = [NO_UPPER_LIMIT if limit == "∞" else limit for limit in limits]
     return text, f"[{', '.join(limits)}]"
 
 

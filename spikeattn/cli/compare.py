@@ -13,6 +13,7 @@ import typer
 from spikeattn.cli.option_types import within
 from spikeattn.cli.options import (
     CONVENTION,
+    ClusterByClass,
     Confidence,
     ConventionName,
     First,
@@ -76,6 +77,7 @@ def compare(
     confidence: Confidence = 0.95,
     replicates: Replicates = 2000,
     seed: Seed = 0,
+    cluster_by_class: ClusterByClass = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -121,7 +123,8 @@ def compare(
     tables = [name.strip() for name in costs.split(",") if name.strip()]
     profile = Profile.load(run)
     other = twin_of_run(profile.ledger, checkpoint, data, model) if measure_twin else _other(against)
-    comparison = compare_networks(profile, other, tables, chosen, gamma, replicates, seed, confidence)
+    cluster = "label" if cluster_by_class else None
+    comparison = compare_networks(profile, other, tables, chosen, gamma, replicates, seed, confidence, cluster)
     as_text = partial(_compare_text, comparison, title(profile))
     hand_over(_all_rows(comparison), comparison.to_dict(), as_text, out, as_json, LIST_FORMATS)
 
@@ -174,9 +177,10 @@ def _compare_text(comparison: Comparison, heading: str) -> str:
             said = dict(zip(alone["part"], alone["includes"], strict=True))
             lines += ["", *(f"{part} of this run includes {what}" for part, what in said.items())]
     level = f"{comparison.total.confidence:.0%}"
+    drawn = "classes, each with its images" if comparison.provenance.get("cluster") else "images"
     lines += [
         "",
-        f"interval: {level} over images, of the ratio",
+        f"interval: {level} over {drawn}, of the ratio",
         f"{WEIGHTED.lower()}: {WEIGHTED_RATE}, {WEIGHTED_RATE_IS}",
         "",
     ]
@@ -185,7 +189,16 @@ def _compare_text(comparison: Comparison, heading: str) -> str:
 
 
 def _rows(frame: pd.DataFrame, costs: bool = False) -> str:
-    from spikeattn.boundary.number_format import MISSING, energy_unit, known, rate, significant, with_bound, with_limits
+    from spikeattn.boundary.number_format import (
+        MISSING,
+        NO_INTERVAL,
+        energy_unit,
+        known,
+        rate,
+        significant,
+        with_bound,
+        with_limits,
+    )
     from spikeattn.boundary.terms import WEIGHTED
     from spikeattn.energy.verdicts import rate_in_words, records
 
@@ -194,7 +207,8 @@ def _rows(frame: pd.DataFrame, costs: bool = False) -> str:
     def ratio(row: Mapping[Any, Any]) -> tuple[str, str]:
         if row["interval"] == "lower bound":
             return with_bound(row["ratio"], row["ratio_low"], "≥")
-        return with_limits(row["ratio"], row["ratio_low"], row["ratio_high"])
+        value, interval = with_limits(row["ratio"], row["ratio_low"], row["ratio_high"])
+        return value, NO_INTERVAL if row["interval"] == "none" else interval
 
     columns = {"own": f"this run ({unit})", "other": f"other ({unit})"}
     rows = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -11,6 +11,7 @@ from spikeattn.cli.networks import rated_network
 from spikeattn.cli.options import (
     CONVENTION,
     COSTS,
+    ClusterByClass,
     Confidence,
     Costs,
     First,
@@ -66,6 +67,7 @@ def energy(
     confidence: Confidence = 0.95,
     replicates: Replicates = 2000,
     seed: Seed = 0,
+    cluster_by_class: ClusterByClass = False,
     time_steps: TimeSteps = None,
     model_arg: ModelArgs = None,
     out: OutFile = None,
@@ -95,6 +97,9 @@ def energy(
         raise WrongCommandLine(f"--energy-model {energy_model} needs the counts of a run; give RUN, or leave it out")
     if run is not None and (time_steps is not None or model_arg):
         raise WrongCommandLine("--time-steps and --model-arg go with --rates; a run knows its network")
+    if cluster_by_class and (rates is not None or "," in (convention or "")):
+        message = "--cluster-by-class is about the interval of a run; --rates and several conventions have none"
+        raise WrongCommandLine(message)
     if off_chip and energy_model is None:
         message = "--off-chip belongs to an energy model with memory: give RUN --energy-model compute+memory"
         raise WrongCommandLine(message)
@@ -105,9 +110,10 @@ def energy(
     from spikeattn.energy import energy_from_rates, get_convention, get_costs
 
     prices = get_costs(costs)
+    cluster: Literal["label"] | None = "label" if cluster_by_class else None
     if run is not None and energy_model is not None:
         times = "once" if first_conv is None else first_conv.value
-        sampling = _Sampling(replicates, seed, confidence)
+        sampling = _Sampling(replicates, seed, confidence, cluster)
         _under_models(run, energy_model, off_chip, prices, times, sampling, out, as_json)
         return
     switches = {} if first_conv is None else {"first_conv": first_conv.value}
@@ -122,7 +128,7 @@ def energy(
         return
     if run is not None:
         profile, heading, warnings = opened(run)
-        table = profile.energy(prices, several[0], replicates, seed, confidence)
+        table = profile.energy(prices, several[0], replicates, seed, confidence, cluster=cluster)
     else:
         assert rates is not None and model is not None  # checked above
         heading, warnings = title_of_rates(rates, model), ()
@@ -137,6 +143,7 @@ class _Sampling(NamedTuple):
     replicates: int
     seed: int
     confidence: float
+    cluster: Literal["label"] | None = None
 
 
 def _under_models(
@@ -162,8 +169,11 @@ def _under_models(
         message = f"--off-chip goes with one model of the cost table's memories, not with --energy-model {names}"
         raise WrongCommandLine(message)
     models = ALL if several == [ALL] else [get_energy_model(name) for name in several]
+    if sampling.cluster is not None:
+        message = f"--cluster-by-class goes with one model of the cost table's prices, not with --energy-model {names}"
+        raise WrongCommandLine(message)
     profile, heading, warnings = opened(run)
-    show_models(by_model(profile, models, costs, first_conv, *sampling), heading, warnings, out, as_json)
+    show_models(by_model(profile, models, costs, first_conv, *sampling[:3]), heading, warnings, out, as_json)
 
 
 def _renamed(energy_model: str | None, model: str) -> str:
@@ -196,6 +206,7 @@ def _energy_text(table: EnergyTable, heading: str, warnings: tuple[Note, ...]) -
         f"\n{sheet_text(table)}\n",
     ]
     if table.total.method != "none":
-        lines.append(f"interval    {table.total.confidence:.0%} over images ({table.total.method})")
+        drawn = "classes, each with its images" if table.provenance.get("cluster") else "images"
+        lines.append(f"interval    {table.total.confidence:.0%} over {drawn} ({table.total.method})")
     lines += [f"note        {line}" for line in table.notes] + [f"warning     {line}" for line in warnings]
     return "\n".join(lines)

@@ -31,7 +31,7 @@ def show_components(
 def _as_text(table: ComponentTable, heading: str, warnings: tuple[Note, ...]) -> str:
     import pandas as pd
 
-    from spikeattn.boundary.number_format import energy_unit, significant, with_bound, with_limits
+    from spikeattn.boundary.number_format import NO_INTERVAL, energy_unit, significant, with_bound, with_limits
 
     unit, factor = energy_unit(table["energy_mj"])
 
@@ -41,7 +41,8 @@ def _as_text(table: ComponentTable, heading: str, warnings: tuple[Note, ...]) ->
     def limited(row: dict[Hashable, Any]) -> tuple[str, str]:
         if row["interval"] == "upper bound":
             return with_bound(row["energy_mj"] / factor, row["ci_high"] / factor)
-        return with_limits(*(row[key] / factor for key in ("energy_mj", "ci_low", "ci_high")))
+        value, limits = with_limits(*(row[key] / factor for key in ("energy_mj", "ci_low", "ci_high")))
+        return value, limits or NO_INTERVAL
 
     wide = table.wide().rename(columns=lambda name: name.replace("_", " "))
     totals = table[table["part"] == "total"]

@@ -98,6 +98,10 @@ Replicates = Annotated[
     int, typer.Option("--replicates", metavar="N", callback=within(100), help="Bootstrap replicates.")
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="S", callback=within(0), help="Seed of the bootstrap.")]
+ClusterByClass = Annotated[
+    bool,
+    typer.Option("--cluster-by-class", help="Intervals: draw classes, each with its images, in place of images."),
+]
 Checkpoint = Annotated[
     Path | None,
     typer.Option("--checkpoint", metavar="FILE", help="Trained weights: .pth.tar, state dict or safetensors."),

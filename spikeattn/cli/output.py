@@ -136,7 +136,7 @@ def number(value: float) -> str:
 
 def headline(summary: Mapping[str, Any]) -> str:
     """The five numbers of a results table, one line each, from `Profile.summary`; then those of a comparison."""
-    from spikeattn.boundary.number_format import amount, energy_unit, percent, rate, with_limits
+    from spikeattn.boundary.number_format import NO_INTERVAL, amount, energy_unit, percent, rate, with_limits
     from spikeattn.boundary.terms import MEAN_RATE, MEAN_RATE_IS
 
     def shares(pair: Sequence[float | None]) -> str:
@@ -158,13 +158,15 @@ def headline(summary: Mapping[str, Any]) -> str:
     else:
         ratio = "no energy was spent" if summary["ann_over_snn"] is None else f"{summary['ann_over_snn']:.3g} : 1"
         dense += f", {energy(summary['ann_energy_mj'])}"
-    spent = energy(summary["energy_mj"], summary["energy_interval_mj"])
+    spent, level = energy(summary["energy_mj"], summary["energy_interval_mj"]), "95 %"
+    if None in summary["energy_interval_mj"]:
+        level = NO_INTERVAL
     return "\n".join(
         [
             f"accuracy   {accuracy}",
             f"mean rate  {rate(summary['mean_rate'])}  ({MEAN_RATE}: {MEAN_RATE_IS})",
             f"SOPs       {amount(summary['sops_per_image'])} per image, and {amount(summary['macs_per_image'])} MACs",
-            f"energy     {spent} per image  (95 %; {summary['convention']}, {summary['costs']}; arithmetic only)",
+            f"energy     {spent} per image  ({level}; {summary['convention']}, {summary['costs']}; arithmetic only)",
             f"ANN : SNN  {ratio}  (the same network without spikes: {dense})",
             *(line["text"] for line in summary.get("lines", ())),
         ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from spikeattn.boundary.visible_text import visible
 from spikeattn.cli.option_types import choice
 from spikeattn.cli.options import (
+    ClusterByClass,
     Json,
     OutFile,
     Run,
@@ -22,7 +23,7 @@ from spikeattn.compat.python_names import StrEnum
 if TYPE_CHECKING:
     import pandas as pd
 
-    from spikeattn.runs.result import Profile
+    from spikeattn.runs.firing_rates import RateTable
 
 
 class Format(StrEnum):
@@ -47,6 +48,7 @@ def rates(
     tidy: Annotated[
         bool, typer.Option("--tidy", help="One row per tensor and time step, with intervals, instead of Table S1.")
     ] = False,
+    cluster_by_class: ClusterByClass = False,
     out: OutFile = None,
     as_json: Json = False,
     verbose: Verbose = 0,
@@ -76,13 +78,16 @@ def rates(
     from spikeattn.reporting.tables.run_tables import rate_table
 
     profile, heading, notices = opened(run)
-    frame = _tidy(profile) if tidy else rate_table(profile)
+    cluster: Literal["label"] | None = "label" if cluster_by_class else None
+    frame = _tidy(profile.rates(cluster=cluster)) if tidy else rate_table(profile, cluster)
     if form is Format.text:
         warnings = "".join(f"warning  {line}\n" for line in notices)
         table = text(frame) if tidy else sheet_text(frame)
-        content = visible(f"{heading}\n\n{table}\n{warnings}").encode("utf-8", "backslashreplace")
+        drawn = "\ninterval  over classes, each with its images\n" if cluster_by_class else ""
+        content = visible(f"{heading}\n\n{table}\n{drawn}{warnings}").encode("utf-8", "backslashreplace")
     else:
         record = {"model": profile.ledger.model.get("name"), "untrained": profile.untrained, "rates": records(frame)}
+        record |= {"cluster": "label"} if cluster_by_class else {}
         content = render(frame, form.value, record)
     if out is None:
         say_file(content.decode())
@@ -91,7 +96,6 @@ def rates(
         note(f"wrote {out}")
 
 
-def _tidy(profile: Profile) -> pd.DataFrame:
+def _tidy(frame: RateTable) -> pd.DataFrame:
     """`Profile.rates` with the time step as text, as Parquet and JSON want one type per column."""
-    frame = profile.rates()
     return frame.assign(t=[str(t) for t in frame["t"]])

@@ -245,5 +245,6 @@ def provenance_of(
         "replicates": resampling.replicates,
         "seed": resampling.seed,
         "confidence": resampling.confidence,
+        **({} if resampling.labels is None else {"cluster": "label"}),
         "ledger": activity.ledger.hash(),
     }

@@ -28,7 +28,7 @@ from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention, get_convention
 from spikeattn.energy.costs import CostTable, get_cost_tables
 from spikeattn.energy.dense_twin import DenseTwin
-from spikeattn.energy.profile_argument import activity_of, counted
+from spikeattn.energy.profile_argument import activity_of, counted, labels_to_cluster
 from spikeattn.energy.twins import twin_for
 from spikeattn.errors import SpikeattnError
 from spikeattn.stats.bootstrap import check_resampling
@@ -50,6 +50,7 @@ def compare(
     replicates: int = REPLICATES,
     seed: int = 0,
     confidence: float = CONFIDENCE,
+    cluster: str | None = None,
 ) -> Comparison:
     """A profiled network beside its ANN twin, beside another ANN, or beside another profile of the same images.
 
@@ -75,6 +76,7 @@ def compare(
             that has counted its zeros, else unknown, and the tables stand at gamma 0.
         replicates, seed, confidence: of the bootstrap over images. An ANN costs the same for every image; of two
             profiles the same images are drawn.
+        cluster: "label" to draw classes, each with its images, in place of images; see `stats.classes`.
 
     Returns:
         `Comparison`: mJ per image of both, their ratio (the other's energy / the spiking one's) and break-even rates,
@@ -84,8 +86,9 @@ def compare(
         SpikeattnError: profiles of different images, a spiking network given as ANN, one that does not take the images,
             gamma outside 0..1, unknown costs or convention, a cost table without multiply-accumulates.
     """
-    convention, resampling = get_convention(convention), Resampling(replicates, seed, confidence)
     check_resampling(replicates, seed, confidence)
+    labels = labels_to_cluster(profile, cluster)
+    convention, resampling = get_convention(convention), Resampling(replicates, seed, confidence, labels)
     tables = get_cost_tables(costs)
     if isinstance(ann, Run):
         if gamma is not None and (not isinstance(gamma, Real) or gamma != 0):
@@ -114,7 +117,8 @@ def _compare_profiles(
     frames = []
     for table in tables:
         energies = energies_of(theirs, table, scopes)
-        ratio = ratio_intervals(energies, energies_of(mine, table, scopes), *resampling.arguments)
+        own_energies = energies_of(mine, table, scopes)
+        ratio = ratio_intervals(energies, own_energies, *resampling.arguments, labels=resampling.labels)
         limits = (ratio.value, ratio.low, ratio.high, ratio.method)
         frames.append(frame_of(mine, scopes, table, against, own[table.name], energies.mean(axis=0), limits))
     parts, blocks, attention = tables_of(frames, scopes, keys, sides)

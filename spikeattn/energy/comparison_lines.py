@@ -58,7 +58,7 @@ def lines_beside_ann(
         tables: the first prices the arithmetic; the first with prices of memories the second line.
     """
     confidence = resampling.confidence
-    own = price(activity, tables[0], convention, *resampling.arguments).total
+    own = price(activity, tables[0], convention, *resampling.arguments, resampling.labels).total
     other = constant(_dense(parts, tables[0], twin.name), confidence)
     first = ScopeLine(ARITHMETIC, pair.name, pair.against, own, other, pair.ratio, tables[0].name, ALONE, zeros=zeros)
     model = get_model(DEFAULT)
@@ -89,7 +89,7 @@ def lines_beside_profile(
 ) -> Lines:
     """Both lines of two spiking networks over the same images, which are drawn together."""
     sides = [counted(run) for run in (profile, other)]
-    own, theirs = (price(side, tables[0], convention, *resampling.arguments).total for side in sides)
+    own, theirs = (price(side, tables[0], convention, *resampling.arguments, resampling.labels).total for side in sides)
     first = ScopeLine(ARITHMETIC, pair.name, pair.against, own, theirs, pair.ratio, tables[0].name, ALONE)
     model = get_model(DEFAULT)
     table, why = _with_memory(tables, model)
@@ -98,7 +98,7 @@ def lines_beside_profile(
         return first, missing_line(MEMORY, pair.name, pair.against, why, WHOLE)
     mine, their = (_components(side, table, model, convention, resampling) for side in sides)
     totals = [spent.per_image.to_numpy().sum(axis=1) for spent in (their, mine)]
-    ratio = a_ratio(ratio_intervals(totals[0], totals[1], *resampling.arguments)[0])
+    ratio = a_ratio(ratio_intervals(totals[0], totals[1], *resampling.arguments, labels=resampling.labels)[0])
     whole, theirs = (_whole(spent, resampling.confidence) for spent in (mine, their))
     second = ScopeLine(MEMORY, pair.name, pair.against, whole, theirs, ratio, table.name, _includes(convention))
     return first, second
@@ -144,7 +144,8 @@ def _unready(activity: Run | Activity) -> str:
 def _components(
     run: Run, table: CostTable, model: EnergyModel, convention: Convention, resampling: Resampling
 ) -> ComponentTable:
-    return components(run, table, model, convention.first_conv, *resampling.arguments)
+    cluster = None if resampling.labels is None else "label"
+    return components(run, table, model, convention.first_conv, *resampling.arguments, cluster)
 
 
 def _whole(spent: ComponentTable, confidence: float) -> Quantity:

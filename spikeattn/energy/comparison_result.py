@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from spikeattn.boundary.notes import Note
 from spikeattn.energy.gamma import GammaRange
@@ -127,6 +128,7 @@ class Resampling:
     replicates: int = REPLICATES
     seed: int = 0
     confidence: float = CONFIDENCE
+    labels: NDArray[np.integer] | None = None  # classes of the images, where these are clustered by class
 
     @property
     def arguments(self) -> tuple[int, int, float]:

@@ -111,7 +111,13 @@ def intervals_of(
         fixed, full, bounded = limits_of(amounts, table, scopes)
         least.append(fixed)
         most.append(np.where(bounded, fixed + full, np.inf))
-    every = mean_intervals(columns, *resampling.arguments, ceiling=np.concatenate(most), floor=np.concatenate(least))
+    every = mean_intervals(
+        columns,
+        *resampling.arguments,
+        ceiling=np.concatenate(most),
+        floor=np.concatenate(least),
+        labels=resampling.labels,
+    )
     return {name: _columns(every, i * len(scopes), (i + 1) * len(scopes)) for i, name in enumerate(named)}
 
 

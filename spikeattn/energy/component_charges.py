@@ -64,7 +64,12 @@ def charges_of(activity: Activity, costs: CostTable, model: EnergyModel, lines: 
 
 
 def with_totals(
-    charges: Charges, model: EnergyModel, replicates: int, seed: int, confidence: float
+    charges: Charges,
+    model: EnergyModel,
+    replicates: int,
+    seed: int,
+    confidence: float,
+    labels: NDArray[np.integer] | None = None,
 ) -> tuple[list[str], Floats, Intervals]:
     """The components there are, mJ of each per image, and the intervals of all rows of the table."""
     kinds = [kind for kind in COMPONENTS if any(kind == component for _, component in charges.rows)]
@@ -85,6 +90,7 @@ def with_totals(
         confidence,
         ceiling=np.concatenate(ceilings),
         floor=np.concatenate(floors),
+        labels=labels,
     )
     return kinds, per_image, limits
 

@@ -19,7 +19,7 @@ from spikeattn.energy.estimate import sample_of, unpriced_notes
 from spikeattn.energy.models.memory import COMPONENTS, LEAKY, NOT_LEAKY, check_prices, lines_of
 from spikeattn.energy.models.registry import DEFAULT as DEFAULT_MODEL
 from spikeattn.energy.models.registry import EnergyModel, get_model
-from spikeattn.energy.profile_argument import counted, of_profile
+from spikeattn.energy.profile_argument import counted, labels_to_cluster, of_profile
 from spikeattn.stats import intervals
 from spikeattn.stats.intervals import Floats
 from spikeattn.storage.ledger import Ledger
@@ -75,6 +75,7 @@ def components(
     replicates: int = intervals.REPLICATES,
     seed: int = 0,
     confidence: float = intervals.CONFIDENCE,
+    cluster: str | None = None,
 ) -> ComponentTable:
     """Energy per image, part and component in mJ, with an interval over images; see `memory` for what is charged.
 
@@ -82,6 +83,7 @@ def components(
         profile: a finished run; a ledger and its counts, two arguments, may stand in its place.
         model: "compute", "compute+memory", "lemaire-2022", or `get_model(name, off_chip=True, ...)`.
         first_conv: "once" or "every-step", how often the first layer runs on a still image.
+        cluster: "label" to draw classes, each with its images, in place of images; see `stats.classes`.
 
     Raises:
         SpikeattnError: unknown model or cost table, a cost table without prices of memories, a run that does not hold
@@ -92,7 +94,8 @@ def components(
     check_prices(costs, model)
     activity = counted(profile)
     charges = charges_of(activity, costs, model, lines_of(activity.ledger, convention, model))
-    kinds, per_image, limits = with_totals(charges, model, replicates, seed, confidence)
+    labels_of_images = labels_to_cluster(profile, cluster)
+    kinds, per_image, limits = with_totals(charges, model, replicates, seed, confidence, labels_of_images)
     labels = [*charges.rows, *(("total", kind) for kind in kinds)]
     if model.memory:
         labels.append(("total", EVERYTHING))
@@ -125,6 +128,7 @@ def components(
         "model_source": model.source,
         "first_conv": first_conv,
         **sample_of(activity, replicates, seed, confidence),
+        **({} if cluster is None else {"cluster": cluster}),
     }
     return table
 

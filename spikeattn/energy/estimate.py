@@ -23,7 +23,7 @@ from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention, get_convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import PJ_TO_MJ, CostTable, get_costs
-from spikeattn.energy.profile_argument import counted, of_profile
+from spikeattn.energy.profile_argument import counted, labels_to_cluster, of_profile
 from spikeattn.stats import intervals
 from spikeattn.stats.intervals import Floats, Intervals
 from spikeattn.stats.quantity import Quantity
@@ -84,16 +84,19 @@ def energy(
     replicates: int = intervals.REPLICATES,
     seed: int = 0,
     confidence: float = intervals.CONFIDENCE,
+    cluster: str | None = None,
 ) -> EnergyTable:
     """Energy per image and part in mJ, with a bootstrap interval over images.
 
     Args:
         profile: a finished run; a ledger and its counts, two arguments, may stand in its place.
+        cluster: "label" to draw classes, each with its images, in place of images; see `stats.classes`.
 
     Raises:
         SpikeattnError: unknown convention or cost table, zero images, counts that do not belong to the ledger.
     """
-    return price(counted(profile), get_costs(costs), get_convention(convention), replicates, seed, confidence)
+    labels = labels_to_cluster(profile, cluster)
+    return price(counted(profile), get_costs(costs), get_convention(convention), replicates, seed, confidence, labels)
 
 
 def price(
@@ -103,6 +106,7 @@ def price(
     replicates: int = intervals.REPLICATES,
     seed: int = 0,
     confidence: float = intervals.CONFIDENCE,
+    labels: NDArray[np.integer] | None = None,
 ) -> EnergyTable:
     """Price any activity, counted or published: the amounts of the convention x the costs, added up per part."""
     amounts = amounts_by_part(activity, convention)
@@ -111,7 +115,7 @@ def price(
     energies = _energies(amounts.per_image, prices)
     most = _energies(np.where(prices > 0, amounts.ceiling, 0)[None], prices)[0]
     least = _energies(amounts.floor[None], prices)[0]
-    limits = intervals.mean_intervals(energies, replicates, seed, confidence, ceiling=most, floor=least)
+    limits = intervals.mean_intervals(energies, replicates, seed, confidence, most, least, labels)
     table = EnergyTable(_rows(amounts.keys, amounts.per_image.mean(axis=0), limits))
     table.unpriced = _leave_unpriced(table, priced)
     table.total = Quantity.of(limits[-1])
@@ -132,6 +136,7 @@ def price(
         "evidence": convention.evidence,
         "switches": convention.switches(),
         **sample_of(activity, replicates, seed, confidence),
+        **({} if labels is None else {"cluster": "label"}),
     }
     return table
 

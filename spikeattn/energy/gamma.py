@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from spikeattn.boundary.notes import Note
-from spikeattn.boundary.number_format import with_bound, with_limits
+from spikeattn.boundary.number_format import NO_UPPER_LIMIT, with_bound, with_limits
 from spikeattn.energy.dense_twin import DenseTwin
 from spikeattn.energy.scope_line import ratio_text
 from spikeattn.errors import SpikeattnError
@@ -209,7 +209,8 @@ def in_words(interval: Interval) -> str:
     if np.isnan(interval.low) or not np.isfinite(interval.value):
         return number(interval.value)
     if interval.value >= 1000:
-        return f"{number(interval.value)} [{interval.low:,.0f}, {interval.high:,.0f}]"
+        high = NO_UPPER_LIMIT if np.isinf(interval.high) else f"{interval.high:,.0f}"
+        return f"{number(interval.value)} [{interval.low:,.0f}, {high}]"
     return " ".join(with_limits(interval.value, interval.low, interval.high))
 
 

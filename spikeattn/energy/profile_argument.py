@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
+import numpy as np
 from numpy.typing import NDArray
 
 from spikeattn.boundary.arguments import shown
 from spikeattn.energy.activity import Activity, CountedActivity, CountTable, Run, Source, check_run
 from spikeattn.errors import SpikeattnError
+from spikeattn.stats.classes import check_cluster, checked_labels
 from spikeattn.storage.ledger import Ledger
 
 P = ParamSpec("P")
@@ -86,6 +88,22 @@ def counted(profile: Run) -> CountedActivity:
 def activity_of(profile: Run | Activity) -> Activity:
     """What terms are evaluated on: the counts of a profile, or the rates of a published table as they are."""
     return profile if isinstance(profile, Activity) else counted(profile)
+
+
+def labels_to_cluster(profile: Any, cluster: str | None) -> NDArray[np.integer] | None:
+    """The class of every image of a run where images are clustered by class, else None.
+
+    Raises:
+        SpikeattnError: a cluster that is neither None nor "label", labels that are missing, or of one class alone.
+    """
+    check_cluster(cluster)
+    if cluster is None:
+        return None
+    rows = getattr(getattr(profile, "counts", None), "rows", None)
+    if rows is None:
+        raise SpikeattnError("clustering by class needs the labels of images; give a finished run")
+    labels: NDArray[np.integer] = rows["label"].to_numpy()
+    return checked_labels(labels, len(labels))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from spikeattn.data.dataset import NO_SIZE
 from spikeattn.errors import SpikeattnError
 from spikeattn.provenance import differences
 from spikeattn.runs.result import Profile
+from spikeattn.runs.sample_warnings import few_images, missing_classes
 from spikeattn.storage.counts import FILE, Counts, merge, row_groups, write_counts
 from spikeattn.storage.folder import RunFolder, parts_of, started
 from spikeattn.storage.ledger import Ledger
@@ -198,6 +199,10 @@ def _warnings(
             "[B, classes] or [T, B, classes]; accuracy is not computed"
         )
     data = ledger.settings.data or {}
+    found += map(str, few_images(counts.n_images))
+    if not shard:  # which is no fair sample, as its warning says
+        labels = counts.rows["label"].to_numpy()
+        found += map(str, missing_classes(labels, ledger.provenance.get("classes"), data))
     found += [f"input-size: {note}" for note in data.get("notes", ()) if note.startswith(NO_SIZE)]
     if ledger.model.get("trained") is False:
         found.append("untrained: the weights are random, so these rates and energies describe nothing")

@@ -36,12 +36,14 @@ def rates(
     seed: int = 0,
     confidence: float = CONFIDENCE,
     labels: NDArray[np.integer] | None = None,
+    clusters: NDArray[np.integer] | None = None,
 ) -> RateTable:
     """Firing rate of every tensor at every time step.
 
     Args:
         replicates, seed, confidence: of the bootstrap over images.
         labels: [N] of the images, for one such table per label, each from its own images alone.
+        clusters: [N] classes that are drawn, each with its images, in place of images; see `stats.classes`.
 
     Returns:
         One row per tensor and time step, in the order of the network. Columns: label (only with labels; -1 is
@@ -77,7 +79,7 @@ def rates(
     }
     frames = []
     for (label, images), mean in zip(groups, np.concatenate(means, axis=1), strict=True):
-        limits = mean_intervals(table[images], replicates, seed, confidence, ceiling=1.0)
+        limits = mean_intervals(table[images], replicates, seed, confidence, ceiling=1.0, labels=clusters)
         frame = pd.DataFrame(
             columns
             | {
@@ -94,4 +96,5 @@ def rates(
         frames.append(frame)
     frame = RateTable(pd.concat(frames, ignore_index=True))
     frame.attrs = {"confidence": confidence, "replicates": replicates, "seed": seed, "time_steps": T}
+    frame.attrs |= {} if clusters is None else {"cluster": "label"}
     return frame

@@ -8,6 +8,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from spikeattn.boundary import arguments
 from spikeattn.boundary.notes import Note
@@ -21,7 +22,7 @@ from spikeattn.energy.costs import PJ_TO_MJ, CostTable, get_costs
 from spikeattn.energy.dense_twin import dense_twin
 from spikeattn.energy.models.registry import DEFAULT as DEFAULT_MODEL
 from spikeattn.energy.models.registry import EnergyModel
-from spikeattn.energy.profile_argument import counted
+from spikeattn.energy.profile_argument import counted, labels_to_cluster
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.runs.firing_rates import RateTable, rates
 from spikeattn.stats.accuracy import accuracy_over_time
@@ -154,14 +155,20 @@ class Profile:
         seed: int = 0,
         confidence: float = CONFIDENCE,
         by: Literal["label"] | None = None,
+        cluster: Literal["label"] | None = None,
     ) -> RateTable:
         """Firing rate of every tensor at every time step, with an interval over images; see `runs.firing_rates`.
 
         Args:
             replicates, seed, confidence: of the bootstrap over images.
             by: "label" for one such table per label, each from its own images alone.
+            cluster: "label" to draw classes, each with its images, in place of images; see `stats.classes`.
+
+        Raises:
+            SpikeattnError: by and cluster together, or images without labels or of one class alone.
         """
-        return rates(self.ledger, self.counts, replicates, seed, confidence, None if by is None else self._labels(by))
+        labels, clusters = None if by is None else self._labels(by), self._clusters(by, cluster)
+        return rates(self.ledger, self.counts, replicates, seed, confidence, labels, clusters)
 
     def operations(self, first_conv: str = "once", per_image: bool = False) -> pd.DataFrame:
         """Operations that took place, one row per synapse and product; see `spikeattn.energy.operations`.
@@ -179,6 +186,7 @@ class Profile:
         seed: int = ...,
         confidence: float = ...,
         by: None = None,
+        cluster: Literal["label"] | None = None,
     ) -> EnergyTable: ...
 
     @overload
@@ -201,14 +209,17 @@ class Profile:
         seed: int = 0,
         confidence: float = CONFIDENCE,
         by: Literal["label"] | None = None,
+        cluster: Literal["label"] | None = None,
     ) -> EnergyTable | pd.DataFrame:
         """Energy per image and part in mJ, with intervals; see `spikeattn.energy.energy`.
 
         With by="label" a plain table with the rows of every label (-1 is unknown), each from its own images alone, and
-        the columns label and n_images in front.
+        the columns label and n_images in front. With cluster="label" classes are drawn, each with its images, in place
+        of images.
         """
+        self._clusters(by, cluster)
         if by is None:
-            return energy(self, costs, convention, replicates, seed, confidence)
+            return energy(self, costs, convention, replicates, seed, confidence, cluster)
         labels, prices, rules = self._labels(by), get_costs(costs), get_convention(convention)
         return energy_by_label(counted(self), labels, prices, rules, replicates, seed, confidence)
 
@@ -220,9 +231,10 @@ class Profile:
         replicates: int = REPLICATES,
         seed: int = 0,
         confidence: float = CONFIDENCE,
+        cluster: Literal["label"] | None = None,
     ) -> ComponentTable:
         """Arithmetic, neurons, addressing and memory apart, in mJ; see `spikeattn.energy.components`."""
-        return components(self, costs, model, first_conv, replicates, seed, confidence)
+        return components(self, costs, model, first_conv, replicates, seed, confidence, cluster)
 
     def over_time(self) -> pd.DataFrame:
         """Accuracy and mean firing rate if the run had stopped after t steps, one row per t.
@@ -269,6 +281,11 @@ class Profile:
             "warnings": list(self.warnings),
             "notes": list(table.notes),
         }
+
+    def _clusters(self, by: str | None, cluster: str | None) -> NDArray[np.integer] | None:
+        if by is not None and cluster is not None:
+            raise SpikeattnError("by='label' is a table per class, of which cluster='label' has none to draw; give one")
+        return labels_to_cluster(self, cluster)
 
     def _labels(self, by: str) -> np.ndarray:
         if by != "label":

@@ -29,6 +29,7 @@ from spikeattn.stats.bootstrap import (
     studentised_limits,
     tail_of,
 )
+from spikeattn.stats.classes import checked_labels, class_means, images_by_label
 from spikeattn.stats.student import t_limits
 from spikeattn.stats.two_part import two_part_limits
 
@@ -106,6 +107,7 @@ def mean_intervals(
     confidence: float = CONFIDENCE,
     ceiling: ArrayLike | None = None,
     floor: ArrayLike | None = None,
+    labels: ArrayLike | None = None,
 ) -> Intervals:
     """Mean and interval of every column of a table [N, C]; `Interval` lists the methods.
 
@@ -119,9 +121,13 @@ def mean_intervals(
             than two non-zero images has no bound (NaN).
         floor: [C] what every image has whether or not it spikes, 0 where absent (the multiply-accumulates of a first
             layer); an image is non-zero where it has more.
+        labels: [N] class of every image, to cluster by class: the class means are what is drawn, each class with its
+            images, and their relative limits are those of the mean over images. For classes that are themselves a
+            sample, of which the images hold as many as they come; `n_images` and `nonzero_images` still count images.
 
     Raises:
-        SpikeattnError: no images, NaN or infinity, fewer than 100 replicates, confidence not between 0 and 1.
+        SpikeattnError: no images, NaN or infinity, fewer than 100 replicates, confidence not between 0 and 1, labels
+            that are missing or of one class alone.
     """
     check_resampling(replicates, seed, confidence)
     table = as_table(table)
@@ -129,11 +135,20 @@ def mean_intervals(
     if floor is not None:
         floor = np.broadcast_to(np.asarray(floor, dtype=np.float64), (columns,))
         above = None if ceiling is None else _less(np.broadcast_to(ceiling, (columns,)), floor)
-        rest = mean_intervals(_less(table, floor), replicates, seed, confidence, above)
+        rest = mean_intervals(_less(table, floor), replicates, seed, confidence, above, labels=labels)
         return replace(rest, value=rest.value + floor, low=rest.low + floor, high=rest.high + floor)
     value, least, largest = table.mean(axis=0), table.min(axis=0), table.max(axis=0)
     nonzero = np.count_nonzero(table, axis=0)
     ceiling = np.broadcast_to(np.asarray(np.inf if ceiling is None else ceiling, dtype=np.float64), (columns,))
+    if labels is not None:
+        means = class_means(table, checked_labels(labels, n))
+        of_classes = mean_intervals(means, replicates, seed, confidence, ceiling)
+        some = (least >= 0) & (of_classes.value > 0)
+        scale = np.where(some, value / np.where(some, of_classes.value, 1), 1)
+        shift = np.where(least >= 0, 0, value - of_classes.value)  # numbers of both signs have no relative limits
+        low, high = (limits * scale + shift for limits in (of_classes.low, of_classes.high))
+        high = np.where(least >= 0, np.minimum(high, np.maximum(ceiling, value)), high)
+        return Intervals(value, low, high, of_classes.method, nonzero, n, confidence)
     low, high, method = np.full(columns, np.nan), np.full(columns, np.nan), np.full(columns, "none", "<U16")
     if n == 1:
         return Intervals(value, low, high, method, nonzero, n, confidence)
@@ -149,26 +164,6 @@ def mean_intervals(
     low = np.where(counts, np.maximum(low, 0), low)
     high = np.where(counts, np.minimum(high, np.maximum(ceiling, value)), high)
     return Intervals(value, low, high, method, nonzero, n, confidence)
-
-
-def images_by_label(labels: ArrayLike, n_images: int) -> dict[int, NDArray[np.intp]]:
-    """Row numbers of the images of every label, by label in rising order.
-
-    A class is a data set of its own: its interval is the one that a table of its images alone gives. Intervals hold one
-    class each; they are not simultaneous over classes.
-
-    Raises:
-        SpikeattnError: not one whole number per image.
-    """
-    labels = np.asarray(labels)
-    if labels.shape != (n_images,) or not np.issubdtype(labels.dtype, np.integer):
-        raise SpikeattnError(
-            f"labels are an array of shape {labels.shape} and type {labels.dtype}; one whole number for each of the "
-            f"{n_images} images is needed"
-        )
-    order = np.argsort(labels, kind="stable")
-    distinct, starts = np.unique(labels[order], return_index=True)
-    return dict(zip(distinct.tolist(), np.split(order, starts[1:]), strict=True))
 
 
 def t_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:

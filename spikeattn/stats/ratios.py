@@ -19,6 +19,7 @@ from spikeattn.stats.bootstrap import (
     reweighted,
     tail_of,
 )
+from spikeattn.stats.classes import checked_labels, class_means
 from spikeattn.stats.intervals import ALIKE, STUDENTISED_BELOW, Intervals, mean_intervals
 
 _PAIRED_FROM = 10  # non-zero images: a resample misses all of k of them with probability e^-k: 5e-5 at 10, 5 % at 3
@@ -33,6 +34,7 @@ def ratio_intervals(
     confidence: float = CONFIDENCE,
     numerator_ceiling: ArrayLike | None = None,
     denominator_ceiling: ArrayLike | None = None,
+    labels: ArrayLike | None = None,
 ) -> Intervals:
     """mean(numerator) / mean(denominator), column by column, formed replicate by replicate on the same images.
 
@@ -47,6 +49,7 @@ def ratio_intervals(
         numerator, denominator: tables [N, C] of the same images in the same order, [N] for one column, or one number
             that holds for every image. None may be negative.
         numerator_ceiling, denominator_ceiling: as in `mean_intervals`.
+        labels: as in `mean_intervals`, to cluster by class; the ratio itself stays that of the means over images.
 
     Returns:
         `nonzero_images` is the smaller one of the two sides. A ratio over zero is NaN, method "none".
@@ -61,6 +64,15 @@ def ratio_intervals(
         value = over.mean(axis=0) / under.mean(axis=0)
     value[~np.isfinite(value)] = np.nan
     nonzero = np.minimum(np.count_nonzero(over, axis=0), np.count_nonzero(under, axis=0))
+    if labels is not None:
+        classes = checked_labels(labels, n)
+        of_classes = ratio_intervals(
+            class_means(over, classes), class_means(under, classes),
+            replicates, seed, confidence, numerator_ceiling, denominator_ceiling,
+        )  # fmt: skip
+        scale = np.where(of_classes.value > 0, value / np.where(of_classes.value > 0, of_classes.value, 1), 1)
+        low, high = of_classes.low * scale, of_classes.high * scale
+        return Intervals(value, low, high, of_classes.method, nonzero, n, confidence)
     low, high, method = np.full(columns, np.nan), np.full(columns, np.nan), np.full(columns, "none", "<U16")
     joint = ~_alike(over) & ~_alike(under) & (nonzero >= min(_PAIRED_FROM, n))
     if joint.any():

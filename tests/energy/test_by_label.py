@@ -77,3 +77,30 @@ def test_without_labels(ledger, spikes):
             table(by="label")
         with pytest.raises(SpikeattnError, match="unknown grouping 'labels': did you mean 'label'"):
             table(by="labels")
+
+
+def test_clusters_of_labels(ledger, spikes):
+    labels = np.arange(12) % 3
+    profile = profile_of(ledger, BruteCounts(ledger, spikes), labels)
+    images = profile.energy().per_image
+    means = np.array([images[labels == label].mean() for label in range(3)])
+    total = profile.energy(cluster="label").total
+    half = 4.302652730 * means.std(ddof=1) / np.sqrt(3)  # three classes of one size: Student's t of two degrees
+    assert (total.low, total.high) == pytest.approx((max(means.mean() - half, 0), means.mean() + half))
+    assert profile.rates(cluster="label").attrs["cluster"] == "label"
+    assert profile.components(model="compute", cluster="label").provenance["cluster"] == "label"
+
+
+def test_clusters_need_classes(ledger, spikes):
+    for labels, message in (
+        (np.arange(12) - 1, "1 of 12 images have no label"),
+        (np.zeros(12, int), "all of class 0"),
+    ):
+        profile = profile_of(ledger, BruteCounts(ledger, spikes), labels)
+        for table in (profile.rates, profile.energy):
+            with pytest.raises(SpikeattnError, match=message):
+                table(cluster="label")
+    with pytest.raises(SpikeattnError, match="give one"):
+        profile.energy(by="label", cluster="label")
+    with pytest.raises(SpikeattnError, match="unknown cluster 'class'"):
+        profile.energy(cluster="class")

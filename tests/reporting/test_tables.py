@@ -242,6 +242,7 @@ def test_latex_compiles_alone_and_inside_a_paper(profile, foreign, rates, tmp_pa
         (" ".join(with_limits(0.0012345, 0.0012, 0.00125)), "0.00123 [0.00120, 0.00125]"),
         (" ".join(with_limits(9.876e-4, 9.8e-4, 9.9e-4)), "9.9e-4 [9.8e-4, 9.9e-4]"),
         (with_limits(1.5, None, None)[1], ""),
+        (" ".join(with_limits(12.1, 5.69, float("inf"))), "12.1 [5.7, no upper limit]"),
     ],
 )
 def test_numbers(made, text):

@@ -28,7 +28,7 @@ NAN, INF = float("nan"), float("inf")
         (Quantity(0.004, 0.004, 0.004, "constant"), "4.000 µJ per image (the same on every image)"),
         (Quantity(0.004, 0, 0.005, "upper bound"), "4.00 µJ per image, at most 5.00 µJ (one-sided bound)"),
         (Quantity(12, 9.5, INF, "lower bound", unit="", per=""), "12.00, at least 9.50 (one-sided bound)"),
-        (Quantity(12, 3, INF, unit="", per=""), "12.0 [3.0, ∞]"),
+        (Quantity(12, 3, INF, unit="", per=""), "12.0 [3.0, no upper limit]"),
         (Quantity(NAN, NAN, NAN, "none"), "– mJ per image (no interval)"),
     ],
 )

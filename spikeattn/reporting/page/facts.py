@@ -11,6 +11,7 @@ import pandas as pd
 
 from spikeattn.boundary.number_format import (
     MISSING,
+    NO_INTERVAL,
     amount,
     energy_unit,
     known,
@@ -156,8 +157,8 @@ def _cards(profile: Profile, summary: dict[str, Any], energy: EnergyTable) -> li
     method = energy.total.method
     confidence = f"{energy.total.confidence * 100:g} %"
     how = f"{confidence}, {INTERVAL_METHODS.get(method, method)} over images" if limits else ""
-    if not limits and n == 1:
-        how = "one image has no interval"
+    if not limits:
+        how = "one image has no interval" if n == 1 else NO_INTERVAL
     if method == "upper bound":
         value, limits = with_bound((summary["energy_mj"] or 0.0) / factor, high or 0.0)
         how = f"{confidence} one-sided bound"

@@ -147,7 +147,7 @@ def _value(value: float, low: float, high: float, method: str, factor: float) ->
     if bound is not None and known(bound[0]):
         text, limit = with_bound(value / factor, bound[0] / factor, bound[1])
         return text, limit or MISSING
-    if not all(known(limit) and math.isfinite(limit) for limit in (value, low, high)) or method == "constant":
+    if not all(map(known, (low, high))) or not math.isfinite(value) or method == "constant":
         return significant(value / factor), MISSING
     text, limits = with_limits(value / factor, low / factor, high / factor)
     return text, limits or MISSING

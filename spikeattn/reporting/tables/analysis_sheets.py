@@ -9,6 +9,7 @@ import pandas as pd
 
 from spikeattn.boundary.number_format import (
     MISSING,
+    NO_INTERVAL,
     energy_unit,
     known,
     percent,
@@ -68,7 +69,8 @@ def ratio_of(row: dict) -> tuple[str, str]:
         return MISSING, ""
     if row["interval"] == "lower bound":
         return with_bound(row["ratio"], row["ratio_low"], "≥")
-    return with_limits(row["ratio"], row["ratio_low"], row["ratio_high"])
+    value, limits = with_limits(row["ratio"], row["ratio_low"], row["ratio_high"])
+    return value, NO_INTERVAL if row["interval"] == "none" else limits
 
 
 def waterfall_sheet(table: pd.DataFrame) -> Sheet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -34,11 +34,12 @@ _MLP = ("MLP1", "MLP2")
 _PAPERS_OWN = "V_S"  # a role that only tensors of the Spike-driven Transformer have
 
 
-def rate_table(source: Profile | pd.DataFrame) -> pd.DataFrame:
+def rate_table(source: Profile | pd.DataFrame, cluster: Literal["label"] | None = None) -> pd.DataFrame:
     """Firing rates in the layout of the Spike-driven Transformer paper's Table S1, with both names of every tensor.
 
     Args:
         source: a profile, or the frame of its `rates()`.
+        cluster: of `rates()`, where a profile is given.
 
     Returns:
         One row per spike tensor, in the order of the network, after a row of part "Input" for the model's input.
@@ -52,7 +53,7 @@ def rate_table(source: Profile | pd.DataFrame) -> pd.DataFrame:
     Raises:
         SpikeattnError: a frame that is not one of rates.
     """
-    rates = source if isinstance(source, pd.DataFrame) else source.rates()
+    rates = source if isinstance(source, pd.DataFrame) else source.rates(cluster=cluster)
     missing = [column for column in _OF_RATES if column not in rates.columns]
     if missing:
         raise SpikeattnError(f"rate_table needs a profile or the frame of its rates(); it lacks {', '.join(missing)}")
@@ -155,7 +156,8 @@ def intervals(table: pd.DataFrame) -> str:
     if not used:
         return "No interval: one image." if rests.get("n_images") == 1 else "No interval could be formed."
     confidence = f"{rests['confidence'] * 100:g} % intervals" if "confidence" in rests else "Intervals"
-    return f"{confidence} over images: {', '.join(INTERVAL_METHODS[method] for method in used)}."
+    drawn = "classes, each with its images" if rests.get("cluster") else "images"
+    return f"{confidence} over {drawn}: {', '.join(INTERVAL_METHODS[method] for method in used)}."
 
 
 def data_name(profile: Profile) -> str:

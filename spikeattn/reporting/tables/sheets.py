@@ -6,6 +6,7 @@ import pandas as pd
 
 from spikeattn.boundary.number_format import (
     MISSING,
+    NO_INTERVAL,
     count_unit,
     counted_in,
     energy_unit,
@@ -95,6 +96,8 @@ def energy_sheet(table: pd.DataFrame) -> Sheet:
         value, limits = with_limits(row["energy_mj"] / factor, low, high)
         if row["interval"] == "upper bound":
             value, limits = with_bound(row["energy_mj"] / factor, high)
+        elif not limits and known(row["energy_mj"]):
+            limits = NO_INTERVAL
         cells = [Cell(row["part"], row["part"])]
         cells += [Cell(counted_in(row[key], size), float(row[key])) for key, (_, size) in counts.items()]
         cells += [Cell(value, row["energy_mj"]), Cell(limits or MISSING, high)]
