@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from spikeattn.energy.costs import PJ_TO_MJ, CostTable
 from spikeattn.energy.layer_sizes import LayerSizes, TwinSizes, size_of_layer, sizes_of_attention
 from spikeattn.energy.relu_operands import fed_by_neurons
 from spikeattn.storage.ledger import Ledger
@@ -52,6 +53,15 @@ class DenseTwin:
     def macs(self) -> int:
         """All multiply-accumulates per image."""
         return int(self.layers["macs"].sum())
+
+    def mj(self, costs: CostTable, additions: bool = True) -> float:
+        """Energy of one image in mJ, no zeros skipped.
+
+        Args:
+            additions: whether `additions` are counted.
+        """
+        sums = sum(count for *_, count in self.additions) if additions else 0
+        return (self.macs * costs.price("mac") + (sums * costs.price("ac") if sums else 0.0)) * PJ_TO_MJ
 
 
 def shared_part(part: str | None) -> str:

@@ -83,13 +83,17 @@ def sweep(
     chosen = get_convention(convention)
     twin = dense_twin(source.ledger)
     macs = twin.macs if ann_macs is None else ann_macs
-    known = ann_macs is None and chosen.additions == "counted"
-    acs = sum(count for *_, count in twin.additions) if known else 0
+
+    def ann_mj(table: CostTable) -> float:
+        if ann_macs is None:
+            return twin.mj(table, chosen.additions == "counted")
+        return ann_macs * table.price("mac") * PJ_TO_MJ
+
     amounts = [_network(_until(source, t), chosen) for t in range(1, source.ledger.time_steps + 1)]
     rows: list[dict[str, Any]] = []
     for table in tables:
-        wide = [(prices_of(each), _ann_mj(each, macs, acs)) for each in accumulators(table)]
-        ann = _ann_mj(table, macs, acs)
+        wide = [(prices_of(each), ann_mj(each)) for each in accumulators(table)]
+        ann = ann_mj(table)
         for t, amount in enumerate(amounts, start=1):
             never = {"cannot_lose": bool(wide) and all(amount.never_dearer(*each) for each in wide)}
             rows += [
@@ -106,11 +110,6 @@ def sweep(
         "notes": [*_notes(source.ledger, chosen, amounts[-1].bounded), _on_accuracy(source, correct, spent)],
     }
     return frame
-
-
-def _ann_mj(table: CostTable, macs: float, acs: float) -> float:
-    """mJ of an ANN's multiply-accumulates and of its additions without weights."""
-    return (macs * table.price("mac") + (acs * table.price("ac") if acs else 0.0)) * PJ_TO_MJ
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from spikeattn.energy.components import ComponentTable, components
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention, get_convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
-from spikeattn.energy.costs import PJ_TO_MJ, CostTable, get_costs
+from spikeattn.energy.costs import CostTable, get_costs
 from spikeattn.energy.dense_twin import dense_twin
 from spikeattn.energy.models.registry import DEFAULT as DEFAULT_MODEL
 from spikeattn.energy.models.registry import EnergyModel
@@ -256,7 +256,8 @@ class Profile:
         last = self.over_time().iloc[-1]
         table = self.energy(costs, convention)
         twin = dense_twin(self.ledger)
-        ann = twin.macs * table.costs.price("mac") * PJ_TO_MJ if table.costs.has("mac") else float("nan")
+        counted = table.convention.additions == "counted"
+        ann = twin.mj(table.costs, counted) if table.costs.has("mac") else float("nan")
         ratio = ann / table.total.value if table.total.value > 0 else float("nan")
         return {
             "model": self.ledger.model.get("name"),
