@@ -2,7 +2,7 @@
 
     python scripts/simulate_coverage.py
 
-writes reports/statistics/coverage.csv (every family, n and method) and coverage.md. Some six minutes on one core.
+writes reports/statistics/coverage.csv (every family, n and method) and coverage.md. Some four minutes on an idle core.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ __all__ = [
 ]
 
 FEW_IMAGES = 10  # spiking images, below which a note says how few they are; no limit depends on it
-STUDENTISED_BELOW = 1000  # at 200 and 500 images of skewness 6 percentile limits cover 91 % and 93 %, studentised 94 %
+STUDENTISED_BELOW = 1000  # of 200 images of skewness 6 percentile limits cover 91 to 92 % (reports/statistics)
 ALIKE = 1e-13  # of the largest value: what rounding leaves between equal energies
 
 
