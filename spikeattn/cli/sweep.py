@@ -123,7 +123,8 @@ def _as_text(frame: pd.DataFrame, heading: str, warnings: tuple[Note, ...]) -> s
     }
     lines = [
         f"energy per image, {heading}, had it stopped after t steps and fired x times as much",
-        f"convention {frame.attrs['convention']}; ANN of {frame.attrs['ann_macs']:,} MACs; arithmetic only",
+        f"convention {frame.attrs['convention']}; ANN of {frame.attrs['ann_macs']:,} MACs, no zeros "
+        "skipped; arithmetic only",
         f"\n{text(shown, formats)}\n",
         "accuracy: after t steps of this run, Wilson interval; unknown at other rates than the run's own",
         f"{weighted}: {WEIGHTED_RATE}, {WEIGHTED_RATE_IS}\n",

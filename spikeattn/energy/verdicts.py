@@ -109,11 +109,10 @@ def _break_even(name: str, time_steps: int, price: Row, rows: list[Row], over: l
     )
     if total["cannot_lose"]:
         which = "Both are" if layer > 1 else "That of the whole network is"
-        always = over[-1]["cannot_lose"]
-        text += f"{which} above 1: this metric cannot make {name} lose{'' if always else at}, whatever its spikes"
-        if always:
+        if over[-1]["cannot_lose"]:
+            text += f"{which} above 1: this metric cannot make {name} lose, whatever its spikes"
             return f"{text}, at any gamma up to {gamma.high:.3g}." if not gamma.measured else f"{text}."
-        return f"{text}; at gamma {gamma.high:.3g} it can."
+        return f"{text}{which} above 1{at}; at gamma {gamma.high:.3g} enough spikes make {name} lose."
     if pd.isna(total["break_even"]):
         return f"{text}The {WEIGHTED.lower()} of {name} is {rate:.3g}."
     text += f"The {WEIGHTED.lower()} of {name} is {rate:.3g}; above {whole} this metric makes it lose{at}"

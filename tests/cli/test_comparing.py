@@ -42,7 +42,7 @@ def test_beside_the_twin(runs, capsys):
     assert printed.startswith("sdt_digits beside ann_digits: energy per image, sdt_digits, T=4, 12 images")
     for text in (
         "a layer breaks even at a firing rate of 1.28",
-        "this metric cannot make sdt_digits lose",
+        "enough spikes make sdt_digits lose",
         "at gamma 0 (not measured), ",
         "horowitz-45nm-int8-acc32, beside ann_digits, 3 bits, ratios at gamma 0",
         "attention of this run includes token sums, AND gates at 0.01 pJ, leak of the q, k, v neurons",

@@ -132,7 +132,12 @@ def test_accumulators_decide_what_cannot_lose():
         total = found.parts[(found.parts["costs"] == costs) & (found.parts["part"] == "total")].iloc[0]
         assert total["break_even"] == pytest.approx(rate, rel=1e-4) and total["cannot_lose"] == never, costs
         assert not found.zeros["cannot_lose"].any(), "behind a ReLU nothing is safe at the upper end"
-        assert any("cannot make" in text for text in found.sentences) == never
+        assert not any("cannot make" in text for text in found.sentences), "at gamma .5 it can"
+        assert any("above 1 at gamma 0; at gamma" in text for text in found.sentences) == never
+    gelu = DenseTwin("gelu", dense_twin(only).layers.assign(zeros=False, reads_image=False), "by hand")
+    safe = beside(0.2, FP32, ledger=only, twin=gelu)
+    assert safe.zeros.loc[safe.zeros["against"] == "gelu", "cannot_lose"].all()
+    assert any("cannot make the model lose, whatever its spikes, at any gamma up to" in s for s in safe.sentences)
     assert "with an accumulator of 8 bits; horowitz-45nm-int8-acc32 has one of 32" in beside(0.2, NARROW).sentences[1]
     quantised = beside(0.2).prices.iloc[-1]
     assert quantised["mac_pj"] == pytest.approx(0.2 * 3 / 8 + 0.1) and quantised["costs"] == INT8

@@ -21,7 +21,7 @@ def sweep_figure(sweep: pd.DataFrame, note: str = "") -> Figure:
     operations.
 
     One line per cost table. Crossings of the SNN's and the ANN's energy are ringed; rates above 1 are more spikes than
-    there are elements, so a line that crosses beyond 1 stands for a metric that a binary network cannot lose.
+    there are elements, which binary spikes never reach; the ANN of a sweep skips no zeros.
 
     Args:
         sweep: of `spikeattn.energy.what_if.sweep`.
