@@ -17,7 +17,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "energy-models.md"
 TOP = """# Energy models by name
 
 Written by `scripts/energy_models_page.py` from the records that `spikeattn energy-models NAME` prints.
-`spikeattn energy RUN --energy-model all`, in Python `spikeattn.energy.by_model(profile)`, puts them side by side on a
+`spikeattn energy RUN --energy-model all`, in Python `profile.energy_models()`, puts them side by side on a
 run; `energy.md` says what is counted. A figure of one model is to be compared with figures of the same model alone, and
 none is ever added to another.
 

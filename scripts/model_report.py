@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import spikeattn as sa
 from spikeattn.cli.output import headline, to_json
 from spikeattn.energy.comparison import compare
 from spikeattn.reporting import to_markdown
+from spikeattn.reporting.tables.analyses import lines_of
 from spikeattn.reporting.tables.run_tables import rate_table
 from spikeattn.storage import csv_text
 
@@ -43,8 +45,9 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     profile = sa.Profile.load(args.run)
+    summary = profile.summary() | {"lines": [line.to_dict() for line in lines_of(profile)]}
     sections = [
-        _opening(profile, args),
+        _opening(profile, summary, args),
         _card(profile.provenance["settings"]["model"]["card"], "How it was trained"),
         _rates(profile, args.out),
         _energy(profile, args.out),
@@ -53,13 +56,13 @@ def main() -> None:
         _notes(profile, args.note),
     ]
     (args.out / "report.md").write_text("\n\n".join(part for part in sections if part) + "\n", encoding="utf-8")
-    (args.out / "summary.json").write_text(to_json(profile.summary()), encoding="utf-8")
+    (args.out / "summary.json").write_text(to_json(summary), encoding="utf-8")
     if args.log:
         shutil.copyfile(args.log, args.out / "training.csv")
     print(args.out / "report.md")
 
 
-def _opening(profile: sa.Profile, args: argparse.Namespace) -> str:
+def _opening(profile: sa.Profile, summary: dict[str, Any], args: argparse.Namespace) -> str:
     data = profile.provenance["settings"]["data"]
     commands = [profile.provenance.get("command", "")]
     if args.attention:
@@ -67,7 +70,8 @@ def _opening(profile: sa.Profile, args: argparse.Namespace) -> str:
     twin = f" --twin {args.twin.name}" if args.twin else ""
     attention = f" --attention {args.attention}" if args.attention else ""
     log = f" --log {args.log.name}" if args.log else ""
-    commands.append(f"python scripts/model_report.py {args.run}{attention}{twin}{log} --out {args.out}")
+    notes = "".join(f" --note {shlex.quote(note)}" for note in args.note)
+    commands.append(f"python scripts/model_report.py {args.run}{attention}{twin}{log}{notes} --out {args.out}")
     note = "**The events are SIMULATED: no camera recorded them.** " if data.get("simulated") else ""
     return "\n".join(
         [
@@ -81,7 +85,7 @@ def _opening(profile: sa.Profile, args: argparse.Namespace) -> str:
             "```",
             "",
             "```text",
-            headline(profile.summary()),
+            headline(summary),
             "```",
         ]
     )

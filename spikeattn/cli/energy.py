@@ -151,7 +151,7 @@ def _under_models(
     as_json: bool,
 ) -> None:  # fmt: skip
     """One model component by component, or several side by side."""
-    from spikeattn.energy import by_model, get_energy_model, get_model, list_models
+    from spikeattn.energy import get_energy_model, get_model, list_models
     from spikeattn.energy.models.catalogue import ALL
 
     several = [name.strip() for name in names.split(",")]
@@ -169,11 +169,8 @@ def _under_models(
         message = f"--off-chip goes with one model of the cost table's memories, not with --energy-model {names}"
         raise WrongCommandLine(message)
     models = ALL if several == [ALL] else [get_energy_model(name) for name in several]
-    if sampling.cluster is not None:
-        message = f"--cluster-by-class goes with one model of the cost table's prices, not with --energy-model {names}"
-        raise WrongCommandLine(message)
     profile, heading, warnings = opened(run)
-    show_models(by_model(profile, models, costs, first_conv, *sampling[:3]), heading, warnings, out, as_json)
+    show_models(profile.energy_models(models, costs, first_conv, *sampling), heading, warnings, out, as_json)
 
 
 def _renamed(energy_model: str | None, model: str) -> str:

@@ -51,9 +51,12 @@ def _as_text(table: ModelTable, heading: str, warnings: tuple[Note, ...]) -> str
                 "fidelity": row["fidelity"],
             }
         )
+    rests = table.provenance
+    drawn = "classes, each with its images" if rests.get("cluster") else "images"
     lines = [
         f"energy models side by side, per image, {heading}",
-        f"costs       {table.provenance['costs']}: {table.provenance['cost_source']}",
+        f"costs       {rests['costs']}: {rests['cost_source']}",
+        *([f"interval    {rests['confidence']:.0%} over {drawn}"] if rests["n_images"] > 1 else []),
         f"\n{text(pd.DataFrame(rows))}\n",
     ]
     if len(table.records) == 1 and len(table.parts):

@@ -64,5 +64,7 @@ def _as_text(table: ComponentTable, heading: str, warnings: tuple[Note, ...]) ->
         f"\n{text(wide, dict.fromkeys(wide.columns[1:], energy))}\n",
         f"{text(listed, {f'energy ({unit})': str})}\n",
     ]
+    if table.provenance.get("cluster"):
+        lines.append("interval    over classes, each with its images")
     lines += [f"note        {line}" for line in table.notes] + [f"warning     {line}" for line in warnings]
     return "\n".join(lines)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from spikeattn.boundary.notes import Note
 from spikeattn.energy.activity import Activity, Constant, Remembering, Run
@@ -22,7 +23,7 @@ from spikeattn.energy.estimate import sample_of
 from spikeattn.energy.models.catalogue import ALL, FIRST, chosen_models, get_energy_model
 from spikeattn.energy.models.network_events import NetworkEvents
 from spikeattn.energy.models.record import ANN, SNN, Charge, ModelRecord, NamedModel
-from spikeattn.energy.profile_argument import counted, of_profile
+from spikeattn.energy.profile_argument import counted, labels_to_cluster, of_profile
 from spikeattn.errors import SpikeattnError
 from spikeattn.stats import intervals
 from spikeattn.stats.intervals import Floats, Intervals
@@ -47,7 +48,8 @@ class ModelTable(pd.DataFrame):
         records: the record of every model that has rows.
         per_image: [N] values of every image, a column per row, named (model, side).
         notes: choices and limits a reader must know.
-        provenance: models, costs, first_conv, n_images, time_steps, replicates, seed, confidence, ledger hash.
+        provenance: models, costs, first_conv, n_images, time_steps, replicates, seed, confidence, ledger hash; cluster
+            where classes were drawn.
     """
 
     _metadata: ClassVar[list[str]] = [
@@ -98,6 +100,7 @@ def by_model(
     replicates: int = intervals.REPLICATES,
     seed: int = 0,
     confidence: float = intervals.CONFIDENCE,
+    cluster: str | None = None,
 ) -> ModelTable:
     """A run under energy models side by side, each with its interval over images and what it leaves out.
 
@@ -107,13 +110,14 @@ def by_model(
             "all" a model that cannot price this run is left out and `missing` says why.
         costs: for models whose prices are those of a cost table; the others have their own.
         first_conv: "once" or "every-step", how often the first layer runs on a still image.
+        cluster: "label" to draw classes, each with its images, in place of images; see `stats.classes`.
 
     Raises:
         SpikeattnError: unknown model or cost table, a model named here that cannot price this run, zero images, counts
-            that do not belong to the ledger.
+            that do not belong to the ledger, images to cluster without labels or of one class alone.
     """
     chosen, costs = chosen_models(models), get_costs(costs)
-    activity = counted(profile)
+    activity, labels = counted(profile), labels_to_cluster(profile, cluster)
     remembering = Remembering(activity)
     network = NetworkEvents(activity.ledger, get_convention("exact", first_conv=first_conv), costs)
     sides: list[_Side] = []
@@ -130,10 +134,10 @@ def by_model(
     values, ceiling, floor = (
         np.concatenate([getattr(side, key) for side in sides], axis=-1) for key in ("values", "ceiling", "floor")
     )
-    limits = intervals.mean_intervals(values, replicates, seed, confidence, ceiling=ceiling, floor=floor)
+    limits = intervals.mean_intervals(values, replicates, seed, confidence, ceiling=ceiling, floor=floor, labels=labels)
     ends = np.cumsum([side.values.shape[1] for side in sides]) - 1
     table = ModelTable(_rows(sides, ends, limits))
-    ratios = _over_compute(sides, network, remembering, (replicates, seed, confidence))
+    ratios = _over_compute(sides, network, remembering, (replicates, seed, confidence), labels)
     for column, key in (("over_compute", "value"), ("over_compute_low", "low"), ("over_compute_high", "high")):
         table.insert(len(table.columns) - 4, column, ratios[key])
     table.parts, table.unpriced = _parts(sides, ends, limits), _unpriced(sides)
@@ -148,6 +152,7 @@ def by_model(
         "cost_source": costs.source,
         "first_conv": first_conv,
         **sample_of(activity, replicates, seed, confidence),
+        **({} if labels is None else {"cluster": "label"}),
     }
     return table
 
@@ -227,7 +232,11 @@ def _rows(sides: Sequence[_Side], ends: Floats, limits: Intervals) -> pd.DataFra
 
 
 def _over_compute(
-    sides: Sequence[_Side], network: NetworkEvents, activity: Activity, sampling: tuple[int, int, float]
+    sides: Sequence[_Side],
+    network: NetworkEvents,
+    activity: Activity,
+    sampling: tuple[int, int, float],
+    labels: NDArray[np.integer] | None,
 ) -> dict[str, Floats]:
     """Every energy over that of `compute` on the same side, image by image; NaN where the model is no energy."""
     found = {key: np.full(len(sides), np.nan) for key in ("value", "low", "high")}
@@ -240,7 +249,8 @@ def _over_compute(
         if not places or name not in beside or beside[name].unpriced:
             continue
         over = np.stack([sides[i].values[:, -1] for i in places], axis=1)
-        ratio = ratio_intervals(over, np.repeat(beside[name].values[:, -1:], len(places), axis=1), *sampling)
+        under = np.repeat(beside[name].values[:, -1:], len(places), axis=1)
+        ratio = ratio_intervals(over, under, *sampling, labels=labels)
         for key, column in found.items():
             column[places] = getattr(ratio, key)
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -14,12 +14,15 @@ from spikeattn.boundary import arguments
 from spikeattn.boundary.notes import Note
 from spikeattn.energy import EnergyTable, energy, operations
 from spikeattn.energy.by_label import energy_by_label
+from spikeattn.energy.by_model import ModelTable, by_model
 from spikeattn.energy.components import ComponentTable, components
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention, get_convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import CostTable, get_costs
 from spikeattn.energy.dense_twin import dense_twin
+from spikeattn.energy.models.catalogue import ALL
+from spikeattn.energy.models.record import NamedModel
 from spikeattn.energy.models.registry import DEFAULT as DEFAULT_MODEL
 from spikeattn.energy.models.registry import EnergyModel
 from spikeattn.energy.profile_argument import counted, labels_to_cluster
@@ -235,6 +238,19 @@ class Profile:
     ) -> ComponentTable:
         """Arithmetic, neurons, addressing and memory apart, in mJ; see `spikeattn.energy.components`."""
         return components(self, costs, model, first_conv, replicates, seed, confidence, cluster)
+
+    def energy_models(
+        self,
+        models: str | NamedModel | Iterable[str | NamedModel] = ALL,
+        costs: str | Path | CostTable = DEFAULT_COSTS,
+        first_conv: str = "once",
+        replicates: int = REPLICATES,
+        seed: int = 0,
+        confidence: float = CONFIDENCE,
+        cluster: Literal["label"] | None = None,
+    ) -> ModelTable:
+        """Energy under several energy models side by side, a row each and no sum; see `spikeattn.energy.by_model`."""
+        return by_model(self, models, costs, first_conv, replicates, seed, confidence, cluster)
 
     def over_time(self) -> pd.DataFrame:
         """Accuracy and mean firing rate if the run had stopped after t steps, one row per t.

@@ -61,12 +61,18 @@ def test_cluster_by_class(spikeattn, run):
     assert clustered["interval_mj"] == [expected.total.low, expected.total.high]
     assert clustered["interval_mj"] != [profile.energy().total.low, profile.energy().total.high]
     assert clustered["provenance"]["cluster"] == "label"
-    for command in (["energy"], ["compare"], ["rates"]):
-        done = spikeattn(*command, run, "--cluster-by-class")
+    for command in (["energy"], ["energy", "--energy-model", "compute"], ["compare"], ["rates"]):
+        done = spikeattn(command[0], run, *command[1:], "--cluster-by-class")
         assert done.code == 0 and "over classes, each with its images" in done.out, command
     tidy = json.loads(spikeattn("rates", run, "--tidy", "--cluster-by-class", "--json").out)
     assert [row["ci_high"] for row in tidy["rates"]] == list(profile.rates(cluster="label")["ci_high"])
     parts = json.loads(spikeattn("energy", run, "--energy-model", "compute", "--cluster-by-class", "--json").out)
     assert parts["provenance"]["cluster"] == "label"
+    for models in ("compute,spikingjelly-simple", "all"):
+        command = ("energy", run, "--energy-model", models, "--cluster-by-class")
+        assert "interval    95% over classes, each with its images" in spikeattn(*command).out
+        side_by_side = json.loads(spikeattn(*command, "--json").out)
+        assert side_by_side["provenance"]["cluster"] == "label"
+        assert side_by_side["models"][0]["ci_high"] == pytest.approx(expected.total.high)
     refused = spikeattn("energy", run, "--convention", "exact,sdt-paper", "--cluster-by-class")
     assert refused.code == 2 and "--cluster-by-class is about the interval of a run" in refused.err

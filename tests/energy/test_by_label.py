@@ -9,6 +9,7 @@ import pytest
 
 from spikeattn.errors import SpikeattnError
 from spikeattn.runs.result import Profile
+from spikeattn.stats.intervals import mean_intervals
 from spikeattn.storage.counts import Counts
 from spikeattn.storage.ledger import Ledger
 from tests.energy.conftest import BruteCounts, T
@@ -91,13 +92,32 @@ def test_clusters_of_labels(ledger, spikes):
     assert profile.components(model="compute", cluster="label").provenance["cluster"] == "label"
 
 
+def test_clusters_under_energy_models(ledger, spikes):
+    """A model's mean and its ratio to `compute`, over classes: what the other tables say of the same images."""
+    labels = np.arange(12) % 3
+    profile = profile_of(ledger, BruteCounts(ledger, spikes), labels)
+    table = profile.energy_models(["compute", "ns-ace"], cluster="label")
+    alone = profile.energy(cluster="label").total
+    compute = table.set_index(["model", "side"]).loc["compute", "SNN"]
+    assert (compute.value, compute.ci_low, compute.ci_high) == pytest.approx((alone.value, alone.low, alone.high))
+    assert (compute.over_compute_low, compute.over_compute_high) == pytest.approx((1, 1))
+    energies = table.per_image["ns-ace", "SNN"].to_numpy()
+    expected = mean_intervals(energies[:, None], labels=labels)[0]
+    row = table.set_index("model").loc["ns-ace"]
+    assert (row.ci_low, row.ci_high) == pytest.approx((expected.low, expected.high))
+    assert table.provenance["cluster"] == "label" and "cluster" not in profile.energy_models("compute").provenance
+    images = profile.energy_models(["compute", "ns-ace"])
+    pd.testing.assert_series_equal(images["value"], table["value"])
+    assert not images["ci_high"].equals(table["ci_high"])
+
+
 def test_clusters_need_classes(ledger, spikes):
     for labels, message in (
         (np.arange(12) - 1, "1 of 12 images have no label"),
         (np.zeros(12, int), "all of class 0"),
     ):
         profile = profile_of(ledger, BruteCounts(ledger, spikes), labels)
-        for table in (profile.rates, profile.energy):
+        for table in (profile.rates, profile.energy, profile.energy_models):
             with pytest.raises(SpikeattnError, match=message):
                 table(cluster="label")
     with pytest.raises(SpikeattnError, match="give one"):
