@@ -27,12 +27,14 @@ def reproduce(out: ListOut = None, as_json: Json = False, verbose: Verbose = 0) 
     def as_text() -> str:
         shown = frame[frame["computed"].notna()]
         columns = ["model", "quantity", "convention", "computed", "as_printed", "residual", "evidence"]
-        formats = {"computed": "{:.5g}".format, "residual": "{:+.2g}".format}
-        missing = int(frame["computed"].isna().sum())
+        formats = {"computed": "{:.6g}".format, "residual": "{:+.2g}".format}  # logs print six digits
+        without = frame[frame["computed"].isna()]
+        reasons = without[["model", "quantity", "as_printed", "note"]]
+        reasons = reasons.rename(columns={"as_printed": "printed", "note": "why there is none of ours"})
         return (
             f"{text(shown[columns].rename(columns={'as_printed': 'printed'}), formats)}\n\n"
-            f"{missing} printed figures without one of ours, mostly for want of firing rates: --json says why.\n"
-            "A residual says how far two ways of counting lie apart, not which one is right."
+            "A residual says how far two ways of counting lie apart, not which one is right.\n\n"
+            f"{len(without)} printed figures without one of ours\n\n{text(reasons)}"
         )
 
     record = [row.to_dict() for row in rows]

@@ -119,7 +119,7 @@ def test_reproduce(printed, tmp_path):
     ann = next(row for row in rows if row["convention"] == "sdt-ann-printed" and row["quantity"] == "energy, mJ")
     assert abs(ann["computed"] - 41.77) < 0.02
     text = printed("reproduce")
-    assert "57.209" in text and "--json says why" in text
+    assert "57.2088" in text and "firing rates of this model were not published" in text
 
 
 @pytest.mark.parametrize(
