@@ -37,11 +37,14 @@ class Environment:
         python: the interpreter, by name.
         pins: what pip is told beside the package itself.
         why: what it stands for.
+        frameworks: other frameworks and what they import, installed without what else they ask for: sinabs wants the
+            drivers of its chips (samna) and an older nir, and its layers run without both.
     """
 
     python: str
     pins: tuple[str, ...]
     why: str
+    frameworks: tuple[str, ...] = ()
 
 
 ENVIRONMENTS = {
@@ -55,7 +58,12 @@ ENVIRONMENTS = {
         ("torch==2.4.1", "torchvision==0.19.1", "spikingjelly==0.0.0.0.14", "timm==0.9.16"),
         "SpikingJelly's last release before 2",
     ),
-    "newest": Environment("python3.13", ("spikingjelly>=2",), "the newest of everything that the registry has"),
+    "newest": Environment(
+        "python3.13",
+        ("spikingjelly>=2",),
+        "the newest of everything that the registry has",
+        ("snntorch", "norse", "sinabs", "nir", "nirtorch", "pbr", "h5py"),
+    ),
 }
 
 
@@ -120,6 +128,8 @@ def built(name: str, environment: Environment) -> str:
         subprocess.run([found, "-m", "venv", "--clear", folder], check=True)
     install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*install, *environment.pins, ROOT, "pytest", "hypothesis"], check=True)
+    if environment.frameworks:
+        subprocess.run([*install, "--no-deps", *environment.frameworks], check=True)
     # As it is in the checkout now, whatever version number it bears.
     subprocess.run([*install, "--force-reinstall", "--no-deps", ROOT], check=True)
     return str(python)

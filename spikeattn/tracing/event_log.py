@@ -19,7 +19,7 @@ from spikeattn.tracing.inside import facts_of, named, operand_of, synapse_at
 from spikeattn.tracing.labeller import Labeller
 from spikeattn.tracing.labels import Label
 from spikeattn.tracing.nested_tensors import tensors_in
-from spikeattn.tracing.neuron_table import InnerSynapse
+from spikeattn.tracing.neuron_kind import InnerSynapse
 from spikeattn.tracing.operation_facts import fields_told_apart, is_operation, keeps_values, numbers_in, unruled
 from spikeattn.tracing.operation_rules import OPERATIONS, Multiplication
 from spikeattn.tracing.origins import ALIAS, Origin, View, derive, distinct_elements, merged
@@ -69,7 +69,7 @@ class EventLog:
                 self.labeller.observe(call, where) if given else None
             return
         with self.book.muting():
-            found = self.labeller.observe(call, where, bool(self.stack.in_neuron) and not self.synapses())
+            found = self.labeller.observe(call, where, self._axes_are_found())
         events = frame is not None and (not self.stack.in_neuron or bool(self.synapses()))
         ordinal = frame.ordinal(name) if frame is not None and events else 0
         data = given[1:] if written and name == "copy" else given
@@ -206,6 +206,12 @@ class EventLog:
             self.book.observe(piece)
             parts.append(Part(part, View(tuple(piece.shape), label), axis, start, size))
         return tuple(parts)
+
+    def _axes_are_found(self) -> bool:
+        """Whether a neuron is at work of which nobody says along which axis it runs."""
+        return bool(self.stack.in_neuron) and not (
+            self.synapses() and nodes.is_known(self.stack.module(self.stack.frames[-1].path))
+        )
 
     def synapses(self) -> tuple[InnerSynapse, ...]:
         """The synapses inside the neuron at work, if the table of neurons has some for it."""

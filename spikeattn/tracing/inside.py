@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from spikeattn.tracing.book import TensorBook
-from spikeattn.tracing.neuron_table import CURRENTS, OWN_SPIKES, InnerSynapse
+from spikeattn.tracing.neuron_kind import CURRENTS, OWN_SPIKES, InnerSynapse
 from spikeattn.tracing.operation_rules import Multiplication
 from spikeattn.tracing.origins import Origin, distinct_elements
 from spikeattn.tracing.pass_events import NEURON
@@ -53,7 +53,7 @@ def operand_of(met: Meeting, before: Origin, path: str, unit: float | None) -> O
         unit: what the neuron's own spikes are multiples of.
     """
     if met.synapse.meets == OWN_SPIKES:
-        return Origin(unit=unit, varies=True, parents=(before,))
+        return Origin(unit=unit, varies=True, blank=before.blank, parents=(before,))
     if met.synapse.meets == CURRENTS:  # of a still image as well: those of other steps meet other weights
         return replace(before, stateless=False, parents=(before,))
     if before.maker == NEURON and before.name == path:  # its own spikes, which are counted where it hands them out

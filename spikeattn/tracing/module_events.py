@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.event_log import EventLog
 from spikeattn.tracing.labels import TIME, Label
-from spikeattn.tracing.neuron_table import ARGUMENT
+from spikeattn.tracing.neuron_kind import ARGUMENT
 from spikeattn.tracing.origins import Origin, View
 from spikeattn.tracing.pass_events import INPUT, NEURON, SUMS, Event
 from spikeattn.tracing.stack import Frame

@@ -6,75 +6,13 @@ listed as uncounted. `register` adds a kind.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from torch import nn
 
-# What a weight inside a neuron meets.
-OWN_SPIKES, CURRENTS, ARGUMENT = "own spikes", "currents", "argument"
-# How many time steps a call covers.
-BY_MODE, ONE, ALL = "by its step_mode", "one", "all"
-
-
-@dataclass(frozen=True)
-class InnerSynapse:
-    """A weight inside a neuron: the connections of a kind of neurons that are synapses.
-
-    Parameters that act element by element (time constants, gates, thresholds) are dynamics and no synapses.
-
-    Attributes:
-        weight: path of the parameter inside the neuron, such as "conn.weight".
-        meets: OWN_SPIKES of an earlier step, the CURRENTS that reach the membrane (real numbers, so each is a MAC), or
-            whatever the neuron is called with and has handed out (ARGUMENT): spikes where these are.
-        connections: entries of the weight matrix that the kind lets be other than zero, from the neuron and the shape
-            of the matrix; None for all of them.
-    """
-
-    weight: str
-    meets: str
-    connections: Callable[[nn.Module, int], int] | None = None
-
-    @property
-    def name(self) -> str:
-        """Path of the layer inside the neuron that the weight belongs to; of a bare parameter, its own."""
-        return self.weight.removesuffix(".weight")
-
-
-@dataclass(frozen=True)
-class NeuronKind:
-    """One kind of neurons.
-
-    Attributes:
-        package: where its class is defined, under each name that the package has had.
-        name: what the name of the class, or of one that it derives from, begins with; "" for the whole package.
-        spiking: whether it emits spikes at all.
-        binary: it emits 0 and 1 by construction where its surrogate function is a Heaviside step; else its levels are
-            measured.
-        steps: how many time steps a call covers: BY_MODE, ONE or ALL.
-        order: axes of a call that covers all steps; any order but "TB" is read off the labels.
-        spikes: which of the tensors that it returns are its spikes; None to find out.
-        state_spikes: what it returns beside them is 0 or 1 as well, by construction.
-        reset: the method that empties its state.
-        synapses: the weights inside it.
-    """
-
-    package: tuple[str, ...]
-    name: str = ""
-    spiking: bool = True
-    binary: bool = False
-    steps: str = BY_MODE
-    order: str = "TB"
-    spikes: int | None = None
-    state_spikes: bool = False
-    reset: str = "reset"
-    synapses: tuple[InnerSynapse, ...] = ()
-
-    def covers(self, cls: type) -> bool:
-        """Whether a class is of this kind."""
-        return any(c.__module__.startswith(self.package) and c.__name__.startswith(self.name) for c in cls.__mro__)
+from spikeattn.tracing.foreign_neurons import FOREIGN
+from spikeattn.tracing.neuron_kind import ALL, ARGUMENT, CURRENTS, ONE, OWN_SPIKES, InnerSynapse, NeuronKind
 
 
 def _causal_band(neuron: nn.Module, T: int) -> int:
@@ -117,6 +55,7 @@ TABLE: list[NeuronKind] = [
     NeuronKind(("spikeattn.compat.lif",), "BaseNode", binary=True),  # where SpikingJelly is absent or old
     NeuronKind(_SPIKINGJELLY_RNN, "SpikingLSTMCell", steps=ONE, spikes=0, state_spikes=True, synapses=_GATES),
     NeuronKind(_SPIKINGJELLY_RNN, "SpikingRNNCell", steps=ONE, spikes=0, synapses=_GATES),
+    *FOREIGN,
 ]
 
 

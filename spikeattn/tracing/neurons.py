@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -17,7 +18,8 @@ from torch import nn
 from spikeattn.compat.torch_modes import force_eager
 from spikeattn.errors import SpikeattnError
 from spikeattn.tracing.modes import in_eval
-from spikeattn.tracing.neuron_table import ALL, BY_MODE, ONE, InnerSynapse, NeuronKind, kind_of
+from spikeattn.tracing.neuron_kind import ALL, BY_MODE, FOUND, ONE, InnerSynapse, NeuronKind
+from spikeattn.tracing.neuron_table import kind_of
 
 NeuronPredicate = Callable[[nn.Module], bool]
 
@@ -61,8 +63,9 @@ def find_neurons(model: nn.Module, predicate: NeuronPredicate = is_spiking_neuro
     if not found:
         raise SpikeattnError(
             f"{type(model).__name__} has no spiking neurons: none of its {sum(1 for _ in model.modules())} modules "
-            "is in the table of neurons (SpikingJelly's). For neurons of your own pass neurons=lambda module: "
-            "isinstance(module, YourNeuron); a network without spikes has no firing rates to record"
+            "is in the table of neurons (of SpikingJelly, snnTorch, norse, sinabs and BrainCog). For neurons of your "
+            "own pass neurons=lambda module: isinstance(module, YourNeuron); a network without spikes has no firing "
+            "rates to record"
         )
     return found
 
@@ -119,7 +122,7 @@ def is_known(neuron: nn.Module) -> bool:
     A subclass that changes how the neuron is called may turn its axes first, so its labels are derived instead.
     """
     kind = kind_of(neuron)
-    if kind is None or not kind.spiking or kind.order != "TB" or _steps(neuron, kind) is None:
+    if kind is None or not kind.spiking or kind.order != "TB" or _steps(neuron, kind) in (None, FOUND):
         return False
     frameworks = {package.partition(".")[0] for package in kind.package}
     methods = ("forward", "multi_step_forward", "single_step_forward")
@@ -135,7 +138,18 @@ def is_opaque(neuron: nn.Module) -> bool:
 def inner_synapses(neuron: nn.Module) -> tuple[InnerSynapse, ...]:
     """The weights inside a neuron of the table that its spikes or currents meet."""
     kind = kind_of(neuron)
-    return kind.synapses if kind is not None and is_known(neuron) else ()
+    if kind is None or not kind.synapses or not (kind.steps == FOUND or is_known(neuron)):
+        return ()
+    return tuple(each for synapse in kind.synapses for each in _told_apart(synapse, neuron))
+
+
+def _told_apart(synapse: InnerSynapse, neuron: nn.Module) -> list[InnerSynapse]:
+    """A synapse of the table; of "path.*", one for every weight matrix below that path."""
+    below = synapse.weight.removesuffix("*")
+    if below == synapse.weight:
+        return [synapse]
+    weights = neuron.named_parameters()
+    return [replace(synapse, weight=name) for name, w in weights if name.startswith(below) and w.dim() > 1]
 
 
 def runs_over_time(neuron: nn.Module) -> bool:
@@ -173,6 +187,9 @@ def reset(model: nn.Module) -> None:
     """Put every module that has a `reset`, or what the table calls so, back to its state before the first step."""
     for module in model.modules():
         kind = kind_of(module)
+        for name in kind.state if kind is not None else ():
+            if isinstance(kept := module._buffers.get(name), torch.Tensor):
+                module._buffers[name] = kept.new_zeros(0)
         method = getattr(module, "reset" if kind is None else kind.reset, None)
         if callable(method) and not _needs_arguments(method):
             method()

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from spikeattn.tracing import neuron_table
 from spikeattn.tracing import neurons as nodes
-from spikeattn.tracing.neuron_table import ONE, OWN_SPIKES, InnerSynapse, NeuronKind, kind_of
+from spikeattn.tracing.neuron_kind import ONE, OWN_SPIKES, InnerSynapse, NeuronKind
+from spikeattn.tracing.neuron_table import kind_of
 from tests.counting.brute_force import amounts, exact, pictures
 from tests.counting.test_recurrent import WIDTH, Net, all_but_the_first, by_hand, profiled
 

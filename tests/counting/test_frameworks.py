@@ -1,0 +1,259 @@
+"""snnTorch, norse, sinabs and BrainCog as their tutorials write them: nothing to pass, exact against brute force.
+
+The tests of a framework run where it is installed (`make test-versions` installs them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import spikeattn as sa
+from spikeattn.tracing import neurons as nodes
+from tests.counting import brute_force
+from tests.counting.brute_force import amounts, pictures
+
+T = 4
+
+
+class Loop(nn.Module):
+    """Two layers, the second fed by spikes, in a loop over time as in snnTorch's tutorials."""
+
+    def __init__(self, make: Callable[[int], nn.Module], back: int | None = 1) -> None:
+        """`back`: from which of its results on a neuron receives them again; None where it keeps them itself."""
+        super().__init__()
+        self.fc1, self.lif1, self.fc2, self.lif2 = nn.Linear(6, 8), make(8), nn.Linear(8, 5), make(5)
+        self.back = back
+
+    def forward(self, x: Tensor) -> Tensor:
+        first: tuple[Tensor, ...] = ()
+        second: tuple[Tensor, ...] = ()
+        spikes = []
+        for _ in range(T):
+            if self.back is None:
+                spikes.append(self.lif2(self.fc2(self.lif1(self.fc1(x)))))
+                continue
+            first = self.lif1(self.fc1(x), *first[self.back :])
+            second = self.lif2(self.fc2(first[0]), *second[self.back :])
+            spikes.append(second[0])
+        return torch.stack(spikes)
+
+
+class Frames(nn.Module):
+    """[B, T, ...] through `net`; `norse`: [T, B, ...], and its result is a pair."""
+
+    def __init__(self, net: nn.Module, time_first: bool = False) -> None:
+        super().__init__()
+        self.net, self.time_first = net, time_first
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x.transpose(0, 1))[0] if self.time_first else self.net(x)
+
+
+def rounded(model: nn.Module) -> nn.Module:
+    """Weights k/16, whose sums are exact in any order; thresholds and time constants stay what they are."""
+    generator = torch.Generator().manual_seed(0)
+    for layer in model.modules():
+        for name, p in layer.named_parameters(recurse=False):
+            if p.dim() > 1:
+                p.data = torch.randint(-16, 17, p.shape, generator=generator) / 16
+            elif name.startswith("bias"):
+                p.data = torch.randint(-4, 5, p.shape, generator=generator) / 16
+    return model.eval()
+
+
+def sums_of(model: nn.Module, images: Tensor, time_steps: int, repeated: int = 0) -> sa.Profile:
+    """Profile with nothing but the loader, twice; exact, and the network afterwards as before.
+
+    Args:
+        repeated: MACs of a layer on a still image beyond the first step, which are charged once.
+    """
+    model = rounded(model)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    profile = sa.profile(model, [images[:2], images[2:]])
+    found = amounts(profile)
+    assert profile.time_steps == time_steps and not profile.ledger.uncounted
+    assert {name: value.shape for name, value in model.state_dict().items()} == {k: v.shape for k, v in before.items()}
+    assert all(bool((model.state_dict()[name] == value).all()) for name, value in before.items())
+    # Batches of one image, the network emptied in between; synapses inside neurons are not passed over.
+    expected = brute_force.by_brute_force(model, images, None, lambda module: False, lambda weight: 1.0)
+    assert found["sop"] == [sops for sops, _ in expected] and sum(found["sop"]) > 0
+    assert found["mac"] == [macs - repeated for _, macs in expected]
+    twice = amounts(sa.profile(model, [images, images]))
+    assert twice["sop"] == found["sop"] * 2 and twice["mac"] == found["mac"] * 2
+    return profile
+
+
+@pytest.fixture(autouse=True)
+def emptied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Brute force resets as the table of neurons says; `test_foreign_neurons` tests that."""
+    monkeypatch.setattr(brute_force, "reset_net", nodes.reset)
+
+
+# ----------------------------------------------------------------------------------------------------------- snnTorch
+STILL = 6 * 8 * (T - 1)  # MACs of the first layer on a still image, after the first step
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("Leaky", {"beta": 0.5}),
+        ("Leaky", {"beta": 0.5, "reset_mechanism": "zero"}),
+        ("Synaptic", {"alpha": 0.5, "beta": 0.5}),
+        ("Alpha", {"alpha": 0.9, "beta": 0.8, "threshold": 0.25}),
+        ("Lapicque", {"beta": 0.5}),
+    ],
+)
+def test_snntorch_step_by_step(name: str, options: dict, hidden: bool) -> None:
+    snntorch = pytest.importorskip("snntorch")
+    make = getattr(snntorch, name)
+    model = Loop(lambda width: make(**options, init_hidden=hidden), None if hidden else 1)
+    sums_of(model, pictures(3, 6), T, STILL)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize("name", ["RLeaky", "RSynaptic"])
+def test_snntorch_recurrent(name: str, hidden: bool) -> None:
+    snntorch = pytest.importorskip("snntorch")
+    options = {"beta": 0.5, "init_hidden": hidden} | ({"alpha": 0.5} if name == "RSynaptic" else {})
+    model = Loop(lambda width: getattr(snntorch, name)(**options, linear_features=width), None if hidden else 0)
+    profile = sums_of(model, pictures(3, 6), T, STILL)
+    assert {s.name for s in profile.ledger.synapses} == {"fc1", "fc2", "lif1.recurrent", "lif2.recurrent"}
+
+
+def test_snntorch_recurrent_convolution() -> None:
+    snntorch = pytest.importorskip("snntorch")
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.read = nn.Conv2d(2, 3, 3), nn.Conv2d(3, 2, 3)
+            self.lif = snntorch.RLeaky(beta=0.5, conv2d_channels=3, kernel_size=3, init_hidden=True)
+            self.out = snntorch.Leaky(beta=0.5, init_hidden=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([self.out(self.read(self.lif(self.conv(x)))) for _ in range(T)])
+
+    sums_of(Net(), pictures(3, 2, 6, 6), T, 2 * 3 * 9 * 16 * (T - 1))
+
+
+def test_snntorch_lstm_by_hand() -> None:
+    snntorch = pytest.importorskip("snntorch")
+    model = rounded(Loop(lambda width: snntorch.SLSTM(width, width, threshold=0.0625), 1))
+    profile = sa.profile(model, [pictures(3, 6)])
+    # The first layer and the gates on a still image once; gates on numbers and on the membrane potential at every step.
+    by_hand = 6 * 8 + 8 * 32 + T * (8 * 32 + 5 * 20 + 5 * 20)
+    assert amounts(profile)["mac"] == [by_hand] * 3 and not profile.ledger.uncounted
+
+
+def test_snntorch_convolutional_lstm_is_listed() -> None:
+    snntorch = pytest.importorskip("snntorch")
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = snntorch.SConv2dLSTM(2, 3, 3, threshold=0.0625, init_hidden=True)
+            self.read, self.out = nn.Conv2d(3, 2, 3), snntorch.Leaky(beta=0.5, init_hidden=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([self.out(self.read(self.lstm(x))) for _ in range(T)])
+
+    profile = sa.profile(rounded(Net()), [pictures(2, 2, 6, 6)])
+    assert [u.name for u in profile.ledger.uncounted] == ["lstm"]
+
+
+# -------------------------------------------------------------------------------------------------------------- norse
+def test_norse_sequential_state() -> None:
+    norse = pytest.importorskip("norse.torch")
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            cells = (nn.Linear(6, 8), norse.LIFCell(), nn.Linear(8, 5), norse.LIFCell(), nn.Linear(5, 3))
+            self.net = norse.SequentialState(*cells, norse.LICell())
+
+        def forward(self, x: Tensor) -> Tensor:
+            state, out = None, []
+            for _ in range(16):
+                y, state = self.net(x, state)
+                out.append(y)
+            return torch.stack(out).mean(0)
+
+    sums_of(Net(), pictures(3, 6) * 4, 16, 6 * 8 * 15)
+
+
+def test_norse_lift() -> None:
+    norse = pytest.importorskip("norse.torch")
+    lifted = (norse.Lift(nn.Linear(6, 8)), norse.LIF(), norse.Lift(nn.Linear(8, 5)), norse.LIF())
+    sums_of(Frames(norse.SequentialState(*lifted), time_first=True), pictures(3, 16, 6) * 4, 16)
+
+
+def test_norse_recurrent_cells() -> None:
+    norse = pytest.importorskip("norse.torch")
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = norse.SequentialState(norse.LIFRecurrentCell(6, 8), norse.LIFRecurrentCell(8, 5))
+
+        def forward(self, x: Tensor) -> Tensor:
+            state, out = None, []
+            for _ in range(16):
+                y, state = self.net(x, state)
+                out.append(y)
+            return torch.stack(out)
+
+    profile = sums_of(Net(), pictures(3, 6) * 4, 16, 6 * 8 * 15)
+    weights = {f"net.{layer}.{kind}_weights" for layer in (0, 1) for kind in ("input", "recurrent")}
+    assert {s.name for s in profile.ledger.synapses} == weights
+
+
+def test_norse_recurrent_over_time() -> None:
+    norse = pytest.importorskip("norse.torch")
+    net = norse.SequentialState(norse.LIFRecurrent(6, 8), norse.LIFRecurrent(8, 5))
+    profile = sums_of(Frames(net, time_first=True), pictures(3, 16, 6) * 4, 16)
+    weights = {f"net.{layer}.{kind}_weights" for layer in (0, 1) for kind in ("input", "recurrent")}
+    assert {s.name for s in profile.ledger.synapses} == weights
+
+
+def test_norse_lsnn_is_listed() -> None:
+    """Its first spikes wait for no input, so nothing says whose they are: never in silence."""
+    norse = pytest.importorskip("norse.torch")
+    net = norse.SequentialState(norse.LSNNRecurrent(6, 8))
+    profile = sa.profile(rounded(Frames(net, time_first=True)), [pictures(3, 16, 6) * 4])
+    assert [u.name for u in profile.ledger.uncounted] == ["net.0.recurrent_weights"]
+
+
+# ------------------------------------------------------------------------------------------------------------- sinabs
+@pytest.mark.parametrize("name", ["LIF", "IAF", "ALIF"])
+def test_sinabs_batch_first(name: str) -> None:
+    layers = pytest.importorskip("sinabs.layers")
+    options = {"LIF": {"tau_mem": 4.0}, "ALIF": {"tau_mem": 4.0, "tau_adapt": 4.0}, "IAF": {}}[name]
+    make = getattr(layers, name)
+    net = nn.Sequential(nn.Linear(6, 8), make(**options), nn.Linear(8, 5), make(**options), nn.Linear(5, 3))
+    sums_of(Frames(net.append(layers.ExpLeak(tau_mem=4.0))), pictures(3, 7, 6) * 4, 7)
+
+
+def test_sinabs_squeeze() -> None:
+    layers = pytest.importorskip("sinabs.layers")
+    conv = (nn.Conv2d(2, 3, 3), layers.IAFSqueeze(num_timesteps=5), nn.Conv2d(3, 4, 3))
+    net = nn.Sequential(layers.FlattenTime(), *conv, layers.IAFSqueeze(num_timesteps=5), nn.Unflatten(0, (-1, 5)))
+    sums_of(Frames(net), pictures(3, 5, 2, 8, 8), 5)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_sinabs_recurrent(deep: bool) -> None:
+    layers = pytest.importorskip("sinabs.layers")
+
+    def recurrent(width: int) -> nn.Module:
+        connect = nn.Linear(width, width)
+        return layers.IAFRecurrent(rec_connect=nn.Sequential(nn.Flatten(), connect) if deep else connect)
+
+    net = nn.Sequential(nn.Linear(6, 8), recurrent(8), nn.Linear(8, 5), recurrent(5))
+    profile = sums_of(Frames(net), pictures(3, 7, 6), 7)
+    inner = "rec_connect.1" if deep else "rec_connect"
+    assert {s.name for s in profile.ledger.synapses} == {"net.0", "net.2", f"net.1.{inner}", f"net.3.{inner}"}
