@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pandas as pd
 import pytest
 
@@ -89,6 +91,10 @@ def test_a_break_even_above_one_is_a_warning_and_one_below_is_none(profile):
 
     assert "break-even" in names("horowitz-45nm-fp32")
     comparison = sa.compare(profile)
+    safe = dataclasses.replace(comparison, zeros=comparison.zeros.assign(cannot_lose=True))
+    for each, said in ((comparison, False), (safe, True)):
+        texts = " ".join(text for _, text in cautions(profile, profile.energy(), each))
+        assert ("cannot come out against it" in texts) == said, "said only where it holds at every gamma"
     below = comparison.parts.assign(break_even=0.9, cannot_lose=False)
     object.__setattr__(comparison, "parts", below)
     assert "break-even" not in [name for name, _ in cautions(profile, profile.energy(), comparison)]

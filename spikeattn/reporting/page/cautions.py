@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 from spikeattn.boundary.number_format import known, significant
 from spikeattn.boundary.terms import WEIGHTED_RATE
+from spikeattn.energy.accumulators import said_of
 from spikeattn.energy.comparison_result import Comparison
 from spikeattn.energy.estimate import EnergyTable
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from spikeattn.runs.result import Profile
 
 
@@ -25,7 +28,10 @@ def cautions(profile: Profile, energy: EnergyTable, comparison: Comparison | Non
 
 
 def _break_even(comparison: Comparison) -> list[tuple[str, str]]:
-    """A warning where the whole network breaks even at a rate above 1, under the report's own costs."""
+    """A warning where the whole network breaks even at a rate above 1, under the report's own costs.
+
+    That it cannot lose is said only where it holds under every accumulator and at every gamma of the range.
+    """
     price = comparison.prices.iloc[0]
     parts = comparison.parts
     total = parts[
@@ -33,12 +39,20 @@ def _break_even(comparison: Comparison) -> list[tuple[str, str]]:
     ].iloc[0]
     if not known(total["break_even"]) or not total["break_even"] > 1:
         return []
-    at = "" if comparison.gamma is None or comparison.gamma.measured else f" at gamma {price['gamma']:.3g}"
-    text = (
-        f"Under {price['costs']} the network would cost as much as {price['against']} at a {WEIGHTED_RATE} of "
-        f"{significant(total['break_even'], 3)}. No rate exceeds 1, so this comparison cannot come out against it{at}."
-        if total["cannot_lose"]
-        else f"Under {price['costs']} the network would cost as much as {price['against']} at "
-        f"{significant(total['break_even'], 3)} spikes per element and step."
-    )
-    return [("break-even", text)]
+    gamma, even = comparison.gamma, significant(total["break_even"], 3)
+    at = "" if gamma is None or gamma.measured else f" at gamma {price['gamma']:.3g}"
+    start = f"Under {price['costs']} the network would cost as much as {price['against']}{at} at "
+    if not total["cannot_lose"]:
+        said = said_of(str(price["costs"]))
+        return [("break-even", f"{start}{even} spikes per element and step{f' ({said})' if said else ''}.")]
+    text = f"{start}a {WEIGHTED_RATE} of {even}. No rate exceeds 1, "
+    if gamma is None or _at_high(comparison, price):
+        return [("break-even", f"{text}so this comparison cannot come out against it.")]
+    return [("break-even", f"{text}but at gamma {gamma.high:.3g} enough spikes make the network lose.")]
+
+
+def _at_high(comparison: Comparison, price: pd.Series) -> bool:
+    """Whether even spikes everywhere cost no more where the ANN skips the most zeros of the range."""
+    zeros = comparison.zeros
+    own = (zeros["costs"] == price["costs"]) & (zeros["against"] == price["against"]) & (zeros["part"] == "total")
+    return bool(zeros.loc[own, "cannot_lose"].all())
