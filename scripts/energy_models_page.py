@@ -30,7 +30,7 @@ Status of a constant: {statuses}.
 def page() -> str:
     """The whole page."""
     said = {"fidelities": _listed(FIDELITIES), "statuses": _listed(STATUSES)}
-    models = map(get_energy_model, list_energy_models())
+    models = map(get_energy_model, list_energy_models(own=False))
     return TOP.format(**said) + "".join(f"\n{section(model)}" for model in models)
 
 

@@ -30,7 +30,7 @@ def forms(*texts: str) -> set[tuple[int, str]]:
     [
         (with_limits(4.4e-4, 4.2e-4, 4.6e-4), "4.4e-4 [4.2e-4, 4.6e-4]"),
         (with_limits(4.2e-4, 8.7e-5, 1.1e-3), "4.2e-4 [0.9e-4, 11.0e-4]"),
-        (with_limits(12.0, 3.0, INF), "12.0 [3.0, ∞]"),
+        (with_limits(12.0, 3.0, INF), "12.0 [3.0, no upper limit]"),
         (with_limits(0.0, 0.0, 0.012), "0.000 [0.000, 0.012]"),
         (with_limits(4.19, 4.19 - 1e-9, 4.19 + 1e-9), "4.19 [4.19, 4.19]"),
         (with_limits(NAN, 1.0, 2.0), "– "),

@@ -104,8 +104,8 @@ def test_the_twin_of_a_run_is_measured(spikeattn, place) -> None:
     assert done.code == 0, done.err
     assert "twin: measured: model:Net was run once with ReLUs in place of its" in done.out
     assert "every layer has as many MACs as by hand" in done.out
-    numbers = [line for line in done.out.splitlines() if not line.startswith("note        twin: ")]
-    assert numbers == [line for line in by_hand.out.splitlines() if not line.startswith("note        twin: ")]
+    assert "at gamma 0 (not measured)" in by_hand.out and "at the measured gamma" not in by_hand.out
+    assert "at the measured gamma" in done.out, "the zeros of the ReLU copy are counted on the run's first images"
     report = spikeattn("report", "run", "--measure-twin", "--out", "rep")
     assert report.code == 0, report.err
     assert "measured: model:Net was run once" in (place / "rep" / "report.html").read_text(encoding="utf-8")
@@ -152,7 +152,7 @@ def test_an_unknown_size_is_a_warning_everywhere(spikeattn, place) -> None:
     done = spikeattn(*PROFILE, "repo/small.py:build", "--limit", 2)
     assert "the model states no input size: timm's default transform to 224x224" in done.err
     assert "warning    input-size: the model states no input size" in done.out
-    assert sa.Profile.load("run").warnings[0].startswith("input-size: ")
+    assert any(text.startswith("input-size: ") for text in sa.Profile.load("run").warnings)
     assert spikeattn("report", "run", "--out", "rep").code == 0
     assert "states no input size" in (place / "rep" / "report.html").read_text(encoding="utf-8")
 

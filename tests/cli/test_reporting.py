@@ -17,7 +17,8 @@ def test_the_embedded_default_twice_into_one_folder(spikeattn, tmp_path) -> None
     first = spikeattn("report")
     assert first.code == 0
     folder = tmp_path / "spikeattn-report"
-    names = ["accuracy", "mean rate", "SOPs", "energy", "ANN : SNN", "report", "tables", "figures", "run", "attention"]
+    names = ["accuracy", "mean rate", "SOPs", "energy", "ANN : SNN"]
+    names += ["arithmetic", "memory", "report", "tables", "figures", "run", "attention"]
     assert [line.split("  ")[0] for line in first.out.splitlines()] == names
     assert "Wilson interval, 360 images" in first.out
     wanted = {"rates.csv", "operations.csv", "energy.csv", "table.tex", "summary.json", "report.html", "figures", "run"}

@@ -85,7 +85,7 @@ def test_a_model_and_its_name():
     model = create_model("sdt_2_256")
     ledger = ledger_of(model)
     hooked = tuple(tensor for tensor in ledger.tensors if tensor.hook)
-    rates = uniform(dataclasses.replace(ledger, tensors=hooked, synapses=(), products=()), 0.2)
+    rates = uniform(dataclasses.replace(ledger, tensors=hooked, synapses=(), products=(), additions=()), 0.2)
     expected = energy_from_rates(rates, ledger).total.value
     assert expected > 0
     assert energy_from_rates(rates, model).total.value == expected

@@ -44,9 +44,13 @@ def register_energy_model(model: NamedModel) -> NamedModel:
     return model
 
 
-def list_energy_models() -> tuple[str, ...]:
-    """Names of all energy models, `compute` first, those of the user last."""
-    return (*_shipped(), *_registered)
+def list_energy_models(own: bool = True) -> tuple[str, ...]:
+    """Names of all energy models, `compute` first, those of the user last.
+
+    Args:
+        own: whether those that the user registered are among them.
+    """
+    return (*_shipped(), *(_registered if own else ()))
 
 
 def get_energy_model(model: str | NamedModel) -> NamedModel:
