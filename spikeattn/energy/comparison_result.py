@@ -76,11 +76,7 @@ class Comparison:
         return self.gammas[0] if self.gammas else None
 
     def __repr__(self) -> str:
-        at = ""
-        if self.gamma is not None:
-            at = f" at {'the measured ' if self.gamma.measured else ''}gamma {self.gamma.low:.3g}"
-        ratio = f"{self.total}{at}"
-        return f"<Comparison of {self.name} with {self.against}: the other's energy / this one's is {ratio}>"
+        return f"<Comparison of {self.name} with {self.against}: the other's energy / this one's is {self.total}>"
 
     def _repr_html_(self) -> str:
         """In a notebook: both lines, the sentences, the table of parts, the notes."""
