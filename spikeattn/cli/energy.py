@@ -42,12 +42,13 @@ def energy(
         str | None,
         typer.Option(metavar="NAME", help="With --rates: the network that they belong to, or FILE.py:NAME."),
     ] = None,
-    energy_model: Annotated[
-        str | None,
+    energy_models: Annotated[
+        list[str] | None,
         typer.Option(
             "--energy-model",
             metavar="NAME,...",
-            help="With RUN; see `spikeattn energy-models`. Several by commas, or all: side by side.",
+            help="With RUN; see `spikeattn energy-models`. Several (by commas, or the option again), or all: side by "
+            "side.",
         ),
     ] = None,
     off_chip: Annotated[
@@ -89,6 +90,7 @@ def energy(
       spikeattn energy --rates table_s1.csv --model sdt_8_512 --convention input-rate --first-conv once
     """
     check_run_or_rates(run, rates)
+    energy_model = ",".join(energy_models) if energy_models else None
     if run is not None and model is not None:
         energy_model, model = _renamed(energy_model, model), None
     if rates is not None and model is None:

@@ -157,7 +157,8 @@ def _sizes(ledger: Ledger, parts: TwinParts) -> TwinSizes:
             unknown.append(synapse.name)
         else:
             sizes.append(size)
-    heads = Structure.of_ledger(ledger).head_counts
+    heads, stated = Structure.of_ledger(ledger).head_counts, _stated_heads(ledger)
+    heads = {block: heads.get(block) or stated for block in parts.attention}
     for block, several in parts.attention.items():
         name = attention_name(ledger, block)
         for extent in several:
@@ -168,6 +169,13 @@ def _sizes(ledger: Ledger, parts: TwinParts) -> TwinSizes:
     if parts.sums or any(heads.get(block) is None for block in parts.attention):
         unknown.append("the scores of further heads")
     return TwinSizes(tuple(sizes), (*unknown, *(product.name for product in parts.products)))
+
+
+def _stated_heads(ledger: Ledger) -> int | None:
+    """The heads that the configuration of one of this package's models states, where none had an effect to be seen."""
+    heads = ledger.model.get("config", {}).get("num_heads") if isinstance(ledger.model.get("config"), dict) else None
+    ours = str(ledger.model.get("class", "")).startswith("spikeattn.models.")
+    return heads if ours and isinstance(heads, int) and not isinstance(heads, bool) and heads > 0 else None
 
 
 def _extent(ledger: Ledger, product: Product) -> Extent:

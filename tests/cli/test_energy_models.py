@@ -48,6 +48,7 @@ def test_models_side_by_side(spikeattn, small, tmp_path) -> None:
         assert (row["value"], row["ci_low"]) == (ours["value"], ours["ci_low"])
     assert {each["name"] for each in record["records"]} == set(list_energy_models()) and record["unpriced"]
     text = spikeattn("energy", small, "--energy-model", "compute, sana-fe-loihi").out
+    assert spikeattn("energy", small, "--energy-model", "compute", "--energy-model", "sana-fe-loihi").out == text
     assert "x compute" in text and "not in it" in text and "has no price for 96 multiply-accumulates" in text
     assert spikeattn("energy", small, "--energy-model", "all", "--out", "all.csv").out == ""
     written = pd.read_csv(tmp_path / "all.csv")

@@ -25,6 +25,7 @@ from spikeattn.energy import (
     sana_fe_loihi,
 )
 from spikeattn.energy.ann_memory import charges_of_ann
+from spikeattn.energy.comparison import compare
 from spikeattn.energy.dense_twin import dense_twin
 from spikeattn.energy.models import catalogue
 from spikeattn.energy.models.ns_ace import spike_bits
@@ -297,3 +298,11 @@ def test_a_run_without_numbers_of_weights(case):
     table = by_model(old, BruteCounts(old, counts.spikes, T))
     assert set(table.missing) == {"compute+memory", "lemaire-2022", "qualia-sram", "spikingjelly-simple"}
     assert value(table, "sana-fe-loihi") == value(by_model(*case), "sana-fe-loihi")
+
+
+def test_the_ann_is_that_of_the_comparison(profile):
+    table = by_model(profile, ["compute", "compute+memory"], replicates=100)
+    anns = table[table["side"] == "ANN"].set_index("model")["value"]
+    lines = compare(profile, costs="horowitz-45nm-fp32", replicates=100).lines
+    for model, line in zip(("compute", "compute+memory"), lines, strict=True):
+        assert anns[model] == pytest.approx(line.other.value, rel=1e-12), "heads are those of the configuration"
