@@ -165,10 +165,13 @@ def _compare_text(comparison: Comparison, heading: str) -> str:
     lines = [f"{comparison.name} beside {comparison.against}: energy per image, {heading}", ""]
     lines += [*map(str, comparison.lines), ""]
     lines += [f"  {sentence}" for sentence in comparison.sentences]
-    for price in comparison.prices.to_dict("records"):
+    for place, price in enumerate(comparison.prices.to_dict("records")):
         chosen = (comparison.parts["costs"] == price["costs"]) & (comparison.parts["against"] == price["against"])
-        at = "" if comparison.gamma is None else f", ratios at gamma {price['gamma']:.3g}"
-        at += " (measured)" if comparison.gamma is not None and comparison.gamma.measured else ""
+        at = ""
+        if comparison.gammas:
+            zeros = comparison.gammas[place]
+            share = f"{zeros.low:.3g} (measured)" if zeros.measured else f"{price['gamma']:.3g}"
+            at = f", ratios at gamma {share}"
         lines += ["", f"{price['costs']}, beside {price['against']}{at}", "", _rows(comparison.parts[chosen])]
     alone = comparison.attention[comparison.attention["ratio"].notna()]
     if len(alone):
