@@ -41,6 +41,11 @@ N, T = 6, 3
 OF_COST_TABLE = ("compute", "compute+memory", "lemaire-2022", "qualia-sram")
 
 
+@pytest.fixture(autouse=True)
+def no_model_of_another_test(monkeypatch):
+    monkeypatch.setattr(catalogue, "_registered", {})
+
+
 @pytest.fixture
 def case() -> tuple[Ledger, BruteCounts]:
     """Real image [4] -> linear with biases -> 5 IF -> linear -> 2 LIF; one token sum of the first spikes."""
