@@ -117,6 +117,9 @@ def compare(
     moved = {"--model": model, "--checkpoint": checkpoint, "--data": data}
     if measure_twin and against is not None:
         raise WrongCommandLine(f"--measure-twin and --against {against}: give the twin of the run, or another network")
+    if measure_twin and gamma is not None:
+        message = f"--measure-twin and --gamma {gamma:g}: the twin's zeros are measured; leave one of the two out"
+        raise WrongCommandLine(message)
     if not measure_twin and (named := [option for option, value in moved.items() if value is not None]):
         raise WrongCommandLine(f"{' and '.join(named)}: without --measure-twin the network is not opened; leave it out")
     chosen = get_convention(convention) if first_conv is None else get_convention(convention, first_conv=first_conv)

@@ -39,7 +39,8 @@ def missing_classes(labels: NDArray[np.integer], classes: int | None, data: Mapp
     whole = ours and (limit is None or limit >= data.get("number", limit))
     if not classes or not held or held >= classes or whole or data.get("sample") is not None:
         return []
-    which = f"the first {n:,} images hold" if ours else f"the {n:,} images hold"
+    images = "image holds" if n == 1 else f"{n:,} images hold"
+    which = f"the {'first ' if ours else ''}{images}"
     advice = f"give --sample {limit} (sample={limit} in Python)" if ours else "shuffle the data set before it is cut"
     text = f"{which} {held} of {classes} classes, so their intervals are not about the data set; {advice} for a random "
     return [Note("classes", text + "sample")]

@@ -125,6 +125,7 @@ def test_the_twin_of_a_run_whose_code_has_moved(spikeattn, place) -> None:
     ("options", "why"),
     [
         (["--measure-twin", "--against", "ann_digits"], "--measure-twin and --against ann_digits: give the twin of"),
+        (["--measure-twin", "--gamma", "0.3"], "--measure-twin and --gamma 0.3: the twin's zeros are measured"),
         (["--model", "a.py:Net", "--data", "digits"], "--model and --data: without --measure-twin"),
     ],
 )

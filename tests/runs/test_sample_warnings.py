@@ -42,6 +42,8 @@ def test_the_sentence():
     (note,) = missing_classes(labels, 10, FIRST)
     assert note.code == "classes"
     assert note.text.startswith("the first 200 images hold 2 of 10 classes") and "give --sample 200" in note.text
+    (one,) = missing_classes(labels[:1], 10, FIRST)
+    assert one.text.startswith("the first image holds 1 of 10 classes")
 
 
 @pytest.mark.parametrize(
