@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import pandas as pd
 
@@ -140,13 +140,12 @@ def compare(
         one: list[Any] = [profile] if seeds is None else seeds
         beside: Any = [ann] if isinstance(ann, Run) else ann if others is None else others
         return compare_seeds(one, beside, tables, convention, gamma, resampling)
-    assert not isinstance(profile, Sequence) and not isinstance(ann, list | tuple)  # which `listed` has found
     if isinstance(ann, Run):
         check_run("profile", profile)
         assert isinstance(profile, Run)
         return _compare_profiles(profile, ann, tables, convention, resampling)
-    activity = activity_of(profile)
-    twin: Any = ann
+    alone: Any = profile  # no list, which `listed` has found
+    activity, twin = activity_of(alone), cast(Any, ann)
     found = compare_with_ann(activity, twin_for(activity.ledger, twin), tables, convention, gamma, resampling)
     return replace(found, notes=(*found.notes, *map(Note.read, activity.ledger.warnings)))
 

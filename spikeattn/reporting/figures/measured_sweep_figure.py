@@ -46,7 +46,9 @@ def measured_sweep_figure(sweep: pd.DataFrame, note: str = "") -> Figure:
             _draw(axes, energies, shares, (left, right), (down, up), line)
             for x, y, name, after in zip(energies, shares, names, [*shares[1:], 1.0], strict=True):
                 away = -11 if after >= y else 5  # from the line to the next point
-                axes.annotate(name, (x, y), (6, away), textcoords="offset points", fontsize=8, color=INK)
+                before = over == "checkpoint" and x > (min(energies) + max(energies)) / 2  # names may be long
+                axes.annotate(name, (x, y), (-6 if before else 6, away), textcoords="offset points", fontsize=8,
+                              ha="right" if before else "left", color=INK)  # fmt: skip
             axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
             axes.set_ylabel("Accuracy")
             axes.set_xlabel(f"Energy per image ({unit}), {costs}")
