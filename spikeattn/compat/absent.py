@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
+from spikeattn.compat.extras import EXTRAS, install_command
 from spikeattn.errors import SpikeattnError
 
 
@@ -14,8 +15,8 @@ def is_dunder(name: str) -> bool:
 
 
 def _how(package: str) -> str:
-    if package.partition(".")[0] == "spikingjelly":
-        return "install it with pip install 'spikeattn[spikingjelly]'"
+    if package.partition(".")[0] in EXTRAS:
+        return f"install it with {install_command(package)}"
     return "install the package that has it"
 
 

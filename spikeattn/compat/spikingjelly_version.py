@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
+from spikeattn.compat.extras import install_command
 from spikeattn.errors import SpikeattnError
 
 
@@ -37,5 +38,5 @@ def require_current(what: str) -> None:
         found = spikingjelly_version()
         raise SpikeattnError(
             f"{what} need SpikingJelly 2, and {f'version {found}' if found else 'none'} is installed; on Python 3.11 "
-            "or newer: pip install 'spikeattn[spikingjelly]' 'spikingjelly>=2'"
+            f"or newer: {install_command('spikingjelly')} 'spikingjelly>=2'"
         )
