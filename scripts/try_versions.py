@@ -24,7 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER, PAGE = ROOT / "build" / "versions", ROOT / "reports" / "versions.md"
-TESTS = ("tests/compat", "tests/counting", "tests/energy", "tests/reporting")
+TESTS = ("tests/compat", "tests/counting", "tests/energy", "tests/models/test_nir_network.py", "tests/reporting")
 SHOWN = ("torch", "torchvision", "spikingjelly", "timm", "numpy", "pandas", "pyarrow", "scipy", "matplotlib")
 LONGEST = 5400  # seconds for the tests of one environment, ten times what they take on two idle cores
 

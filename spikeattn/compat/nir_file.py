@@ -17,6 +17,8 @@ import numpy as np
 from spikeattn.compat.extras import missing_extra
 from spikeattn.errors import FAILURES, SpikeattnError
 
+# Bytes that a byte of gzip can hold (1032), and the smallest file to which that is applied.
+_DENSEST, _SMALL = 1032, 1 << 16
 _TYPES = ("input_type", "output_type", "metadata")  # of every node, beside its own parameters
 
 
@@ -73,6 +75,7 @@ def read_nir(path: Path, supported: frozenset[str]) -> NirGraph:
                 f"{path.name} is no NIR file: those are HDF5, as nir.write and the frameworks' export_to_nir write them"
             )
         with h5py.File(path, "r") as file:
+            _check_storage(h5py, file, max(path.stat().st_size, _SMALL) * _DENSEST)
             if not isinstance(file.get("node"), h5py.Group):
                 raise SpikeattnError(f"{path.name} is no NIR file: it is HDF5, and holds no graph of NIR")
             for name, kind in _kinds(file["node"]):
@@ -94,6 +97,31 @@ def read_nir(path: Path, supported: frozenset[str]) -> NirGraph:
             if end not in nodes:
                 raise SpikeattnError(f"{path.name} is a corrupt NIR file: an edge leads to {end!r}, which is no node")
     return NirGraph(dict(sorted(nodes.items())), tuple(sorted(set(edges))), version)
+
+
+def _check_storage(h5py: Any, group: Any, room: int) -> int:
+    """Refuse what lies outside the file, and more than it can hold.
+
+    Args:
+        room: bytes that are left for the arrays of this group and all that follow.
+
+    Returns:
+        What is left behind it.
+
+    Raises:
+        ValueError: naming it.
+    """
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise ValueError(f"{name!r} is a link to another place")
+        item = group[name]
+        if isinstance(item, h5py.Group):
+            room = _check_storage(h5py, item, room)
+        elif item.external or item.is_virtual:
+            raise ValueError(f"{name!r} lies in another file")
+        elif (room := room - item.nbytes) < 0:
+            raise ValueError(f"{name!r} claims more bytes than the file can hold")
+    return room
 
 
 def _kinds(group: Any, name: str = "") -> Iterator[tuple[str, str]]:

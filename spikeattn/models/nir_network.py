@@ -1,8 +1,10 @@
 """A NIR file (Neuromorphic Intermediate Representation, https://neuroir.org) as a network over time.
 
-The package nir reads the file; the layers are torch's, the neurons those of NIR's equations, and the wiring is done
-here: what imports NIR graphs today leaves out nodes that it does not know, drops biases, adds several inputs in an
-order that differs from process to process, or changes the neurons (tests/models/test_nir_network.py compares).
+The package nir reads the file; layers are torch's, neurons follow NIR's equations, and the wiring is done here. What
+else imports NIR graphs changes some of them in silence: the interpreter of nirtorch 2.6 gives affine layers a random
+bias and adds three inputs in an order that differs from process to process, sinabs 3.1 passes over nodes that it does
+not know, snnTorch 1.0 gives IF neurons a leak. Where they do not, the spikes are equal
+(tests/models/test_nir_network.py).
 """
 
 from __future__ import annotations

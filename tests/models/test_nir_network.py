@@ -122,6 +122,16 @@ def test_cnn_on_events(tmp_path: Path) -> None:
     assert not any(amounts(profile)["mac"])
 
 
+@pytest.mark.parametrize("make", [cnn, lambda path: recurrent(path)])
+def test_every_pass_begins_from_rest(tmp_path: Path, make: Callable[[Path], str]) -> None:
+    """Also in batches of another size, and where nobody resets."""
+    model: Any = sa.load_model(make(tmp_path / "net.nir"))
+    x = events(3, 6, *model.input_shape)
+    first = model(x)
+    assert torch.equal(model(x), first) and first.any()
+    assert torch.equal(model(x[1:2]), first[:, 1:2])
+
+
 def test_averages_pass_on_parts_of_spikes(tmp_path: Path) -> None:
     model = sa.load_model(cnn(tmp_path / "net.nir", "Avg"))
     behind: Any = model.get_submodule("nodes.d")
@@ -145,11 +155,24 @@ def recurrent(path: Path, bias: float = 0.0) -> str:
     return chain(path, (6,), (3,), *layers, *last, edges=[("b", "w"), ("w", "b"), ("b", "e")], w=back)
 
 
+def ring(path: Path) -> str:
+    """Spikes of the second neurons come back to the first: what leads forward does not wait for a step."""
+    layers = (
+        nir.Linear(weights(8, 6)),
+        IF(8),
+        nir.Linear(weights(8, 8, seed=2)),
+        IF(8),
+        nir.Linear(weights(3, 8, seed=3)),
+    )
+    return chain(path, (6,), (3,), *layers, edges=[("d", "w"), ("w", "b")], w=nir.Linear(weights(8, 8, seed=5)))
+
+
 def test_recurrent_graph(tmp_path: Path) -> None:
     model = sa.load_model(recurrent(tmp_path / "net.nir"))
     profile = exact_against_brute_force(model, events(3, 6, 6), 6)
     received, given = (profile.counts.column("nnz", name) for name in ("nodes.w:in", "nodes.b"))
     assert np.array_equal(received[:, 1:], given[:, :-1]) and not received[:, 0].any() and received.any()
+    exact_against_brute_force(sa.load_model(ring(tmp_path / "ring.nir")), events(3, 6, 6), 6)
 
 
 def test_grouped_and_one_dimensional_convolutions_integrators_and_scales(tmp_path: Path) -> None:
@@ -240,12 +263,13 @@ def test_spikes_of_snntorch_there_and_back(tmp_path: Path) -> None:
     exact_against_brute_force(model, x, 9)
 
 
-def test_wiring_of_nirtorch(tmp_path: Path) -> None:
-    """Its interpreter on the modules of ours, step by step, for a graph with a circle and a branch."""
+@pytest.mark.parametrize("make", [recurrent, ring])
+def test_wiring_of_nirtorch(tmp_path: Path, make: Callable[[Path], str]) -> None:
+    """Its interpreter on the modules of ours, step by step, for graphs with a circle and a branch."""
     nirtorch = pytest.importorskip("nirtorch")
     if not hasattr(nirtorch, "nir_to_torch"):
         pytest.skip("this nirtorch has no nir_to_torch")
-    path = recurrent(tmp_path / "net.nir")
+    path = make(tmp_path / "net.nir")
     model, graph = sa.load_model(path), nir.read(path)
     by_node = {id(node): model.get_submodule(f"nodes.{name}") for name, node in graph.nodes.items() if len(name) == 1}
     kinds = {type(node): lambda node: by_node[id(node)] for node in graph.nodes.values() if id(node) in by_node}
@@ -333,6 +357,8 @@ def test_corrupt_files(tmp_path: Path) -> None:
             nodes["b"], "Delay"
         ),
         "node 'b' is a Quantum": lambda nodes: _as_kind(nodes["b"], "Quantum"),
+        "corrupt .*'r' is a link to another place": lambda nodes: _linked(nodes["b"], h5py.ExternalLink("o.h5", "r")),
+        "corrupt .*'r' claims more bytes than the file": lambda nodes: _huge(nodes["b"]),
     }
     for said, change in changes.items():
         (tmp_path / "net.nir").write_bytes(content)
@@ -340,6 +366,17 @@ def test_corrupt_files(tmp_path: Path) -> None:
             change(file["node/nodes"])
         with pytest.raises(SpikeattnError, match=said):
             sa.load_model(str(tmp_path / "net.nir"))
+
+
+def _linked(node: Any, link: Any) -> None:
+    del node["r"]
+    node["r"] = link
+
+
+def _huge(node: Any) -> None:
+    """Chunks that were never written take no room in the file."""
+    del node["r"]
+    node.create_dataset("r", (1 << 40,), dtype=FLOAT, chunks=(1 << 20,))
 
 
 def _as_kind(node: Any, kind: str) -> None:
