@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any
 
 from spikeattn.compat.extras import EXTRAS, install_command
+from spikeattn.compat.spikingjelly_version import spikingjelly_version
 from spikeattn.errors import SpikeattnError
 
 
@@ -15,7 +16,13 @@ def is_dunder(name: str) -> bool:
 
 
 def _how(package: str) -> str:
-    if package.partition(".")[0] in EXTRAS:
+    top = package.partition(".")[0]
+    if top == "spikingjelly" and (found := spikingjelly_version()) is not None:
+        return (
+            f"SpikingJelly {found} is, which has no {package}: `clock_driven` became `activation_based` after "
+            "0.0.0.0.12; take pip install 'spikingjelly==0.0.0.0.14', or 2.0 on Python 3.11 or newer"
+        )
+    if top in EXTRAS:
         return f"install it with {install_command(package)}"
     return "install the package that has it"
 
