@@ -12,6 +12,7 @@ from spikeattn.data.batches import Batch
 from spikeattn.errors import SpikeattnError
 from spikeattn.tracing.batch_parts import turned
 from spikeattn.tracing.examine import Forward
+from spikeattn.tracing.taps import Plan
 
 _TURN = "forward=lambda model, images: model(images.transpose(0, 1))"
 
@@ -46,6 +47,26 @@ def order_advice(
         return None
     shape, n = list(batch.images.transpose(0, 1).shape), len(batch.ids)
     return f"{error} (the loader gives [T, B, ...], of shape {shape} for {n} images)"
+
+
+def check_time_first(model: nn.Module, made: Plan, batch: Batch) -> None:
+    """Refuse [T, B, ...] that the labels alone tell where the network does not take that axis for its time.
+
+    Raises:
+        SpikeattnError: as many labels as axis 1 is long may be labels of other images.
+    """
+    if not batch.time_first or batch.images.shape[1] == 1 or made.input_axes.timed or _frame_by_frame(made):
+        return
+    raise SpikeattnError(
+        f"batch {batch.number} of the loader has images of shape {list(batch.images.transpose(0, 1).shape)} and "
+        f"{len(batch.ids)} labels, and {type(model).__name__} does not take axis 0 for its time; give one label per "
+        'image, or say layout="TB" if the loader gives [T, B, ...] all the same'
+    )
+
+
+def _frame_by_frame(made: Plan) -> bool:
+    """Whether `forward` hands the frames to the model one by one."""
+    return any(tap.name == "input" and tap.by_call for tap in made.taps)
 
 
 def _reason(batch: Batch) -> str:

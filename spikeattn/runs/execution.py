@@ -23,7 +23,7 @@ from spikeattn.errors import SpikeattnError, failing
 from spikeattn.fast import prepare
 from spikeattn.provenance import describe, device_of, provenance_of
 from spikeattn.runs.assembly import check_origin, check_settings, finish, finish_empty, in_memory, nothing_to_profile
-from spikeattn.runs.axis_advice import order_advice
+from spikeattn.runs.axis_advice import check_time_first, order_advice
 from spikeattn.runs.progress import Bar
 from spikeattn.runs.ranks import Ranks
 from spikeattn.runs.result import Profile
@@ -253,6 +253,8 @@ class Run:
             if (advice := order_advice(self.model, images, forward, batch, self.options, error)) is not None:
                 raise SpikeattnError(advice) from error
             raise
+        if self.layout is None:
+            check_time_first(self.model, made, batch)
         provenance = provenance_of(self.model, loader, images, self.path) | dict(self.extra)
         if self.shard != WHOLE:
             provenance["shard"] = str(self.shard)

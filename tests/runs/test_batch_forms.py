@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import spikeattn as sa
 from spikeattn.errors import SpikeattnError
-from tests.any_spikingjelly import neuron
 
 T = 5
 LABELS = [0, 2, 1, 1, 0, 2, 2]
@@ -117,6 +117,27 @@ def test_time_first_is_told_by_the_labels(loop: bool) -> None:
     assert not sa.profile(model, [x for x, _ in first], layout="TB").counts.rows["label"].isin(LABELS).any()
 
 
+def test_frames_that_a_forward_hands_on_one_by_one() -> None:
+    def loop(net: nn.Module, x: Tensor) -> Tensor:
+        return torch.stack([net(x[t]) for t in range(len(x))])
+
+    first = [(x.transpose(0, 1), y) for x, y in pairs(recordings())]
+    found, expected = sa.profile(Single(), first, forward=loop), sa.profile(Steps(), first)
+    assert found.time_steps == T
+    for name in ("lif", "input"):
+        assert np.array_equal(found.counts.column("nnz", name), expected.counts.column("nnz", name))
+
+
+class Single(Steps):
+    """[B, 6], one step at each call."""
+
+    def __init__(self) -> None:
+        super().__init__(loop=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.step(x)
+
+
 def test_a_forward_of_ones_own_is_given_what_the_loader_gives() -> None:
     seen: list[tuple[int, ...]] = []
 
@@ -149,6 +170,24 @@ def test_a_network_that_takes_the_other_order_is_told_the_forward() -> None:
         SpikeattnError, match=r"\(the loader gives \[T, B, ...\], of shape \[4, 1, 4, 4\] for 1 images\)"
     ):
         sa.profile(Pictures(), [(pictures()[:4], torch.tensor([0]))])  # labels of other images
+
+
+class Tokens(nn.Module):
+    """[B, N, 6]: each token by itself, so that neither axis joins anything; time is that of the neuron."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.lif, self.head = nn.Linear(6, 8), neuron.IFNode(step_mode="m"), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.lif(self.fc(x).expand(4, *x.shape[:-1], 8))).mean(0)
+
+
+def test_labels_of_other_images_are_no_sign_of_time() -> None:
+    batch = torch.rand(6, 5, 6), torch.arange(5)
+    with pytest.raises(SpikeattnError, match=r"shape \[6, 5, 6\] and 5 labels, and Tokens does not take axis 0"):
+        sa.profile(Tokens(), [batch])
+    assert sa.profile(Tokens(), [batch], layout="TB").n_images == 5
 
 
 class Turned(Steps):
