@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from spikeattn.compat.torch_modes import flop_counter, math_attention
+from spikeattn.compat.torch_modes import flop_counter, math_attention, without_memory
 from spikeattn.energy.dense_twin import COLUMNS, DenseTwin, dense_twin, frame_of_layers, twin_additions
 from spikeattn.energy.relu_operands import behind_relu
 from spikeattn.errors import SpikeattnError, failing, unknown
@@ -215,7 +215,6 @@ def measure_gamma(ann: nn.Module, loader: Iterable[Any]) -> pd.DataFrame:
 def _built(name: str, image: tuple[int, ...]) -> nn.Module:
     """A network by its name in timm, without memory for its weights."""
     import timm
-    import torch
 
     from spikeattn.models import model_names, twin_names
 
@@ -225,7 +224,7 @@ def _built(name: str, image: tuple[int, ...]) -> nn.Module:
         close = difflib.get_close_matches(name, timm.list_models(), n=5)
         raise unknown("ANN", name, {*twin_names(), *close})
     size: dict[str, Any] = {"in_chans": image[0], "img_size": image[1:]} if name in twin_names() else {}
-    with torch.device("meta"):
+    with without_memory():
         return timm.create_model(name, **size)
 
 
