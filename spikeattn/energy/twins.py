@@ -154,19 +154,20 @@ def measure_gamma(ann: nn.Module, loader: Iterable[Any]) -> pd.DataFrame:
     network the share is a lower bound. Products of softmax attention have no zeros worth skipping: 0.
 
     Args:
-        loader: batches, as for `sa.profile`; the network runs in eval mode on the device it is on.
+        loader: batches, as for `sa.profile`, images first; the network runs in eval mode on the device it is on.
 
     Returns:
         Columns part, block, layer, macs and gamma; `attrs` holds "gamma", the mean weighted by macs over all layers but
         the one that reads the image, and "n_images".
 
     Raises:
-        SpikeattnError: no image, or batches that are neither (images, labels) nor images.
+        SpikeattnError: no image; batches that are neither (images, labels) nor images nor a dict of them, or are
+            [T, B, ...].
     """
     import torch
     from torch import nn
 
-    from spikeattn.data.loaders import batches_of
+    from spikeattn.data.loaders import images_first
     from spikeattn.tracing.modes import in_eval
     from spikeattn.tracing.network import check_module
 
@@ -189,7 +190,7 @@ def measure_gamma(ann: nn.Module, loader: Iterable[Any]) -> pd.DataFrame:
             for path, module in ann.named_modules():
                 if isinstance(module, kinds):
                     handles.append(module.register_forward_pre_hook(tap(path)))
-            for batch, _ in batches_of(loader):
+            for batch in images_first(loader):
                 if len(batch.images):
                     images = batch.images.to(device)
                     first = images[:1] if first is None else first
