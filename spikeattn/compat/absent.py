@@ -5,18 +5,13 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
+from spikeattn.compat.extras import how_to_get
 from spikeattn.errors import SpikeattnError
 
 
 def is_dunder(name: str) -> bool:
     """Whether a name is one of Python's own, such as __path__."""
     return name.startswith("__") and name.endswith("__")
-
-
-def _how(package: str) -> str:
-    if package.partition(".")[0] == "spikingjelly":
-        return "install it with pip install 'spikeattn[spikingjelly]'"
-    return "install the package that has it"
 
 
 class Absent:
@@ -39,7 +34,9 @@ class Absent:
     __ror__ = __or__
 
     def _use(self, *args: Any, **kwargs: Any) -> Any:
-        raise SpikeattnError(f"{self._path} is used, and {self._package} is not installed here; {_how(self._package)}")
+        raise SpikeattnError(
+            f"{self._path} is used, and {self._package} is not installed here; {how_to_get(self._package)}"
+        )
 
     __call__ = __mro_entries__ = __instancecheck__ = __iter__ = __len__ = __bool__ = __enter__ = __setattr__ = _use
     __contains__ = __add__ = __radd__ = __mul__ = __rmul__ = __sub__ = __truediv__ = __matmul__ = __lt__ = _use

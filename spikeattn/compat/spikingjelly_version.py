@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
+from spikeattn.compat.extras import install
 from spikeattn.errors import SpikeattnError
 
 
@@ -34,8 +35,13 @@ def require_current(what: str) -> None:
         SpikeattnError: it is not installed, or older; with the command that installs it.
     """
     if not is_current():
-        found = spikingjelly_version()
-        raise SpikeattnError(
-            f"{what} need SpikingJelly 2, and {f'version {found}' if found else 'none'} is installed; on Python 3.11 "
-            "or newer: pip install 'spikeattn[spikingjelly]' 'spikingjelly>=2'"
-        )
+        raise SpikeattnError(f"{what} need SpikingJelly 2, {what_is_there()}")
+
+
+def what_is_there() -> str:
+    """Where SpikingJelly 2 is not: what is installed, and the command that installs it, as the end of a sentence."""
+    found = spikingjelly_version()
+    return (
+        f"and {f'version {found}' if found else 'none'} is installed; on Python 3.11 or newer: "
+        f"{install('spikingjelly', 'spikingjelly>=2')}"
+    )

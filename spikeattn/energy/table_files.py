@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from spikeattn.boundary import arguments
+from spikeattn.compat.extras import install
 from spikeattn.compat.python_names import Traversable
 from spikeattn.errors import SpikeattnError
 from spikeattn.storage import csv_text
@@ -86,7 +87,7 @@ def _xlsx(path: Path, content: bytes) -> dict[str, Grid]:
         book = pd.read_excel(io.BytesIO(content), sheet_name=None, header=None, dtype=object, engine="openpyxl")
     except ImportError as error:
         raise SpikeattnError(
-            f"{path}: reading .xlsx needs openpyxl: pip install 'spikeattn[xlsx]', or save the sheet as .csv"
+            f"{path}: reading .xlsx needs openpyxl: {install('xlsx')}, or save the sheet as .csv"
         ) from error
     except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
         raise SpikeattnError(f"{path}: not an .xlsx file ({' '.join(str(error).split())})") from error
