@@ -1,21 +1,18 @@
-"""Which SpikingJelly is installed, if any; asked of the installation, since to import it takes seconds."""
+"""Which SpikingJelly is installed, if any."""
 
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 
 from spikeattn.compat.extras import install
+from spikeattn.compat.installed import installed_version
 from spikeattn.errors import SpikeattnError
 
 
 @cache
 def spikingjelly_version() -> str | None:
     """The installed version of SpikingJelly, such as "0.0.0.0.14"; None where there is none."""
-    try:
-        return version("spikingjelly")
-    except PackageNotFoundError:
-        return None
+    return installed_version("spikingjelly")
 
 
 @cache
