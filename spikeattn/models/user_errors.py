@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from spikeattn.compat.extras import EXTRAS, how_to_get
+from spikeattn.compat.absent import what_to_do
+from spikeattn.compat.extras import EXTRAS
 from spikeattn.errors import SpikeattnError
 from spikeattn.models.repository import Repository
 
@@ -37,7 +38,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, SyntaxError):
         return f"SyntaxError: {error.msg} ({Path(error.filename or '').name}, line {error.lineno})"
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in EXTRAS:
-        text = f"{text}; {how_to_get(str(error.name))}"
+        text = f"{text}; {what_to_do(str(error.name))}"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

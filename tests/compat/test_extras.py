@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 import spikeattn as sa
-from spikeattn.compat import extras, spikingjelly_version
-from spikeattn.compat.absent import absent
+from spikeattn.compat import absent, extras, spikingjelly_version
 from spikeattn.compat.python_names import tomllib
 from spikeattn.data import events
 from spikeattn.energy.published_networks import network_rows
@@ -23,7 +22,7 @@ COMMAND = 'pip install "spikeattn[spikingjelly]"'
 
 @pytest.fixture
 def without_spikingjelly(monkeypatch: pytest.MonkeyPatch) -> None:
-    for room in (spikingjelly_version, events):
+    for room in (spikingjelly_version, absent, events):
         monkeypatch.setattr(room, "spikingjelly_version", lambda: None)
     for name in ("spikeattn.energy.published_networks", "spikeattn.models.neuron_backend"):
         monkeypatch.setattr(f"{name}.is_current", lambda: False)
@@ -48,8 +47,8 @@ def test_another_package_is_not_said_to_be_in_an_extra() -> None:
     assert extras.how_to_get("cv2.cuda") == "install the package that has it"
 
 
-def test_a_name_of_it_that_is_used() -> None:
-    layer = absent("spikingjelly.layer", "spikingjelly").Linear
+def test_a_name_of_it_that_is_used(without_spikingjelly: None) -> None:
+    layer = absent.absent("spikingjelly.layer", "spikingjelly").Linear
     with pytest.raises(SpikeattnError, match=re.escape(f"not installed here; install it with {COMMAND}")):
         layer(1, 2)
 
