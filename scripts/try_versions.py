@@ -115,6 +115,7 @@ def tried(name: str, environment: Environment, tests: Sequence[str], workers: in
         "tests": sorted(tests),
         "seconds": seconds,
         "report": reported(python, name, clean),
+        "counts": counts_of_digits(python, name, clean),
         "size": sum(path.lstat().st_size for path in (FOLDER / name).resolve().rglob("*")),
     }
 
@@ -163,6 +164,20 @@ def reported(python: str, name: str, env: dict[str, str]) -> str:
     return "runs" if {".html", ".svg", ".parquet"} <= made else f"lacks files: only {', '.join(sorted(made))}"
 
 
+def counts_of_digits(python: str, name: str, env: dict[str, str]) -> str:
+    """sha256 of what `profile` counts of sdt_digits on the digits: of the table's content, not of its file."""
+    empty = FOLDER / f"{name}-digits"
+    shutil.rmtree(empty, ignore_errors=True)
+    empty.mkdir()
+    command = [python, "-m", "spikeattn", "profile", "--model", "sdt_digits", "--pretrained", "--data", "digits"]
+    subprocess.run([*command, "--out", "run"], cwd=empty, env=env, check=True, capture_output=True)
+    asked = (
+        "import hashlib, pandas; table = pandas.read_parquet('run/counts.parquet'); "
+        "print(hashlib.sha256(table.to_csv(index=False).encode()).hexdigest())"
+    )
+    return subprocess.check_output([python, "-c", asked], cwd=empty, env=env, text=True).strip()
+
+
 def page(records: dict[str, dict]) -> str:
     """reports/versions.md."""
     lines = [
@@ -180,6 +195,7 @@ def page(records: dict[str, dict]) -> str:
         *(row(f"tests {key}", [each[key] for each in records.values()]) for key in ("passed", "skipped")),
         row("tests failed", [len(each["failed"]) for each in records.values()]),
         row("`spikeattn report`", [each["report"] for each in records.values()]),
+        row("counts of sdt_digits on digits, sha256", [f"{each['counts'][:16]}…" for each in records.values()]),
         row("on disk, GB", [f"{each['size'] / 1e9:.1f}" for each in records.values()]),
     ]
     for name, each in records.items():
