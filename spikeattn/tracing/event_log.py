@@ -15,7 +15,7 @@ from spikeattn.tracing.additions import additions_of
 from spikeattn.tracing.book import TensorBook
 from spikeattn.tracing.call import Call
 from spikeattn.tracing.concat import beside, narrowed, ranges, summed_axis
-from spikeattn.tracing.inside import facts_of, named, operand_of, synapse_at
+from spikeattn.tracing.inside import facts_of, named, operand_of, rows_of_sibling, synapse_at
 from spikeattn.tracing.labeller import Labeller
 from spikeattn.tracing.labels import Label
 from spikeattn.tracing.nested_tensors import tensors_in
@@ -236,9 +236,15 @@ class EventLog:
             facts = facts_of(met, module, product, self.book)
             if before.unknown:
                 facts |= {"what": "unknown", "reason": _LOST}
-            self.book.set_origin(met.data, operand_of(met, before, path, self.units.get(path, 1.0)))
+            rows = self.book.label(met.data)
+            beside = rows_of_sibling(met, self.stack.frames[-1], self.events, out)
+            if beside is not None:
+                label = beside
+            self.book.put(
+                met.data, operand_of(met, before, path, self.units.get(path, 1.0)), rows if beside is None else beside
+            )
             self._event(facts.pop("what"), name, ordinal, given, [met.data], result, out, label, **facts)
-            self.book.set_origin(met.data, before)  # elsewhere it is what it was
+            self.book.put(met.data, before, rows)  # elsewhere it is what it was
             return result
         result, what = derive(func, name, args, kwargs, given, origins, out)
         weights = [o for o in origins if o.weight]

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from spikeattn.tracing.neuron_kind import ARGUMENT, CURRENTS, FOUND, OWN_SPIKES, InnerSynapse, NeuronKind
+from spikeattn.tracing.neuron_kind import ALL, ARGUMENT, CURRENTS, FOUND, ONE, OWN_SPIKES, InnerSynapse, NeuronKind
 
 _SNNTORCH, _NORSE, _SINABS, _BRAINCOG = ("snntorch.",), ("norse.",), ("sinabs.",), ("braincog.base.node",)
 
 
-def _kind(package: tuple[str, ...], name: str, *synapses: InnerSynapse, **facts: Any) -> NeuronKind:
-    return NeuronKind(package, name, steps=FOUND, synapses=synapses, **facts)
+def _kind(package: tuple[str, ...], name: str, *synapses: InnerSynapse, steps: str = FOUND, **facts: Any) -> NeuronKind:
+    return NeuronKind(package, name, steps=steps, synapses=synapses, **facts)
 
 
 # ---------------------------------------------------------------------------------------------------------- snnTorch
@@ -43,9 +43,10 @@ FOREIGN = (
     _kind(_SNNTORCH, "SpikingNeuron", whole=True, state=_HIDDEN),
     _kind(_SNNTORCH, "LeakyParallel"),
     *(_kind(_NORSE, name, whole=True, spiking=False) for name in ("LICell", "LI", "LIBoxCell", "LILinearCell")),
-    _kind(_NORSE, "SNNRecurrent", *_RECURRENT),  # and SNNRecurrentCell
-    _kind(_NORSE, "SNN", whole=True),
-    _kind(_NORSE, "SNNCell", whole=True),
+    _kind(_NORSE, "SNNRecurrentCell", *_RECURRENT, steps=ONE),
+    _kind(_NORSE, "SNNRecurrent", *_RECURRENT, steps=ALL),
+    _kind(_NORSE, "SNNCell", whole=True, steps=ONE),
+    _kind(_NORSE, "SNN", whole=True, steps=ALL),
     _kind(_NORSE, "CobaLIFCell", *_RECURRENT),
     _kind(_NORSE, "LIFCorrelation"),
     _kind(_SINABS, "ExpLeak", spiking=False, state=_KEPT),

@@ -9,10 +9,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from spikeattn.tracing.book import TensorBook
+from spikeattn.tracing.labels import IMAGE, Label
 from spikeattn.tracing.neuron_kind import CURRENTS, OWN_SPIKES, InnerSynapse
 from spikeattn.tracing.operation_rules import Multiplication
 from spikeattn.tracing.origins import Origin, distinct_elements
-from spikeattn.tracing.pass_events import NEURON
+from spikeattn.tracing.pass_events import NEURON, Event
+from spikeattn.tracing.stack import Frame
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,23 @@ def operand_of(met: Meeting, before: Origin, path: str, unit: float | None) -> O
     if before.maker == NEURON and before.name == path:  # its own spikes, which are counted where it hands them out
         return Origin(unit=before.unit, varies=True, parents=(before,))
     return before
+
+
+def rows_of_sibling(met: Meeting, frame: Frame, events: Sequence[Event], out: Tensor) -> Label | None:
+    """Rows of the current that a neuron's own spikes give: those of the current that its argument gave before, to which
+    it is added. None where there is no such.
+
+    A neuron that compares its membrane with the threshold before the current of its step has reached it fires at its
+    first step whatever the input; those spikes come from no image, and wait for the next step's.
+    """
+    if met.synapse.meets != OWN_SPIKES or not events:
+        return None
+    last = events[-1]
+    here = last.name and (last.module, last.call) == (frame.path, frame.call) and last.name != met.name
+    label = last.out_view.label
+    narrow = all(values.dim() == out.dim() and values.shape[-1] == 1 for values in label.fields.values())
+    alike = last.out_view.shape == tuple(out.shape) and met.data.shape[:-1] == out.shape[:-1]
+    return label if here and alike and narrow and label.get(IMAGE) is not None else None
 
 
 def facts_of(met: Meeting, neuron: nn.Module, product: Multiplication, book: TensorBook) -> dict[str, Any]:

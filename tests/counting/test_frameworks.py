@@ -167,6 +167,24 @@ def test_snntorch_convolutional_lstm_is_listed() -> None:
 
 
 # -------------------------------------------------------------------------------------------------------------- norse
+NORSE_WEIGHTS = {f"net.{layer}.{kind}_weights" for layer in (0, 1) for kind in ("input", "recurrent")}
+
+
+class Steps(nn.Module):
+    """A still image at each of 16 steps, the state handed on by hand."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        state, out = None, []
+        for _ in range(16):
+            y, state = self.net(x, state)
+            out.append(y)
+        return torch.stack(out)
+
+
 def test_norse_sequential_state() -> None:
     norse = pytest.importorskip("norse.torch")
 
@@ -194,38 +212,49 @@ def test_norse_lift() -> None:
 
 def test_norse_recurrent_cells() -> None:
     norse = pytest.importorskip("norse.torch")
-
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = norse.SequentialState(norse.LIFRecurrentCell(6, 8), norse.LIFRecurrentCell(8, 5))
-
-        def forward(self, x: Tensor) -> Tensor:
-            state, out = None, []
-            for _ in range(16):
-                y, state = self.net(x, state)
-                out.append(y)
-            return torch.stack(out)
-
-    profile = sums_of(Net(), pictures(3, 6) * 4, 16, 6 * 8 * 15)
-    weights = {f"net.{layer}.{kind}_weights" for layer in (0, 1) for kind in ("input", "recurrent")}
-    assert {s.name for s in profile.ledger.synapses} == weights
+    net = norse.SequentialState(norse.LIFRecurrentCell(6, 8), norse.LIFRecurrentCell(8, 5))
+    profile = sums_of(Steps(net), pictures(3, 6) * 4, 16, 6 * 8 * 15)
+    assert {s.name for s in profile.ledger.synapses} == NORSE_WEIGHTS
 
 
 def test_norse_recurrent_over_time() -> None:
     norse = pytest.importorskip("norse.torch")
     net = norse.SequentialState(norse.LIFRecurrent(6, 8), norse.LIFRecurrent(8, 5))
     profile = sums_of(Frames(net, time_first=True), pictures(3, 16, 6) * 4, 16)
-    weights = {f"net.{layer}.{kind}_weights" for layer in (0, 1) for kind in ("input", "recurrent")}
-    assert {s.name for s in profile.ledger.synapses} == weights
+    assert {s.name for s in profile.ledger.synapses} == NORSE_WEIGHTS
 
 
-def test_norse_lsnn_is_listed() -> None:
-    """Its first spikes wait for no input, so nothing says whose they are: never in silence."""
+@pytest.mark.parametrize("name", ["LSNN", "LIFEx", "IAF"])
+def test_norse_over_time(name: str) -> None:
     norse = pytest.importorskip("norse.torch")
-    net = norse.SequentialState(norse.LSNNRecurrent(6, 8))
-    profile = sa.profile(rounded(Frames(net, time_first=True)), [pictures(3, 16, 6) * 4])
-    assert [u.name for u in profile.ledger.uncounted] == ["net.0.recurrent_weights"]
+    make = getattr(norse, name)
+    lifted = (norse.Lift(nn.Linear(6, 8)), make(), norse.Lift(nn.Linear(8, 5)), make())
+    sums_of(Frames(norse.SequentialState(*lifted), time_first=True), pictures(3, 16, 6) * 4, 16)
+
+
+@pytest.mark.parametrize("name", ["LSNNCell", "LIFExCell", "IAFCell", "LIFRefracCell", "LIFBoxCell"])
+def test_norse_cells(name: str) -> None:
+    norse = pytest.importorskip("norse.torch")
+    make = getattr(norse, name)
+    cells = norse.SequentialState(nn.Linear(6, 8), make(), nn.Linear(8, 5), make())
+    sums_of(Steps(cells), pictures(3, 6) * 4, 16, 6 * 8 * 15)
+
+
+# What fires before the current of its step has reached it has spikes at its first step that wait for no input.
+@pytest.mark.parametrize("name", ["LSNNRecurrent", "LIFExRecurrent", "LIFAdExRecurrent"])
+def test_norse_recurrent_over_time_of_other_kinds(name: str) -> None:
+    norse = pytest.importorskip("norse.torch")
+    net = norse.SequentialState(getattr(norse, name)(6, 8), getattr(norse, name)(8, 5))
+    profile = sums_of(Frames(net, time_first=True), pictures(3, 16, 6) * 4, 16)
+    assert {s.name for s in profile.ledger.synapses} == NORSE_WEIGHTS
+
+
+@pytest.mark.parametrize("name", ["LSNNRecurrentCell", "LIFExRecurrentCell", "LIFRefracRecurrentCell"])
+def test_norse_recurrent_cells_of_other_kinds(name: str) -> None:
+    norse = pytest.importorskip("norse.torch")
+    net = norse.SequentialState(getattr(norse, name)(6, 8), getattr(norse, name)(8, 5))
+    profile = sums_of(Steps(net), pictures(3, 6) * 4, 16, 6 * 8 * 15)
+    assert {s.name for s in profile.ledger.synapses} == NORSE_WEIGHTS
 
 
 # ------------------------------------------------------------------------------------------------------------- sinabs
