@@ -20,7 +20,14 @@ from spikeattn.tracing.labeller import Labeller
 from spikeattn.tracing.labels import Label
 from spikeattn.tracing.nested_tensors import tensors_in
 from spikeattn.tracing.neuron_kind import InnerSynapse
-from spikeattn.tracing.operation_facts import fields_told_apart, is_operation, keeps_values, numbers_in, unruled
+from spikeattn.tracing.operation_facts import (
+    fields_told_apart,
+    is_operation,
+    keeps_values,
+    numbers_in,
+    picks_alike,
+    unruled,
+)
 from spikeattn.tracing.operation_rules import OPERATIONS, Multiplication
 from spikeattn.tracing.origins import ALIAS, Origin, View, derive, distinct_elements, merged
 from spikeattn.tracing.overloads import overload
@@ -101,15 +108,21 @@ class EventLog:
                 self._event(what, name, ordinal, data, taken, result, made[0], found[0], reason=reason)
         if result.recipe is None and not any(result is self.book.origin(t) for t in data):
             parts = tuple(self.book.origin(t).made_as for t in given)
-            result.recipe = hash((overload(func).site, repr(numbers_in(args)), repr(numbers_in(kwargs)), parts))
+            alike = picks_alike(self.labeller, call, result.apart)
+            numbers = "" if alike else repr((numbers_in(args), numbers_in(kwargs)))
+            result.recipe = hash((overload(func).site, numbers, parts))
         if apart - result.apart:
             result = replace(result, apart=result.apart | apart, parents=(result,))
         self.origins.append(result)
         for tensor in written:
             self.book.overwrite(tensor, result, found[0])
         self.book.put(made[0], result, found[0])
-        for tensor, label in zip(made[1:], found[1:], strict=False):  # each part of a split is a tensor of its own
+        for place, (tensor, label) in enumerate(
+            zip(made[1:], found[1:], strict=False)
+        ):  # each part of a split is a tensor of its own
             origin = replace(result)
+            if result.recipe is not None and not picks_alike(self.labeller, call, result.apart):
+                origin.recipe = hash((result.recipe, place))
             self.origins.append(origin)
             self.book.put(tensor, origin, label)
 

@@ -240,6 +240,29 @@ def test_norse_cells(name: str) -> None:
     sums_of(Steps(cells), pictures(3, 6) * 4, 16, 6 * 8 * 15)
 
 
+class Repeated(nn.Module):
+    """A still image at each of 16 steps: laid side by side, and then taken step by step."""
+
+    def __init__(self, net: nn.Module, how: str) -> None:
+        super().__init__()
+        self.net, self.how = net, how
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = x.expand(16, *x.shape) if self.how == "expand" else x.unsqueeze(0).repeat(16, 1, 1)
+        if self.how == "written":
+            steps[3] *= 0.5
+        return self.net(steps)[0]
+
+
+@pytest.mark.parametrize("how", ["expand", "repeat", "written"])
+def test_norse_lift_on_a_still_image(how: str) -> None:
+    """Lift runs its layer at every step; on a still image it is charged once, as in a loop or for all steps at once."""
+    norse = pytest.importorskip("norse.torch")
+    lifted = (norse.Lift(nn.Linear(6, 8)), norse.LIF(), norse.Lift(nn.Linear(8, 5)), norse.LIF())
+    model = Repeated(norse.SequentialState(*lifted), how)
+    sums_of(model, pictures(3, 6) * 4, 16, 0 if how == "written" else 6 * 8 * 15)
+
+
 # What fires before the current of its step has reached it has spikes at its first step that wait for no input.
 @pytest.mark.parametrize("name", ["LSNNRecurrent", "LIFExRecurrent", "LIFAdExRecurrent"])
 def test_norse_recurrent_over_time_of_other_kinds(name: str) -> None:
