@@ -35,6 +35,7 @@ from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.examine import Forward
 from spikeattn.tracing.modes import in_eval
 from spikeattn.tracing.nested_tensors import logits_in
+from spikeattn.tracing.state import state_kept
 from spikeattn.tracing.taps import Plan
 
 
@@ -165,13 +166,12 @@ class Run:
         what = None if alone else f"rank 0 of {take.ranks}"  # each sees its own share alone
         bar = Bar(total, earlier if alone else (), self.progress and take.rank == 0, what)
         try:
-            with own_passes(), nodes.uncompiled(), in_eval(self.model):
+            with own_passes(), nodes.uncompiled(), state_kept(self.model), in_eval(self.model):
                 ledger = self._pass(loader, take, folder, writer, bar)
             writer.flush()
             return ledger
         finally:
             torch.backends.cudnn.benchmark = benchmark
-            nodes.reset(self.model)
             bar.close()
             writer.flush()
 

@@ -27,6 +27,7 @@ from spikeattn.structure.tensor_roles import operation_readings, tensor_names, t
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.nested_tensors import tensors_in
 from spikeattn.tracing.network import check_module, paper_names_of
+from spikeattn.tracing.state import state_kept
 
 Forward = Callable[[nn.Module, Tensor], Any]
 
@@ -103,7 +104,7 @@ def _failed(model: nn.Module, images: Tensor) -> str:
 def graph_of(model: nn.Module, images: Tensor, forward: Forward, neurons: dict[str, nn.Module], values: bool) -> Graph:
     graph = Graph(model, neurons)
     with ExitStack() as stack:
-        for context in (nodes.uncompiled(), nodes.evaluating(model), torch.no_grad()):
+        for context in (nodes.uncompiled(), state_kept(model), nodes.evaluating(model), torch.no_grad()):
             stack.enter_context(context)
         if not values:
             stack.enter_context(without_values(model))

@@ -150,20 +150,89 @@ def test_snntorch_lstm_by_hand() -> None:
     assert amounts(profile)["mac"] == [by_hand] * 3 and not profile.ledger.uncounted
 
 
-def test_snntorch_convolutional_lstm_is_listed() -> None:
+@pytest.mark.parametrize("options", [{}, {"max_pool": 2}, {"reset_mechanism": "zero"}])
+def test_snntorch_convolutional_lstm_by_hand(options: dict) -> None:
+    """One convolution over its input, spikes, and its membrane potential, numbers: exact by channel."""
     snntorch = pytest.importorskip("snntorch")
 
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.lstm = snntorch.SConv2dLSTM(2, 3, 3, threshold=0.0625, init_hidden=True)
+            self.conv, self.lif = nn.Conv2d(2, 2, 3, padding=1), snntorch.Leaky(beta=0.5, init_hidden=True)
+            self.lstm = snntorch.SConv2dLSTM(2, 3, 3, threshold=0.0625, init_hidden=True, **options)
             self.read, self.out = nn.Conv2d(3, 2, 3), snntorch.Leaky(beta=0.5, init_hidden=True)
 
         def forward(self, x: Tensor) -> Tensor:
-            return torch.stack([self.out(self.read(self.lstm(x))) for _ in range(T)])
+            return torch.stack([self.out(self.read(self.lstm(self.lif(self.conv(x))))) for _ in range(T)])
 
-    profile = sa.profile(rounded(Net()), [pictures(2, 2, 6, 6)])
-    assert [u.name for u in profile.ledger.uncounted] == ["lstm"]
+    model, images = rounded(Net()), pictures(3, 2, 6, 6)
+    additions = torch.zeros(3)
+    received: list[tuple[Tensor, int]] = []
+    model.lstm.conv.register_forward_pre_hook(lambda module, args: received.append((args[0][:, :2], 12)))
+    model.read.register_forward_pre_hook(lambda module, args: received.append((args[0], 2)))
+    with torch.no_grad():
+        model(images)
+    for spikes, out in received:
+        padding = 1 if out == 12 else 0
+        additions += nn.functional.conv2d(spikes, torch.ones(out, spikes.shape[1], 3, 3), padding=padding).sum(
+            (1, 2, 3)
+        )
+    runs = T * (2 if options.get("reset_mechanism") == "zero" else 1)
+    assert len(received) == runs + T
+    found = sa.profile(model, [images])
+    assert not found.ledger.uncounted and found.time_steps == T
+    assert amounts(found)["sop"] == additions.int().tolist()
+    assert amounts(found)["mac"] == [2 * 2 * 9 * 36 + runs * 3 * 12 * 9 * 36] * 3
+
+
+def test_snntorch_parallel_by_hand() -> None:
+    snntorch = pytest.importorskip("snntorch")
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = snntorch.LeakyParallel(6, 8, beta=0.5)
+            self.two = snntorch.LeakyParallel(8, 5, beta=0.5, weight_hh_enable=True, threshold=0.5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.two(self.one(x.transpose(0, 1)))
+
+    model, images = rounded(Net()), pictures(3, 7, 6) * 2
+    with torch.no_grad():
+        spikes = model.one(images.transpose(0, 1))
+    found = sa.profile(model, [images[:2], images[2:]])
+    assert not found.ledger.uncounted and found.time_steps == 7 and spikes.any()
+    assert amounts(found)["sop"] == (5 * spikes.sum((0, 2))).int().tolist()
+    # The recurrent weights are a whole matrix, on membrane potentials, at every step.
+    assert amounts(found)["mac"] == [7 * (6 * 8 + 8 * 8 + 5 * 5)] * 3
+
+
+@pytest.mark.parametrize("order", ["spikes first", "potential first"])
+def test_spikes_and_potentials_side_by_side(order: str) -> None:
+    """A layer behind both adds weights for the spikes and multiplies the potentials, each by its columns."""
+    snntorch = pytest.importorskip("snntorch")
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc1, self.lif1 = nn.Linear(6, 8), snntorch.Leaky(beta=0.5)
+            self.fc2, self.lif2 = nn.Linear(16, 5), snntorch.Leaky(beta=0.5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            mem1, mem2, out = self.lif1.init_leaky(), self.lif2.init_leaky(), []
+            for _ in range(T):
+                spikes, mem1 = self.lif1(self.fc1(x), mem1)
+                pair = [spikes, mem1] if order == "spikes first" else [mem1, spikes]
+                fired, mem2 = self.lif2(self.fc2(torch.cat(pair, 1)), mem2)
+                out.append(spikes)
+            return torch.stack(out)
+
+    model, images = rounded(Net()), pictures(3, 6)
+    with torch.no_grad():
+        spikes = model(images)
+    found = amounts(sa.profile(model, [images[:2], images[2:]]))
+    assert spikes.any() and found["sop"] == (5 * spikes.sum((0, 2))).int().tolist()
+    assert found["mac"] == [6 * 8 + T * 8 * 5] * 3
 
 
 # -------------------------------------------------------------------------------------------------------------- norse
@@ -309,3 +378,56 @@ def test_sinabs_recurrent(deep: bool) -> None:
     profile = sums_of(Frames(net), pictures(3, 7, 6), 7)
     inner = "rec_connect.1" if deep else "rec_connect"
     assert {s.name for s in profile.ledger.synapses} == {"net.0", "net.2", f"net.1.{inner}", f"net.3.{inner}"}
+
+
+# ------------------------------------------------------------------------------------------------- as it was before
+class Broken(Exception):
+    pass
+
+
+def broken(model: nn.Module, images: Tensor) -> Tensor:
+    model(images)
+    raise Broken
+
+
+def left_by(framework: str) -> tuple[nn.Module, Tensor]:
+    """A network in which a pass has left membrane potentials, as training does, and images for it."""
+    if framework == "snntorch":
+        snntorch = pytest.importorskip("snntorch")
+        model, images = Loop(lambda width: snntorch.RLeaky(0.5, linear_features=width, init_hidden=True), None), (3, 6)
+    elif framework == "sinabs":
+        layers = pytest.importorskip("sinabs.layers")
+        model, images = Frames(nn.Sequential(nn.Linear(6, 8), layers.LIF(tau_mem=4.0), nn.Linear(8, 5))), (3, 7, 6)
+    elif framework == "braincog":
+        node = pytest.importorskip("braincog.base.node.node")
+        model, images = Loop(lambda width: node.LIFNode(), None), (3, 6)
+    else:
+        neuron = pytest.importorskip("spikingjelly.activation_based.neuron")
+        model, images = Loop(lambda width: neuron.LIFNode(), None), (3, 6)
+    model = rounded(model)
+    with torch.no_grad():
+        model(pictures(4, *images[1:], seed=1))
+    return model, pictures(*images)
+
+
+def kept_by(model: nn.Module) -> dict[str, Tensor]:
+    """Every tensor that a module keeps beside its parameters."""
+    held = {}
+    for path, module in model.named_modules():
+        for place in (vars(module), module._buffers, vars(module).get("_memories", {})):
+            held |= {f"{path}.{name}": value for name, value in place.items() if isinstance(value, Tensor)}
+    return held
+
+
+@pytest.mark.parametrize("framework", ["snntorch", "sinabs", "braincog", "spikingjelly"])
+def test_what_neurons_hold_is_put_back(framework: str) -> None:
+    model, images = left_by(framework)
+    before = {name: (value, value.clone()) for name, value in kept_by(model).items()}
+    assert any(len(value) == 4 and value.any() for value, _ in before.values() if value.dim())
+    sa.profile(model, [images[:2], images[2:]])
+    for _ in range(2):
+        after = kept_by(model)
+        assert after.keys() == before.keys()
+        assert all(after[name] is value and torch.equal(value, numbers) for name, (value, numbers) in before.items())
+        with pytest.raises((Broken, sa.SpikeattnError)):
+            sa.profile(model, [images], forward=broken)
