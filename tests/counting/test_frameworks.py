@@ -141,6 +141,33 @@ def test_snntorch_recurrent_convolution() -> None:
     sums_of(Net(), pictures(3, 2, 6, 6), T, 2 * 3 * 9 * 16 * (T - 1))
 
 
+class Tutorial(nn.Module):
+    """A Sequential whose neurons keep their state, as in snnTorch's tutorials; the last one hands it out as well."""
+
+    def __init__(self, resets: bool) -> None:
+        super().__init__()
+        snntorch = pytest.importorskip("snntorch")
+
+        def leaky(**options: bool) -> nn.Module:
+            return snntorch.Leaky(beta=0.5, init_hidden=True, **options)
+
+        first = (nn.Conv2d(1, 4, 3), leaky(), nn.MaxPool2d(2), nn.Conv2d(4, 4, 2), leaky(), nn.Flatten())
+        self.net, self.resets = nn.Sequential(*first, nn.Linear(16, 5), leaky(output=True)), resets
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.resets:
+            pytest.importorskip("snntorch.utils").reset(self.net)
+        frames = x.transpose(0, 1) if x.dim() == 5 else [x] * T
+        return torch.stack([self.net(frame)[0] for frame in frames])
+
+
+@pytest.mark.parametrize("resets", [False, True])
+@pytest.mark.parametrize("frames", [False, True])
+def test_snntorch_sequential_with_hidden_states(resets: bool, frames: bool) -> None:
+    images = pictures(3, 5, 1, 8, 8) if frames else pictures(3, 1, 8, 8)
+    sums_of(Tutorial(resets), images * 2, 5 if frames else T, 0 if frames else 4 * 9 * 36 * (T - 1))
+
+
 def test_snntorch_lstm_by_hand() -> None:
     snntorch = pytest.importorskip("snntorch")
     model = rounded(Loop(lambda width: snntorch.SLSTM(width, width, threshold=0.0625), 1))
@@ -366,6 +393,40 @@ def test_sinabs_squeeze() -> None:
     sums_of(Frames(net), pictures(3, 5, 2, 8, 8), 5)
 
 
+class Flattened(nn.Module):
+    """[B, T, ...] as [B*T, ...], which is what sinabs's Squeeze layers take; the batch size is told at each call."""
+
+    def __init__(self, net: nn.Module, told: bool) -> None:
+        super().__init__()
+        self.net, self.told = net, told
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.net if self.told else ():
+            if hasattr(layer, "batch_size"):
+                layer.batch_size = len(x)
+        return self.net(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+@pytest.mark.parametrize("told", [False, True])
+@pytest.mark.parametrize("events", [False, True])
+def test_sinabs_squeeze_with_sums_in_windows(told: bool, events: bool) -> None:
+    layers = pytest.importorskip("sinabs.layers")
+    options = {"batch_size": 2} if told else {"num_timesteps": 5}
+    first = (nn.Conv2d(2, 4, 3), layers.IAFSqueeze(**options), layers.SumPool2d(2), nn.Conv2d(4, 4, 2))
+    net = nn.Sequential(*first, layers.IAFSqueeze(**options), nn.Flatten(), nn.Linear(16, 5))
+    images = pictures(3, 5, 2, 8, 8)
+    images = images.clamp(0).round() if events else images
+    sums_of(Flattened(net.append(layers.IAFSqueeze(**options)), told), images, 5)
+
+
+def test_sinabs_many_spikes_in_a_step() -> None:
+    """Its neurons emit as many spikes as the membrane holds thresholds: whole numbers, counted by value."""
+    layers = pytest.importorskip("sinabs.layers")
+    net = nn.Sequential(nn.Linear(6, 8), layers.IAF(), nn.Linear(8, 5), layers.IAF(), nn.Linear(5, 3))
+    profile = sums_of(net, pictures(3, 7, 6) * 400, 7)
+    assert profile.ledger.tensors[1].kind == "integer"
+
+
 @pytest.mark.parametrize("deep", [False, True])
 def test_sinabs_recurrent(deep: bool) -> None:
     layers = pytest.importorskip("sinabs.layers")
@@ -378,6 +439,46 @@ def test_sinabs_recurrent(deep: bool) -> None:
     profile = sums_of(Frames(net), pictures(3, 7, 6), 7)
     inner = "rec_connect.1" if deep else "rec_connect"
     assert {s.name for s in profile.ledger.synapses} == {"net.0", "net.2", f"net.1.{inner}", f"net.3.{inner}"}
+
+
+# ------------------------------------------------------------------------------------------------------------ BrainCog
+def braincog(kind: str, layer_by_layer: bool) -> nn.Module:
+    """A network as in its model zoo: an encoder, modules of a convolution, a norm and a node, a mean over time."""
+    node = getattr(pytest.importorskip("braincog.base.node.node"), kind)
+    zoo = pytest.importorskip("braincog.model_zoo.base_module")
+    options = {"step": T, "layer_by_layer": layer_by_layer}
+
+    class Net(zoo.BaseModule):
+        def __init__(self) -> None:
+            super().__init__(encode_type="direct", **options)
+            blocks = [zoo.BaseConvModule(2, 4, node=node, **options), nn.MaxPool2d(2)]
+            self.feature = nn.Sequential(*blocks, zoo.BaseConvModule(4, 6, node=node, **options))
+            self.fc = nn.Sequential(nn.Flatten(), nn.Linear(96, 8), node(**options), nn.Linear(8, 5))
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            inputs = self.encoder(inputs)
+            self.reset()
+            if self.layer_by_layer:
+                return self.fc(self.feature(inputs)).unflatten(0, (T, -1)).mean(0)
+            return sum(self.fc(self.feature(inputs[step])) for step in range(self.step)) / self.step
+
+    return Net()
+
+
+@pytest.mark.parametrize("layer_by_layer", [False, True])
+@pytest.mark.parametrize("kind", ["LIFNode", "PLIFNode", "IFNode"])
+def test_braincog_on_images(kind: str, layer_by_layer: bool) -> None:
+    sums_of(braincog(kind, layer_by_layer), pictures(3, 2, 8, 8), T, 2 * 4 * 9 * 64 * (T - 1))
+
+
+@pytest.mark.parametrize("layer_by_layer", [False, True])
+def test_braincog_on_events(layer_by_layer: bool) -> None:
+    sums_of(braincog("LIFNode", layer_by_layer), pictures(3, T, 2, 8, 8).clamp(0).round(), T)
+
+
+def test_braincog_node_by_node() -> None:
+    node = pytest.importorskip("braincog.base.node.node")
+    sums_of(Loop(lambda width: node.LIFNode(), None), pictures(3, 6) * 2, T, STILL)
 
 
 # ------------------------------------------------------------------------------------------------- as it was before
