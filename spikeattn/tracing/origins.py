@@ -298,8 +298,8 @@ def _unchanged(name: str, args: Any, given: Sequence[Tensor], origins: Sequence[
         return None
     for signs, size in (origins, origins[::-1]):
         sized = [size, *size.parents, *(o for parent in size.parents for o in parent.parents)]  # relu(abs(x))
-        known = signs.signs_of is not None and size.spiky and size.maker == "op"
-        if known and size.unit == signs.signs_of.unit and any(o is signs.signs_of for o in sized):
+        of = signs.signs_of
+        if of is not None and size.spiky and size.maker == "op" and size.unit == of.unit and any(o is of for o in sized):
             return size
     return None
 
