@@ -299,7 +299,8 @@ def _unchanged(name: str, args: Any, given: Sequence[Tensor], origins: Sequence[
     for signs, size in (origins, origins[::-1]):
         sized = [size, *size.parents, *(o for parent in size.parents for o in parent.parents)]  # relu(abs(x))
         of = signs.signs_of
-        if of is not None and size.spiky and size.maker == "op" and size.unit == of.unit and any(o is of for o in sized):
+        spikes = size.spiky and size.maker == "op"
+        if of is not None and spikes and size.unit == of.unit and any(o is of for o in sized):
             return size
     return None
 
