@@ -53,9 +53,11 @@ class _Kept:
         self.module, self.kind = module, type(module)
         self.attributes = dict(vars(module))
         own = [vars(module)[name] for name in ("_buffers", "_memories") if name in vars(module)]
-        own += [v for k, v in vars(module).items() if not k.startswith("_") and isinstance(v, (list, dict, set))]
+        own += [value for name, value in vars(module).items() if not name.startswith("_")]
+        own = [held for held in own if isinstance(held, (list, dict, set))]  # a scripted module's buffers are no dict
         self.containers = [(held, copy(held)) for held in own]
-        values = [*self.attributes.values(), *(v for held in own for v in (held.values() if _maps(held) else held))]
+        inside = [value for held in own for value in (held.values() if isinstance(held, dict) else held)]
+        values = [*self.attributes.values(), *module.buffers(recurse=False), *inside]
         self.numbers = [(x, x._version, x.detach().clone()) for x in values if _may_be_written(x)]
 
     def put_back(self) -> None:
@@ -71,10 +73,6 @@ class _Kept:
             for tensor, version, numbers in self.numbers:
                 if tensor._version != version:  # else nobody has written into it, and a graph may need it as it is
                     tensor.copy_(numbers)
-
-
-def _maps(held: Any) -> bool:
-    return isinstance(held, dict)
 
 
 def _may_be_written(value: Any) -> bool:
