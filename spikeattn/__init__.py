@@ -64,6 +64,7 @@ _ROOMS = (
     "stats",
     "storage",
     "structure",
+    "training",
 )
 
 __all__ = [
