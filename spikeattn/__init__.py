@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from spikeattn.reporting.page.from_python import report
     from spikeattn.runs import Profile, profile, record
     from spikeattn.spurious import spurious_energy
+    from spikeattn.training import FiringRate
 
 _HOME = {
+    "FiringRate": "training",
     "Profile": "runs",
     "attend": "attention.bootstrap_test",
     "attention_map": "attention.maps",
@@ -68,6 +70,7 @@ _ROOMS = (
 )
 
 __all__ = [
+    "FiringRate",
     "Profile",
     "SpikeattnError",
     "__version__",
