@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from spikeattn.reporting.page.from_python import report
     from spikeattn.runs import Profile, profile, record
     from spikeattn.spurious import spurious_energy
-    from spikeattn.training import FiringRate
+    from spikeattn.training import FiringRate, SpikeMonitor
 
 _HOME = {
     "FiringRate": "training",
     "Profile": "runs",
+    "SpikeMonitor": "training",
     "attend": "attention.bootstrap_test",
     "attention_map": "attention.maps",
     "br_npa": "models",
@@ -72,6 +73,7 @@ _ROOMS = (
 __all__ = [
     "FiringRate",
     "Profile",
+    "SpikeMonitor",
     "SpikeattnError",
     "__version__",
     "attend",

@@ -49,7 +49,9 @@ from spikeattn.tracing.stack import Hook
 from spikeattn.tracing.taps import Plan
 
 SPILL = 1 << 26  # bytes of counts that stay in memory; 64 MB are some 10,000 images of a large network
-_RECORDED: WeakSet[nn.Module] = WeakSet()  # networks with an open recording
+# Neurons with an open recording. Other parts do not tell two networks apart: neurons made with SpikingJelly's defaults
+# share one surrogate function, which is a module.
+_RECORDED: WeakSet[nn.Module] = WeakSet()
 
 
 def _turned(call: Forward, axis: int) -> Forward:
@@ -105,15 +107,16 @@ class Recording:
     def __enter__(self) -> Recording:
         if self._inside is not None:
             raise SpikeattnError("this recording is open already; leave its block first, or make another with record()")
-        modules = set(self.model.modules())
-        if any(not modules.isdisjoint(other.modules()) for other in _RECORDED):
+        neurons = list(self._neurons.values())
+        if any(neuron in _RECORDED for neuron in neurons):
             raise SpikeattnError(
                 f"{type(self.model).__name__}, or a part of it, is being recorded already; use that recording, whose "
                 "counts() tells the passes apart"
             )
         self._inside = ExitStack()
-        _RECORDED.add(self.model)
-        self._inside.callback(_RECORDED.discard, self.model)
+        for neuron in neurons:
+            _RECORDED.add(neuron)
+            self._inside.callback(_RECORDED.discard, neuron)
         self._inside.enter_context(nodes.uncompiled())
         for handle in (
             self.model.register_forward_pre_hook(Hook(self._begin), with_kwargs=True, prepend=True),

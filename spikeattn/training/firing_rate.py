@@ -206,6 +206,12 @@ class FiringRate(_Base):
         return super().forward(*args, **kwargs)
 
     # ---------------------------------------------------------------- results
+    @property
+    def seen(self) -> bool:
+        """Whether a pass has been counted since the last reset, on this rank."""
+        self._settle()
+        return int(self.image_total) > 0
+
     def epoch(self) -> EpochRates:
         """The tables: rates, dead and saturated neurons, operations and energy; merged over ranks, as `compute` is.
 

@@ -130,6 +130,18 @@ class Small(nn.Module):
         return out if self.aux is None or not self.training else out + self.aux(a).mean(0)
 
 
+def test_two_networks_are_recorded_at_a_time_and_one_is_once() -> None:
+    """Their neurons have one surrogate function between them, SpikingJelly's default."""
+    student, teacher, x = Small().eval(), Small().eval(), torch.rand(4, 6)
+    assert student.lif.surrogate_function is teacher.lif.surrogate_function
+    with sa.record(student) as one, sa.record(teacher) as other:
+        student(x)
+        teacher(x[:3])
+        with pytest.raises(SpikeattnError, match="is being recorded already"), sa.record(nn.Sequential(student)):
+            pass
+    assert (one.profile().n_images, other.profile().n_images) == (4, 3)
+
+
 def test_the_result_is_that_of_profile() -> None:
     model, batches = Small().eval(), list(torch.rand(10, 6).split(4))
     with sa.record(model) as rec, torch.no_grad():
