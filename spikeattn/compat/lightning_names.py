@@ -1,8 +1,9 @@
-"""The base class of Lightning's callbacks, which is an optional dependency, under both names of the package."""
+"""What is to be known of Lightning, an optional dependency: its callbacks, under both names, and its detours."""
 
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any
 
 PACKAGES = ("lightning.pytorch", "pytorch_lightning")  # one class each: a trainer knows the callbacks of its own alone
 
@@ -16,3 +17,12 @@ def callback_base() -> type | None:
         except ImportError:
             continue
     return type("Callback", tuple(dict.fromkeys(found)), {}) if found else None
+
+
+def runs_a_step(module: Any) -> bool:
+    """Whether Lightning calls a module to run a step of it, and not its forward.
+
+    To pass DistributedDataParallel, it replaces the forward of the module by the step for the time of a call.
+    """
+    forward = vars(module).get("forward")
+    return "_ForwardRedirection" in getattr(forward, "__qualname__", "")

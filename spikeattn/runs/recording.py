@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from spikeattn.boundary import arguments
+from spikeattn.compat.lightning_names import runs_a_step
 from spikeattn.counting.probe import probed_plan
 from spikeattn.counting.recorder import Recorder, in_own_passes, own_passes
 from spikeattn.counting.tally import OtherPath
@@ -93,6 +94,8 @@ class Recording:
         self._call: FrameType | None = None
         self._nested = 0
         self._functional: FunctionalDropout | None = None
+        self._training = 0  # modules in training mode, in the pass that is followed
+        self._no_dropout_in = -1  # modules in training mode, in a pass that has shown no function of dropout
         self._outside: BaseException | None = None
         self._axis = 0  # along which the images lie
         self._shown: tuple[int, Tensor, Forward] | None = None
@@ -136,6 +139,8 @@ class Recording:
     def _begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if in_own_passes() or torch._C._current_graph_task_id() != -1:  # of a trace, or of a backward pass that repeats
             return
+        if runs_a_step(model):  # which calls the model in its turn
+            return
         if self._open is not None and _runs(self._call):  # the model calls itself
             self._nested += 1
             return
@@ -177,8 +182,9 @@ class Recording:
         batch = self._recorder.plan.input_axes.images_in(x.shape)
         opened = ExitStack()
         tally = opened.enter_context(self._recorder.watching(batch, (args, kwargs) if first else None))
-        training = any(module.training for module in model.modules())
-        self._functional = opened.enter_context(FunctionalDropout(self._recorder)) if training else None
+        self._training = sum(module.training for module in model.modules())
+        watch = self._training and self._training != self._no_dropout_in  # it costs several percent of a small network
+        self._functional = opened.enter_context(FunctionalDropout(self._recorder)) if watch else None
         if drops(self.model):
             tally.dropout = True
             for module in filter(is_dropout, model.modules()):
@@ -208,6 +214,8 @@ class Recording:
             if self._shown is None or recorder.plan.one_image:
                 raise
             sent = self._twice(recorder, *self._shown)
+        if self._functional is not None:
+            self._no_dropout_in = -1 if self._functional.called else self._training
         self._dropped |= drops(self.model) or (self._functional is not None and self._functional.ran)
         self._take()
         self._sent = sent, tally.batch

@@ -283,7 +283,7 @@ class FiringRate(_Base):
         if self._layout is None:
             self._layout = layout
             self.to(device_of(self.network))
-        elif layout.digest() != self._layout.digest():
+        elif layout.layers is not self._layout.layers and layout.digest() != self._layout.digest():  # of a copy
             raise SpikeattnError(
                 "this pass counts another network or input size than those before; call reset() on a new metric"
             )

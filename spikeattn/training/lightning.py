@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from spikeattn.boundary import arguments
-from spikeattn.compat.lightning_names import callback_base
+from spikeattn.compat.lightning_names import callback_base, runs_a_step
 from spikeattn.counting.recorder import in_own_passes
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention, get_convention
@@ -129,10 +129,9 @@ class SpikeMonitor(_Base):
 
     def _first_call(self, stage: str, part: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Follow the first part that is called with one tensor, from this call on."""
-        # To pass DDP, Lightning runs a step by the module's forward, which it replaces meanwhile.
-        forward = vars(part).get("forward", part.forward)
-        redirected = getattr(forward, "__func__", None) is not type(part).forward
-        if stage in self._rates or in_own_passes() or redirected or len(list(tensors_in((args, kwargs)))) != 1:
+        if stage in self._rates or in_own_passes() or runs_a_step(part):
+            return
+        if len(list(tensors_in((args, kwargs)))) != 1:
             return
         self._follow(stage, part).begin_inside(args, kwargs)
 

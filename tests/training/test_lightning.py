@@ -47,6 +47,7 @@ def module_of(package: str, kind: str, net: nn.Module) -> Any:
             return self.net.rest(self.net.first(x)) if kind in ("is", "parts") else self.net(x)
 
         def training_step(self, batch: Any, number: int) -> Tensor:
+            functional.reset_net(self)
             return self.loss(batch) if kind != "parts" else self.forward(batch[0]).sum()
 
         def validation_step(self, batch: Any, number: int) -> None:
