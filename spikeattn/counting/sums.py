@@ -108,14 +108,15 @@ def weigh(per_position: Tensor, fan_out: Tensor) -> Tensor:
 def not_binary(x: Tensor) -> Tensor:
     """A scalar that is True where `x` holds anything but 0 and 1; one value among millions is seen.
 
-    x * x - x is zero for 0 and 1 alone, and NaN for NaN; in pieces that stay in the cache.
+    x - x * x is zero for 0 and 1 alone, and NaN for NaN; in pieces that stay in the cache.
     """
     if x.dtype == torch.bool or x.numel() == 0:
         return torch.zeros((), dtype=torch.bool, device=x.device)
     flat = x.reshape(-1)
     extremes = []
     for piece in flat.split(_PIECE if x.device.type == "cpu" else len(flat)):
-        rest = (piece * piece).sub_(piece)
+        # In one operation where that takes -1, which is no value of an unsigned integer.
+        rest = torch.addcmul(piece, piece, piece, value=-1) if x.is_floating_point() else piece - piece * piece
         extremes.append(torch.stack(torch.aminmax(orderable(rest))))
     return (torch.stack(extremes) != 0).any()
 

@@ -62,7 +62,7 @@ class FiringRate(_Base):
         model: the network; also inside DistributedDataParallel. It must not have this metric among its modules.
         per_layer: whether `compute` gives the numbers of every layer too.
         costs, convention: of the energy; see `Profile.energy`.
-        neurons, time_steps, layout, input, spike_output, levels, strict, names: see `sa.profile`.
+        neurons, time_steps, layout, input, spike_output, levels, strict, names: see `sa.record`.
         options: of `torchmetrics.Metric`; without torchmetrics `process_group` and `sync_on_compute`.
 
     Raises:
@@ -88,7 +88,7 @@ class FiringRate(_Base):
         convention: str | Convention = DEFAULT_CONVENTION,
         neurons: nodes.NeuronPredicate = nodes.is_spiking_neuron,
         time_steps: int | None = None,
-        layout: str = "TB",
+        layout: str | None = None,
         input: str | None = None,
         spike_output: int | None = None,
         levels: int | None = None,
