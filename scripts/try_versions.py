@@ -49,6 +49,12 @@ class Environment:
     frameworks: tuple[str, ...] = ()
 
 
+# Its nodes cannot be imported without its data sets, and these not without what they read.
+BRAINCOG = (
+    "braincog", "einops", "seaborn", "tonic", "importRosbag", "dv", "lz4", "zstd", "Deprecated", "wrapt", "flatbuffers",
+    "loguru", "scikit-learn", "joblib", "threadpoolctl", "requests", "urllib3", "idna", "certifi", "charset-normalizer",
+)  # fmt: skip
+
 ENVIRONMENTS = {
     "paper": Environment(
         "python3.10",
@@ -64,7 +70,7 @@ ENVIRONMENTS = {
         "python3.13",
         ("spikingjelly>=2",),
         "the newest of everything that the registry has",
-        ("snntorch", "norse", "sinabs", "nir", "nirtorch", "pbr", "h5py"),
+        ("snntorch", "norse", "sinabs", "nir", "nirtorch", "pbr", "h5py", *BRAINCOG),
     ),
 }
 

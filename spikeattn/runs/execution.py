@@ -37,6 +37,7 @@ from spikeattn.tracing.batch_parts import call_of, turned
 from spikeattn.tracing.examine import Forward, call_model
 from spikeattn.tracing.modes import in_eval
 from spikeattn.tracing.nested_tensors import logits_in
+from spikeattn.tracing.state import state_kept
 from spikeattn.tracing.taps import Plan
 
 
@@ -169,13 +170,12 @@ class Run:
         what = None if alone else f"rank 0 of {take.ranks}"  # each sees its own share alone
         bar = Bar(total, earlier if alone else (), self.progress and take.rank == 0, what)
         try:
-            with own_passes(), nodes.uncompiled(), in_eval(self.model):
+            with own_passes(), nodes.uncompiled(), state_kept(self.model), in_eval(self.model):
                 ledger = self._pass(loader, take, folder, writer, bar)
             writer.flush()
             return ledger
         finally:
             torch.backends.cudnn.benchmark = benchmark
-            nodes.reset(self.model)
             bar.close()
             writer.flush()
 

@@ -48,6 +48,7 @@ from spikeattn.tracing.modes import in_eval
 from spikeattn.tracing.nested_tensors import logits_in, tensors_in
 from spikeattn.tracing.network import check_network
 from spikeattn.tracing.stack import Hook
+from spikeattn.tracing.state import state_kept
 from spikeattn.tracing.taps import Plan
 
 SPILL = 1 << 26  # bytes of counts that stay in memory; 64 MB are some 10,000 images of a large network
@@ -231,7 +232,7 @@ class Recording:
                 "a batch of one image runs other operations than the first batch, and cannot be shown again while "
                 "dropout is at work; leave it out (drop_last=True), or record in eval mode"
             )
-        with own_passes(), torch.no_grad(), nodes.state_kept(self.model):
+        with own_passes(), torch.no_grad(), state_kept(self.model):
             nodes.reset(self.model)
             with recorder.watching(2, kept=1) as tally:
                 output = call(self.model, torch.cat([images, images], axis))
@@ -260,7 +261,7 @@ class Recording:
         errors: dict[int, SpikeattnError] = {}
         plans: dict[int, Plan] = {}
         cuda = {device.index or 0 for device in (device_of(self.model), x.device) if device.type == "cuda"}
-        with in_eval(self.model), nodes.state_kept(self.model), torch.random.fork_rng(devices=sorted(cuda)):
+        with in_eval(self.model), state_kept(self.model), torch.random.fork_rng(devices=sorted(cuda)):
             for axis in orders:
                 try:
                     plans[axis] = self._planned(x, axis, call)
