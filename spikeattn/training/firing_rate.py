@@ -24,6 +24,7 @@ from spikeattn.errors import SpikeattnError
 from spikeattn.provenance import device_of
 from spikeattn.structure.reading import Names
 from spikeattn.tracing import neurons as nodes
+from spikeattn.tracing.state import state_kept
 from spikeattn.training.epoch_rates import EpochRates, Sums
 from spikeattn.training.following import Following, PassCounts
 from spikeattn.training.logs import write_scalars
@@ -169,7 +170,7 @@ class FiringRate(_Base):
             return
         model = self.network
         devices = {t.device for t in (*model.parameters(), *model.buffers()) if t.is_cuda}
-        with self._opened(), torch.no_grad(), nodes.state_kept(model), torch.random.fork_rng(devices=sorted(
+        with self._opened(), torch.no_grad(), state_kept(model), torch.random.fork_rng(devices=sorted(
             device.index or 0 for device in devices
         )):  # fmt: skip
             nodes.reset(model)
