@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from spikeattn.reporting.page.from_python import report
     from spikeattn.runs import Profile, profile, record
     from spikeattn.spurious import spurious_energy
+    from spikeattn.training.penalty import spike_penalty
 
 _HOME = {
     "Profile": "runs",
@@ -44,6 +45,7 @@ _HOME = {
     "record": "runs",
     "report": "reporting.page.from_python",
     "reproduce": "energy",
+    "spike_penalty": "training.penalty",
     "spurious_energy": "spurious",
     "svda": "models",
     "sweep": "energy",
@@ -87,6 +89,7 @@ __all__ = [
     "record",
     "report",
     "reproduce",
+    "spike_penalty",
     "spurious_energy",
     "structure",
     "svda",
