@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from spikeattn.reporting.page.from_python import report
     from spikeattn.runs import Profile, profile, record
     from spikeattn.spurious import spurious_energy
+    from spikeattn.training import FiringRate
     from spikeattn.training.penalty import spike_penalty
 
 _HOME = {
+    "FiringRate": "training",
     "Profile": "runs",
     "attend": "attention.bootstrap_test",
     "attention_map": "attention.maps",
@@ -70,6 +72,7 @@ _ROOMS = (
 )
 
 __all__ = [
+    "FiringRate",
     "Profile",
     "SpikeattnError",
     "__version__",

@@ -6,7 +6,7 @@ The model is exactly as before when the recorder is left, also after an exceptio
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -56,12 +56,16 @@ class Recorder:
     Args:
         unplanned: takes the layers that the plan knows as unused and a pass calls all the same, as those of training
             alone; without it they are an error.
+
+    Attributes:
+        apart: neurons whose spikes are counted at every place of their output too; see `Tally`.
     """
 
     def __init__(self, model: nn.Module, plan: Plan, unplanned: set[str] | None = None) -> None:
         self._leaves_counts = getattr(model, "leaves_counts", False) is True
         self.model, self.plan = model, replace(plan, neurons={}) if self._leaves_counts else plan
         self.tally: Tally | None = None
+        self.apart: Container[str] = ()
         self._unplanned = unplanned
         self._depth = 0
         self._dropped: dict[int, tuple[Tensor, Tensor]] = {}
@@ -105,11 +109,12 @@ class Recorder:
             stack.enter_context(self._operations.stack)
 
     @contextmanager
-    def watching(self, batch: int, inside: Any = None) -> Iterator[Tally]:
+    def watching(self, batch: int, inside: Any = None, kept: int | None = None) -> Iterator[Tally]:
         """Count what runs inside as one forward pass of `batch` images; `tally.collect(output)` gives the counts.
 
         Args:
             inside: what the model was called with, where its call began before there were hooks (`sa.record`).
+            kept: so many of the images are wanted, the first ones; None for all.
 
         Raises:
             SpikeattnError: a neuron still holds the membrane potential of an earlier pass.
@@ -131,6 +136,7 @@ class Recorder:
         self.tally = Tally(self.plan, batch, self._calls, self._unplanned)
         self.tally.fan_outs = self._fan_outs
         self.tally.partial = self._leaves_counts
+        self.tally.apart, self.tally.kept = self.apart, kept
         try:
             if self._operations is None:
                 yield self.tally

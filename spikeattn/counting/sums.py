@@ -50,6 +50,19 @@ def count_nonzero(x: Tensor) -> Tensor:
     return _added(torch.linalg.vector_norm(piece, 0, dim=2, dtype=_accumulator(x)) for piece in _pieces(x))
 
 
+def count_by_neuron(x: Tensor) -> Tensor:
+    """Non-zero elements at every place of [P, B, ...] over positions and images -> [...], whole numbers in a float."""
+    rows = x.shape[0] * x.shape[1]
+    fired = x if x.is_floating_point() else x.float()
+    if rows > _EXACT:
+        return fired.sum(dim=(0, 1), dtype=torch.float64)
+    if fired.dtype == torch.float32 and fired.device.type == "cpu" and fired.is_contiguous():
+        with torch.autocast("cpu", enabled=False):  # which would round the sums to bfloat16
+            flat = fired.new_ones(rows) @ fired.reshape(rows, -1)  # 2 to 10 times as fast as a sum over the first axes
+        return flat.reshape(x.shape[2:])
+    return fired.sum(dim=(0, 1), dtype=_accumulator(fired))
+
+
 def sum_abs(x: Tensor) -> Tensor:
     """Sum of |value| of [T, B, ...] -> [T, B] float64; exact for integer values.
 

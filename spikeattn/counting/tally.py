@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import torch
@@ -38,6 +38,8 @@ class Tally:
         calls, ran: calls of modules and runs of operations so far, kept by the recorder.
         logits: what the layer `plan.logits_from` gave, call by call.
         fan_outs: those of the plan on the device, by their id; the recorder keeps them from pass to pass.
+        apart: neurons whose spikes are counted at every place of their output too, over all images.
+        kept: so many images of the batch are wanted, the first ones; None for all.
         late: counts of what an operation has made, taken when autograd knows it: before the next operation.
         graph: takes what is counted, with the way back to the spikes; None where nobody asks for gradients.
 
@@ -55,6 +57,9 @@ class Tally:
         self.partial = False
         self.dropout = False
         self.fan_outs: dict[int, Tensor] = {}
+        self.apart: Container[str] = ()
+        self.kept: int | None = None
+        self._by_neuron: dict[str, Tensor] = {}
         self.late: list[Callable[[], None]] = []
         self.graph: CountGraph | None = None
         self._sums: dict[Key, list[tuple[int | None, Axes, Tensor]]] = defaultdict(list)
@@ -82,6 +87,8 @@ class Tally:
         if parted is None:
             return
         x = whole(parted, tap.unit)
+        if tap.tensor and tap.name in self.apart:
+            self._count_by_neuron(tap, x)
         if tap.binary and x.is_cuda and not self.dropout and self._count_at_once(tap, x, t):
             return
         if tap.tensor:
@@ -177,6 +184,13 @@ class Tally:
         self._add("nnz", tap.name, t, sums.count_nonzero(x), tap.axes)
         self._add("abs", tap.name, t, sums.sum_abs(x), tap.axes)
 
+    def _count_by_neuron(self, tap: Tap, x: Tensor) -> None:
+        """Add up what every place of a tensor holds; x is [P, B, ...]."""
+        x = x if self.kept is None else x[:, : self.kept]
+        ones = sums.count_by_neuron(x if tap.binary else x != 0)
+        known = self._by_neuron.get(tap.name)
+        self._by_neuron[tap.name] = ones if known is None else known + ones
+
     def _count_at_once(self, tap: Tap, x: Tensor, t: int | None) -> bool:
         """Count a 0/1 tensor on CUDA in one pass over its memory; False where that cannot be done."""
         kernels = sums.cuda_kernels()
@@ -201,6 +215,10 @@ class Tally:
         if id(weights) not in self.fan_outs:
             self.fan_outs[id(weights)] = weights.to(device, torch.int64)
         return self.fan_outs[id(weights)]
+
+    def holds_numbers(self, name: str) -> bool:
+        """Whether a tensor that may hold any values holds some that are no whole multiples of its unit."""
+        return name in self._flags and bool(self._flags[name][0])
 
     def count_late(self) -> None:
         """Take the counts that wait."""
@@ -229,7 +247,7 @@ class Tally:
         Call it before the neurons are reset.
 
         Args:
-            kept: so many images of the batch are wanted, the first ones; None for all.
+            kept: so many images of the batch are wanted, the first ones; None for those of the attribute.
 
         Raises:
             SpikeattnError: a tensor that never appeared, or appeared too often.
@@ -245,11 +263,12 @@ class Tally:
         if numbers is not None:
             nonfinite["the model's output"] = ~torch.isfinite(numbers).all()
         predictions = self._predictions(output)
+        kept = self.kept if kept is None else kept
         if kept is not None and kept < self.batch:
             columns = {key: column[:, :kept] for key, column in columns.items()}
             predictions = None if predictions is None else predictions[:, :kept]
         return Sent(self.batch if kept is None else kept, columns, self._broken, nonfinite, self._flags, predictions,
-                    self._extremes, self.dropout)  # fmt: skip
+                    self._extremes, self.dropout, self._by_neuron)  # fmt: skip
 
     def _check_path(self) -> None:
         """Every tensor appeared as often as in the first batch, and nothing watched ran more or less often."""

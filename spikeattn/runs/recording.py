@@ -59,6 +59,14 @@ def _turned(call: Forward, axis: int) -> Forward:
     return lambda model, images: call(model, images.transpose(0, axis))
 
 
+def _caller() -> FrameType | None:
+    """The call that a hook of ours belongs to: the innermost frame of somebody else's code."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and str(frame.f_globals.get("__name__")).startswith("spikeattn."):
+        frame = frame.f_back
+    return frame
+
+
 def _runs(call: FrameType | None) -> bool:
     """Whether a call has not come to its end."""
     frame: FrameType | None = sys._getframe()
@@ -74,13 +82,11 @@ class LastPass:
     Attributes:
         terms: what adds for spikes.
         tally: its counts, whose `graph` leads back to the spikes.
-        flags: value flags by tensor of the passes so far.
     """
 
     ledger: Ledger
     terms: tuple[SpikeTerm, ...]
     tally: Tally
-    flags: Mapping[str, tuple[bool, ...]]
 
 
 class Recording:
@@ -183,7 +189,7 @@ class Recording:
             self._terms = spike_terms(self._plan.ledger)
         if self._recorder is None:
             assert self._inside is not None  # the hook that calls this is there only inside the block
-            self._recorder = self._inside.enter_context(Recorder(model, self._plan, self._unplanned))
+            self._recorder = self._inside.enter_context(self._recorder_of(self._plan))
             self._inside.callback(self._abandon)  # a pass that goes on is closed before its recorder
         batch = self._recorder.plan.input_axes.images_in(x.shape)
         opened = ExitStack()
@@ -195,7 +201,7 @@ class Recording:
             tally.dropout = True
             for module in filter(is_dropout, model.modules()):
                 opened.callback(module.register_forward_hook(Hook(self._note_dropout)).remove)
-        self._open, self._outside, self._call = opened, sys.exc_info()[1], sys._getframe(2)
+        self._open, self._outside, self._call = opened, sys.exc_info()[1], _caller()
         self._shown = (self._axis, x, call) if batch == 1 else None
         if first:  # the hooks just registered on the model itself act from its next call on
             with self._recorder.muting():
@@ -237,11 +243,11 @@ class Recording:
             )
         with own_passes(), torch.no_grad(), nodes.state_kept(self.model):
             nodes.reset(self.model)
-            with recorder.watching(2) as tally:
+            with recorder.watching(2, kept=1) as tally:
                 tally.graph = CountGraph(2, frozenset(term.key for term in self._terms))
                 tally.graph.alone = True
                 output = call(self.model, torch.cat([images, images], axis))
-                sent, self._last = tally.send(logits_in(output), 1), tally
+                sent, self._last = tally.send(logits_in(output)), tally
                 return sent
 
     def _note_dropout(self, module: nn.Module, args: Any, output: Any) -> None:
@@ -283,7 +289,17 @@ class Recording:
             ledger = replace(made.ledger, model=describe(self.model), provenance=provenance)
             with own_passes():
                 ledger = with_structure(ledger, self.model, images, forward, self._options["neurons"], self._names)
+                self._look(ledger, images, forward)
+            # Weights that autocast has cast in passes without gradients would have none in the pass that follows.
+            torch.clear_autocast_cache()
             return replace(made, ledger=ledger)
+
+    def _recorder_of(self, plan: Plan) -> Recorder:
+        """What counts the passes."""
+        return Recorder(self.model, plan, self._unplanned)
+
+    def _look(self, ledger: Ledger, images: Tensor, forward: Forward) -> None:
+        """What else is to be known of the network before it is counted: nothing here."""
 
     def _planned(self, x: Tensor, axis: int, call: Forward) -> Plan:
         """The plan for input whose images lie along `axis`."""
@@ -295,11 +311,15 @@ class Recording:
         if self._sent is None or self._plan is None:
             return
         (sent, size), self._sent = self._sent, None
+        self._keep(self._plan, sent, size)
+
+    def _keep(self, plan: Plan, sent: Sent, size: int) -> None:
+        """Keep the counts of a pass over `size` images: one row each here."""
         counts, number, start = sent.result(), len(self._sizes), sum(self._sizes)
         self._sizes.append(size)
         index = range(start, start + counts.batch)
         table = batch_table(counts, index, [str(i) for i in index], [-1] * counts.batch)
-        made_of = parts.origin(self._plan.ledger)
+        made_of = parts.origin(plan.ledger)
         self._waiting.append(Part((number,), counts.flags, (), table, extremes=counts.extremes, **made_of))
         if sum(part.table.nbytes for part in self._waiting if part.table is not None) >= SPILL:
             self._spill(made_of)
@@ -327,10 +347,7 @@ class Recording:
                 f"{type(self.model).__name__} has run no forward pass in this recording, or none since its reset(); "
                 "call it first, inside the block"
             )
-        if any(not tap.binary for tap in self._plan.taps):
-            self._take()  # whether they hold spikes is known when their values have arrived
-        flags = parts.joined_flags(self._waiting)
-        return LastPass(self._plan.ledger, self._terms, self._last, flags)
+        return LastPass(self._plan.ledger, self._terms, self._last)
 
     def profile(self) -> Profile:
         """The result of every forward pass since the start or the last `reset`, as that of `sa.profile`.
@@ -343,17 +360,21 @@ class Recording:
         self._take()
         if self._plan is None or not self._sizes:
             raise SpikeattnError("nothing recorded yet: call the model inside `with record(model) as rec:` first")
-        ledger = self._plan.ledger
+        ledger = self._ledger(self._plan)
+        if self._folder is None:
+            return in_memory(self._waiting, ledger)
+        written = [parts.load(path) for path in sorted(Path(self._folder.name).glob("*.arrow"))]
+        return on_disk([*written, *self._waiting], ledger, self._folder)
+
+    def _ledger(self, plan: Plan) -> Ledger:
+        """The ledger of a plan with what the passes so far have shown of the network."""
+        ledger = plan.ledger
         listed = [
             Uncounted(path, "layer", "runs in training mode only; the network was traced in eval mode")
             for path in sorted(self._unplanned)
         ]
         warnings = ["dropout: counts stand before dropout, which was at work"] if self._dropped else []
-        ledger = replace(ledger, uncounted=(*ledger.uncounted, *listed), warnings=(*ledger.warnings, *warnings))
-        if self._folder is None:
-            return in_memory(self._waiting, ledger)
-        written = [parts.load(path) for path in sorted(Path(self._folder.name).glob("*.arrow"))]
-        return on_disk([*written, *self._waiting], ledger, self._folder)
+        return replace(ledger, uncounted=(*ledger.uncounted, *listed), warnings=(*ledger.warnings, *warnings))
 
     def counts(self) -> pd.DataFrame:
         """Counts of every forward pass so far, one row per image, tensor and time step.

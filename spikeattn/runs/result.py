@@ -30,7 +30,7 @@ from spikeattn.energy.training_energy import TrainingTable, training_energy
 from spikeattn.energy.training_rules import DEFAULT as DEFAULT_TRAINING
 from spikeattn.energy.training_rules import Optimizer, TrainingConvention
 from spikeattn.errors import SpikeattnError, unknown
-from spikeattn.runs.firing_rates import RateTable, rates
+from spikeattn.runs.firing_rates import RateTable, mean_rates, rates
 from spikeattn.stats.accuracy import accuracy_over_time
 from spikeattn.stats.intervals import CONFIDENCE, REPLICATES
 from spikeattn.storage.counts import FILE, Counts
@@ -279,9 +279,7 @@ class Profile:
         per step), n_labelled, mean_rate (the mean firing rate: non-zero outputs of all neurons / (neurons x steps
         1..t)).
         """
-        neurons = [t for t in self.ledger.tensors if t.maker == "neuron"]
-        spikes = sum(self.counts.column("nnz", t.name).sum(axis=0) for t in neurons)
-        per_step = spikes / (self.n_images * sum(t.elements for t in neurons))
+        per_step = mean_rates(self.ledger, self.counts)
         means = [float(per_step[:t].mean()) for t in range(1, self.time_steps + 1)]
         return accuracy_over_time(self.counts.rows, self.time_steps).assign(mean_rate=means)
 

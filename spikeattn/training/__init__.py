@@ -1,7 +1,12 @@
 """In the loop where a network is trained: what it costs while it learns. Names are loaded on first use."""
 
+from typing import TYPE_CHECKING
+
 from spikeattn.compat.lazy_names import lazy_names
 
-__all__: list[str] = []
+if TYPE_CHECKING:
+    from spikeattn.training.firing_rate import FiringRate
 
-__getattr__ = lazy_names(__name__, {})
+__all__ = ["FiringRate"]
+
+__getattr__ = lazy_names(__name__, {"FiringRate": "firing_rate"})

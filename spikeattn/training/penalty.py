@@ -7,7 +7,7 @@ function of the neuron that gave it.
 
 from __future__ import annotations
 
-from typing import Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 import torch
 from torch import Tensor
@@ -17,23 +17,34 @@ from spikeattn.boundary.arguments import shown
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.runs.recording import LastPass, Recording
 
+if TYPE_CHECKING:
+    from spikeattn.training.firing_rate import FiringRate
+
 REDUCTIONS = ("mean", "sum", "none")
 
 
 @overload
 def spike_penalty(
-    record: Recording, *, reduction: Literal["mean", "sum", "none"] = ..., relative: bool = ..., by: None = None
+    record: Recording | FiringRate,
+    *,
+    reduction: Literal["mean", "sum", "none"] = ...,
+    relative: bool = ...,
+    by: None = None,
 ) -> Tensor: ...
 
 
 @overload
 def spike_penalty(
-    record: Recording, *, reduction: Literal["mean", "sum", "none"] = ..., relative: bool = ..., by: Literal["layer"]
+    record: Recording | FiringRate,
+    *,
+    reduction: Literal["mean", "sum", "none"] = ...,
+    relative: bool = ...,
+    by: Literal["layer"],
 ) -> dict[str, Tensor]: ...
 
 
 def spike_penalty(
-    record: Recording, *, reduction: str = "mean", relative: bool = False, by: str | None = None
+    record: Recording | FiringRate, *, reduction: str = "mean", relative: bool = False, by: str | None = None
 ) -> Tensor | dict[str, Tensor]:
     """Synaptic operations (SOPs) of the last forward pass of a recording, as a term of the loss.
 
@@ -54,7 +65,7 @@ def spike_penalty(
     counts, its sign turns. Under `torch.no_grad()` it is the plain number.
 
     Args:
-        record: an open `sa.record(model)`, after the forward pass.
+        record: an open `sa.record(model)`, or `sa.FiringRate`, after the forward pass.
         reduction: "mean" SOPs per image, "sum", or "none" for every image, [B].
         relative: divide by the additions if every element spiked once (`dense_macs` of the layers x T), so that a
             strength holds for networks of any size: 0 is silence, 1 is a dense network of 0/1 spikes.
@@ -69,6 +80,7 @@ def spike_penalty(
             gradients are enabled, spikes from which none comes back: neurons without a surrogate function, a pass under
             `torch.no_grad()`, a frozen network, `checkpoint(use_reentrant=True)`.
     """
+    record = getattr(record, "_following", record)  # of a FiringRate, which follows the network in the same way
     if not isinstance(record, Recording):
         raise SpikeattnError(f"record is {shown(record)}; give what `with sa.record(model) as record:` has opened")
     if reduction not in REDUCTIONS:
@@ -117,7 +129,7 @@ def _check_spikes(last: LastPass) -> None:
     """What has stopped to be whole spikes is multiplied, as the result of the recording will say."""
     for term in last.terms:
         for tensor in term.tensors:
-            if last.flags.get(tensor, (False,))[0] and not last.ledger.tensor(tensor).number:
+            if last.tally.holds_numbers(tensor) and not last.ledger.tensor(tensor).number:
                 raise SpikeattnError(
                     f"{tensor} holds values that are no whole multiples of {last.ledger.tensor(tensor).unit:g}, as its "
                     f"spikes were in the first batch, so {term.name} multiplies and has no SOPs now; where the size of "

@@ -303,6 +303,22 @@ def test_options() -> None:
                 sa.spike_penalty(rec, **wrong)
 
 
+def test_a_metric_of_the_same_network_takes_the_penalty_too() -> None:
+    net, x = Net(), images(3, 1, 8, 8)
+    rate = sa.FiringRate(net)
+    with rate:
+        net(x)
+        penalty = sa.spike_penalty(rate)
+        penalty.backward()
+    functional.reset_net(net)
+    with sa.record(net) as rec:
+        net(x)
+        assert sa.spike_penalty(rec) == penalty
+    assert net.stem.weight.grad.abs().sum() > 0
+    with pytest.raises(SpikeattnError, match="closed"):
+        sa.spike_penalty(rate)
+
+
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_gradient_checkpointing_gives_the_same_gradient_or_says_why_not(reentrant: bool) -> None:
     class Checkpointed(Net):
