@@ -74,6 +74,25 @@ def test_your_repository(tmp_path: Path) -> None:
     assert "[synapses]" in (tmp_path / "names.toml").read_text(encoding="utf-8")
 
 
+def test_spike_penalty(tmp_path: Path) -> None:
+    said = run(tmp_path, "spike_penalty.py", "--epochs", 4, "--images", 256, "--strengths", 5, 50)
+    table = pd.read_csv(tmp_path / "spike_penalty.csv")
+    assert table["strength"].tolist() == [0, 5, 50] and len(re.findall(rf"energy {ENERGY}", said)) == 3
+    for name in ("accuracy", "sops"):
+        assert (table[f"{name}_low"] <= table[name]).all() and (table[name] <= table[f"{name}_high"]).all()
+    page = (tmp_path / "spike_penalty.md").read_text(encoding="utf-8")
+    assert page.count("\n| ") == 1 + 3 and "95 % over images" in page
+    assert (tmp_path / "spike_penalty.svg").stat().st_size > 5000 and (tmp_path / "spike_penalty.png").is_file()
+
+
+def test_the_committed_table_of_the_penalty_shows_the_trade_off() -> None:
+    """What reports/training holds is what the example writes with its defaults."""
+    table = pd.read_csv(ROOT / "reports" / "training" / "spike_penalty.csv")
+    page = (ROOT / "reports" / "training" / "spike_penalty.md").read_text(encoding="utf-8")
+    assert table["sops"].is_monotonic_decreasing and table["energy_uj"].is_monotonic_decreasing
+    assert all(f"{sops:,.0f} [" in page for sops in table["sops"])
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
 def test_every_example_is_tested(path: Path) -> None:
     assert f'"{path.name}"' in Path(__file__).read_text()

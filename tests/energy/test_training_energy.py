@@ -86,6 +86,31 @@ def by_phase(table: sa.energy.TrainingTable) -> dict[str, dict[str, float]]:
     return rows
 
 
+class Gathering(nn.Module):
+    """Spikes that add up rows of the image itself, behind which nothing is trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.embed, self.lif, self.head = (
+            nn.Linear(6, 8),
+            neuron.LIFNode(step_mode="m", v_threshold=0.3),
+            nn.Linear(6, 2),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, 5, 6]
+        a = self.lif(self.embed(x * 3).expand(T, -1, -1, -1))
+        return self.head((a.transpose(-1, -2) @ x).mean((0, 2)))
+
+
+def test_an_operand_without_parameters_behind_it_gets_no_error() -> None:
+    profile, spikes = seen(Gathering(), torch.rand(B, 5, 6, generator=torch.Generator().manual_seed(0)))
+    assert spikes["lif"].sum() > 0
+    lines = profile.training_energy("sgd", 1).lines.query("phase == 'input gradients'").set_index("name")
+    product = lines.drop(index="head", errors="ignore")
+    assert product["op"].tolist() == ["mac"] and product["per_image"].tolist() == [T * 5 * 8 * 6]
+
+
 def test_nothing_is_trained_behind_what_the_first_layer_reads() -> None:
     """An image that is scaled, neurons that stand before every weight: their errors go nowhere."""
     net = nn.Sequential(neuron.IFNode(v_threshold=0.5), nn.Linear(6, 4), neuron.IFNode(), nn.Linear(4, 2))

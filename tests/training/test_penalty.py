@@ -139,7 +139,7 @@ class Inside(nn.Module):
         super().__init__()
         torch.manual_seed(4)
         self.fc, self.lif, self.lif2, self.weight = nn.Linear(6, 8), lif(), lif(), nn.Parameter(torch.randn(8, 8))
-        self.conv = nn.Parameter(torch.randn(3, 8, 3))
+        self.conv, self.last = nn.Parameter(torch.randn(3, 8, 3)), nn.Parameter(torch.randn(3, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         a = self.lif(self.fc(x).expand(2, -1, -1, -1) * 4)  # [T, B, N, 8]
@@ -148,6 +148,9 @@ class Inside(nn.Module):
         c += a
         kept = F.max_pool1d(b.flatten(0, 1).transpose(1, 2), 2).unflatten(0, (2, -1))
         out = F.conv1d(kept.flatten(0, 1), self.conv, padding=1).unflatten(0, (2, -1))
+        out = (
+            out + F.linear(F.max_pool1d(a.flatten(0, 1).transpose(1, 2), 2), self.last).unflatten(0, (2, -1))[:, :, :3]
+        )
         return out.mean((0, 3)) + c.mean((0, 2, 3))[:, None]
 
 
@@ -264,7 +267,8 @@ def test_the_usual_loop_lowers_the_sops_and_holds_one_graph() -> None:
     functional.set_step_mode(net, "m")
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
     x, y = images(16, 1, 8, 8), torch.arange(16) % 10
-    values, graphs = [], []
+    values, graphs, held = [], [], []
+    net[1].register_forward_hook(lambda *_: held.append(sum(graph() is not None for graph in graphs)))
     with sa.record(net) as rec:
         for _ in range(12):
             loss = F.cross_entropy(net(x.expand(4, *([-1] * 4))).mean(0), y)
@@ -277,7 +281,7 @@ def test_the_usual_loop_lowers_the_sops_and_holds_one_graph() -> None:
             values.append(float(penalty))
             del loss, penalty
             gc.collect()
-            assert [graph() is not None for graph in graphs] == [False] * (len(graphs) - 1) + [True]
+        assert len(held) > 12 and not any(held)
         rec.reset()
         assert graphs[-1]() is None
     assert values[-1] < 0.8 * values[0] and rec._last is None
@@ -334,7 +338,7 @@ def test_gradient_checkpointing_gives_the_same_gradient_or_says_why_not(reentran
             return checkpoint(rest, a, use_reentrant=reentrant)
 
     net, x, gradients = Checkpointed(own=Levels(0, 4)), images(3, 1, 8, 8), []
-    net.lif2 = neuron.IFNode(step_mode="m")
+    net.lif2 = Levels(0, 4)
     for checkpointed in (False, True):
         functional.reset_net(net)
         with sa.record(net) as rec:
