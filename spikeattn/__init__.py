@@ -25,12 +25,13 @@ if TYPE_CHECKING:
     from spikeattn.reporting.page.from_python import report
     from spikeattn.runs import Profile, profile, record
     from spikeattn.spurious import spurious_energy
-    from spikeattn.training import FiringRate
+    from spikeattn.training import FiringRate, SpikeMonitor
     from spikeattn.training.penalty import spike_penalty
 
 _HOME = {
     "FiringRate": "training",
     "Profile": "runs",
+    "SpikeMonitor": "training",
     "attend": "attention.bootstrap_test",
     "attention_map": "attention.maps",
     "br_npa": "models",
@@ -74,6 +75,7 @@ _ROOMS = (
 __all__ = [
     "FiringRate",
     "Profile",
+    "SpikeMonitor",
     "SpikeattnError",
     "__version__",
     "attend",

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from spikeattn.boundary import arguments
+from spikeattn.compat.lightning_names import runs_a_step
 from spikeattn.counting.gradients import CountGraph
 from spikeattn.counting.probe import probed_plan
 from spikeattn.counting.recorder import Recorder, in_own_passes, own_passes
@@ -51,7 +52,9 @@ from spikeattn.tracing.stack import Hook
 from spikeattn.tracing.taps import Plan
 
 SPILL = 1 << 26  # bytes of counts that stay in memory; 64 MB are some 10,000 images of a large network
-_RECORDED: WeakSet[nn.Module] = WeakSet()  # networks with an open recording
+# Neurons with an open recording. Other parts do not tell two networks apart: neurons made with SpikingJelly's defaults
+# share one surrogate function, which is a module.
+_RECORDED: WeakSet[nn.Module] = WeakSet()
 
 
 def _turned(call: Forward, axis: int) -> Forward:
@@ -107,6 +110,8 @@ class Recording:
         self._call: FrameType | None = None
         self._nested = 0
         self._functional: FunctionalDropout | None = None
+        self._training = 0  # modules in training mode, in the pass that is followed
+        self._no_dropout_in = -1  # modules in training mode, in a pass that has shown no function of dropout
         self._outside: BaseException | None = None
         self._axis = 0  # along which the images lie
         self._shown: tuple[int, Tensor, Forward] | None = None
@@ -123,15 +128,16 @@ class Recording:
     def __enter__(self) -> Recording:
         if self._inside is not None:
             raise SpikeattnError("this recording is open already; leave its block first, or make another with record()")
-        modules = set(self.model.modules())
-        if any(not modules.isdisjoint(other.modules()) for other in _RECORDED):
+        neurons = list(self._neurons.values())
+        if any(neuron in _RECORDED for neuron in neurons):
             raise SpikeattnError(
                 f"{type(self.model).__name__}, or a part of it, is being recorded already; use that recording, whose "
                 "counts() tells the passes apart"
             )
         self._inside = ExitStack()
-        _RECORDED.add(self.model)
-        self._inside.callback(_RECORDED.discard, self.model)
+        for neuron in neurons:
+            _RECORDED.add(neuron)
+            self._inside.callback(_RECORDED.discard, neuron)
         self._inside.enter_context(nodes.uncompiled())
         for handle in (
             self.model.register_forward_pre_hook(Hook(self._begin), with_kwargs=True, prepend=True),
@@ -150,6 +156,8 @@ class Recording:
 
     def _begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if in_own_passes() or torch._C._current_graph_task_id() != -1:  # of a trace, or of a backward pass that repeats
+            return
+        if runs_a_step(model):  # which calls the model in its turn
             return
         if self._open is not None and _runs(self._call):  # the model calls itself
             self._nested += 1
@@ -195,8 +203,9 @@ class Recording:
         opened = ExitStack()
         tally = opened.enter_context(self._recorder.watching(batch, (args, kwargs) if first else None))
         tally.graph = CountGraph(batch, frozenset(term.key for term in self._terms))
-        training = any(module.training for module in model.modules())
-        self._functional = opened.enter_context(FunctionalDropout(self._recorder)) if training else None
+        self._training = sum(module.training for module in model.modules())
+        watch = self._training and self._training != self._no_dropout_in  # it costs several percent of a small network
+        self._functional = opened.enter_context(FunctionalDropout(self._recorder)) if watch else None
         if drops(self.model):
             tally.dropout = True
             for module in filter(is_dropout, model.modules()):
@@ -228,6 +237,8 @@ class Recording:
             if self._shown is None or recorder.plan.one_image:
                 raise
             sent = self._twice(recorder, *self._shown)
+        if self._functional is not None:
+            self._no_dropout_in = -1 if self._functional.called else self._training
         self._dropped |= drops(self.model) or (self._functional is not None and self._functional.ran)
         self._take()
         self._sent = sent, batch

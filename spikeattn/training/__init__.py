@@ -6,7 +6,8 @@ from spikeattn.compat.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from spikeattn.training.firing_rate import FiringRate
+    from spikeattn.training.lightning import SpikeMonitor
 
-__all__ = ["FiringRate"]
+__all__ = ["FiringRate", "SpikeMonitor"]
 
-__getattr__ = lazy_names(__name__, {"FiringRate": "firing_rate"})
+__getattr__ = lazy_names(__name__, {"FiringRate": "firing_rate", "SpikeMonitor": "lightning"})

@@ -206,6 +206,12 @@ class FiringRate(_Base):
         return super().forward(*args, **kwargs)
 
     # ---------------------------------------------------------------- results
+    @property
+    def seen(self) -> bool:
+        """Whether a pass has been counted since the last reset, on this rank."""
+        self._settle()
+        return int(self.image_total) > 0
+
     def epoch(self) -> EpochRates:
         """The tables: rates, dead and saturated neurons, operations and energy; merged over ranks, as `compute` is.
 
@@ -277,7 +283,7 @@ class FiringRate(_Base):
         if self._layout is None:
             self._layout = layout
             self.to(device_of(self.network))
-        elif layout.digest() != self._layout.digest():
+        elif layout.layers is not self._layout.layers and layout.digest() != self._layout.digest():  # of a copy
             raise SpikeattnError(
                 "this pass counts another network or input size than those before; call reset() on a new metric"
             )

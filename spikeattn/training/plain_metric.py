@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from functools import wraps
 from typing import Any
 
 import torch
@@ -36,6 +37,19 @@ class PlainMetric:
         self._defaults: dict[str, Tensor] = {}
         self._reductions: dict[str, str] = {}
         self._own: dict[str, Tensor] | None = None  # the states of this rank, while those of all stand in their place
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Have `compute` of a subclass merge the ranks, as torchmetrics has it."""
+        super().__init_subclass__(**options)
+        own = vars(cls).get("compute")
+        if own is not None:
+
+            @wraps(own)
+            def merged(self: PlainMetric, *args: Any, **kwargs: Any) -> Any:
+                with self.sync_context(should_sync=self.sync_on_compute):
+                    return own(self, *args, **kwargs)
+
+            cls.compute = merged  # type: ignore[method-assign]
 
     def add_state(self, name: str, default: Tensor, dist_reduce_fx: str) -> None:
         """Declare a state: an attribute of this name, its value after a reset, and how ranks are merged."""
@@ -87,7 +101,7 @@ class PlainMetric:
         raise NotImplementedError
 
     def compute(self) -> Any:
-        """The value of all batches so far, on all ranks; of a subclass, see `computed`."""
+        """The value of all batches so far; of a subclass, whose states are those of all ranks meanwhile."""
         raise NotImplementedError
 
     # ---------------------------------------------------------------- over ranks
