@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER, PAGE = ROOT / "build" / "versions", ROOT / "reports" / "versions.md"
 TESTS = ("tests/compat", "tests/counting", "tests/energy", "tests/reporting")
 SHOWN = ("torch", "torchvision", "spikingjelly", "timm", "numpy", "pandas", "pyarrow", "scipy", "matplotlib")
+TOOLS = ("pytest", "pytest-xdist", "hypothesis", "openpyxl")
 LONGEST = 5400  # seconds for the tests of one environment, ten times what they take on two idle cores
 
 
@@ -71,11 +72,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=ENVIRONMENTS, action="append", help="an environment; may be repeated")
     parser.add_argument("--tests", nargs="+", default=TESTS, metavar="PATH", help="in the place of the usual ones")
+    parser.add_argument("--workers", type=int, default=2, help="processes that take a test file each (2)")
     parser.add_argument("--page", action="store_true", help="only write the page from the last results")
     args = parser.parse_args()
     failed = False
     for name in () if args.page else args.only or ENVIRONMENTS:
-        record = tried(name, ENVIRONMENTS[name], args.tests)
+        record = tried(name, ENVIRONMENTS[name], args.tests, args.workers)
         failed |= bool(record["failed"]) or record["report"] != "runs"
         (FOLDER / f"{name}.json").write_text(json.dumps(record, indent=1))
     PAGE.write_text(page({name: json.loads(path.read_text()) for name, path in results().items()}))
@@ -86,7 +88,7 @@ def results() -> dict[str, Path]:
     return {name: path for name in ENVIRONMENTS if (path := FOLDER / f"{name}.json").is_file()}
 
 
-def tried(name: str, environment: Environment, tests: Sequence[str]) -> dict[str, object]:
+def tried(name: str, environment: Environment, tests: Sequence[str], workers: int) -> dict[str, object]:
     """Make an environment where it is not there, and what its tests and the report say."""
     python = built(name, environment)
     clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
@@ -95,7 +97,7 @@ def tried(name: str, environment: Environment, tests: Sequence[str]) -> dict[str
     )
     versions = json.loads(subprocess.check_output([python, "-c", asked], env=clean, text=True))
     begun = time.monotonic()
-    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
+    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", str(workers), "--dist", "loadfile", *tests]
     told = subprocess.run(command, cwd=ROOT, env=clean, capture_output=True, text=True, timeout=LONGEST)
     seconds = round(time.monotonic() - begun)
     (FOLDER / f"{name}.log").write_text(told.stdout + told.stderr)
@@ -112,6 +114,7 @@ def tried(name: str, environment: Environment, tests: Sequence[str]) -> dict[str
         "tests": sorted(tests),
         "seconds": seconds,
         "report": reported(python, name, clean),
+        "counts": counts_of_digits(python, name, clean),
         "size": sum(path.lstat().st_size for path in (FOLDER / name).resolve().rglob("*")),
     }
 
@@ -121,18 +124,31 @@ def built(name: str, environment: Environment) -> str:
     folder = FOLDER / name
     python = folder / "bin" / "python"
     if not python.exists():
-        found = shutil.which(environment.python)
-        if found is None:
-            raise SystemExit(f"{environment.python} is not on the PATH, and {name} is tried with it")
+        found = interpreter(environment.python, name)
         FOLDER.mkdir(parents=True, exist_ok=True)
         subprocess.run([found, "-m", "venv", "--clear", folder], check=True)
     install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*install, *environment.pins, ROOT, "pytest", "hypothesis"], check=True)
+    # What a machine pins for everybody would hold back the newest of everything.
+    free = {key: value for key, value in os.environ.items() if key != "PIP_CONSTRAINT"}
+    subprocess.run([*install, *environment.pins, ROOT, *TOOLS], env=free, check=True)
     if environment.frameworks:
-        subprocess.run([*install, "--no-deps", *environment.frameworks], check=True)
+        subprocess.run([*install, "--no-deps", *environment.frameworks], env=free, check=True)
     # As it is in the checkout now, whatever version number it bears.
-    subprocess.run([*install, "--force-reinstall", "--no-deps", ROOT], check=True)
+    subprocess.run([*install, "--force-reinstall", "--no-deps", ROOT], env=free, check=True)
     return str(python)
+
+
+def interpreter(name: str, environment: str) -> str:
+    """Path of an interpreter that runs: pyenv puts each of its names on the PATH, and runs the chosen ones alone."""
+    found = shutil.which(name)
+    if found is None:
+        raise SystemExit(f"{name} is not on the PATH, and {environment} is tried with it")
+    if subprocess.run([found, "-V"], capture_output=True).returncode:
+        raise SystemExit(
+            f"{found} does not run, and {environment} is tried with it; where pyenv holds it, choose every version "
+            "that is needed: PYENV_VERSION=3.11.7:3.10.13:3.13.0 make test-versions"
+        )
+    return found
 
 
 def reported(python: str, name: str, env: dict[str, str]) -> str:
@@ -145,6 +161,20 @@ def reported(python: str, name: str, env: dict[str, str]) -> str:
         return told.stderr.strip().rpartition("\n")[2]
     made = {path.suffix for path in empty.rglob("*.*")}
     return "runs" if {".html", ".svg", ".parquet"} <= made else f"lacks files: only {', '.join(sorted(made))}"
+
+
+def counts_of_digits(python: str, name: str, env: dict[str, str]) -> str:
+    """sha256 of what `profile` counts of sdt_digits on the digits: of the table's content, not of its file."""
+    empty = FOLDER / f"{name}-digits"
+    shutil.rmtree(empty, ignore_errors=True)
+    empty.mkdir()
+    command = [python, "-m", "spikeattn", "profile", "--model", "sdt_digits", "--pretrained", "--data", "digits"]
+    subprocess.run([*command, "--out", "run"], cwd=empty, env=env, check=True, capture_output=True)
+    asked = (
+        "import hashlib, pandas; table = pandas.read_parquet('run/counts.parquet'); "
+        "print(hashlib.sha256(table.to_csv(index=False).encode()).hexdigest())"
+    )
+    return subprocess.check_output([python, "-c", asked], cwd=empty, env=env, text=True).strip()
 
 
 def page(records: dict[str, dict]) -> str:
@@ -164,6 +194,7 @@ def page(records: dict[str, dict]) -> str:
         *(row(f"tests {key}", [each[key] for each in records.values()]) for key in ("passed", "skipped")),
         row("tests failed", [len(each["failed"]) for each in records.values()]),
         row("`spikeattn report`", [each["report"] for each in records.values()]),
+        row("counts of sdt_digits on digits, sha256", [f"{each['counts'][:16]}…" for each in records.values()]),
         row("on disk, GB", [f"{each['size'] / 1e9:.1f}" for each in records.values()]),
     ]
     for name, each in records.items():

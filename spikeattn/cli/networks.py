@@ -76,7 +76,6 @@ def run_options(
     own: bool,
     neuron_class: Sequence[str] | None,
     forward: str | None,
-    layout: str | None,
     time_steps: int | None,
 ) -> dict[str, Any]:
     """Keyword arguments of `sa.profile`, from the options of the same names; they are kept in the model's provenance.
@@ -94,8 +93,6 @@ def run_options(
     if forward is not None:
         with redirect_stdout(sys.stderr):
             options["forward"] = function_at(forward, net, "--forward")
-    if layout is not None:
-        options["layout"] = layout
     if own and time_steps is not None:
         options["time_steps"] = time_steps
     return options

@@ -103,7 +103,7 @@ def _of_network(
     from spikeattn.models.address import is_address
     from spikeattn.structure.reading import structure as structure_of
 
-    options = run_options(net, is_address(model), neuron_class, forward, None, None)
+    options = run_options(net, is_address(model), neuron_class, forward, None)
     image = _image(net, input_shape, time_steps)
     return structure_of(net, image, options.get("forward"), options.get("neurons"), names)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
+from spikeattn.compat.spikingjelly_version import spikingjelly_version
 from spikeattn.errors import SpikeattnError
 
 
@@ -15,6 +16,11 @@ def is_dunder(name: str) -> bool:
 
 def _how(package: str) -> str:
     if package.partition(".")[0] == "spikingjelly":
+        if (found := spikingjelly_version()) is not None:
+            return (
+                f"SpikingJelly {found} is, which has no {package}: `clock_driven` became `activation_based` after "
+                "0.0.0.0.12; take pip install 'spikingjelly==0.0.0.0.14', or 2.0 on Python 3.11 or newer"
+            )
         return "install it with pip install 'spikeattn[spikingjelly]'"
     return "install the package that has it"
 

@@ -18,8 +18,9 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from spikeattn.compat.replacements import LOADS, Replacements
-from spikeattn.compat.spikingjelly_version import is_current
+from spikeattn.compat.spikingjelly_version import is_current, spikingjelly_version
 from spikeattn.compat.timm_names import registry
+from spikeattn.compat.without_cupy import has_cupy, torch_in_place_of_cupy
 
 # Gone from numpy since 1.24, each only another name of Python's own type.
 _NUMPY = {"float": float, "int": int, "bool": bool, "object": object, "complex": complex, "str": str}
@@ -42,6 +43,8 @@ def patched(replaced: Replacements) -> Iterator[None]:
             from spikeattn.compat.old_neurons import backends_left_out
 
             stack.enter_context(backends_left_out())
+        elif spikingjelly_version() is not None and not has_cupy():
+            stack.enter_context(torch_in_place_of_cupy(replaced))
         stack.enter_context(_numpy_names(replaced))
         stack.enter_context(_torch_names(replaced))
         stack.enter_context(_without_cuda(replaced))
