@@ -88,7 +88,7 @@ class FiringRate(_Base):
         convention: str | Convention = DEFAULT_CONVENTION,
         neurons: nodes.NeuronPredicate = nodes.is_spiking_neuron,
         time_steps: int | None = None,
-        layout: str = "TB",
+        layout: str | None = None,
         input: str | None = None,
         spike_output: int | None = None,
         levels: int | None = None,
