@@ -43,3 +43,11 @@ def test_a_training_step_beside_inference(spikeattn: Callable[..., Outcome], run
 def test_wrong_command_lines(spikeattn: Callable[..., Outcome], run: Path, options: list, said: str) -> None:
     outcome = spikeattn("energy", run, *options)
     assert outcome.code != 0 and said in outcome.error
+
+
+def test_conventions_of_training_are_listed_and_explained(spikeattn: Callable[..., Outcome]) -> None:
+    assert "bptt-spikes, bptt-dense" in spikeattn("conventions").out
+    text = spikeattn("conventions", "bptt-dense").out
+    assert "dense MACs, as hardware that skips no zeros" in text and "not in it   memory traffic" in text
+    record = json.loads(spikeattn("conventions", "bptt-spikes", "--json").out)
+    assert record["switches"] == {"forward": "operations", "weight_gradient": "spikes"}
