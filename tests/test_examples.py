@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from argparse import Namespace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
@@ -106,6 +107,27 @@ def test_nir_nmnist_on_recordings(tmp_path: Path, shared: Path) -> None:
     pytest.importorskip("nir", reason="the example reads a NIR file: pip install 'spikeattn[nir]'")
     said = run(tmp_path, "nir_nmnist.py", "--images", 10, "--data", shared / "data" / "nmnist_sample")
     assert "T 310, " in said
+
+
+def test_log_while_training(tmp_path: Path) -> None:
+    said = run(tmp_path, "log_while_training.py", "--epochs", 2, "--images", 128)
+    log = pd.read_csv(tmp_path / "rates.csv")
+    assert log["step"].tolist() == [0, 1] and log["n_images"].tolist() == [128, 128]
+    assert log["mean_rate/head_lif"].between(0, 1).all() and "dead_channel_share/head_lif" in log
+    assert re.findall(r"epoch (\d): mean firing rate 0\.\d+, [\d,]+ SOPs and [\d.]+ µJ per image", said) == ["0", "1"]
+    assert pd.read_csv(tmp_path / "dead_neurons.csv")["channels"].sum() == 1464
+    assert (tmp_path / "runs" / "digits").is_dir() == (find_spec("tensorboard") is not None)
+
+
+@pytest.mark.skipif(find_spec("lightning") is None, reason="Lightning is not installed")
+def test_lightning_monitor(tmp_path: Path) -> None:
+    said = run(tmp_path, "lightning_monitor.py", "--epochs", 2, "--images", 128)
+    log = pd.read_csv(tmp_path / "logs" / "digits" / "version_0" / "metrics.csv")
+    for stage in ("train", "val"):
+        rows = log.dropna(subset=f"{stage}/mean_rate")
+        assert rows["epoch"].tolist() == [0, 1] and rows[f"{stage}/n_images"].tolist() == [128, 128]
+        assert (rows[f"{stage}/energy_mj"] > 0).all() and f"{stage}/mean_rate/head_lif" in rows
+    assert "val/sops_per_image" in said and (tmp_path / "dead_neurons.csv").is_file()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)

@@ -12,7 +12,9 @@ from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
 import spikeattn as sa
+from spikeattn.counting.recorder import Recorder
 from spikeattn.errors import SpikeattnError
+from spikeattn.tracing.examine import plan
 from spikeattn.training import sum_layout
 from tests.counting.networks import hooks_of
 from tests.training.networks import Net, T, batches, watched
@@ -119,22 +121,17 @@ def test_update_runs_a_pass_of_its_own_that_leaves_no_trace() -> None:
     assert float(rate.compute()["mean_rate"]) == float(value["mean_rate"]) != float(one["mean_rate"])
 
 
-def test_a_single_image_that_runs_other_operations_is_counted_once() -> None:
-    from tests.runs.test_recording import Einsum
-
-    net, x = Einsum().eval(), torch.rand(4, 6)
-    rate = sa.FiringRate(net)
-    seen: list[Tensor] = []
-    with rate, torch.no_grad():
-        for batch in (x[:3], x[3:]):
-            functional.reset_net(net)
-            handle = net.lif.register_forward_hook(lambda m, args, out: seen.append(out.detach()[:, :3]))
-            net(batch)
-            handle.remove()
-    epoch = rate.epoch()
-    whole = torch.cat([seen[-3], seen[-1][:, :1]], 1) if seen[-1].shape[1] == 2 else torch.cat([seen[-2], seen[-1]], 1)
-    assert epoch.n_images == 4
-    assert epoch.channels()["nonzero_rate"].tolist() == pytest.approx((whole.sum((0, 1)) / 16).tolist())
+def test_a_single_image_that_is_counted_beside_itself_is_counted_once() -> None:
+    """As `Recording` does where torch runs other operations on one image than on several."""
+    net, image = Net().eval(), batches(1)[0]
+    made = plan(net, torch.cat([image, image]))
+    with Recorder(net, made) as recorder, torch.no_grad(), watched(net) as kept:
+        recorder.apart = ("lif",)
+        with recorder.watching(2, kept=1) as tally:
+            sent = tally.send(net(torch.cat([image, image])))
+    spikes = kept["lif"][-1][:, :1]
+    assert torch.equal(sent.by_neuron["lif"], spikes.sum((0, 1))) and spikes.any()
+    assert sent.result().counts["nnz", "lif"].sum() == spikes.sum()
 
 
 def test_beyond_the_limit_layers_are_counted_by_channel_and_say_so(monkeypatch) -> None:

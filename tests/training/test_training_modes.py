@@ -45,9 +45,9 @@ def test_half_precision_sums_of_many_images_are_exact() -> None:
     from spikeattn.counting import sums
 
     for dtype in (torch.bfloat16, torch.float16, torch.float32, torch.bool):
-        ones = torch.ones((4, 300, 3, 2), dtype=dtype)
+        ones = torch.ones((4, 301, 3, 2), dtype=dtype)
         with torch.autocast("cpu", torch.bfloat16):
-            assert sums.count_by_neuron(ones).tolist() == [[1200.0] * 2] * 3
+            assert sums.count_by_neuron(ones).tolist() == [[1204.0] * 2] * 3
 
 
 class Checkpointed(Net):
