@@ -95,7 +95,7 @@ def test_the_committed_table_of_the_penalty_shows_the_trade_off() -> None:
 
 
 def test_nir_nmnist(tmp_path: Path) -> None:
-    pytest.importorskip("nir", reason="the example reads a NIR file: pip install 'spikeattn[nir]'")
+    pytest.importorskip("nir", reason='the example reads a NIR file: pip install "spikeattn[nir]"')
     said = run(tmp_path, "nir_nmnist.py", "--images", 20)
     assert "time step dt = 1, read off the file" in said and "accuracy" not in said
     assert re.search(r"T 32, [\d,]{9,} SOPs and 0 MACs per image", said) and re.search(rf"energy {ENERGY}", said)
@@ -104,7 +104,7 @@ def test_nir_nmnist(tmp_path: Path) -> None:
 
 
 def test_nir_nmnist_on_recordings(tmp_path: Path, shared: Path) -> None:
-    pytest.importorskip("nir", reason="the example reads a NIR file: pip install 'spikeattn[nir]'")
+    pytest.importorskip("nir", reason='the example reads a NIR file: pip install "spikeattn[nir]"')
     said = run(tmp_path, "nir_nmnist.py", "--images", 10, "--data", shared / "data" / "nmnist_sample")
     assert "T 310, " in said
 

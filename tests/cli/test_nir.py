@@ -10,7 +10,7 @@ import pytest
 
 import spikeattn as sa
 
-nir = pytest.importorskip("nir", reason="reads NIR files: pip install 'spikeattn[nir]'")
+nir = pytest.importorskip("nir", reason='reads NIR files: pip install "spikeattn[nir]"')
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from spikeattn.tracing import neurons as nodes
 from tests.counting import brute_force
 from tests.counting.brute_force import amounts
 
-nir = pytest.importorskip("nir", reason="reads NIR files: pip install 'spikeattn[nir]'")
+nir = pytest.importorskip("nir", reason='reads NIR files: pip install "spikeattn[nir]"')
 
 FLOAT = np.float32
 
@@ -321,7 +321,7 @@ def test_without_nir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nir", None)
     with pytest.raises(SpikeattnError) as caught:
         sa.load_model(path)
-    assert str(caught.value).endswith("needs nir, which is not installed: pip install 'spikeattn[nir]'")
+    assert str(caught.value).endswith('needs nir, which is not installed: pip install "spikeattn[nir]"')
 
 
 def test_files_that_are_no_nir_files(tmp_path: Path) -> None:
