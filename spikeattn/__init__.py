@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from spikeattn.runs import Profile, profile, record
     from spikeattn.spurious import spurious_energy
     from spikeattn.training import FiringRate, SpikeMonitor
+    from spikeattn.training.penalty import spike_penalty
 
 _HOME = {
     "FiringRate": "training",
@@ -47,6 +48,7 @@ _HOME = {
     "record": "runs",
     "report": "reporting.page.from_python",
     "reproduce": "energy",
+    "spike_penalty": "training.penalty",
     "spurious_energy": "spurious",
     "svda": "models",
     "sweep": "energy",
@@ -92,6 +94,7 @@ __all__ = [
     "record",
     "report",
     "reproduce",
+    "spike_penalty",
     "spurious_energy",
     "structure",
     "svda",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from spikeattn.counting import sums
+from spikeattn.counting.gradients import CountGraph
 from spikeattn.counting.transfer import Sent
 from spikeattn.errors import SpikeattnError
 from spikeattn.storage.columns import Key
@@ -39,6 +40,8 @@ class Tally:
         fan_outs: those of the plan on the device, by their id; the recorder keeps them from pass to pass.
         apart: neurons whose spikes are counted at every place of their output too, over all images.
         kept: so many images of the batch are wanted, the first ones; None for all.
+        late: counts of what an operation has made, taken when autograd knows it: before the next operation.
+        graph: takes what is counted, with the way back to the spikes; None where nobody asks for gradients.
 
     Nothing waits for the device until the counts are asked for.
     """
@@ -57,6 +60,8 @@ class Tally:
         self.apart: Container[str] = ()
         self.kept: int | None = None
         self._by_neuron: dict[str, Tensor] = {}
+        self.late: list[Callable[[], None]] = []
+        self.graph: CountGraph | None = None
         self._sums: dict[Key, list[tuple[int | None, Axes, Tensor]]] = defaultdict(list)
         self._flags: dict[str, Tensor] = {}
         self._extremes: dict[str, Tensor] = {}
@@ -64,13 +69,18 @@ class Tally:
         self._nonfinite: dict[str, Tensor] = {}
 
     # ---------------------------------------------------------------- while the pass runs
-    @torch.no_grad()
     def count(self, tap: Tap, x: Tensor, t: int | None, left: Mapping[str, Tensor] = _NOTHING) -> None:
         """Count a tensor seen at `tap`; `t` is the time step where the calls are the steps.
 
         Args:
             left: counts of it that its module has left, which are taken instead (see `fast`).
         """
+        self._count(tap, x, t, left)
+        if self.graph is not None and self._other is None:
+            self.graph.tap(tap, x, t, self._latest)
+
+    @torch.no_grad()
+    def _count(self, tap: Tap, x: Tensor, t: int | None, left: Mapping[str, Tensor]) -> None:
         if self._other is not None or (left and self._take(tap, left)):
             return
         parted = self._split(tap, x.detach())
@@ -113,9 +123,14 @@ class Tally:
             self._nonfinite[tap.name] = left["nonfinite"]
         return True
 
-    @torch.no_grad()
     def count_pairs(self, pairs: Pairs, a: Tensor, b: Tensor, t: int | None) -> None:
         """Count the spike pairs of the matrix product a @ b."""
+        self._count_pairs(pairs, a, b, t)
+        if self.graph is not None and self._other is None:
+            self.graph.pairs(pairs, a, b, t, self._latest)
+
+    @torch.no_grad()
+    def _count_pairs(self, pairs: Pairs, a: Tensor, b: Tensor, t: int | None) -> None:
         operands = list(zip((a, b), pairs.axes, pairs.units, strict=True))
         try:
             left, right = (whole(axes.split(x.detach(), self.batch), unit) for x, axes, unit in operands)
@@ -201,6 +216,18 @@ class Tally:
             self.fan_outs[id(weights)] = weights.to(device, torch.int64)
         return self.fan_outs[id(weights)]
 
+    def holds_numbers(self, name: str) -> bool:
+        """Whether a tensor that may hold any values holds some that are no whole multiples of its unit."""
+        return name in self._flags and bool(self._flags[name][0])
+
+    def count_late(self) -> None:
+        """Take the counts that wait."""
+        while self.late:
+            self.late.pop(0)()
+
+    def _latest(self, key: Key) -> Tensor:
+        return self._sums[key][-1][2]
+
     def _add(self, measure: str, name: str, t: int | None, value: Tensor, axes: Axes) -> None:
         self._sums[measure, name].append((t, axes, value))
 
@@ -225,10 +252,11 @@ class Tally:
         Raises:
             SpikeattnError: a tensor that never appeared, or appeared too often.
         """
+        self.count_late()
         if self._other is not None:
             raise self._other
         self._check_path()
-        columns = {key: self._over_time(parts) for key, parts in self._sums.items()}
+        columns = {key: self.over_time(parts) for key, parts in self._sums.items()}
         nonfinite = {name: ~torch.isfinite(v) for name, v in nodes.membrane_sums(self.plan.neurons).items()}
         nonfinite |= {name: bad != 0 for name, bad in self._nonfinite.items()}
         numbers = numbers_of(output.detach()) if isinstance(output, Tensor) else None
@@ -268,7 +296,7 @@ class Tally:
                     f"{self.ran.get(place, 0)} times in this forward pass and {expected} times in the first; {rule}"
                 )
 
-    def _over_time(self, parts: list[tuple[int | None, Axes, Tensor]]) -> Tensor:
+    def over_time(self, parts: list[tuple[int | None, Axes, Tensor]]) -> Tensor:
         """[T, B], or [1, B] of what has no split over time steps; a still image counts at every step."""
         T = self.plan.ledger.time_steps
         t, axes, first = parts[0]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
@@ -23,11 +23,13 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from spikeattn.boundary import arguments
 from spikeattn.compat.lightning_names import runs_a_step
+from spikeattn.counting.gradients import CountGraph
 from spikeattn.counting.probe import probed_plan
 from spikeattn.counting.recorder import Recorder, in_own_passes, own_passes
-from spikeattn.counting.tally import OtherPath
+from spikeattn.counting.tally import OtherPath, Tally
 from spikeattn.counting.transfer import Sent
 from spikeattn.energy import EnergyTable
+from spikeattn.energy.spike_terms import SpikeTerm, spike_terms
 from spikeattn.errors import SpikeattnError
 from spikeattn.provenance import describe, device_of, provenance_of
 from spikeattn.runs.assembly import in_memory, on_disk
@@ -73,6 +75,20 @@ def _runs(call: FrameType | None) -> bool:
     return frame is not None
 
 
+@dataclass(frozen=True)
+class LastPass:
+    """The forward pass that a recording has seen last.
+
+    Attributes:
+        terms: what adds for spikes.
+        tally: its counts, whose `graph` leads back to the spikes.
+    """
+
+    ledger: Ledger
+    terms: tuple[SpikeTerm, ...]
+    tally: Tally
+
+
 class Recording:
     """The context of `record`: follows the model's own calls; see there."""
 
@@ -100,6 +116,8 @@ class Recording:
         self._axis = 0  # along which the images lie
         self._shown: tuple[int, Tensor, Forward] | None = None
         self._sent: tuple[Sent, int] | None = None
+        self._terms: tuple[SpikeTerm, ...] = ()
+        self._last: Tally | None = None
         self._sizes: list[int] = []
         self._unplanned: set[str] = set()
         self._dropped = False
@@ -130,7 +148,7 @@ class Recording:
         return self
 
     def __exit__(self, *error: object) -> None:
-        inside, self._inside, self._recorder = self._inside, None, None
+        inside, self._inside, self._recorder, self._last = self._inside, None, None, None
         if inside is not None:
             inside.close()
         if error[0] is None:
@@ -145,6 +163,7 @@ class Recording:
             self._nested += 1
             return
         self._abandon()  # what an interruption has left
+        self._last = None  # and with it the graph of the step before
         leaves, spec = tree_flatten((args, kwargs))
         places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
         if len(places) != 1:
@@ -178,6 +197,7 @@ class Recording:
                     "spikingjelly.activation_based.functional.reset_net(model) first"
                 )
             self._plan = self._trace(x, call)
+            self._terms = spike_terms(self._plan.ledger)
         if self._recorder is None:
             assert self._inside is not None  # the hook that calls this is there only inside the block
             self._recorder = self._inside.enter_context(self._recorder_of(self._plan))
@@ -185,6 +205,7 @@ class Recording:
         batch = self._recorder.plan.input_axes.images_in(x.shape)
         opened = ExitStack()
         tally = opened.enter_context(self._recorder.watching(batch, (args, kwargs) if first else None))
+        tally.graph = CountGraph(batch, frozenset(term.key for term in self._terms))
         self._training = sum(module.training for module in model.modules())
         watch = self._training and self._training != self._no_dropout_in  # it costs several percent of a small network
         self._functional = opened.enter_context(FunctionalDropout(self._recorder)) if watch else None
@@ -210,10 +231,12 @@ class Recording:
             self._abandon()
             return
         tally, opened, self._open, self._call = recorder.tally, self._open, None, None
+        self._last, batch = tally, tally.batch
         try:
             with opened:
                 sent = tally.send(logits_in(output))
         except OtherPath:
+            self._last = None
             if self._shown is None or recorder.plan.one_image:
                 raise
             sent = self._twice(recorder, *self._shown)
@@ -221,7 +244,7 @@ class Recording:
             self._no_dropout_in = -1 if self._functional.called else self._training
         self._dropped |= drops(self.model) or (self._functional is not None and self._functional.ran)
         self._take()
-        self._sent = sent, tally.batch
+        self._sent = sent, batch
         if device_of(model).type == "cpu":  # nothing to wait for: an error belongs to the pass that made it
             self._take()
 
@@ -235,8 +258,11 @@ class Recording:
         with own_passes(), torch.no_grad(), state_kept(self.model):
             nodes.reset(self.model)
             with recorder.watching(2, kept=1) as tally:
+                tally.graph = CountGraph(2, frozenset(term.key for term in self._terms))
+                tally.graph.alone = True
                 output = call(self.model, torch.cat([images, images], axis))
-                return tally.send(logits_in(output))
+                sent, self._last = tally.send(logits_in(output)), tally
+                return sent
 
     def _note_dropout(self, module: nn.Module, args: Any, output: Any) -> None:
         before, after = next(tensors_in(args), None), next(tensors_in(output), None)
@@ -330,6 +356,24 @@ class Recording:
         parts.save(replace(parts.join(self._waiting), **made_of), Path(self._folder.name))
         self._waiting = []
 
+    def last_pass(self) -> LastPass:
+        """The additions of the last forward pass, with the way back to its spikes (`sa.spike_penalty`).
+
+        Raises:
+            SpikeattnError: no pass has ended in this block, or its counts are not usable.
+        """
+        if self._inside is None:
+            raise SpikeattnError(
+                "this recording is closed, and the graph of its last forward pass let go; ask inside the block: "
+                "`with sa.record(model) as rec: output = model(x); loss = ... + sa.spike_penalty(rec)`"
+            )
+        if self._last is None or self._last.graph is None or self._plan is None:
+            raise SpikeattnError(
+                f"{type(self.model).__name__} has run no forward pass in this recording, or none since its reset(); "
+                "call it first, inside the block"
+            )
+        return LastPass(self._plan.ledger, self._terms, self._last)
+
     def profile(self) -> Profile:
         """The result of every forward pass since the start or the last `reset`, as that of `sa.profile`.
 
@@ -396,7 +440,7 @@ class Recording:
 
     def reset(self) -> None:
         """Forget the counts so far, as at the start of an epoch; what the network is made of stays known."""
-        self._sent, self._sizes, self._waiting, self._folder = None, [], [], None
+        self._sent, self._sizes, self._waiting, self._folder, self._last = None, [], [], None, None
         self._unplanned.clear()
         self._dropped = False
 
