@@ -14,6 +14,7 @@ from spikingjelly.activation_based import layer, neuron, rnn
 from torch import Tensor, nn
 
 import spikeattn as sa
+from spikeattn.compat.spikingjelly_version import is_current
 from spikeattn.tracing.neurons import reset
 from tests.counting.brute_force import amounts, exact, pictures
 
@@ -228,6 +229,7 @@ def test_elementwise_recurrent_container(mode: str, T: int, batch: int) -> None:
     assert [(a.op, a.elements) for a in profile.ledger.additions if a.elements == WIDTH] == [("add", WIDTH)] * (T > 1)
 
 
+@pytest.mark.skipif(not is_current(), reason="layers behind the first begin with a state of no image before version 2")
 @every_size
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("name", ["SpikingVanillaRNN", "SpikingLSTM", "SpikingGRU"])
