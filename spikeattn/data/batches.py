@@ -26,6 +26,7 @@ class Batch(NamedTuple):
     labels: int64 [B], -1 where unknown. index: int64 [B], ascending. ids: one per image.
     skipped: samples of this batch that could not be read; they are in none of the above.
     number: position in the plan of `batch_indices`, the same in every run.
+    targets: the labels in words, where they are those of another task than classification, and all `labels` are -1.
     """
 
     images: Tensor
@@ -34,6 +35,7 @@ class Batch(NamedTuple):
     ids: list[str]
     skipped: list[Skipped]
     number: int
+    targets: str | None = None
 
 
 def batch_indices(

@@ -15,6 +15,7 @@ from spikeattn.data.batches import Batch, Batches, make_loader
 from spikeattn.data.division import EVERYTHING, Take
 from spikeattn.errors import SpikeattnError, failing
 from spikeattn.tracing.kinds import UNORDERED
+from spikeattn.tracing.targets import form_of_targets, shares
 
 _EXPECTED = "expected (images, labels) or images, with images a tensor [B, C, H, W] or [B, T, C, H, W]"
 
@@ -140,21 +141,29 @@ def _as_batch(item: Any, number: int, start: int) -> Batch:
         raise SpikeattnError(
             f"batch {number} of the loader is {given if images is not item else _named(item) + shape}; {_EXPECTED}"
         )
-    if isinstance(labels, Tensor) and labels.shape == images.shape:
+    if isinstance(labels, Tensor) and labels.shape == images.shape and not _tells(labels, images):
         raise SpikeattnError(
             f"batch {number} of the loader is a {type(item).__name__} of {len(item)} tensors of one shape, "
-            f"{tuple(images.shape)}; join them by torch.stack, for a batch is (images, labels) or images"
+            f"{tuple(images.shape)}, where (images, labels) or images are expected: join images by torch.stack, and "
+            "leave out what the network shall give, by (batch[0] for batch in loader)"
         )
     _check_images(images, number)
     n = len(images)
-    known = _labels(labels, number) if labels is not None else torch.full((n,), -1)
+    targets = form_of_targets(labels, n)
+    known = _labels(labels, number) if labels is not None and targets is None else torch.full((n,), -1)
     if len(known) != n:
         raise SpikeattnError(
             f"batch {number} of the loader has {n} images and {len(known)} labels; give one whole number per image, "
             "-1 where its class is unknown, or the images alone"
         )
     index = torch.arange(start, start + n)
-    return Batch(images, known, index, [str(i) for i in index.tolist()], [], number)
+    return Batch(images, known, index, [str(i) for i in index.tolist()], [], number, targets)
+
+
+def _tells(labels: Tensor, images: Tensor) -> bool:
+    """Whether a second tensor of the images' shape is none of images: classes of pixels, the next tokens of tokens."""
+    tokens = images.dim() == 2 and not images.is_floating_point()
+    return not labels.is_floating_point() and (images.is_floating_point() or tokens)
 
 
 def _check_images(images: Tensor, number: int) -> None:
@@ -187,6 +196,11 @@ def _labels(labels: Any, number: int) -> Tensor:
     """int64 [B]; whatever is no whole number is an error, for it would be counted as another class."""
     reason = type(labels).__name__
     known: Tensor | None
+    if shares(labels):
+        raise SpikeattnError(
+            f"batch {number} of the loader has labels of shape {tuple(labels.shape)}, which share every image among "
+            "classes; give one whole number per image, which of one-hot labels is labels.argmax(1), or the images alone"
+        )
     try:
         known = torch.as_tensor(labels).reshape(-1)
         if known.is_complex() or known.is_meta:

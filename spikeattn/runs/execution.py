@@ -34,7 +34,6 @@ from spikeattn.structure.reading import with_structure
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.examine import Forward
 from spikeattn.tracing.modes import in_eval
-from spikeattn.tracing.nested_tensors import logits_in
 from spikeattn.tracing.taps import Plan
 
 
@@ -194,7 +193,7 @@ class Run:
                 check_finite(batch)
                 images = batch.images.to(self.device, non_blocking=True)
                 if made is None or recorder is None:
-                    made = self._plan(images, loader, folder)
+                    made = self._plan(images, loader, folder, batch.targets)
                     writer.origin = origin(made.ledger)
                     bar.start(made.ledger)
                     net = self.model if self.path == prepare.PLAIN else prepare.prepare(self.model)
@@ -228,7 +227,7 @@ class Run:
         with torch.no_grad(), recorder.watching(len(images)) as tally:
             with failing(f"{name} fails on a batch of shape {tuple(images.shape)} and type {images.dtype}"):
                 output = self.forward(recorder.model, images)
-            return tally.send(logits_in(output), kept)
+            return tally.send(output, kept)
 
     def _store(self, batch: Batch, skipped: tuple[Any, ...], sent: Sent, writer: PartWriter, bar: Bar) -> None:
         """Wait for the counts of a batch, and hand them on."""
@@ -237,9 +236,12 @@ class Run:
         writer.add(Part((batch.number,), counts.flags, skipped, table, extremes=counts.extremes))
         bar.add(len(batch.images) + len(skipped), counts.counts)
 
-    def _plan(self, images: Tensor, loader: Iterable[Any], folder: RunFolder | None) -> Plan:
+    def _plan(
+        self, images: Tensor, loader: Iterable[Any], folder: RunFolder | None, targets: str | None
+    ) -> Plan:  # fmt: skip
         made = probed_plan(self.model, images, self.forward, self.strict, **self.options)
         provenance = provenance_of(self.model, loader, images, self.path) | dict(self.extra)
+        provenance |= {"output": made.output_form} | ({} if targets is None else {"targets": targets})
         if self.shard != WHOLE:
             provenance["shard"] = str(self.shard)
         ledger = replace(made.ledger, model=describe(self.model), provenance=provenance)

@@ -42,7 +42,7 @@ from spikeattn.structure.reading import Names, with_structure
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.examine import Forward, check_options
 from spikeattn.tracing.modes import in_eval
-from spikeattn.tracing.nested_tensors import logits_in, tensors_in
+from spikeattn.tracing.nested_tensors import tensors_in
 from spikeattn.tracing.network import check_network
 from spikeattn.tracing.stack import Hook
 from spikeattn.tracing.taps import Plan
@@ -191,7 +191,7 @@ class Recording:
         tally, opened, self._open, self._call = recorder.tally, self._open, None, None
         try:
             with opened:
-                sent = tally.send(logits_in(output))
+                sent = tally.send(output)
         except OtherPath:
             if self._shown is None or recorder.plan.one_image:
                 raise
@@ -213,7 +213,7 @@ class Recording:
             nodes.reset(self.model)
             with recorder.watching(2) as tally:
                 output = call(self.model, torch.cat([images, images], axis))
-                return tally.send(logits_in(output), 1)
+                return tally.send(output, 1)
 
     def _note_dropout(self, module: nn.Module, args: Any, output: Any) -> None:
         before, after = next(tensors_in(args), None), next(tensors_in(output), None)
@@ -250,7 +250,7 @@ class Recording:
             self._axis = next((axis for axis, made in plans.items() if not made.one_image), next(iter(plans)))
             made = plans[self._axis]
             images, forward = x.transpose(0, self._axis), _turned(call, self._axis)
-            provenance = provenance_of(self.model, (), images)
+            provenance = provenance_of(self.model, (), images) | {"output": made.output_form}
             ledger = replace(made.ledger, model=describe(self.model), provenance=provenance)
             with own_passes():
                 ledger = with_structure(ledger, self.model, images, forward, self._options["neurons"], self._names)

@@ -28,7 +28,7 @@ from spikeattn.energy.models.registry import EnergyModel
 from spikeattn.energy.profile_argument import counted, labels_to_cluster
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.runs.firing_rates import RateTable, rates
-from spikeattn.stats.accuracy import accuracy_over_time
+from spikeattn.stats.accuracy import accuracy_over_time, why_no_accuracy
 from spikeattn.stats.intervals import CONFIDENCE, REPLICATES
 from spikeattn.storage.counts import FILE, Counts
 from spikeattn.storage.folder import LEDGER, interrupted
@@ -135,6 +135,11 @@ class Profile:
     def provenance(self) -> dict[str, Any]:
         """Model, data, settings and versions of the run."""
         return dict(self.ledger.provenance)
+
+    @property
+    def no_accuracy(self) -> str | None:
+        """Why the accuracy of this run is not known, as of a detector's; None where it is."""
+        return why_no_accuracy(self.counts.rows, self.ledger.provenance)
 
     @property
     def structure(self) -> Structure:
@@ -283,6 +288,7 @@ class Profile:
             "time_steps": self.time_steps,
             "accuracy": _number(last["accuracy"]),
             "accuracy_interval": [_number(last["accuracy_low"]), _number(last["accuracy_high"])],
+            "no_accuracy": self.no_accuracy,
             "mean_rate": float(last["mean_rate"]),
             "sops_per_image": float(table.iloc[-1]["sops"]),
             "macs_per_image": float(table.iloc[-1]["macs"]),

@@ -50,6 +50,9 @@ PROVENANCE = Keys(
     counts_sha256=str,
     python=Text,
     platform=Text,
+    output=Text,
+    targets=Text,
+    no_accuracy=Text,
 )
 
 

@@ -92,6 +92,7 @@ class Plan:
         ordinals: runs of each watched operation, by (module, call, operation).
         logits_from: the module whose outputs per step have the model's output as their mean or sum.
         logits_axes: of that module's output.
+        output_form: what the model gives, in words.
         one_image: the network mixes the images of a batch, so that it is profiled image by image.
     """
 
@@ -106,6 +107,7 @@ class Plan:
     logits_from: str | None
     one_image: bool = False
     logits_axes: Axes | None = None
+    output_form: str = ""
 
 
 def logits_of(calls: Sequence[Tensor], axes: Axes | None, batch: int) -> Tensor | None:

@@ -28,6 +28,7 @@ from spikeattn.tracing.module_events import ModuleEvents
 from spikeattn.tracing.nested_tensors import tensors_in
 from spikeattn.tracing.operation_facts import written_tensors
 from spikeattn.tracing.origins import Origin, View
+from spikeattn.tracing.outputs import LOGITS, form_of, scores_in
 from spikeattn.tracing.overloads import overload
 from spikeattn.tracing.pass_events import NEURON, SUMS, Event
 from spikeattn.tracing.stack import Frame, ModuleStack, in_parts
@@ -51,6 +52,8 @@ class Trace(TorchDispatchMode):
 
     Attributes:
         outputs, output_views: what came out of the pass.
+        scores: which of them may be class scores; None where nothing says it.
+        output_form: what came out, in words.
         book: origin and label of every tensor.
         labeller: what gives the labels, and has found the axis of time.
     """
@@ -64,6 +67,8 @@ class Trace(TorchDispatchMode):
         super().__init__()
         self.outputs: list[Tensor] = []
         self.output_views: list[View] = []
+        self.scores: int | None = None
+        self.output_form = ""
         self.batch = batch
         self.book = TensorBook()
         self.labeller = Labeller(self.book, time_steps, totals, expected, steps)
@@ -207,6 +212,12 @@ class Trace(TorchDispatchMode):
         """The pass has ended: note what came out, and which step of a loop each operation belongs to."""
         self.outputs = [x for x in tensors_in(outputs) if x.dim()]  # a single number is a loss, and no logits
         self.output_views = [self._log.view(x) for x in self.outputs]
+        scores = scores_in(outputs)
+        self.scores = next((i for i, x in enumerate(self.outputs) if x is scores), None)
+        views = {id(x): view for x, view in zip(self.outputs, self.output_views, strict=True)}
+        self.output_form = form_of(outputs, views, self.batch)
+        if self.scores is None and len(self.outputs) > 1:
+            self.output_form += f", none of them called {LOGITS!r}"
         self._log.take(self.outputs)
         self._log.events = told_apart(self.events)
         self.labeller.settle_by_calls()
