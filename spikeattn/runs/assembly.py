@@ -137,13 +137,16 @@ def _settled(ledger: Ledger, parts: Sequence[Part]) -> Ledger:
                 tensor = replace(tensor, low=low, high=high)
             tensor = replace(tensor, kind=kind_of(*flags[tensor.name][:3]))
         tensors.append(tensor)
-    return replace(ledger, tensors=tuple(tensors), provenance={**ledger.provenance, **_input_of(tensors, flags)})
+    found = _input_of(tensors, flags, ledger.of_tokens)
+    return replace(ledger, tensors=tuple(tensors), provenance={**ledger.provenance, **found})
 
 
-def _input_of(tensors: Sequence[CountedTensor], flags: Mapping[str, tuple[bool, ...]]) -> dict[str, Any]:
+def _input_of(
+    tensors: Sequence[CountedTensor], flags: Mapping[str, tuple[bool, ...]], tokens: bool
+) -> dict[str, Any]:  # fmt: skip
     """What the input was taken for, and why, where whole numbers may be either events or pixels."""
     found = next((t for t in tensors if t.name == "input"), None)
-    if found is None or "input" not in flags or flags["input"][0]:
+    if tokens or found is None or "input" not in flags or flags["input"][0]:
         return {}
     kind = "pixels" if found.number else "events"
     form = "a still image" if found.static else "frames with a time axis of their own"

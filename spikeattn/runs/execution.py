@@ -241,7 +241,7 @@ class Run:
     ) -> Plan:  # fmt: skip
         made = probed_plan(self.model, images, self.forward, self.strict, **self.options)
         provenance = provenance_of(self.model, loader, images, self.path) | dict(self.extra)
-        provenance |= {"output": made.output_form} | ({} if targets is None else {"targets": targets})
+        provenance |= made.facts() | ({} if targets is None else {"targets": targets})
         if self.shard != WHOLE:
             provenance["shard"] = str(self.shard)
         ledger = replace(made.ledger, model=describe(self.model), provenance=provenance)

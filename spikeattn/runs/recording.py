@@ -250,7 +250,7 @@ class Recording:
             self._axis = next((axis for axis, made in plans.items() if not made.one_image), next(iter(plans)))
             made = plans[self._axis]
             images, forward = x.transpose(0, self._axis), _turned(call, self._axis)
-            provenance = provenance_of(self.model, (), images) | {"output": made.output_form}
+            provenance = provenance_of(self.model, (), images) | made.facts()
             ledger = replace(made.ledger, model=describe(self.model), provenance=provenance)
             with own_passes():
                 ledger = with_structure(ledger, self.model, images, forward, self._options["neurons"], self._names)

@@ -22,7 +22,7 @@ from spikeattn.tracing.nested_tensors import tensors_in
 from spikeattn.tracing.neuron_kind import InnerSynapse
 from spikeattn.tracing.operation_facts import fields_told_apart, is_operation, keeps_values, numbers_in, unruled
 from spikeattn.tracing.operation_rules import OPERATIONS, Multiplication
-from spikeattn.tracing.origins import ALIAS, Origin, View, derive, distinct_elements, merged
+from spikeattn.tracing.origins import ALIAS, LOOKUPS, Origin, View, derive, distinct_elements, merged
 from spikeattn.tracing.overloads import overload
 from spikeattn.tracing.pass_events import ADDITION, SUMS, Event, Part
 from spikeattn.tracing.stack import ModuleStack
@@ -49,6 +49,7 @@ class EventLog:
         self.events: list[Event] = []
         self.additions: list[Event] = []
         self.origins: list[Origin] = []
+        self.looks_up = False
         self.model, self.stack, self.book, self.labeller, self.units = model, stack, book, labeller, units
 
     def observe(
@@ -88,6 +89,7 @@ class EventLog:
                 self._add("add", name, ordinal, (product.biases,), result, made[0], found[0], made[0].numel())
         else:
             origins = [self.book.origin(t) for t in data]
+            self.looks_up |= name in LOOKUPS and origins[0].weight and any(o.of_input for o in origins[1:])
             result, what = derive(func, name, args, kwargs, data, origins, made[0])
             if not result.spiky and not result.weight:
                 result.beside = beside(name, args, kwargs, data, origins, made[0])

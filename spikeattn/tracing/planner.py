@@ -103,6 +103,7 @@ class Planner:
             logits_from=None if logits is None else logits[0],
             logits_axes=None if logits is None else logits[1],
             output_form=self.trace.output_form,
+            looks_up=self.trace.looks_up,
             one_image=self.B == 1,
         )
 

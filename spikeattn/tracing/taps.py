@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from spikeattn.storage.ledger import Ledger
+from spikeattn.storage.ledger import TOKENS, Ledger
 from spikeattn.tracing.layout import Axes
 
 
@@ -93,6 +94,7 @@ class Plan:
         logits_from: the module whose outputs per step have the model's output as their mean or sum.
         logits_axes: of that module's output.
         output_form: what the model gives, in words.
+        looks_up: the input picks rows of a table that the model holds, as token ids do.
         one_image: the network mixes the images of a batch, so that it is profiled image by image.
     """
 
@@ -108,6 +110,13 @@ class Plan:
     one_image: bool = False
     logits_axes: Axes | None = None
     output_form: str = ""
+    looks_up: bool = False
+
+    def facts(self) -> dict[str, Any]:
+        """What the trace says of input and output, as entries of the provenance."""
+        why = "the network looks its rows up in a table by them, which is no operation"
+        input = {"input": {"kind": TOKENS, "why": why}} if self.looks_up else {}
+        return {"output": self.output_form, **input}
 
 
 def logits_of(calls: Sequence[Tensor], axes: Axes | None, batch: int) -> Tensor | None:

@@ -89,6 +89,11 @@ class Trace(TorchDispatchMode):
         return self._log.additions
 
     @property
+    def looks_up(self) -> bool:
+        """Whether the input picks rows of a table that the model holds, as token ids do."""
+        return self._log.looks_up
+
+    @property
     def weighted(self) -> tuple[str, ...]:
         """Paths of the modules with weights of their own, whether they are called or not."""
         return self._stack.weighted
