@@ -111,6 +111,7 @@ def _run(model: nn.Module, recorder: Recorder, batch: Tensor, forward: Forward) 
     marks: dict[str, list[Tensor]] = {}
     try:
         with torch.no_grad(), _marking(model, recorder, marks), recorder.watching(len(batch)) as tally:
+            recorder.show(batch)
             with failing(f"{type(model).__name__} fails when it is shown {len(batch)} images once more, to see that an "
                          "image's counts come from it alone"):  # fmt: skip
                 output = forward(model, batch.clone())

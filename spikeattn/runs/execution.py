@@ -225,6 +225,7 @@ class Run:
         nodes.reset(recorder.model)
         name = type(recorder.model).__name__
         with torch.no_grad(), recorder.watching(len(images)) as tally:
+            recorder.show(images)
             with failing(f"{name} fails on a batch of shape {tuple(images.shape)} and type {images.dtype}"):
                 output = self.forward(recorder.model, images)
             return tally.send(output, kept)

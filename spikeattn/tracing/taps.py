@@ -26,10 +26,11 @@ class Tap:
     """Where a tensor appears in the forward pass and how to count it.
 
     Attributes:
-        where: "output" or "argument" of a module, or "operation" (operand number `operand`, -1 for the result).
+        where: "output" or "argument" of a module, "operation" (operand number `operand`, -1 for the result) or "batch",
+            what `forward=` is given.
         at: the calls of the module, with the position of the operation among those of its name in the call.
         by_call: the entries of `at` belong to a time step each, those of `steps`; else the tensor holds all, or none.
-        index: which of the tensors that a module returns.
+        index: which of the tensors that a module returns, or that the model is called with.
         binary: 0/1 by construction; checked in every batch.
         unit: what its values are whole multiples of.
         fans: fan-out-weighted counts to take from this tensor.
