@@ -60,7 +60,7 @@ def form_of(output: Any, views: Mapping[int, View], images: int) -> str:
         if len(output) == images > 1 and len({type(value) for value in output}) == 1 and named_entries(output[0]):
             return f"{kind}, one for each image, of {form_of(output[0], views, images)}"
         return f"{kind} of {_listed(form_of(value, views, images) for value in output)}"
-    return type(output).__name__
+    return "None" if output is None else type(output).__name__
 
 
 def _axes(tensor: Tensor, view: View | None, images: int) -> list[str]:

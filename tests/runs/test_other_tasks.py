@@ -149,6 +149,28 @@ def test_labels_that_are_classes_in_another_form() -> None:
     assert sa.profile(model, [(IMAGES, CLASSES[:, None])]).no_accuracy is None
 
 
+def test_an_output_of_nothing() -> None:
+    profile = sa.profile(exact(Maps(lambda maps: None)), [(IMAGES, CLASSES)])
+    assert profile.no_accuracy == "the output holds no class scores [B, classes]: it is None"
+
+
+def test_a_configuration_that_is_no_dict() -> None:
+    """As language models keep theirs: an object, whose entries are kept as far as JSON holds them."""
+
+    class Config:
+        def __init__(self) -> None:
+            self.n_layer, self.names, self.dtype = 2, ["a"], torch.float32
+
+    class Hugging(Config):
+        def to_dict(self) -> dict[str, Any]:
+            return {"n_layer": 3}
+
+    for config, kept in ((Config(), {"n_layer": 2, "names": ["a"]}), (Hugging(), {"n_layer": 3}), (None, {})):
+        model: Any = exact(Maps(rows))
+        model.config = config
+        assert sa.profile(model, [IMAGES]).ledger.model["config"] == kept
+
+
 def test_a_target_of_the_images_own_shape() -> None:
     class Clean(Maps):
         def forward(self, x: Tensor) -> Any:
