@@ -17,6 +17,8 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +32,20 @@ IMAGES = 2
 
 @dataclass(frozen=True)
 class Published:
-    """A published network: `owner/name`, FILE.py:factory, what it is called with, and the shape of an image."""
+    """A published network.
+
+    Attributes:
+        repository, address: owner/name and FILE.py:factory.
+        shape: of an image.
+        arguments: of the factory.
+        package: the part of SpikingJelly that the code imports, where older versions do not have it.
+    """
 
     repository: str
     address: str
     shape: tuple[int, ...]
     arguments: dict[str, Any] = field(default_factory=dict)
+    package: str = ""
 
 
 _CIFAR = {"img_size_h": 32, "img_size_w": 32, "in_channels": 3, "num_classes": 10, "patch_size": 4}
@@ -72,6 +82,7 @@ NETWORKS = {
         "models/spikingresformer.py:spikingresformer_cifar",
         (3, 32, 32),
         {"num_classes": 10, "T": 4},
+        "spikingjelly.activation_based",
     ),
 }
 
@@ -81,10 +92,11 @@ def main() -> None:
     parser.add_argument("clones", type=Path)
     parser.add_argument("--python", action="append", help="an interpreter with spikeattn's packages; may be repeated")
     parser.add_argument("--only", choices=NETWORKS, action="append", help="a network; may be repeated")
+    parser.add_argument("--page", type=Path, default=PAGE)
     parser.add_argument("--child", choices=NETWORKS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        print(json.dumps(compared(args.clones, NETWORKS[args.child])))
+        print(json.dumps({"ran": ran_on()} | compared(args.clones, NETWORKS[args.child])))
         return
     rows = []
     for python in args.python or [sys.executable]:
@@ -94,8 +106,8 @@ def main() -> None:
                 continue
             rows.append({"network": name, **in_child(python, args.clones, name)})
             print(json.dumps(rows[-1]), file=sys.stderr)
-    PAGE.write_text(page(rows))
-    sys.exit(any(row.get("exact") is not True for row in rows))
+    args.page.write_text(page(rows))
+    sys.exit(any("failed" in row or row.get("exact") is False for row in rows))
 
 
 def folder(clones: Path, network: Published) -> Path:
@@ -103,23 +115,28 @@ def folder(clones: Path, network: Published) -> Path:
 
 
 def in_child(python: str, clones: Path, name: str) -> dict[str, Any]:
-    """One network in a process of its own: published files bear the same names, `model.py` and `module`."""
+    """One network in a process of its own: published files have the same names, `model.py` and `module`."""
     command = [python, Path(__file__), clones.resolve(), "--child", name]
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     told = subprocess.run(command, env=env, capture_output=True, text=True)
     if told.returncode:
-        return {"failed": told.stderr.strip().rpartition("\n")[2]}
+        return {"ran": [], "failed": told.stderr.strip().rpartition("\n")[2]}
     return json.loads(told.stdout.strip().rpartition("\n")[2])
 
 
-def compared(clones: Path, network: Published) -> dict[str, Any]:
-    """Counts of spikeattn beside those of brute force, and what they ran on."""
-    from importlib.metadata import version
+def ran_on() -> list[str]:
+    """Versions of Python, torch, SpikingJelly and timm."""
+    return [".".join(map(str, sys.version_info[:3])), *(version(name) for name in ("torch", "spikingjelly", "timm"))]
 
+
+def compared(clones: Path, network: Published) -> dict[str, Any]:
+    """Counts of spikeattn beside those of brute force."""
     import spikeattn as sa
     from spikeattn.tracing.neurons import is_spiking_neuron
     from tests.counting import brute_force
 
+    if network.package and not find_spec(network.package):
+        return {"left_out": f"written for {network.package}, which this SpikingJelly does not have"}
     model = sa.load_model(f"{folder(clones, network)}/{network.address}", **network.arguments)
     images = brute_force.pictures(IMAGES, *network.shape)
     calibrated(model, images)
@@ -135,8 +152,6 @@ def compared(clones: Path, network: Published) -> dict[str, Any]:
     handle.remove()
     repeated = first.weight.numel() * once[0] * (profile.time_steps - 1)
     return {
-        "python": ".".join(map(str, sys.version_info[:3])),
-        **{name: version(name) for name in ("torch", "spikingjelly", "timm")},
         "commit": subprocess.check_output(
             ["git", "-C", folder(clones, network), "rev-parse", "--short=10", "HEAD"], text=True
         ).strip(),
@@ -174,18 +189,18 @@ def page(rows: list[dict[str, Any]]) -> str:
         "# Published code, unedited",
         "",
         f"Written by `python scripts/published_code.py CLONES` (see there): {IMAGES} random images of values k/16, "
-        "weights k/64 and running statistics of these images; SOPs and MACs of every image beside brute force. "
-        "The counts say nothing about trained weights.",
+        "weights k/64 and running statistics of these images. SOPs and MACs of every image beside brute force, under "
+        "several versions. The counts say nothing about trained weights.",
         "",
         "| network | commit | Python | torch | SpikingJelly | timm | T | SOPs of the first image | MACs | equal |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for row in rows:
-        if "failed" in row:
-            lines.append(f"| {row['network']} | | | | | | | | | {row['failed']} |")
-            continue
-        shown = [row[key] for key in ("network", "commit", "python", "torch", "spikingjelly", "timm", "T")]
-        shown += [f"{row['sops'][0]:,}", f"{row['macs'][0]:,}", "yes" if row["exact"] else "**no**"]
+    for row in sorted(rows, key=lambda row: list(NETWORKS).index(row["network"])):
+        if "exact" in row:
+            counts = [row["T"], f"{row['sops'][0]:,}", f"{row['macs'][0]:,}", "yes" if row["exact"] else "**no**"]
+        else:
+            counts = ["", "", "", row.get("left_out") or f"**fails**: {row['failed']}"]
+        shown = [row["network"], row.get("commit", ""), *(row["ran"] or [""] * 4), *counts]
         lines.append("| " + " | ".join(map(str, shown)) + " |")
     return "\n".join(lines) + "\n"
 

@@ -19,12 +19,13 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
+
+from spikeattn.compat.version import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER, PAGE = ROOT / "build" / "versions", ROOT / "reports" / "versions.md"
-TESTS = ("tests/compat", "tests/counting", "tests/energy", "tests/reporting")
+TESTS = ("tests/compat", "tests/counting", "tests/energy", "tests/models/test_nir_network.py", "tests/reporting")
 SHOWN = ("torch", "torchvision", "spikingjelly", "timm", "numpy", "pandas", "pyarrow", "scipy", "matplotlib")
 TOOLS = ("pytest", "pytest-xdist", "hypothesis", "openpyxl")
 LONGEST = 5400  # seconds for the tests of one environment, ten times what they take on two idle cores
@@ -48,6 +49,12 @@ class Environment:
     frameworks: tuple[str, ...] = ()
 
 
+# Its nodes cannot be imported without its data sets, and these not without what they read.
+BRAINCOG = (
+    "braincog", "einops", "seaborn", "tonic", "importRosbag", "dv", "lz4", "zstd", "Deprecated", "wrapt", "flatbuffers",
+    "loguru", "scikit-learn", "joblib", "threadpoolctl", "requests", "urllib3", "idna", "certifi", "charset-normalizer",
+)  # fmt: skip
+
 ENVIRONMENTS = {
     "paper": Environment(
         "python3.10",
@@ -63,7 +70,7 @@ ENVIRONMENTS = {
         "python3.13",
         ("spikingjelly>=2",),
         "the newest of everything that the registry has",
-        ("snntorch", "norse", "sinabs", "nir", "nirtorch", "pbr", "h5py"),
+        ("snntorch", "norse", "sinabs", "nir", "nirtorch", "pbr", "h5py", *BRAINCOG),
     ),
 }
 
@@ -114,6 +121,7 @@ def tried(name: str, environment: Environment, tests: Sequence[str], workers: in
         "tests": sorted(tests),
         "seconds": seconds,
         "report": reported(python, name, clean),
+        "counts": counts_of_digits(python, name, clean),
         "size": sum(path.lstat().st_size for path in (FOLDER / name).resolve().rglob("*")),
     }
 
@@ -162,12 +170,26 @@ def reported(python: str, name: str, env: dict[str, str]) -> str:
     return "runs" if {".html", ".svg", ".parquet"} <= made else f"lacks files: only {', '.join(sorted(made))}"
 
 
+def counts_of_digits(python: str, name: str, env: dict[str, str]) -> str:
+    """sha256 of what `profile` counts of sdt_digits on the digits: of the table's content, not of its file."""
+    empty = FOLDER / f"{name}-digits"
+    shutil.rmtree(empty, ignore_errors=True)
+    empty.mkdir()
+    command = [python, "-m", "spikeattn", "profile", "--model", "sdt_digits", "--pretrained", "--data", "digits"]
+    subprocess.run([*command, "--out", "run"], cwd=empty, env=env, check=True, capture_output=True)
+    asked = (
+        "import hashlib, pandas; table = pandas.read_parquet('run/counts.parquet'); "
+        "print(hashlib.sha256(table.to_csv(index=False).encode()).hexdigest())"
+    )
+    return subprocess.check_output([python, "-c", asked], cwd=empty, env=env, text=True).strip()
+
+
 def page(records: dict[str, dict]) -> str:
     """reports/versions.md."""
     lines = [
         "# Versions",
         "",
-        f"spikeattn {version('spikeattn')}, written by `make test-versions` (`scripts/try_versions.py`): three "
+        f"spikeattn {__version__}, written by `make test-versions` (`scripts/try_versions.py`): three "
         "environments, in each the tests below and `spikeattn report` in an empty folder, as a new user has it. "
         "Tests whose networks are SpikingJelly 2's own are skipped under older versions.",
         "",
@@ -179,6 +201,7 @@ def page(records: dict[str, dict]) -> str:
         *(row(f"tests {key}", [each[key] for each in records.values()]) for key in ("passed", "skipped")),
         row("tests failed", [len(each["failed"]) for each in records.values()]),
         row("`spikeattn report`", [each["report"] for each in records.values()]),
+        row("counts of sdt_digits on digits, sha256", [f"{each['counts'][:16]}…" for each in records.values()]),
         row("on disk, GB", [f"{each['size'] / 1e9:.1f}" for each in records.values()]),
     ]
     for name, each in records.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 # What code of a user's raises where it fails: the families of the standard library and of torch. KeyboardInterrupt and
@@ -33,8 +33,9 @@ class SpikeattnError(Exception):
 
 
 @contextmanager
-def failing(what: str, then: str = "") -> Iterator[None]:
-    """What code of a user's raises inside, as one sentence: `what` has failed, why, and what to do `then`.
+def failing(what: str, then: str | Callable[[BaseException], str] = "") -> Iterator[None]:
+    """What code of a user's raises inside, as one sentence: `what` has failed, why, and what to do `then`, which may
+    depend on the error.
 
     Enter it around calls of the user's code alone (a forward pass, a loader, a predicate), not around our own.
     """
@@ -46,7 +47,8 @@ def failing(what: str, then: str = "") -> Iterator[None]:
         caught = lines[0].startswith("Caught ")
         reason = lines[-1] if caught else f"{type(error).__name__}: {lines[0]}"
         reason = reason if len(reason) <= _LONGEST else f"{reason[:_LONGEST]}..."
-        raise SpikeattnError(f"{what}: {reason}{_of_the_machine(error) or then}") from error
+        advice = _of_the_machine(error) or (then if isinstance(then, str) else then(error))
+        raise SpikeattnError(f"{what}: {reason}{advice}") from error
 
 
 def _of_the_machine(error: BaseException) -> str:

@@ -89,6 +89,21 @@ def test_spiking_language_model(tmp_path: Path) -> None:
     assert "a ratio of" in said
 
 
+def test_nir_nmnist(tmp_path: Path) -> None:
+    pytest.importorskip("nir", reason='the example reads a NIR file: pip install "spikeattn[nir]"')
+    said = run(tmp_path, "nir_nmnist.py", "--images", 20)
+    assert "time step dt = 1, read off the file" in said and "accuracy" not in said
+    assert re.search(r"T 32, [\d,]{9,} SOPs and 0 MACs per image", said) and re.search(rf"energy {ENERGY}", said)
+    assert sa.Profile.load(tmp_path / "runs" / "nir").n_images == 20
+    assert sa.load_model(str(tmp_path / "nmnist_cnn.nir")).provenance["config"]["dt"] == 1
+
+
+def test_nir_nmnist_on_recordings(tmp_path: Path, shared: Path) -> None:
+    pytest.importorskip("nir", reason='the example reads a NIR file: pip install "spikeattn[nir]"')
+    said = run(tmp_path, "nir_nmnist.py", "--images", 10, "--data", shared / "data" / "nmnist_sample")
+    assert "T 310, " in said
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
 def test_every_example_is_tested(path: Path) -> None:
     assert f'"{path.name}"' in Path(__file__).read_text()

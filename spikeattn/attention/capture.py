@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from spikeattn.attention.map_sources import OTHERWISE, Tap, grid_of
 from spikeattn.compat.spiking import is_spikformer
 from spikeattn.errors import SpikeattnError
+from spikeattn.tracing.batch_parts import kind_of
 from spikeattn.tracing.modes import in_eval
 from spikeattn.tracing.network import check_module
 from spikeattn.tracing.neurons import reset
+from spikeattn.tracing.state import state_kept
 
 Forward = Callable[[nn.Module, Tensor], Any]  # calls a model on a batch
 
@@ -71,12 +73,9 @@ def capture(
 def ready(model: nn.Module, attentions: tuple[nn.Module, ...] = ()) -> Iterator[None]:
     """The model in eval mode with neurons reset and `attentions` without fused kernels, which show no map; undone."""
     with unfused([module for module in attentions if hasattr(module, "fused_attn")]):
-        try:
-            with in_eval(model):
-                reset(model)
-                yield
-        finally:
+        with state_kept(model), in_eval(model):
             reset(model)
+            yield
 
 
 @contextmanager
@@ -111,10 +110,14 @@ def check_images(model: nn.Module, images: Any) -> Tensor:
     """
     check_module(model)
     if not isinstance(images, Tensor) or images.dim() not in (4, 5) or 0 in images.shape:
-        shape = list(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        shape = list(images.shape) if isinstance(images, Tensor) else kind_of(images)
+        loader = not isinstance(images, Tensor | Mapping) and hasattr(images, "__iter__")
+        batch = ("; of a dict, its tensor of images" if isinstance(images, Mapping) else "") or (
+            "; of a loader, the images of one batch" if loader else ""
+        )
         raise SpikeattnError(
             f"the images are {shape}; give a tensor [B, C, H, W], or frames [B, T, C, H, W], of 1 image or more "
-            "(one image: images[None])"
+            f"(one image: images[None]{batch})"
         )
     if not torch.isfinite(images).all():
         raise SpikeattnError("the images hold NaN or infinite values")

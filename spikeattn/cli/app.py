@@ -106,7 +106,11 @@ def _run(arguments: Sequence[str] | None) -> int:
             say(f"error: {explained}", err=True)
             return FAILED
         say(traceback.format_exc().rstrip("\n"), err=True)
-        say("error: this is an error in spikeattn itself; please report it with the lines above", err=True)
+        say(
+            "error: this is an error in spikeattn itself; please report it with the lines above and those of "
+            "spikeattn --version",
+            err=True,
+        )
         return BUG
     return 0
 

@@ -41,7 +41,7 @@ class Named:
 
     def options(self, model: nn.Module) -> Mapping[str, Any]:
         """How it is run: `neurons` and `forward` as of `sa.profile`, where they were given."""
-        return run_options(model, False, self.neuron_class, self.forward, None, None)
+        return run_options(model, False, self.neuron_class, self.forward, None)
 
     def built(self, like: nn.Module | None = None) -> nn.Module:
         """The network; `like` as for `build`."""

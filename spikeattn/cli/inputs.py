@@ -79,7 +79,7 @@ class Inputs:
         from spikeattn.models.address import is_address
 
         own = is_address(self.model)
-        options = run_options(net, own, self.neuron_class, self.forward, self.layout, self.time_steps)
+        options = run_options(net, own, self.neuron_class, self.forward, self.time_steps)
         return options | ({} if self.input is None else {"input": self.input})
 
     def images(self, net: Any, place: torch.device, forward: Any = None, workers: int = 0) -> Any:

@@ -151,7 +151,7 @@ def _described_options(ledger: Ledger, net: Any, address: str | None, do: Instea
         raise SpikeattnError(f"the run called its network by a function of its own, {forward['name']}; {do.in_python}")
     own = "code" in model
     calls = None if forward is None else f"{forward['file']}:{forward['name']}"
-    return run_options(net, own, model.get("neuron_class"), calls, None, ledger.time_steps)
+    return run_options(net, own, model.get("neuron_class"), calls, ledger.time_steps)
 
 
 def _described_data(ledger: Ledger, data: str | None, net: Any, do: Instead) -> Any:

@@ -39,7 +39,9 @@ SIDE = 224  # pixels: what nearly all published networks for images take
 def structure(
     model: Annotated[
         str,
-        typer.Argument(metavar="NAME|FILE.py:NAME|RUN", help="A network (a FILE is run), or the folder of a run."),
+        typer.Argument(
+            metavar="NAME|FILE.py:NAME|FILE.nir|RUN", help="A network (a FILE.py is run), or the folder of a run."
+        ),
     ],
     checkpoint: Checkpoint = None,
     weights: WhichWeights = Weights.auto,
@@ -103,7 +105,7 @@ def _of_network(
     from spikeattn.models.address import is_address
     from spikeattn.structure.reading import structure as structure_of
 
-    options = run_options(net, is_address(model), neuron_class, forward, None, None)
+    options = run_options(net, is_address(model), neuron_class, forward, None)
     image = _image(net, input_shape, time_steps)
     return structure_of(net, image, options.get("forward"), options.get("neurons"), names)
 

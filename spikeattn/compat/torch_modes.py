@@ -38,6 +38,27 @@ def math_attention() -> AbstractContextManager[None]:
 
 
 @contextmanager
+def without_memory() -> Iterator[None]:
+    """Inside, what a network is made of has shapes on the device "meta", and no memory.
+
+    Rates of stochastic depth are read as numbers while a network is made, by timm before 0.9 from a tensor; such a
+    tensor keeps its values.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class KeptRanges(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            options = dict(kwargs or {})
+            if func is torch.linspace:
+                options.setdefault("device", "cpu")
+            return func(*args, **options)
+
+    with torch.device("meta"), KeptRanges():
+        yield
+
+
+@contextmanager
 def slow_attention() -> Iterator[None]:
     """Without the fast path of `nn.MultiheadAttention` and `nn.TransformerEncoderLayer`; afterwards as it was."""
     import torch

@@ -26,6 +26,8 @@ class Batch(NamedTuple):
     labels: int64 [B], -1 where unknown. index: int64 [B], ascending. ids: one per image.
     skipped: samples of this batch that could not be read; they are in none of the above.
     number: position in the plan of `batch_indices`, the same in every run.
+    time_first: whether the loader gave [T, B, ...], of which `images` is a view with the images first; None where a
+    loader of others told nothing, and the images were taken to come first.
     targets: the labels in words, where they are those of another task than classification, and all `labels` are -1.
     """
 
@@ -35,6 +37,7 @@ class Batch(NamedTuple):
     ids: list[str]
     skipped: list[Skipped]
     number: int
+    time_first: bool | None = False
     targets: str | None = None
 
 

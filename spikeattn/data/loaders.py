@@ -11,25 +11,50 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
+from spikeattn.data.batch_order import BatchOrder
 from spikeattn.data.batches import Batch, Batches, make_loader
 from spikeattn.data.division import EVERYTHING, Take
 from spikeattn.errors import SpikeattnError, failing
-from spikeattn.tracing.kinds import UNORDERED
-from spikeattn.tracing.targets import form_of_targets, shares
+from spikeattn.tracing.batch_parts import EXPECTED, kind_of, parts_of
+from spikeattn.tracing.named_parts import Called
 
-_EXPECTED = "expected (images, labels) or images, with images a tensor [B, C, H, W] or [B, T, C, H, W]"
+_BATCHED = 'torch.utils.data.DataLoader(dataset.with_format("torch"), batch_size=...)'
+_DATASETS = {"Dataset", "IterableDataset"}  # of Hugging Face; known by name, for they are not imported here
 
 
-def batches_of(loader: Iterable[Any], take: Take = EVERYTHING) -> Iterator[tuple[Batch, bool]]:
+def images_first(loader: Iterable[Any]) -> Iterator[Batch]:
+    """The batches of a loader, for what takes images as [B, ...] alone.
+
+    Raises:
+        SpikeattnError: what `batches_of` raises; a loader that gives [T, B, ...].
+    """
+    for batch, _ in batches_of(loader):
+        if batch.time_first:
+            raise SpikeattnError(
+                f"batch {batch.number} of the loader is [T, B, ...] by its {len(batch.labels)} labels, and images must "
+                "come first here; give a generator: ((images.transpose(0, 1), labels) for images, labels in loader)"
+            )
+        yield batch
+
+
+def batches_of(
+    loader: Iterable[Any], take: Take = EVERYTHING, layout: str | None = None, called: Called | None = None
+) -> Iterator[tuple[Batch, bool]]:
     """The batches of a loader that this process takes, each as a `Batch`, and True.
 
     The first batch with an image in it comes with False where it is another's: every rank, shard and resumed run must
     learn the structure of the model from the same images. Loaders of `make_loader` read nothing else; any other loader
-    is read through, and its images are numbered in the order they come.
+    is read through, and its images are numbered in the order they come. Images lie along the first axis of a `Batch`,
+    also where the loader gives [T, B, ...], which `time_first` says.
+
+    Args:
+        layout: "TB" or "BT", where the user says in which order the loader has time and images.
+        called: how the model is called, where no `forward=` of the user's says it.
 
     Raises:
-        SpikeattnError: no loader, a batch that is neither (images, labels) nor images, or a loader that shuffles where
-            batches are already done or another rank's: nobody could tell which images are missing.
+        SpikeattnError: no loader; a batch that is neither (images, labels) nor images nor a dict of them; one in
+            another order than the others; or a loader that shuffles where batches are already done or another rank's:
+            nobody could tell which images are missing.
     """
     _check_loader(loader)
     if shuffles(loader) and (take.done or take.ranks > 1 or take.shard.of > 1):
@@ -40,23 +65,28 @@ def batches_of(loader: Iterable[Any], take: Take = EVERYTHING) -> Iterator[tuple
     batches = getattr(loader, "dataset", None)
     try:
         if isinstance(batches, Batches):
+            _check_own(layout)
             yield from _of_plan(loader, batches, take)
         else:
-            yield from _in_order(loader, take)
+            yield from _in_order(loader, take, layout, called)
     except SpikeattnError as error:  # of a worker process: torch puts its traceback before the message
         raise SpikeattnError(str(error).rpartition("SpikeattnError: ")[2].strip()) from error
 
 
 def _check_loader(loader: Any) -> None:
     """Refuse what holds images but gives no batches of them."""
-    kind, advice = type(loader).__name__, f"give an iterable of batches: {_EXPECTED}"
+    kind, advice = type(loader).__name__, f"give an iterable of batches: {EXPECTED}"
     array = isinstance(loader, Tensor | np.ndarray)
     if array:
         kind, advice = f"one {kind} of shape {tuple(loader.shape)}", "give a list of batches, such as [images]"
+    elif kind == "DatasetDict" or kind == "IterableDatasetDict":
+        kind, advice = kind_of(loader), f"give one of these splits: {_BATCHED}"
     elif isinstance(loader, Mapping):
-        kind, advice = _named(loader), "give a list of batches, such as [(images, labels)]"
+        kind, advice = kind_of(loader), "give a list of batches, such as [batch]"
     elif isinstance(loader, str | bytes):
         kind, advice = f"the text {loader!r}", "spikeattn.make_loader(spikeattn.open_dataset(...)) reads data by name"
+    elif _of_datasets(loader):
+        advice = f"it is a data set, which has rows and no batches: give {_BATCHED}"
     elif isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
         advice = "it is a data set, which has no batches: give torch.utils.data.DataLoader(dataset, batch_size=...)"
     elif isinstance(loader, (tuple, list)) and _is_pair(loader):
@@ -66,13 +96,25 @@ def _check_loader(loader: Any) -> None:
     raise SpikeattnError(f"the loader is {kind}; {advice}")
 
 
+def _of_datasets(loader: Any) -> bool:
+    """Whether it is a data set of Hugging Face's `datasets`, of which a loop gives rows."""
+    return any(c.__name__ in _DATASETS and c.__module__.startswith("datasets.") for c in type(loader).__mro__)
+
+
+def _check_own(layout: str | None) -> None:
+    if layout == "TB":
+        raise SpikeattnError(
+            'layout="TB" says that the loader gives [T, B, ...], and that of make_loader [B, T, ...]; leave it out'
+        )
+
+
 def _is_pair(loader: Sequence[Any]) -> bool:
     """Whether what should be a list of batches is one batch: images, and as many labels."""
     if len(loader) != 2 or not isinstance(loader[0], Tensor) or loader[0].dim() < 2:
         return False
     labels = loader[1]
     if isinstance(labels, (tuple, list)):
-        return len(labels) == len(loader[0]) and not any(isinstance(label, Tensor) for label in labels)
+        return len(labels) in loader[0].shape[:2] and not any(isinstance(label, Tensor) for label in labels)
     return isinstance(labels, Tensor | np.ndarray) and labels.ndim < 2
 
 
@@ -100,10 +142,12 @@ def _of_plan(loader: Any, batches: Batches, take: Take) -> Iterator[tuple[Batch,
             yield first, False
 
 
-def _in_order(loader: Iterable[Any], take: Take) -> Iterator[tuple[Batch, bool]]:
-    start, led = 0, False
+def _in_order(
+    loader: Iterable[Any], take: Take, layout: str | None, called: Called | None
+) -> Iterator[tuple[Batch, bool]]:
+    start, led, order = 0, False, BatchOrder()
     for number, item in enumerate(_read(loader)):
-        batch = _as_batch(item, number, start)
+        batch = order.settle(_as_batch(item, number, start, layout, called))
         start += len(batch.images)
         mine = number in take
         if mine or (not led and len(batch.images)):
@@ -113,11 +157,10 @@ def _in_order(loader: Iterable[Any], take: Take) -> Iterator[tuple[Batch, bool]]
 
 def _read(loader: Iterable[Any]) -> Iterator[Any]:
     """What a loader gives; what its own code raises is one sentence that names the batch."""
-    advice = "; every batch must be readable, so repair the data set or leave the sample out"
-    with failing("the loader cannot be read from", advice):
+    with failing("the loader cannot be read from", _unread):
         items = iter(loader)
     for number in count():
-        with failing(f"batch {number} of the loader cannot be read", advice):
+        with failing(f"batch {number} of the loader cannot be read", _unread):
             try:
                 item = next(items)
             except StopIteration:
@@ -125,101 +168,32 @@ def _read(loader: Iterable[Any]) -> Iterator[Any]:
         yield item
 
 
-def _as_batch(item: Any, number: int, start: int) -> Batch:
+def _unread(error: BaseException) -> str:
+    """What to do where a loader's own code fails; torch says in its message that it cannot collate what."""
+    text = str(error)
+    if "default_collate" in text:
+        return (
+            '; convert the images to tensors, by a transform of the data set\'s or by dataset.with_format("torch") of '
+            "Hugging Face's, or give the DataLoader a collate_fn"
+        )
+    if "equal size" in text:
+        return (
+            "; the images of a batch must have one size: resize them, and cut recordings of events into one number of "
+            "frames, as tonic's ToFrame(n_time_bins=T) does"
+        )
+    return "; every batch must be readable, so repair the data set or leave the sample out"
+
+
+def _as_batch(item: Any, number: int, start: int, layout: str | None, called: Called | None) -> Batch:
     if isinstance(item, Batch):
+        _check_own(layout)
         return item
-    images, labels = (item[0], item[1]) if isinstance(item, (tuple, list)) and len(item) >= 2 else (item, None)
-    if isinstance(images, (tuple, list)) and len(images) == 1:
-        images = images[0]
-    if isinstance(images, Tensor) and images.is_nested:
-        raise SpikeattnError(
-            f"batch {number} of the loader is a nested tensor of images of several sizes; give images of one size"
-        )
-    if not isinstance(images, Tensor) or images.dim() < 2:
-        shape = f" of shape {tuple(images.shape)}" if isinstance(images, Tensor) else ""
-        given = f"{type(item).__name__} with {type(images).__name__}{shape} first"
-        raise SpikeattnError(
-            f"batch {number} of the loader is {given if images is not item else _named(item) + shape}; {_EXPECTED}"
-        )
-    if isinstance(labels, Tensor) and labels.shape == images.shape and not _tells(labels, images):
-        raise SpikeattnError(
-            f"batch {number} of the loader is a {type(item).__name__} of {len(item)} tensors of one shape, "
-            f"{tuple(images.shape)}, where (images, labels) or images are expected: join images by torch.stack, and "
-            "leave out what the network shall give, by (batch[0] for batch in loader)"
-        )
-    _check_images(images, number)
-    n = len(images)
-    targets = form_of_targets(labels, n)
-    known = _labels(labels, number) if labels is not None and targets is None else torch.full((n,), -1)
-    if len(known) != n:
-        raise SpikeattnError(
-            f"batch {number} of the loader has {n} images and {len(known)} labels; give one whole number per image, "
-            "-1 where its class is unknown, or the images alone"
-        )
+    parts = parts_of(item, f"batch {number} of the loader", layout, called)
+    n = len(parts.images)
+    labels = torch.full((n,), -1) if parts.labels is None else parts.labels
     index = torch.arange(start, start + n)
-    return Batch(images, known, index, [str(i) for i in index.tolist()], [], number, targets)
-
-
-def _tells(labels: Tensor, images: Tensor) -> bool:
-    """Whether a second tensor of the images' shape is none of images: classes of pixels, the next tokens of tokens."""
-    tokens = images.dim() == 2 and not images.is_floating_point()
-    return not labels.is_floating_point() and (images.is_floating_point() or tokens)
-
-
-def _check_images(images: Tensor, number: int) -> None:
-    """Refuse tensors that hold no values, or hold them in a way in which nobody can look for NaN or cut out images."""
-    form = None
-    if images.is_meta:
-        form = "on the meta device, without values"
-    elif images.layout != torch.strided:
-        form = f"sparse ({images.layout})"
-    elif images.is_quantized or images.dtype in UNORDERED:
-        form = f"of type {images.dtype}"
-    if form is not None:
-        raise SpikeattnError(
-            f"batch {number} of the loader has images {form}; give them dense, as numbers that can be compared, such "
-            "as float32 or uint8, and convert them in forward= where the model takes others"
-        )
-    if len(images) and not images.numel():
-        raise SpikeattnError(
-            f"batch {number} of the loader has images of shape {tuple(images.shape)}, without a single value in them; "
-            f"{_EXPECTED}"
-        )
-
-
-def _named(item: Any) -> str:
-    keys = ", ".join(map(repr, list(item)[:5])) if isinstance(item, Mapping) else ""
-    return f"{type(item).__name__} of {keys}" if keys else type(item).__name__
-
-
-def _labels(labels: Any, number: int) -> Tensor:
-    """int64 [B]; whatever is no whole number is an error, for it would be counted as another class."""
-    reason = type(labels).__name__
-    known: Tensor | None
-    if shares(labels):
-        raise SpikeattnError(
-            f"batch {number} of the loader has labels of shape {tuple(labels.shape)}, which share every image among "
-            "classes; give one whole number per image, which of one-hot labels is labels.argmax(1), or the images alone"
-        )
-    try:
-        known = torch.as_tensor(labels).reshape(-1)
-        if known.is_complex() or known.is_meta:
-            reason = "complex" if known.is_complex() else "on the meta device"
-            known = None
-    except (TypeError, ValueError, RuntimeError):
-        known = None
-    if known is None:
-        raise SpikeattnError(
-            f"batch {number} of the loader has labels that are no numbers ({reason}); give each image's class as a "
-            "whole number, -1 where it is unknown, or the images alone"
-        )
-    whole = known.long()
-    if known.is_floating_point() and not bool((whole == known).all()):
-        raise SpikeattnError(
-            f"batch {number} of the loader has labels that are no whole numbers, such as "
-            f"{known[whole != known][0].item():g}; give the number of each image's class, -1 where it is unknown"
-        )
-    return whole
+    ids = [str(i) for i in index.tolist()]
+    return Batch(parts.images, labels, index, ids, [], number, parts.time_first, parts.targets)
 
 
 def shuffles(loader: Any) -> bool:

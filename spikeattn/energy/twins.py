@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from spikeattn.compat.torch_modes import flop_counter, math_attention
+from spikeattn.compat.torch_modes import flop_counter, math_attention, without_memory
 from spikeattn.energy.dense_twin import COLUMNS, DenseTwin, dense_twin, frame_of_layers, twin_additions
 from spikeattn.energy.relu_operands import behind_relu
 from spikeattn.errors import SpikeattnError, failing, unknown
@@ -154,19 +154,20 @@ def measure_gamma(ann: nn.Module, loader: Iterable[Any]) -> pd.DataFrame:
     network the share is a lower bound. Products of softmax attention have no zeros worth skipping: 0.
 
     Args:
-        loader: batches, as for `sa.profile`; the network runs in eval mode on the device it is on.
+        loader: batches, as for `sa.profile`, images first; the network runs in eval mode on the device it is on.
 
     Returns:
         Columns part, block, layer, macs and gamma; `attrs` holds "gamma", the mean weighted by macs over all layers but
         the one that reads the image, and "n_images".
 
     Raises:
-        SpikeattnError: no image, or batches that are neither (images, labels) nor images.
+        SpikeattnError: no image; batches that are neither (images, labels) nor images nor a dict of them, or are
+            [T, B, ...].
     """
     import torch
     from torch import nn
 
-    from spikeattn.data.loaders import batches_of
+    from spikeattn.data.loaders import images_first
     from spikeattn.tracing.modes import in_eval
     from spikeattn.tracing.network import check_module
 
@@ -189,7 +190,7 @@ def measure_gamma(ann: nn.Module, loader: Iterable[Any]) -> pd.DataFrame:
             for path, module in ann.named_modules():
                 if isinstance(module, kinds):
                     handles.append(module.register_forward_pre_hook(tap(path)))
-            for batch, _ in batches_of(loader):
+            for batch in images_first(loader):
                 if len(batch.images):
                     images = batch.images.to(device)
                     first = images[:1] if first is None else first
@@ -214,7 +215,6 @@ def measure_gamma(ann: nn.Module, loader: Iterable[Any]) -> pd.DataFrame:
 def _built(name: str, image: tuple[int, ...]) -> nn.Module:
     """A network by its name in timm, without memory for its weights."""
     import timm
-    import torch
 
     from spikeattn.models import model_names, twin_names
 
@@ -224,7 +224,7 @@ def _built(name: str, image: tuple[int, ...]) -> nn.Module:
         close = difflib.get_close_matches(name, timm.list_models(), n=5)
         raise unknown("ANN", name, {*twin_names(), *close})
     size: dict[str, Any] = {"in_chans": image[0], "img_size": image[1:]} if name in twin_names() else {}
-    with torch.device("meta"):
+    with without_memory():
         return timm.create_model(name, **size)
 
 

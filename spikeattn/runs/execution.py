@@ -23,6 +23,7 @@ from spikeattn.errors import SpikeattnError, failing
 from spikeattn.fast import prepare
 from spikeattn.provenance import describe, device_of, provenance_of
 from spikeattn.runs.assembly import check_origin, check_settings, finish, finish_empty, in_memory, nothing_to_profile
+from spikeattn.runs.axis_advice import check_time_first, order_advice
 from spikeattn.runs.progress import Bar
 from spikeattn.runs.ranks import Ranks
 from spikeattn.runs.result import Profile
@@ -32,8 +33,10 @@ from spikeattn.storage.ledger import Ledger
 from spikeattn.storage.parts import Part, PartWriter, origin
 from spikeattn.structure.reading import with_structure
 from spikeattn.tracing import neurons as nodes
-from spikeattn.tracing.examine import Forward
+from spikeattn.tracing.batch_parts import call_of, turned
+from spikeattn.tracing.examine import Forward, call_model
 from spikeattn.tracing.modes import in_eval
+from spikeattn.tracing.state import state_kept
 from spikeattn.tracing.taps import Plan
 
 
@@ -42,7 +45,8 @@ class Run:
     """One call of `profile` at work.
 
     Attributes:
-        options: of `probed_plan`: neurons, time_steps, layout, input, spike_output, levels.
+        options: of `probed_plan`: neurons, time_steps, input, spike_output, levels.
+        layout: "TB" or "BT", where the user says in which order the loader has time and images.
         path: what runs, see `fast.prepare.choose`.
         extra: further entries of the provenance.
         names: parts, blocks and roles that the user has corrected.
@@ -59,6 +63,7 @@ class Run:
     ranks: Ranks
     progress: bool
     save_every: float
+    layout: str | None = None
     _twice: bool = False  # whether single images are shown twice, see `_count`
 
     @property
@@ -164,13 +169,12 @@ class Run:
         what = None if alone else f"rank 0 of {take.ranks}"  # each sees its own share alone
         bar = Bar(total, earlier if alone else (), self.progress and take.rank == 0, what)
         try:
-            with own_passes(), nodes.uncompiled(), in_eval(self.model):
+            with own_passes(), nodes.uncompiled(), state_kept(self.model), in_eval(self.model):
                 ledger = self._pass(loader, take, folder, writer, bar)
             writer.flush()
             return ledger
         finally:
             torch.backends.cudnn.benchmark = benchmark
-            nodes.reset(self.model)
             bar.close()
             writer.flush()
 
@@ -180,10 +184,12 @@ class Run:
         """Run every batch that is to be taken; the ledger, or None where there was none to run."""
         made: Plan | None = None
         recorder: Recorder | None = None
+        forward = self.forward
         sent: deque[tuple[Batch, tuple[Any, ...], Sent]] = deque()
+        called = call_of(self.model) if self.forward is call_model else None
         with ExitStack() as hooks:
             hooks.callback(self._store_all, sent, writer, bar)
-            for batch, mine in batches_of(loader, take):
+            for batch, mine in batches_of(loader, take, self.layout, called):
                 skipped = tuple((item.index, item.id, item.reason) for item in batch.skipped)
                 if len(batch.images) == 0:
                     if mine:
@@ -193,14 +199,15 @@ class Run:
                 check_finite(batch)
                 images = batch.images.to(self.device, non_blocking=True)
                 if made is None or recorder is None:
-                    made = self._plan(images, loader, folder, batch.targets)
+                    forward = turned(self.forward) if batch.time_first else self.forward
+                    made = self._plan(images, batch, forward, loader, folder)
                     writer.origin = origin(made.ledger)
                     bar.start(made.ledger)
                     net = self.model if self.path == prepare.PLAIN else prepare.prepare(self.model)
                     recorder = hooks.enter_context(Recorder(net, made))
                 if not mine:
                     continue
-                sent.append((batch, skipped, self._count(recorder, images, made)))
+                sent.append((batch, skipped, self._count(recorder, images, made, forward)))
                 while len(sent) > (images.device.type == "cuda"):  # a GPU works on this batch meanwhile
                     self._store(*sent.popleft(), writer, bar)
         return made.ledger if made is not None else None
@@ -209,25 +216,25 @@ class Run:
         while sent:
             self._store(*sent.popleft(), writer, bar)
 
-    def _count(self, recorder: Recorder, images: Tensor, made: Plan) -> Sent:
+    def _count(self, recorder: Recorder, images: Tensor, made: Plan, forward: Forward) -> Sent:
         """One batch. PyTorch may run other operations on a single image than on several; then it is shown twice."""
         alone = len(images) == 1 and not made.one_image
         try:
             shown = torch.cat([images, images]) if alone and self._twice else images
-            return self._pass_of(recorder, shown, len(images))
+            return self._pass_of(recorder, shown, len(images), forward)
         except OtherPath:
             if not alone or self._twice:
                 raise
             self._twice = True
-            return self._pass_of(recorder, torch.cat([images, images]), 1)
+            return self._pass_of(recorder, torch.cat([images, images]), 1, forward)
 
-    def _pass_of(self, recorder: Recorder, images: Tensor, kept: int) -> Sent:
+    def _pass_of(self, recorder: Recorder, images: Tensor, kept: int, forward: Forward) -> Sent:
         nodes.reset(recorder.model)
         name = type(recorder.model).__name__
         with torch.no_grad(), recorder.watching(len(images)) as tally:
             recorder.show(images)
             with failing(f"{name} fails on a batch of shape {tuple(images.shape)} and type {images.dtype}"):
-                output = self.forward(recorder.model, images)
+                output = forward(recorder.model, images)
             return tally.send(output, kept)
 
     def _store(self, batch: Batch, skipped: tuple[Any, ...], sent: Sent, writer: PartWriter, bar: Bar) -> None:
@@ -238,15 +245,22 @@ class Run:
         bar.add(len(batch.images) + len(skipped), counts.counts)
 
     def _plan(
-        self, images: Tensor, loader: Iterable[Any], folder: RunFolder | None, targets: str | None
-    ) -> Plan:  # fmt: skip
-        made = probed_plan(self.model, images, self.forward, self.strict, **self.options)
+        self, images: Tensor, batch: Batch, forward: Forward, loader: Iterable[Any], folder: RunFolder | None
+    ) -> Plan:
+        try:
+            made = probed_plan(self.model, images, forward, self.strict, **self.options)
+        except SpikeattnError as error:
+            if (advice := order_advice(self.model, images, forward, batch, self.options, error)) is not None:
+                raise SpikeattnError(advice) from error
+            raise
+        if self.layout is None:
+            check_time_first(self.model, made, batch)
         provenance = provenance_of(self.model, loader, images, self.path) | dict(self.extra)
-        provenance |= made.facts() | ({} if targets is None else {"targets": targets})
+        provenance |= made.facts() | ({} if batch.targets is None else {"targets": batch.targets})
         if self.shard != WHOLE:
             provenance["shard"] = str(self.shard)
         ledger = replace(made.ledger, model=describe(self.model), provenance=provenance)
-        ledger = with_structure(ledger, self.model, images, self.forward, self.options["neurons"], self.names)
+        ledger = with_structure(ledger, self.model, images, forward, self.options["neurons"], self.names)
         if folder is not None and self.ranks.rank == 0:
             earlier = folder.ledger()
             if earlier is None:

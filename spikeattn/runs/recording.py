@@ -40,20 +40,17 @@ from spikeattn.storage.parts import Part
 from spikeattn.structure.names_file import read as read_names
 from spikeattn.structure.reading import Names, with_structure
 from spikeattn.tracing import neurons as nodes
+from spikeattn.tracing.batch_parts import turned
 from spikeattn.tracing.examine import Forward, check_options
 from spikeattn.tracing.modes import in_eval
 from spikeattn.tracing.nested_tensors import tensors_in
 from spikeattn.tracing.network import check_network
 from spikeattn.tracing.stack import Hook
+from spikeattn.tracing.state import state_kept
 from spikeattn.tracing.taps import Plan
 
 SPILL = 1 << 26  # bytes of counts that stay in memory; 64 MB are some 10,000 images of a large network
 _RECORDED: WeakSet[nn.Module] = WeakSet()  # networks with an open recording
-
-
-def _turned(call: Forward, axis: int) -> Forward:
-    """A call on input whose images lie along `axis`, as one on images that lie along the first."""
-    return lambda model, images: call(model, images.transpose(0, axis))
 
 
 def _runs(call: FrameType | None) -> bool:
@@ -67,12 +64,15 @@ def _runs(call: FrameType | None) -> bool:
 class Recording:
     """The context of `record`: follows the model's own calls; see there."""
 
-    def __init__(self, model: nn.Module, strict: bool = False, names: Names = None, **options: Any) -> None:
+    def __init__(
+        self, model: nn.Module, strict: bool = False, names: Names = None, layout: str | None = None, **options: Any
+    ) -> None:
         self.model = nodes.unwrap(model)
         arguments.switch("strict", strict)
-        check_options(*(options[name] for name in ("time_steps", "layout", "input", "spike_output", "levels")))
+        checked = {name: options[name] for name in ("time_steps", "input", "spike_output", "levels")}
+        check_options(**checked, layout=layout)
         check_network(self.model, options["neurons"])
-        self._options = {"strict": strict, **options}
+        self._options, self._layout = {"strict": strict, **options}, layout
         self._names = None if names is None else read_names(names)[0]
         self._neurons = nodes.find_neurons(self.model, options["neurons"])
         self._recorder: Recorder | None = None
@@ -131,9 +131,12 @@ class Recording:
         leaves, spec = tree_flatten((args, kwargs))
         places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
         if len(places) != 1:
+            named = [name for name, value in kwargs.items() if isinstance(value, Tensor)]
+            some = f" ({', '.join(named)})" if len(named) == len(places) > 0 else ""
             raise SpikeattnError(
-                f"{type(model).__name__} was called with {len(places)} tensors; record() follows calls with one, whose "
-                "rows are images. For other calls use profile(model, loader, forward=lambda model, images: ...)"
+                f"{type(model).__name__} was called with {len(places)} tensors{some}; record() follows calls with one, "
+                "whose rows are images: call it with these alone, without labels. For other calls use "
+                "profile(model, loader, forward=lambda model, images: ...)"
             )
         x = leaves[places[0]].detach()
         if x.dim() < 2 or x.is_nested or x.is_quantized or x.layout != torch.strided:
@@ -209,7 +212,7 @@ class Recording:
                 "a batch of one image runs other operations than the first batch, and cannot be shown again while "
                 "dropout is at work; leave it out (drop_last=True), or record in eval mode"
             )
-        with own_passes(), torch.no_grad(), nodes.state_kept(self.model):
+        with own_passes(), torch.no_grad(), state_kept(self.model):
             nodes.reset(self.model)
             with recorder.watching(2) as tally:
                 output = call(self.model, torch.cat([images, images], axis))
@@ -233,10 +236,12 @@ class Recording:
         orders = [0, 1] if x.dim() > 2 and not hasattr(self.model, "paper_names") else [0]
         if x.dim() == 5:
             orders.reverse()  # [T, B, C, H, W] is what SpikingJelly's networks take
+        if self._layout is not None:
+            orders = [self._said(x)]
         errors: dict[int, SpikeattnError] = {}
         plans: dict[int, Plan] = {}
         cuda = {device.index or 0 for device in (device_of(self.model), x.device) if device.type == "cuda"}
-        with in_eval(self.model), nodes.state_kept(self.model), torch.random.fork_rng(devices=sorted(cuda)):
+        with in_eval(self.model), state_kept(self.model), torch.random.fork_rng(devices=sorted(cuda)):
             for axis in orders:
                 try:
                     plans[axis] = self._planned(x, axis, call)
@@ -246,19 +251,28 @@ class Recording:
                     if not plans[axis].one_image:  # else a single position passes, and its images mix: look further
                         break
             if not plans:
-                raise errors[0]
+                raise errors[min(orders)]
             self._axis = next((axis for axis, made in plans.items() if not made.one_image), next(iter(plans)))
             made = plans[self._axis]
-            images, forward = x.transpose(0, self._axis), _turned(call, self._axis)
+            images, forward = x.transpose(0, self._axis), turned(call, self._axis)
             provenance = provenance_of(self.model, (), images) | made.facts()
             ledger = replace(made.ledger, model=describe(self.model), provenance=provenance)
             with own_passes():
                 ledger = with_structure(ledger, self.model, images, forward, self._options["neurons"], self._names)
             return replace(made, ledger=ledger)
 
+    def _said(self, x: Tensor) -> int:
+        """The axis of the images that the user says."""
+        if self._layout == "TB" and x.dim() < 3:
+            raise SpikeattnError(
+                f'layout="TB" says that {type(self.model).__name__} is called with [T, B, ...], and it was called with '
+                f"a tensor of shape {tuple(x.shape)}; leave layout out where images come first"
+            )
+        return int(self._layout == "TB")
+
     def _planned(self, x: Tensor, axis: int, call: Forward) -> Plan:
         """The plan for input whose images lie along `axis`."""
-        return probed_plan(self.model, x.transpose(0, axis), _turned(call, axis), **self._options)
+        return probed_plan(self.model, x.transpose(0, axis), turned(call, axis), **self._options)
 
     # ---------------------------------------------------------------- the counts so far
     def _take(self) -> None:
@@ -357,7 +371,7 @@ def record(
     *,
     neurons: nodes.NeuronPredicate = nodes.is_spiking_neuron,
     time_steps: int | None = None,
-    layout: str = "TB",
+    layout: str | None = None,
     input: str | None = None,
     spike_output: int | None = None,
     levels: int | None = None,
@@ -378,7 +392,9 @@ def record(
     Args:
         model: any module with SpikingJelly neurons, called with one tensor whose rows are images, [B, ...] or
             [T, B, ...]; other arguments may stand beside it.
-        neurons, time_steps, layout, input, spike_output, levels, strict, names: see `sa.profile`.
+        layout: "TB" or "BT", the order of time and images in what the model is called with; by default that in which
+            the network keeps its images apart.
+        neurons, time_steps, input, spike_output, levels, strict, names: see `sa.profile`.
 
     Returns:
         A context. `counts()` has a row per forward pass, image, tensor and time step; `rates()`, `energy()` and
@@ -389,5 +405,5 @@ def record(
         SpikeattnError: no neurons; a forward pass without `reset_net` before it; NaN; batches of another shape; a
             network whose images influence each other, or whose state outlives a reset.
     """
-    options = {"neurons": neurons, "time_steps": time_steps, "layout": layout}
-    return Recording(model, strict, names, input=input, spike_output=spike_output, levels=levels, **options)
+    options = {"neurons": neurons, "time_steps": time_steps}
+    return Recording(model, strict, names, layout, input=input, spike_output=spike_output, levels=levels, **options)

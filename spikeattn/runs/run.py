@@ -32,7 +32,7 @@ def profile(
     forward: Forward = call_model,
     neurons: nodes.NeuronPredicate = nodes.is_spiking_neuron,
     time_steps: int | None = None,
-    layout: str = "TB",
+    layout: str | None = None,
     input: str | None = None,
     spike_output: int | None = None,
     levels: int | None = None,
@@ -55,14 +55,17 @@ def profile(
     Args:
         model: any module with SpikingJelly neurons. Around DataParallel or `torch.compile` the network inside is
             profiled, uncompiled.
-        loader: batches: of `spikeattn.data.make_loader`, or (images, labels), or images. Images are [B, C, H, W] or
-            [B, T, C, H, W]. Without indices of their own, images are numbered in the order they come.
+        loader: batches: of `spikeattn.data.make_loader`, (images, labels), images, or dicts that name them, such as
+            those of a torch DataLoader over a Hugging Face data set. Images are [B, C, H, W], [B, T, C, H, W] or
+            [T, B, C, H, W], as tensors or arrays, and numbered in the order they come where they bring no number.
         out: folder for `counts.parquet` and `model.json`; without it the counts stay in memory.
-        forward: calls the model on a batch; default `model(images)`. The first tensor of what it returns is taken for
-            the logits, [B, classes] or [T, B, classes].
+        forward: calls the model on the images of a batch, as the loader gives them; default `model(images)`. The first
+            tensor of what it returns is taken for the logits, [B, classes] or [T, B, classes].
         neurons: which modules are spiking neurons; default SpikingJelly's.
         time_steps: T, where the network does not tell.
-        layout: "TB" or "BT"; where images and time lie is derived from the run, so it has no effect any more.
+        layout: "TB" where the loader gives [T, B, ...], "BT" where images come first. By default the labels tell it,
+            one per image; batches that fit both, or have no labels, are taken as [B, ...], and a network whose time
+            runs along that axis is an error. Where images and time lie inside the network is derived from the run.
         input: "events" or "pixels", what whole numbers in the input are: events are added by value, pixels are
             multiplied. By default those in frames ([B, T, ...]) are events and those in a still image are pixels.
         spike_output: which of the tensors that a neuron of your own returns are its spikes, from 0; by default the
@@ -94,7 +97,7 @@ def profile(
     shard, ranks = Shard.parse(shard), ranks or Ranks()
     save_every = arguments.real_number("save_every", save_every, 0, ": the seconds between parts")
     _check_arguments(forward, out, ranks, plain, provenance)
-    check_options(time_steps, layout, input, spike_output, levels)
+    check_options(time_steps, input, spike_output, levels, layout)
     switches = {"resume": resume, "strict": strict, "progress": progress, "allow_mixed": allow_mixed}
     for name, value in switches.items():
         arguments.switch(name, value)
@@ -102,13 +105,13 @@ def profile(
         raise SpikeattnError("resume, shards and ranks need the folder of the run: give out=")
     model = nodes.unwrap(model)
     check_network(model, neurons)
-    options = {"neurons": neurons, "time_steps": time_steps, "layout": layout}
-    options |= {"input": input, "spike_output": spike_output, "levels": levels}
+    options = {"neurons": neurons, "time_steps": time_steps, "input": input}
+    options |= {"spike_output": spike_output, "levels": levels}
     run = Run(
         model, forward, options, strict,
         path=prepare.choose(model, plain, usual=forward is call_model and neurons is nodes.is_spiking_neuron),
         extra=provenance or {}, names=None if names is None else names_read(names)[0],
-        shard=shard, ranks=ranks, progress=progress, save_every=save_every,
+        shard=shard, ranks=ranks, progress=progress, save_every=save_every, layout=layout,
     )  # fmt: skip
     if out is None:
         return run.in_memory(loader)

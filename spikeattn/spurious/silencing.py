@@ -22,7 +22,7 @@ from spikeattn.attention.bootstrap_test import Attention
 from spikeattn.attention.regularize import METHOD, WITH_THRESHOLD
 from spikeattn.counting.recorder import Recorder
 from spikeattn.data.batches import Batch
-from spikeattn.data.loaders import batches_of
+from spikeattn.data.loaders import images_first
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
@@ -204,7 +204,7 @@ class _Silenced:
     def __init__(self, model: SpikeDrivenTransformer, loader: Iterable[Any], assessed: Assessed) -> None:
         self.model, self.assessed = model, assessed
         self.place = {number: row for row, number in enumerate(assessed.tokens.images)}
-        given = (self._attended(batch) for batch, _ in batches_of(loader))
+        given = (self._attended(batch) for batch in images_first(loader))
         self.batches = [batch for batch in given if batch is not None]
         seen = {number for batch in self.batches for number in batch.index.tolist()}
         missing = [number for number in self.place if number not in seen]

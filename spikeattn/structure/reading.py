@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,8 +26,10 @@ from spikeattn.structure.network_structure import Structure, named_ledger
 from spikeattn.structure.shapes import without_values
 from spikeattn.structure.tensor_roles import operation_readings, tensor_names, tensor_readings
 from spikeattn.tracing import neurons as nodes
-from spikeattn.tracing.nested_tensors import tensors_in
+from spikeattn.tracing.batch_parts import call_of, parts_of, turned
+from spikeattn.tracing.named_parts import Called
 from spikeattn.tracing.network import check_module, paper_names_of
+from spikeattn.tracing.state import state_kept
 
 Forward = Callable[[nn.Module, Tensor], Any]
 
@@ -43,7 +46,8 @@ def structure(
     It works where `profile` refuses, too: on networks that mix the images of a batch, and without finite values.
 
     Args:
-        images: a batch as the network takes it, or a loader, whose first batch is taken; one image is enough.
+        images: a batch as the network takes it, a dict that names it, or a loader, whose first batch is taken; one
+            image is enough. Where the labels of a batch say that it is [T, B, ...], the network is given that.
         forward: calls the model on a batch; default `model(images)`.
         neuron_class: class of the spiking neurons, its name, several of either, or a function of a module; default
             SpikingJelly's. Neurons are one step each; what is not known to be one is looked into.
@@ -57,7 +61,9 @@ def structure(
     model = nodes.unwrap(model)
     if forward is not None:
         arguments.function("forward", forward, "a function of the model and a batch")
-    found = structure_of(model, _first(images), forward or _call, neurons_of(model, neuron_class))
+    shown, time_first = _first(images, None if forward is not None else call_of(model))
+    call = turned(forward or _call) if time_first else forward or _call
+    found = structure_of(model, shown, call, neurons_of(model, neuron_class))
     return found.named(names)
 
 
@@ -103,7 +109,7 @@ def _failed(model: nn.Module, images: Tensor) -> str:
 def graph_of(model: nn.Module, images: Tensor, forward: Forward, neurons: dict[str, nn.Module], values: bool) -> Graph:
     graph = Graph(model, neurons)
     with ExitStack() as stack:
-        for context in (nodes.uncompiled(), nodes.evaluating(model), torch.no_grad()):
+        for context in (nodes.uncompiled(), state_kept(model), nodes.evaluating(model), torch.no_grad()):
             stack.enter_context(context)
         if not values:
             stack.enter_context(without_values(model))
@@ -121,18 +127,19 @@ def _call(model: nn.Module, images: Tensor) -> Any:
     return model(images)
 
 
-def _first(images: Any) -> Tensor:
-    if isinstance(images, Tensor):
-        found: Tensor | None = images
-    else:
+def _first(images: Any, called: Called | None) -> tuple[Tensor, bool]:
+    """The images of a batch, or of the first one of a loader, and whether the network is given them as [T, B, ...]."""
+    batch = images
+    if not isinstance(images, Tensor | np.ndarray | Mapping):
         try:
-            found = next(iter(tensors_in(next(iter(images)))), None)
-        except (TypeError, StopIteration):
-            found = None
-    if found is None or found.dim() < 2 or len(found) == 0:
-        what = f"of shape {tuple(found.shape)}" if found is not None else arguments.shown(images)
+            batch = next(iter(images), None)
+        except TypeError:
+            batch = None
+    what = f"of shape {tuple(batch.shape)}" if isinstance(batch, Tensor) else arguments.shown(images)
+    if batch is None or (isinstance(batch, Tensor) and (batch.dim() < 2 or len(batch) == 0)):
         raise SpikeattnError(f"images are {what}; give a batch such as [B, C, H, W] with an image, or a loader of such")
-    return found
+    parts = parts_of(batch, "the batch of images", called=called)
+    return parts.images, bool(parts.time_first)
 
 
 def neurons_of(model: nn.Module, neuron_class: Any) -> dict[str, nn.Module]:

@@ -46,7 +46,6 @@ def plan(
     forward: Forward = call_model,
     neurons: nodes.NeuronPredicate = nodes.is_spiking_neuron,
     time_steps: int | None = None,
-    layout: str = "TB",
     input: str | None = None,
     spike_output: int | None = None,
     levels: int | None = None,
@@ -58,7 +57,6 @@ def plan(
         forward: calls the model on a batch.
         neurons: which modules are spiking neurons.
         time_steps: T, where the network does not tell.
-        layout: "TB" or "BT"; where images and time lie is derived from the run, so it has no effect any more.
         input: "events" or "pixels", where whole numbers in the input are to be taken for the other thing than they
             are by default (events in frames, pixels in a still image).
         levels: the largest spike of a user's own neurons, in units of the smallest one.
@@ -68,7 +66,7 @@ def plan(
         SpikeattnError: no neurons, contradicting time steps, a network whose images influence each other, rows whose
             image cannot be derived, or a model that fails on so few images.
     """
-    check_options(time_steps, layout, input, spike_output, levels)
+    check_options(time_steps, input, spike_output, levels)
     time_steps, levels = (None if n is None else int(n) for n in (time_steps, levels))  # numpy's, too
     found = nodes.find_neurons(model, neurons)
     names = paper_names_of(model)
@@ -98,7 +96,7 @@ def plan(
         made = trace(BATCH)
         mixed = made.mixing()
         if mixed is not None and len(images) > 1:
-            raise _mixes(model, mixed, made, images)
+            raise _mixes(model, mixed)
         if mixed is not None:
             made = trace(1)
     kept = changed(before, state_of(model))
@@ -112,14 +110,16 @@ def plan(
     return replace(result, ledger=replace(result.ledger, warnings=(*result.ledger.warnings, warning)))
 
 
-def check_options(time_steps: Any, layout: Any, input: Any, spike_output: Any, levels: Any) -> None:
-    """Refuse options of `plan` that are none, before anything runs.
+def check_options(time_steps: Any, input: Any, spike_output: Any, levels: Any, layout: Any = None) -> None:
+    """Refuse options of `plan`, and the order of a loader, that are none, before anything runs.
 
     Raises:
         SpikeattnError: naming the option.
     """
-    if layout not in ("TB", "BT"):
-        raise SpikeattnError(f"layout is {layout!r}; valid are 'TB' ([T, B, ...] or [T*B, ...]) and 'BT' ([B, T, ...])")
+    if layout not in (None, "TB", "BT"):
+        raise SpikeattnError(
+            f"layout is {layout!r}; valid are 'TB' (the loader gives [T, B, ...]) and 'BT' ([B, ...] or [B, T, ...])"
+        )
     if input is not None and input not in INPUTS:
         raise SpikeattnError(f"input is {input!r}; valid are 'events' (added by value) and 'pixels' (multiplied)")
     for name, value, least in (("time_steps", time_steps, 1), ("levels", levels, 1), ("spike_output", spike_output, 0)):
@@ -136,14 +136,9 @@ def _numbered_wrongly(trace: Trace, neurons: Mapping[str, nn.Module]) -> bool:
     return any(trace.calls[name] != T for name in neurons if trace.calls[name])
 
 
-def _mixes(model: nn.Module, why: str, trace: Trace, images: Tensor) -> SpikeattnError:
+def _mixes(model: nn.Module, why: str) -> SpikeattnError:
     """The error of a network whose images influence each other, with the advice that fits."""
     name = type(model).__name__
-    if trace.labeller.over_images is not None and images.dim() in (3, 5):
-        return SpikeattnError(
-            f"{name} mixes images: {why}. If the loader gives [T, B, ...], transpose it, since images come first here: "
-            "forward=lambda model, images: model(images.transpose(0, 1)) with a loader that gives [B, T, ...]"
-        )
     if why.startswith("neuron "):
         path = why.split()[1]
         return SpikeattnError(
@@ -194,7 +189,20 @@ def _failing(model: nn.Module, batch: int, images: Tensor, state: str = "") -> A
     return failing(
         f"{type(model).__name__} fails on {some} of the first batch, of shape {tuple(images.shape)} and type "
         f"{images.dtype}, which is how it is examined before the run",
-        f" (state of an earlier pass survives the reset in {state})" if state else "",
+        (f" (state of an earlier pass survives the reset in {state})" if state else "") + _of_type(model, images),
+    )
+
+
+def _of_type(model: nn.Module, images: Tensor) -> str:
+    """What to do where a model that fails has weights of another type than its images; "" where the types agree, or
+    the images may be token ids, which are whole numbers beside weights that are none."""
+    weights = next((p.dtype for p in model.parameters() if p.is_floating_point()), images.dtype)
+    if weights == images.dtype or any(isinstance(module, nn.Embedding) for module in model.modules()):
+        return ""
+    pixels = ", scaled as they were in training" if images.dtype == torch.uint8 else ""
+    return (
+        f"; its weights are {weights}, so convert the images{pixels}, in the loader or by "
+        f"forward=lambda model, images: model(images.to({weights}){' / 255' if pixels else ''})"
     )
 
 

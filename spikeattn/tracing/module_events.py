@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.event_log import EventLog
-from spikeattn.tracing.labels import TIME, Label
+from spikeattn.tracing.labels import IMAGE, TIME, Label
 from spikeattn.tracing.neuron_kind import ARGUMENT
 from spikeattn.tracing.origins import Origin, View
 from spikeattn.tracing.pass_events import INPUT, NEURON, SUMS, Event
@@ -94,7 +94,13 @@ class ModuleEvents:
             return self._labeller.single_step(path, x, out, own)
         # A cell whose weights join what it is called with has labels of its own.
         joined = any(synapse.meets == ARGUMENT for synapse in nodes.inner_synapses(module))
-        return self._labeller.single_step(path, x, out, self._labeller.label(out) if joined else None)
+        joint = self._labeller.label(out) if joined else None
+        if joint is not None and joint.get(IMAGE) is None and x is not None:
+            # It fires at its first step whatever the input: its rows are those of what it is called with.
+            image = self._labeller.label(x).get(IMAGE)
+            if image is not None and image.dim() == out.dim() and image.shape[-1] == 1:
+                joint = joint.with_field(IMAGE, image)
+        return self._labeller.single_step(path, x, out, joint)
 
     def _left_beside(self, kept: Tensor, spikes: Tensor, label: Label) -> None:
         """What a neuron hands out or keeps beside its spikes: a membrane potential, of the last step."""

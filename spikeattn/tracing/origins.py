@@ -147,6 +147,7 @@ class Origin:
         parents: what it was computed from.
         recipe: equal for two tensors that the same operations made of the same things, with the same numbers.
         beside: what lies side by side in it, where it is a concatenation of spikes and numbers.
+        signs_of: what it holds the signs of.
         needed: the earliest time step of a single-step neuron that it leads to, once the pass has ended.
     """
 
@@ -172,6 +173,7 @@ class Origin:
     parents: tuple[Origin, ...] = ()
     recipe: int | None = None
     beside: Beside | None = None
+    signs_of: Origin | None = None
     needed: int | None = None
 
     @property
@@ -214,6 +216,14 @@ def derive(
     result = merged(origins, blank=name in _BLANK)
     result.varies &= name not in _BLANK
     result.steady &= not overload(func).random
+    same = _unchanged(name, args, given, origins)
+    if same is not None:
+        result.unit, result.summed, result.of_input = same.unit, same.summed, same.of_input
+        result.maker, result.sources = same.maker if same.maker == "pool" else "op", same.sources
+        return result, ""
+    if name == "sign" and len(origins) == 1:  # -1, 0 and 1
+        result.unit, result.signs_of = 1.0 if origins[0].spiky else None, origins[0]
+        return result, ""
     spiky = [o for o in origins if o.spiky]
     holding = [o for t, o in zip(given, origins, strict=True) if _holds_values(t, out) and not _is_zero(t, o)]
     if not spiky:
@@ -280,6 +290,24 @@ def derive(
             blank = any(o.blank for o in origins)
             return result, "" if blank and result.spiky else "unknown"
     return result, "" if result.spiky else "unknown"
+
+
+def _unchanged(name: str, args: Any, given: Sequence[Tensor], origins: Sequence[Origin]) -> Origin | None:
+    """What the result of an operation equals but for its sign: x ** 1, and the sign of spikes times their size.
+
+    Both are steps of `torch.nn.functional.lp_pool2d`, by which sinabs sums spikes in windows.
+    """
+    if name == "pow" and len(given) == 1 and len(args) == 2 and isinstance(args[1], (int, float)) and args[1] == 1:
+        return origins[0]
+    if name != "mul" or len(given) != 2 or given[0].shape != given[1].shape:
+        return None
+    for signs, size in (origins, origins[::-1]):
+        sized = [size, *size.parents, *(o for parent in size.parents for o in parent.parents)]  # relu(abs(x))
+        of = signs.signs_of
+        spikes = size.spiky and size.maker == "op"
+        if of is not None and spikes and size.unit == of.unit and any(o is of for o in sized):
+            return size
+    return None
 
 
 def merged(origins: Sequence[Origin], blank: bool = False) -> Origin:

@@ -250,7 +250,8 @@ class Tensors:
             return False
         if axes.timed or any(each.timed for each in own):
             return self._repeats
-        return all(each.step is None or self._T == 1 for each in own) and not any(each.joined for each in own)
+        stepped = self._T > 1 and any(each.step is not None for each in own)  # a loop over what the network repeats
+        return (self._repeats or not stepped) and not any(each.joined for each in own)
 
     def _sources(self, origin: Origin) -> tuple[str | None, ...]:
         """Counted tensors that a pool or a mask was made from; None for one that is not counted."""

@@ -24,13 +24,15 @@ def form_of_targets(labels: Any, images: int) -> str | None:
     """
     if isinstance(labels, dict | UserDict):
         return _kind(labels)
+    if shares(labels):
+        return None
     if isinstance(labels, list | tuple) and labels:
         parts = [label for label in labels if isinstance(label, dict | UserDict | list | tuple) or _size(label) > 1]
         inner = {_kind(label) for label in parts}
         if inner:
             return f"{type(labels).__name__} of {sorted(inner)[0]}"
     shape = tuple(np.shape(labels)) if isinstance(labels, Tensor | np.ndarray) else ()
-    if len(shape) < 2 or _size(labels) == shape[0] or shares(labels):
+    if len(shape) < 2 or _size(labels) == shape[0]:
         return None
     first = "B" if shape[0] == images else "N"
     return f"[{', '.join(map(str, (first, *shape[1:])))}]"
@@ -38,10 +40,11 @@ def form_of_targets(labels: Any, images: int) -> str | None:
 
 def shares(labels: Any) -> bool:
     """Whether labels [B, classes] give every class its share of an image, as one-hot and mixed labels do."""
-    if not isinstance(labels, Tensor | np.ndarray) or labels.ndim != 2 or not labels.shape[0] or labels.shape[1] < 2:
+    try:
+        values = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError):
         return False
-    values = torch.as_tensor(labels)
-    if values.is_complex() or values.is_meta:
+    if values.dim() != 2 or not len(values) or values.shape[1] < 2 or values.is_complex() or values.is_meta:
         return False
     values = values.double()
     return bool((values >= 0).all()) and bool(((values.sum(1) - 1).abs() < _ROUNDING).all())

@@ -32,6 +32,13 @@ def test_the_counter_of_flops_tells_modules_apart_and_sees_attention():
     assert counter.get_total_flops() == 2 * 7 * (12 + 20) + 2 * 2 * 2 * 6 * 6 * 8  # two products of two heads
 
 
+def test_networks_without_memory_may_read_a_range_while_they_are_made():
+    with torch_modes.without_memory():
+        rates = [rate.item() for rate in torch.linspace(0, 0.5, 3)]
+        layer = nn.Linear(3, 4)
+    assert rates == [0.0, 0.25, 0.5] and layer.weight.is_meta
+
+
 def test_formulas_take_shapes():
     mm = torch_modes.flop_formulas()[torch.ops.aten.mm]
     assert mm(torch.Size([2, 3]), torch.Size([3, 5]), out_shape=torch.Size([2, 5])) == 2 * 2 * 3 * 5

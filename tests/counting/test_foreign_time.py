@@ -191,7 +191,7 @@ def test_time_and_images_in_one_axis(layout: str, outer: bool) -> None:
             x = self.lif2(self.conv2(self.lif(self.conv(x) * 4)) * 4).amax((2, 3))
             return self.head(x).unflatten(0, (4, -1) if layout == "TB" else (-1, 4)).mean(layout.index("T"))
 
-    options = {"layout": layout, "time_steps": 4, "is_neuron": lambda m: isinstance(m, Folded)} if outer else {}
+    options = {"time_steps": 4, "is_neuron": lambda m: isinstance(m, Folded)} if outer else {}
     profile = assert_exact(exact(Net()), pictures(3, 3, 8, 8), macs_once=3 * 36 * 4 * 27, **options)
     assert profile.time_steps == 4 and all(s.every_step for s in profile.ledger.synapses[1:])
     name = "lif" if outer else "lif.lif"

@@ -33,8 +33,8 @@ def test_images_may_come_alone_and_in_several_batches():
     [
         (None, "the loader is NoneType; give an iterable of batches"),
         (["digits"], "batch 0 of the loader is str; expected"),
-        ([{"image": IMAGES, "label": LABELS}], "is dict of 'image', 'label'; expected"),
-        ([(IMAGES.numpy(), LABELS)], "is tuple with ndarray first; expected"),
+        ([({"image": IMAGES}, LABELS)], "is tuple with dict of 'image' first; expected"),
+        ([((IMAGES, LABELS), 0)], "is tuple with tuple first; expected"),
         ([(IMAGES, LABELS[:5])], "has 6 images and 5 labels"),
         ([(IMAGES, ["a"] * 6)], "labels that are no numbers"),
         ([(IMAGES, LABELS + 0.5)], "no whole numbers, such as 0.5"),

@@ -143,10 +143,30 @@ def test_labels_of_another_task(name: str) -> None:
 
 def test_labels_that_are_classes_in_another_form() -> None:
     model = exact(Maps(lambda maps: maps[0].mean((2, 3))))
-    for shares in (torch.eye(6)[CLASSES], torch.eye(6)[CLASSES].numpy(), torch.full((5, 6), 1 / 6).half()):
+    for shares in (torch.eye(6)[CLASSES], torch.eye(6)[CLASSES].tolist(), torch.full((5, 6), 1 / 6).half()):
         with pytest.raises(SpikeattnError, match=r"labels of shape \(5, 6\).*labels.argmax\(1\)"):
             sa.profile(model, [(IMAGES, shares)])
     assert sa.profile(model, [(IMAGES, CLASSES[:, None])]).no_accuracy is None
+
+
+def test_targets_in_dicts_and_beside_frames() -> None:
+    named = sa.profile(exact(Maps(rows)), [{"image": IMAGES, "target": BOXES}, {"image": IMAGES, "labels": BOXES[0]}])
+    assert named.n_images == 10 and named.provenance["targets"] == "list of dict of 'boxes', 'labels'"
+    tokens = torch.randint(0, 5, (4, 6))
+    both = sa.profile(exact(Words()), [{"input_ids": tokens, "labels": tokens.roll(-1, 1)}])
+    assert both.no_accuracy is not None and both.no_accuracy.endswith("the labels ([B, 6]) are no class per image")
+
+
+class Words(nn.Module):
+    """[B, L] token ids -> [B, L, 5]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.lif, self.head = nn.Embedding(5, 4), lif(), nn.Linear(4, 5)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        x = self.table(input_ids)
+        return self.head(self.lif(x.expand(T, *x.shape))).mean(0)
 
 
 def test_an_output_of_nothing() -> None:

@@ -68,7 +68,7 @@ def data(n: int = 7) -> Tensor:
     [
         (lambda: nn.Linear(6, 2), lambda: [data()], "has no spiking neurons"),
         (Tiny, lambda: [], "gave no image"),
-        (Tiny, lambda: ["text"], "expected (images, labels) or images"),
+        (Tiny, lambda: ["text"], "expected (images, labels), images or a dict of them"),
         (Tiny, lambda: [(data(), torch.zeros(3))], "7 images and 3 labels"),
         (Tiny, lambda: [data().index_fill(0, torch.tensor(4), float("nan"))], "image 4 holds NaN"),
         (lambda: Tiny(mix=True), lambda: [data()], "Tiny mixes images: mean in Tiny joins them"),
@@ -128,8 +128,8 @@ def test_all_silent_and_untrained_are_named_in_the_result() -> None:
     assert np.isnan(profile.over_time()["accuracy"]).all()
 
 
-@pytest.mark.parametrize("layout", ["TB", "BT"])
-def test_the_order_of_time_and_images_is_derived(layout: str) -> None:
+@pytest.mark.parametrize("layout", [None, "BT"])
+def test_the_order_of_time_and_images_is_derived(layout: str | None) -> None:
     torch.manual_seed(0)
     model = HalfBT()
     profile = sa.profile(model, [data()], layout=layout)
