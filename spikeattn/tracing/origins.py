@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from spikeattn.tracing.kinds import is_dense
+from spikeattn.tracing.kinds import UNORDERED, is_dense
 from spikeattn.tracing.labels import NOTHING, Label
 from spikeattn.tracing.overloads import overload
 
@@ -394,8 +394,13 @@ def _holds_values(tensor: Tensor, out: Tensor) -> bool:
 
 def _is_zero(tensor: Tensor, origin: Origin) -> bool:
     """Whether an operand is the number 0, a multiple of every unit."""
-    constant = tensor.numel() == 1 and origin.weight and not origin.varies
-    return constant and not tensor.is_meta and not bool(tensor.any())
+    return tensor.numel() == 1 and origin.weight and not origin.varies and _is_plain(tensor) and not bool(tensor.any())
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether torch compares the values of a tensor with numbers."""
+    stored = tensor.is_meta or tensor.is_quantized or tensor.is_nested or tensor.layout != torch.strided
+    return not stored and not tensor.is_complex() and tensor.dtype not in UNORDERED
 
 
 def _constant(args: Any, given: Sequence[Tensor], origins: Sequence[Origin]) -> float | None:
@@ -424,7 +429,7 @@ def _constant_mask(given: Sequence[Tensor], origins: Sequence[Origin]) -> float 
         return None
     ((mask, _),) = [(t, o) for t, o in zip(given, origins, strict=True) if not o.spiky]
     known = [o for o in origins if not o.spiky and o.weight and not o.varies]
-    if not known or mask.numel() < 2 or mask.is_meta or mask.is_complex() or mask.layout != torch.strided:
+    if not known or not _is_plain(mask) or mask.numel() < 2:
         return None
     largest = mask.max()
     alike = bool(((mask == 0) | (mask == largest)).all()) and bool((mask == 0).any())
