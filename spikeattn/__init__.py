@@ -25,9 +25,13 @@ if TYPE_CHECKING:
     from spikeattn.reporting.page.from_python import report
     from spikeattn.runs import Profile, profile, record
     from spikeattn.spurious import spurious_energy
+    from spikeattn.training import FiringRate, SpikeMonitor
+    from spikeattn.training.penalty import spike_penalty
 
 _HOME = {
+    "FiringRate": "training",
     "Profile": "runs",
+    "SpikeMonitor": "training",
     "attend": "attention.bootstrap_test",
     "attention_map": "attention.maps",
     "br_npa": "models",
@@ -44,6 +48,7 @@ _HOME = {
     "record": "runs",
     "report": "reporting.page.from_python",
     "reproduce": "energy",
+    "spike_penalty": "training.penalty",
     "spurious_energy": "spurious",
     "svda": "models",
     "sweep": "energy",
@@ -64,10 +69,13 @@ _ROOMS = (
     "stats",
     "storage",
     "structure",
+    "training",
 )
 
 __all__ = [
+    "FiringRate",
     "Profile",
+    "SpikeMonitor",
     "SpikeattnError",
     "__version__",
     "attend",
@@ -86,6 +94,7 @@ __all__ = [
     "record",
     "report",
     "reproduce",
+    "spike_penalty",
     "spurious_energy",
     "structure",
     "svda",

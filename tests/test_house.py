@@ -31,6 +31,7 @@ ROOMS = (
     "energy",
     "attention",
     "runs",  # from loader to result
+    "training",  # in the loop where a network is trained
     "spurious",  # attention x energy
     "reporting",
     "cli",

@@ -30,7 +30,7 @@ MIXED = "mixed"  # entry of the provenance: settings in which the parts of one r
 
 def finish(folder: RunFolder, parts: Sequence[Part], ledger: Ledger, *, shuffled: bool = False) -> Profile:
     """Write `counts.parquet` and `model.json` of a folder from all its parts, and read the result back."""
-    ledger = _settled(ledger, parts)
+    ledger = settled(ledger, parts)
     tables = [part.table for part in parts if part.table is not None]
     path = write_counts(row_groups(tables, ledger), ledger, folder.path / FILE)
     ledger = _described(ledger, Counts(path, ledger), parts, shuffled)
@@ -43,7 +43,7 @@ def finish(folder: RunFolder, parts: Sequence[Part], ledger: Ledger, *, shuffled
 
 def in_memory(parts: Sequence[Part], ledger: Ledger, *, shuffled: bool = False) -> Profile:
     """The result of parts that are on no disk, or of those that an unfinished run has written so far."""
-    ledger = _settled(ledger, parts)
+    ledger = settled(ledger, parts)
     counts = Counts(merge([part.table for part in parts if part.table is not None], ledger), ledger)
     counts.ledger = _described(ledger, counts, parts, shuffled)
     return Profile(counts.ledger, counts)
@@ -51,7 +51,7 @@ def in_memory(parts: Sequence[Part], ledger: Ledger, *, shuffled: bool = False) 
 
 def on_disk(parts: Sequence[Part], ledger: Ledger, folder: TemporaryDirectory[str]) -> Profile:
     """The result of parts that are too many for memory, its table in a temporary folder that lives as long as it."""
-    ledger = _settled(ledger, parts)
+    ledger = settled(ledger, parts)
     tables = [part.table for part in parts if part.table is not None]
     path = write_counts(row_groups(tables, ledger), ledger, Path(folder.name) / f"{uuid4().hex}.parquet")
     counts = Counts(path, ledger)
@@ -115,7 +115,7 @@ def check_settings(old: Mapping[str, Any], new: Mapping[str, Any], where: str, a
         )
 
 
-def _settled(ledger: Ledger, parts: Sequence[Part]) -> Ledger:
+def settled(ledger: Ledger, parts: Sequence[Part]) -> Ledger:
     """Decide the kind of every tensor once, from what the whole run has seen."""
     flags = joined_flags(parts)
     if ledger.static_input and flags["input"][3]:

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from spikeattn.energy.activity import CountTable
 from spikeattn.stats.intervals import CONFIDENCE, REPLICATES, images_by_label, mean_intervals
-from spikeattn.storage.counts import Counts
 from spikeattn.storage.ledger import Ledger
 
 
@@ -29,9 +29,16 @@ class RateTable(pd.DataFrame):
         return (plain.assign(t=plain["t"].astype(str)) if "t" in plain else plain).to_parquet(*args, **kwargs)
 
 
+def mean_rates(ledger: Ledger, counts: CountTable) -> NDArray[Any]:
+    """The mean firing rate at every time step, [T]: non-zero outputs of all neurons / neurons."""
+    neurons = [t for t in ledger.tensors if t.maker == "neuron"]
+    spikes = sum(np.asarray(counts.column("nnz", t.name)).sum(axis=0) for t in neurons)
+    return np.asarray(spikes / (counts.n_images * sum(t.elements for t in neurons)))
+
+
 def rates(
     ledger: Ledger,
-    counts: Counts,
+    counts: CountTable,
     replicates: int = REPLICATES,
     seed: int = 0,
     confidence: float = CONFIDENCE,

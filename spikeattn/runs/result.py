@@ -26,8 +26,11 @@ from spikeattn.energy.models.record import NamedModel
 from spikeattn.energy.models.registry import DEFAULT as DEFAULT_MODEL
 from spikeattn.energy.models.registry import EnergyModel
 from spikeattn.energy.profile_argument import counted, labels_to_cluster
+from spikeattn.energy.training_energy import TrainingTable, training_energy
+from spikeattn.energy.training_rules import DEFAULT as DEFAULT_TRAINING
+from spikeattn.energy.training_rules import Optimizer, TrainingConvention
 from spikeattn.errors import SpikeattnError, unknown
-from spikeattn.runs.firing_rates import RateTable, rates
+from spikeattn.runs.firing_rates import RateTable, mean_rates, rates
 from spikeattn.stats.accuracy import accuracy_over_time, why_no_accuracy
 from spikeattn.stats.intervals import CONFIDENCE, REPLICATES
 from spikeattn.storage.counts import FILE, Counts
@@ -257,6 +260,23 @@ class Profile:
         """Energy under several energy models side by side, a row each and no sum; see `spikeattn.energy.by_model`."""
         return by_model(self, models, costs, first_conv, replicates, seed, confidence, cluster)
 
+    def training_energy(
+        self,
+        optimizer: str | Optimizer,
+        batch_size: int,
+        costs: str | Path | CostTable = DEFAULT_COSTS,
+        convention: str | TrainingConvention = DEFAULT_TRAINING,
+        first_conv: str = "once",
+        replicates: int = REPLICATES,
+        seed: int = 0,
+        confidence: float = CONFIDENCE,
+        cluster: Literal["label"] | None = None,
+    ) -> TrainingTable:
+        """Energy of one training step per image, phase by phase; see `spikeattn.energy.training_energy`."""
+        return training_energy(
+            self, optimizer, batch_size, costs, convention, first_conv, replicates, seed, confidence, cluster
+        )
+
     def over_time(self) -> pd.DataFrame:
         """Accuracy and mean firing rate if the run had stopped after t steps, one row per t.
 
@@ -264,9 +284,7 @@ class Profile:
         per step), n_labelled, mean_rate (the mean firing rate: non-zero outputs of all neurons / (neurons x steps
         1..t)).
         """
-        neurons = [t for t in self.ledger.tensors if t.maker == "neuron"]
-        spikes = sum(self.counts.column("nnz", t.name).sum(axis=0) for t in neurons)
-        per_step = spikes / (self.n_images * sum(t.elements for t in neurons))
+        per_step = mean_rates(self.ledger, self.counts)
         means = [float(per_step[:t].mean()) for t in range(1, self.time_steps + 1)]
         return accuracy_over_time(self.counts.rows, self.time_steps).assign(mean_rate=means)
 

@@ -71,7 +71,10 @@ class _Kept:
             (held.extend if isinstance(held, list) else held.update)(before)
         with torch.no_grad():
             for tensor, version, numbers in self.numbers:
-                if tensor._version != version:  # else nobody has written into it, and a graph may need it as it is
+                # Else nobody has written into it, and a graph may need it as it is. Batch norm in training mode writes
+                # its running statistics without another version.
+                running = any(tensor is getattr(self.module, name, None) for name in ("running_mean", "running_var"))
+                if tensor._version != version or (running and not torch.equal(tensor, numbers)):
                     tensor.copy_(numbers)
 
 
