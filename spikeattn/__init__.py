@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from spikeattn.energy.measured_twins import measured_twin
     from spikeattn.models import br_npa, create_model, load_model, svda, twin_of
     from spikeattn.reporting.page.from_python import report
-    from spikeattn.runs import Profile, profile, record
+    from spikeattn.runs import Profile, measured_sweep, profile, record
     from spikeattn.spurious import spurious_energy
     from spikeattn.training import FiringRate, SpikeMonitor
     from spikeattn.training.penalty import spike_penalty
@@ -42,6 +42,7 @@ _HOME = {
     "load_model": "models",
     "make_loader": "data",
     "measure_gamma": "energy",
+    "measured_sweep": "runs",
     "measured_twin": "energy.measured_twins",
     "open_dataset": "data",
     "profile": "runs",
@@ -88,6 +89,7 @@ __all__ = [
     "load_model",
     "make_loader",
     "measure_gamma",
+    "measured_sweep",
     "measured_twin",
     "open_dataset",
     "profile",

@@ -72,8 +72,10 @@ class _Kept:
         with torch.no_grad():
             for tensor, version, numbers in self.numbers:
                 # Else nobody has written into it, and a graph may need it as it is. Batch norm in training mode writes
-                # its running statistics without another version.
-                running = any(tensor is getattr(self.module, name, None) for name in ("running_mean", "running_var"))
+                # its running statistics without another version. On the meta device there are no numbers to compare.
+                running = not tensor.is_meta and any(
+                    tensor is getattr(self.module, name, None) for name in ("running_mean", "running_var")
+                )
                 if tensor._version != version or (running and not torch.equal(tensor, numbers)):
                     tensor.copy_(numbers)
 
