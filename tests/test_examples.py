@@ -75,6 +75,21 @@ def test_your_repository(tmp_path: Path) -> None:
     assert "[synapses]" in (tmp_path / "names.toml").read_text(encoding="utf-8")
 
 
+def test_spiking_language_model(tmp_path: Path) -> None:
+    said = run(tmp_path, "spiking_language_model.py", "--steps", 40, "--sequences", 16)
+    before, after = (float(found) for found in re.findall(r"([\d.]+) bits per character", said))
+    assert after < before - 1  # it has learned how often each character is
+    assert "accuracy: the output holds no class scores [B, classes]: it is [B, 32, " in said
+    assert "the labels ([B, 32]) are no class per image" in said
+    sops = float(re.search(r"([\d,]+) SOPs per token", said)[1].replace(",", ""))  # type: ignore[index]
+    value, low, high = map(float, re.search(r"energy ([\d.]+) nJ \[([\d.]+), ([\d.]+)\] per token", said).groups())  # type: ignore[union-attr]
+    profile = sa.Profile.load(tmp_path / "runs" / "language")
+    assert profile.n_images == 16 and profile.time_steps == 4 and not profile.ledger.uncounted
+    assert low < value < high and abs(sops - profile.summary()["sops_per_image"] / 32) <= 1
+    assert profile.provenance["input"]["kind"] == "token ids" and "input" not in set(profile.rates()["tensor"])
+    assert "a ratio of" in said
+
+
 def test_spike_penalty(tmp_path: Path) -> None:
     said = run(tmp_path, "spike_penalty.py", "--epochs", 4, "--images", 256, "--strengths", 5, 50)
     table = pd.read_csv(tmp_path / "spike_penalty.csv")

@@ -135,6 +135,7 @@ def token_counts(
         nodes.reset(model)
         with torch.no_grad(), Recorder(model, made) as recorder, recorder.watching(len(images)) as tally:
             recorder.tally = seen = Watch(tally, watched)  # type: ignore[assignment]  # it hands on to the tally
+            recorder.show(images)
             tally.collect(forward(model, images))
     tensors = tuple(t.name for t in made.ledger.tensors if t.name in watched.tokens)
     if not tensors:

@@ -91,7 +91,7 @@ class Recorder:
         outputs: dict[str, _Taps] = defaultdict(lambda: defaultdict(list))
         operations = [tap for tap in self.plan.taps if tap.where == "operation"]
         for tap in self.plan.taps:
-            if tap.where != "operation":
+            if tap.where in ("output", "argument"):
                 for number, (call, _) in enumerate(tap.at):
                     place = (outputs if tap.where == "output" else arguments)[tap.module][call]
                     place.append((tap, tap.step(number)))
@@ -151,6 +151,13 @@ class Recorder:
         finally:
             self.tally = None
             self._dropped.clear()
+
+    def show(self, images: Tensor) -> None:
+        """Count the batch of a pass, where the network is called with no tensor that holds it (`Tap.where`)."""
+        with self.muting():
+            for tap in self.plan.taps:
+                if tap.where == "batch":
+                    self.counting.count(tap, images, None)
 
     @property
     def counts(self) -> bool:

@@ -18,7 +18,8 @@ from spikeattn.storage.counts import BatchCounts
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.kinds import value_flags, whole
 from spikeattn.tracing.layout import Axes
-from spikeattn.tracing.nested_tensors import numbers_of
+from spikeattn.tracing.nested_tensors import logits_in, numbers_of
+from spikeattn.tracing.outputs import scores_in
 from spikeattn.tracing.taps import Pairs, Plan, Tap, logits_of
 
 _NOTHING: Mapping[str, Any] = {}
@@ -247,6 +248,7 @@ class Tally:
         Call it before the neurons are reset.
 
         Args:
+            output: what the forward pass gave.
             kept: so many images of the batch are wanted, the first ones; None for those of the attribute.
 
         Raises:
@@ -259,10 +261,11 @@ class Tally:
         columns = {key: self.over_time(parts) for key, parts in self._sums.items()}
         nonfinite = {name: ~torch.isfinite(v) for name, v in nodes.membrane_sums(self.plan.neurons).items()}
         nonfinite |= {name: bad != 0 for name, bad in self._nonfinite.items()}
-        numbers = numbers_of(output.detach()) if isinstance(output, Tensor) else None
+        first = logits_in(output)
+        numbers = None if first is None else numbers_of(first.detach())
         if numbers is not None:
             nonfinite["the model's output"] = ~torch.isfinite(numbers).all()
-        predictions = self._predictions(output)
+        predictions = self._predictions(scores_in(output))
         kept = self.kept if kept is None else kept
         if kept is not None and kept < self.batch:
             columns = {key: column[:, :kept] for key, column in columns.items()}
@@ -309,12 +312,12 @@ class Tally:
             column.index_add_(0, steps, part.double())
         return column
 
-    def _predictions(self, output: Any) -> Tensor | None:
+    def _predictions(self, output: Tensor | None) -> Tensor | None:
         axes = self.plan.output_axes
         steps: Tensor | None = None
         if self.logits:
             steps = logits_of(self.logits, self.plan.logits_axes, self.batch)
-        elif _is_ordered(output) and axes is not None and axes.outer == axes.inner == 1:
+        elif output is not None and _is_ordered(output) and axes is not None and axes.outer == axes.inner == 1:
             try:
                 steps = axes.split(output.detach(), self.batch)
             except (RuntimeError, IndexError):
@@ -327,6 +330,6 @@ class Tally:
         return mean.argmax(-1) if mean.shape[-1] > 1 else mean[..., 0] > 0  # one logit says yes or no by its sign
 
 
-def _is_ordered(output: Any) -> bool:
+def _is_ordered(output: Tensor) -> bool:
     """Whether an output may hold logits, the largest of which is the prediction."""
-    return isinstance(output, Tensor) and output is numbers_of(output) and output.dtype != torch.bool
+    return output is numbers_of(output) and output.dtype != torch.bool

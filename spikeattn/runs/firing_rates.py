@@ -58,9 +58,9 @@ def rates(
         "mean"; "mean" alone where there is no split over time steps), nonzero_rate (share of non-zero elements),
         mean_rate (mean |value|: the same for binary spikes, larger for integer ones; NaN for real tensors), ci_low and
         ci_high of nonzero_rate, interval (its method, see `spikeattn.stats.intervals.Interval`; "upper bound" flags
-        tensors that spike in one image or none), n_images.
+        tensors that spike in one image or none), n_images. An input of token ids has no rate, and no row.
     """
-    T, tensors = ledger.time_steps, ledger.tensors
+    T, tensors = ledger.time_steps, [t for t in ledger.tensors if not (t.maker == "input" and ledger.of_tokens)]
     groups: list[tuple[int | None, slice | NDArray[np.intp]]] = [(None, slice(None))]
     if labels is not None:
         groups = list(images_by_label(labels, counts.n_images).items())

@@ -47,7 +47,7 @@ from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.batch_parts import turned
 from spikeattn.tracing.examine import Forward, check_options
 from spikeattn.tracing.modes import in_eval
-from spikeattn.tracing.nested_tensors import logits_in, tensors_in
+from spikeattn.tracing.nested_tensors import tensors_in
 from spikeattn.tracing.network import check_network
 from spikeattn.tracing.stack import Hook
 from spikeattn.tracing.state import state_kept
@@ -234,7 +234,7 @@ class Recording:
         self._last, batch = tally, tally.batch
         try:
             with opened:
-                sent = tally.send(logits_in(output))
+                sent = tally.send(output)
         except OtherPath:
             self._last = None
             if self._shown is None or recorder.plan.one_image:
@@ -261,7 +261,7 @@ class Recording:
                 tally.graph = CountGraph(2, frozenset(term.key for term in self._terms))
                 tally.graph.alone = True
                 output = call(self.model, torch.cat([images, images], axis))
-                sent, self._last = tally.send(logits_in(output)), tally
+                sent, self._last = tally.send(output), tally
                 return sent
 
     def _note_dropout(self, module: nn.Module, args: Any, output: Any) -> None:
@@ -301,7 +301,7 @@ class Recording:
             self._axis = next((axis for axis, made in plans.items() if not made.one_image), next(iter(plans)))
             made = plans[self._axis]
             images, forward = x.transpose(0, self._axis), turned(call, self._axis)
-            provenance = provenance_of(self.model, (), images)
+            provenance = provenance_of(self.model, (), images) | made.facts()
             ledger = replace(made.ledger, model=describe(self.model), provenance=provenance)
             with own_passes():
                 ledger = with_structure(ledger, self.model, images, forward, self._options["neurons"], self._names)

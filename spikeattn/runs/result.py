@@ -31,7 +31,7 @@ from spikeattn.energy.training_rules import DEFAULT as DEFAULT_TRAINING
 from spikeattn.energy.training_rules import Optimizer, TrainingConvention
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.runs.firing_rates import RateTable, mean_rates, rates
-from spikeattn.stats.accuracy import accuracy_over_time
+from spikeattn.stats.accuracy import accuracy_over_time, why_no_accuracy
 from spikeattn.stats.intervals import CONFIDENCE, REPLICATES
 from spikeattn.storage.counts import FILE, Counts
 from spikeattn.storage.folder import LEDGER, interrupted
@@ -138,6 +138,11 @@ class Profile:
     def provenance(self) -> dict[str, Any]:
         """Model, data, settings and versions of the run."""
         return dict(self.ledger.provenance)
+
+    @property
+    def no_accuracy(self) -> str | None:
+        """Why the accuracy of this run is not known, as of a detector's; None where it is."""
+        return why_no_accuracy(self.counts.rows, self.ledger.provenance)
 
     @property
     def structure(self) -> Structure:
@@ -301,6 +306,7 @@ class Profile:
             "time_steps": self.time_steps,
             "accuracy": _number(last["accuracy"]),
             "accuracy_interval": [_number(last["accuracy_low"]), _number(last["accuracy_high"])],
+            "no_accuracy": self.no_accuracy,
             "mean_rate": float(last["mean_rate"]),
             "sops_per_image": float(table.iloc[-1]["sops"]),
             "macs_per_image": float(table.iloc[-1]["macs"]),

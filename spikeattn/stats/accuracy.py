@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,7 @@ from spikeattn.errors import SpikeattnError
 from spikeattn.stats.intervals import CONFIDENCE, Interval, wilson_interval
 
 COLUMNS = ("accuracy", "accuracy_low", "accuracy_high", "n_labelled")
+NO_ACCURACY = "no-accuracy"  # code of the warning where labels were given all the same
 
 
 def accuracy_over_time(rows: pd.DataFrame, time_steps: int, confidence: float = CONFIDENCE) -> pd.DataFrame:
@@ -67,3 +70,24 @@ def no_accuracy(time_steps: int, n_labelled: int = 0) -> pd.DataFrame:
     nan = np.full(time_steps, np.nan)
     columns = {"accuracy": nan, "accuracy_low": nan, "accuracy_high": nan, "n_labelled": n_labelled}
     return pd.DataFrame({"t": range(1, time_steps + 1)} | columns)
+
+
+def why_no_accuracy(rows: pd.DataFrame, provenance: Mapping[str, Any]) -> str | None:
+    """Why no image of a run can be said to be answered right or wrong; None where some can.
+
+    Args:
+        rows: as of `accuracy_over_time`.
+        provenance: of the run: "output", what the network gives, and "targets", labels of another task, both in words.
+    """
+    scored = any(str(column).startswith("pred_") for column in rows)
+    labelled = bool((rows["label"] >= 0).any())
+    reasons = []
+    if not scored:
+        form = provenance.get("output")
+        shown = "" if form is None else f": it is {form}"
+        reasons.append(f"the output holds no class scores [B, classes]{shown}")
+    if not labelled:
+        form = provenance.get("targets")
+        shown = "the images have no labels" if form is None else f"the labels ({form}) are no class per image"
+        reasons.append(shown)
+    return "; ".join(reasons) or None

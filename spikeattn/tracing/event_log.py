@@ -29,7 +29,7 @@ from spikeattn.tracing.operation_facts import (
     unruled,
 )
 from spikeattn.tracing.operation_rules import OPERATIONS, Multiplication
-from spikeattn.tracing.origins import ALIAS, Origin, View, derive, distinct_elements, merged
+from spikeattn.tracing.origins import ALIAS, LOOKUPS, Origin, View, derive, distinct_elements, merged
 from spikeattn.tracing.overloads import overload
 from spikeattn.tracing.pass_events import ADDITION, SUMS, Event, Part
 from spikeattn.tracing.stack import ModuleStack
@@ -56,6 +56,7 @@ class EventLog:
         self.events: list[Event] = []
         self.additions: list[Event] = []
         self.origins: list[Origin] = []
+        self.looks_up = False
         self.model, self.stack, self.book, self.labeller, self.units = model, stack, book, labeller, units
 
     def observe(
@@ -95,6 +96,7 @@ class EventLog:
                 self._add("add", name, ordinal, (product.biases,), result, made[0], found[0], made[0].numel())
         else:
             origins = [self.book.origin(t) for t in data]
+            self.looks_up |= name in LOOKUPS and origins[0].weight and any(o.of_input for o in origins[1:])
             result, what = derive(func, name, args, kwargs, data, origins, made[0])
             if not result.weight and (not result.spiky or any(o.blank for o in origins)):
                 result.beside = beside(name, args, kwargs, data, origins, made[0])

@@ -38,10 +38,8 @@ class ModuleEvents:
         self._log, self._names, self._spikes = log, names, spikes
         self._book, self._labeller = log.book, log.labeller
 
-    def model_entered(self, frame: Frame) -> None:
-        """The model was called, with a tensor somewhere in its arguments."""
-        x = frame.argument
-        assert x is not None
+    def model_entered(self, frame: Frame, x: Tensor, place: int) -> None:
+        """The model was called with its input at this place among the tensors in its arguments."""
         known = self._book.origin(x)
         view = self._log.view(x)
         origin = Origin(
@@ -52,7 +50,9 @@ class ModuleEvents:
         self._log.origins.append(origin)
         self._book.observe(x)
         self.inputs.append(x)
-        self._log.events.append(Event(INPUT, "", frame.call, INPUT, 0, (origin,), (view,), origin, view, alone=True))
+        self._log.events.append(
+            Event(INPUT, "", frame.call, INPUT, 0, (origin,), (view,), origin, view, (place,), alone=True)
+        )
 
     def neuron_left(self, path: str, frame: Frame, tensors: Sequence[Tensor], module: nn.Module) -> None:
         """A neuron has handed out its spikes."""

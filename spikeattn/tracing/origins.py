@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from spikeattn.tracing.kinds import is_dense
+from spikeattn.tracing.kinds import UNORDERED, is_dense
 from spikeattn.tracing.labels import NOTHING, Label
 from spikeattn.tracing.overloads import overload
 
@@ -39,6 +39,7 @@ _SQUARES = ("linalg_", "norm", "var", "std")  # reductions that multiply numbers
 _POOLS = ("max_pool", "adaptive_max_pool", "amax", "amin", "max", "min", "maximum", "minimum")
 _COMPARED = {"eq", "ne", "gt", "ge", "lt", "le"}
 _MULTIPLYING = {"mul", "div", "true_divide", "addcmul", "addcdiv", "lerp", "prod"}
+LOOKUPS = {"embedding", "index", "index_select"}  # take rows of their first tensor by the numbers in the second
 _BY_NUMBER = {"index", "index_select", "gather", "take", "masked_select"}  # tensors behind the first only pick
 _AVERAGES = ("mean", "avg_pool", "adaptive_avg_pool", "_adaptive_avg_pool", "mkldnn_adaptive_avg_pool")
 _BLANK = {
@@ -224,7 +225,7 @@ def derive(
         result.unit, result.signs_of = 1.0 if origins[0].spiky else None, origins[0]
         return result, ""
     spiky = [o for o in origins if o.spiky]
-    holding = [o for t, o in zip(given, origins, strict=True) if _holds_values(t, out)]
+    holding = [o for t, o in zip(given, origins, strict=True) if _holds_values(t, out) and not _is_zero(t, o)]
     if not spiky:
         parts = name in ALIAS or name in _PARTS
         result.blank |= parts and bool(origins) and all(o.blank for o in origins)
@@ -238,8 +239,8 @@ def derive(
         return result, ""
     if name in _BLANK or name in _NEUTRAL:
         return result, ""
-    arrays = [o for t, o in zip(given, origins, strict=True) if t.numel() > 1]
-    if name in ("where", "masked_fill") and any(o.weight and not o.blank for o in arrays):
+    chosen = [o for t, o in zip(given, origins, strict=True) if t.numel() > 1 and t is not _condition(name, given)]
+    if name in ("where", "masked_fill") and any(o.weight and not o.blank for o in chosen):
         return result, "unknown"  # spikes that choose weights add them
     of_one = name.startswith(_AVERAGES) and out.numel() == given[0].numel()  # the mean of one value is the value
     if of_one and name.startswith("avg_pool"):
@@ -266,6 +267,10 @@ def derive(
     elif name.startswith(_POOLS) and all(o.spiky for o in holding):
         result.unit, result.summed = common_unit(spiky), any(o.summed for o in spiky)
         result.maker, result.sources = "pool", tuple(spiky)
+    elif name == "mul" and (kept_at := _constant_mask(given, origins)):
+        if kept_at == 1 or not spiky[0].summed:
+            result.unit, result.summed = spiky[0].multiple * kept_at, spiky[0].summed
+        return result, ""
     elif name in ("mul", "div"):
         factor = _constant(args, given, origins)
         if factor and "rounding_mode" not in kwargs:
@@ -387,6 +392,17 @@ def _holds_values(tensor: Tensor, out: Tensor) -> bool:
     return tensor.is_floating_point() or not out.is_floating_point()
 
 
+def _is_zero(tensor: Tensor, origin: Origin) -> bool:
+    """Whether an operand is the number 0, a multiple of every unit."""
+    return tensor.numel() == 1 and origin.weight and not origin.varies and _is_plain(tensor) and not bool(tensor.any())
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether torch compares the values of a tensor with numbers."""
+    stored = tensor.is_meta or tensor.is_quantized or tensor.is_nested or tensor.layout != torch.strided
+    return not stored and not tensor.is_complex() and tensor.dtype not in UNORDERED
+
+
 def _constant(args: Any, given: Sequence[Tensor], origins: Sequence[Origin]) -> float | None:
     """The number among the first two arguments of an arithmetic operation with one tensor that varies, or None."""
     for value in args[:2]:
@@ -396,6 +412,28 @@ def _constant(args: Any, given: Sequence[Tensor], origins: Sequence[Origin]) -> 
         if tensor.numel() == 1 and origin.stateless and not origin.varies:
             return float(tensor)
     return None
+
+
+def _condition(name: str, given: Sequence[Tensor]) -> Tensor | None:
+    """What says where another tensor is taken: its own values go nowhere."""
+    place = {"where": 0, "masked_fill": 1}.get(name)
+    return None if place is None or len(given) <= place else given[place]
+
+
+def _constant_mask(given: Sequence[Tensor], origins: Sequence[Origin]) -> float | None:
+    """The number beside the zeros of a constant array that spikes are multiplied by, as 1 of a causal mask; or None.
+
+    It takes some of them and leaves out the others. One without zeros is no mask, but a scale for each place.
+    """
+    if len(given) != 2 or sum(o.spiky for o in origins) != 1:
+        return None
+    ((mask, _),) = [(t, o) for t, o in zip(given, origins, strict=True) if not o.spiky]
+    known = [o for o in origins if not o.spiky and o.weight and not o.varies]
+    if not known or not _is_plain(mask) or mask.numel() < 2:
+        return None
+    largest = mask.max()
+    alike = bool(((mask == 0) | (mask == largest)).all()) and bool((mask == 0).any())
+    return float(largest) if alike and float(largest) > 0 else None
 
 
 def _multiplies(
