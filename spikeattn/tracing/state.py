@@ -81,9 +81,12 @@ class _Kept:
 
 
 def _may_be_written(value: Any) -> bool:
-    """Whether a value is a tensor that tells when it is written, and whose numbers can be put back."""
+    """Whether a value is a tensor that tells when it is written, and whose numbers can be put back.
+
+    Quantised ones cannot all be copied; they are weights, which no pass writes.
+    """
     return isinstance(value, Tensor) and not (
-        value.is_nested or value.is_inference() or isinstance(value, nn.Parameter)
+        value.is_nested or value.is_quantized or value.is_inference() or isinstance(value, nn.Parameter)
     )
 
 
