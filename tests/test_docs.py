@@ -52,6 +52,20 @@ def test_python_blocks_run(page: Path, empty_folder: Path) -> None:
             exec(program, namespace)
 
 
+def test_the_quick_start_prints_what_its_network_gives(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the network under "Your own network", and that it fires: a table of zeros would show nothing."""
+    page = ROOT / "docs" / "index.md"
+    ours, _, rest = page.read_text(encoding="utf-8").partition("## Your own network")[2].partition("## While")
+    assert rest
+    (code,) = [code for _, language, code in BLOCK.findall(ours) if language == "python"]
+    (printed,) = [code for _, language, code in BLOCK.findall(ours) if language == "text"]
+    model = sa.create_model("sdt_digits", pretrained=True)
+    loader = sa.make_loader(sa.open_dataset("digits", model), batch_size=40, limit=40)
+    exec(compile(code, page.name, "exec"), {"sa": sa, "loader": loader})
+    assert capsys.readouterr().out.split() == printed.split()
+    assert int(printed.split()[-2]) > 0  # SOPs of the last layer
+
+
 COMMANDS = [
     (page.name, line)
     for page in PAGES
