@@ -5,7 +5,7 @@ from __future__ import annotations
 from spikeattn.errors import SpikeattnError
 
 # By what is imported; the extras themselves are in pyproject.toml.
-EXTRAS = {"spikingjelly": "spikingjelly", "nir": "nir", "h5py": "nir", "openpyxl": "xlsx"}
+EXTRAS = {"spikingjelly": "spikingjelly", "nir": "nir", "h5py": "nir", "openpyxl": "xlsx", "lightning": "training"}
 
 
 def install(extra: str, *pins: str) -> str:

@@ -40,26 +40,27 @@ class _Pass:
         return None
 
 
-def probed_plan(
-    model: nn.Module, images: Tensor, forward: Forward = call_model, strict: bool = False, **options: Any
-) -> Plan:
+def probed_plan(model: nn.Module, images: Tensor, forward: Forward = call_model, **options: Any) -> Plan:
     """What to count in a network, and the certainty that its images are counted apart; see `plan` and `probe`.
 
     Args:
-        strict: an operation on spikes that cannot be counted is an error.
         options: of `plan`.
     """
     with own_passes():
         made = plan(model, images, forward=forward, **options)
         if type(model) not in _OWN:
             probe(model, made, images, forward)
-    if strict and made.ledger.uncounted:
+    return made
+
+
+def refuse_uncounted(made: Plan) -> None:
+    """What `strict` asks for: an operation on spikes that cannot be counted is an error."""
+    if made.ledger.uncounted:
         listed = ", ".join(f"{u.name} ({u.op})" for u in made.ledger.uncounted[:5])
         raise SpikeattnError(
             f"strict: {len(made.ledger.uncounted)} operations on spikes cannot be counted: {listed}; run without "
             "strict to have them listed in the result"
         )
-    return made
 
 
 def probe(model: nn.Module, plan: Plan, images: Tensor, forward: Forward) -> None:

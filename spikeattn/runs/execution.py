@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spikeattn.counting.probe import probed_plan
+from spikeattn.counting.probe import probed_plan, refuse_uncounted
 from spikeattn.counting.recorder import Recorder, own_passes
 from spikeattn.counting.tally import OtherPath
 from spikeattn.counting.transfer import Sent
@@ -248,11 +248,13 @@ class Run:
         self, images: Tensor, batch: Batch, forward: Forward, loader: Iterable[Any], folder: RunFolder | None
     ) -> Plan:
         try:
-            made = probed_plan(self.model, images, forward, self.strict, **self.options)
+            made = probed_plan(self.model, images, forward, **self.options)
         except SpikeattnError as error:
             if (advice := order_advice(self.model, images, forward, batch, self.options, error)) is not None:
                 raise SpikeattnError(advice) from error
             raise
+        if self.strict:
+            refuse_uncounted(made)
         if self.layout is None:
             check_time_first(self.model, made, batch)
         provenance = provenance_of(self.model, loader, images, self.path) | dict(self.extra)

@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from spikeattn.boundary import arguments
 from spikeattn.compat.lightning_names import runs_a_step
 from spikeattn.counting.gradients import CountGraph
-from spikeattn.counting.probe import probed_plan
+from spikeattn.counting.probe import probed_plan, refuse_uncounted
 from spikeattn.counting.recorder import Recorder, in_own_passes, own_passes
 from spikeattn.counting.tally import OtherPath, Tally
 from spikeattn.counting.transfer import Sent
@@ -100,7 +100,7 @@ class Recording:
         checked = {name: options[name] for name in ("time_steps", "input", "spike_output", "levels")}
         check_options(**checked, layout=layout)
         check_network(self.model, options["neurons"])
-        self._options, self._layout = {"strict": strict, **options}, layout
+        self._options, self._layout, self._strict = options, layout, strict
         self._names = None if names is None else read_names(names)[0]
         self._neurons = nodes.find_neurons(self.model, options["neurons"])
         self._recorder: Recorder | None = None
@@ -300,6 +300,8 @@ class Recording:
                 raise errors[min(orders)]
             self._axis = next((axis for axis, made in plans.items() if not made.one_image), next(iter(plans)))
             made = plans[self._axis]
+            if self._strict:
+                refuse_uncounted(made)
             images, forward = x.transpose(0, self._axis), turned(call, self._axis)
             provenance = provenance_of(self.model, (), images) | made.facts()
             ledger = replace(made.ledger, model=describe(self.model), provenance=provenance)

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from spikeattn.boundary import arguments
+from spikeattn.compat.extras import missing_extra
 from spikeattn.compat.lightning_names import callback_base, runs_a_step
 from spikeattn.counting.recorder import in_own_passes
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
@@ -62,10 +63,7 @@ class SpikeMonitor(_Base):
         **options: Any,
     ) -> None:
         if _found is None:
-            raise SpikeattnError(
-                "SpikeMonitor needs Lightning, which is not installed here: pip install 'spikeattn[training]'; without "
-                "it FiringRate counts in a loop of your own"
-            )
+            raise missing_extra("SpikeMonitor", "lightning", "; without it FiringRate counts in a loop of your own")
         super().__init__()
         if network is not None and not isinstance(network, str):
             raise SpikeattnError(

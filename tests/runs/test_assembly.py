@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spikeattn.errors import SpikeattnError
-from spikeattn.runs.assembly import _settled
+from spikeattn.runs.assembly import settled
 from spikeattn.storage.ledger import Ledger
 from spikeattn.storage.ledger_rows import CountedTensor
 from spikeattn.storage.parts import Part
@@ -34,7 +34,7 @@ def part(number: int, lif=ONES, levels=ONES, image=STILL, extremes=None) -> Part
 
 
 def kinds(parts: list[Part]) -> dict[str, str]:
-    return {tensor.name: tensor.kind for tensor in _settled(ledger(), parts).tensors}
+    return {tensor.name: tensor.kind for tensor in settled(ledger(), parts).tensors}
 
 
 def test_kinds_are_decided_by_all_parts_in_any_order():
@@ -47,29 +47,29 @@ def test_kinds_are_decided_by_all_parts_in_any_order():
 
 def test_a_tensor_of_numbers_and_one_without_flags_stay_as_they_are():
     numbers = ledger(kind="real", number=True)
-    assert _settled(numbers, [part(0)]).tensor("levels").kind == "real"
+    assert settled(numbers, [part(0)]).tensor("levels").kind == "real"
     unseen = Part((0,), {"input": STILL, "lif": ONES})
-    assert _settled(ledger(kind="integer"), [unseen]).tensor("levels").kind == "integer"
+    assert settled(ledger(kind="integer"), [unseen]).tensor("levels").kind == "integer"
 
 
 def test_extremes_are_those_of_all_parts():
     parts = [part(0, extremes={"levels": (0.0, 2.0)}), part(1, extremes={"levels": (-1.0, 1.0)})]
     for order in (parts, parts[::-1]):
-        tensor = _settled(ledger(), order).tensor("levels")
+        tensor = settled(ledger(), order).tensor("levels")
         assert (tensor.low, tensor.high) == (-1, 2)
-    stated = _settled(ledger(low=0.0, high=4.0), parts).tensor("levels")
+    stated = settled(ledger(low=0.0, high=4.0), parts).tensor("levels")
     assert (stated.low, stated.high) == (0, 4)
 
 
 @pytest.mark.parametrize("extremes", [(0.0, 5.0), (-5.0, 1.0)])
 def test_more_levels_than_the_user_says_are_an_error(extremes):
     stated = ledger(low=0.0, high=4.0, unit=0.5)
-    _settled(stated, [part(0, extremes={"levels": (-4.0, 4.0)})])
+    settled(stated, [part(0, extremes={"levels": (-4.0, 4.0)})])
     with pytest.raises(SpikeattnError, match="neuron levels gives 5 units of 0.5, and levels= says 4 at most"):
-        _settled(stated, [part(0), part(1, extremes={"levels": extremes})])
+        settled(stated, [part(0), part(1, extremes={"levels": extremes})])
 
 
 def test_a_still_input_that_moves_in_a_later_part_is_an_error():
     with pytest.raises(SpikeattnError, match="same at every time step in the first batch and varies in a later one"):
-        _settled(ledger(), [part(0), part(1, image=MOVING)])
-    assert _settled(ledger(static=False), [part(0), part(1, image=MOVING)]).tensor("input").kind == "real"
+        settled(ledger(), [part(0), part(1, image=MOVING)])
+    assert settled(ledger(static=False), [part(0), part(1, image=MOVING)]).tensor("input").kind == "real"

@@ -132,5 +132,5 @@ def test_stages_that_are_not_asked_for_are_not_followed(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(LIGHTNING is not None, reason="Lightning is installed")
 def test_without_lightning_the_error_says_what_to_do() -> None:
-    with pytest.raises(SpikeattnError, match=r"pip install 'spikeattn\[training\]'"):
+    with pytest.raises(SpikeattnError, match=r"pip install \"spikeattn\[training\]\""):
         sa.SpikeMonitor()
