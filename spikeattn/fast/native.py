@@ -1,7 +1,8 @@
-"""The CPU kernels of the fast path (`kernels.c`): compiled once per machine with its C compiler, called through ctypes.
+"""The CPU kernels of the fast path, compiled once per machine with its C compiler and called through ctypes.
 
-Tensors are [T, B, C, H, W] in channels-last memory, spikes are bools. Compiling takes one or two seconds; the library
-is kept in a folder of the user's own (`kernel_cache`) under the hash of everything that it depends on.
+Sources are `kernels.c` and, for convolutions of spikes, `spike_conv.c`. Tensors are [T, B, C, H, W] in channels-last
+memory, spikes are bools. Compiling takes one or two seconds; the library is kept in a folder of the user's own
+(`kernel_cache`) under the hash of everything that it depends on.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import ctypes
 import hashlib
 import platform
 import shlex
+import threading
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -20,9 +22,11 @@ from torch import Tensor
 from spikeattn.errors import SpikeattnError
 from spikeattn.fast import c_compiler, kernel_cache
 
-SOURCE = Path(__file__).with_name("kernels.c")
-WIDTH = 64  # output channels per block of weights, as in the source
-_INDEX = 1 << 16  # channels that the uint16 index of the spike convolution in the source can tell apart
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "spike_conv.c"))
+HEADERS = (Path(__file__).with_name("charge.h"),)
+WIDTH = 64  # output channels that a convolution sums side by side; as in the sources, like the next two
+_BLOCK = 32  # output channels of a row of weights
+_SUPER = 2048  # channels behind a row of -0.0
 _ROW = (1 << 31) - 1  # channels of one position that an int32 counts, in the source
 _POSITIONS = 1 << 24  # positions whose sum float32 holds exactly
 _LARGEST = 1 << 53  # counts travel as float64, which holds every integer up to here
@@ -93,7 +97,7 @@ def _build_in(folder: Path, command: tuple[str, ...], said: str) -> Build:
         library = kernel_cache.find_library(folder, key)
         try:
             if library is None:
-                make = partial(c_compiler.compile_library, command, flags, SOURCE)
+                make = partial(c_compiler.compile_library, command, flags, SOURCES)
                 library = kernel_cache.keep_library(folder, key, make)
         except c_compiler.CompilerHangs:
             raise
@@ -106,7 +110,8 @@ def _build_in(folder: Path, command: tuple[str, ...], said: str) -> Build:
 
 def _key(command: tuple[str, ...], said: str, flags: tuple[str, ...]) -> str:
     """The hash of all that a library depends on; a cache folder may be shared by different machines."""
-    facts = [SOURCE.read_text(encoding="utf-8"), *command, said, *flags, platform.machine(), _processor()]
+    text = [file.read_text(encoding="utf-8") for file in (*SOURCES, *HEADERS)]
+    facts = [*text, *command, said, *flags, platform.machine(), _processor()]
     return hashlib.sha256("\n".join(facts).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
@@ -129,9 +134,14 @@ def _pointer(x: Tensor | None) -> ctypes.c_void_p:
 
 
 def _call(name: str, *arguments: object) -> int:
+    return _ask(name, *arguments, ctypes.c_int(torch.get_num_threads()))
+
+
+def _ask(name: str, *arguments: object) -> int:
+    """What a function of the library returns, which is nothing worth reading for some of them."""
     function = getattr(_library(), f"spikeattn_{name}")
-    function.restype = ctypes.c_int64 if name == "lif" else ctypes.c_int
-    result: int = function(*map(_of_c, arguments), ctypes.c_int(torch.get_num_threads()))
+    function.restype = ctypes.c_int64
+    result: int = function(*map(_of_c, arguments))
     return result
 
 
@@ -252,30 +262,52 @@ def mean(x: Tensor) -> Tensor:
 
 
 def pack(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights [O, I, K, K] and bias [O] as the kernels read them: [blocks, K * K, I, 64] and [blocks, 64]."""
+    """Weights [O, I, K, K] and bias [O] as the kernels read them.
+
+    Weights are [blocks of 32 outputs, K * K, rows, 32], where every 2,048 channels stand behind a row of -0.0; the bias
+    is [blocks / 2, 64]. Outputs are filled up with zeros to a multiple of 64.
+    """
     outputs, inputs, K, _ = weight.shape
-    blocks = -(-outputs // WIDTH)
-    packed = torch.zeros((K * K, inputs, blocks * WIDTH))
-    packed[..., :outputs] = weight.permute(2, 3, 1, 0).reshape(K * K, inputs, outputs)
-    padded = torch.zeros(blocks * WIDTH)
+    filled = -(-outputs // WIDTH) * WIDTH
+    wide = torch.zeros((K * K, inputs, filled))
+    wide[..., :outputs] = weight.permute(2, 3, 1, 0).reshape(K * K, inputs, outputs)
+    pad = torch.full((K * K, 1, filled), -0.0)
+    rows = torch.cat([part for piece in wide.split(_SUPER, dim=1) for part in (pad, piece)], dim=1)
+    padded = torch.zeros(filled)
     padded[:outputs] = bias
-    return packed.unflatten(2, (blocks, WIDTH)).permute(2, 0, 1, 3).contiguous(), padded.view(blocks, WIDTH)
+    return rows.unflatten(2, (-1, _BLOCK)).permute(2, 0, 1, 3).contiguous(), padded.view(-1, WIDTH)
 
 
 def conv(x: Tensor, weight: Tensor, bias: Tensor, out_channels: int, kernel: int) -> Tensor:
     """Convolution with stride 1 and padding kernel // 2 under packed weights: [T, B, I, H, W] -> [T, B, O, H, W].
 
     Spikes (bools) add weights; real numbers multiply them. An input expanded over T gives an output expanded over T.
-    Spikes of more than 65,536 channels go as real numbers: a product with 0 or 1 adds the same, in the same order.
     """
     T, B, C, H, W = x.shape
     if x.stride(0) == 0 and T > 1:
         return conv(x[:1], weight, bias, out_channels, kernel).expand(T, -1, -1, -1, -1)
     y = torch.empty((T, B, H, W, out_channels))
-    if x.dtype == torch.bool and C <= _INDEX:
-        failed = _call("conv", _rows(x), weight, bias, y, T * B, H, W, C, out_channels, kernel)
-        if failed:
-            raise SpikeattnError("out of memory in a convolution of the fast path; give smaller batches")
+    sizes = (T * B, H, W, C, out_channels, kernel)
+    if x.dtype == torch.bool:
+        room, each = _room(1, *sizes)
+        _call("conv", _rows(x), weight, bias, None, y, *sizes, room, each)
     else:
-        _call("conv_real", _rows(x.float()), weight, bias, y, T * B, H, W, C, out_channels, kernel)
+        _call("conv_real", _rows(x.float()), weight, bias, y, *sizes)
     return _columns(y)
+
+
+_rooms = threading.local()
+
+
+def _room(T: int, *sizes: int) -> tuple[Tensor, int]:
+    """Memory that a convolution of spikes works in, and how many bytes of it are each thread's.
+
+    It is kept for the next one, as new memory costs a page fault per 4 KiB, by the Python thread that calls: within one
+    no two convolutions run at a time.
+    """
+    each = _ask("conv_room", T, *sizes)
+    size = each * torch.get_num_threads()
+    kept: Tensor | None = getattr(_rooms, "kept", None)
+    if kept is None or len(kept) < size:
+        kept = _rooms.kept = torch.empty(size, dtype=torch.uint8)
+    return kept, each
