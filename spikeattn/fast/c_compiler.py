@@ -26,8 +26,9 @@ sizes = [*map(i64, (1, 1, 1, 64, 64, 1))]
 library.spikeattn_conv_real(floats, floats, floats, (ctypes.c_float * 64)(), *sizes, ctypes.c_int(1))
 library.spikeattn_conv_room.restype = i64
 each = library.spikeattn_conv_room(i64(1), *sizes)
-library.spikeattn_conv((ctypes.c_uint8 * 64)(*[1] * 64), floats, floats, None, (ctypes.c_float * 64)(), *sizes,
-                       ctypes.create_string_buffer(each), i64(each), ctypes.c_int(1))
+library.spikeattn_conv((ctypes.c_uint8 * 64)(*[1] * 64), floats, floats, None, None, i64(1), *sizes,
+                       ctypes.create_string_buffer(each), i64(each), bools, ctypes.c_float(2), ctypes.c_int(0),
+                       ctypes.c_float(1), None, counts, None, ctypes.c_int(1))
 """
 
 

@@ -27,6 +27,8 @@ HEADERS = (Path(__file__).with_name("charge.h"),)
 WIDTH = 64  # output channels that a convolution sums side by side; as in the sources, like the next two
 _BLOCK = 32  # output channels of a row of weights
 _SUPER = 2048  # channels behind a row of -0.0
+_STEPS = 1024  # time steps that the convolution's neuron takes: a tile of all of them fits in the second cache
+_NO_NEURON = (1.0, ctypes.c_int(0), 1.0, None, None, None)
 _ROW = (1 << 31) - 1  # channels of one position that an int32 counts, in the source
 _POSITIONS = 1 << 24  # positions whose sum float32 holds exactly
 _LARGEST = 1 << 53  # counts travel as float64, which holds every integer up to here
@@ -278,36 +280,75 @@ def pack(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     return rows.unflatten(2, (-1, _BLOCK)).permute(2, 0, 1, 3).contiguous(), padded.view(-1, WIDTH)
 
 
-def conv(x: Tensor, weight: Tensor, bias: Tensor, out_channels: int, kernel: int) -> Tensor:
+def conv(
+    x: Tensor, weight: Tensor, bias: Tensor, out_channels: int, kernel: int, shortcut: Tensor | None = None
+) -> Tensor:
     """Convolution with stride 1 and padding kernel // 2 under packed weights: [T, B, I, H, W] -> [T, B, O, H, W].
 
     Spikes (bools) add weights; real numbers multiply them. An input expanded over T gives an output expanded over T.
+
+    Args:
+        shortcut: of the output's shape, float32; is added to it.
     """
     T, B, C, H, W = x.shape
     if x.stride(0) == 0 and T > 1:
-        return conv(x[:1], weight, bias, out_channels, kernel).expand(T, -1, -1, -1, -1)
+        y = conv(x[:1], weight, bias, out_channels, kernel).expand(T, -1, -1, -1, -1)
+        return y if shortcut is None else shortcut + y
     y = torch.empty((T, B, H, W, out_channels))
-    sizes = (T * B, H, W, C, out_channels, kernel)
     if x.dtype == torch.bool:
-        room, each = _room(1, *sizes)
-        _call("conv", _rows(x), weight, bias, None, y, *sizes, room, each)
+        # no neuron needs all time steps side by side, so they may as well be images
+        _sum_spikes(x, weight, bias, shortcut, y, (1, T * B, H, W, C, out_channels, kernel), None, *_NO_NEURON)
     else:
-        _call("conv_real", _rows(x.float()), weight, bias, y, *sizes)
+        _call("conv_real", _rows(x.float()), weight, bias, y, T * B, H, W, C, out_channels, kernel)
+        y = y if shortcut is None else _rows(shortcut) + y
     return _columns(y)
 
 
-_rooms = threading.local()
+def conv_lif(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    out_channels: int,
+    kernel: int,
+    shortcut: Tensor | None,
+    keep: bool,
+    tau: float,
+    multiply: bool,
+    threshold: float,
+    fan_out: Tensor | None,
+) -> tuple[Tensor | None, tuple[Tensor, Tensor, Tensor | None, int]]:
+    """What `conv` gives for spikes, if `keep`, and what `lif` makes of it, to the bit."""
+    T, B, C, H, W = x.shape
+    if T > _STEPS:
+        sums = conv(x, weight, bias, out_channels, kernel, shortcut)
+        return sums if keep else None, lif(sums, tau, multiply, threshold, fan_out)
+    _check_counts(out_channels, H * W, fan_out)
+    y = torch.empty((T, B, H, W, out_channels)) if keep else None
+    spikes = torch.empty((T, B, H, W, out_channels), dtype=torch.bool)
+    counts, fans = _zeros(x), None if fan_out is None else _zeros(x)
+    nonfinite = _sum_spikes(
+        x, weight, bias, shortcut, y, (T, B, H, W, C, out_channels, kernel), spikes, float(tau),
+        ctypes.c_int(multiply), float(threshold), fan_out, counts, fans,
+    )  # fmt: skip
+    return None if y is None else _columns(y), (_columns(spikes), counts, fans, nonfinite)
 
 
-def _room(T: int, *sizes: int) -> tuple[Tensor, int]:
-    """Memory that a convolution of spikes works in, and how many bytes of it are each thread's.
+def _sum_spikes(
+    x: Tensor, weight: Tensor, bias: Tensor, shortcut: Tensor | None, y: Tensor | None, sizes: tuple[int, ...],
+    *neuron: object,
+) -> int:  # fmt: skip
+    """The kernel, in memory that is kept for it.
 
-    It is kept for the next one, as new memory costs a page fault per 4 KiB, by the Python thread that calls: within one
-    no two convolutions run at a time.
+    Every Python thread keeps memory for the next convolution, as new one costs a page fault per 4 KiB; within a thread
+    no two run at a time.
     """
-    each = _ask("conv_room", T, *sizes)
+    each = _ask("conv_room", *sizes)
     size = each * torch.get_num_threads()
-    kept: Tensor | None = getattr(_rooms, "kept", None)
-    if kept is None or len(kept) < size:
-        kept = _rooms.kept = torch.empty(size, dtype=torch.uint8)
-    return kept, each
+    room: Tensor | None = getattr(_rooms, "kept", None)
+    if room is None or len(room) < size:
+        room = _rooms.kept = torch.empty(size, dtype=torch.uint8)
+    added = None if shortcut is None else _rows(shortcut)
+    return _call("conv", _rows(x), weight, bias, added, y, *sizes, room, each, *neuron)
+
+
+_rooms = threading.local()

@@ -302,7 +302,7 @@ static inline __attribute__((always_inline)) void add_rows(float *sums, const fl
     }
 }
 
-/* What becomes of the sums: y and, unless NULL, a shortcut that is added to them; or spikes of a neuron. */
+/* What becomes of the sums: unless NULL, `shortcut` is added to them, they are stored as y, and a neuron makes spikes. */
 typedef struct {
     float *y;
     const float *shortcut;
@@ -315,19 +315,20 @@ typedef struct {
     i64 *counts, *fans; /* [T][images] */
 } Output;
 
+/* Adds the shortcut to a tile's sums of 64 outputs, or stores them, or both. */
 static void store(const Shape *s, const Room *r, const Output *o, i64 g, i64 b, i64 row, i64 column, i64 rows,
                   i64 columns) {
-    const i64 width = least(s->O - g * WIDTH, WIDTH), positions = rows * columns;
+    const size_t width = (size_t)least(s->O - g * WIDTH, WIDTH);
+    float *restrict sums = r->sums;
     for (i64 t = 0; t < s->T; t++)
-        for (i64 p = 0; p < positions; p++) {
-            const i64 at = (((t * s->B + b) * s->H + row + p / columns) * s->W + column + p % columns) * s->O;
-            const float *sums = r->sums + (t * positions + p) * WIDTH;
-            float *y = o->y + at + g * WIDTH;
-            if (!o->shortcut)
-                memcpy(y, sums, sizeof(float) * (size_t)width);
-            else
-                for (i64 i = 0; i < width; i++) y[i] = o->shortcut[at + g * WIDTH + i] + sums[i];
-        }
+        for (i64 i = row; i < row + rows; i++)
+            for (i64 j = column; j < column + columns; j++, sums += WIDTH) {
+                const i64 at = (((t * s->B + b) * s->H + i) * s->W + j) * s->O + g * WIDTH;
+                const float *restrict shortcut = o->shortcut + (o->shortcut ? at : 0);
+                if (shortcut)
+                    for (size_t c = 0; c < width; c++) sums[c] = shortcut[c] + sums[c];
+                if (o->y) memcpy(o->y + at, sums, sizeof(float) * width);
+            }
 }
 
 /* Adds a tile's counts to those of the image. */
@@ -429,32 +430,26 @@ static i64 convolve(const Shape *s, const uint8_t *x, const float *weights, cons
                             for (int c = 0; c < WIDTH; c += COLUMNS)
                                 add_rows(r->sums + c, w + c / BLOCK * apart, apart, at, end, COLUMNS);
                     }
-                if (o->spikes)
-                    nonfinite += fire(s, r, o, g, b, row, column, rows, columns);
-                else
-                    store(s, r, o, g, b, row, column, rows, columns);
+                if (o->y || o->shortcut) store(s, r, o, g, b, row, column, rows, columns);
+                if (o->spikes) nonfinite += fire(s, r, o, g, b, row, column, rows, columns);
             }
         }
     }
     return nonfinite;
 }
 
-/* Spikes [N][H][W][I] -> y [N][H][W][O], with `shortcut` (or NULL) of the same shape added to the sums.
+/* Spikes [T][B][H][W][I] -> y [T][B][H][W][O] and, of a neuron that reads y, spikes of the same shape.
 
-   room: `each` bytes per thread, at least what `spikeattn_conv_room(1, N, H, W, I, O, K)` says. */
-void spikeattn_conv(const uint8_t *x, const float *weights, const float *bias, const float *shortcut, float *y, i64 N,
-                    i64 H, i64 W, i64 I, i64 O, i64 K, char *room, i64 each, int threads) {
-    const Shape s = shape_of(1, N, H, W, I, O, K);
-    const Output o = {.y = y, .shortcut = shortcut};
-    convolve(&s, x, weights, bias, &o, room, each, threads);
-}
-
-/* Spikes [T][B][H][W][I] -> spikes [T][B][H][W][O] of a neuron behind the convolution; the rest as in `spikeattn_lif`. */
-i64 spikeattn_conv_lif(const uint8_t *x, const float *weights, const float *bias, uint8_t *spikes, i64 T, i64 B, i64 H,
-                       i64 W, i64 I, i64 O, i64 K, float tau, int multiply, float threshold, const i64 *fan_out,
-                       i64 *counts, i64 *fans, char *room, i64 each, int threads) {
+   shortcut: of the shape of y, is added to the sums; or NULL.
+   y: NULL where only the spikes are wanted.
+   spikes: NULL where only y is wanted; what follows it is as in `spikeattn_lif`.
+   room: `each` bytes per thread, at least what `spikeattn_conv_room` says. */
+i64 spikeattn_conv(const uint8_t *x, const float *weights, const float *bias, const float *shortcut, float *y, i64 T,
+                   i64 B, i64 H, i64 W, i64 I, i64 O, i64 K, char *room, i64 each, uint8_t *spikes, float tau,
+                   int multiply, float threshold, const i64 *fan_out, i64 *counts, i64 *fans, int threads) {
     const Shape s = shape_of(T, B, H, W, I, O, K);
-    const Output o = {.spikes = spikes, .tau = tau, .threshold = threshold, .multiply = multiply, .area = H * W,
-                      .images = B, .weights = fan_out, .counts = counts, .fans = fans};
+    const Output o = {.y = y, .shortcut = shortcut, .spikes = spikes, .tau = tau, .threshold = threshold,
+                      .multiply = multiply, .area = H * W, .images = B, .weights = fan_out, .counts = counts,
+                      .fans = fans};
     return convolve(&s, x, weights, bias, &o, room, each, threads);
 }

@@ -126,6 +126,28 @@ def test_modules_leave_the_counts_of_what_they_made(device: str) -> None:
 
 
 @pytest.mark.skipif(not native.compiler(), reason="no C compiler")
+@pytest.mark.parametrize(("ratio", "shortcuts"), [(4.0, 2), (1.0, 3)])
+def test_sums_that_only_a_neuron_reads_are_never_stored(
+    ratio: float, shortcuts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A block has six convolutions; those without a shortcut behind them have a neuron alone."""
+    model, images = lively(mlp_ratio=ratio)
+    alone, stored = [], []
+    whole = native.conv_lif
+
+    def watch(*arguments, **options):
+        (stored if arguments[6] else alone).append(1)
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(native, "conv_lif", watch)
+    with torch.no_grad():
+        prepare.prepare(model)(images)
+    depth, stages = 2, 2  # two of the stem's convolutions of spikes; the last sums of all are averaged
+    assert len(alone) == stages + depth * (6 - shortcuts)
+    assert len(stored) == 1 + depth * shortcuts - 1
+
+
+@pytest.mark.skipif(not native.compiler(), reason="no C compiler")
 def test_neither_threads_nor_batches_move_a_spike() -> None:
     model, images = lively()
     net, made, threads = prepare.prepare(model), plan(model, images), torch.get_num_threads()

@@ -146,6 +146,67 @@ def test_a_weight_that_is_no_number_reaches_those_that_add_it(value: float) -> N
     assert same(native.conv(x, *packed, 66, 3), expected)
 
 
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_neuron_behind_it_makes_the_same_spikes_and_counts(shape: tuple[int, ...], joined: bool) -> None:
+    *form, outputs, kernel = shape
+    T, B, C, H, W = form
+    generator = np.random.default_rng(sum(shape))
+    weight = torch.from_numpy(generator.standard_normal((outputs, C, kernel, kernel)).astype(np.float32))
+    packed = native.pack(weight, torch.full((outputs,), 2.0))
+    # of other strides than the sums: channels first
+    shortcut = torch.randn(T, B, outputs, H, W, generator=torch.Generator().manual_seed(0)) if joined else None
+    for number, (tau, multiply, threshold) in enumerate(((0.5, True, 1.0), (3.0, False, 0.5), (2.0, False, -0.5))):
+        torch.set_num_threads(1 + number % 2)
+        x = spikes(generator, tuple(form), (0.03, 0.2, 0.6)[number])
+        sums = native.conv(x, *packed, outputs, kernel)
+        sums = sums if shortcut is None else shortcut + sums
+        for fans in (None, torch.arange(1, H * W + 1)):
+            expected = native.lif(sums, tau, multiply, threshold, fans)
+            y, found = native.conv_lif(x, *packed, outputs, kernel, shortcut, joined, tau, multiply, threshold, fans)
+            assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1]) and found[3] == 0
+            assert found[2] is None if fans is None else torch.equal(found[2], expected[2])
+            assert torch.equal(y, sums) if joined else y is None
+            assert found[1].sum() > 0
+
+
+@pytest.mark.usefixtures("compiled")
+def test_a_neuron_behind_it_finds_what_is_no_number() -> None:
+    generator = np.random.default_rng(2)
+    weight, bias = weights(generator, 130, 70, 3)
+    weight[1, 2, 1, 1], weight[2, 2, 1, 1], weight[129, 2, 1, 1] = np.nan, np.inf, -np.inf
+    packed = native.pack(torch.from_numpy(weight), torch.from_numpy(bias))
+    x = spikes(generator, (3, 2, 70, 6, 6), 0.1)
+    sums = native.conv(x, *packed, 130, 3)
+    expected = native.lif(sums, 2.0, False, 1.0, None)
+    found = native.conv_lif(x, *packed, 130, 3, None, False, 2.0, False, 1.0, None)[1]
+    assert found[3] == expected[3] > 0
+    assert torch.equal(found[0], expected[0])
+
+
+def test_more_time_steps_than_a_tile_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(3)
+    packed = native.pack(torch.randn(5, 4, 1, 1), torch.ones(5))
+    x = spikes(generator, (7, 1, 4, 2, 3), 0.3)
+    whole = native.conv_lif(x, *packed, 5, 1, None, False, 2.0, False, 1.0, None)
+    monkeypatch.setattr(native, "_STEPS", 6)
+    apart = native.conv_lif(x, *packed, 5, 1, None, False, 2.0, False, 1.0, None)
+    assert torch.equal(whole[1][0], apart[1][0]) and torch.equal(whole[1][1], apart[1][1])
+
+
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize("size", [(6, 7), (1, 1)])
+def test_many_threads_and_few_positions(size: tuple[int, int]) -> None:
+    generator = np.random.default_rng(4)
+    weight, bias = weights(generator, 300, 130, 3)
+    packed = native.pack(torch.from_numpy(weight), torch.from_numpy(bias))
+    x = spikes(generator, (2, 1, 130, *size), 0.2)
+    for threads in (1, 3, 8):
+        torch.set_num_threads(threads)
+        assert same(native.conv(x, *packed, 300, 3), in_order(x, weight, bias)), threads
+
+
 def test_every_file_of_the_kernels_is_in_the_hash(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     files = sorted(native.SOURCES[0].parent.glob("*.[ch]"))
     assert sorted((*native.SOURCES, *native.HEADERS)) == files
