@@ -60,6 +60,8 @@
 #endif
 
 typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t ints __attribute__((vector_size(4 * LANES)));
+typedef int8_t bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
 typedef uint64_t word;
 
 typedef struct {
@@ -344,6 +346,25 @@ static void flush(const Shape *s, const Room *r, const Output *o, i64 image) {
     memset(r->counts, 0, sizeof(i64) * 2 * (size_t)s->T);
 }
 
+/* `spikeattn_charge` of 64 outputs, in vectors, to the bit; returns how many fired. */
+static inline __attribute__((always_inline)) i64 charge_all(const float *sums, vec *v, uint8_t *out, float tau,
+                                                            int multiply, float threshold) {
+    bytes total = {0};
+#pragma GCC unroll 8
+    for (int l = 0; l < WIDTH / LANES; l++) {
+        const vec d = ((const vec *)sums)[l] - v[l], h = v[l] + (multiply ? d * tau : d / tau);
+        const ints fired = h >= threshold; /* -1 or 0 */
+        const bytes ones = -__builtin_convertvector(fired, bytes);
+        ((bytes *)out)[l] = ones;
+        total += ones;
+        v[l] = h * __builtin_convertvector(1 + fired, vec);
+    }
+    uint64_t words[LANES / 8], here = 0;
+    memcpy(words, &total, LANES);
+    for (int k = 0; k < LANES / 8; k++) here += words[k]; /* of eight counts of at most 8; all of them are at most 64 */
+    return (i64)(here * 0x0101010101010101u >> 56);
+}
+
 /* Runs the neurons of 64 outputs over all time steps; returns how many potentials are NaN or infinite at the end. */
 static i64 fire(const Shape *s, const Room *r, const Output *o, i64 g, i64 b, i64 row, i64 column, i64 rows,
                 i64 columns) {
@@ -354,23 +375,24 @@ static i64 fire(const Shape *s, const Room *r, const Output *o, i64 g, i64 b, i6
         const i64 position = (b * s->H + row + p / columns) * s->W + column + p % columns;
         if (image >= 0 && position / o->area != image) flush(s, r, o, image);
         image = position / o->area;
-        float v[WIDTH] = {0};
+        vec v[WIDTH / LANES] = {{0}};
         for (i64 t = 0; t < s->T; t++) {
             const float *sums = r->sums + (t * positions + p) * WIDTH;
             uint8_t *out = o->spikes + (t * s->B * s->H * s->W + position) * s->O + g * WIDTH;
-            int32_t here = 0;
-            if (width == WIDTH) {
-                spikeattn_charge(sums, v, out, WIDTH, o->tau, o->multiply, o->threshold);
-                for (int c = 0; c < WIDTH; c++) here += out[c];
-            } else {
-                spikeattn_charge(sums, v, out, width, o->tau, o->multiply, o->threshold);
+            i64 here = 0;
+            if (width < WIDTH) {
+                spikeattn_charge(sums, (float *)v, out, width, o->tau, o->multiply, o->threshold);
                 for (i64 c = 0; c < width; c++) here += out[c];
-            }
+            } else if (o->multiply)
+                here = charge_all(sums, v, out, o->tau, 1, o->threshold);
+            else
+                here = charge_all(sums, v, out, o->tau, 0, o->threshold);
             r->counts[t] += here;
             if (o->weights) r->counts[s->T + t] += here * o->weights[position % o->area];
         }
+        const float *left = (const float *)v;
         int32_t bad = 0;
-        for (i64 c = 0; c < width; c++) bad += v[c] - v[c] != 0.0f;
+        for (i64 c = 0; c < width; c++) bad += left[c] - left[c] != 0.0f;
         nonfinite += bad;
     }
     flush(s, r, o, image);
