@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from spikeattn.compat.spiking import layer, neuron
 from spikeattn.errors import SpikeattnError
 from spikeattn.fast import native
+from spikeattn.fast.arena import Arena
 from spikeattn.fast.layers import FastConv, FastErode, FastHead, FastLIF, FastMask, FastPool, Sums, kernels_for
 from spikeattn.models import spike_driven
 from spikeattn.models.spike_driven import Erode, Mask, SpikeDrivenSelfAttention, SpikeDrivenTransformer
@@ -178,7 +179,12 @@ class FastTransformer(SpikeDrivenTransformer):
             setattr(self, name, _convert(child, dtype, count))
         self.add_module("head", FastHead(model.head, dtype))
         self.eval()
+        self._arena = Arena()  # of the CPU's kernels; its memory is freed with this network
         _tell_fan_outs(self.patch_embed, self.img_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with native.using(self._arena):
+            return super().forward(x)
 
     def forward_features(self, x: Tensor) -> Tensor:
         x = self.patch_embed(self._over_time(x))
