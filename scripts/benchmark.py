@@ -2,6 +2,7 @@
 
     python scripts/benchmark.py overhead --photos DIR       # everything `profile` stores, beside plain passes and peers
     python scripts/benchmark.py overhead --only fast,sj --rounds 3 --merge   # a piece; pieces add up
+    python scripts/benchmark.py rates --photos DIR --threads 1   # the fast path at firing rates from .02 to .4
     python scripts/benchmark.py memory --photos DIR         # peak memory recorded and not; over many batches
     python scripts/benchmark.py precision --photos DIR      # how far the fast path and bf16 move each rate
     python scripts/benchmark.py gpu --photos DIR            # a GPU: sweep, counters, kernels, JPEG decoding
@@ -20,11 +21,12 @@ import sys
 from pathlib import Path
 
 import torch
-from benchmarks import attend, gpu, memory, overhead, parity, plan, precision, startup
+from benchmarks import attend, gpu, memory, overhead, parity, plan, precision, rates, startup
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = {
     "overhead": overhead.run,
+    "rates": rates.run,
     "memory": memory.run,
     "precision": precision.run,
     "gpu": gpu.run,
@@ -54,7 +56,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no further round after so long")
     parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--only", type=words, default=None, help="contestants (overhead), parts (gpu), networks")
+    parser.add_argument("--only", type=words, default=None, help="contestants (overhead), rates, parts (gpu), networks")
     parser.add_argument("--merge", action="store_true", help="add the rounds to those in the file")
     parser.add_argument("--batches", type=numbers, default=[16, 64, 256], help="gpu: batch sizes")
     parser.add_argument("--precisions", type=words, default=["fp32", "tf32", "bf16"], help="gpu")
