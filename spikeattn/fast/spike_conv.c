@@ -231,7 +231,11 @@ static void interleave(word *words, const uint16_t *const lists[TOGETHER], const
         _mm_storeu_si128((void *)(words + k + 6), _mm_unpackhi_epi32(c, d));
     }
 #else
-    for (i64 k = 0; k < steps; k++) {
+    const uint16_t *a = lists[0], *b = lists[1], *c = lists[2], *d = lists[3];
+    i64 all = steps;
+    for (int m = 0; m < TOGETHER; m++) all = least(all, lengths[m]);
+    for (i64 k = 0; k < all; k++) words[k] = a[k] | (word)b[k] << 16 | (word)c[k] << 32 | (word)d[k] << 48;
+    for (i64 k = all; k < steps; k++) {
         word next = 0;
         for (int m = 0; m < TOGETHER; m++) next |= (word)(k < lengths[m] ? lists[m][k] : 0) << (16 * m);
         words[k] = next;
