@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import os
 import statistics
 import sys
@@ -31,41 +32,51 @@ _HALVINGS = 20  # of an interval of offsets as wide as the values
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure every setting of --only, or all: "photos", "trained" and rates; write the page."""
+    """Measure every setting of --only, or all: "photos", "trained" and rates; the page grows with each of them."""
     images, source = photos(sa.create_model(args.model), args.photos, args.batch_size)
-    names = args.only or ["photos", "trained", *map(str, RATES)]
-    rows = [("neurons fire at", "by element", "by MACs", *_HEADER)]
-    result: dict[str, Any] = {}
-    for name in names:
-        model = live_model(args.model, images, "cpu")
-        if name != "photos":
-            set_rates(
-                model, images[:2], _published(model) if name == "trained" else lambda path, rate=name: float(rate)
-            )
-        by_element, by_macs = measured_rates(model, images)
-        made = plan(model, images)
-        contestants: dict[str, Run] = {
-            "fast": recorded(prepare.prepare(model), made, [images]),
-            "floor": convolutions(model, images),
-            "sj": plain(spikingjelly_twin(model), [images]),
-        }
-        rounds = _alternate(contestants, args.rounds, args.seconds)
-        result[name] = {"by_element": by_element, "by_macs": by_macs, "rounds": rounds}
-        rows.append((name, f"{by_element:.3f}", f"{by_macs:.3f}", *_cells(rounds)))
     what = (
-        f"{args.model}, {images.shape[-1]} px, T={made.ledger.time_steps}, one batch of {len(images)} {source}, fp32, "
-        "random weights, batch norms calibrated on the batch and then shifted so that neurons fire at the rates named"
+        f"{args.model}, {images.shape[-1]} px, one batch of {len(images)} {source}, fp32, random weights, batch norms "
+        "calibrated on the batch and then shifted so that neurons fire at the rates named"
     )
+    name = f"rates-{torch.get_num_threads()}"
+    file = Path(args.out) / f"{name}.json"
+    settings: dict[str, Any] = {}
+    if args.merge and file.is_file() and (earlier := json.loads(file.read_text()))["what"] == what:
+        settings = earlier["settings"]
+    for setting in args.only or ["photos", "trained", *map(str, RATES)]:
+        settings[setting] = _measure(setting, images, args)
+        rows = [("neurons fire at", "by element", "by MACs", *_HEADER, "rounds", "load")]
+        for each, found in settings.items():
+            rates = [f"{found[key]:.3f}" for key in ("by_element", "by_macs")]
+            rounds = found["rounds"]
+            rows.append((each, *rates, *_cells(rounds), str(len(rounds)), f"{found['load']:.1f}"))
+        write(Path(args.out), name, what, "cpu", {"settings": settings}, [rows], _notes())
+
+
+def _measure(setting: str, images: Tensor, args: argparse.Namespace) -> dict[str, Any]:
+    """Rates and rounds of one setting, and how busy the machine was."""
+    model = live_model(args.model, images, "cpu")
+    if setting != "photos":
+        set_rates(model, images[:2], _published(model) if setting == "trained" else lambda path: float(setting))
+    by_element, by_macs = measured_rates(model, images)
+    contestants: dict[str, Run] = {
+        "fast": recorded(prepare.prepare(model), plan(model, images), [images]),
+        "floor": convolutions(model, images),
+        "sj": plain(spikingjelly_twin(model), [images]),
+    }
+    rounds = _alternate(contestants, args.rounds, args.seconds)
+    return {"by_element": by_element, "by_macs": by_macs, "load": os.getloadavg()[0], "rounds": rounds}
+
+
+def _notes() -> list[str]:
     kept = {key: value for key, value in os.environ.items() if key.startswith(("MALLOC_", "GLIBC_", "LD_PRELOAD"))}
-    notes = [
+    return [
         f"Allocator: the C library's, with {kept or 'its defaults'}.",
-        f"{args.rounds} rounds, alternating; load average of the machine {os.getloadavg()[0]:.1f} at the end, "
-        f"{os.cpu_count()} cores.",
         "photos: as calibrated. trained: each neuron's rate in the paper's Table S1. By element: mean over the "
         "neurons' outputs; by MACs: mean over the inputs of convolutions of spikes, weighted by their "
-        "multiply-accumulates, behind pools and masks.",
+        "multiply-accumulates, behind pools and masks. Seconds are medians, ratios medians of the same round's. load: "
+        f"the machine's load average over the last minute, on {os.cpu_count()} cores; this process is 1 or 2 of it.",
     ]
-    write(Path(args.out), f"rates-{torch.get_num_threads()}", what, "cpu", result, [rows], notes)
 
 
 _HEADER = ("recorded, s", "convolutions alone, s", "SpikingJelly, s", "recorded / convolutions", "of CPU time",

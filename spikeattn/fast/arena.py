@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from math import prod
 
 import numpy as np
@@ -55,3 +57,22 @@ class Arena:
             if size <= len(block) <= _SLACK * size and lent() is None:
                 return number
         return None
+
+
+_arena: ContextVar[Arena | None] = ContextVar("arena", default=None)
+
+
+@contextmanager
+def using(arena: Arena) -> Iterator[None]:
+    """What `empty` gives inside lies in the memory of an arena."""
+    token = _arena.set(arena)
+    try:
+        yield
+    finally:
+        _arena.reset(token)
+
+
+def empty(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
+    """As `torch.empty`, on the CPU, in the arena that is used."""
+    arena = _arena.get()
+    return torch.empty(shape, dtype=dtype) if arena is None else arena.empty(shape, dtype)

@@ -12,9 +12,6 @@ import hashlib
 import platform
 import shlex
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -24,10 +21,10 @@ from torch import Tensor
 
 from spikeattn.errors import SpikeattnError
 from spikeattn.fast import c_compiler, kernel_cache
-from spikeattn.fast.arena import Arena
+from spikeattn.fast.arena import empty
 
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "spike_conv.c"))
-HEADERS = (Path(__file__).with_name("charge.h"),)
+HEADERS = tuple(Path(__file__).with_name(name) for name in ("charge.h", "spike_lists.h"))
 WIDTH = 64  # output channels that a convolution sums side by side; as in the sources, like the next two
 _BLOCK = 32  # output channels of a row of weights
 _SUPER = 2048  # channels behind a row of -0.0
@@ -160,24 +157,6 @@ def _of_c(value: object) -> object:
     return ctypes.c_float(value) if isinstance(value, float) else value
 
 
-_arena: ContextVar[Arena | None] = ContextVar("arena", default=None)
-
-
-@contextmanager
-def using(arena: Arena) -> Iterator[None]:
-    """What is computed inside lies in the memory of an arena."""
-    token = _arena.set(arena)
-    try:
-        yield
-    finally:
-        _arena.reset(token)
-
-
-def _empty(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
-    arena = _arena.get()
-    return torch.empty(shape, dtype=dtype) if arena is None else arena.empty(shape, dtype)
-
-
 def _rows(x: Tensor) -> Tensor:
     """[T, B, C, H, W] -> [T, B, H, W, C], contiguous; no copy where it is channels-last already."""
     return x.permute(0, 1, 3, 4, 2).contiguous()
@@ -231,7 +210,7 @@ def lif(
     _check_counts(C, H * W, fan_out)
     still = x.stride(0) == 0 and T > 1
     rows = _rows(x[:1] if still else x)
-    spikes = _empty((T, B, H, W, C), torch.bool)
+    spikes = empty((T, B, H, W, C), torch.bool)
     counts, fans = _zeros(x), None if fan_out is None else _zeros(x)
     step = 0 if still else rows.stride(0)
     nonfinite = _call(
@@ -246,7 +225,7 @@ def pool(x: Tensor, stride: int, fan_out: Tensor | None) -> tuple[Tensor, Tensor
     T, B, C, H, W = x.shape
     rows, columns = (H - 1) // stride + 1, (W - 1) // stride + 1
     _check_counts(C, rows * columns, fan_out)
-    y = _empty((T, B, rows, columns, C), torch.bool)
+    y = empty((T, B, rows, columns, C), torch.bool)
     counts, fans = _zeros(x), None if fan_out is None else _zeros(x)
     _call("pool", _rows(x), y, T * B, H, W, C, stride, fan_out, counts, fans)
     return _columns(y), counts, fans
@@ -255,7 +234,7 @@ def pool(x: Tensor, stride: int, fan_out: Tensor | None) -> tuple[Tensor, Tensor
 def pool_real(x: Tensor, stride: int) -> Tensor:
     """3x3 max-pool with padding 1 of real numbers [T, B, C, H, W]."""
     T, B, C, H, W = x.shape
-    y = _empty((T, B, (H - 1) // stride + 1, (W - 1) // stride + 1, C))
+    y = empty((T, B, (H - 1) // stride + 1, (W - 1) // stride + 1, C))
     _call("pool_real", _rows(x), y, T * B, H, W, C, stride)
     return _columns(y)
 
@@ -269,7 +248,7 @@ def mask(a: Tensor, b: Tensor, votes: bool) -> tuple[Tensor, Tensor, Tensor | No
     _check_counts(C, H * W, None)
     if votes:
         _check_positions(H * W)
-    y, counts = _empty((T, B, H, W, C), torch.bool), _zeros(a)
+    y, counts = empty((T, B, H, W, C), torch.bool), _zeros(a)
     sums = torch.empty((T, B, 1, 1, C)) if votes else None
     one = b.shape[3:] == (1, 1) and H * W > 1
     _call("mask", _rows(a), _rows(b), ctypes.c_int(one), y, sums, T * B, H * W, C, counts)
@@ -316,7 +295,7 @@ def conv(
     if x.stride(0) == 0 and T > 1:
         y = conv(x[:1], weight, bias, out_channels, kernel).expand(T, -1, -1, -1, -1)
         return y if shortcut is None else shortcut + y
-    y = _empty((T, B, H, W, out_channels))
+    y = empty((T, B, H, W, out_channels))
     if x.dtype == torch.bool:
         # no neuron needs all time steps side by side, so they may as well be images
         _sum_spikes(x, weight, bias, shortcut, y, (1, T * B, H, W, C, out_channels, kernel), None, *_NO_NEURON)
@@ -345,8 +324,8 @@ def conv_lif(
         sums = conv(x, weight, bias, out_channels, kernel, shortcut)
         return sums if keep else None, lif(sums, tau, multiply, threshold, fan_out)
     _check_counts(out_channels, H * W, fan_out)
-    y = _empty((T, B, H, W, out_channels)) if keep else None
-    spikes = _empty((T, B, H, W, out_channels), torch.bool)
+    y = empty((T, B, H, W, out_channels)) if keep else None
+    spikes = empty((T, B, H, W, out_channels), torch.bool)
     counts, fans = _zeros(x), None if fan_out is None else _zeros(x)
     nonfinite = _sum_spikes(
         x, weight, bias, shortcut, y, (T, B, H, W, C, out_channels, kernel), spikes, float(tau),

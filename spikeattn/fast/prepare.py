@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from spikeattn.compat.spiking import layer, neuron
 from spikeattn.errors import SpikeattnError
 from spikeattn.fast import native
-from spikeattn.fast.arena import Arena
+from spikeattn.fast.arena import Arena, using
 from spikeattn.fast.layers import FastConv, FastErode, FastHead, FastLIF, FastMask, FastPool, Sums, kernels_for
 from spikeattn.models import spike_driven
 from spikeattn.models.spike_driven import Erode, Mask, SpikeDrivenSelfAttention, SpikeDrivenTransformer
@@ -183,7 +183,7 @@ class FastTransformer(SpikeDrivenTransformer):
         _tell_fan_outs(self.patch_embed, self.img_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        with native.using(self._arena):
+        with using(self._arena):
             return super().forward(x)
 
     def forward_features(self, x: Tensor) -> Tensor:
