@@ -10,6 +10,7 @@
     python scripts/benchmark.py parity-cuda                 # spikes on the CPU against SpikingJelly's CUDA neurons
     python scripts/benchmark.py startup                     # what the first batch of a foreign network costs
     python scripts/benchmark.py plan --before CHECKOUT      # plan and structure, beside those of an earlier version
+    python scripts/benchmark.py training --model sdt_digits --images 320 --batch-size 64   # a step, followed or not
     python scripts/benchmark.py attend --theirs DIR --images 4   # attention regularisation, beside the authors
 
 Results go to reports/benchmark/NAME.json and NAME.md with the command, the machine and the thread count.
@@ -22,7 +23,7 @@ import sys
 from pathlib import Path
 
 import torch
-from benchmarks import attend, gpu, kernels, memory, overhead, parity, plan, precision, rates, startup
+from benchmarks import attend, gpu, kernels, memory, overhead, parity, plan, precision, rates, startup, training
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = {
@@ -36,6 +37,7 @@ RUN = {
     "attend": attend.run,
     "startup": startup.run,
     "plan": plan.run,
+    "training": training.run,
 }
 
 
@@ -67,6 +69,9 @@ def main() -> None:
     parser.add_argument("--theirs", default=None, help="attend: checkout of ncchung/AttentionRegularization")
     parser.add_argument("--before", default=None, help="plan, kernels: checkout of an earlier version")
     parser.add_argument("--replicates", type=int, default=100, help="attend")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="training: seconds of the processor, on a shared machine"
+    )
     parser.add_argument("--out", default=str(ROOT / "reports" / "benchmark"))
     args = parser.parse_args()
     args.device = args.device or ("cuda" if args.benchmark in ("gpu", "parity-cuda") else "cpu")

@@ -19,12 +19,13 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
+
+from spikeattn.compat.version import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER, PAGE = ROOT / "build" / "versions", ROOT / "reports" / "versions.md"
-TESTS = ("tests/compat", "tests/counting", "tests/energy", "tests/reporting")
+TESTS = ("tests/compat", "tests/counting", "tests/energy", "tests/models/test_nir_network.py", "tests/reporting")
 SHOWN = ("torch", "torchvision", "spikingjelly", "timm", "numpy", "pandas", "pyarrow", "scipy", "matplotlib")
 TOOLS = ("pytest", "pytest-xdist", "hypothesis", "openpyxl")
 LONGEST = 5400  # seconds for the tests of one environment, ten times what they take on two idle cores
@@ -48,6 +49,12 @@ class Environment:
     frameworks: tuple[str, ...] = ()
 
 
+# Its nodes cannot be imported without its data sets, and these not without what they read.
+BRAINCOG = (
+    "braincog", "einops", "seaborn", "tonic", "importRosbag", "dv", "lz4", "zstd", "Deprecated", "wrapt", "flatbuffers",
+    "loguru", "scikit-learn", "joblib", "threadpoolctl", "requests", "urllib3", "idna", "certifi", "charset-normalizer",
+)  # fmt: skip
+
 ENVIRONMENTS = {
     "paper": Environment(
         "python3.10",
@@ -63,7 +70,7 @@ ENVIRONMENTS = {
         "python3.13",
         ("spikingjelly>=2",),
         "the newest of everything that the registry has",
-        ("snntorch", "norse", "sinabs", "nir", "nirtorch", "pbr", "h5py"),
+        ("snntorch", "norse", "sinabs", "nir", "nirtorch", "pbr", "h5py", *BRAINCOG),
     ),
 }
 
@@ -182,7 +189,7 @@ def page(records: dict[str, dict]) -> str:
     lines = [
         "# Versions",
         "",
-        f"spikeattn {version('spikeattn')}, written by `make test-versions` (`scripts/try_versions.py`): three "
+        f"spikeattn {__version__}, written by `make test-versions` (`scripts/try_versions.py`): three "
         "environments, in each the tests below and `spikeattn report` in an empty folder, as a new user has it. "
         "Tests whose networks are SpikingJelly 2's own are skipped under older versions.",
         "",

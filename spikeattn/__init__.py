@@ -23,11 +23,15 @@ if TYPE_CHECKING:
     from spikeattn.energy.measured_twins import measured_twin
     from spikeattn.models import br_npa, create_model, load_model, svda, twin_of
     from spikeattn.reporting.page.from_python import report
-    from spikeattn.runs import Profile, profile, record
+    from spikeattn.runs import Profile, measured_sweep, profile, record
     from spikeattn.spurious import spurious_energy
+    from spikeattn.training import FiringRate, SpikeMonitor
+    from spikeattn.training.penalty import spike_penalty
 
 _HOME = {
+    "FiringRate": "training",
     "Profile": "runs",
+    "SpikeMonitor": "training",
     "attend": "attention.bootstrap_test",
     "attention_map": "attention.maps",
     "br_npa": "models",
@@ -38,12 +42,14 @@ _HOME = {
     "load_model": "models",
     "make_loader": "data",
     "measure_gamma": "energy",
+    "measured_sweep": "runs",
     "measured_twin": "energy.measured_twins",
     "open_dataset": "data",
     "profile": "runs",
     "record": "runs",
     "report": "reporting.page.from_python",
     "reproduce": "energy",
+    "spike_penalty": "training.penalty",
     "spurious_energy": "spurious",
     "svda": "models",
     "sweep": "energy",
@@ -64,10 +70,13 @@ _ROOMS = (
     "stats",
     "storage",
     "structure",
+    "training",
 )
 
 __all__ = [
+    "FiringRate",
     "Profile",
+    "SpikeMonitor",
     "SpikeattnError",
     "__version__",
     "attend",
@@ -80,12 +89,14 @@ __all__ = [
     "load_model",
     "make_loader",
     "measure_gamma",
+    "measured_sweep",
     "measured_twin",
     "open_dataset",
     "profile",
     "record",
     "report",
     "reproduce",
+    "spike_penalty",
     "spurious_energy",
     "structure",
     "svda",

@@ -74,8 +74,28 @@ def describe(model: nn.Module) -> dict[str, Any]:
         "class": known.get("class", f"{type(model).__module__}.{type(model).__qualname__}"),
         "parameters": sum(p.numel() for p in model.parameters()),
         "trained": known.get("trained"),
-        "config": dict(known.get("config", getattr(model, "config", {}))),
+        "config": dict(known["config"]) if "config" in known else _config_of(model),
     }
+
+
+def _config_of(model: nn.Module) -> dict[str, Any]:
+    """What a model keeps as its `config`: a dict, or an object as language models have; of the latter what JSON holds.
+
+    `to_dict` is that of Hugging Face's configurations.
+    """
+    config = getattr(model, "config", {})
+    if isinstance(config, Mapping):
+        return dict(config)
+    entries = config.to_dict() if callable(getattr(config, "to_dict", None)) else getattr(config, "__dict__", {})
+    return {str(key): value for key, value in entries.items() if _is_plain(value)}
+
+
+def _is_plain(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def provenance_of(

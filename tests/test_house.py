@@ -31,6 +31,7 @@ ROOMS = (
     "energy",
     "attention",
     "runs",  # from loader to result
+    "training",  # in the loop where a network is trained
     "spurious",  # attention x energy
     "reporting",
     "cli",
@@ -202,7 +203,7 @@ def test_only_compat_takes_names_that_python_3_10_lacks():
 
 
 # What stands elsewhere, or not at all, in a version that the package runs on; and who may import it all the same.
-BY_VERSION = ("spikingjelly", "timm.layers", "timm.models._", "torch.nn.attention", "torch.utils.flop_counter")
+BY_VERSION = ("spikingjelly", "timm.layers", "timm.models._", "torch.nn.attention", "torch.utils.flop_counter", "nir")
 KNOWS = {"spikeattn.models.neuron_backend", "spikeattn.energy.published_networks"}  # of SpikingJelly 2, which they name
 
 

@@ -16,6 +16,7 @@ from spikeattn.tracing.batch_parts import kind_of
 from spikeattn.tracing.modes import in_eval
 from spikeattn.tracing.network import check_module
 from spikeattn.tracing.neurons import reset
+from spikeattn.tracing.state import state_kept
 
 Forward = Callable[[nn.Module, Tensor], Any]  # calls a model on a batch
 
@@ -72,12 +73,9 @@ def capture(
 def ready(model: nn.Module, attentions: tuple[nn.Module, ...] = ()) -> Iterator[None]:
     """The model in eval mode with neurons reset and `attentions` without fused kernels, which show no map; undone."""
     with unfused([module for module in attentions if hasattr(module, "fused_attn")]):
-        try:
-            with in_eval(model):
-                reset(model)
-                yield
-        finally:
+        with state_kept(model), in_eval(model):
             reset(model)
+            yield
 
 
 @contextmanager

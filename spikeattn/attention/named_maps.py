@@ -26,6 +26,7 @@ from spikeattn.structure import axes as ax
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.examine import plan
 from spikeattn.tracing.nested_tensors import tensors_in
+from spikeattn.tracing.state import state_kept
 from spikeattn.tracing.taps import Plan, Tap
 
 Found = tuple[Tensor, float | None, Placement, int | str | None]
@@ -275,7 +276,7 @@ def plan_of(model: nn.Module, images: Tensor, forward: Forward = call_model) -> 
         known[key] = None
         if nodes.has_neurons(model):
             for shown in (torch.cat([images[:1]] * 2), images[:1]):
-                with suppress(SpikeattnError), nodes.uncompiled(), nodes.evaluating(model):
+                with suppress(SpikeattnError), nodes.uncompiled(), state_kept(model), nodes.evaluating(model):
                     known[key] = plan(model, shown, forward=forward, neurons=nodes.predicate_of(model))
                     break
     return known[key]

@@ -22,6 +22,7 @@ from spikeattn.compat.torch_modes import math_attention, slow_attention
 from spikeattn.errors import FAILURES
 from spikeattn.structure.shapes import without_values
 from spikeattn.tracing import neurons as nodes
+from spikeattn.tracing.state import state_kept
 
 
 @contextmanager
@@ -81,10 +82,9 @@ def fingerprint(model: nn.Module, images: Tensor) -> Any:
 def _run(model: nn.Module, images: Tensor, forward: Forward, values: bool) -> Survey:
     neurons = nodes.neurons_of(model)
     with ExitStack() as stack:
-        for context in (nodes.uncompiled(), nodes.evaluating(model), torch.no_grad(), plain_attention(model)):
+        for context in (nodes.uncompiled(), state_kept(model), nodes.evaluating(model), plain_attention(model)):
             stack.enter_context(context)
-        nodes.reset(model)
-        stack.callback(nodes.reset, model)
+        stack.enter_context(torch.no_grad())
         if not values:
             stack.enter_context(without_values(model))
         shown = images.clone() if values else torch.empty_like(images, device="meta")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -123,6 +123,17 @@ class Watch:
     @property
     def logits(self) -> list[Tensor]:
         return self.tally.logits
+
+    @property
+    def late(self) -> list[Callable[[], None]]:
+        return self.tally.late
+
+    @property
+    def graph(self) -> Any:
+        return self.tally.graph
+
+    def count_late(self) -> None:
+        self.tally.count_late()
 
     def count(self, tap: Tap, x: Tensor, t: int | None, *left: Any) -> None:
         self.tally.count(tap, x, t, *left)

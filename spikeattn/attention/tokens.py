@@ -21,6 +21,7 @@ from spikeattn.counting.recorder import Recorder
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.examine import plan
+from spikeattn.tracing.state import state_kept
 from spikeattn.tracing.taps import Plan
 
 
@@ -125,7 +126,7 @@ def token_counts(
             f'tokens=True with heads="each": spikes by head are counted in a Spike-driven Transformer and in '
             f'SpikingJelly\'s Spikformer, and {type(model).__name__} is neither; leave heads at "mean"'
         )
-    with nodes.uncompiled(), nodes.evaluating(model):
+    with nodes.uncompiled(), state_kept(model), nodes.evaluating(model):
         made = plan(model, images, forward=forward, neurons=nodes.predicate_of(model))
         if family is None:
             watched: Layouts | InferredLayouts = InferredLayouts(made, model, images, layer, forward)
@@ -134,6 +135,7 @@ def token_counts(
         nodes.reset(model)
         with torch.no_grad(), Recorder(model, made) as recorder, recorder.watching(len(images)) as tally:
             recorder.tally = seen = Watch(tally, watched)  # type: ignore[assignment]  # it hands on to the tally
+            recorder.show(images)
             tally.collect(forward(model, images))
     tensors = tuple(t.name for t in made.ledger.tensors if t.name in watched.tokens)
     if not tensors:

@@ -31,6 +31,7 @@ from spikeattn.cli.program import BUG, FAILED, INTERRUPTED, PIPE_CLOSED, USAGE, 
 from spikeattn.cli.rates import rates
 from spikeattn.cli.report import report
 from spikeattn.cli.reproduce import reproduce
+from spikeattn.cli.several_words import lists_of_numbers, reading, runs_against
 from spikeattn.cli.streams import drop_unwritten
 from spikeattn.cli.structure import structure
 from spikeattn.cli.sweep import sweep
@@ -39,6 +40,8 @@ from spikeattn.cli.verify import verify
 from spikeattn.errors import SpikeattnError
 
 _NO_ROOM = ("failed to map segment", "cannot allocate memory", "Cannot allocate memory")  # what dlopen says
+
+READ = {compare: reading(runs_against), sweep: reading(lists_of_numbers)}  # those with several words behind an option
 
 for command in (
     profile,
@@ -59,7 +62,7 @@ for command in (
     energy_models,
     doctor,
 ):
-    app.command()(command)
+    app.command(cls=READ.get(command))(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -106,7 +109,11 @@ def _run(arguments: Sequence[str] | None) -> int:
             say(f"error: {explained}", err=True)
             return FAILED
         say(traceback.format_exc().rstrip("\n"), err=True)
-        say("error: this is an error in spikeattn itself; please report it with the lines above", err=True)
+        say(
+            "error: this is an error in spikeattn itself; please report it with the lines above and those of "
+            "spikeattn --version",
+            err=True,
+        )
         return BUG
     return 0
 

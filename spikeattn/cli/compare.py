@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,12 +20,13 @@ from spikeattn.cli.options import (
     Json,
     MeasureTwin,
     Replicates,
-    Run,
+    Runs,
     Seed,
     Verbose,
     WrongCommandLine,
 )
 from spikeattn.cli.output import LIST_FORMATS, hand_over, text
+from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,15 +39,15 @@ COSTS = "horowitz-45nm-fp32,horowitz-45nm-int8-acc32"
 
 
 def compare(
-    run: Run,
+    runs: Runs,
     against: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--against",
             metavar="RUN|MODEL",
-            help="Folder of another run over the same images, or the name of an ANN that timm builds (ann_8_512, "
-            "vit_small_patch16_224), or FILE.py:NAME for one of your own. Default: the ANN twin of the run's model, or "
-            "its own layers as dense ones.",
+            help="Folder of another run over the same images, or of several, one per training seed; or the name of an "
+            "ANN that timm builds (ann_8_512, vit_small_patch16_224), or FILE.py:NAME for one of your own. Default: "
+            "the ANN twin of the run's model, or its own layers as dense ones.",
         ),
     ] = None,
     costs: Annotated[
@@ -101,13 +102,19 @@ def compare(
     on one image, and torch counts its MACs, and on the first images, whose zeros are its gamma. Where no twin can be
     built, a note says why, and the one by hand stands.
 
+    Several RUNs are training seeds of one recipe over the same images, and so are several runs behind --against, as
+    many or not. Total energy, ratio, SOPs, rate and accuracy are then means over seeds, with the standard deviation
+    and range between seeds, an interval over training seeds (Student's), and beside it the interval over images.
+
     \b
     Examples:
       spikeattn compare runs/8_512
       spikeattn compare runs/8_512 --against vit_small_patch16_224 --costs horowitz-45nm-fp16
       spikeattn compare runs/T4 --against runs/T2 --out compare.csv
       spikeattn compare runs/mine --measure-twin
+      spikeattn compare runs/a1 runs/a2 runs/a3 --against runs/b1 runs/b2 runs/b3 --out seeds.tex
     """
+    from spikeattn.cli.compare_seeds import hand_over_seeds
     from spikeattn.cli.run_summary import title
     from spikeattn.cli.twin_of_run import twin_of_run
     from spikeattn.energy import get_convention
@@ -115,8 +122,14 @@ def compare(
     from spikeattn.runs.result import Profile
 
     moved = {"--model": model, "--checkpoint": checkpoint, "--data": data}
-    if measure_twin and against is not None:
-        raise WrongCommandLine(f"--measure-twin and --against {against}: give the twin of the run, or another network")
+    others = against or []
+    if measure_twin and others:
+        message = f"--measure-twin and --against {' '.join(others)}: give the twin of the run, or another network"
+        raise WrongCommandLine(message)
+    if measure_twin and len(runs) > 1:
+        raise WrongCommandLine(
+            f"--measure-twin and {len(runs)} runs: it is the twin of one network; give one run, or leave it out"
+        )
     if measure_twin and gamma is not None:
         message = f"--measure-twin and --gamma {gamma:g}: the twin's zeros are measured; leave one of the two out"
         raise WrongCommandLine(message)
@@ -124,9 +137,16 @@ def compare(
         raise WrongCommandLine(f"{' and '.join(named)}: without --measure-twin the network is not opened; leave it out")
     chosen = get_convention(convention) if first_conv is None else get_convention(convention, first_conv=first_conv)
     tables = [name.strip() for name in costs.split(",") if name.strip()]
-    profile = Profile.load(run)
-    other = twin_of_run(profile.ledger, checkpoint, data, model) if measure_twin else _other(against)
-    cluster = "label" if cluster_by_class else None
+    profiles = [Profile.load(run) for run in runs]
+    profile, cluster = profiles[0], "label" if cluster_by_class else None
+    if len(runs) > 1 or len(others) > 1:
+        beside = _runs(others) if len(others) > 1 else _other(others[0] if others else None)
+        seeds = compare_networks(profiles, beside, tables, chosen, gamma, replicates, seed, confidence, cluster)
+        hand_over_seeds(seeds, profiles, out, as_json)
+        return
+    other = (
+        twin_of_run(profile.ledger, checkpoint, data, model) if measure_twin else _other(others[0] if others else None)
+    )
     comparison = compare_networks(profile, other, tables, chosen, gamma, replicates, seed, confidence, cluster)
     as_text = partial(_compare_text, comparison, title(profile))
     hand_over(_all_rows(comparison), comparison.to_dict(), as_text, out, as_json, LIST_FORMATS)
@@ -143,6 +163,18 @@ def _other(against: str | None) -> Profile | nn.Module | str | None:
     if against is not None and (Path(against).is_dir() or os.sep in against):
         return Profile.load(against)
     return against
+
+
+def _runs(folders: Sequence[str]) -> list[Profile]:
+    """The runs of the other side's training seeds."""
+    from spikeattn.runs.result import Profile
+
+    if names := [folder for folder in folders if not Path(folder).is_dir()]:
+        raise SpikeattnError(
+            f"--against {' '.join(folders)}: several of them are the runs of training seeds, and {names[0]} is no "
+            "folder; give the folders of runs, or one ANN"
+        )
+    return [Profile.load(folder) for folder in folders]
 
 
 def _all_rows(comparison: Comparison) -> pd.DataFrame:

@@ -11,7 +11,9 @@ from spikeattn.cli.options import Json, ListOut, Verbose
 from spikeattn.cli.output import LIST_FORMATS, hand_over, records, text
 
 if TYPE_CHECKING:
-    from spikeattn.energy import Convention
+    from pathlib import Path
+
+    from spikeattn.energy import Convention, TrainingConvention
 
 
 def conventions(
@@ -32,7 +34,11 @@ def conventions(
 
     from spikeattn.energy import get_convention, list_conventions
     from spikeattn.energy.conventions import DEFAULT, EVIDENCE, SWITCHES
+    from spikeattn.energy.training_rules import PRESETS as TRAINING
 
+    if name in TRAINING:
+        _show_training(TRAINING[name], out, as_json)
+        return
     presets = [get_convention(each) for each in ([name] if name else list_conventions())]
     frame = pd.DataFrame([_about(p) | p.switches() for p in presets])
 
@@ -40,7 +46,12 @@ def conventions(
         if not name:
             lines = [_brief(preset, get_convention(DEFAULT)) for preset in presets]
             return "\n".join(
-                [*lines, "", f"Default: {DEFAULT}. Sources and what the values mean: spikeattn conventions NAME"]
+                [
+                    *lines,
+                    "",
+                    f"Default: {DEFAULT}. Sources and what the values mean: spikeattn conventions NAME",
+                    f"Of a training step (spikeattn energy RUN --training): {', '.join(TRAINING)}",
+                ]
             )
         rows = [
             {"switch": switch, "value": value, "meaning": SWITCHES[switch][value]}
@@ -52,6 +63,28 @@ def conventions(
     listed = [_about(p) | {"switches": p.switches(), "default": p.name == DEFAULT} for p in presets]
     record = {"conventions": listed, "switches": SWITCHES, "evidence": EVIDENCE}
     hand_over(frame, record, as_text, out, as_json, LIST_FORMATS, filed=records(frame))
+
+
+def _show_training(convention: TrainingConvention, out: Path | None, as_json: bool) -> None:
+    """A convention of a training step, with the meaning of its switches and what is in none of its figures."""
+    import pandas as pd
+
+    from spikeattn.energy.conventions import EVIDENCE
+    from spikeattn.energy.training_rules import OUTSIDE, SWITCHES
+
+    rows = [
+        {"switch": switch, "value": value, "meaning": SWITCHES[switch][value]}
+        for switch, value in convention.switches().items()
+    ]
+    about = {key: getattr(convention, key) for key in ("name", "source", "evidence")}
+    record = {**about, "switches": convention.switches(), "outside": list(OUTSIDE)}
+    said = [
+        convention.source,
+        f"evidence    {convention.evidence}: {EVIDENCE[convention.evidence]}",
+        f"not in it   {'; '.join(OUTSIDE)}",
+    ]
+    frame = pd.DataFrame(rows)
+    hand_over(frame, record, lambda: "\n".join([*said, "", text(frame)]), out, as_json, LIST_FORMATS)
 
 
 def _about(convention: Convention) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,11 +12,13 @@ import typer
 from spikeattn.cli.options import Device, Json, Verbose, WrongCommandLine
 from spikeattn.cli.output import note, print_json, to_json, write_file
 from spikeattn.cli.terminal import say
+from spikeattn.compat.installed import installed_version
+from spikeattn.compat.version import __version__
 
 if TYPE_CHECKING:
     import torch
 
-PACKAGES = ("spikeattn", "spikingjelly", "timm", "triton", "numpy", "pyarrow", "pillow")
+PACKAGES = ("spikingjelly", "timm", "triton", "numpy", "pyarrow", "pillow")
 _UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 bf16", "avx512f": "AVX-512", "avx2": "AVX2", "asimd": "NEON"}
 
 
@@ -71,7 +72,12 @@ def examine(model: str, device: str) -> dict[str, Any]:
     why = _why(net, path)
     return {
         "machine": _machine(place),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, **_versions()},
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "spikeattn": __version__,
+            **{package: installed_version(package) for package in PACKAGES},
+        },
         "kernels": {
             "C compiler": built.compiler,
             "flags": " ".join(built.flags) or None,
@@ -152,13 +158,3 @@ def _cpu(key: str) -> str:
 def _cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _versions() -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found

@@ -54,6 +54,16 @@ def energy(
     off_chip: Annotated[
         bool, typer.Option("--off-chip", help="Energy model: buffers beyond the largest memory lie off the chip.")
     ] = False,
+    training: Annotated[
+        bool,
+        typer.Option("--training", help="With RUN: one training step beside inference; needs the next two options."),
+    ] = False,
+    optimizer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Training: sgd, sgd-momentum, adam or adamw.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", metavar="N", min=1, help="Training: images of one update.")
+    ] = None,
     costs: Costs = COSTS,
     convention: Annotated[
         str | None,
@@ -61,7 +71,7 @@ def energy(
             "--convention",
             metavar="NAME,...",
             help="See `spikeattn conventions`; exact for RUN, sdt-paper for --rates. Several by commas: side by side, "
-            "and what every switch makes.",
+            "and what every switch makes. Training: bptt-spikes or bptt-dense.",
         ),
     ] = None,
     first_conv: First = None,
@@ -87,6 +97,7 @@ def energy(
       spikeattn energy runs/8_512 --convention exact,sdt-paper,spikformer
       spikeattn energy runs/8_512 --energy-model compute+memory --costs horowitz-45nm-int32
       spikeattn energy runs/8_512 --energy-model all
+      spikeattn energy runs/8_512 --training --optimizer adam --batch-size 64
       spikeattn energy --rates table_s1.csv --model sdt_8_512 --convention input-rate --first-conv once
     """
     check_run_or_rates(run, rates)
@@ -109,10 +120,31 @@ def energy(
         message = f"--energy-model {energy_model} counts what takes place, like --convention exact; leave that out"
         raise WrongCommandLine(message)
 
+    if not training and (optimizer is not None or batch_size is not None):
+        raise WrongCommandLine("--optimizer and --batch-size belong to a training step; give RUN --training with them")
+    if training and (run is None or energy_model is not None):
+        raise WrongCommandLine("--training needs the counts of a run and has a model of its own: give RUN --training")
+    if training and (optimizer is None or batch_size is None):
+        message = "--training needs --optimizer (sgd, sgd-momentum, adam or adamw) and --batch-size, images per update"
+        raise WrongCommandLine(message)
+
     from spikeattn.energy import energy_from_rates, get_convention, get_costs
 
     prices = get_costs(costs)
     cluster: Literal["label"] | None = "label" if cluster_by_class else None
+    if training:
+        assert run is not None and optimizer is not None and batch_size is not None  # checked above
+        from spikeattn.cli.energy_training import show_training
+        from spikeattn.energy.training_rules import DEFAULT, get_optimizer, get_training_convention
+
+        chosen, rules = get_optimizer(optimizer), get_training_convention(convention or DEFAULT)
+        profile, heading, warnings = opened(run)
+        times = "once" if first_conv is None else first_conv.value
+        step = profile.training_energy(
+            chosen, batch_size, prices, rules, times, replicates, seed, confidence, cluster=cluster
+        )
+        show_training(step, heading, warnings, out, as_json)
+        return
     if run is not None and energy_model is not None:
         times = "once" if first_conv is None else first_conv.value
         sampling = _Sampling(replicates, seed, confidence, cluster)

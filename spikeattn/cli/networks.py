@@ -24,14 +24,14 @@ EVENTS = ("digits-events", "nmnist", "dvs128-gesture", "cifar10-dvs")  # the dat
 def arguments_of(model: str, pairs: Sequence[str] | None, time_steps: int | None) -> dict[str, Any]:
     """Keyword arguments for `load_model`, from --model-arg and --time-steps.
 
-    --time-steps is an argument of this package's own models. A network of one's own gets its T as an argument of its
-    factory, if it has one.
+    --time-steps is an argument of this package's own models and of NIR files. A network of one's own gets its T as an
+    argument of its factory, if it has one.
     """
     import timm
 
     from spikeattn.boundary.literals import read_value
     from spikeattn.models import model_names
-    from spikeattn.models.address import is_address
+    from spikeattn.models.address import is_address, is_nir
     from spikeattn.models.factory_arguments import Word
 
     words = {}
@@ -40,6 +40,9 @@ def arguments_of(model: str, pairs: Sequence[str] | None, time_steps: int | None
         if not equals or not key:
             raise WrongCommandLine(f"--model-arg {pair!r} is no KEY=VALUE pair, such as num_classes=100")
         words[key] = text
+    if is_nir(model):
+        steps = {} if time_steps is None else {"time_steps": time_steps}
+        return {key: read_value(text) for key, text in words.items()} | steps
     if is_address(model):
         return {key: Word(text) for key, text in words.items()}
     if model in model_names():
@@ -189,7 +192,7 @@ def ann_named(against: str) -> Any:
 
 def rated_network(model: str, pairs: Sequence[str] | None, time_steps: int | None) -> Any:
     """The network that a table of rates belongs to; of this package's own with their published arguments the name."""
-    from spikeattn.models.address import is_address
+    from spikeattn.models.address import is_address, is_nir
 
     arguments = arguments_of(model, pairs, time_steps)
-    return network(model, arguments) if arguments or is_address(model) else model
+    return network(model, arguments) if arguments or is_address(model) or is_nir(model) else model

@@ -73,6 +73,12 @@ Verbose = Annotated[
     ),
 ]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `spikeattn profile --out` wrote.")]
+Runs = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="RUN...", help="Folder that `spikeattn profile --out` wrote; of several training seeds one each."
+    ),
+]
 RunOrRates = Annotated[Path | None, typer.Argument(metavar="RUN", help="Folder that `spikeattn profile --out` wrote.")]
 Rates = Annotated[
     Path | None,

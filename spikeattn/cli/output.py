@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spikeattn.boundary.notes import Note
 from spikeattn.boundary.visible_text import visible_cell, visible_json
 from spikeattn.cli.options import WrongCommandLine
 from spikeattn.cli.terminal import say
@@ -147,8 +146,7 @@ def headline(summary: Mapping[str, Any]) -> str:
         value, interval = with_limits(mj / factor, *(None if limit is None else limit / factor for limit in limits))
         return f"{value} {unit}{' ' if interval else ''}{interval}"
 
-    unscored = any(Note.read(warning).code == "no-accuracy" for warning in summary["warnings"])
-    accuracy = f"not known: {'the output holds no class scores' if unscored else 'the images have no labels'}"
+    accuracy = f"not known: {summary['no_accuracy']}"
     if summary["accuracy"] is not None:
         accuracy = f"{percent(summary['accuracy'])}{shares(summary['accuracy_interval'])}"
         accuracy += f"  (Wilson interval, {summary['labelled_images']} images, T={summary['time_steps']})"

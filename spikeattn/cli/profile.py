@@ -66,7 +66,9 @@ class Neurons(StrEnum):
 
 def profile(
     context: typer.Context,
-    model: Annotated[str, typer.Option(metavar="NAME|FILE.py:NAME", help="See `spikeattn models`; a FILE is run.")],
+    model: Annotated[
+        str, typer.Option(metavar="NAME|FILE.py:NAME|FILE.nir", help="See `spikeattn models`; a FILE.py is run.")
+    ],
     data: Annotated[str, typer.Option(metavar="SPEC", help="A name or NAME:PATH, as listed above.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the run: counts.parquet and model.json.")],
     checkpoint: Checkpoint = None,

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from spikeattn.cli.installation import installation
+from spikeattn.cli.terminal import say
 from spikeattn.compat.version import __version__
 
 FAILED, USAGE, BUG, INTERRUPTED, PIPE_CLOSED = 1, 2, 70, 130, 141
@@ -25,16 +27,25 @@ app = typer.Typer(
 
 
 def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"spikeattn {__version__}")
-        raise typer.Exit
+    if not wanted:
+        return
+    say(f"spikeattn {__version__}")
+    for name, value in installation():
+        say(f"  {name:<12}  {value}")
+    raise typer.Exit
 
 
 @app.callback(invoke_without_command=True)
 def _start(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version and what it runs on: Python, torch, the GPU.",
+            callback=_show_version,
+            is_eager=True,
+        ),
     ] = False,
 ) -> None:
     if context.invoked_subcommand is None:

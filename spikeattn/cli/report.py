@@ -74,7 +74,9 @@ def report(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the report.")] = Path("spikeattn-report"),
     model: Annotated[
         str | None,
-        typer.Option(metavar="NAME|FILE.py:NAME", help="In place of RUN: profile this network first, into DIR/run."),
+        typer.Option(
+            metavar="NAME|FILE.py:NAME|FILE.nir", help="In place of RUN: profile this network first, into DIR/run."
+        ),
     ] = None,
     data: Annotated[str | None, typer.Option(metavar="SPEC", help="With --model: as for `spikeattn profile`.")] = None,
     attend: Annotated[

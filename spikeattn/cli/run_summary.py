@@ -71,7 +71,9 @@ def _summary(profile: Profile) -> dict[str, Any]:
 def summary_text(profile: Profile) -> str:
     """Firing rates, accuracy and rate after each time step, the five numbers and both lines beside the ANN, as text."""
     from spikeattn.reporting.tables.run_tables import rate_table
+    from spikeattn.stats.accuracy import NO_ACCURACY
 
     tables = [sheet_text(rate_table(profile)), sheet_text(profile.over_time()), headline(_summary(profile))]
-    warnings = "".join(f"\nwarning    {line}" for line in profile.warnings)
+    told = (note for note in profile.warnings if note.code != NO_ACCURACY)  # the line of the accuracy says it
+    warnings = "".join(f"\nwarning    {line}" for line in told)
     return "\n\n".join([title(profile), *tables]) + warnings

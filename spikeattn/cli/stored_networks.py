@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from spikeattn.storage.ledger import Ledger
 
+SCALE = "threshold_scale"  # of a run's model: what a sweep has multiplied its thresholds by
+
 
 @dataclass(frozen=True)
 class Opened:
@@ -51,6 +53,12 @@ def open_stored(
         place: the device.
         do: what to do where they cannot be opened.
     """
+    return _at_its_thresholds(_opened(ledger, checkpoint, data, model, place, do), ledger)
+
+
+def _opened(
+    ledger: Ledger, checkpoint: Path | None, data: str | None, model: str | None, place: torch.device, do: Instead
+) -> Opened:
     inputs, net = _inputs(ledger, checkpoint, data, model), None
     if changed := _changed(ledger, model if inputs is None else inputs.model):
         both = {"model": "its code has changed", "data": "they are opened as the model wants them"}
@@ -72,6 +80,38 @@ def open_stored(
         if inputs is not None and inputs.calibrate:  # its batch norms come from the data
             return Opened(missing={"model": "it is calibrated on the data", "data": why}, why=why)
         return Opened(net, missing={"data": why}, why=why)
+
+
+def stored_inputs(ledger: Ledger) -> Inputs:
+    """What a run of `spikeattn profile` was made with, to run its network once more.
+
+    Raises:
+        SpikeattnError: the run keeps no inputs, its code has changed, or its thresholds were scaled.
+    """
+    inputs = _inputs(ledger, None, None, None)
+    if inputs is None:
+        raise SpikeattnError(
+            "the run was made from Python, or by an older version, and says nothing of how its network is opened; call "
+            "sa.measured_sweep(build, loader, ...) there, or give a run of `spikeattn profile`"
+        )
+    if changed := _changed(ledger, inputs.model):
+        raise SpikeattnError(f"the network of the run cannot be opened again: {changed}")
+    if SCALE in ledger.settings.model:
+        raise SpikeattnError(
+            "the run is itself a point of a sweep over thresholds; give the run that the sweep began with"
+        )
+    return inputs
+
+
+def _at_its_thresholds(opened: Opened, ledger: Ledger) -> Opened:
+    """The network of a point of a sweep over thresholds has them scaled, as its run had."""
+    scale: Any = ledger.settings.model.get(SCALE)
+    if opened.net is not None and scale is not None:
+        from spikeattn.tracing.neurons import is_spiking_neuron
+        from spikeattn.tracing.thresholds import scale_thresholds
+
+        scale_thresholds(opened.net, scale, opened.options.get("neurons", is_spiking_neuron))
+    return opened
 
 
 def _changed(ledger: Ledger, address: str | None) -> str:

@@ -39,7 +39,9 @@ SIDE = 224  # pixels: what nearly all published networks for images take
 def structure(
     model: Annotated[
         str,
-        typer.Argument(metavar="NAME|FILE.py:NAME|RUN", help="A network (a FILE is run), or the folder of a run."),
+        typer.Argument(
+            metavar="NAME|FILE.py:NAME|FILE.nir|RUN", help="A network (a FILE.py is run), or the folder of a run."
+        ),
     ],
     checkpoint: Checkpoint = None,
     weights: WhichWeights = Weights.auto,

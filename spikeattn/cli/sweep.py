@@ -1,4 +1,4 @@
-"""`spikeattn sweep`: energy against time steps, firing rates and cost tables; no forward pass."""
+"""`spikeattn sweep`: energy against time steps, firing rates and cost tables; or a network run at every point."""
 
 from __future__ import annotations
 
@@ -8,14 +8,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spikeattn.cli.options import Json, ListOut, Rates, RunOrRates, Verbose, WrongCommandLine, check_run_or_rates
-from spikeattn.cli.output import LIST_FORMATS, hand_over, note, records, text, write_file
+from spikeattn.cli.options import (
+    Device,
+    Json,
+    Rates,
+    RunOrRates,
+    Threads,
+    Verbose,
+    WrongCommandLine,
+    check_run_or_rates,
+)
+from spikeattn.cli.output import FORMATS, LIST_FORMATS, hand_over, note, records, text, write_file
 from spikeattn.cli.run_summary import run_or_rates
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from spikeattn.boundary.notes import Note
+
+RATE_SCALES = "0.25,0.5,1,2,4"
 
 
 def sweep(
@@ -29,15 +40,44 @@ def sweep(
     ] = "horowitz-45nm-fp32,horowitz-45nm-fp16,horowitz-45nm-int8-acc32",
     rate_scale: Annotated[
         str, typer.Option(metavar="S,...", help="Factors of the firing rates, by commas; 1 is as they are.")
-    ] = "0.25,0.5,1,2,4",
+    ] = RATE_SCALES,
     convention: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="See `spikeattn conventions`; exact for RUN, input-rate for --rates."),
     ] = None,
+    time_steps: Annotated[
+        str | None,
+        typer.Option(metavar="T...", help="Run the network at every one of these T, on the images of RUN."),
+    ] = None,
+    time_steps_arg: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="With --time-steps: the argument of your own factory that is T."),
+    ] = None,
+    threshold_scale: Annotated[
+        str | None,
+        typer.Option(metavar="S...", help="Run it with v_threshold of all its neurons x every one of these."),
+    ] = None,
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Run it with the weights of each of these files; repeatable."),
+    ] = None,
+    runs: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep the run of every point there; the same command goes on after a stop."),
+    ] = None,
+    device: Device = "auto",
+    threads: Threads = None,
     figure: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw the figure there too; .svg, .pdf or .png.")
     ] = None,
-    out: ListOut = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the list there instead of printing it; .csv, .parquet or .json; of points that were run also "
+            ".tex and .md.",
+        ),
+    ] = None,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -46,10 +86,15 @@ def sweep(
     The energy at t steps uses the counts of steps 1..t of the run: exact where no step looks ahead. Beside every t
     stands the accuracy of the answers that the run gave after t steps. No image is run.
 
+    With --time-steps, --threshold-scale or --checkpoint the network of RUN is run again at every point, on its images:
+    accuracy and energy with their intervals, SOPs and mean firing rate of each, and accuracy over energy as --figure.
+
     \b
     Examples:
       spikeattn sweep runs/8_512
       spikeattn sweep runs/8_512 --rate-scale 0.5,1,2 --figure sweep.svg --out sweep.csv
+      spikeattn sweep runs/digits --time-steps 1 2 4 6 --runs runs/steps --figure steps.pdf
+      spikeattn sweep runs/digits --threshold-scale 0.8 1 1.2 --out thresholds.csv
       spikeattn sweep --rates table_s1_sdt_8_512 --model sdt_8_512 --convention input-rate
     """
     check_run_or_rates(run, rates)
@@ -57,6 +102,14 @@ def sweep(
         raise WrongCommandLine("--rates and --model go together, such as --model sdt_8_512; a run knows its model")
     if figure is not None and figure.suffix not in (".svg", ".pdf", ".png"):
         raise WrongCommandLine(f"--figure {figure}: a figure is written as .svg, .pdf or .png")
+    given = (time_steps, threshold_scale, tuple(checkpoint or ()), time_steps_arg, runs, device, threads)
+    if _is_run(given, run, rate_scale):
+        frame, heading, warnings = _of_runs(run, given, costs.split(","), convention or "exact")
+        if figure is not None:
+            _draw(frame, figure, warnings)
+        record = {"title": heading, **frame.attrs, "rows": records(frame), "warnings": list(warnings)}
+        hand_over(frame, record, lambda: _counted_text(frame, heading), out, as_json, FORMATS)
+        return
     scales = _numbers("--rate-scale", rate_scale)
 
     from spikeattn.energy.what_if import sweep as compute
@@ -69,6 +122,42 @@ def sweep(
     hand_over(frame, record, lambda: _as_text(frame, heading, warnings), out, as_json, LIST_FORMATS)
 
 
+def _is_run(given: tuple[Any, ...], run: Path | None, rate_scale: str) -> bool:
+    """Whether every point is to be run; options that do not go together are an error."""
+    from spikeattn.cli.sweep_runs import Axis
+
+    axis = Axis(*given)
+    axis.check()
+    if axis.given and run is None:
+        raise WrongCommandLine(f"{axis.given[0]}: a published table has no network to run; give the folder of a run")
+    if axis.given and rate_scale != RATE_SCALES:
+        raise WrongCommandLine(
+            f"{axis.given[0]} and --rate-scale {rate_scale}: at every point rates are counted; leave it out"
+        )
+    return bool(axis.given)
+
+
+def _of_runs(
+    run: Path | None, given: tuple[Any, ...], costs: list[str], convention: str
+) -> tuple[pd.DataFrame, str, tuple[Note, ...]]:
+    """The table of a sweep whose points are run, its title, and the warnings of the run that it began with."""
+    from spikeattn.cli.run_summary import opened
+    from spikeattn.cli.sweep_runs import Axis, run_sweep
+
+    assert run is not None  # `_is_run` has seen to it
+    profile, _, warnings = opened(run)
+    frame = run_sweep(profile, Axis(*given), costs, convention)
+    name = f"{'UNTRAINED ' if profile.untrained else ''}{profile.ledger.model.get('name')}"
+    return frame, f"{name}, {frame.attrs['n_images']} images, over {frame['over'].iloc[0]}", warnings
+
+
+def _counted_text(frame: pd.DataFrame, heading: str) -> str:
+    from spikeattn.cli.output import sheet_text
+
+    lines = [f"{heading}: every row a run of its own; convention {frame.attrs['convention']}, arithmetic only", ""]
+    return "\n".join([*lines, sheet_text(frame), "", *(f"note      {line}" for line in frame.attrs["notes"])])
+
+
 def _numbers(option: str, listed: str) -> list[float]:
     try:
         return [float(word) for word in listed.split(",")]
@@ -78,10 +167,12 @@ def _numbers(option: str, listed: str) -> list[float]:
 
 def _draw(frame: pd.DataFrame, path: Path, warnings: tuple[Note, ...]) -> None:
     from spikeattn.reporting.figures.drawing import figure_style, to_png, to_svg
+    from spikeattn.reporting.figures.measured_sweep_figure import measured_sweep_figure
     from spikeattn.reporting.figures.sweep_figure import sweep_figure
 
     untrained = any(warning.code == "untrained" for warning in warnings)
-    drawn = sweep_figure(frame, "UNTRAINED: these numbers describe nothing" if untrained else "")
+    draw = measured_sweep_figure if "over" in frame else sweep_figure
+    drawn = draw(frame, "UNTRAINED: these numbers describe nothing" if untrained else "")
     if path.suffix == ".pdf":
         import io
 

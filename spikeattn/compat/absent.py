@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
+from spikeattn.compat.extras import how_to_get
 from spikeattn.compat.spikingjelly_version import spikingjelly_version
 from spikeattn.errors import SpikeattnError
 
@@ -14,15 +15,14 @@ def is_dunder(name: str) -> bool:
     return name.startswith("__") and name.endswith("__")
 
 
-def _how(package: str) -> str:
-    if package.partition(".")[0] == "spikingjelly":
-        if (found := spikingjelly_version()) is not None:
-            return (
-                f"SpikingJelly {found} is, which has no {package}: `clock_driven` became `activation_based` after "
-                "0.0.0.0.12; take pip install 'spikingjelly==0.0.0.0.14', or 2.0 on Python 3.11 or newer"
-            )
-        return "install it with pip install 'spikeattn[spikingjelly]'"
-    return "install the package that has it"
+def what_to_do(package: str) -> str:
+    """What to do where a package, or a module of one, is missing, as the end of a sentence."""
+    if package.partition(".")[0] == "spikingjelly" and (found := spikingjelly_version()) is not None:
+        return (
+            f"SpikingJelly {found} is, which has no {package}: `clock_driven` became `activation_based` after "
+            '0.0.0.0.12; take pip install "spikingjelly==0.0.0.0.14", or 2.0 on Python 3.11 or newer'
+        )
+    return how_to_get(package)
 
 
 class Absent:
@@ -45,7 +45,9 @@ class Absent:
     __ror__ = __or__
 
     def _use(self, *args: Any, **kwargs: Any) -> Any:
-        raise SpikeattnError(f"{self._path} is used, and {self._package} is not installed here; {_how(self._package)}")
+        raise SpikeattnError(
+            f"{self._path} is used, and {self._package} is not installed here; {what_to_do(self._package)}"
+        )
 
     __call__ = __mro_entries__ = __instancecheck__ = __iter__ = __len__ = __bool__ = __enter__ = __setattr__ = _use
     __contains__ = __add__ = __radd__ = __mul__ = __rmul__ = __sub__ = __truediv__ = __matmul__ = __lt__ = _use

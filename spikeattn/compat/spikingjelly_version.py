@@ -1,20 +1,18 @@
-"""Which SpikingJelly is installed, if any; asked of the installation, since to import it takes seconds."""
+"""Which SpikingJelly is installed, if any."""
 
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 
+from spikeattn.compat.extras import install
+from spikeattn.compat.installed import installed_version
 from spikeattn.errors import SpikeattnError
 
 
 @cache
 def spikingjelly_version() -> str | None:
     """The installed version of SpikingJelly, such as "0.0.0.0.14"; None where there is none."""
-    try:
-        return version("spikingjelly")
-    except PackageNotFoundError:
-        return None
+    return installed_version("spikingjelly")
 
 
 @cache
@@ -34,8 +32,13 @@ def require_current(what: str) -> None:
         SpikeattnError: it is not installed, or older; with the command that installs it.
     """
     if not is_current():
-        found = spikingjelly_version()
-        raise SpikeattnError(
-            f"{what} need SpikingJelly 2, and {f'version {found}' if found else 'none'} is installed; on Python 3.11 "
-            "or newer: pip install 'spikeattn[spikingjelly]' 'spikingjelly>=2'"
-        )
+        raise SpikeattnError(f"{what} need SpikingJelly 2, {what_is_there()}")
+
+
+def what_is_there() -> str:
+    """Where SpikingJelly 2 is not: what is installed, and the command that installs it, as the end of a sentence."""
+    found = spikingjelly_version()
+    return (
+        f"and {f'version {found}' if found else 'none'} is installed; on Python 3.11 or newer: "
+        f"{install('spikingjelly', 'spikingjelly>=2')}"
+    )

@@ -20,6 +20,13 @@ def top_mode() -> Any:
     return dispatch._get_current_dispatch_mode()
 
 
+def autograd_inside_dispatch() -> AbstractContextManager[None]:
+    """Inside a dispatch mode's handler, which autograd has called: autograd as it was around the operation."""
+    from torch.overrides import enable_reentrant_dispatch
+
+    return enable_reentrant_dispatch()
+
+
 def orderable(x: Tensor) -> Tensor:
     """A tensor whose extremes torch can find on its device: float16 on a CPU as float32, which torch 2.1 needs."""
     return x.float() if x.device.type == "cpu" and str(x.dtype) == "torch.float16" else x

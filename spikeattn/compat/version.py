@@ -1,9 +1,6 @@
-"""The version of the installed package."""
+"""The version of this package. This line is the one place: the installed package's version is read from it.
 
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as _version
+CITATION.cff names the last release, CHANGELOG.md lists all (tests/test_release.py); scripts/release.py sets all three.
+"""
 
-try:
-    __version__ = _version("spikeattn")
-except PackageNotFoundError:  # imported from a checkout that was never installed
-    __version__ = "0+unknown"
+__version__ = "0.2.0.dev0"

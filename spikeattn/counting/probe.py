@@ -18,7 +18,7 @@ from spikeattn.models.spike_driven import SpikeDrivenTransformer
 from spikeattn.storage.columns import Key
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.examine import Forward, call_model, plan
-from spikeattn.tracing.nested_tensors import logits_in, tensors_in
+from spikeattn.tracing.nested_tensors import tensors_in
 from spikeattn.tracing.state import changed, state_of
 from spikeattn.tracing.taps import Plan, Tap
 
@@ -111,10 +111,11 @@ def _run(model: nn.Module, recorder: Recorder, batch: Tensor, forward: Forward) 
     marks: dict[str, list[Tensor]] = {}
     try:
         with torch.no_grad(), _marking(model, recorder, marks), recorder.watching(len(batch)) as tally:
+            recorder.show(batch)
             with failing(f"{type(model).__name__} fails when it is shown {len(batch)} images once more, to see that an "
                          "image's counts come from it alone"):  # fmt: skip
                 output = forward(model, batch.clone())
-            counts = tally.collect(logits_in(output)).counts
+            counts = tally.collect(output).counts
     finally:
         nodes.reset(model)
     found: dict[Key, np.ndarray] = {}

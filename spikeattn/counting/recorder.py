@@ -6,15 +6,17 @@ The model is exactly as before when the recorder is left, also after an exceptio
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from spikeattn.compat.torch_modes import autograd_inside_dispatch
 from spikeattn.counting.tally import Tally
 from spikeattn.errors import SpikeattnError
 from spikeattn.tracing import neurons as nodes
@@ -54,12 +56,16 @@ class Recorder:
     Args:
         unplanned: takes the layers that the plan knows as unused and a pass calls all the same, as those of training
             alone; without it they are an error.
+
+    Attributes:
+        apart: neurons whose spikes are counted at every place of their output too; see `Tally`.
     """
 
     def __init__(self, model: nn.Module, plan: Plan, unplanned: set[str] | None = None) -> None:
         self._leaves_counts = getattr(model, "leaves_counts", False) is True
         self.model, self.plan = model, replace(plan, neurons={}) if self._leaves_counts else plan
         self.tally: Tally | None = None
+        self.apart: Container[str] = ()
         self._unplanned = unplanned
         self._depth = 0
         self._dropped: dict[int, tuple[Tensor, Tensor]] = {}
@@ -85,7 +91,7 @@ class Recorder:
         outputs: dict[str, _Taps] = defaultdict(lambda: defaultdict(list))
         operations = [tap for tap in self.plan.taps if tap.where == "operation"]
         for tap in self.plan.taps:
-            if tap.where != "operation":
+            if tap.where in ("output", "argument"):
                 for number, (call, _) in enumerate(tap.at):
                     place = (outputs if tap.where == "output" else arguments)[tap.module][call]
                     place.append((tap, tap.step(number)))
@@ -103,11 +109,12 @@ class Recorder:
             stack.enter_context(self._operations.stack)
 
     @contextmanager
-    def watching(self, batch: int, inside: Any = None) -> Iterator[Tally]:
+    def watching(self, batch: int, inside: Any = None, kept: int | None = None) -> Iterator[Tally]:
         """Count what runs inside as one forward pass of `batch` images; `tally.collect(output)` gives the counts.
 
         Args:
             inside: what the model was called with, where its call began before there were hooks (`sa.record`).
+            kept: so many of the images are wanted, the first ones; None for all.
 
         Raises:
             SpikeattnError: a neuron still holds the membrane potential of an earlier pass.
@@ -129,6 +136,7 @@ class Recorder:
         self.tally = Tally(self.plan, batch, self._calls, self._unplanned)
         self.tally.fan_outs = self._fan_outs
         self.tally.partial = self._leaves_counts
+        self.tally.apart, self.tally.kept = self.apart, kept
         try:
             if self._operations is None:
                 yield self.tally
@@ -143,6 +151,13 @@ class Recorder:
         finally:
             self.tally = None
             self._dropped.clear()
+
+    def show(self, images: Tensor) -> None:
+        """Count the batch of a pass, where the network is called with no tensor that holds it (`Tap.where`)."""
+        with self.muting():
+            for tap in self.plan.taps:
+                if tap.where == "batch":
+                    self.counting.count(tap, images, None)
 
     @property
     def counts(self) -> bool:
@@ -165,11 +180,14 @@ class Recorder:
             _counting.reset(token)
 
     def _hooks(self, path: str, arguments: _Taps, outputs: _Taps) -> tuple[Callable[..., None], Callable[..., None]]:
+        neuron = path in self.plan.neurons
+
         def count(taps: _Taps, values: Any, module: nn.Module) -> None:
             left = getattr(module, "counts", {}) if self._leaves_counts else {}
             with self.muting():
                 for tap, step in taps.get(self._calls[path], ()):
-                    self.counting.count(tap, self.before_dropout(list(tensors_in(values))[tap.index]), step, left)
+                    x = list(tensors_in(values))[tap.index]
+                    self.counting.count(tap, self.before_dropout(x), step, left)
 
         def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if self.counts:
@@ -178,6 +196,9 @@ class Recorder:
         def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             if self.counts:
                 count(outputs, output, module)
+                if neuron and self.counting.graph is not None:
+                    for tap, _ in outputs.get(self._calls[path], ()):
+                        self.counting.graph.note_neuron(tap.name, tensors_in(args), list(tensors_in(output))[tap.index])
                 self._calls[path] += 1
 
         return before, after
@@ -185,7 +206,7 @@ class Recorder:
     def note_dropout(self, before: Tensor, after: Tensor) -> None:
         """Spikes that dropout has changed: what receives them is counted as if it had not."""
         if after is not before and before.shape == after.shape:
-            self._dropped[id(after)] = (after, before.detach())
+            self._dropped[id(after)] = (after, before)
 
     def before_dropout(self, x: Tensor) -> Tensor:
         """A tensor as it would be without the dropout that it, or what it is a view of, has gone through."""
@@ -234,6 +255,11 @@ class _Operations(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        recorder = self._recorder
+        if recorder.tally is not None and recorder.tally.late and not _counting.get():
+            # Before this operation, which may change the result of the last one in place.
+            with recorder.muting(), self._autograd(recorder.tally):
+                recorder.tally.count_late()
         out = in_parts(self, func, args, kwargs)
         if out is not NotImplemented:
             return out
@@ -249,7 +275,7 @@ class _Operations(TorchDispatchMode):
         if not found:
             return func(*args, **kwargs)
         tally = self._recorder.counting
-        with self._recorder.muting():
+        with self._recorder.muting(), self._autograd(tally):
             operands = [self._recorder.before_dropout(operand) for operand in operands]
             for entry, step in found:  # before the operation, which may work in place
                 if isinstance(entry, Pairs):
@@ -260,8 +286,23 @@ class _Operations(TorchDispatchMode):
                     operand = operand if entry.columns is None else operand.narrow(*entry.columns)
                     tally.count(entry, operand, step)
         out = func(*args, **kwargs)
-        with self._recorder.muting():
-            for entry, step in found:
-                if isinstance(entry, Tap) and entry.operand < 0:
-                    tally.count(entry, next(tensors_in(out)), step)
+        results = [(entry, step) for entry, step in found if isinstance(entry, Tap) and entry.operand < 0]
+        if results:
+            tally.late.append(partial(self._count_results, tally, results, next(tensors_in(out))))
+            if tally.graph is None:  # nothing to wait for
+                tally.count_late()
         return out
+
+    def _count_results(self, tally: Tally, results: list[tuple[Tap, int | None]], result: Tensor) -> None:
+        with self._recorder.muting():
+            for tap, step in results:
+                tally.count(tap, result, step)
+
+    @contextmanager
+    def _autograd(self, tally: Tally) -> Iterator[None]:
+        """Autograd, which stands above what a dispatch mode sees, where the counts are to have gradients."""
+        if tally.graph is None:
+            yield
+            return
+        with autograd_inside_dispatch(), self:  # the restored state expects a mode at work; `muting` passes all on
+            yield

@@ -50,6 +50,19 @@ def count_nonzero(x: Tensor) -> Tensor:
     return _added(torch.linalg.vector_norm(piece, 0, dim=2, dtype=_accumulator(x)) for piece in _pieces(x))
 
 
+def count_by_neuron(x: Tensor) -> Tensor:
+    """Non-zero elements at every place of [P, B, ...] over positions and images -> [...], whole numbers in a float."""
+    rows = x.shape[0] * x.shape[1]
+    fired = x if x.is_floating_point() else x.float()
+    if rows > _EXACT:
+        return fired.sum(dim=(0, 1), dtype=torch.float64)
+    if fired.dtype == torch.float32 and fired.device.type == "cpu" and fired.is_contiguous():
+        with torch.autocast("cpu", enabled=False):  # which would round the sums to bfloat16
+            flat = fired.new_ones(rows) @ fired.reshape(rows, -1)  # 2 to 10 times as fast as a sum over the first axes
+        return flat.reshape(x.shape[2:])
+    return fired.sum(dim=(0, 1), dtype=_accumulator(fired))
+
+
 def sum_abs(x: Tensor) -> Tensor:
     """Sum of |value| of [T, B, ...] -> [T, B] float64; exact for integer values.
 
@@ -95,14 +108,15 @@ def weigh(per_position: Tensor, fan_out: Tensor) -> Tensor:
 def not_binary(x: Tensor) -> Tensor:
     """A scalar that is True where `x` holds anything but 0 and 1; one value among millions is seen.
 
-    x * x - x is zero for 0 and 1 alone, and NaN for NaN; in pieces that stay in the cache.
+    x - x * x is zero for 0 and 1 alone, and NaN for NaN; in pieces that stay in the cache.
     """
     if x.dtype == torch.bool or x.numel() == 0:
         return torch.zeros((), dtype=torch.bool, device=x.device)
     flat = x.reshape(-1)
     extremes = []
     for piece in flat.split(_PIECE if x.device.type == "cpu" else len(flat)):
-        rest = (piece * piece).sub_(piece)
+        # In one operation where that takes -1, which is no value of an unsigned integer.
+        rest = torch.addcmul(piece, piece, piece, value=-1) if x.is_floating_point() else piece - piece * piece
         extremes.append(torch.stack(torch.aminmax(orderable(rest))))
     return (torch.stack(extremes) != 0).any()
 

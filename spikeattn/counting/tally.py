@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from spikeattn.counting import sums
+from spikeattn.counting.gradients import CountGraph
 from spikeattn.counting.transfer import Sent
 from spikeattn.errors import SpikeattnError
 from spikeattn.storage.columns import Key
@@ -17,7 +18,8 @@ from spikeattn.storage.counts import BatchCounts
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.kinds import value_flags, whole
 from spikeattn.tracing.layout import Axes
-from spikeattn.tracing.nested_tensors import numbers_of
+from spikeattn.tracing.nested_tensors import logits_in, numbers_of
+from spikeattn.tracing.outputs import scores_in
 from spikeattn.tracing.taps import Pairs, Plan, Tap, logits_of
 
 _NOTHING: Mapping[str, Any] = {}
@@ -37,6 +39,10 @@ class Tally:
         calls, ran: calls of modules and runs of operations so far, kept by the recorder.
         logits: what the layer `plan.logits_from` gave, call by call.
         fan_outs: those of the plan on the device, by their id; the recorder keeps them from pass to pass.
+        apart: neurons whose spikes are counted at every place of their output too, over all images.
+        kept: so many images of the batch are wanted, the first ones; None for all.
+        late: counts of what an operation has made, taken when autograd knows it: before the next operation.
+        graph: takes what is counted, with the way back to the spikes; None where nobody asks for gradients.
 
     Nothing waits for the device until the counts are asked for.
     """
@@ -52,6 +58,11 @@ class Tally:
         self.partial = False
         self.dropout = False
         self.fan_outs: dict[int, Tensor] = {}
+        self.apart: Container[str] = ()
+        self.kept: int | None = None
+        self._by_neuron: dict[str, Tensor] = {}
+        self.late: list[Callable[[], None]] = []
+        self.graph: CountGraph | None = None
         self._sums: dict[Key, list[tuple[int | None, Axes, Tensor]]] = defaultdict(list)
         self._flags: dict[str, Tensor] = {}
         self._extremes: dict[str, Tensor] = {}
@@ -59,19 +70,26 @@ class Tally:
         self._nonfinite: dict[str, Tensor] = {}
 
     # ---------------------------------------------------------------- while the pass runs
-    @torch.no_grad()
     def count(self, tap: Tap, x: Tensor, t: int | None, left: Mapping[str, Tensor] = _NOTHING) -> None:
         """Count a tensor seen at `tap`; `t` is the time step where the calls are the steps.
 
         Args:
             left: counts of it that its module has left, which are taken instead (see `fast`).
         """
+        self._count(tap, x, t, left)
+        if self.graph is not None and self._other is None:
+            self.graph.tap(tap, x, t, self._latest)
+
+    @torch.no_grad()
+    def _count(self, tap: Tap, x: Tensor, t: int | None, left: Mapping[str, Tensor]) -> None:
         if self._other is not None or (left and self._take(tap, left)):
             return
         parted = self._split(tap, x.detach())
         if parted is None:
             return
         x = whole(parted, tap.unit)
+        if tap.tensor and tap.name in self.apart:
+            self._count_by_neuron(tap, x)
         if tap.binary and x.is_cuda and not self.dropout and self._count_at_once(tap, x, t):
             return
         if tap.tensor:
@@ -106,9 +124,14 @@ class Tally:
             self._nonfinite[tap.name] = left["nonfinite"]
         return True
 
-    @torch.no_grad()
     def count_pairs(self, pairs: Pairs, a: Tensor, b: Tensor, t: int | None) -> None:
         """Count the spike pairs of the matrix product a @ b."""
+        self._count_pairs(pairs, a, b, t)
+        if self.graph is not None and self._other is None:
+            self.graph.pairs(pairs, a, b, t, self._latest)
+
+    @torch.no_grad()
+    def _count_pairs(self, pairs: Pairs, a: Tensor, b: Tensor, t: int | None) -> None:
         operands = list(zip((a, b), pairs.axes, pairs.units, strict=True))
         try:
             left, right = (whole(axes.split(x.detach(), self.batch), unit) for x, axes, unit in operands)
@@ -162,6 +185,13 @@ class Tally:
         self._add("nnz", tap.name, t, sums.count_nonzero(x), tap.axes)
         self._add("abs", tap.name, t, sums.sum_abs(x), tap.axes)
 
+    def _count_by_neuron(self, tap: Tap, x: Tensor) -> None:
+        """Add up what every place of a tensor holds; x is [P, B, ...]."""
+        x = x if self.kept is None else x[:, : self.kept]
+        ones = sums.count_by_neuron(x if tap.binary else x != 0)
+        known = self._by_neuron.get(tap.name)
+        self._by_neuron[tap.name] = ones if known is None else known + ones
+
     def _count_at_once(self, tap: Tap, x: Tensor, t: int | None) -> bool:
         """Count a 0/1 tensor on CUDA in one pass over its memory; False where that cannot be done."""
         kernels = sums.cuda_kernels()
@@ -187,6 +217,18 @@ class Tally:
             self.fan_outs[id(weights)] = weights.to(device, torch.int64)
         return self.fan_outs[id(weights)]
 
+    def holds_numbers(self, name: str) -> bool:
+        """Whether a tensor that may hold any values holds some that are no whole multiples of its unit."""
+        return name in self._flags and bool(self._flags[name][0])
+
+    def count_late(self) -> None:
+        """Take the counts that wait."""
+        while self.late:
+            self.late.pop(0)()
+
+    def _latest(self, key: Key) -> Tensor:
+        return self._sums[key][-1][2]
+
     def _add(self, measure: str, name: str, t: int | None, value: Tensor, axes: Axes) -> None:
         self._sums[measure, name].append((t, axes, value))
 
@@ -206,26 +248,30 @@ class Tally:
         Call it before the neurons are reset.
 
         Args:
-            kept: so many images of the batch are wanted, the first ones; None for all.
+            output: what the forward pass gave.
+            kept: so many images of the batch are wanted, the first ones; None for those of the attribute.
 
         Raises:
             SpikeattnError: a tensor that never appeared, or appeared too often.
         """
+        self.count_late()
         if self._other is not None:
             raise self._other
         self._check_path()
-        columns = {key: self._over_time(parts) for key, parts in self._sums.items()}
+        columns = {key: self.over_time(parts) for key, parts in self._sums.items()}
         nonfinite = {name: ~torch.isfinite(v) for name, v in nodes.membrane_sums(self.plan.neurons).items()}
         nonfinite |= {name: bad != 0 for name, bad in self._nonfinite.items()}
-        numbers = numbers_of(output.detach()) if isinstance(output, Tensor) else None
+        first = logits_in(output)
+        numbers = None if first is None else numbers_of(first.detach())
         if numbers is not None:
             nonfinite["the model's output"] = ~torch.isfinite(numbers).all()
-        predictions = self._predictions(output)
+        predictions = self._predictions(scores_in(output))
+        kept = self.kept if kept is None else kept
         if kept is not None and kept < self.batch:
             columns = {key: column[:, :kept] for key, column in columns.items()}
             predictions = None if predictions is None else predictions[:, :kept]
         return Sent(self.batch if kept is None else kept, columns, self._broken, nonfinite, self._flags, predictions,
-                    self._extremes, self.dropout)  # fmt: skip
+                    self._extremes, self.dropout, self._by_neuron)  # fmt: skip
 
     def _check_path(self) -> None:
         """Every tensor appeared as often as in the first batch, and nothing watched ran more or less often."""
@@ -253,7 +299,7 @@ class Tally:
                     f"{self.ran.get(place, 0)} times in this forward pass and {expected} times in the first; {rule}"
                 )
 
-    def _over_time(self, parts: list[tuple[int | None, Axes, Tensor]]) -> Tensor:
+    def over_time(self, parts: list[tuple[int | None, Axes, Tensor]]) -> Tensor:
         """[T, B], or [1, B] of what has no split over time steps; a still image counts at every step."""
         T = self.plan.ledger.time_steps
         t, axes, first = parts[0]
@@ -266,12 +312,12 @@ class Tally:
             column.index_add_(0, steps, part.double())
         return column
 
-    def _predictions(self, output: Any) -> Tensor | None:
+    def _predictions(self, output: Tensor | None) -> Tensor | None:
         axes = self.plan.output_axes
         steps: Tensor | None = None
         if self.logits:
             steps = logits_of(self.logits, self.plan.logits_axes, self.batch)
-        elif _is_ordered(output) and axes is not None and axes.outer == axes.inner == 1:
+        elif output is not None and _is_ordered(output) and axes is not None and axes.outer == axes.inner == 1:
             try:
                 steps = axes.split(output.detach(), self.batch)
             except (RuntimeError, IndexError):
@@ -284,6 +330,6 @@ class Tally:
         return mean.argmax(-1) if mean.shape[-1] > 1 else mean[..., 0] > 0  # one logit says yes or no by its sign
 
 
-def _is_ordered(output: Any) -> bool:
+def _is_ordered(output: Tensor) -> bool:
     """Whether an output may hold logits, the largest of which is the prediction."""
-    return isinstance(output, Tensor) and output is numbers_of(output) and output.dtype != torch.bool
+    return output is numbers_of(output) and output.dtype != torch.bool

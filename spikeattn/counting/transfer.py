@@ -21,13 +21,15 @@ class Sent:
         broken, nonfinite: scalars, non-zero where spikes are not 0/1, and where NaN or infinite values are.
         predictions: [t, B], or None.
         dropout: it was at work.
+        by_neuron: spikes at every place of a neuron's output, over positions and images; they stay on the device.
     """
 
     def __init__(
         self, batch: int, columns: Mapping[Key, Tensor], broken: Mapping[str, Tensor], nonfinite: Mapping[str, Tensor],
         flags: Mapping[str, Tensor], predictions: Tensor | None, extremes: Mapping[str, Tensor] | None = None,
-        dropout: bool = False,
+        dropout: bool = False, by_neuron: Mapping[str, Tensor] | None = None,
     ) -> None:  # fmt: skip
+        self.by_neuron: Mapping[str, Tensor] = by_neuron or {}
         self._dropout = dropout
         self._batch, self._keys = batch, list(columns)
         self._names = [list(broken), list(nonfinite), list(flags)]

@@ -28,6 +28,7 @@ class Batch(NamedTuple):
     number: position in the plan of `batch_indices`, the same in every run.
     time_first: whether the loader gave [T, B, ...], of which `images` is a view with the images first; None where a
     loader of others told nothing, and the images were taken to come first.
+    targets: the labels in words, where they are those of another task than classification, and all `labels` are -1.
     """
 
     images: Tensor
@@ -37,6 +38,7 @@ class Batch(NamedTuple):
     skipped: list[Skipped]
     number: int
     time_first: bool | None = False
+    targets: str | None = None
 
 
 def batch_indices(

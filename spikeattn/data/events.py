@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spikeattn.compat.extras import install
 from spikeattn.compat.spikingjelly_version import spikingjelly_version
 from spikeattn.data.dataset import Dataset, ModelInput, Skipped, printable, skip, unreadable_kind
 from spikeattn.data.disk import LARGEST, expanded, files_below, folders_in, open_regular
@@ -263,7 +264,7 @@ def _recordings(root: Path, source: Source) -> Path:
     """The folder `events_np`, or an error that says how SpikingJelly makes it."""
     raw = root if root.name == "events_np" else root / "events_np"
     how = (
-        f"SpikingJelly makes it once: put the files of {source.title} into {raw.parent / 'download'} and run "
+        f"{_maker()} makes it once: put the files of {source.title} into {raw.parent / 'download'} and run "
         f"spikingjelly.datasets.{source.module}.{source.cls}({str(raw.parent)!r}"
         f"{', train=False' if source.splits else ''})"
     )
@@ -281,6 +282,11 @@ def _recordings(root: Path, source: Source) -> Path:
         content = ", ".join(sorted(entry.name for entry in root.iterdir())[:5]) or "nothing"
         raise SpikeattnError(f"{root} has no folder events_np (it holds {content}); {layout}; {how}")
     return raw
+
+
+def _maker() -> str:
+    """SpikingJelly, with the command that installs it where it is not."""
+    return "SpikingJelly" if spikingjelly_version() else f"SpikingJelly ({install('events')})"
 
 
 def count_frames(events: Mapping[str, np.ndarray], time_steps: int, h: int, w: int) -> np.ndarray:

@@ -192,7 +192,8 @@ def _as_batch(item: Any, number: int, start: int, layout: str | None, called: Ca
     n = len(parts.images)
     labels = torch.full((n,), -1) if parts.labels is None else parts.labels
     index = torch.arange(start, start + n)
-    return Batch(parts.images, labels, index, [str(i) for i in index.tolist()], [], number, parts.time_first)
+    ids = [str(i) for i in index.tolist()]
+    return Batch(parts.images, labels, index, ids, [], number, parts.time_first, parts.targets)
 
 
 def shuffles(loader: Any) -> bool:

@@ -14,6 +14,8 @@ from spikeattn.energy.models.sana_fe import sana_fe_loihi
 from spikeattn.energy.operations import operations
 from spikeattn.energy.published_figures import reproduce
 from spikeattn.energy.published_rates import activity_from_rates, energy_from_rates
+from spikeattn.energy.training_energy import TrainingTable, training_energy
+from spikeattn.energy.training_rules import Optimizer, TrainingConvention
 from spikeattn.energy.twins import measure_gamma
 from spikeattn.energy.what_if import sweep
 
@@ -29,6 +31,9 @@ __all__ = [
     "ModelRecord",
     "ModelTable",
     "NamedModel",
+    "Optimizer",
+    "TrainingConvention",
+    "TrainingTable",
     "activity_from_rates",
     "by_model",
     "components",
@@ -49,5 +54,6 @@ __all__ = [
     "sana_fe_loihi",
     "side_by_side",
     "sweep",
+    "training_energy",
     "waterfall",
 ]

@@ -98,7 +98,7 @@ def amounts_by(key: Callable[[Term], K], activity: Activity, convention: Convent
         if isinstance(term.source, Constant):
             floor[kind] += term.source.times * term.factor
         else:
-            full[kind] += _full(term, activity.ledger)
+            full[kind] += full_of(term, activity.ledger)
     if not sums:
         return Amounts((), np.zeros((activity.n_images, 0, len(OPS))), *np.zeros((3, 0, len(OPS))))
     per_images, floors, ceilings, fulls = zip(*sums.values(), strict=True)
@@ -116,7 +116,7 @@ def part_order(part: str) -> tuple[int, str]:
     return (PARTS.index(part) if part in PARTS else len(PARTS)), part
 
 
-def _full(term: Term, ledger: Ledger) -> float:
+def full_of(term: Term, ledger: Ledger) -> float:
     """Operations of a term if every element of its tensors were one spike at every time step."""
     if np.isfinite(term.ceiling):
         return term.ceiling

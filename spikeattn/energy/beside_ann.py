@@ -32,6 +32,7 @@ from spikeattn.energy.conventions import Convention
 from spikeattn.energy.costs import PJ_TO_MJ, CostTable, get_costs
 from spikeattn.energy.dense_twin import DenseTwin
 from spikeattn.energy.gamma import Zeros, ranges_of, zeros_frame
+from spikeattn.energy.paired_runs import model_name
 from spikeattn.energy.quantised_ann import QUANTISED, QuantisedAnn
 from spikeattn.stats.intervals import Floats
 from spikeattn.storage.ledger import Ledger
@@ -225,11 +226,6 @@ def _additions(ledger: Ledger, twin: DenseTwin, convention: Convention) -> list[
         text = f"residual sums and averages of numbers are counted in the spiking network alone: those of {twin.name} "
         text += "are not known"
     return [Note("additions", text)]
-
-
-def model_name(ledger: Ledger) -> str:
-    """The name of a network in sentences."""
-    return str(ledger.model.get("name", "the model"))
 
 
 def provenance_of(

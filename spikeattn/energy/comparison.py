@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import pandas as pd
 
@@ -18,7 +18,7 @@ from spikeattn.boundary.notes import Note
 from spikeattn.energy import verdicts
 from spikeattn.energy.accumulators import INT8
 from spikeattn.energy.activity import Activity, Run, check_run
-from spikeattn.energy.beside_ann import ARITHMETIC, compare_with_ann, model_name, provenance_of
+from spikeattn.energy.beside_ann import ARITHMETIC, compare_with_ann, provenance_of
 from spikeattn.energy.by_part import amounts_by_part_and_block, energies_of, in_order, scopes_of
 from spikeattn.energy.comparison_lines import Pair, lines_beside_profile, notes_on_lines
 from spikeattn.energy.comparison_result import Comparison, Resampling
@@ -28,7 +28,11 @@ from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention, get_convention
 from spikeattn.energy.costs import CostTable, get_cost_tables
 from spikeattn.energy.dense_twin import DenseTwin
+from spikeattn.energy.paired_runs import check_same_images, names_of
 from spikeattn.energy.profile_argument import activity_of, counted, labels_to_cluster
+from spikeattn.energy.seed_comparison import compare_seeds
+from spikeattn.energy.seed_result import SeedComparison
+from spikeattn.energy.seed_runs import listed
 from spikeattn.energy.twins import twin_for
 from spikeattn.errors import SpikeattnError
 from spikeattn.stats.bootstrap import check_resampling
@@ -41,9 +45,37 @@ if TYPE_CHECKING:
 COSTS = ("horowitz-45nm-fp32", INT8)
 
 
+@overload
 def compare(
     profile: Run | Activity,
-    ann: nn.Module | str | Run | DenseTwin | None = None,
+    ann: nn.Module | str | Run | DenseTwin | None = ...,
+    costs: str | Path | CostTable | Sequence[str | Path | CostTable] = ...,
+    convention: str | Convention = ...,
+    gamma: float | pd.DataFrame | None = ...,
+    replicates: int = ...,
+    seed: int = ...,
+    confidence: float = ...,
+    cluster: str | None = ...,
+) -> Comparison: ...
+
+
+@overload
+def compare(
+    profile: Sequence[Run],
+    ann: nn.Module | str | Run | Sequence[Run] | DenseTwin | None = ...,
+    costs: str | Path | CostTable | Sequence[str | Path | CostTable] = ...,
+    convention: str | Convention = ...,
+    gamma: float | pd.DataFrame | None = ...,
+    replicates: int = ...,
+    seed: int = ...,
+    confidence: float = ...,
+    cluster: str | None = ...,
+) -> SeedComparison: ...
+
+
+def compare(
+    profile: Run | Activity | Sequence[Run],
+    ann: nn.Module | str | Run | Sequence[Run] | DenseTwin | None = None,
     costs: str | Path | CostTable | Sequence[str | Path | CostTable] = COSTS,
     convention: str | Convention = DEFAULT_CONVENTION,
     gamma: float | pd.DataFrame | None = None,
@@ -51,7 +83,7 @@ def compare(
     seed: int = 0,
     confidence: float = CONFIDENCE,
     cluster: str | None = None,
-) -> Comparison:
+) -> Comparison | SeedComparison:
     """A profiled network beside its ANN twin, beside another ANN, or beside another profile of the same images.
 
     Beside an ANN every cost table prices both networks, and one more pricing sets the spiking network in int8 beside
@@ -64,9 +96,15 @@ def compare(
     Hardware that skips zeros makes an ANN with ReLUs cheaper by its share of zeros, gamma. Where it is not measured the
     result holds the ratio from gamma 0 to the larger of .5 and the share at which both cost the same.
 
+    Lists of runs are training seeds: runs of one recipe over the same images, which differ in their weights alone. The
+    result is then a `SeedComparison`: total energy, ratio, SOPs, rate and accuracy as means over seeds, with the spread
+    and an interval over training seeds, and beside it the interval over images.
+
     Args:
-        profile: the spiking network's run; beside an ANN also the rates of a published table (`activity_from_rates`).
-        ann: a network, or the name of one in timm; another profile; None for the twin of one of this package's models,
+        profile: the spiking network's run; beside an ANN also the rates of a published table (`activity_from_rates`);
+            or a list of runs, one per training seed.
+        ann: a network, or the name of one in timm; another profile, or a list of them, one per training seed, of which
+            there may be more or fewer than of the first; None for the twin of one of this package's models,
             or, of any other, for its layers once and softmax attention in place of spiking ones (`twins.dense_twin`);
             or the twin that `measured_twin` has run and counted.
         costs, convention: as of `profile.energy`; several cost tables are priced one after the other.
@@ -80,26 +118,35 @@ def compare(
 
     Returns:
         `Comparison`: mJ per image of both, their ratio (the other's energy / the spiking one's) and break-even rates,
-        in a line for arithmetic and one for memory as well, per part, per block and in sentences.
+        in a line for arithmetic and one for memory as well, per part, per block and in sentences. `SeedComparison` of
+        lists.
 
     Raises:
-        SpikeattnError: profiles of different images, a spiking network given as ANN, one that does not take the images,
+        SpikeattnError: profiles of different images, runs of a list that are of different networks or of the same
+            weights, a spiking network given as ANN, one that does not take the images,
             gamma outside 0..1, unknown costs or convention, a cost table without multiply-accumulates.
     """
     check_resampling(replicates, seed, confidence)
-    labels = labels_to_cluster(profile, cluster)
+    seeds, others = listed(profile), listed(ann)
+    labels = labels_to_cluster(seeds[0] if seeds else profile, cluster)
     convention, resampling = get_convention(convention), Resampling(replicates, seed, confidence, labels)
     tables = get_cost_tables(costs)
-    if isinstance(ann, Run):
+    if isinstance(ann, Run) or others is not None:
         if gamma is not None and (not isinstance(gamma, Real) or gamma != 0):
             raise SpikeattnError(
                 "gamma is about a quantised ANN or one of real numbers; beside another profile leave it out"
             )
+    if seeds is not None or others is not None:
+        one: list[Any] = [profile] if seeds is None else seeds
+        beside: Any = [ann] if isinstance(ann, Run) else ann if others is None else others
+        return compare_seeds(one, beside, tables, convention, gamma, resampling)
+    if isinstance(ann, Run):
         check_run("profile", profile)
         assert isinstance(profile, Run)
         return _compare_profiles(profile, ann, tables, convention, resampling)
-    activity = activity_of(profile)
-    found = compare_with_ann(activity, twin_for(activity.ledger, ann), tables, convention, gamma, resampling)
+    alone: Any = profile  # no list, which `listed` has found
+    activity, twin = activity_of(alone), cast(Any, ann)
+    found = compare_with_ann(activity, twin_for(activity.ledger, twin), tables, convention, gamma, resampling)
     return replace(found, notes=(*found.notes, *map(Note.read, activity.ledger.warnings)))
 
 
@@ -107,13 +154,13 @@ def _compare_profiles(
     profile: Run, other: Run, tables: Sequence[CostTable], convention: Convention, resampling: Resampling
 ) -> Comparison:
     """`compare` for two runs over the same images; the ratio is the other's energy over this one's."""
-    _check_same_images(profile, other)
+    check_same_images(profile, other)
     mine, theirs = (amounts_by_part_and_block(counted(run), convention) for run in (profile, other))
     sides = [set(mine.keys), set(theirs.keys)]
     keys = in_order(sides[0] | sides[1])
     mine, theirs, scopes = mine.over(keys), theirs.over(keys), scopes_of(keys)
     own = intervals_of(mine, scopes, tables, resampling)
-    name, against = _names(profile, other)
+    name, against = names_of(profile, other)
     frames = []
     for table in tables:
         energies = energies_of(theirs, table, scopes)
@@ -148,41 +195,3 @@ def _compare_profiles(
         | {"against_ledger": other.ledger.hash(), "against_time_steps": other.ledger.time_steps},
         lines,
     )
-
-
-def _images_of(run: Run) -> pd.DataFrame:
-    """Number, name and label of every image."""
-    rows: pd.DataFrame | None = getattr(run.counts, "rows", None)
-    if rows is None:
-        raise SpikeattnError("the counts of a profile do not say which images they are of; give two finished runs")
-    return rows[["index", "id", "label"]]
-
-
-def _check_same_images(profile: Run, other: Run) -> None:
-    mine, theirs = _images_of(profile), _images_of(other)
-    if len(mine) == len(theirs) and mine[["index", "id"]].equals(theirs[["index", "id"]]):
-        known = (mine["label"] >= 0) & (theirs["label"] >= 0)
-        if (wrong := known & (mine["label"] != theirs["label"])).any():
-            first = mine[wrong].iloc[0]
-            raise SpikeattnError(
-                f"image {first['id']} has label {first['label']} in one profile and "
-                f"{theirs['label'][wrong].iloc[0]} in the other: these are different data sets; a paired comparison "
-                "needs the same images"
-            )
-        return
-    common = len(mine.merge(theirs, on=["index", "id"]))
-    raise SpikeattnError(
-        f"the two profiles are of different images: {len(mine)} and {len(theirs)}, of which {common} are the same by "
-        "number and name; a paired comparison needs the same images, so profile both with the same data, split and "
-        "selection"
-    )
-
-
-def _names(profile: Run, other: Run) -> tuple[str, str]:
-    """The names of two models; the same model twice is told apart by T, or by its order."""
-    name, against = model_name(profile.ledger), model_name(other.ledger)
-    if name != against:
-        return name, against
-    if profile.ledger.time_steps != other.ledger.time_steps:
-        return f"{name}, T={profile.ledger.time_steps}", f"{against}, T={other.ledger.time_steps}"
-    return name, f"the other {against}"

@@ -87,7 +87,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it in JSON types; NaN, NA and infinity become None."""
-        tables = {key: _records(getattr(self, key)) for key in ("parts", "blocks", "attention", "prices")}
+        tables = {key: table_records(getattr(self, key)) for key in ("parts", "blocks", "attention", "prices")}
         return {
             "name": self.name,
             "against": self.against,
@@ -105,7 +105,7 @@ class Comparison:
         if self.gamma is None:
             return None
         every = [_gamma_record(each) for each in self.gammas]
-        return every[0] | {"pricings": every, "parts": _records(self.zeros)}
+        return every[0] | {"pricings": every, "parts": table_records(self.zeros)}
 
 
 def _gamma_record(gamma: GammaRange) -> dict[str, Any]:
@@ -135,7 +135,8 @@ class Resampling:
         return self.replicates, self.seed, self.confidence
 
 
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def table_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table in JSON types; NaN, NA and infinity become None."""
     return [{str(key): _plain(value) for key, value in row.items()} for row in frame.astype(object).to_dict("records")]
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from spikeattn.compat.spikingjelly_version import is_current, require_current
+from spikeattn.compat.spikingjelly_version import is_current, require_current, what_is_there
 from spikeattn.compat.torch_modes import without_memory
 from spikeattn.energy.costs import PJ_TO_MJ, get_costs
 from spikeattn.energy.published_rows import Row, make_row, rows_of, title_of, where_printed
@@ -52,7 +52,7 @@ def network_rows() -> Iterator[Row]:
             yield from _ann(printed)
             continue
         if not is_current():
-            note = "firing rates were not published, and its dense operations are counted with SpikingJelly 2 alone"
+            note = f"firing rates were not published; its dense operations need SpikingJelly 2, {what_is_there()}"
             number, where = printed["power_mJ"], where_printed(printed)
             yield make_row(title_of(printed), "energy, mJ", "", None, number, "", where, note)
             continue

@@ -80,7 +80,7 @@ def multiplies(tensor: CountedTensor, convention: Convention) -> bool:
     return not tensor.spikes or (convention.spikes == "mac" and tensor.kind != "binary")
 
 
-def _gates(operands: list[CountedTensor]) -> bool:
+def gates(operands: list[CountedTensor]) -> bool:
     """Whether a product of elements is a gate: signs and values pass where the others are 0 or 1."""
     return all(tensor.spikes for tensor in operands) and sum(tensor.kind == "integer" for tensor in operands) < 2
 
@@ -192,7 +192,7 @@ class _Rules:
         times = 1 if once else T
         operands = [self.ledger.tensor(name) for name in product.operands]
         if product.op == "mask":
-            op = "mask" if _gates(operands) else "mac"
+            op = "mask" if gates(operands) else "mac"
             return [self._fixed(product, op, product.elements, times)]
         if product.op in ("token_sum", "average"):
             return [self._additions(product, "ac", operands[0])]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from spikeattn.boundary import arguments
+from spikeattn.compat.extras import missing_extra
 from spikeattn.compat.python_names import Traversable
 from spikeattn.errors import SpikeattnError
 from spikeattn.storage import csv_text
@@ -85,9 +86,7 @@ def _xlsx(path: Path, content: bytes) -> dict[str, Grid]:
     try:
         book = pd.read_excel(io.BytesIO(content), sheet_name=None, header=None, dtype=object, engine="openpyxl")
     except ImportError as error:
-        raise SpikeattnError(
-            f"{path}: reading .xlsx needs openpyxl: pip install 'spikeattn[xlsx]', or save the sheet as .csv"
-        ) from error
+        raise missing_extra(f"{path}: reading .xlsx", "openpyxl", ", or save the sheet as .csv") from error
     except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
         raise SpikeattnError(f"{path}: not an .xlsx file ({' '.join(str(error).split())})") from error
     return {str(name): [[_text(v) for v in row] for row in sheet.to_numpy().tolist()] for name, sheet in book.items()}

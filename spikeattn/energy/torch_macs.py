@@ -42,6 +42,7 @@ def operations_of(model: nn.Module, run: Callable[[nn.Module], Any]) -> list[Ope
 
     from spikeattn.tracing.neurons import evaluating, uncompiled
     from spikeattn.tracing.stack import ModuleStack
+    from spikeattn.tracing.state import state_kept
 
     operations: list[Operation] = []
     stack = ModuleStack(model, {})
@@ -59,7 +60,7 @@ def operations_of(model: nn.Module, run: Callable[[nn.Module], Any]) -> list[Ope
         return count
 
     formulas = {packet: noting(packet, formula) for packet, formula in flop_formulas().items()}
-    with torch.no_grad(), uncompiled(), evaluating(model), stack:
+    with torch.no_grad(), uncompiled(), state_kept(model), evaluating(model), stack:
         with flop_counter(formulas=formulas):
             run(model)
     return operations

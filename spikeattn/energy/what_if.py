@@ -31,7 +31,7 @@ from spikeattn.energy.estimate import prices_of
 from spikeattn.energy.profile_argument import counted, once_named
 from spikeattn.energy.published_rates import PublishedActivity
 from spikeattn.errors import SpikeattnError
-from spikeattn.stats.accuracy import COLUMNS, accuracy_over_time, no_accuracy
+from spikeattn.stats.accuracy import COLUMNS, accuracy_over_time, no_accuracy, why_no_accuracy
 from spikeattn.stats.intervals import Floats
 from spikeattn.storage.ledger import Ledger
 
@@ -170,17 +170,23 @@ class _FirstSteps:
 
 def _accuracy(source: CountedActivity | PublishedActivity) -> pd.DataFrame:
     """Accuracy after every t, from the predictions of the run's own count table."""
-    rows = None if isinstance(source, PublishedActivity) else getattr(source.counts, "rows", None)
+    rows = _rows(source)
     T = source.ledger.time_steps
     return no_accuracy(T) if rows is None else accuracy_over_time(rows, T)
+
+
+def _rows(source: CountedActivity | PublishedActivity) -> pd.DataFrame | None:
+    """Label and answers of every image; None where nothing holds them."""
+    return None if isinstance(source, PublishedActivity) else getattr(source.counts, "rows", None)
 
 
 def _on_accuracy(source: CountedActivity | PublishedActivity, correct: pd.DataFrame, spent: list[float]) -> Note:
     """What the first step answers right beside the last, and for which energy; or why that is not known."""
     known = correct[correct["accuracy"].notna()].to_dict("records")
     if not known:
-        why = "the images have no labels" if not correct["n_labelled"].any() else "the output holds no class scores"
-        why = "a table of rates holds no answers" if isinstance(source, PublishedActivity) else why
+        rows = _rows(source)
+        why = None if rows is None else why_no_accuracy(rows, source.ledger.provenance)
+        why = why or "a table of rates holds no answers"
         return Note(
             "accuracy", f"accuracy unknown at every t: {why}; less energy at a smaller t may be for less accuracy"
         )

@@ -43,6 +43,11 @@ def is_address(name: str) -> bool:
     return ":" in name or name.endswith(".py")
 
 
+def is_nir(name: str) -> bool:
+    """Whether a model is named by its NIR file, which is read and not run (`nir_network`)."""
+    return name.lower().endswith(".nir")
+
+
 def parsed(text: str) -> Address:
     """An address, with its file and where its imports are looked for.
 

@@ -18,7 +18,7 @@ from spikeattn.models.checkpoints import load_checkpoint
 from spikeattn.models.configs import note
 from spikeattn.models.create import create_model, model_names
 
-ADDRESSES = "FILE.py:NAME or package.module:NAME for a network of your own"
+ADDRESSES = "FILE.py:NAME or package.module:NAME for a network of your own, FILE.nir for one in a NIR file"
 
 
 def load_model(
@@ -31,7 +31,8 @@ def load_model(
 
     Args:
         name: of a model of this package ("sdt_8_512", "ann_8_512", "vit_digits") or of timm; or FILE.py:NAME or
-            package.module:NAME, where NAME is a class or a function that returns the network.
+            package.module:NAME, where NAME is a class or a function that returns the network; or FILE.nir, a graph of
+            NIR (the extra [nir]), with `dt`, its time step, where the file leaves it open.
         pretrained: weights that come with the package, or timm's own; a factory of one's own gets it if it has an
             argument of that name.
         checkpoint: file of trained weights; see `load_checkpoint` for what it may be. It must fit as a whole.
@@ -56,7 +57,7 @@ def load(
     weights: str = "auto",
 ) -> nn.Module:
     """`load_model` with its arguments as one mapping, and which weights of the file are meant; for the commands."""
-    from spikeattn.models.address import is_address
+    from spikeattn.models.address import is_address, is_nir
     from spikeattn.models.own_code import build_own
 
     if not isinstance(name, str):
@@ -65,6 +66,12 @@ def load(
         return create_model(name, checkpoint=checkpoint, weights=weights, pretrained=pretrained, **arguments)
     if pretrained and checkpoint is not None:
         raise SpikeattnError("give either a checkpoint of your own or pretrained weights, not both")
+    if is_nir(name):
+        if pretrained or checkpoint is not None:
+            raise SpikeattnError(f"{name}: a NIR file holds its weights; leave out the checkpoint and pretrained")
+        from spikeattn.models.nir_network import load_nir
+
+        return load_nir(name, arguments)
     if is_address(name):
         model = build_own(name, arguments, pretrained)
     elif timm.is_model(name):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from spikeattn.compat.spikingjelly_version import is_current, spikingjelly_version
+from spikeattn.compat.spikingjelly_version import is_current, spikingjelly_version, what_is_there
 from spikeattn.errors import SpikeattnError, unknown
 
 CHOICES = {"auto": "auto", "native": "cuda", "triton": "triton", "torch": "torch"}  # our word: SpikingJelly's
@@ -40,7 +40,7 @@ def select_implementation(choice: str) -> None:
                 f"process with {_our_word(running)!r}. Choose before the first forward pass, or start a new process"
             )
     if reason := _unavailable(choice):
-        raise SpikeattnError(f"neuron implementation {choice!r} cannot work here: {reason}. Use 'auto'")
+        raise SpikeattnError(f"neuron implementation {choice!r} cannot work here: {reason}; or use 'auto'")
     for package in NEURONS:
         os.environ[_variable(package)] = CHOICES[choice]
 
@@ -90,8 +90,7 @@ def _our_word(theirs: str) -> str:
 def _unavailable(choice: str) -> str:
     """Why a choice cannot work on this machine; empty where it can."""
     if choice in ("native", "triton") and not is_current():
-        found = spikingjelly_version()
-        return f"it is of SpikingJelly 2, and {f'version {found}' if found else 'none'} is installed"
+        return f"it is of SpikingJelly 2, {what_is_there()}"
     if choice in ("native", "triton") and not torch.cuda.is_available():
         return "it needs a CUDA device and this machine has none (on the CPU, neurons always run in torch)"
     if choice == "native" and not _native_operators():

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from spikeattn.compat.safe_pickles import load_weights
 from spikeattn.errors import SpikeattnError
 
@@ -32,11 +34,13 @@ def read_pickle(path: Path) -> Any:
             return load_weights(path)
     except Exception as error:  # a damaged pickle can raise anything
         message = str(error)
-        refused = re.search(r"GLOBAL (\S+)", message)
+        refused = re.search(r"(?:GLOBAL|Unsupported class) (\S+)", message)  # the second in torch 2.1
         wanted = refused[1].rstrip(".") if refused else _stranger(path)
         if wanted:
+            torchs = wanted.startswith("torch.")  # such as the tensors of a later version, or torch.hub
+            why = f"torch {torch.__version__} does not allow in weights" if torchs else "could run code"
             raise SpikeattnError(
-                f"checkpoint {path}: refused, because its pickle wants {wanted}, which could run code. "
+                f"checkpoint {path}: refused, because its pickle wants {wanted}, which {why}. "
                 "If you trust the file, load it with your own torch.load(..., weights_only=False) once and "
                 "save the weights alone with safetensors.torch.save_file"
             ) from None

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from spikeattn.errors import SpikeattnError, failing
-from spikeattn.tracing.neurons import NeuronPredicate, evaluating, find_neurons, state_kept, uncompiled
+from spikeattn.tracing.neurons import NeuronPredicate, evaluating, find_neurons, uncompiled
+from spikeattn.tracing.state import state_kept
 
 
 def check_like_relu(model: nn.Module, neurons: Mapping[str, nn.Module], run: Callable[[nn.Module], Any]) -> str:
@@ -39,7 +40,7 @@ def check_like_relu(model: nn.Module, neurons: Mapping[str, nn.Module], run: Cal
 
     handles = [neuron.register_forward_hook(look(path), with_kwargs=True) for path, neuron in neurons.items()]
     try:
-        with torch.no_grad(), uncompiled(), evaluating(model), state_kept(model):
+        with torch.no_grad(), uncompiled(), state_kept(model), evaluating(model):
             run(model)
     finally:
         for handle in handles:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
+from spikeattn.compat.absent import what_to_do
+from spikeattn.compat.extras import EXTRAS
 from spikeattn.errors import SpikeattnError
 from spikeattn.models.repository import Repository
 
@@ -35,6 +37,8 @@ def _reason(error: Exception) -> str:
     text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
     if isinstance(error, SyntaxError):
         return f"SyntaxError: {error.msg} ({Path(error.filename or '').name}, line {error.lineno})"
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in EXTRAS:
+        text = f"{text}; {what_to_do(str(error.name))}"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

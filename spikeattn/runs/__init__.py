@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from spikeattn.runs.recording import record
     from spikeattn.runs.result import Profile
     from spikeattn.runs.run import profile
+    from spikeattn.runs.sweep_result import measured_sweep
 
-__all__ = ["Profile", "profile", "record"]
+__all__ = ["Profile", "measured_sweep", "profile", "record"]
 
-__getattr__ = lazy_names(__name__, {"Profile": "result", "profile": "run", "record": "recording"})
+__getattr__ = lazy_names(
+    __name__, {"Profile": "result", "measured_sweep": "sweep_result", "profile": "run", "record": "recording"}
+)

@@ -18,6 +18,7 @@ from spikeattn.errors import SpikeattnError
 from spikeattn.provenance import differences
 from spikeattn.runs.result import Profile
 from spikeattn.runs.sample_warnings import few_images, missing_classes
+from spikeattn.stats.accuracy import NO_ACCURACY, why_no_accuracy
 from spikeattn.storage.counts import FILE, Counts, merge, row_groups, write_counts
 from spikeattn.storage.folder import RunFolder, parts_of, started
 from spikeattn.storage.ledger import Ledger
@@ -29,7 +30,7 @@ MIXED = "mixed"  # entry of the provenance: settings in which the parts of one r
 
 def finish(folder: RunFolder, parts: Sequence[Part], ledger: Ledger, *, shuffled: bool = False) -> Profile:
     """Write `counts.parquet` and `model.json` of a folder from all its parts, and read the result back."""
-    ledger = _settled(ledger, parts)
+    ledger = settled(ledger, parts)
     tables = [part.table for part in parts if part.table is not None]
     path = write_counts(row_groups(tables, ledger), ledger, folder.path / FILE)
     ledger = _described(ledger, Counts(path, ledger), parts, shuffled)
@@ -42,7 +43,7 @@ def finish(folder: RunFolder, parts: Sequence[Part], ledger: Ledger, *, shuffled
 
 def in_memory(parts: Sequence[Part], ledger: Ledger, *, shuffled: bool = False) -> Profile:
     """The result of parts that are on no disk, or of those that an unfinished run has written so far."""
-    ledger = _settled(ledger, parts)
+    ledger = settled(ledger, parts)
     counts = Counts(merge([part.table for part in parts if part.table is not None], ledger), ledger)
     counts.ledger = _described(ledger, counts, parts, shuffled)
     return Profile(counts.ledger, counts)
@@ -50,7 +51,7 @@ def in_memory(parts: Sequence[Part], ledger: Ledger, *, shuffled: bool = False) 
 
 def on_disk(parts: Sequence[Part], ledger: Ledger, folder: TemporaryDirectory[str]) -> Profile:
     """The result of parts that are too many for memory, its table in a temporary folder that lives as long as it."""
-    ledger = _settled(ledger, parts)
+    ledger = settled(ledger, parts)
     tables = [part.table for part in parts if part.table is not None]
     path = write_counts(row_groups(tables, ledger), ledger, Path(folder.name) / f"{uuid4().hex}.parquet")
     counts = Counts(path, ledger)
@@ -114,7 +115,7 @@ def check_settings(old: Mapping[str, Any], new: Mapping[str, Any], where: str, a
         )
 
 
-def _settled(ledger: Ledger, parts: Sequence[Part]) -> Ledger:
+def settled(ledger: Ledger, parts: Sequence[Part]) -> Ledger:
     """Decide the kind of every tensor once, from what the whole run has seen."""
     flags = joined_flags(parts)
     if ledger.static_input and flags["input"][3]:
@@ -136,13 +137,16 @@ def _settled(ledger: Ledger, parts: Sequence[Part]) -> Ledger:
                 tensor = replace(tensor, low=low, high=high)
             tensor = replace(tensor, kind=kind_of(*flags[tensor.name][:3]))
         tensors.append(tensor)
-    return replace(ledger, tensors=tuple(tensors), provenance={**ledger.provenance, **_input_of(tensors, flags)})
+    found = _input_of(tensors, flags, ledger.of_tokens)
+    return replace(ledger, tensors=tuple(tensors), provenance={**ledger.provenance, **found})
 
 
-def _input_of(tensors: Sequence[CountedTensor], flags: Mapping[str, tuple[bool, ...]]) -> dict[str, Any]:
+def _input_of(
+    tensors: Sequence[CountedTensor], flags: Mapping[str, tuple[bool, ...]], tokens: bool
+) -> dict[str, Any]:  # fmt: skip
     """What the input was taken for, and why, where whole numbers may be either events or pixels."""
     found = next((t for t in tensors if t.name == "input"), None)
-    if found is None or "input" not in flags or flags["input"][0]:
+    if tokens or found is None or "input" not in flags or flags["input"][0]:
         return {}
     kind = "pixels" if found.number else "events"
     form = "a still image" if found.static else "frames with a time axis of their own"
@@ -155,6 +159,8 @@ def _described(ledger: Ledger, counts: Counts, parts: Sequence[Part], shuffled: 
     entries: dict[str, Any] = {"skipped": [{"id": name, "reason": reason} for _, name, reason in skipped]}
     if mixed:
         entries[MIXED] = mixed
+    if reason := why_no_accuracy(counts.rows, ledger.provenance):
+        entries["no_accuracy"] = reason
     warnings = _warnings(ledger, counts, skipped, shuffled, mixed)
     return replace(ledger, warnings=warnings, provenance={**ledger.provenance, **entries})
 
@@ -193,11 +199,9 @@ def _warnings(
     largest, classes = int(counts.rows["label"].max()), ledger.model.get("config", {}).get("num_classes")
     if isinstance(classes, int) and largest >= classes:  # a user's own argument of this name may be anything
         found.append(f"labels: the largest is {largest} and the model has {classes} outputs; accuracy has no meaning")
-    if largest >= 0 and not any(str(column).startswith("pred_") for column in counts.rows):
-        found.append(
-            "no-accuracy: the images have labels, but the first tensor of the model's output holds no class scores, "
-            "[B, classes] or [T, B, classes]; accuracy is not computed"
-        )
+    reason = why_no_accuracy(counts.rows, ledger.provenance)
+    if reason and (largest >= 0 or "targets" in ledger.provenance):  # images alone ask for none
+        found.append(f"{NO_ACCURACY}: {reason}")
     data = ledger.settings.data or {}
     found += map(str, few_images(counts.n_images))
     if not shard:  # which is no fair sample, as its warning says

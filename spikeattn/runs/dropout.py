@@ -15,17 +15,23 @@ _DROPOUT = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F
 
 
 class FunctionalDropout(TorchFunctionMode):
-    """Keeps the operations of dropout out of the count: they run in training alone, and the plan is of eval mode."""
+    """Keeps the operations of dropout out of the count: they run in training alone, and the plan is of eval mode.
+
+    Attributes:
+        called: a function of dropout was called, whether it dropped or not.
+        ran: one has dropped.
+    """
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
-        self._recorder, self.ran = recorder, False
+        self._recorder, self.called, self.ran = recorder, False, False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         args, kwargs = tuple(args), kwargs or {}
         tally = self._recorder.tally
         if func not in _DROPOUT or tally is None or not self._recorder.counts:
             return func(*args, **kwargs)
+        self.called = True
         with self._recorder.muting():
             out = func(*args, **kwargs)
         options = {"p": 0.5, "training": True} | dict(zip(("p", "training"), args[1:3], strict=False)) | kwargs

@@ -36,7 +36,7 @@ from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.batch_parts import call_of, turned
 from spikeattn.tracing.examine import Forward, call_model
 from spikeattn.tracing.modes import in_eval
-from spikeattn.tracing.nested_tensors import logits_in
+from spikeattn.tracing.state import state_kept
 from spikeattn.tracing.taps import Plan
 
 
@@ -169,13 +169,12 @@ class Run:
         what = None if alone else f"rank 0 of {take.ranks}"  # each sees its own share alone
         bar = Bar(total, earlier if alone else (), self.progress and take.rank == 0, what)
         try:
-            with own_passes(), nodes.uncompiled(), in_eval(self.model):
+            with own_passes(), nodes.uncompiled(), state_kept(self.model), in_eval(self.model):
                 ledger = self._pass(loader, take, folder, writer, bar)
             writer.flush()
             return ledger
         finally:
             torch.backends.cudnn.benchmark = benchmark
-            nodes.reset(self.model)
             bar.close()
             writer.flush()
 
@@ -233,9 +232,10 @@ class Run:
         nodes.reset(recorder.model)
         name = type(recorder.model).__name__
         with torch.no_grad(), recorder.watching(len(images)) as tally:
+            recorder.show(images)
             with failing(f"{name} fails on a batch of shape {tuple(images.shape)} and type {images.dtype}"):
                 output = forward(recorder.model, images)
-            return tally.send(logits_in(output), kept)
+            return tally.send(output, kept)
 
     def _store(self, batch: Batch, skipped: tuple[Any, ...], sent: Sent, writer: PartWriter, bar: Bar) -> None:
         """Wait for the counts of a batch, and hand them on."""
@@ -256,6 +256,7 @@ class Run:
         if self.layout is None:
             check_time_first(self.model, made, batch)
         provenance = provenance_of(self.model, loader, images, self.path) | dict(self.extra)
+        provenance |= made.facts() | ({} if batch.targets is None else {"targets": batch.targets})
         if self.shard != WHOLE:
             provenance["shard"] = str(self.shard)
         ledger = replace(made.ledger, model=describe(self.model), provenance=provenance)

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from spikeattn.energy.activity import CountTable
 from spikeattn.stats.intervals import CONFIDENCE, REPLICATES, images_by_label, mean_intervals
-from spikeattn.storage.counts import Counts
 from spikeattn.storage.ledger import Ledger
 
 
@@ -29,9 +29,16 @@ class RateTable(pd.DataFrame):
         return (plain.assign(t=plain["t"].astype(str)) if "t" in plain else plain).to_parquet(*args, **kwargs)
 
 
+def mean_rates(ledger: Ledger, counts: CountTable) -> NDArray[Any]:
+    """The mean firing rate at every time step, [T]: non-zero outputs of all neurons / neurons."""
+    neurons = [t for t in ledger.tensors if t.maker == "neuron"]
+    spikes = sum(np.asarray(counts.column("nnz", t.name)).sum(axis=0) for t in neurons)
+    return np.asarray(spikes / (counts.n_images * sum(t.elements for t in neurons)))
+
+
 def rates(
     ledger: Ledger,
-    counts: Counts,
+    counts: CountTable,
     replicates: int = REPLICATES,
     seed: int = 0,
     confidence: float = CONFIDENCE,
@@ -51,9 +58,9 @@ def rates(
         "mean"; "mean" alone where there is no split over time steps), nonzero_rate (share of non-zero elements),
         mean_rate (mean |value|: the same for binary spikes, larger for integer ones; NaN for real tensors), ci_low and
         ci_high of nonzero_rate, interval (its method, see `spikeattn.stats.intervals.Interval`; "upper bound" flags
-        tensors that spike in one image or none), n_images.
+        tensors that spike in one image or none), n_images. An input of token ids has no rate, and no row.
     """
-    T, tensors = ledger.time_steps, ledger.tensors
+    T, tensors = ledger.time_steps, [t for t in ledger.tensors if not (t.maker == "input" and ledger.of_tokens)]
     groups: list[tuple[int | None, slice | NDArray[np.intp]]] = [(None, slice(None))]
     if labels is not None:
         groups = list(images_by_label(labels, counts.n_images).items())

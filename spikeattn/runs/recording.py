@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
@@ -22,11 +22,14 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from spikeattn.boundary import arguments
+from spikeattn.compat.lightning_names import runs_a_step
+from spikeattn.counting.gradients import CountGraph
 from spikeattn.counting.probe import probed_plan
 from spikeattn.counting.recorder import Recorder, in_own_passes, own_passes
-from spikeattn.counting.tally import OtherPath
+from spikeattn.counting.tally import OtherPath, Tally
 from spikeattn.counting.transfer import Sent
 from spikeattn.energy import EnergyTable
+from spikeattn.energy.spike_terms import SpikeTerm, spike_terms
 from spikeattn.errors import SpikeattnError
 from spikeattn.provenance import describe, device_of, provenance_of
 from spikeattn.runs.assembly import in_memory, on_disk
@@ -35,6 +38,7 @@ from spikeattn.runs.firing_rates import RateTable
 from spikeattn.runs.result import Profile
 from spikeattn.storage import parts
 from spikeattn.storage.counts import batch_table
+from spikeattn.storage.ledger import Ledger
 from spikeattn.storage.ledger_rows import Uncounted
 from spikeattn.storage.parts import Part
 from spikeattn.structure.names_file import read as read_names
@@ -43,13 +47,24 @@ from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.batch_parts import turned
 from spikeattn.tracing.examine import Forward, check_options
 from spikeattn.tracing.modes import in_eval
-from spikeattn.tracing.nested_tensors import logits_in, tensors_in
+from spikeattn.tracing.nested_tensors import tensors_in
 from spikeattn.tracing.network import check_network
 from spikeattn.tracing.stack import Hook
+from spikeattn.tracing.state import state_kept
 from spikeattn.tracing.taps import Plan
 
 SPILL = 1 << 26  # bytes of counts that stay in memory; 64 MB are some 10,000 images of a large network
-_RECORDED: WeakSet[nn.Module] = WeakSet()  # networks with an open recording
+# Neurons with an open recording. Other parts do not tell two networks apart: neurons made with SpikingJelly's defaults
+# share one surrogate function, which is a module.
+_RECORDED: WeakSet[nn.Module] = WeakSet()
+
+
+def _caller() -> FrameType | None:
+    """The call that a hook of ours belongs to: the innermost frame of somebody else's code."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and str(frame.f_globals.get("__name__")).startswith("spikeattn."):
+        frame = frame.f_back
+    return frame
 
 
 def _runs(call: FrameType | None) -> bool:
@@ -58,6 +73,20 @@ def _runs(call: FrameType | None) -> bool:
     while frame is not None and frame is not call:
         frame = frame.f_back
     return frame is not None
+
+
+@dataclass(frozen=True)
+class LastPass:
+    """The forward pass that a recording has seen last.
+
+    Attributes:
+        terms: what adds for spikes.
+        tally: its counts, whose `graph` leads back to the spikes.
+    """
+
+    ledger: Ledger
+    terms: tuple[SpikeTerm, ...]
+    tally: Tally
 
 
 class Recording:
@@ -81,10 +110,14 @@ class Recording:
         self._call: FrameType | None = None
         self._nested = 0
         self._functional: FunctionalDropout | None = None
+        self._training = 0  # modules in training mode, in the pass that is followed
+        self._no_dropout_in = -1  # modules in training mode, in a pass that has shown no function of dropout
         self._outside: BaseException | None = None
         self._axis = 0  # along which the images lie
         self._shown: tuple[int, Tensor, Forward] | None = None
         self._sent: tuple[Sent, int] | None = None
+        self._terms: tuple[SpikeTerm, ...] = ()
+        self._last: Tally | None = None
         self._sizes: list[int] = []
         self._unplanned: set[str] = set()
         self._dropped = False
@@ -95,15 +128,16 @@ class Recording:
     def __enter__(self) -> Recording:
         if self._inside is not None:
             raise SpikeattnError("this recording is open already; leave its block first, or make another with record()")
-        modules = set(self.model.modules())
-        if any(not modules.isdisjoint(other.modules()) for other in _RECORDED):
+        neurons = list(self._neurons.values())
+        if any(neuron in _RECORDED for neuron in neurons):
             raise SpikeattnError(
                 f"{type(self.model).__name__}, or a part of it, is being recorded already; use that recording, whose "
                 "counts() tells the passes apart"
             )
         self._inside = ExitStack()
-        _RECORDED.add(self.model)
-        self._inside.callback(_RECORDED.discard, self.model)
+        for neuron in neurons:
+            _RECORDED.add(neuron)
+            self._inside.callback(_RECORDED.discard, neuron)
         self._inside.enter_context(nodes.uncompiled())
         for handle in (
             self.model.register_forward_pre_hook(Hook(self._begin), with_kwargs=True, prepend=True),
@@ -114,7 +148,7 @@ class Recording:
         return self
 
     def __exit__(self, *error: object) -> None:
-        inside, self._inside, self._recorder = self._inside, None, None
+        inside, self._inside, self._recorder, self._last = self._inside, None, None, None
         if inside is not None:
             inside.close()
         if error[0] is None:
@@ -123,10 +157,13 @@ class Recording:
     def _begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if in_own_passes() or torch._C._current_graph_task_id() != -1:  # of a trace, or of a backward pass that repeats
             return
+        if runs_a_step(model):  # which calls the model in its turn
+            return
         if self._open is not None and _runs(self._call):  # the model calls itself
             self._nested += 1
             return
         self._abandon()  # what an interruption has left
+        self._last = None  # and with it the graph of the step before
         leaves, spec = tree_flatten((args, kwargs))
         places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
         if len(places) != 1:
@@ -160,20 +197,23 @@ class Recording:
                     "spikingjelly.activation_based.functional.reset_net(model) first"
                 )
             self._plan = self._trace(x, call)
+            self._terms = spike_terms(self._plan.ledger)
         if self._recorder is None:
             assert self._inside is not None  # the hook that calls this is there only inside the block
-            self._recorder = self._inside.enter_context(Recorder(model, self._plan, self._unplanned))
+            self._recorder = self._inside.enter_context(self._recorder_of(self._plan))
             self._inside.callback(self._abandon)  # a pass that goes on is closed before its recorder
         batch = self._recorder.plan.input_axes.images_in(x.shape)
         opened = ExitStack()
         tally = opened.enter_context(self._recorder.watching(batch, (args, kwargs) if first else None))
-        training = any(module.training for module in model.modules())
-        self._functional = opened.enter_context(FunctionalDropout(self._recorder)) if training else None
+        tally.graph = CountGraph(batch, frozenset(term.key for term in self._terms))
+        self._training = sum(module.training for module in model.modules())
+        watch = self._training and self._training != self._no_dropout_in  # it costs several percent of a small network
+        self._functional = opened.enter_context(FunctionalDropout(self._recorder)) if watch else None
         if drops(self.model):
             tally.dropout = True
             for module in filter(is_dropout, model.modules()):
                 opened.callback(module.register_forward_hook(Hook(self._note_dropout)).remove)
-        self._open, self._outside, self._call = opened, sys.exc_info()[1], sys._getframe(2)
+        self._open, self._outside, self._call = opened, sys.exc_info()[1], _caller()
         self._shown = (self._axis, x, call) if batch == 1 else None
         if first:  # the hooks just registered on the model itself act from its next call on
             with self._recorder.muting():
@@ -191,16 +231,20 @@ class Recording:
             self._abandon()
             return
         tally, opened, self._open, self._call = recorder.tally, self._open, None, None
+        self._last, batch = tally, tally.batch
         try:
             with opened:
-                sent = tally.send(logits_in(output))
+                sent = tally.send(output)
         except OtherPath:
+            self._last = None
             if self._shown is None or recorder.plan.one_image:
                 raise
             sent = self._twice(recorder, *self._shown)
+        if self._functional is not None:
+            self._no_dropout_in = -1 if self._functional.called else self._training
         self._dropped |= drops(self.model) or (self._functional is not None and self._functional.ran)
         self._take()
-        self._sent = sent, tally.batch
+        self._sent = sent, batch
         if device_of(model).type == "cpu":  # nothing to wait for: an error belongs to the pass that made it
             self._take()
 
@@ -211,11 +255,14 @@ class Recording:
                 "a batch of one image runs other operations than the first batch, and cannot be shown again while "
                 "dropout is at work; leave it out (drop_last=True), or record in eval mode"
             )
-        with own_passes(), torch.no_grad(), nodes.state_kept(self.model):
+        with own_passes(), torch.no_grad(), state_kept(self.model):
             nodes.reset(self.model)
-            with recorder.watching(2) as tally:
+            with recorder.watching(2, kept=1) as tally:
+                tally.graph = CountGraph(2, frozenset(term.key for term in self._terms))
+                tally.graph.alone = True
                 output = call(self.model, torch.cat([images, images], axis))
-                return tally.send(logits_in(output), 1)
+                sent, self._last = tally.send(output), tally
+                return sent
 
     def _note_dropout(self, module: nn.Module, args: Any, output: Any) -> None:
         before, after = next(tensors_in(args), None), next(tensors_in(output), None)
@@ -240,7 +287,7 @@ class Recording:
         errors: dict[int, SpikeattnError] = {}
         plans: dict[int, Plan] = {}
         cuda = {device.index or 0 for device in (device_of(self.model), x.device) if device.type == "cuda"}
-        with in_eval(self.model), nodes.state_kept(self.model), torch.random.fork_rng(devices=sorted(cuda)):
+        with in_eval(self.model), state_kept(self.model), torch.random.fork_rng(devices=sorted(cuda)):
             for axis in orders:
                 try:
                     plans[axis] = self._planned(x, axis, call)
@@ -254,11 +301,21 @@ class Recording:
             self._axis = next((axis for axis, made in plans.items() if not made.one_image), next(iter(plans)))
             made = plans[self._axis]
             images, forward = x.transpose(0, self._axis), turned(call, self._axis)
-            provenance = provenance_of(self.model, (), images)
+            provenance = provenance_of(self.model, (), images) | made.facts()
             ledger = replace(made.ledger, model=describe(self.model), provenance=provenance)
             with own_passes():
                 ledger = with_structure(ledger, self.model, images, forward, self._options["neurons"], self._names)
+                self._look(ledger, images, forward)
+            # Weights that autocast has cast in passes without gradients would have none in the pass that follows.
+            torch.clear_autocast_cache()
             return replace(made, ledger=ledger)
+
+    def _recorder_of(self, plan: Plan) -> Recorder:
+        """What counts the passes."""
+        return Recorder(self.model, plan, self._unplanned)
+
+    def _look(self, ledger: Ledger, images: Tensor, forward: Forward) -> None:
+        """What else is to be known of the network before it is counted: nothing here."""
 
     def _said(self, x: Tensor) -> int:
         """The axis of the images that the user says."""
@@ -279,11 +336,15 @@ class Recording:
         if self._sent is None or self._plan is None:
             return
         (sent, size), self._sent = self._sent, None
+        self._keep(self._plan, sent, size)
+
+    def _keep(self, plan: Plan, sent: Sent, size: int) -> None:
+        """Keep the counts of a pass over `size` images: one row each here."""
         counts, number, start = sent.result(), len(self._sizes), sum(self._sizes)
         self._sizes.append(size)
         index = range(start, start + counts.batch)
         table = batch_table(counts, index, [str(i) for i in index], [-1] * counts.batch)
-        made_of = parts.origin(self._plan.ledger)
+        made_of = parts.origin(plan.ledger)
         self._waiting.append(Part((number,), counts.flags, (), table, extremes=counts.extremes, **made_of))
         if sum(part.table.nbytes for part in self._waiting if part.table is not None) >= SPILL:
             self._spill(made_of)
@@ -294,6 +355,24 @@ class Recording:
             self._folder = TemporaryDirectory(prefix="spikeattn-")
         parts.save(replace(parts.join(self._waiting), **made_of), Path(self._folder.name))
         self._waiting = []
+
+    def last_pass(self) -> LastPass:
+        """The additions of the last forward pass, with the way back to its spikes (`sa.spike_penalty`).
+
+        Raises:
+            SpikeattnError: no pass has ended in this block, or its counts are not usable.
+        """
+        if self._inside is None:
+            raise SpikeattnError(
+                "this recording is closed, and the graph of its last forward pass let go; ask inside the block: "
+                "`with sa.record(model) as rec: output = model(x); loss = ... + sa.spike_penalty(rec)`"
+            )
+        if self._last is None or self._last.graph is None or self._plan is None:
+            raise SpikeattnError(
+                f"{type(self.model).__name__} has run no forward pass in this recording, or none since its reset(); "
+                "call it first, inside the block"
+            )
+        return LastPass(self._plan.ledger, self._terms, self._last)
 
     def profile(self) -> Profile:
         """The result of every forward pass since the start or the last `reset`, as that of `sa.profile`.
@@ -306,17 +385,21 @@ class Recording:
         self._take()
         if self._plan is None or not self._sizes:
             raise SpikeattnError("nothing recorded yet: call the model inside `with record(model) as rec:` first")
-        ledger = self._plan.ledger
+        ledger = self._ledger(self._plan)
+        if self._folder is None:
+            return in_memory(self._waiting, ledger)
+        written = [parts.load(path) for path in sorted(Path(self._folder.name).glob("*.arrow"))]
+        return on_disk([*written, *self._waiting], ledger, self._folder)
+
+    def _ledger(self, plan: Plan) -> Ledger:
+        """The ledger of a plan with what the passes so far have shown of the network."""
+        ledger = plan.ledger
         listed = [
             Uncounted(path, "layer", "runs in training mode only; the network was traced in eval mode")
             for path in sorted(self._unplanned)
         ]
         warnings = ["dropout: counts stand before dropout, which was at work"] if self._dropped else []
-        ledger = replace(ledger, uncounted=(*ledger.uncounted, *listed), warnings=(*ledger.warnings, *warnings))
-        if self._folder is None:
-            return in_memory(self._waiting, ledger)
-        written = [parts.load(path) for path in sorted(Path(self._folder.name).glob("*.arrow"))]
-        return on_disk([*written, *self._waiting], ledger, self._folder)
+        return replace(ledger, uncounted=(*ledger.uncounted, *listed), warnings=(*ledger.warnings, *warnings))
 
     def counts(self) -> pd.DataFrame:
         """Counts of every forward pass so far, one row per image, tensor and time step.
@@ -357,7 +440,7 @@ class Recording:
 
     def reset(self) -> None:
         """Forget the counts so far, as at the start of an epoch; what the network is made of stays known."""
-        self._sent, self._sizes, self._waiting, self._folder = None, [], [], None
+        self._sent, self._sizes, self._waiting, self._folder, self._last = None, [], [], None, None
         self._unplanned.clear()
         self._dropped = False
 

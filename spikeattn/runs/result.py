@@ -26,9 +26,12 @@ from spikeattn.energy.models.record import NamedModel
 from spikeattn.energy.models.registry import DEFAULT as DEFAULT_MODEL
 from spikeattn.energy.models.registry import EnergyModel
 from spikeattn.energy.profile_argument import counted, labels_to_cluster
+from spikeattn.energy.training_energy import TrainingTable, training_energy
+from spikeattn.energy.training_rules import DEFAULT as DEFAULT_TRAINING
+from spikeattn.energy.training_rules import Optimizer, TrainingConvention
 from spikeattn.errors import SpikeattnError, unknown
-from spikeattn.runs.firing_rates import RateTable, rates
-from spikeattn.stats.accuracy import accuracy_over_time
+from spikeattn.runs.firing_rates import RateTable, mean_rates, rates
+from spikeattn.stats.accuracy import accuracy_over_time, why_no_accuracy
 from spikeattn.stats.intervals import CONFIDENCE, REPLICATES
 from spikeattn.storage.counts import FILE, Counts
 from spikeattn.storage.folder import LEDGER, interrupted
@@ -135,6 +138,11 @@ class Profile:
     def provenance(self) -> dict[str, Any]:
         """Model, data, settings and versions of the run."""
         return dict(self.ledger.provenance)
+
+    @property
+    def no_accuracy(self) -> str | None:
+        """Why the accuracy of this run is not known, as of a detector's; None where it is."""
+        return why_no_accuracy(self.counts.rows, self.ledger.provenance)
 
     @property
     def structure(self) -> Structure:
@@ -252,6 +260,23 @@ class Profile:
         """Energy under several energy models side by side, a row each and no sum; see `spikeattn.energy.by_model`."""
         return by_model(self, models, costs, first_conv, replicates, seed, confidence, cluster)
 
+    def training_energy(
+        self,
+        optimizer: str | Optimizer,
+        batch_size: int,
+        costs: str | Path | CostTable = DEFAULT_COSTS,
+        convention: str | TrainingConvention = DEFAULT_TRAINING,
+        first_conv: str = "once",
+        replicates: int = REPLICATES,
+        seed: int = 0,
+        confidence: float = CONFIDENCE,
+        cluster: Literal["label"] | None = None,
+    ) -> TrainingTable:
+        """Energy of one training step per image, phase by phase; see `spikeattn.energy.training_energy`."""
+        return training_energy(
+            self, optimizer, batch_size, costs, convention, first_conv, replicates, seed, confidence, cluster
+        )
+
     def over_time(self) -> pd.DataFrame:
         """Accuracy and mean firing rate if the run had stopped after t steps, one row per t.
 
@@ -259,9 +284,7 @@ class Profile:
         per step), n_labelled, mean_rate (the mean firing rate: non-zero outputs of all neurons / (neurons x steps
         1..t)).
         """
-        neurons = [t for t in self.ledger.tensors if t.maker == "neuron"]
-        spikes = sum(self.counts.column("nnz", t.name).sum(axis=0) for t in neurons)
-        per_step = spikes / (self.n_images * sum(t.elements for t in neurons))
+        per_step = mean_rates(self.ledger, self.counts)
         means = [float(per_step[:t].mean()) for t in range(1, self.time_steps + 1)]
         return accuracy_over_time(self.counts.rows, self.time_steps).assign(mean_rate=means)
 
@@ -283,6 +306,7 @@ class Profile:
             "time_steps": self.time_steps,
             "accuracy": _number(last["accuracy"]),
             "accuracy_interval": [_number(last["accuracy_low"]), _number(last["accuracy_high"])],
+            "no_accuracy": self.no_accuracy,
             "mean_rate": float(last["mean_rate"]),
             "sops_per_image": float(table.iloc[-1]["sops"]),
             "macs_per_image": float(table.iloc[-1]["macs"]),

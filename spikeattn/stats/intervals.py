@@ -177,10 +177,13 @@ def t_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     return Interval(mean, float(low[0]), float(high[0]), "t", confidence)
 
 
-def wilson_interval(successes: int, n: int, confidence: float = CONFIDENCE) -> Interval:
-    """Share of successes among n images with Wilson's score interval (E. B. Wilson, JASA 1927)."""
+def wilson_interval(successes: float, n: float, confidence: float = CONFIDENCE) -> Interval:
+    """Share of successes among n images with Wilson's score interval (E. B. Wilson, JASA 1927).
+
+    Of several networks both numbers may be fractions, see `accuracy.mean_accuracy`.
+    """
     if n < 1 or not 0 <= successes <= n:
-        raise SpikeattnError(f"{successes} successes among {n} images: 0 <= successes <= n and n >= 1 are needed")
+        raise SpikeattnError(f"{successes:g} successes among {n:g} images: 0 <= successes <= n and n >= 1 are needed")
     z = float(special.ndtri(1 - tail_of(confidence)))
     share = successes / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)

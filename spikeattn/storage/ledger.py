@@ -36,6 +36,7 @@ from spikeattn.storage.settings import SETTINGS, Record, Settings, Text
 
 FORMAT = 1  # of model.json; another number where this version would misread the file
 EXPECTED = "the model.json of a run"
+TOKENS = "token ids"  # kind of an input whose numbers name rows of a table: they are no amounts, and have no rate
 _LABELLED = ("tensors", "synapses", "products")
 
 # What is read of records that otherwise hold whatever a model or a user's `provenance` says of itself.
@@ -50,6 +51,9 @@ PROVENANCE = Keys(
     counts_sha256=str,
     python=Text,
     platform=Text,
+    output=Text,
+    targets=Text,
+    no_accuracy=Text,
 )
 
 
@@ -91,6 +95,12 @@ class Ledger:
                 raise unknown(f"tensor of {path}", name, self._by_name["tensor"])
         if self.additions is not None:
             object.__setattr__(self, "additions", tuple(self._parted(i, a) for i, a in enumerate(self.additions)))
+
+    @property
+    def of_tokens(self) -> bool:
+        """Whether the input holds the numbers of tokens, and no values."""
+        known = self.provenance.get("input")
+        return isinstance(known, Mapping) and known.get("kind") == TOKENS
 
     def _parted(self, place: int, addition: Addition) -> Addition:
         """An addition with the part and block of its layer, so that no other place can say something else."""

@@ -29,6 +29,7 @@ from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.batch_parts import call_of, parts_of, turned
 from spikeattn.tracing.named_parts import Called
 from spikeattn.tracing.network import check_module, paper_names_of
+from spikeattn.tracing.state import state_kept
 
 Forward = Callable[[nn.Module, Tensor], Any]
 
@@ -108,7 +109,7 @@ def _failed(model: nn.Module, images: Tensor) -> str:
 def graph_of(model: nn.Module, images: Tensor, forward: Forward, neurons: dict[str, nn.Module], values: bool) -> Graph:
     graph = Graph(model, neurons)
     with ExitStack() as stack:
-        for context in (nodes.uncompiled(), nodes.evaluating(model), torch.no_grad()):
+        for context in (nodes.uncompiled(), state_kept(model), nodes.evaluating(model), torch.no_grad()):
             stack.enter_context(context)
         if not values:
             stack.enter_context(without_values(model))

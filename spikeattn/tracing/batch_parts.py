@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from spikeattn.errors import SpikeattnError
 from spikeattn.tracing.kinds import UNORDERED
 from spikeattn.tracing.named_parts import Called, listed, named_parts
+from spikeattn.tracing.targets import form_of_targets
 
 EXPECTED = (
     "expected (images, labels), images or a dict of them, with images a tensor [B, C, H, W], [B, T, C, H, W] or "
@@ -33,11 +34,13 @@ class Parts:
         images: [B, ...]; a view of what the loader gave, where that is [T, B, ...].
         labels: int64 [B]; None where the batch has none.
         time_first: whether the loader gave [T, B, ...]; None where nothing told it, and images are taken to come first.
+        targets: labels of another task than classification, in words; they tell no order.
     """
 
     images: Tensor
     labels: Tensor | None
     time_first: bool | None
+    targets: str | None = None
 
 
 def call_of(model: nn.Module) -> Called:
@@ -64,7 +67,7 @@ def parts_of(item: Any, where: str, layout: str | None = None, called: Called | 
 
     Raises:
         SpikeattnError: naming the batch: neither (images, labels) nor images nor a dict of them; images that hold no
-            plain numbers; labels that are not one whole number per image.
+            plain numbers; labels that are not one whole number per image, and of no other task (`form_of_targets`).
     """
     while isinstance(item, (tuple, list)) and len(item) == 1 and isinstance(item[0], Mapping):
         item = item[0]  # one dict per device, as DALI gives them
@@ -83,15 +86,23 @@ def parts_of(item: Any, where: str, layout: str | None = None, called: Called | 
         first = images is item or named
         given = f"{kind_of(item)}{shape}" if first else f"{kind_of(item)} with {kind_of(images)}{shape} first"
         raise SpikeattnError(f"{where} is {given}; {EXPECTED}")
-    if isinstance(labels, Tensor) and labels.shape == images.shape:
+    if isinstance(labels, Tensor) and labels.shape == images.shape and not _tells(labels, images):
         raise SpikeattnError(
-            f"{where} is a {kind_of(item)} of {len(item)} tensors of one shape, {tuple(images.shape)}; join them by "
-            "torch.stack, for a batch is (images, labels) or images"
+            f"{where} is a {kind_of(item)} of {len(item)} tensors of one shape, {tuple(images.shape)}, where (images, "
+            "labels) or images are expected: join images by torch.stack, and leave out what the network shall give, by "
+            "(batch[0] for batch in loader)"
         )
     _check_images(images, where)
-    known = None if labels is None else _labels(labels, where)
+    targets = form_of_targets(labels, images.shape[int(layout == "TB")])
+    known = None if labels is None or targets is not None else _labels(labels, where)
     time_first = _order(images, known, layout, where)
-    return Parts(images.transpose(0, 1) if time_first else images, known, time_first)
+    return Parts(images.transpose(0, 1) if time_first else images, known, time_first, targets)
+
+
+def _tells(labels: Tensor, images: Tensor) -> bool:
+    """Whether a second tensor of the images' shape is none of images: classes of pixels, the next tokens of tokens."""
+    tokens = images.dim() == 2 and not images.is_floating_point()
+    return not labels.is_floating_point() and (images.is_floating_point() or tokens)
 
 
 def kind_of(item: Any) -> str:

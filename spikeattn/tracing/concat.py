@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from spikeattn.tracing.labels import Label, compact
+from spikeattn.tracing.labels import ANY, Label, compact
 from spikeattn.tracing.operation_rules import Multiplication
 from spikeattn.tracing.origins import Beside, Origin
 from spikeattn.tracing.pass_events import Event
@@ -53,12 +53,12 @@ def ranges(data: Tensor, origin: Origin, axis: int | None) -> Iterator[tuple[Ori
 
 
 def narrowed(label: Label, axis: int, start: int, size: int) -> Label:
-    """The label of a range of a tensor."""
+    """The label of a range of a tensor; of the zeros of a first step none, whatever lies beside them."""
     fields = {
         name: compact(values.narrow(axis, start, size)) if values.shape[axis] > 1 else values
         for name, values in label.fields.items()
     }
-    return replace(label, fields=fields)
+    return replace(label, fields={name: values for name, values in fields.items() if bool((values != ANY).any())})
 
 
 def told_apart(events: Sequence[Event]) -> list[Event]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spikeattn.errors import SpikeattnError
 from spikeattn.tracing import neurons as nodes
@@ -15,14 +15,21 @@ from spikeattn.tracing.additions import additions_of
 from spikeattn.tracing.book import TensorBook
 from spikeattn.tracing.call import Call
 from spikeattn.tracing.concat import beside, narrowed, ranges, summed_axis
-from spikeattn.tracing.inside import facts_of, named, operand_of, synapse_at
+from spikeattn.tracing.inside import Meeting, facts_of, named, operand_of, rows_of_state, synapse_at
 from spikeattn.tracing.labeller import Labeller
 from spikeattn.tracing.labels import Label
 from spikeattn.tracing.nested_tensors import tensors_in
-from spikeattn.tracing.neuron_kind import InnerSynapse
-from spikeattn.tracing.operation_facts import fields_told_apart, is_operation, keeps_values, numbers_in, unruled
+from spikeattn.tracing.neuron_kind import ARGUMENT, InnerSynapse
+from spikeattn.tracing.operation_facts import (
+    fields_told_apart,
+    is_operation,
+    keeps_values,
+    numbers_in,
+    picks_alike,
+    unruled,
+)
 from spikeattn.tracing.operation_rules import OPERATIONS, Multiplication
-from spikeattn.tracing.origins import ALIAS, Origin, View, derive, distinct_elements, merged
+from spikeattn.tracing.origins import ALIAS, LOOKUPS, Origin, View, derive, distinct_elements, merged
 from spikeattn.tracing.overloads import overload
 from spikeattn.tracing.pass_events import ADDITION, SUMS, Event, Part
 from spikeattn.tracing.stack import ModuleStack
@@ -49,6 +56,7 @@ class EventLog:
         self.events: list[Event] = []
         self.additions: list[Event] = []
         self.origins: list[Origin] = []
+        self.looks_up = False
         self.model, self.stack, self.book, self.labeller, self.units = model, stack, book, labeller, units
 
     def observe(
@@ -88,8 +96,9 @@ class EventLog:
                 self._add("add", name, ordinal, (product.biases,), result, made[0], found[0], made[0].numel())
         else:
             origins = [self.book.origin(t) for t in data]
+            self.looks_up |= name in LOOKUPS and origins[0].weight and any(o.of_input for o in origins[1:])
             result, what = derive(func, name, args, kwargs, data, origins, made[0])
-            if not result.spiky and not result.weight:
+            if not result.weight and (not result.spiky or any(o.blank for o in origins)):
                 result.beside = beside(name, args, kwargs, data, origins, made[0])
             if events and self._added(
                 func, name, args, kwargs, data, origins, made[0], found[0], ordinal, result, what
@@ -101,15 +110,21 @@ class EventLog:
                 self._event(what, name, ordinal, data, taken, result, made[0], found[0], reason=reason)
         if result.recipe is None and not any(result is self.book.origin(t) for t in data):
             parts = tuple(self.book.origin(t).made_as for t in given)
-            result.recipe = hash((overload(func).site, repr(numbers_in(args)), repr(numbers_in(kwargs)), parts))
+            alike = picks_alike(self.labeller, call, result.apart)
+            numbers = "" if alike else repr((numbers_in(args), numbers_in(kwargs)))
+            result.recipe = hash((overload(func).site, numbers, parts))
         if apart - result.apart:
             result = replace(result, apart=result.apart | apart, parents=(result,))
         self.origins.append(result)
         for tensor in written:
             self.book.overwrite(tensor, result, found[0])
         self.book.put(made[0], result, found[0])
-        for tensor, label in zip(made[1:], found[1:], strict=False):  # each part of a split is a tensor of its own
+        for place, (tensor, label) in enumerate(
+            zip(made[1:], found[1:], strict=False)
+        ):  # each part of a split is a tensor of its own
             origin = replace(result)
+            if result.recipe is not None and not picks_alike(self.labeller, call, result.apart):
+                origin.recipe = hash((result.recipe, place))
             self.origins.append(origin)
             self.book.put(tensor, origin, label)
 
@@ -236,17 +251,36 @@ class EventLog:
             facts = facts_of(met, module, product, self.book)
             if before.unknown:
                 facts |= {"what": "unknown", "reason": _LOST}
-            self.book.set_origin(met.data, operand_of(met, before, path, self.units.get(path, 1.0)))
-            self._event(facts.pop("what"), name, ordinal, given, [met.data], result, out, label, **facts)
-            self.book.set_origin(met.data, before)  # elsewhere it is what it was
+            rows = self.book.label(met.data)
+            shared = self._rows_of_state(met, module, out)
+            label = label if shared is None else shared
+            self.book.put(
+                met.data, operand_of(met, before, path, self.units.get(path, 1.0)), rows if shared is None else shared
+            )
+            parts = self._parts(met.data, summed_axis(product, met.data)) if met.synapse.meets == ARGUMENT else ()
+            self._event(facts.pop("what"), name, ordinal, given, [met.data], result, out, label, parts=parts, **facts)
+            self.book.put(met.data, before, rows)  # elsewhere it is what it was
             return result
         result, what = derive(func, name, args, kwargs, given, origins, out)
+        if not result.weight and (not result.spiky or any(o.blank for o in origins)):
+            result.beside = beside(name, args, kwargs, given, origins, out)
         weights = [o for o in origins if o.weight]
         data = any(not o.weight and not o.blank for o in origins)
         other = what == "unknown" and any(named(o, synapses, path) for o in weights)
         if data and weights and (rule is not None or other):
             self.inside_neuron(name)
         return result
+
+    def _rows_of_state(self, met: Meeting, neuron: nn.Module, out: Tensor) -> Label | None:
+        """Rows of the state that meets a weight inside a neuron whose number of steps per call the table knows."""
+        frame = self.stack.frames[-1]
+        if frame.argument is None or not nodes.is_known(neuron):
+            return None
+        step = None
+        if nodes.runs_over_time(neuron):
+            made = [(event.module, event.call, event.name) for event in self.events]
+            step = made.count((frame.path, frame.call, met.name))
+        return rows_of_state(met, frame.argument, self.labeller.label(frame.argument), step, out)
 
     def inside_neuron(self, name: str) -> None:
         """A layer with weights inside a neuron is not counted, so it is listed."""

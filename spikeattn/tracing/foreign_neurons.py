@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from spikeattn.tracing.neuron_kind import ARGUMENT, CURRENTS, FOUND, OWN_SPIKES, InnerSynapse, NeuronKind
+from spikeattn.tracing.neuron_kind import ALL, ARGUMENT, FOUND, ONE, OWN_SPIKES, STATE, InnerSynapse, NeuronKind
 
 _SNNTORCH, _NORSE, _SINABS, _BRAINCOG = ("snntorch.",), ("norse.",), ("sinabs.",), ("braincog.base.node",)
 
 
-def _kind(package: tuple[str, ...], name: str, *synapses: InnerSynapse, **facts: Any) -> NeuronKind:
-    return NeuronKind(package, name, steps=FOUND, synapses=synapses, **facts)
+def _kind(package: tuple[str, ...], name: str, *synapses: InnerSynapse, steps: str = FOUND, **facts: Any) -> NeuronKind:
+    return NeuronKind(package, name, steps=steps, synapses=synapses, **facts)
 
 
 # ---------------------------------------------------------------------------------------------------------- snnTorch
@@ -23,7 +23,12 @@ def _kind(package: tuple[str, ...], name: str, *synapses: InnerSynapse, **facts:
 _HIDDEN = ("mem", "syn", "spk", "syn_exc", "syn_inh")
 _FED_BACK = InnerSynapse("recurrent.weight", OWN_SPIKES)  # all-to-all; one-to-one it is an element-wise factor
 # An LSTM whose hidden state is the membrane potential, before it is compared with the threshold: real numbers.
-_CELL = (InnerSynapse("lstm_cell.weight_ih", ARGUMENT), InnerSynapse("lstm_cell.weight_hh", CURRENTS))
+_CELL = (InnerSynapse("lstm_cell.weight_ih", ARGUMENT), InnerSynapse("lstm_cell.weight_hh", STATE))
+
+# Its input, spikes or numbers, and its membrane potential side by side.
+_CONVOLVED = InnerSynapse("conv.weight", ARGUMENT)
+# A torch.nn.RNN whose hidden state is the membrane potential; the matrix is whole also where only its diagonal is used.
+_PARALLEL = (InnerSynapse("rnn.weight_ih_l0", ARGUMENT), InnerSynapse("rnn.weight_hh_l0", STATE))
 
 # ------------------------------------------------------------------------------------------------------------- norse
 # States are arguments and results, so nothing stays in a module.
@@ -40,12 +45,14 @@ FOREIGN = (
     _kind(_SNNTORCH, "RLeaky", _FED_BACK, state=_HIDDEN),
     _kind(_SNNTORCH, "RSynaptic", _FED_BACK, state=_HIDDEN),
     _kind(_SNNTORCH, "SLSTM", *_CELL, state=_HIDDEN),
+    _kind(_SNNTORCH, "SConv2dLSTM", _CONVOLVED, state=_HIDDEN),
     _kind(_SNNTORCH, "SpikingNeuron", whole=True, state=_HIDDEN),
-    _kind(_SNNTORCH, "LeakyParallel"),
+    _kind(_SNNTORCH, "LeakyParallel", *_PARALLEL, steps=ALL),
     *(_kind(_NORSE, name, whole=True, spiking=False) for name in ("LICell", "LI", "LIBoxCell", "LILinearCell")),
-    _kind(_NORSE, "SNNRecurrent", *_RECURRENT),  # and SNNRecurrentCell
-    _kind(_NORSE, "SNN", whole=True),
-    _kind(_NORSE, "SNNCell", whole=True),
+    _kind(_NORSE, "SNNRecurrentCell", *_RECURRENT, steps=ONE),
+    _kind(_NORSE, "SNNRecurrent", *_RECURRENT, steps=ALL),
+    _kind(_NORSE, "SNNCell", whole=True, steps=ONE),
+    _kind(_NORSE, "SNN", whole=True, steps=ALL),
     _kind(_NORSE, "CobaLIFCell", *_RECURRENT),
     _kind(_NORSE, "LIFCorrelation"),
     _kind(_SINABS, "ExpLeak", spiking=False, state=_KEPT),

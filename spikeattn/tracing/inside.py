@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from spikeattn.tracing.book import TensorBook
-from spikeattn.tracing.neuron_kind import CURRENTS, OWN_SPIKES, InnerSynapse
+from spikeattn.tracing.labels import IMAGE, Label
+from spikeattn.tracing.neuron_kind import CURRENTS, OWN_SPIKES, STATE, InnerSynapse
 from spikeattn.tracing.operation_rules import Multiplication
 from spikeattn.tracing.origins import Origin, distinct_elements
 from spikeattn.tracing.pass_events import NEURON
@@ -54,11 +55,32 @@ def operand_of(met: Meeting, before: Origin, path: str, unit: float | None) -> O
     """
     if met.synapse.meets == OWN_SPIKES:
         return Origin(unit=unit, varies=True, blank=before.blank, parents=(before,))
-    if met.synapse.meets == CURRENTS:  # of a still image as well: those of other steps meet other weights
+    if met.synapse.meets in (CURRENTS, STATE):  # of a still image as well: those of other steps meet other weights
         return replace(before, stateless=False, parents=(before,))
     if before.maker == NEURON and before.name == path:  # its own spikes, which are counted where it hands them out
         return Origin(unit=before.unit, varies=True, parents=(before,))
     return before
+
+
+def rows_of_state(met: Meeting, argument: Tensor, label: Label, step: int | None, out: Tensor) -> Label | None:
+    """Rows of a state of the neuron, its own spikes or its membrane potential, where a weight meets it: those of the
+    argument of the same step. None where another thing meets the weight, or the rows are others.
+
+    A state that no input has reached yet has none of its own: zeros of the first step, and the spikes of a neuron that
+    compares its membrane potential with the threshold before it adds the current of the step.
+
+    Args:
+        label: of the argument.
+        step: which step it is, of an argument that holds all of them along axis 0; None where it holds one.
+    """
+    if met.synapse.meets not in (OWN_SPIKES, STATE) or (step is not None and step >= argument.shape[0]):
+        return None
+    rows, fields = argument.shape, dict(label.fields)
+    if step is not None:
+        rows, fields = rows[1:], {name: v[step if len(v) > 1 else 0] for name, v in fields.items()}
+    fits = rows[:-1] == met.data.shape[:-1] == out.shape[:-1] and len(rows) == out.dim()
+    fields = {name: v for name, v in fields.items() if v.shape[-1] == 1}  # weights join what lies along the last axis
+    return replace(label, fields=fields) if fits and IMAGE in fields else None
 
 
 def facts_of(met: Meeting, neuron: nn.Module, product: Multiplication, book: TensorBook) -> dict[str, Any]:

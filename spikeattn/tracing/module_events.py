@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.event_log import EventLog
-from spikeattn.tracing.labels import TIME, Label
+from spikeattn.tracing.labels import IMAGE, TIME, Label
 from spikeattn.tracing.neuron_kind import ARGUMENT
 from spikeattn.tracing.origins import Origin, View
 from spikeattn.tracing.pass_events import INPUT, NEURON, SUMS, Event
@@ -38,10 +38,8 @@ class ModuleEvents:
         self._log, self._names, self._spikes = log, names, spikes
         self._book, self._labeller = log.book, log.labeller
 
-    def model_entered(self, frame: Frame) -> None:
-        """The model was called, with a tensor somewhere in its arguments."""
-        x = frame.argument
-        assert x is not None
+    def model_entered(self, frame: Frame, x: Tensor, place: int) -> None:
+        """The model was called with its input at this place among the tensors in its arguments."""
         known = self._book.origin(x)
         view = self._log.view(x)
         origin = Origin(
@@ -52,7 +50,9 @@ class ModuleEvents:
         self._log.origins.append(origin)
         self._book.observe(x)
         self.inputs.append(x)
-        self._log.events.append(Event(INPUT, "", frame.call, INPUT, 0, (origin,), (view,), origin, view, alone=True))
+        self._log.events.append(
+            Event(INPUT, "", frame.call, INPUT, 0, (origin,), (view,), origin, view, (place,), alone=True)
+        )
 
     def neuron_left(self, path: str, frame: Frame, tensors: Sequence[Tensor], module: nn.Module) -> None:
         """A neuron has handed out its spikes."""
@@ -94,7 +94,13 @@ class ModuleEvents:
             return self._labeller.single_step(path, x, out, own)
         # A cell whose weights join what it is called with has labels of its own.
         joined = any(synapse.meets == ARGUMENT for synapse in nodes.inner_synapses(module))
-        return self._labeller.single_step(path, x, out, self._labeller.label(out) if joined else None)
+        joint = self._labeller.label(out) if joined else None
+        if joint is not None and joint.get(IMAGE) is None and x is not None:
+            # It fires at its first step whatever the input: its rows are those of what it is called with.
+            image = self._labeller.label(x).get(IMAGE)
+            if image is not None and image.dim() == out.dim() and image.shape[-1] == 1:
+                joint = joint.with_field(IMAGE, image)
+        return self._labeller.single_step(path, x, out, joint)
 
     def _left_beside(self, kept: Tensor, spikes: Tensor, label: Label) -> None:
         """What a neuron hands out or keeps beside its spikes: a membrane potential, of the last step."""

@@ -56,7 +56,7 @@ def named_parts(item: Mapping[Any, Any], where: str, called: Called | None) -> t
     if called is not None:
         _check_call(item, image, label, where, called)
     labels = None if label is None else item[label]
-    if labels is not None and not isinstance(labels, list | tuple | str) and np.ndim(labels) == 0:
+    if labels is not None and not isinstance(labels, list | tuple | str | Mapping) and np.ndim(labels) == 0:
         raise SpikeattnError(
             f"{where} is {_kind(item)} whose {label!r} is one number: a row of a data set, not a batch; give "
             "torch.utils.data.DataLoader(dataset, batch_size=...)"

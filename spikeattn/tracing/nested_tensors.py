@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import UserDict
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -23,7 +24,7 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, (tuple, list)):
         for item in value:
             yield from tensors_in(item)
-    elif isinstance(value, dict):
+    elif isinstance(value, dict | UserDict):
         for item in value.values():
             yield from tensors_in(item)
     elif is_dataclass(value) and not isinstance(value, type):
@@ -41,7 +42,7 @@ def modules_in(value: Any) -> Iterator[nn.Module]:
 
 
 def logits_in(output: Any) -> Tensor | None:
-    """What a forward pass gave that may be logits: its first tensor that is no single number, as a loss is."""
+    """The first tensor of what a forward pass gave that is no single number, as a loss is."""
     return next((tensor for tensor in tensors_in(output) if tensor.dim()), None)
 
 

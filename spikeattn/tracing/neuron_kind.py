@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 # What a weight inside a neuron meets.
-OWN_SPIKES, CURRENTS, ARGUMENT = "own spikes", "currents", "argument"
+OWN_SPIKES, CURRENTS, STATE, ARGUMENT = "own spikes", "currents", "state", "argument"
 # How many time steps a call covers.
 BY_MODE, ONE, ALL, FOUND = "by its step_mode", "one", "all", "found"
 
@@ -21,8 +21,9 @@ class InnerSynapse:
 
     Attributes:
         weight: path of the parameter inside the neuron, such as "conn.weight"; "conn.*" for every weight matrix below.
-        meets: OWN_SPIKES of an earlier step, the CURRENTS that reach the membrane (real numbers, so each is a MAC), or
-            whatever the neuron is called with and has handed out (ARGUMENT): spikes where these are.
+        meets: OWN_SPIKES of an earlier step, the CURRENTS that reach the membrane (real numbers, so each is a MAC), the
+            STATE that an earlier step has left, such as the membrane potential (real numbers again), or whatever
+            the neuron is called with and has handed out (ARGUMENT): spikes where these are.
         connections: entries of the weight matrix that the kind lets be other than zero, from the neuron and the shape
             of the matrix; None for all of them.
     """

@@ -52,7 +52,7 @@ TABLE: list[NeuronKind] = [
     _sj("SlidingPSN", binary=True, synapses=(InnerSynapse("weight", CURRENTS, _causal_band),)),
     _sj("BaseNode", binary=True),
     _sj(""),
-    NeuronKind(("spikeattn.compat.lif",), "BaseNode", binary=True),  # where SpikingJelly is absent or old
+    NeuronKind(("spikeattn.compat.lif",), "BaseNode", binary=True),  # where SpikingJelly is absent or old, and of NIR
     NeuronKind(_SPIKINGJELLY_RNN, "SpikingLSTMCell", steps=ONE, spikes=0, state_spikes=True, synapses=_GATES),
     NeuronKind(_SPIKINGJELLY_RNN, "SpikingRNNCell", steps=ONE, spikes=0, synapses=_GATES),
     *FOREIGN,

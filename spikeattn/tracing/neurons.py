@@ -6,7 +6,6 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from copy import copy
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -204,30 +203,6 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             yield
     finally:
         reset(model)
-
-
-def _filled(value: Any) -> bool:
-    """Whether an attribute is a container that `forward` may fill."""
-    return isinstance(value, (list, dict, set))
-
-
-@contextmanager
-def state_kept(model: nn.Module) -> Iterator[None]:
-    """Whatever the modules keep, memories of neurons included, is afterwards what it was."""
-    kept = [(m, dict(vars(m)), dict(vars(m).get("_memories", {}))) for m in model.modules()]
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers() if not buffer.is_nested]
-    held = [(v, copy(v)) for m in model.modules() for k, v in vars(m).items() if not k.startswith("_") and _filled(v)]
-    try:
-        yield
-    finally:
-        for module, attributes, memories in kept:
-            vars(module).update(attributes)
-            vars(module).get("_memories", {}).update(memories)
-        for buffer, value in buffers:  # running statistics are written in place
-            buffer.copy_(value)
-        for container, before in held:
-            container.clear()
-            (container.extend if isinstance(container, list) else container.update)(before)
 
 
 @contextmanager

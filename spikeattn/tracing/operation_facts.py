@@ -44,6 +44,24 @@ def fields_told_apart(labeller: Labeller, call: Call, label: Label) -> frozenset
     return frozenset(found)
 
 
+_PICKS = ("select", "slice", "unbind", "split", "chunk", "narrow")
+
+
+def picks_alike(labeller: Labeller, call: Call, apart: frozenset[str]) -> bool:
+    """Whether an operation takes one or some of the places along an axis on which the network repeats the same data, so
+    that what it gives does not depend on which.
+
+    Args:
+        apart: the fields along which something has told the places apart since.
+    """
+    if not call.name.startswith(_PICKS) or not call.given:
+        return False
+    label, axis = labeller.label(call.given[0]), call.axes()[0] if call.argument("dim") is not None else 0
+    along = [name for name, v in label.fields.items() if v.dim() > axis and v.shape[axis] > 1]
+    alike = [name in labeller.alike and labeller.alike[name] or (name == TIME and labeller.repeats) for name in along]
+    return bool(along) and all(alike) and not apart & {*along, *labeller.alike}
+
+
 def numbers_in(value: Any) -> Any:
     """The arguments of an operation without its tensors."""
     if isinstance(value, Tensor):

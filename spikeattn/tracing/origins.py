@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from spikeattn.tracing.kinds import is_dense
+from spikeattn.tracing.kinds import UNORDERED, is_dense
 from spikeattn.tracing.labels import NOTHING, Label
 from spikeattn.tracing.overloads import overload
 
@@ -39,6 +39,7 @@ _SQUARES = ("linalg_", "norm", "var", "std")  # reductions that multiply numbers
 _POOLS = ("max_pool", "adaptive_max_pool", "amax", "amin", "max", "min", "maximum", "minimum")
 _COMPARED = {"eq", "ne", "gt", "ge", "lt", "le"}
 _MULTIPLYING = {"mul", "div", "true_divide", "addcmul", "addcdiv", "lerp", "prod"}
+LOOKUPS = {"embedding", "index", "index_select"}  # take rows of their first tensor by the numbers in the second
 _BY_NUMBER = {"index", "index_select", "gather", "take", "masked_select"}  # tensors behind the first only pick
 _AVERAGES = ("mean", "avg_pool", "adaptive_avg_pool", "_adaptive_avg_pool", "mkldnn_adaptive_avg_pool")
 _BLANK = {
@@ -146,6 +147,7 @@ class Origin:
         parents: what it was computed from.
         recipe: equal for two tensors that the same operations made of the same things, with the same numbers.
         beside: what lies side by side in it, where it is a concatenation of spikes and numbers.
+        signs_of: what it holds the signs of.
         needed: the earliest time step of a single-step neuron that it leads to, once the pass has ended.
     """
 
@@ -171,6 +173,7 @@ class Origin:
     parents: tuple[Origin, ...] = ()
     recipe: int | None = None
     beside: Beside | None = None
+    signs_of: Origin | None = None
     needed: int | None = None
 
     @property
@@ -213,8 +216,16 @@ def derive(
     result = merged(origins, blank=name in _BLANK)
     result.varies &= name not in _BLANK
     result.steady &= not overload(func).random
+    same = _unchanged(name, args, given, origins)
+    if same is not None:
+        result.unit, result.summed, result.of_input = same.unit, same.summed, same.of_input
+        result.maker, result.sources = same.maker if same.maker == "pool" else "op", same.sources
+        return result, ""
+    if name == "sign" and len(origins) == 1:  # -1, 0 and 1
+        result.unit, result.signs_of = 1.0 if origins[0].spiky else None, origins[0]
+        return result, ""
     spiky = [o for o in origins if o.spiky]
-    holding = [o for t, o in zip(given, origins, strict=True) if _holds_values(t, out)]
+    holding = [o for t, o in zip(given, origins, strict=True) if _holds_values(t, out) and not _is_zero(t, o)]
     if not spiky:
         parts = name in ALIAS or name in _PARTS
         result.blank |= parts and bool(origins) and all(o.blank for o in origins)
@@ -228,8 +239,8 @@ def derive(
         return result, ""
     if name in _BLANK or name in _NEUTRAL:
         return result, ""
-    arrays = [o for t, o in zip(given, origins, strict=True) if t.numel() > 1]
-    if name in ("where", "masked_fill") and any(o.weight and not o.blank for o in arrays):
+    chosen = [o for t, o in zip(given, origins, strict=True) if t.numel() > 1 and t is not _condition(name, given)]
+    if name in ("where", "masked_fill") and any(o.weight and not o.blank for o in chosen):
         return result, "unknown"  # spikes that choose weights add them
     of_one = name.startswith(_AVERAGES) and out.numel() == given[0].numel()  # the mean of one value is the value
     if of_one and name.startswith("avg_pool"):
@@ -256,6 +267,10 @@ def derive(
     elif name.startswith(_POOLS) and all(o.spiky for o in holding):
         result.unit, result.summed = common_unit(spiky), any(o.summed for o in spiky)
         result.maker, result.sources = "pool", tuple(spiky)
+    elif name == "mul" and (kept_at := _constant_mask(given, origins)):
+        if kept_at == 1 or not spiky[0].summed:
+            result.unit, result.summed = spiky[0].multiple * kept_at, spiky[0].summed
+        return result, ""
     elif name in ("mul", "div"):
         factor = _constant(args, given, origins)
         if factor and "rounding_mode" not in kwargs:
@@ -275,6 +290,24 @@ def derive(
             blank = any(o.blank for o in origins)
             return result, "" if blank and result.spiky else "unknown"
     return result, "" if result.spiky else "unknown"
+
+
+def _unchanged(name: str, args: Any, given: Sequence[Tensor], origins: Sequence[Origin]) -> Origin | None:
+    """What the result of an operation equals but for its sign: x ** 1, and the sign of spikes times their size.
+
+    Both are steps of `torch.nn.functional.lp_pool2d`, by which sinabs sums spikes in windows.
+    """
+    if name == "pow" and len(given) == 1 and len(args) == 2 and isinstance(args[1], (int, float)) and args[1] == 1:
+        return origins[0]
+    if name != "mul" or len(given) != 2 or given[0].shape != given[1].shape:
+        return None
+    for signs, size in (origins, origins[::-1]):
+        sized = [size, *size.parents, *(o for parent in size.parents for o in parent.parents)]  # relu(abs(x))
+        of = signs.signs_of
+        spikes = size.spiky and size.maker == "op"
+        if of is not None and spikes and size.unit == of.unit and any(o is of for o in sized):
+            return size
+    return None
 
 
 def merged(origins: Sequence[Origin], blank: bool = False) -> Origin:
@@ -359,6 +392,17 @@ def _holds_values(tensor: Tensor, out: Tensor) -> bool:
     return tensor.is_floating_point() or not out.is_floating_point()
 
 
+def _is_zero(tensor: Tensor, origin: Origin) -> bool:
+    """Whether an operand is the number 0, a multiple of every unit."""
+    return tensor.numel() == 1 and origin.weight and not origin.varies and _is_plain(tensor) and not bool(tensor.any())
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether torch compares the values of a tensor with numbers."""
+    stored = tensor.is_meta or tensor.is_quantized or tensor.is_nested or tensor.layout != torch.strided
+    return not stored and not tensor.is_complex() and tensor.dtype not in UNORDERED
+
+
 def _constant(args: Any, given: Sequence[Tensor], origins: Sequence[Origin]) -> float | None:
     """The number among the first two arguments of an arithmetic operation with one tensor that varies, or None."""
     for value in args[:2]:
@@ -368,6 +412,28 @@ def _constant(args: Any, given: Sequence[Tensor], origins: Sequence[Origin]) -> 
         if tensor.numel() == 1 and origin.stateless and not origin.varies:
             return float(tensor)
     return None
+
+
+def _condition(name: str, given: Sequence[Tensor]) -> Tensor | None:
+    """What says where another tensor is taken: its own values go nowhere."""
+    place = {"where": 0, "masked_fill": 1}.get(name)
+    return None if place is None or len(given) <= place else given[place]
+
+
+def _constant_mask(given: Sequence[Tensor], origins: Sequence[Origin]) -> float | None:
+    """The number beside the zeros of a constant array that spikes are multiplied by, as 1 of a causal mask; or None.
+
+    It takes some of them and leaves out the others. One without zeros is no mask, but a scale for each place.
+    """
+    if len(given) != 2 or sum(o.spiky for o in origins) != 1:
+        return None
+    ((mask, _),) = [(t, o) for t, o in zip(given, origins, strict=True) if not o.spiky]
+    known = [o for o in origins if not o.spiky and o.weight and not o.varies]
+    if not known or not _is_plain(mask) or mask.numel() < 2:
+        return None
+    largest = mask.max()
+    alike = bool(((mask == 0) | (mask == largest)).all()) and bool((mask == 0).any())
+    return float(largest) if alike and float(largest) > 0 else None
 
 
 def _multiplies(

@@ -8,6 +8,7 @@ from spikeattn.tracing.fanout import ConvGeometry
 from spikeattn.tracing.origins import Origin, View
 
 INPUT, NEURON = "input", "neuron"
+BATCH_ITSELF = -1  # position of an input that is in no tensor of the call
 SUMS = ("token_sum", "average")  # additions without weights, of one operand
 ADDITION = "addition"
 
@@ -34,8 +35,8 @@ class Event:
         call: which call of that module it was, from 0.
         op, ordinal: aten operation and its position among those of that name in this call of the module.
         origins, views: of the data operands (for a synapse its input alone, for a neuron its output).
-        positions: of these operands among the tensors that the operation is given; of a neuron's spikes among the
-            tensors that it returns.
+        positions: of these operands among the tensors that the operation is given, of an input among those that the
+            model is called with; of a neuron's spikes among the tensors that it returns.
         argument: the module's first argument if that holds exactly the elements the operation receives.
         macs: dense multiply-accumulates of this call; of an addition, the additions of numbers.
         fan_out: weights that an element of the input meets; of an average, how many windows hold it; None where that

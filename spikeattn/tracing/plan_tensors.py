@@ -15,7 +15,7 @@ from spikeattn.storage.ledger_rows import CountedTensor, current_part, kind_of
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.layout import Axes, LayoutReader
 from spikeattn.tracing.origins import Origin, View
-from spikeattn.tracing.pass_events import NEURON, Event
+from spikeattn.tracing.pass_events import BATCH_ITSELF, NEURON, Event
 from spikeattn.tracing.step_matching import Line
 from spikeattn.tracing.taps import Tap
 
@@ -63,7 +63,9 @@ class Tensors:
                 f"{self._reader.unreadable(a.views[0].shape, a.views[0].label)}; forward= must make it of the images "
                 "that it is given, by operations of torch"
             )
-        tap = Tap("", "argument", "", tuple((e.call, 0) for e in line.events), axes, line.by_call, steps=line.steps)
+        at, place = tuple((e.call, 0) for e in line.events), a.positions[0]
+        where = "batch" if place == BATCH_ITSELF else "argument"
+        tap = Tap("", where, "", at, axes, line.by_call, steps=line.steps, index=max(place, 0))
         self._add(line, 0, unique("input", self.entries), tap, a.views[0].shape, axes)
 
     def neuron(self, line: Line, state: str) -> None:
@@ -248,7 +250,8 @@ class Tensors:
             return False
         if axes.timed or any(each.timed for each in own):
             return self._repeats
-        return all(each.step is None or self._T == 1 for each in own) and not any(each.joined for each in own)
+        stepped = self._T > 1 and any(each.step is not None for each in own)  # a loop over what the network repeats
+        return (self._repeats or not stepped) and not any(each.joined for each in own)
 
     def _sources(self, origin: Origin) -> tuple[str | None, ...]:
         """Counted tensors that a pool or a mask was made from; None for one that is not counted."""

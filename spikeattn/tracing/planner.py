@@ -102,6 +102,8 @@ class Planner:
             output_axes=output_axes,
             logits_from=None if logits is None else logits[0],
             logits_axes=None if logits is None else logits[1],
+            output_form=self.trace.output_form,
+            looks_up=self.trace.looks_up,
             one_image=self.B == 1,
         )
 
@@ -256,10 +258,10 @@ class Planner:
     # ---------------------------------------------------------------- predictions
     def _logits(self) -> tuple[Axes | None, tuple[str, Axes | None] | None]:
         """Axes of the model's output, and the layer whose output per step has the model's output as mean or sum."""
-        if not self.trace.outputs:
+        if self.trace.scores is None:
             return None, None
-        output = self.trace.outputs[0]
-        axes = self.tensors.read(self.trace.output_views[0])
+        output = self.trace.outputs[self.trace.scores]
+        axes = self.tensors.read(self.trace.output_views[self.trace.scores])
         if axes is not None and not axes.timed:
             axes = replace(axes, step=None, joined=False)
         if self.T == 1 or axes != Axes() or output.dim() != 2:

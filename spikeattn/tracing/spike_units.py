@@ -12,7 +12,7 @@ from torch import nn
 from spikeattn.errors import SpikeattnError
 from spikeattn.tracing.kinds import unit_of
 from spikeattn.tracing.nested_tensors import tensors_in
-from spikeattn.tracing.neurons import emits_binary, evaluating, reset, spike_place
+from spikeattn.tracing.neurons import emits_binary, evaluating, is_spiking_neuron, reset, spike_place
 
 _SIZES = 4096  # of one call; more than kinds.LEVELS are real numbers, whatever the others are
 
@@ -56,7 +56,7 @@ def units_of(
     for name, found in levels.items():
         if not found:
             continue
-        columns = [unit_of(torch.cat(column)) for column in zip(*found, strict=False)]
+        columns = [_unit(levelled[name], torch.cat(column)) for column in zip(*found, strict=False)]
         if not columns:
             raise SpikeattnError(
                 f"neuron {name} returns no tensor that can be seen, but {type(levelled[name]).__name__} objects of its "
@@ -74,6 +74,15 @@ def units_of(
         if place:
             places[name] = place
     return units, places
+
+
+def _unit(neuron: nn.Module, levels: torch.Tensor) -> float | None:
+    """The unit of what a neuron returns; where one of the table may emit many spikes in a step, their number is whole,
+    however large."""
+    unit = unit_of(levels)
+    if unit is None and is_spiking_neuron(neuron) and bool((levels == levels.round()).all()):
+        return 1.0
+    return unit
 
 
 def _answers_to_noise(neuron: nn.Module, args: tuple[Any, ...]) -> Iterator[list[torch.Tensor]]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from spikeattn.storage.ledger import Ledger
+from spikeattn.storage.ledger import TOKENS, Ledger
 from spikeattn.tracing.layout import Axes
 
 
@@ -25,10 +26,11 @@ class Tap:
     """Where a tensor appears in the forward pass and how to count it.
 
     Attributes:
-        where: "output" or "argument" of a module, or "operation" (operand number `operand`, -1 for the result).
+        where: "output" or "argument" of a module, "operation" (operand number `operand`, -1 for the result) or "batch",
+            what `forward=` is given.
         at: the calls of the module, with the position of the operation among those of its name in the call.
         by_call: the entries of `at` belong to a time step each, those of `steps`; else the tensor holds all, or none.
-        index: which of the tensors that a module returns.
+        index: which of the tensors that a module returns, or that the model is called with.
         binary: 0/1 by construction; checked in every batch.
         unit: what its values are whole multiples of.
         fans: fan-out-weighted counts to take from this tensor.
@@ -92,6 +94,8 @@ class Plan:
         ordinals: runs of each watched operation, by (module, call, operation).
         logits_from: the module whose outputs per step have the model's output as their mean or sum.
         logits_axes: of that module's output.
+        output_form: what the model gives, in words.
+        looks_up: the input picks rows of a table that the model holds, as token ids do.
         one_image: the network mixes the images of a batch, so that it is profiled image by image.
     """
 
@@ -106,6 +110,14 @@ class Plan:
     logits_from: str | None
     one_image: bool = False
     logits_axes: Axes | None = None
+    output_form: str = ""
+    looks_up: bool = False
+
+    def facts(self) -> dict[str, Any]:
+        """What the trace says of input and output, as entries of the provenance."""
+        why = "the network looks its rows up in a table by them, which is no operation"
+        input = {"input": {"kind": TOKENS, "why": why}} if self.looks_up else {}
+        return {"output": self.output_form, **input}
 
 
 def logits_of(calls: Sequence[Tensor], axes: Axes | None, batch: int) -> Tensor | None:

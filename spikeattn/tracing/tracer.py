@@ -28,8 +28,9 @@ from spikeattn.tracing.module_events import ModuleEvents
 from spikeattn.tracing.nested_tensors import tensors_in
 from spikeattn.tracing.operation_facts import written_tensors
 from spikeattn.tracing.origins import Origin, View
+from spikeattn.tracing.outputs import LOGITS, form_of, scores_in
 from spikeattn.tracing.overloads import overload
-from spikeattn.tracing.pass_events import NEURON, SUMS, Event
+from spikeattn.tracing.pass_events import BATCH_ITSELF, NEURON, SUMS, Event
 from spikeattn.tracing.stack import Frame, ModuleStack, in_parts
 
 _LAYERS = ("aten::convolution", "aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm", "aten::mv")
@@ -51,6 +52,8 @@ class Trace(TorchDispatchMode):
 
     Attributes:
         outputs, output_views: what came out of the pass.
+        scores: which of them may be class scores; None where nothing says it.
+        output_form: what came out, in words.
         book: origin and label of every tensor.
         labeller: what gives the labels, and has found the axis of time.
     """
@@ -64,10 +67,13 @@ class Trace(TorchDispatchMode):
         super().__init__()
         self.outputs: list[Tensor] = []
         self.output_views: list[View] = []
+        self.scores: int | None = None
+        self.output_form = ""
         self.batch = batch
         self.book = TensorBook()
         self.labeller = Labeller(self.book, time_steps, totals, expected, steps)
         self._model = model
+        self._shown: Tensor | None = None
         self._entered = self._paused = self._aside = False
         self._stack = _TracingStack(self, model, neurons)
         self._log = EventLog(type(model).__name__, self._stack, self.book, self.labeller, units or {})
@@ -82,6 +88,11 @@ class Trace(TorchDispatchMode):
     def additions(self) -> list[Event]:
         """The additions without weights, of numbers or of two tensors, in the order of execution."""
         return self._log.additions
+
+    @property
+    def looks_up(self) -> bool:
+        """Whether the input picks rows of a table that the model holds, as token ids do."""
+        return self._log.looks_up
 
     @property
     def weighted(self) -> tuple[str, ...]:
@@ -111,6 +122,7 @@ class Trace(TorchDispatchMode):
     def show(self, images: Tensor) -> Tensor:
         """Note the batch that the pass will be given; image after image along axis 0."""
         self.book.put(images, Origin(stateless=True, of_input=True, varies=True), self.labeller.batch(images))
+        self._shown = images
         return images
 
     def __enter__(self) -> Trace:
@@ -183,6 +195,25 @@ class Trace(TorchDispatchMode):
         self._log.observe(func, name, args, kwargs, given, out, written, before)
         return out
 
+    # ---------------------------------------------------------------- the model
+    def model_entered(self, frame: Frame, tensors: Sequence[Tensor]) -> None:
+        """The model is called with these tensors: the first that holds the images is its input.
+
+        Where none does, as in a list of images or an object of the user's own, its input is the batch itself.
+        """
+        holding = [i for i, x in enumerate(tensors) if self._holds_images(x)]
+        if holding:
+            self.modules.model_entered(frame, tensors[holding[0]], holding[0])
+        elif len(tensors) == 1:  # nothing tells its rows apart, as the plan will say
+            self.modules.model_entered(frame, tensors[0], 0)
+        elif self._shown is not None and not self.inputs:
+            self.modules.model_entered(frame, self._shown, BATCH_ITSELF)
+
+    def _holds_images(self, x: Tensor) -> bool:
+        """Whether the rows of a tensor belong to the images of the batch, each to one."""
+        image = self.book.label(x).get(IMAGE)
+        return image is not None and (self.batch == 1 or image.numel() > 1) and self.book.origin(x).varies
+
     # ---------------------------------------------------------------- neurons
     def neuron_entered(self, frame: Frame, module: nn.Module) -> None:
         """A neuron begins to work."""
@@ -207,6 +238,12 @@ class Trace(TorchDispatchMode):
         """The pass has ended: note what came out, and which step of a loop each operation belongs to."""
         self.outputs = [x for x in tensors_in(outputs) if x.dim()]  # a single number is a loss, and no logits
         self.output_views = [self._log.view(x) for x in self.outputs]
+        scores = scores_in(outputs)
+        self.scores = next((i for i, x in enumerate(self.outputs) if x is scores), None)
+        views = {id(x): view for x, view in zip(self.outputs, self.output_views, strict=True)}
+        self.output_form = form_of(outputs, views, self.batch)
+        if self.scores is None and len(self.outputs) > 1:
+            self.output_form += f", none of them called {LOGITS!r}"
         self._log.take(self.outputs)
         self._log.events = told_apart(self.events)
         self.labeller.settle_by_calls()
@@ -262,8 +299,8 @@ class _TracingStack(ModuleStack):
         super().enter(path, args)
         frame = self.frames[-1]
         with self._trace.aside():
-            if path == "" and frame.argument is not None:
-                self._trace.modules.model_entered(frame)
+            if path == "":
+                self._trace.model_entered(frame, list(tensors_in(args)))
             if path in self._neurons:
                 self._trace.neuron_entered(frame, self.module(path))
 

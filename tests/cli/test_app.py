@@ -14,7 +14,6 @@ import pytest
 import typer
 
 from spikeattn.cli import app, report
-from spikeattn.compat.version import __version__
 
 COMMANDS = sorted(typer.main.get_command(app.app).commands)
 PYTHON = [sys.executable, "-m", "spikeattn"]
@@ -39,7 +38,6 @@ def test_help_of_the_program_states_the_exit_codes(spikeattn) -> None:
         done = spikeattn(*arguments)
         assert done.code == 0
         assert "Exit codes: 0 done" in done.out
-    assert spikeattn("--version").out == f"spikeattn {__version__}\n"
 
 
 def test_help_loads_nothing_slow() -> None:

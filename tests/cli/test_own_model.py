@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import html
 import json
 import shutil
 from pathlib import Path
@@ -268,10 +270,34 @@ def test_a_report_with_attention_of_own_neurons_a_dict_and_two_grids(spikeattn, 
     assert "different token grids" in spikeattn(*asked, "--layer", "all", "--out", "all").error
 
 
+DETECTOR = """
+    class Detector(Net):
+        def forward(self, batch):
+            x = self.head(self.step(self.conv(batch["image"])).permute(0, 2, 3, 1)).flatten(1, 2)
+            return [{"boxes": each[:4], "scores": each[:, 0]} for each in x]
+
+    def called(model, images):
+        return model({"sizes": [(16, 16)] * len(images), "image": images})
+"""
+
+
 def test_why_there_is_no_accuracy(spikeattn, place) -> None:
-    write(place, {"maps.py": OWN.replace(".mean((2, 3)))", ".permute(0, 2, 3, 1))")})
-    assert spikeattn(*PROFILE, "maps.py:Net", "--neuron-class", "Step", "--time-steps", 1).code == 0
-    assert "accuracy   not known: the output holds no class scores" in spikeattn("report", "run", "--out", "rep").out
+    """Of a detector that is called with a dict: said once in the summary, once on the page, kept in the provenance."""
+    write(place, {"maps.py": OWN + DETECTOR})
+    told = ("--neuron-class", "Step", "--time-steps", 1, "--forward", "maps.py:called")
+    done = spikeattn(*PROFILE, "maps.py:Detector", *told)
+    form = "it is list, one for each image, of dict of 'boxes' [4, 2], 'scores' [196]"
+    why = f"the output holds no class scores [B, classes]: {form}"
+    assert f"accuracy   not known: {why}" in done.out and done.out.count("no class scores") == 1, done.err
+    record = sa.Profile.load("run").provenance
+    assert record["no_accuracy"] == why
+    function = record["settings"]["model"]["functions"]["forward"]
+    assert function["name"] == "called"
+    assert function["sha256"] == hashlib.sha256((place / "maps.py").read_bytes()).hexdigest()
+    assert json.loads(spikeattn("verify", "run", "--json").out)["passed"]
+    assert why in spikeattn("report", "run", "--out", "rep").out
+    page = html.unescape((place / "rep" / "report.html").read_text(encoding="utf-8"))
+    assert f'<p class="note">{why}</p>' in page and page.lower().count("accuracy unknown") == 1
 
 
 ANN = """

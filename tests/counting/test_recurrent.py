@@ -14,6 +14,7 @@ from spikingjelly.activation_based import layer, neuron, rnn
 from torch import Tensor, nn
 
 import spikeattn as sa
+from spikeattn.compat.spikingjelly_version import is_current
 from spikeattn.tracing.neurons import reset
 from tests.counting.brute_force import amounts, exact, pictures
 
@@ -228,6 +229,7 @@ def test_elementwise_recurrent_container(mode: str, T: int, batch: int) -> None:
     assert [(a.op, a.elements) for a in profile.ledger.additions if a.elements == WIDTH] == [("add", WIDTH)] * (T > 1)
 
 
+@pytest.mark.skipif(not is_current(), reason="layers behind the first begin with a state of no image before version 2")
 @every_size
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("name", ["SpikingVanillaRNN", "SpikingLSTM", "SpikingGRU"])
@@ -247,7 +249,9 @@ def test_recurrent_networks_on_numbers(name: str, T: int, batch: int) -> None:
     def spiking(path: str, inputs: int) -> slice:
         return slice(0) if path.endswith("cells.0.linear_ih") else all_but_the_first(path, inputs)
 
-    check(Net(getattr(rnn, name)(WIDTH, WIDTH, 1), "m", T), batch, spiking)
+    # The numbers are those of a repeated image, on which the input weights are charged once.
+    repeated = {"SpikingVanillaRNN": 1, "SpikingLSTM": 4, "SpikingGRU": 3}[name] * WIDTH * WIDTH * (T - 1)
+    check(Net(getattr(rnn, name)(WIDTH, WIDTH, 1), "m", T), batch, spiking, more=(0, -repeated))
 
 
 @every_size

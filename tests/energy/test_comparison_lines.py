@@ -247,7 +247,12 @@ def test_what_is_not_a_layer_is_named():
         def forward(self, x: Tensor) -> Tensor:
             return torch.ops.aten._scaled_dot_product_flash_attention(x, x, x)[0] @ x.mT
 
-    found = sizes_of_ann(Odd(), torch.zeros(1, 2, 4, 8, device="meta"), {})
+    x = torch.zeros(1, 2, 4, 8, device="meta")
+    try:
+        Odd()(x)
+    except NotImplementedError:
+        pytest.skip("this torch has no shapes of flash attention on meta")
+    found = sizes_of_ann(Odd(), x, {})
     assert found.unknown == ("_scaled_dot_product_flash_attention in the network itself",)
     assert [size.macs for size in found.layers] == [2 * 4 * 4 * 8]
 

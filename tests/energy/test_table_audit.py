@@ -290,7 +290,7 @@ def test_a_spreadsheet(tmp_path):
 
 def test_a_spreadsheet_without_openpyxl(write, monkeypatch):
     monkeypatch.setitem(sys.modules, "openpyxl", None)
-    with pytest.raises(SpikeattnError, match=r"pip install 'spikeattn\[xlsx\]', or save the sheet as .csv"):
+    with pytest.raises(SpikeattnError, match=r'pip install "spikeattn\[xlsx\]", or save the sheet as .csv'):
         audit(write("sheet.xlsx", ""))
 
 

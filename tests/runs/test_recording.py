@@ -130,6 +130,18 @@ class Small(nn.Module):
         return out if self.aux is None or not self.training else out + self.aux(a).mean(0)
 
 
+def test_two_networks_are_recorded_at_a_time_and_one_is_once() -> None:
+    """Their neurons have one surrogate function between them, SpikingJelly's default."""
+    student, teacher, x = Small().eval(), Small().eval(), torch.rand(4, 6)
+    assert student.lif.surrogate_function is teacher.lif.surrogate_function
+    with sa.record(student) as one, sa.record(teacher) as other:
+        student(x)
+        teacher(x[:3])
+        with pytest.raises(SpikeattnError, match="is being recorded already"), sa.record(nn.Sequential(student)):
+            pass
+    assert (one.profile().n_images, other.profile().n_images) == (4, 3)
+
+
 def test_the_result_is_that_of_profile() -> None:
     model, batches = Small().eval(), list(torch.rand(10, 6).split(4))
     with sa.record(model) as rec, torch.no_grad():
@@ -267,6 +279,27 @@ def test_training_counts_stand_before_dropout_and_say_so() -> None:
         functional.reset_net(model)
         model(torch.rand(4, 6))
     assert not any(text.startswith("dropout: ") for text in rec.profile().warnings)
+
+
+def test_dropout_that_later_passes_alone_call_is_seen_where_the_mode_has_changed() -> None:
+    class Guarded(Small):
+        def forward(self, x: Tensor) -> Tensor:
+            a = self.lif(self.fc(x * 4).expand(4, -1, -1))
+            dropped = F.dropout(a, 0.5) if self.mid.training else a
+            return self.head(self.lif2(self.mid(dropped) * 3)).mean(0)
+
+    model, x = Guarded().eval(), torch.rand(4, 6)
+    model.head.train()
+    rows = []
+    with sa.record(model) as rec:
+        for mode in (False, False, True):
+            model.mid.train(mode)
+            functional.reset_net(model)
+            model(x)
+            assert (rec._functional is None) == (len(rows) == 1)
+            rows.append(rec.profile().operations().set_index("synapse").loc["mid", "sops"])
+    assert rows == [rows[0], 2 * rows[0], 3 * rows[0]] and rows[0] > 0
+    assert any(text.startswith("dropout: ") for text in rec.profile().warnings)
 
 
 def test_a_layer_of_training_alone_is_listed_and_random_numbers_are_as_without() -> None:

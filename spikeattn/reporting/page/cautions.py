@@ -9,6 +9,7 @@ from spikeattn.boundary.terms import WEIGHTED_RATE
 from spikeattn.energy.accumulators import said_of
 from spikeattn.energy.comparison_result import Comparison
 from spikeattn.energy.estimate import EnergyTable
+from spikeattn.stats.accuracy import NO_ACCURACY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,14 +18,17 @@ if TYPE_CHECKING:
 
 
 def cautions(profile: Profile, energy: EnergyTable, comparison: Comparison | None) -> list[tuple[str, str]]:
-    """Name and sentence of every warning, the gravest first; untrained weights have a banner of their own."""
+    """Name and sentence of every warning, the gravest first.
+
+    Untrained weights have a banner of their own, and why no accuracy is known stands in its place.
+    """
     notes = [*profile.warnings, *(note for note in energy.notes if note.code == "unpriced")]
     found = [(note.code or "warning", note.text) for note in notes]
     if comparison is not None:
         found += _break_even(comparison)
     order = ("uncounted", "break-even")
     ranked = sorted(found, key=lambda pair: order.index(pair[0]) if pair[0] in order else len(order))
-    return [(name, text) for name, text in ranked if name != "untrained"]
+    return [(name, text) for name, text in ranked if name not in ("untrained", NO_ACCURACY)]
 
 
 def _break_even(comparison: Comparison) -> list[tuple[str, str]]:

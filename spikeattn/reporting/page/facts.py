@@ -150,7 +150,7 @@ def _cards(profile: Profile, summary: dict[str, Any], energy: EnergyTable) -> li
     limits = "" if low is None else f"[{low * 100:.1f}, {high * 100:.1f}] %"
     accuracy = {"value": percent(summary["accuracy"]), "interval": limits, "note": "Wilson interval"}
     if summary["accuracy"] is None:
-        accuracy = {"value": MISSING, "interval": "", "note": "no labels, or no class scores"}
+        accuracy = {"value": MISSING, "interval": "", "note": summary["no_accuracy"]}
     unit, factor = energy_unit([summary["energy_mj"]])
     low, high = (None if limit is None else limit / factor for limit in summary["energy_interval_mj"])
     value, limits = with_limits((summary["energy_mj"] or 0.0) / factor, low, high)

@@ -19,7 +19,8 @@ from spikeattn.boundary.number_format import (
 )
 from spikeattn.boundary.terms import MEAN_RATE, MEAN_RATE_IS, begun
 from spikeattn.errors import SpikeattnError
-from spikeattn.reporting.tables import analysis_sheets, settings_sheets
+from spikeattn.reporting.tables import analysis_sheets, seed_sheets, settings_sheets
+from spikeattn.reporting.tables.measured_sheet import measured_sheet
 from spikeattn.reporting.tables.model_sheet import model_sheet
 from spikeattn.reporting.tables.sheet import Cell, Column, Sheet
 
@@ -180,11 +181,14 @@ def time_sheet(table: pd.DataFrame) -> Sheet:
 
 
 _MAKERS = (
+    (("costs", "over", "value", "mean_rate", "energy_mj"), measured_sheet),
     (("tensor", "code", "average", "low", "high"), rate_sheet),
     (("part", "energy_mj", "ci_low", "ci_high", "share", "interval"), energy_sheet),
     (("synapse", "input_tensor", "dense_macs", "sops", "rate_x_flops"), operations_sheet),
     (("t", "accuracy", "mean_rate", "n_labelled"), time_sheet),
     (("synapse", "part", "block", "role", "known", "nearest"), structure_sheet),
+    (("quantity", "n_seeds", "seeds_low", "images_low"), seed_sheets.seeds_sheet),
+    (("run", "quantity", "value", "low", "high"), seed_sheets.seed_runs_sheet),
     (("against", "part", "against_mj", "ratio", "verdict"), analysis_sheets.comparison_sheet),
     (("switch", "from", "to", "energy_mj", "difference_mj"), analysis_sheets.waterfall_sheet),
     (("model", "side", "value", "over_compute", "fidelity"), model_sheet),
