@@ -45,7 +45,7 @@ lint: $(STAMP)
 	@$(PY) -m mypy --no-error-summary
 
 docs: $(STAMP)
-	@$(PY) -c 'import mkdocs, mkdocstrings' 2>/dev/null || $(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@$(PY) -c 'import mkdocs, mkdocstrings, latex2mathml' 2>/dev/null || $(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
 	@echo "build/docs/index.html"
 

@@ -1,4 +1,4 @@
-"""Set the version of the package: in its one place, in CITATION.cff, and as a section of CHANGELOG.md.
+"""Set the version of the package: in its one place, in CITATION.cff and docs/cite.md, and as a section of CHANGELOG.md.
 
     python scripts/release.py 0.2.0        before a release: what is unreleased becomes the section of that version
     python scripts/release.py 0.3.0.dev0   after it: what the next one is called until then; only the version changes
@@ -18,6 +18,7 @@ from packaging.version import InvalidVersion, Version
 
 ROOT = Path(__file__).resolve().parents[1]
 VERSION, CITATION, CHANGES = "spikeattn/compat/version.py", "CITATION.cff", "CHANGELOG.md"
+ENTRY = "docs/cite.md"  # the same for BibTeX
 UNRELEASED = "## [Unreleased]\n"
 HEADING = re.compile(r"^## \[(.+?)\](?: - (\d{4}-\d\d-\d\d))?$", re.MULTILINE)
 AFTER_RELEASE = """next:
@@ -56,13 +57,14 @@ def set_version(root: Path, text: str, today: date) -> Version:
         version = Version(text)
     except InvalidVersion:
         raise Refused(f"{text!r} is no version; give one such as 0.2.0 or 0.3.0.dev0") from None
-    files = {name: (root / name).read_text(encoding="utf-8") for name in (VERSION, CITATION, CHANGES)}
+    files = {name: (root / name).read_text(encoding="utf-8") for name in (VERSION, CITATION, ENTRY, CHANGES)}
     before = Version(once(r'^__version__ = "(.+)"$', files[VERSION], VERSION)[1])
     if version <= before:
         raise Refused(f"{version} is not above {before}, which {VERSION} has")
     files[VERSION] = files[VERSION].replace(f'"{before}"', f'"{version}"')
     if not version.is_devrelease:
         files[CITATION] = cited(files[CITATION], version, today)
+        files[ENTRY] = entered(files[ENTRY], version, today)
         files[CHANGES] = closed(files[CHANGES], version, today)
     for name, content in files.items():
         (root / name).write_text(content, encoding="utf-8")
@@ -74,6 +76,17 @@ def cited(text: str, version: Version, today: date) -> str:
     once(r"^version: (.+)$", text, CITATION)
     text = re.sub(r"^date-released: .*\n", "", text, flags=re.MULTILINE)
     return re.sub(r"^version: .+$", f"version: {version}\ndate-released: {today}", text, flags=re.MULTILINE)
+
+
+def entered(text: str, version: Version, today: date) -> str:
+    """docs/cite.md with that release and its day."""
+    for line, now in (
+        (r"^  year   = \{.*\},$", f"  year   = {{{today.year}}},"),
+        (r"^  note   = \{.*\},$", f"  note   = {{Version {version}, released {today}}},"),
+    ):
+        found = once(line, text, ENTRY)[0]
+        text = text.replace(found, now)
+    return text
 
 
 def closed(text: str, version: Version, today: date) -> str:

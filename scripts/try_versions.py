@@ -25,7 +25,14 @@ from spikeattn.compat.version import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER, PAGE = ROOT / "build" / "versions", ROOT / "reports" / "versions.md"
-TESTS = ("tests/compat", "tests/counting", "tests/energy", "tests/models/test_nir_network.py", "tests/reporting")
+TESTS = (
+    "tests/compat",
+    "tests/counting",
+    "tests/energy",
+    "tests/models/test_nir_network.py",
+    "tests/reporting",
+    "tests/data",
+)
 SHOWN = ("torch", "torchvision", "spikingjelly", "timm", "numpy", "pandas", "pyarrow", "scipy", "matplotlib")
 TOOLS = ("pytest", "pytest-xdist", "hypothesis", "openpyxl")
 LONGEST = 5400  # seconds for the tests of one environment, ten times what they take on two idle cores

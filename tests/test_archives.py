@@ -10,6 +10,7 @@ from email import message_from_bytes
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.version import Version
 
 import spikeattn as sa
@@ -123,6 +124,17 @@ def test_the_citation_is_of_the_last_release() -> None:
     (version,) = re.findall(r"^version: (.+)$", text, re.MULTILINE)
     (day,) = re.findall(r"^date-released: (.+)$", text, re.MULTILINE)
     assert f"[{version}] - {day}" == HEADINGS[1]
+
+
+def test_the_page_how_to_cite_says_what_the_citation_file_says() -> None:
+    said = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    (entry,) = re.findall(r"^```bibtex\n(.*?)^```", (ROOT / "docs" / "cite.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert dict(re.findall(r"^  (\w+) +=\s+\{(.*)\},$", entry, re.MULTILINE)) == {
+        "author": "{" + " and ".join(each["name"] for each in said["authors"]) + "}",
+        "title": said["title"],
+        "year": str(said["date-released"].year),
+        "note": f"Version {said['version']}, released {said['date-released']}",
+    }
 
 
 def test_links_of_the_readme_lead_to_files() -> None:

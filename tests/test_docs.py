@@ -52,6 +52,61 @@ def test_python_blocks_run(page: Path, empty_folder: Path) -> None:
             exec(program, namespace)
 
 
+def test_the_quick_start_prints_what_its_network_gives(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the network under "Your own network", and that it fires: a table of zeros would show nothing."""
+    page = ROOT / "docs" / "index.md"
+    ours, _, rest = page.read_text(encoding="utf-8").partition("## Your own network")[2].partition("## While")
+    assert rest
+    (code,) = [code for _, language, code in BLOCK.findall(ours) if language == "python"]
+    (printed,) = [code for _, language, code in BLOCK.findall(ours) if language == "text"]
+    model = sa.create_model("sdt_digits", pretrained=True)
+    loader = sa.make_loader(sa.open_dataset("digits", model), batch_size=40, limit=40)
+    exec(compile(code, page.name, "exec"), {"sa": sa, "loader": loader})
+    assert capsys.readouterr().out.split() == printed.split()
+    assert int(printed.split()[-2]) > 0  # SOPs of the last layer
+
+
+def rows(page: str, heading: str) -> dict[str, list[str]]:
+    """The rows of the first table below a heading, by their first cell."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8").partition(f"## {heading}\n")[2]
+    lines = [line for line in text.partition("\n## ")[0].splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells, f"{page} has no table below {heading!r}"
+    return {first: rest for first, *rest in cells}
+
+
+def test_the_questions_have_the_conventions_energies() -> None:
+    table = rows("faq.md", "Why is my number not the paper's?")
+    printed = {name.strip("`"): float(mj) for name, (mj, _) in table.items() if name.startswith("`")}
+    assert len(printed) == 6
+    for name, mj in printed.items():
+        total = sa.energy_from_rates("table_s1_sdt_8_512", "sdt_8_512", convention=name).total
+        assert f"{float(total):.3f}" == f"{mj:.3f}", name
+
+
+def test_the_questions_have_the_numbers_of_the_reports() -> None:
+    measured = (ROOT / "reports/measured/measured.md").read_text(encoding="utf-8").partition("## The N-MNIST")[0]
+    modelled = {name: rest for name, rest in rows("faq.md", "Is this measured?").items() if name.startswith("`")}
+    for name, (mj, factor) in modelled.items():
+        (line,) = re.findall(rf"^\| {re.escape(name.split('`')[1])} \| (.*?) \| (.*?) \|", measured, re.MULTILINE)
+        assert [float(mj), float(factor)] == pytest.approx(list(map(float, line)), rel=0.01), name  # rounded
+    assert len(modelled) == 5
+    for name, (_, accuracy, operations, energy, ratio, memory) in rows("faq.md", "Event data").items():
+        if not name.startswith("`sdt"):
+            continue
+        report = (ROOT / "reports" / name.strip("`")[4:] / "report.md").read_text(encoding="utf-8")
+        sops, macs = operations.split(", ")
+        assert f"accuracy   {accuracy} " in report and f"energy     {energy} per image" in report, name
+        assert f"SOPs       {sops} per image, and {macs} MACs" in report and f"ANN : SNN  {ratio} : 1" in report, name
+        (said,) = re.findall(r"^memory .* ratio (\S+) ", report, re.MULTILINE)
+        assert f"{float(said):.1f}" == memory, name
+    layers = (ROOT / "reports/digits/report.md").read_text(encoding="utf-8")
+    assert re.search(r"Conv1  .* 0\.0594 ", layers) and re.search(r"Conv1 max-pooled .* 0\.1801 ", layers)
+    overhead = (ROOT / "reports/benchmark/overhead.md").read_text(encoding="utf-8").partition("paired ratios")[2]
+    for times in ("1.082", "0.238", "1.246", "1.299", "2.323", "2.588"):
+        assert f"| {times} |" in overhead and f"| {float(times):.2f} |" in (ROOT / "docs/faq.md").read_text()
+
+
 COMMANDS = [
     (page.name, line)
     for page in PAGES

@@ -39,6 +39,8 @@ def _set_logging(verbose: int) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_LowerCase("%(levelname)s: %(message)s"))
     logger.handlers = [handler]
+    # Once, also where a library has set up logging for all of Python: `logging.info` does, in SpikingJelly 0.0.0.0.12.
+    logger.propagate = False
     logger.setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)])
 
 

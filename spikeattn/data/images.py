@@ -16,10 +16,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from PIL import Image
-from timm.data import create_transform, resolve_data_config
 from torch import Tensor
 
-from spikeattn.compat.timm_names import imagenet_info
+from spikeattn.compat.timm_names import data_config, image_transform, imagenet_classes
 from spikeattn.data.dataset import NO_SIZE, Dataset, ModelInput, Skipped, printable, skip
 from spikeattn.data.decoding import decode
 from spikeattn.data.disk import expanded, folders_in
@@ -66,7 +65,7 @@ class ImageDataset(Dataset):
         wants = ModelInput.of(model)
         self._config = _data_config(wants, spec)
         self._mode = "L" if self._config["input_size"][0] == 1 else "RGB"
-        self.transform = create_transform(**self._config)
+        self.transform = image_transform(self._config)
         if wants.size is None:
             h, w = self._config["input_size"][1:]
             self.remark(f"{NO_SIZE}: timm's default transform to {h}x{w} pixels is used")
@@ -133,16 +132,14 @@ def open_imagenet(path: str | Path, model: Any = None, *, split: str | None = No
         root = _split_of_imagenet(root, wanted, split, path)
         sifted = in_folder(root, IMAGENET_LAYOUT)
         stored = {name: Stored(str(root / name)) for name in sifted.samples}
-    info = imagenet_info()
+    ids, classes, source = imagenet_classes()
     found = [(PurePosixPath(name), where) for name, where in stored.items()]
-    index, note = _imagenet_labels({name.parent.name for name, _ in found}, info.label_names(), root)
+    index, note = _imagenet_labels({name.parent.name for name, _ in found}, ids, root)
     files = [(printable(f"{name.parent.name}/{name.name}"), where, index[name.parent.name]) for name, where in found]
     if len({name for name, _, _ in files}) < len(files):
         raise SpikeattnError(f"{root} holds images of the same class and name in several places; {IMAGENET_LAYOUT}")
     taken = wanted if split or root.name.casefold() == wanted.casefold() else None
-    classes = info.label_descriptions()
-    assert isinstance(classes, list)  # a dict is what it gives as_dict=True
-    dataset = ImageDataset("imagenet", spec or f"imagenet:{path}", taken, files, classes, "timm ImageNetInfo", model)
+    dataset = ImageDataset("imagenet", spec or f"imagenet:{path}", taken, files, classes, source, model)
     dataset.remark(*sifted.remarks(), *note)
     return dataset
 
@@ -268,7 +265,7 @@ def _data_config(wants: ModelInput, spec: str) -> dict[str, Any]:
             "event data is read with nmnist:, dvs128-gesture: or cifar10-dvs:"
         )
     stated = {"input_size": (channels, *wants.size)} if wants.size else {"in_chans": channels}
-    config = resolve_data_config(stated, pretrained_cfg=wants.config)
+    config = data_config(stated, wants.config or {})
     for key in ("mean", "std"):
         values = tuple(float(value) for value in config[key])
         if len(values) != channels:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import zlib
 from pathlib import Path
@@ -183,7 +184,8 @@ def test_a_link_into_its_own_folder_is_named_before_anything_is_counted(tmp_path
     assert len(open_dataset(f"folder:{tmp_path}", sa.create_model("sdt_digits"))) == 3  # no loop: a link like others
 
 
-def test_an_empty_class_keeps_its_number_and_other_folders_are_named(tmp_path: Path, caplog) -> None:
+def test_an_empty_class_keeps_its_number_and_other_folders_are_named(tmp_path: Path, caplog, monkeypatch) -> None:
+    monkeypatch.setattr(logging.getLogger("spikeattn"), "propagate", True)  # a command has its log on its own
     for name in ("ant", "bee", "cat", "notes"):
         (tmp_path / name).mkdir()
     for name in ("ant", "cat"):

@@ -72,7 +72,7 @@ def test_frames_equal_spikingjellys_own(tmp_path):
     for i in range(20):
         frames, label = theirs[i]
         assert np.array_equal(ours[i][0].numpy(), frames) and ours[i][1] == label
-        assert Path(theirs.samples[i][0]).relative_to(theirs.processed_root).as_posix() == ours.id(i)
+        assert Path(theirs.samples[i][0]).as_posix().endswith(ours.id(i))
 
 
 def test_labels_do_not_depend_on_the_folders_present(tmp_path):
