@@ -2,6 +2,8 @@
 
     python scripts/benchmark.py overhead --photos DIR       # everything `profile` stores, beside plain passes and peers
     python scripts/benchmark.py overhead --only fast,sj --rounds 3 --merge   # a piece; pieces add up
+    python scripts/benchmark.py rates --photos DIR --threads 1   # the fast path at firing rates from .02 to .4
+    python scripts/benchmark.py kernels --before CHECKOUT   # additions per second of the convolution of spikes
     python scripts/benchmark.py memory --photos DIR         # peak memory recorded and not; over many batches
     python scripts/benchmark.py precision --photos DIR      # how far the fast path and bf16 move each rate
     python scripts/benchmark.py gpu --photos DIR            # a GPU: sweep, counters, kernels, JPEG decoding
@@ -21,11 +23,13 @@ import sys
 from pathlib import Path
 
 import torch
-from benchmarks import attend, gpu, memory, overhead, parity, plan, precision, startup, training
+from benchmarks import attend, gpu, kernels, memory, overhead, parity, plan, precision, rates, startup, training
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = {
     "overhead": overhead.run,
+    "kernels": kernels.run,
+    "rates": rates.run,
     "memory": memory.run,
     "precision": precision.run,
     "gpu": gpu.run,
@@ -56,14 +60,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no further round after so long")
     parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--only", type=words, default=None, help="contestants (overhead), parts (gpu), networks")
+    parser.add_argument("--only", type=words, default=None, help="contestants (overhead), rates, parts (gpu), networks")
     parser.add_argument("--merge", action="store_true", help="add the rounds to those in the file")
     parser.add_argument("--batches", type=numbers, default=[16, 64, 256], help="gpu: batch sizes")
     parser.add_argument("--precisions", type=words, default=["fp32", "tf32", "bf16"], help="gpu")
     parser.add_argument("--workers", type=int, default=8, help="gpu: processes that read images ahead")
     parser.add_argument("--photos", default=None, help="folder with val/<wnid>/*.JPEG; seeded noise without it")
     parser.add_argument("--theirs", default=None, help="attend: checkout of ncchung/AttentionRegularization")
-    parser.add_argument("--before", default=None, help="plan: checkout of an earlier version")
+    parser.add_argument("--before", default=None, help="plan, kernels: checkout of an earlier version")
     parser.add_argument("--replicates", type=int, default=100, help="attend")
     parser.add_argument(
         "--cpu-time", action="store_true", help="training: seconds of the processor, on a shared machine"

@@ -20,15 +20,16 @@ _WORKER = Path(__file__).with_name("plan_worker.py")
 
 
 class Worker:
-    """A process that times one network with the spikeattn of one checkout."""
+    """A process that times one thing with the spikeattn of one checkout."""
 
-    def __init__(self, checkout: Path, network: str) -> None:
+    def __init__(self, checkout: Path, thing: str, script: Path = _WORKER) -> None:
         environment = os.environ | {"PYTHONPATH": str(checkout.resolve()), "OMP_NUM_THREADS": "1"}
+        self._script = script
         self._process = subprocess.Popen(
-            [sys.executable, str(_WORKER), network],
+            [sys.executable, str(script), thing],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
         )  # fmt: skip
-        self.jobs = self._answer().split()
+        self.jobs = self._answer().rstrip("\n").split("\t")
 
     def __enter__(self) -> Worker:
         return self
@@ -39,7 +40,7 @@ class Worker:
         self._process.wait()
 
     def seconds(self, job: str) -> float:
-        """CPU seconds of one run."""
+        """CPU seconds of one run, or what else the script measures."""
         assert self._process.stdin is not None
         self._process.stdin.write(job + "\n")
         self._process.stdin.flush()
@@ -49,7 +50,7 @@ class Worker:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            sys.exit(f"error: {_WORKER.name} ended; its message stands above")
+            sys.exit(f"error: {self._script.name} ended; its message stands above")
         return line
 
 

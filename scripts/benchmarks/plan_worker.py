@@ -68,7 +68,7 @@ def main() -> None:
     todo = jobs(model, shown(model))
     for run in todo.values():  # the first time loads what is loaded once
         run()
-    print(" ".join(todo), flush=True)
+    print("\t".join(todo), flush=True)
     for line in sys.stdin:
         start = time.process_time()
         todo[line.strip()]()

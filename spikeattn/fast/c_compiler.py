@@ -14,16 +14,21 @@ from pathlib import Path
 
 SECONDS = 120  # compiling takes one or two, on a machine with fifty times the work that it can do a minute or two
 _SPOKEN = 1 << 14  # characters of a compiler's output that are kept: the version, or the first error
-# Run by a process of its own: a library for another processor ends it, not us. A neuron and both convolutions use
-# every vector unit that the compiler may choose.
+# Run by a process of its own: a library for another processor ends it, not us. A neuron and the convolutions use every
+# vector unit that the compiler may choose.
 _TRIAL = """
 import ctypes, sys
 library, i64 = ctypes.CDLL(sys.argv[1]), ctypes.c_int64
 floats, bools, counts = (ctypes.c_float * 8192)(), (ctypes.c_uint8 * 8192)(), (i64 * 64)()
 library.spikeattn_lif(floats, i64(64), bools, i64(1), i64(1), i64(1), i64(64), ctypes.c_float(2), ctypes.c_int(0),
                       ctypes.c_float(1), None, counts, None, ctypes.c_int(1))
-for convolve, x in ((library.spikeattn_conv, bools), (library.spikeattn_conv_real, floats)):
-    convolve(x, floats, floats, (ctypes.c_float * 64)(), *map(i64, (1, 1, 1, 64, 64, 1)), ctypes.c_int(1))
+sizes = [*map(i64, (1, 1, 1, 64, 64, 1))]
+library.spikeattn_conv_real(floats, floats, floats, (ctypes.c_float * 64)(), *sizes, ctypes.c_int(1))
+library.spikeattn_conv_room.restype = i64
+each = library.spikeattn_conv_room(i64(1), *sizes)
+library.spikeattn_conv((ctypes.c_uint8 * 64)(*[1] * 64), floats, floats, None, None, i64(1), *sizes,
+                       ctypes.create_string_buffer(each), i64(each), bools, ctypes.c_float(2), ctypes.c_int(0),
+                       ctypes.c_float(1), None, counts, None, ctypes.c_int(1))
 """
 
 
@@ -61,14 +66,14 @@ def version_of(compiler: Sequence[str]) -> str:
     return _ask([*compiler, "--version"])[1]
 
 
-def compile_library(compiler: Sequence[str], flags: Sequence[str], source: Path, target: Path) -> None:
-    """Compile a C file to a library that runs on this processor.
+def compile_library(compiler: Sequence[str], flags: Sequence[str], sources: Sequence[Path], target: Path) -> None:
+    """Compile C files to a library that runs on this processor.
 
     Raises:
         CompilerFailed: it cannot be compiled, loaded or run.
     """
     scratch = {"TMPDIR": str(target.parent), "LC_ALL": "C"}  # its own files beside the library, its errors in English
-    code, said = _ask([*compiler, *flags, str(source), "-o", str(target)], scratch)
+    code, said = _ask([*compiler, *flags, *map(str, sources), "-o", str(target)], scratch)
     if code:
         raise CompilerFailed((said.strip().splitlines() or [f"it ended with {code}"])[0])
     if not target.is_file():

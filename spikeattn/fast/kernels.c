@@ -1,4 +1,5 @@
-/* Spike-driven inference on the CPU: neurons that count, pools and masks of bytes, convolutions that add weights.
+/* Spike-driven inference on the CPU: neurons that count, pools and masks of bytes, convolutions of real numbers; those
+   of spikes are in spike_conv.c.
 
    Memory is [N][H][W][C]: channels last; N = T * B images, all images of a time step together. Spikes are bytes, 0 or 1.
    Every sum runs in one fixed order (bias, then taps in raster order, then channels), without fused multiply-add, so
@@ -6,18 +7,20 @@
 
    Compile with -ffp-contract=off and without -ffast-math. */
 
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "charge.h"
+
 #define LANES 8
-#define WIDTH 64 /* output channels that a convolution keeps in registers */
+#define WIDTH 64   /* output channels that a convolution keeps in registers */
+#define BLOCK 32   /* of a row of weights, and */
+#define SUPER 2048 /* channels behind a row of -0.0, as spike_conv.c has them */
 #define CHUNK 4096 /* membrane potentials that a neuron keeps in the first cache */
 
 typedef float vec __attribute__((vector_size(4 * LANES), aligned(4)));
-typedef int64_t i64;
 
-/* Charge v + (x - v) / tau, or v + (x - v) * tau with `multiply`; a spike where it reaches the threshold; reset to 0.
+/* A leaky integrate-and-fire neuron from rest, see charge.h.
 
    x [T][B][P][C] (`step` floats from one time step to the next: 0 for a still image) -> spikes.
    counts [T][B] and fans [T][B] are added to; `weights` [P] is the fan-out of each position, or NULL.
@@ -38,20 +41,7 @@ i64 spikeattn_lif(const float *x, i64 step, uint8_t *spikes, i64 T, i64 B, i64 P
                 for (i64 t = 0; t < T; t++) {
                     const float *in = x + t * step + (b * P + first) * C;
                     uint8_t *out = spikes + ((t * B + b) * P + first) * C;
-                    if (multiply)
-                        for (i64 i = 0; i < size; i++) {
-                            const float h = v[i] + (in[i] - v[i]) * tau;
-                            const int fired = h >= threshold;
-                            out[i] = (uint8_t)fired;
-                            v[i] = h * (fired ? 0.0f : 1.0f); /* an infinite charge leaves NaN */
-                        }
-                    else
-                        for (i64 i = 0; i < size; i++) {
-                            const float h = v[i] + (in[i] - v[i]) / tau;
-                            const int fired = h >= threshold;
-                            out[i] = (uint8_t)fired;
-                            v[i] = h * (fired ? 0.0f : 1.0f);
-                        }
+                    spikeattn_charge(in, v, out, size, tau, multiply, threshold);
                     i64 count = 0, fan = 0;
                     for (i64 p = first; p < last; p++) {
                         const uint8_t *row = out + (p - first) * C;
@@ -163,91 +153,17 @@ void spikeattn_mean(const float *x, float *y, i64 N, i64 P, i64 C, int threads) 
     }
 }
 
-static inline void add_row(vec *restrict a, const float *restrict row) {
-    const vec *w = (const vec *)row;
-    for (int l = 0; l < WIDTH / LANES; l++) a[l] += w[l];
-}
-
-/* Convolution with stride 1 and padding K / 2 (K odd) of spikes [N][H][W][I] -> [N][H][W][O]: for every spike its row
-   of weights is added, and nothing is multiplied.
-
-   weights [ceil(O / 64)][K * K][I][64] and bias [ceil(O / 64)][64], zero beyond O.
-   I is at most 65,536, what the 16-bit index holds: a wider one would double the memory of the spikes found.
-   Returns 0, or 1 without memory. */
-int spikeattn_conv(const uint8_t *x, const float *weights, const float *bias, float *y, i64 N, i64 H, i64 W, i64 I,
-                   i64 O, i64 K, int threads) {
-    const i64 half = K / 2, taps = K * K, groups = (O + WIDTH - 1) / WIDTH;
-    const i64 band = W >= 1024 ? 1 : 1024 / W < H ? 1024 / W : H, bands = (H + band - 1) / band;
-    int failed = 0;
-#pragma omp parallel num_threads(threads) reduction(| : failed)
-    {
-        const size_t pixels = (size_t)((band + 2 * half) * W);
-        uint16_t *index = malloc(sizeof(uint16_t) * (pixels * (size_t)I + 8)); /* I <= 65536 */
-        i64 *from = malloc(sizeof(i64) * (pixels + 1));
-        failed = !index || !from;
-#pragma omp for collapse(2) schedule(dynamic)
-        for (i64 n = 0; n < N; n++)
-            for (i64 k = 0; k < bands; k++) {
-                if (failed) continue;
-                const i64 first = k * band, last = first + band < H ? first + band : H;
-                const i64 top = first - half > 0 ? first - half : 0, bottom = last + half < H ? last + half : H;
-                i64 found = 0, q = 0;
-                for (i64 p = top * W; p < bottom * W; p++) {
-                    const uint8_t *in = x + (n * H * W + p) * I;
-                    from[q++] = found;
-                    i64 c = 0;
-                    for (; c + 8 <= I; c += 8) {
-                        uint64_t word;
-                        memcpy(&word, in + c, 8);
-                        if (!word) continue;
-                        for (int l = 0; l < 8; l++) {
-                            index[found] = (uint16_t)(c + l);
-                            found += in[c + l];
-                        }
-                    }
-                    for (; c < I; c++) {
-                        index[found] = (uint16_t)c;
-                        found += in[c];
-                    }
-                }
-                from[q] = found;
-                for (i64 g = 0; g < groups; g++) {
-                    const float *own = weights + g * taps * I * WIDTH;
-                    const i64 width = O - g * WIDTH < WIDTH ? O - g * WIDTH : WIDTH;
-                    for (i64 r = first; r < last; r++)
-                        for (i64 s = 0; s < W; s++) {
-                            vec a[WIDTH / LANES];
-                            memcpy(a, bias + g * WIDTH, sizeof(a));
-                            for (i64 i = 0; i < K; i++) {
-                                const i64 row = r + i - half;
-                                if (row < 0 || row >= H) continue;
-                                for (i64 j = 0; j < K; j++) {
-                                    const i64 column = s + j - half;
-                                    if (column < 0 || column >= W) continue;
-                                    const i64 p = (row - top) * W + column;
-                                    const float *tap = own + (i * K + j) * I * WIDTH;
-                                    for (i64 e = from[p]; e < from[p + 1]; e++) add_row(a, tap + index[e] * WIDTH);
-                                }
-                            }
-                            memcpy(y + ((n * H + r) * W + s) * O + g * WIDTH, a, sizeof(float) * (size_t)width);
-                        }
-                }
-            }
-        free(index);
-        free(from);
-    }
-    return failed;
-}
-
-/* The same convolution of real numbers: one multiplication and one addition per weight. */
+/* Convolution with stride 1 and padding K / 2 (K odd) of real numbers [N][H][W][I] -> [N][H][W][O]: one multiplication
+   and one addition per weight. Weights, and the order of additions, are those of spike_conv.c. */
 void spikeattn_conv_real(const float *x, const float *weights, const float *bias, float *y, i64 N, i64 H, i64 W, i64 I,
                          i64 O, i64 K, int threads) {
     const i64 half = K / 2, taps = K * K, groups = (O + WIDTH - 1) / WIDTH;
+    const i64 rows = I + (I + SUPER - 1) / SUPER, apart = taps * rows * BLOCK;
 #pragma omp parallel for collapse(2) schedule(static) num_threads(threads)
     for (i64 n = 0; n < N; n++)
         for (i64 r = 0; r < H; r++)
             for (i64 g = 0; g < groups; g++) {
-                const float *own = weights + g * taps * I * WIDTH;
+                const float *own = weights + g * (WIDTH / BLOCK) * apart;
                 const i64 width = O - g * WIDTH < WIDTH ? O - g * WIDTH : WIDTH;
                 for (i64 s = 0; s < W; s++) {
                     vec a[WIDTH / LANES];
@@ -259,10 +175,13 @@ void spikeattn_conv_real(const float *x, const float *weights, const float *bias
                             const i64 column = s + j - half;
                             if (column < 0 || column >= W) continue;
                             const float *in = x + ((n * H + row) * W + column) * I;
-                            const float *tap = own + (i * K + j) * I * WIDTH;
+                            const float *tap = own + (i * K + j) * rows * BLOCK;
                             for (i64 c = 0; c < I; c++) {
-                                const vec *w = (const vec *)(tap + c * WIDTH);
-                                for (int l = 0; l < WIDTH / LANES; l++) a[l] += in[c] * w[l];
+                                const float *at = tap + (c + c / SUPER + 1) * BLOCK;
+                                for (int l = 0; l < WIDTH / LANES; l++) {
+                                    const vec *w = (const vec *)(at + l * LANES / BLOCK * apart);
+                                    a[l] += in[c] * w[l % (BLOCK / LANES)];
+                                }
                             }
                         }
                     }

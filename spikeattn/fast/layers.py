@@ -24,8 +24,44 @@ def kernels_for(device: torch.device) -> ModuleType:
     return cuda
 
 
+class Sums:
+    """What a convolution of spikes gives, [T, B, O, H, W] float32, once somebody reads it.
+
+    Where a neuron is the first to read, one kernel makes the sums and the spikes; where it is the only one, the sums
+    are never stored. A shortcut that is added meanwhile joins in: `x + sums` is such a promise too.
+    """
+
+    def __init__(self, conv: FastConv, x: Tensor, shortcut: Tensor | None = None) -> None:
+        self._conv, self._x, self._shortcut = conv, x, shortcut
+        self._made: Tensor | None = None
+
+    def tensor(self) -> Tensor:
+        """The sums."""
+        if self._made is None:
+            self._made = native.conv(self._x, *self._conv.packed, self._shortcut)
+        return self._made
+
+    def __radd__(self, shortcut: Tensor) -> Sums:
+        assert self._shortcut is None and self._made is None  # the network adds before anybody reads
+        return Sums(self._conv, self._x, shortcut)
+
+    def __add__(self, other: Sums) -> Sums:
+        return self.tensor() + other
+
+    def fire(
+        self, tau: float, multiply: bool, threshold: float, fan_out: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None, int]:
+        """What `native.lif` makes of them. Where a shortcut begins at the sums they are kept."""
+        neuron = (tau, multiply, threshold, fan_out)
+        if self._made is not None:
+            return native.lif(self._made, *neuron)
+        keep = self._shortcut is not None
+        self._made, fired = native.conv_lif(self._x, *self._conv.packed, self._shortcut, keep, *neuron)
+        return fired
+
+
 class FastLIF(nn.Module):
-    """LIF or PLIF from rest, [T, B, C, H, W] or [T, B, C] -> spikes of the same shape.
+    """LIF or PLIF from rest, [T, B, C, H, W], [T, B, C] or sums still to be made -> spikes of the same shape.
 
     Attributes:
         counts: after a call, "nnz" and, with a `fan_out`, "fan_nnz", [T, B] whole numbers each, and "nonfinite": how
@@ -45,7 +81,11 @@ class FastLIF(nn.Module):
         self.counts: dict[str, Tensor] = {}
         self.fan_out: Tensor | None = None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | Sums) -> Tensor:
+        if isinstance(x, Sums):
+            spikes, nnz, fans, nonfinite = x.fire(self.tau, self.multiply, self.threshold, self.fan_out)
+            self.counts = _counts(nnz, fans) | {"nonfinite": torch.as_tensor(nonfinite)}
+            return spikes
         flat = x if x.dim() == 5 else x[..., None, None]
         kernels = kernels_for(x.device)
         options = {} if kernels is native else {"dtype": self.dtype, "count": self.count}
@@ -118,7 +158,10 @@ class FastErode(nn.Module):
 class FastConv(nn.Module):
     """A convolution with the batch norm behind it, [T, B, I, H, W] -> [T, B, O, H, W].
 
+    On the CPU, spikes give `Sums`, which whoever reads them makes.
+
     Args:
+        now: give a tensor also on the CPU: what reads it is neither a neuron nor a shortcut alone.
         wide: give float32 whatever the convolution's type: the shortcuts that begin here are float32.
 
     Attributes:
@@ -126,9 +169,10 @@ class FastConv(nn.Module):
             register it here); empty where every position has the same fan-out.
     """
 
-    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d, dtype: torch.dtype, wide: bool) -> None:
+    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d, dtype: torch.dtype, now: bool, wide: bool) -> None:
         super().__init__()
         weight, bias = _fold(conv, norm)
+        self.now = now
         self.out_channels, self.kernel, self.dtype, self.wide = conv.out_channels, conv.kernel_size[0], dtype, wide
         self.weight: Tensor
         self.bias: Tensor
@@ -148,9 +192,14 @@ class FastConv(nn.Module):
         left = self.source[0].counts if self.source else {}
         return {"fan_nnz": left["fan_nnz"]} if "fan_nnz" in left else {}
 
-    def forward(self, x: Tensor) -> Tensor:
+    @property
+    def packed(self) -> tuple[Tensor, Tensor, int, int]:
+        """Weights as `native` reads them, output channels and the size of the kernel."""
+        return self.weight, self.bias, self.out_channels, self.kernel
+
+    def forward(self, x: Tensor) -> Tensor | Sums:
         if self._native:
-            return native.conv(x, self.weight, self.bias, self.out_channels, self.kernel)
+            return native.conv(x, *self.packed) if self.now or x.dtype != torch.bool else Sums(self, x)
         T, B = x.shape[:2]
         once = x.stride(0) == 0 and T > 1  # a still image
         flat = (x[0] if once else x.flatten(0, 1)).to(self.dtype, memory_format=torch.channels_last)

@@ -1,7 +1,8 @@
-"""The CPU kernels of the fast path (`kernels.c`): compiled once per machine with its C compiler, called through ctypes.
+"""The CPU kernels of the fast path, compiled once per machine with its C compiler and called through ctypes.
 
-Tensors are [T, B, C, H, W] in channels-last memory, spikes are bools. Compiling takes one or two seconds; the library
-is kept in a folder of the user's own (`kernel_cache`) under the hash of everything that it depends on.
+Sources are `kernels.c` and, for convolutions of spikes, `spike_conv.c`. Tensors are [T, B, C, H, W] in channels-last
+memory, spikes are bools. Compiling takes one or two seconds; the library is kept in a folder of the user's own
+(`kernel_cache`) under the hash of everything that it depends on.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import ctypes
 import hashlib
 import platform
 import shlex
+import threading
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -19,10 +21,15 @@ from torch import Tensor
 
 from spikeattn.errors import SpikeattnError
 from spikeattn.fast import c_compiler, kernel_cache
+from spikeattn.fast.arena import empty
 
-SOURCE = Path(__file__).with_name("kernels.c")
-WIDTH = 64  # output channels per block of weights, as in the source
-_INDEX = 1 << 16  # channels that the uint16 index of the spike convolution in the source can tell apart
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "spike_conv.c"))
+HEADERS = tuple(Path(__file__).with_name(name) for name in ("charge.h", "spike_lists.h"))
+WIDTH = 64  # output channels that a convolution sums side by side; as in the sources, like the next two
+_BLOCK = 32  # output channels of a row of weights
+_SUPER = 2048  # channels behind a row of -0.0
+_STEPS = 1024  # time steps that the convolution's neuron takes: a tile of all of them fits in the second cache
+_NO_NEURON = (1.0, ctypes.c_int(0), 1.0, None, None, None)
 _ROW = (1 << 31) - 1  # channels of one position that an int32 counts, in the source
 _POSITIONS = 1 << 24  # positions whose sum float32 holds exactly
 _LARGEST = 1 << 53  # counts travel as float64, which holds every integer up to here
@@ -93,7 +100,7 @@ def _build_in(folder: Path, command: tuple[str, ...], said: str) -> Build:
         library = kernel_cache.find_library(folder, key)
         try:
             if library is None:
-                make = partial(c_compiler.compile_library, command, flags, SOURCE)
+                make = partial(c_compiler.compile_library, command, flags, SOURCES)
                 library = kernel_cache.keep_library(folder, key, make)
         except c_compiler.CompilerHangs:
             raise
@@ -106,7 +113,8 @@ def _build_in(folder: Path, command: tuple[str, ...], said: str) -> Build:
 
 def _key(command: tuple[str, ...], said: str, flags: tuple[str, ...]) -> str:
     """The hash of all that a library depends on; a cache folder may be shared by different machines."""
-    facts = [SOURCE.read_text(encoding="utf-8"), *command, said, *flags, platform.machine(), _processor()]
+    text = [file.read_text(encoding="utf-8") for file in (*SOURCES, *HEADERS)]
+    facts = [*text, *command, said, *flags, platform.machine(), _processor()]
     return hashlib.sha256("\n".join(facts).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
@@ -129,9 +137,14 @@ def _pointer(x: Tensor | None) -> ctypes.c_void_p:
 
 
 def _call(name: str, *arguments: object) -> int:
+    return _ask(name, *arguments, ctypes.c_int(torch.get_num_threads()))
+
+
+def _ask(name: str, *arguments: object) -> int:
+    """What a function of the library returns, which is nothing worth reading for some of them."""
     function = getattr(_library(), f"spikeattn_{name}")
-    function.restype = ctypes.c_int64 if name == "lif" else ctypes.c_int
-    result: int = function(*map(_of_c, arguments), ctypes.c_int(torch.get_num_threads()))
+    function.restype = ctypes.c_int64
+    result: int = function(*map(_of_c, arguments))
     return result
 
 
@@ -197,7 +210,7 @@ def lif(
     _check_counts(C, H * W, fan_out)
     still = x.stride(0) == 0 and T > 1
     rows = _rows(x[:1] if still else x)
-    spikes = torch.empty((T, B, H, W, C), dtype=torch.bool)
+    spikes = empty((T, B, H, W, C), torch.bool)
     counts, fans = _zeros(x), None if fan_out is None else _zeros(x)
     step = 0 if still else rows.stride(0)
     nonfinite = _call(
@@ -212,7 +225,7 @@ def pool(x: Tensor, stride: int, fan_out: Tensor | None) -> tuple[Tensor, Tensor
     T, B, C, H, W = x.shape
     rows, columns = (H - 1) // stride + 1, (W - 1) // stride + 1
     _check_counts(C, rows * columns, fan_out)
-    y = torch.empty((T, B, rows, columns, C), dtype=torch.bool)
+    y = empty((T, B, rows, columns, C), torch.bool)
     counts, fans = _zeros(x), None if fan_out is None else _zeros(x)
     _call("pool", _rows(x), y, T * B, H, W, C, stride, fan_out, counts, fans)
     return _columns(y), counts, fans
@@ -221,7 +234,7 @@ def pool(x: Tensor, stride: int, fan_out: Tensor | None) -> tuple[Tensor, Tensor
 def pool_real(x: Tensor, stride: int) -> Tensor:
     """3x3 max-pool with padding 1 of real numbers [T, B, C, H, W]."""
     T, B, C, H, W = x.shape
-    y = torch.empty((T, B, (H - 1) // stride + 1, (W - 1) // stride + 1, C))
+    y = empty((T, B, (H - 1) // stride + 1, (W - 1) // stride + 1, C))
     _call("pool_real", _rows(x), y, T * B, H, W, C, stride)
     return _columns(y)
 
@@ -235,7 +248,7 @@ def mask(a: Tensor, b: Tensor, votes: bool) -> tuple[Tensor, Tensor, Tensor | No
     _check_counts(C, H * W, None)
     if votes:
         _check_positions(H * W)
-    y, counts = torch.empty((T, B, H, W, C), dtype=torch.bool), _zeros(a)
+    y, counts = empty((T, B, H, W, C), torch.bool), _zeros(a)
     sums = torch.empty((T, B, 1, 1, C)) if votes else None
     one = b.shape[3:] == (1, 1) and H * W > 1
     _call("mask", _rows(a), _rows(b), ctypes.c_int(one), y, sums, T * B, H * W, C, counts)
@@ -252,30 +265,91 @@ def mean(x: Tensor) -> Tensor:
 
 
 def pack(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights [O, I, K, K] and bias [O] as the kernels read them: [blocks, K * K, I, 64] and [blocks, 64]."""
+    """Weights [O, I, K, K] and bias [O] as the kernels read them.
+
+    Weights are [blocks of 32 outputs, K * K, rows, 32], where every 2,048 channels stand behind a row of -0.0; the bias
+    is [blocks / 2, 64]. Outputs are filled up with zeros to a multiple of 64.
+    """
     outputs, inputs, K, _ = weight.shape
-    blocks = -(-outputs // WIDTH)
-    packed = torch.zeros((K * K, inputs, blocks * WIDTH))
-    packed[..., :outputs] = weight.permute(2, 3, 1, 0).reshape(K * K, inputs, outputs)
-    padded = torch.zeros(blocks * WIDTH)
+    filled = -(-outputs // WIDTH) * WIDTH
+    wide = torch.zeros((K * K, inputs, filled))
+    wide[..., :outputs] = weight.permute(2, 3, 1, 0).reshape(K * K, inputs, outputs)
+    pad = torch.full((K * K, 1, filled), -0.0)
+    rows = torch.cat([part for piece in wide.split(_SUPER, dim=1) for part in (pad, piece)], dim=1)
+    padded = torch.zeros(filled)
     padded[:outputs] = bias
-    return packed.unflatten(2, (blocks, WIDTH)).permute(2, 0, 1, 3).contiguous(), padded.view(blocks, WIDTH)
+    return rows.unflatten(2, (-1, _BLOCK)).permute(2, 0, 1, 3).contiguous(), padded.view(-1, WIDTH)
 
 
-def conv(x: Tensor, weight: Tensor, bias: Tensor, out_channels: int, kernel: int) -> Tensor:
+def conv(
+    x: Tensor, weight: Tensor, bias: Tensor, out_channels: int, kernel: int, shortcut: Tensor | None = None
+) -> Tensor:
     """Convolution with stride 1 and padding kernel // 2 under packed weights: [T, B, I, H, W] -> [T, B, O, H, W].
 
     Spikes (bools) add weights; real numbers multiply them. An input expanded over T gives an output expanded over T.
-    Spikes of more than 65,536 channels go as real numbers: a product with 0 or 1 adds the same, in the same order.
+
+    Args:
+        shortcut: of the output's shape, float32; is added to it.
     """
     T, B, C, H, W = x.shape
     if x.stride(0) == 0 and T > 1:
-        return conv(x[:1], weight, bias, out_channels, kernel).expand(T, -1, -1, -1, -1)
-    y = torch.empty((T, B, H, W, out_channels))
-    if x.dtype == torch.bool and C <= _INDEX:
-        failed = _call("conv", _rows(x), weight, bias, y, T * B, H, W, C, out_channels, kernel)
-        if failed:
-            raise SpikeattnError("out of memory in a convolution of the fast path; give smaller batches")
+        y = conv(x[:1], weight, bias, out_channels, kernel).expand(T, -1, -1, -1, -1)
+        return y if shortcut is None else shortcut + y
+    y = empty((T, B, H, W, out_channels))
+    if x.dtype == torch.bool:
+        # no neuron needs all time steps side by side, so they may as well be images
+        _sum_spikes(x, weight, bias, shortcut, y, (1, T * B, H, W, C, out_channels, kernel), None, *_NO_NEURON)
     else:
         _call("conv_real", _rows(x.float()), weight, bias, y, T * B, H, W, C, out_channels, kernel)
+        y = y if shortcut is None else _rows(shortcut) + y
     return _columns(y)
+
+
+def conv_lif(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    out_channels: int,
+    kernel: int,
+    shortcut: Tensor | None,
+    keep: bool,
+    tau: float,
+    multiply: bool,
+    threshold: float,
+    fan_out: Tensor | None,
+) -> tuple[Tensor | None, tuple[Tensor, Tensor, Tensor | None, int]]:
+    """What `conv` gives for spikes, if `keep`, and what `lif` makes of it, to the bit."""
+    T, B, C, H, W = x.shape
+    if T > _STEPS:
+        sums = conv(x, weight, bias, out_channels, kernel, shortcut)
+        return sums if keep else None, lif(sums, tau, multiply, threshold, fan_out)
+    _check_counts(out_channels, H * W, fan_out)
+    y = empty((T, B, H, W, out_channels)) if keep else None
+    spikes = empty((T, B, H, W, out_channels), torch.bool)
+    counts, fans = _zeros(x), None if fan_out is None else _zeros(x)
+    nonfinite = _sum_spikes(
+        x, weight, bias, shortcut, y, (T, B, H, W, C, out_channels, kernel), spikes, float(tau),
+        ctypes.c_int(multiply), float(threshold), fan_out, counts, fans,
+    )  # fmt: skip
+    return None if y is None else _columns(y), (_columns(spikes), counts, fans, nonfinite)
+
+
+def _sum_spikes(
+    x: Tensor, weight: Tensor, bias: Tensor, shortcut: Tensor | None, y: Tensor | None, sizes: tuple[int, ...],
+    *neuron: object,
+) -> int:  # fmt: skip
+    """The kernel, in memory that is kept for it.
+
+    Every Python thread keeps memory for the next convolution, as new one costs a page fault per 4 KiB; within a thread
+    no two run at a time.
+    """
+    each = _ask("conv_room", *sizes)
+    size = each * torch.get_num_threads()
+    room: Tensor | None = getattr(_rooms, "kept", None)
+    if room is None or len(room) < size:
+        room = _rooms.kept = torch.empty(size, dtype=torch.uint8)
+    added = None if shortcut is None else _rows(shortcut)
+    return _call("conv", _rows(x), weight, bias, added, y, *sizes, room, each, *neuron)
+
+
+_rooms = threading.local()

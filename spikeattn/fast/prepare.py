@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from spikeattn.compat.spiking import layer, neuron
 from spikeattn.errors import SpikeattnError
 from spikeattn.fast import native
-from spikeattn.fast.layers import FastConv, FastErode, FastHead, FastLIF, FastMask, FastPool, kernels_for
+from spikeattn.fast.arena import Arena, using
+from spikeattn.fast.layers import FastConv, FastErode, FastHead, FastLIF, FastMask, FastPool, Sums, kernels_for
 from spikeattn.models import spike_driven
 from spikeattn.models.spike_driven import Erode, Mask, SpikeDrivenSelfAttention, SpikeDrivenTransformer
 
@@ -178,12 +179,18 @@ class FastTransformer(SpikeDrivenTransformer):
             setattr(self, name, _convert(child, dtype, count))
         self.add_module("head", FastHead(model.head, dtype))
         self.eval()
+        self._arena = Arena()  # of the CPU's kernels; its memory is freed with this network
         _tell_fan_outs(self.patch_embed, self.img_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with using(self._arena):
+            return super().forward(x)
 
     def forward_features(self, x: Tensor) -> Tensor:
         x = self.patch_embed(self._over_time(x))
         for block in self.block:
             x = block(x)
+        x = x.tensor() if isinstance(x, Sums) else x
         return kernels_for(x.device).mean(x)
 
     def _over_time(self, x: Tensor) -> Tensor:
@@ -210,7 +217,8 @@ def _convert(module: nn.Module, dtype: torch.dtype, count: bool) -> nn.Module:
         if isinstance(child, nn.Conv2d):
             norm = children[name.replace("conv", "bn")]
             assert isinstance(norm, nn.BatchNorm2d)
-            made._modules[name] = FastConv(child, norm, dtype, name == "proj_conv3")
+            branches = name == "proj_conv3"  # a pool or two modules read it, and shortcuts begin there
+            made._modules[name] = FastConv(child, norm, dtype, now=branches, wide=branches)
         elif isinstance(child, nn.BatchNorm2d):
             made._modules[name] = nn.Identity()
         elif isinstance(child, neuron.BaseNode):

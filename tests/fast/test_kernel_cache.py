@@ -197,7 +197,7 @@ def script(folder: Path, name: str, text: str) -> Path:
 def test_a_compiler_that_fails(tmp_path: Path, text: str, message: str) -> None:
     command = script(tmp_path, "cc", text)
     with pytest.raises(c_compiler.CompilerFailed, match=message):
-        c_compiler.compile_library([str(command)], [], native.SOURCE, tmp_path / "made.so")
+        c_compiler.compile_library([str(command)], [], native.SOURCES, tmp_path / "made.so")
 
 
 @pytest.mark.parametrize("text", ["sleep 600", "sleep 600 & wait", "exec yes", "(sleep 600) & exit 0"])
@@ -217,7 +217,7 @@ def test_a_library_for_another_processor_does_not_end_us(tmp_path: Path) -> None
     header.write_text("#include <signal.h>\n__attribute__((constructor)) static void start(void) { raise(SIGILL); }\n")
     command = [*c_compiler.compiler_command(), "-include", str(header)]
     with pytest.raises(c_compiler.CompilerFailed, match=signal.SIGILL.name):
-        c_compiler.compile_library(command, ["-shared", "-fPIC", "-std=gnu11"], native.SOURCE, tmp_path / "made.so")
+        c_compiler.compile_library(command, ["-shared", "-fPIC", "-std=gnu11"], native.SOURCES, tmp_path / "made.so")
 
 
 def test_what_cc_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

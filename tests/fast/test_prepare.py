@@ -12,6 +12,7 @@ import spikeattn as sa
 from spikeattn.counting.recorder import Recorder
 from spikeattn.errors import SpikeattnError
 from spikeattn.fast import native, prepare
+from spikeattn.fast.layers import FastLIF
 from spikeattn.models.spike_driven import SpikeDrivenTransformer
 from spikeattn.models.variants import spiking_svda
 from spikeattn.storage.counts import BatchCounts
@@ -126,6 +127,28 @@ def test_modules_leave_the_counts_of_what_they_made(device: str) -> None:
 
 
 @pytest.mark.skipif(not native.compiler(), reason="no C compiler")
+@pytest.mark.parametrize(("ratio", "shortcuts"), [(4.0, 2), (1.0, 3)])
+def test_sums_that_only_a_neuron_reads_are_never_stored(
+    ratio: float, shortcuts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A block has six convolutions; those without a shortcut behind them have a neuron alone."""
+    model, images = lively(mlp_ratio=ratio)
+    alone, stored = [], []
+    whole = native.conv_lif
+
+    def watch(*arguments, **options):
+        (stored if arguments[6] else alone).append(1)
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(native, "conv_lif", watch)
+    with torch.no_grad():
+        prepare.prepare(model)(images)
+    depth, stages = 2, 2  # two of the stem's convolutions of spikes; the last sums of all are averaged
+    assert len(alone) == stages + depth * (6 - shortcuts)
+    assert len(stored) == 1 + depth * shortcuts - 1
+
+
+@pytest.mark.skipif(not native.compiler(), reason="no C compiler")
 def test_neither_threads_nor_batches_move_a_spike() -> None:
     model, images = lively()
     net, made, threads = prepare.prepare(model), plan(model, images), torch.get_num_threads()
@@ -176,6 +199,25 @@ def test_the_model_stays_as_it_was() -> None:
     }
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert type(model.block[0].attn) is not type(net.block[0].attn)
+
+
+@pytest.mark.skipif(not native.compiler(), reason="no C compiler")
+def test_what_hooks_keep_stays_as_it_was() -> None:
+    model, images = lively(embed_dim=256)
+    net = prepare.prepare(model)
+    kept: list[tuple[Tensor, Tensor]] = []
+
+    def keep(module: torch.nn.Module, args: tuple[Tensor, ...], spikes: Tensor) -> None:
+        kept.append((spikes, spikes.clone()))
+
+    for module in net.modules():
+        if isinstance(module, FastLIF):
+            module.register_forward_hook(keep)
+    with torch.no_grad():
+        for batch in (images, -images, images * 2):
+            net(batch)
+    assert len({spikes.data_ptr() for spikes, _ in kept}) == len(kept) > 50
+    assert all(torch.equal(spikes, then) for spikes, then in kept)
 
 
 def test_what_it_cannot_run_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
