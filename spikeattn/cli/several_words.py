@@ -73,16 +73,29 @@ def runs_against(words: Sequence[str], takes: Takes) -> list[str]:
 
 
 def lists_of_numbers(words: Sequence[str], takes: Takes) -> list[str]:
-    """The numbers behind an option that lists some, joined by commas: "--time-steps 1 2 4" is "--time-steps 1,2,4"."""
+    """The numbers behind an option that lists some, joined by commas: "--time-steps 1 2 4" is "--time-steps 1,2,4".
+
+    So are those of an option that is given again: "--time-steps 2 --time-steps 4" is both.
+    """
     found: list[str] = []
+    where: dict[str, int] = {}  # the place of an option's list in `found`
     place = 0
     while place < len(words):
-        word, place = words[place], place + 1
-        found.append(word)
-        if word in NUMBERS:
-            group = list(takewhile(_is_list, words[place:]))
-            place += len(group)
-            found += [",".join(each.strip(",") for each in group)] if group else []
+        (word, equals, first), place = words[place].partition("="), place + 1
+        if word not in NUMBERS:
+            found.append(words[place - 1])
+            continue
+        group = [first] if equals else []
+        group += takewhile(_is_list, words[place:])
+        place += len(group) - bool(equals)
+        joined = ",".join(each.strip(",") for each in group)
+        if word in where and joined:
+            found[where[word]] += f",{joined}"
+        elif joined:
+            found += [word, joined]
+            where[word] = len(found) - 1
+        else:
+            found.append(word)
     return found
 
 

@@ -59,6 +59,9 @@ def test_numbers_behind_an_option():
     words = ["--time-steps", "1", "2,4", "--threshold-scale", "0.8", "1", "run", "--costs", "1", "2"]
     assert lists_of_numbers(words, {}) == ["--time-steps", "1,2,4", "--threshold-scale", "0.8,1", "run", *words[-3:]]
     assert lists_of_numbers(["--time-steps", "run"], {}) == ["--time-steps", "run"]
+    again = ["run", "--time-steps", "2", "--figure", "f.svg", "--time-steps=4", "6"]
+    assert lists_of_numbers(again, {}) == ["run", "--time-steps", "2,4,6", "--figure", "f.svg"]
+    assert lists_of_numbers(["--time-steps=2", "run"], {}) == ["--time-steps", "2", "run"]
 
 
 def test_both_intervals_side_by_side(spikeattn, seeds):
