@@ -251,6 +251,7 @@ class _Operations(TorchDispatchMode):
             for number, (call, ordinal) in enumerate(entry.at):
                 self._entries[entry.module, call, entry.op, ordinal].append((entry, entry.step(number)))
         self._names = {op for _, _, op, _ in self._entries}
+        self._known: dict[Any, str] = {}
         self._open = {path for path, *_ in self._entries} & set(recorder.plan.neurons)  # have synapses inside
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -263,7 +264,9 @@ class _Operations(TorchDispatchMode):
         out = in_parts(self, func, args, kwargs)
         if out is not NotImplemented:
             return out
-        name = func._schema.name.split("::")[1].rstrip("_")
+        name = self._known.get(func)
+        if name is None:  # a pass runs thousands of few operations
+            name = self._known[func] = func._schema.name.split("::")[1].rstrip("_")
         if name not in self._names or not self.stack.frames or _counting.get() or not self._recorder.counts:
             return func(*args, **kwargs)
         frame = self.stack.frames[-1]

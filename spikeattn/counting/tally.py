@@ -13,6 +13,7 @@ from spikeattn.counting import sums
 from spikeattn.counting.gradients import CountGraph
 from spikeattn.counting.transfer import Sent
 from spikeattn.errors import SpikeattnError
+from spikeattn.fast import count
 from spikeattn.storage.columns import Key
 from spikeattn.storage.counts import BatchCounts
 from spikeattn.tracing import neurons as nodes
@@ -20,7 +21,7 @@ from spikeattn.tracing.kinds import value_flags, whole
 from spikeattn.tracing.layout import Axes
 from spikeattn.tracing.nested_tensors import logits_in, numbers_of
 from spikeattn.tracing.outputs import scores_in
-from spikeattn.tracing.taps import Pairs, Plan, Tap, logits_of
+from spikeattn.tracing.taps import Fan, Pairs, Plan, Tap, logits_of
 
 _NOTHING: Mapping[str, Any] = {}
 _SAME = "every batch must have the same image size, channels and time steps"
@@ -38,7 +39,8 @@ class Tally:
         partial: not every module reports its calls (see `fast`).
         calls, ran: calls of modules and runs of operations so far, kept by the recorder.
         logits: what the layer `plan.logits_from` gave, call by call.
-        fan_outs: those of the plan on the device, by their id; the recorder keeps them from pass to pass.
+        fan_outs: those of the plan on the device, as its kernels read them, by their id; the recorder keeps them from
+            pass to pass.
         apart: neurons whose spikes are counted at every place of their output too, over all images.
         kept: so many images of the batch are wanted, the first ones; None for all.
         late: counts of what an operation has made, taken when autograd knows it: before the next operation.
@@ -87,8 +89,11 @@ class Tally:
         parted = self._split(tap, x.detach())
         if parted is None:
             return
+        apart = tap.tensor and tap.name in self.apart
+        if not apart and self._count_on_cpu(tap, parted, t):
+            return
         x = whole(parted, tap.unit)
-        if tap.tensor and tap.name in self.apart:
+        if apart:
             self._count_by_neuron(tap, x)
         if tap.binary and x.is_cuda and not self.dropout and self._count_at_once(tap, x, t):
             return
@@ -97,19 +102,78 @@ class Tally:
         if tap.binary and tap.fans and not tap.tensor and self.dropout:
             self._note_broken(tap.name, sums.not_binary(x))
         for fan in tap.fans:
-            spatial = fan.weights.dim()
-            if x.shape[x.dim() - spatial :] != fan.weights.shape:
-                self._other = OtherPath(
-                    f"layer {fan.synapse} receives maps of {tuple(x.shape[x.dim() - spatial :])} and received maps of "
-                    f"{tuple(fan.weights.shape)} in the first batch; {_SAME}"
-                )
+            if not self._fits(fan, x):
                 return
+            spatial = fan.weights.dim()
             nonzero = x if tap.binary else (x != 0).float()
             additions = sums.weigh(sums.sum_channels(nonzero, spatial), fan.weights)
             self._add("fan_nnz", fan.synapse, t, additions, tap.axes)
             if not tap.binary:
                 values = sums.sum_channels(sums.magnitude(x), spatial)
                 self._add("fan_abs", fan.synapse, t, sums.weigh(values, fan.weights), tap.axes)
+
+    def _count_on_cpu(self, tap: Tap, x: Tensor, t: int | None) -> bool:
+        """Count a tensor [P, B, ...] by the C kernels, in one pass; False, with nothing noted, where torch has to."""
+        if tap.name == "input" or x.is_cuda or not all(self._fits(fan, x) for fan in tap.fans):
+            return self._other is not None
+        unit = None if tap.binary and tap.unit == 1.0 else tap.unit
+        asked = tap.tensor and not tap.binary and not self.plan.ledger.tensor(tap.name).number
+        found: list[tuple[Fan | None, count.Counted]] = []
+        for fan in tap.fans or (None,):
+            weights = None if fan is None else self._in_kernel(fan.weights)
+            if fan is not None and weights is None:
+                return False
+            counted = count.count(x, unit, weights, extremes=asked and not found)
+            if counted is None or (counted.fraction and (fan is not None or tap.binary)):
+                return False  # fractions have no exact sum, whatever is asked of them
+            found.append((fan, counted))
+        first = found[0][1]
+        if tap.tensor or self.dropout:
+            self._note_values(tap, x, t, first)
+        for fan, counted in found:
+            if fan is None:
+                continue
+            assert counted.fan_nonzero is not None
+            self._add("fan_nnz", fan.synapse, t, counted.fan_nonzero, tap.axes)
+            if not tap.binary:
+                assert counted.fan_sum is not None
+                self._add("fan_abs", fan.synapse, t, sums.exact("a fan-out-weighted count", counted.fan_sum), tap.axes)
+        return True
+
+    def _note_values(self, tap: Tap, x: Tensor, t: int | None, counted: count.Counted) -> None:
+        """Note what a kernel has found in a tensor, but for what is weighed with fan-outs."""
+        if tap.binary:
+            self._note_broken(tap.name, torch.tensor(counted.not_binary))
+        if not tap.tensor:
+            return
+        self._add("nnz", tap.name, t, counted.nonzero, tap.axes)
+        if tap.binary:
+            return
+        self._note_flags(tap.name, torch.tensor([counted.fraction, counted.negative, counted.above]))
+        if counted.extremes is not None:
+            self._note_extremes(tap.name, *map(torch.tensor, counted.extremes))
+        assert counted.sum is not None
+        total = sums.sum_abs(whole(x, tap.unit)) if counted.fraction else sums.exact("the sum of |value|", counted.sum)
+        self._add("abs", tap.name, t, total, tap.axes)
+
+    def _fits(self, fan: Fan, x: Tensor) -> bool:
+        """Whether a tensor has the positions that a fan-out is known of; else the pass ran another way."""
+        seen = x.shape[x.dim() - fan.weights.dim() :]
+        if seen != fan.weights.shape and self._other is None:
+            self._other = OtherPath(
+                f"layer {fan.synapse} receives maps of {tuple(seen)} and received maps of {tuple(fan.weights.shape)} "
+                f"in the first batch; {_SAME}"
+            )
+        return seen == fan.weights.shape
+
+    def _in_kernel(self, weights: Tensor) -> Tensor | None:
+        """Fan-outs as the kernels of the CPU read them, made once; None where they cannot."""
+        if id(weights) not in self.fan_outs:
+            made = count.fan_out(weights)
+            if made is None:
+                return None
+            self.fan_outs[id(weights)] = made
+        return self.fan_outs[id(weights)]
 
     def _take(self, tap: Tap, left: Mapping[str, Tensor]) -> bool:
         """Take what a module has left of everything that is to be counted at `tap`; False where that is not all."""
@@ -132,9 +196,8 @@ class Tally:
 
     @torch.no_grad()
     def _count_pairs(self, pairs: Pairs, a: Tensor, b: Tensor, t: int | None) -> None:
-        operands = list(zip((a, b), pairs.axes, pairs.units, strict=True))
         try:
-            left, right = (whole(axes.split(x.detach(), self.batch), unit) for x, axes, unit in operands)
+            parted = [axes.split(x.detach(), self.batch) for x, axes in zip((a, b), pairs.axes, strict=True)]
         except (RuntimeError, IndexError):
             self._other = OtherPath(
                 f"product {pairs.name} has operands {tuple(a.shape)} and {tuple(b.shape)} in a batch of {self.batch}, "
@@ -142,11 +205,28 @@ class Tally:
             )
             return
         axes = pairs.axes[0] if pairs.axes[0].timed else pairs.axes[1]
+        if self._pairs_on_cpu(pairs, parted, t, axes):
+            return
+        left, right = (whole(x, unit) for x, unit in zip(parted, pairs.units, strict=True))
         if self.dropout and not pairs.by_value:
             self._note_broken(pairs.name, sums.not_binary(left) | sums.not_binary(right))
         self._add("pairs", pairs.name, t, sums.spike_pairs(left, right), axes)
         if pairs.by_value:
             self._add("pairs_abs", pairs.name, t, sums.spike_pairs(left, right, by_value=True).round(), axes)
+
+    def _pairs_on_cpu(self, pairs: Pairs, parted: list[Tensor], t: int | None, axes: Axes) -> bool:
+        """Count pairs by the C kernels; False, with nothing noted, where torch has to."""
+        ways = (False, True) if pairs.by_value else (False,)
+        found = [sums.pairs_in_kernel(*parted, *pairs.units, by_value) for by_value in ways]
+        if None in found:
+            return False
+        for measure, each in zip(("pairs", "pairs_abs"), found, strict=False):
+            assert each is not None
+            total, not_binary = each
+            self._add(measure, pairs.name, t, total, axes)
+            if self.dropout and not pairs.by_value:
+                self._note_broken(pairs.name, torch.tensor(not_binary))
+        return True
 
     def _split(self, tap: Tap, x: Tensor) -> Tensor | None:
         """[T, B, ...] of a tapped tensor; a batch unlike the first one is an error, once the pass has ended: a single
@@ -176,14 +256,19 @@ class Tally:
         if tap.name == "input":
             flags = torch.cat([flags, (x != x[:1]).any().reshape(1)])
         if not self.plan.ledger.tensor(tap.name).number and x.numel():
-            low, high = torch.aminmax(x.float())
-            known = self._extremes.get(tap.name)
-            if known is not None:
-                low, high = torch.minimum(low, known[0]), torch.maximum(high, known[1])
-            self._extremes[tap.name] = torch.stack([low, high])
-        self._flags[tap.name] = flags | self._flags[tap.name] if tap.name in self._flags else flags
+            self._note_extremes(tap.name, *torch.aminmax(x.float()))
+        self._note_flags(tap.name, flags)
         self._add("nnz", tap.name, t, sums.count_nonzero(x), tap.axes)
         self._add("abs", tap.name, t, sums.sum_abs(x), tap.axes)
+
+    def _note_flags(self, name: str, flags: Tensor) -> None:
+        self._flags[name] = flags | self._flags[name] if name in self._flags else flags
+
+    def _note_extremes(self, name: str, low: Tensor, high: Tensor) -> None:
+        known = self._extremes.get(name)
+        if known is not None:
+            low, high = torch.minimum(low, known[0]), torch.maximum(high, known[1])
+        self._extremes[name] = torch.stack([low, high])
 
     def _count_by_neuron(self, tap: Tap, x: Tensor) -> None:
         """Add up what every place of a tensor holds; x is [P, B, ...]."""
