@@ -23,6 +23,7 @@ from benchmarks.timing import alternate, wait  # noqa: E402
 from spikeattn.counting.probe import probed_plan  # noqa: E402
 from spikeattn.counting.recorder import Recorder  # noqa: E402
 from spikeattn.models.calibrate import calibrate_batch_norm  # noqa: E402
+from spikeattn.models.neuron_names import neuron_predicate  # noqa: E402
 from spikeattn.storage.counts import batch_table  # noqa: E402
 from spikeattn.structure.reading import with_structure  # noqa: E402
 from spikeattn.tracing import neurons  # noqa: E402
@@ -33,7 +34,8 @@ _FIRST = 8  # images of the batch that start-up and memory are quoted for
 
 
 def main() -> None:
-    name, clones, images, rounds, seconds = sys.argv[1:6]
+    name, clones, images, rounds, seconds, threads = sys.argv[1:7]
+    torch.set_num_threads(int(threads))
     network = NETWORKS[name]
     torch.manual_seed(0)
     address = address_of(network, Path(clones))
@@ -41,13 +43,16 @@ def main() -> None:
     model.eval()
     shown = torch.randn(_FIRST, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     calibrate_batch_norm(model, shown[:2])
+    spiking = neuron_predicate(model, list(network.neurons))
     with in_eval(model):
-        print(json.dumps(measured(model, shown, int(images), int(rounds), float(seconds))))
+        print(json.dumps(measured(model, spiking, shown, int(images), int(rounds), float(seconds))))
 
 
-def measured(model: nn.Module, shown: Tensor, images: int, rounds: int, seconds: float) -> dict[str, Any]:
+def measured(
+    model: nn.Module, spiking: neurons.NeuronPredicate, shown: Tensor, images: int, rounds: int, seconds: float
+) -> dict[str, Any]:
     """Rounds of a plain and a recorded pass, of start-up beside a plain batch of 8, and peaks of memory."""
-    made = examined(model, shown)  # once before anything is timed: imports, the compilation of kernels
+    made = examined(model, spiking, shown)  # once before anything is timed: imports, the compilation of kernels
     alone = made.one_image
     batch = shown[:1] if alone else shown[:images]
     passes = alternate(
@@ -56,13 +61,13 @@ def measured(model: nn.Module, shown: Tensor, images: int, rounds: int, seconds:
     )  # fmt: skip
     first = shown[:1] if alone else shown
     starts = alternate(
-        {"plain": lambda: plain(model, first), "examined": lambda: examined(model, first)}, max(1, rounds // 4), "cpu",
+        {"plain": lambda: plain(model, first), "examined": lambda: examined(model, spiking, first)}, max(1, rounds // 4), "cpu",
         limit=seconds,
     )  # fmt: skip
     peaks = {
         "plain": peak(lambda: plain(model, first)),
         "recorded": peak(lambda: recorded(model, made, first)),
-        "examined": peak(lambda: examined(model, first)),
+        "examined": peak(lambda: examined(model, spiking, first)),
     }
     return {
         "passes": passes,
@@ -77,11 +82,11 @@ def measured(model: nn.Module, shown: Tensor, images: int, rounds: int, seconds:
     }
 
 
-def examined(model: nn.Module, images: Tensor) -> Plan:
+def examined(model: nn.Module, spiking: neurons.NeuronPredicate, images: Tensor) -> Plan:
     """What a run does with its first batch before it counts: trace, plan, probe, structure."""
     with torch.no_grad():
-        made = probed_plan(model, images)
-        with_structure(made.ledger, model, images, lambda net, x: net(x), neurons.is_spiking_neuron, None)
+        made = probed_plan(model, images, neurons=spiking)
+        with_structure(made.ledger, model, images, lambda net, x: net(x), spiking, None)
     return made
 
 

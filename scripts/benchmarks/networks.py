@@ -20,6 +20,7 @@ class Network:
         build: makes it; None for a file of a clone.
         repository, file: owner/name and FILE.py:factory below a folder of clones.
         arguments: of the factory.
+        neurons: names of classes of its own, which the table of neurons does not have.
         integer: its neurons give integers (I-LIF).
     """
 
@@ -27,6 +28,7 @@ class Network:
     repository: str = ""
     file: str = ""
     arguments: dict[str, Any] = field(default_factory=dict)
+    neurons: tuple[str, ...] = ()
     integer: bool = False
 
 
@@ -86,6 +88,7 @@ NETWORKS = {
         None,
         "BICLab/Spike-Driven-Transformer-V3",
         "SDT_V3/Classification/Model_Base/models.py:Efficient_Spiking_Transformer_t",
+        neurons=("MultiSpike",),
         integer=True,
     ),
     "SpikingResformer-Ti": Network(

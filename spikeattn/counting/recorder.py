@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikeattn.compat.torch_modes import autograd_inside_dispatch
+from spikeattn.counting.on_cpu import FanOuts
 from spikeattn.counting.tally import Tally
 from spikeattn.errors import SpikeattnError
 from spikeattn.tracing import neurons as nodes
@@ -70,7 +71,7 @@ class Recorder:
         self._depth = 0
         self._dropped: dict[int, tuple[Tensor, Tensor]] = {}
         self._calls: dict[str, int] = defaultdict(int)
-        self._fan_outs: dict[int, Tensor] = {}
+        self._fan_outs: FanOuts = {}
         self._watching = ExitStack()
         self._operations: _Operations | None = None
 

@@ -23,7 +23,8 @@ from spikeattn.fast import count
 LARGEST = 1 << 53  # float64 holds every integer up to here: sums of whole numbers >= 0 that stay below it are exact
 _PIECE = 1 << 20  # elements, 4 MB of float32: larger pieces leave the cache and take 1.3 times as long
 _EXACT = 1 << 24  # float32 holds every integer up to here
-_PAIRS = "the number of spike pairs"
+# What a count is, in the error of one that is too large.
+PAIRS, WEIGHED, VALUES = "the number of spike pairs", "a fan-out-weighted count", "the sum of |value|"
 _CHANNELS = 1 << 16  # so many values of up to 256 (kinds.LEVELS) add up to _EXACT
 
 
@@ -73,7 +74,7 @@ def sum_abs(x: Tensor) -> Tensor:
     """
     total = magnitude(x).flatten(2).sum(dim=2)
     if _too_large(total) and (not x.is_floating_point() or bool((x == x.round()).all())):
-        raise _inexact("the sum of |value|", total)
+        raise _inexact(VALUES, total)
     return total
 
 
@@ -101,7 +102,7 @@ def weigh(per_position: Tensor, fan_out: Tensor) -> Tensor:
     Raises:
         SpikeattnError: a count on the CPU that float64 cannot hold exactly.
     """
-    return exact("a fan-out-weighted count", per_position.flatten(2) @ fan_out.flatten().to(per_position.device))
+    return exact(WEIGHED, per_position.flatten(2) @ fan_out.flatten().to(per_position.device))
 
 
 def not_binary(x: Tensor) -> Tensor:
@@ -130,7 +131,7 @@ def spike_pairs(a: Tensor, b: Tensor, by_value: bool = False) -> Tensor:
         SpikeattnError: a count on the CPU that float64 cannot hold exactly.
     """
     left, right = (magnitude(x) if by_value else (x != 0).double() for x in (a, b))
-    return exact(_PAIRS, (left.sum(dim=-2) * right.sum(dim=-1)).flatten(2).sum(dim=2))
+    return exact(PAIRS, (left.sum(dim=-2) * right.sum(dim=-1)).flatten(2).sum(dim=2))
 
 
 def pairs_in_kernel(
@@ -148,7 +149,7 @@ def pairs_in_kernel(
         return None  # -1 stands for a sum beyond what an integer holds
     # In float64: where it is inexact, the total is beyond 2**53, which is an error.
     total = (left[0].double() * right[0].double()).flatten(2).sum(dim=2)
-    return exact(_PAIRS, total), left[1] or right[1]
+    return exact(PAIRS, total), left[1] or right[1]
 
 
 @cache
