@@ -61,8 +61,8 @@ def measured(
     )  # fmt: skip
     first = shown[:1] if alone else shown
     starts = alternate(
-        {"plain": lambda: plain(model, first), "examined": lambda: examined(model, spiking, first)}, max(1, rounds // 4), "cpu",
-        limit=seconds,
+        {"plain": lambda: plain(model, first), "examined": lambda: examined(model, spiking, first)},
+        max(1, rounds // 4), "cpu", limit=seconds,
     )  # fmt: skip
     peaks = {
         "plain": peak(lambda: plain(model, first)),
