@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> None:
         f"Networks of other people, ImageNet size (224 px), {threads} thread(s), fp32, noise, random weights with "
         f"calibrated batch norms; {args.rounds} alternating rounds on {args.batch_size} image(s). Recorded: everything "
         "`profile` stores of a batch. Start-up: what a run does with its first batch of 8 before it counts, in plain "
-        "passes over that batch. Memory: peak resident memory of a recorded pass over 8 images over that of a plain one."
+        "passes over that batch. Memory: peak of a recorded pass over 8 images over that of a plain one, resident."
     )
     rows = [("network", "T", "parameters", "plain s/image", "recorded / plain", "bar", "start-up", "memory")]
     rows += [_row(name, found[name]) for name in chosen if "error" not in found[name]]
