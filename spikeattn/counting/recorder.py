@@ -6,7 +6,7 @@ The model is exactly as before when the recorder is left, also after an exceptio
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -30,6 +30,10 @@ _Taps = dict[int, list[tuple[Tap, int | None]]]  # by call: what to count there,
 
 _counting: ContextVar[bool] = ContextVar("counting", default=False)  # of any recorder, for all of them
 _own_passes: ContextVar[int] = ContextVar("own_passes", default=0)
+
+
+def _none_left(path: str, x: Tensor) -> Mapping[str, Tensor]:
+    return {}
 
 
 @contextmanager
@@ -60,6 +64,8 @@ class Recorder:
 
     Attributes:
         apart: neurons whose spikes are counted at every place of their output too; see `Tally`.
+        left: gives the counts of a module's output, by its path and the output itself, that were taken when it was made
+            (`fast.foreign`); empty where there are none.
     """
 
     def __init__(self, model: nn.Module, plan: Plan, unplanned: set[str] | None = None) -> None:
@@ -67,6 +73,7 @@ class Recorder:
         self.model, self.plan = model, replace(plan, neurons={}) if self._leaves_counts else plan
         self.tally: Tally | None = None
         self.apart: Container[str] = ()
+        self.left: Callable[[str, Tensor], Mapping[str, Tensor]] = _none_left
         self._unplanned = unplanned
         self._depth = 0
         self._dropped: dict[int, tuple[Tensor, Tensor]] = {}
@@ -188,7 +195,8 @@ class Recorder:
             with self.muting():
                 for tap, step in taps.get(self._calls[path], ()):
                     x = list(tensors_in(values))[tap.index]
-                    self.counting.count(tap, self.before_dropout(x), step, left)
+                    known = left or (self.left(path, x) if tap.where == "output" else {})
+                    self.counting.count(tap, self.before_dropout(x), step, known)
 
         def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if self.counts:

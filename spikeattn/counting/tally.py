@@ -261,7 +261,8 @@ class Tally:
             raise self._other
         self._check_path()
         columns = {key: self.over_time(parts) for key, parts in self._found.sums.items()}
-        nonfinite = {name: ~torch.isfinite(v) for name, v in nodes.membrane_sums(self.plan.neurons).items()}
+        unread = {name: neuron for name, neuron in self.plan.neurons.items() if name not in self._nonfinite}
+        nonfinite = {name: ~torch.isfinite(v) for name, v in nodes.membrane_sums(unread).items()}
         nonfinite |= {name: bad != 0 for name, bad in self._nonfinite.items()}
         first = logits_in(output)
         numbers = None if first is None else numbers_of(first.detach())
