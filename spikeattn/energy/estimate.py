@@ -40,7 +40,6 @@ class EnergyTable(pd.DataFrame):
     Attributes:
         total: mJ per image with its interval; prints as "4.194 µJ [4.156, 4.235] per image", and is its value where a
             number is asked for (`stats.quantity.Quantity`).
-        total_t: the same with Student's interval, the check beside the bootstrap.
         per_image: [N] mJ of every image.
         costs, convention: the cost table and the convention as records.
         unpriced: operations per image, by column, that the cost table has no price for; the energies leave them out,
@@ -50,16 +49,20 @@ class EnergyTable(pd.DataFrame):
     """
 
     _metadata: ClassVar[list[str]] = [
-        "total", "total_t", "per_image", "costs", "convention", "unpriced", "notes", "provenance",
+        "total", "per_image", "costs", "convention", "unpriced", "notes", "provenance",
     ]  # fmt: skip
     total: Quantity
-    total_t: Quantity
     per_image: Floats
     costs: CostTable
     convention: Convention
     unpriced: dict[str, float]
     notes: list[Note]
     provenance: dict[str, Any]
+
+    @property
+    def total_t(self) -> Quantity:
+        """The total with Student's interval, the check beside the bootstrap."""
+        return Quantity.of(intervals.t_interval(self.per_image, self.provenance["confidence"]))
 
     @property
     def _constructor(self) -> type[pd.DataFrame]:
@@ -119,7 +122,6 @@ def price(
     table = EnergyTable(_rows(amounts.keys, amounts.per_image.mean(axis=0), limits))
     table.unpriced = _leave_unpriced(table, priced)
     table.total = Quantity.of(limits[-1])
-    table.total_t = Quantity.of(intervals.t_interval(energies[:, -1], confidence))
     table.per_image = energies[:, -1].copy()
     table.costs, table.convention = costs, convention
     table.notes = [
