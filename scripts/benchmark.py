@@ -11,6 +11,7 @@
     python scripts/benchmark.py startup                     # what the first batch of a foreign network costs
     python scripts/benchmark.py plan --before CHECKOUT      # plan and structure, beside those of an earlier version
     python scripts/benchmark.py training --model sdt_digits --images 320 --batch-size 64   # a step, followed or not
+    python scripts/benchmark.py waiting                     # seconds to a list, to a bar; the longest silence
     python scripts/benchmark.py rows --photos DIR           # energy, report, compare, verify, merge by number of images
     python scripts/benchmark.py attend --theirs DIR --images 4   # attention regularisation, beside the authors
 
@@ -24,7 +25,21 @@ import sys
 from pathlib import Path
 
 import torch
-from benchmarks import attend, gpu, kernels, memory, overhead, parity, plan, precision, rates, rows, startup, training
+from benchmarks import (
+    attend,
+    gpu,
+    kernels,
+    memory,
+    overhead,
+    parity,
+    plan,
+    precision,
+    rates,
+    rows,
+    startup,
+    training,
+    waiting,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = {
@@ -40,6 +55,7 @@ RUN = {
     "startup": startup.run,
     "plan": plan.run,
     "training": training.run,
+    "waiting": waiting.run,
 }
 
 
