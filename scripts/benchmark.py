@@ -12,6 +12,8 @@
     python scripts/benchmark.py foreign --threads 1 --batch-size 1 --clones DIR   # networks that nobody here wrote
     python scripts/benchmark.py plan --before CHECKOUT      # plan and structure, beside those of an earlier version
     python scripts/benchmark.py training --model sdt_digits --images 320 --batch-size 64   # a step, followed or not
+    python scripts/benchmark.py waiting                     # seconds to a list, to a bar; the longest silence
+    python scripts/benchmark.py rows --photos DIR           # energy, report, compare, verify, merge by number of images
     python scripts/benchmark.py attend --theirs DIR --images 4   # attention regularisation, beside the authors
 
 Results go to reports/benchmark/NAME.json and NAME.md with the command, the machine and the thread count.
@@ -35,8 +37,10 @@ from benchmarks import (
     plan,
     precision,
     rates,
+    rows,
     startup,
     training,
+    waiting,
 )
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,6 +48,7 @@ RUN = {
     "overhead": overhead.run,
     "kernels": kernels.run,
     "rates": rates.run,
+    "rows": rows.run,
     "memory": memory.run,
     "precision": precision.run,
     "gpu": gpu.run,
@@ -53,6 +58,7 @@ RUN = {
     "plan": plan.run,
     "foreign": foreign.run,
     "training": training.run,
+    "waiting": waiting.run,
 }
 
 
@@ -88,6 +94,8 @@ def main() -> None:
     parser.add_argument(
         "--cpu-time", action="store_true", help="training: seconds of the processor, on a shared machine"
     )
+    parser.add_argument("--rows", type=numbers, default=[1000, 10_000, 50_000], help="rows: images; 1000000 takes 8 GB")
+    parser.add_argument("--scratch", default=None, help="rows: a folder on a large disk; the system's own unless given")
     parser.add_argument("--out", default=str(ROOT / "reports" / "benchmark"))
     args = parser.parse_args()
     args.device = args.device or ("cuda" if args.benchmark in ("gpu", "parity-cuda") else "cpu")

@@ -103,7 +103,7 @@ def report(
     limit: Limit = None,
     sample: Sample = None,
     seed: SampleSeed = 0,
-    workers: Workers = 0,
+    workers: Workers = None,
     threads: Threads = None,
     device: Device = "auto",
     resume: Resume = False,
@@ -129,14 +129,18 @@ def report(
       spikeattn report --model repository/model.py:build --model-arg depths=8 --checkpoint best.pth \\
           --data imagenet:/data --attend 8 --out report
     """
-    from spikeattn.cli.twin_of_run import twin_of_run
-    from spikeattn.energy import get_convention, get_costs
-    from spikeattn.reporting import write_report
-    from spikeattn.runs.result import Profile
+    from spikeattn.runs.ticking import Doing
 
     if out.exists() and not out.is_dir():
         raise SpikeattnError(f"--out {out}: this is a file; give a folder for the report")
     _check(context, run, model, data, attention)
+    with Doing() as doing:
+        doing("loading torch and matplotlib")
+        from spikeattn.cli.twin_of_run import twin_of_run
+        from spikeattn.energy import get_convention, get_costs
+        from spikeattn.reporting import write_report
+        from spikeattn.runs.result import Profile
+
     prices, chosen, failed = get_costs(costs), get_convention(convention), ""
     command = shlex.join(["spikeattn", *context.obj])
     if run is not None:
@@ -146,9 +150,12 @@ def report(
         attention, failed = _attended(context, profile, out, attend)
     else:
         profile, attention = _demo(out, prices, chosen, command), out / ATTENTION
-    twin = twin_of_run(profile.ledger) if measure_twin else None
     note("writing the report ...")
-    written = write_report(profile, out, prices, chosen, attention, command, twin)
+    with Doing() as doing:
+        doing("counting the ANN twin" if measure_twin else None)
+        twin = twin_of_run(profile.ledger) if measure_twin else None
+        doing("tables, figures, page")
+        written = write_report(profile, out, prices, chosen, attention, command, twin)
     if as_json:
         files = {name: str(path) for name, path in written.files.items()}
         print_json({"run": str(profile.path), "files": files, "summary": written.summary})
@@ -242,15 +249,19 @@ def _demo(out: Path, costs: CostTable, convention: Convention, command: str) -> 
     from spikeattn.models import create_model
     from spikeattn.runs.result import Profile
     from spikeattn.runs.run import profile
+    from spikeattn.runs.ticking import Doing
 
     torch.set_num_threads(1)
-    with _staging(out) as place:
+    with _staging(out) as place, Doing() as doing:
+        doing("opening the network and the images")
         model = create_model(DEMO_MODEL, pretrained=True)
         dataset = open_dataset(DEMO_DATA, model, split="test")
         loader = make_loader(dataset)
+        doing(None)
         note(f"profiling {DEMO_MODEL} on {DEMO_DATA}, on one CPU thread ...")
         profile(model, loader, place / RUN, progress=True, provenance={"command": command})
         note("attending to a few of them ...")
+        doing("maps, significance, pictures")
         attend_demo(place / ATTENTION, model, dataset, Profile.load(place / RUN), costs, convention, command)
         _replace(place / RUN, out / RUN, _run_files())
         _replace(place / ATTENTION, out / ATTENTION, ATTENTION_FILES)

@@ -17,13 +17,20 @@ Rooms, in the order of the data's way from a profile to the files of `write_repo
 - `page`: the HTML page: what it says (`facts`, `stages`, `bars`, `cautions`), the gallery of attention (`gallery`), the
   page with everything beside it (`report_page`, `templates/`), `sa.report` (`from_python`);
 - `output_folder`: names of files, and writing them whole.
+
+Names are loaded on first use: a table printed in a terminal needs neither matplotlib nor torch.
 """
 
-from spikeattn.reporting.latex.typeset import to_latex, to_markdown
-from spikeattn.reporting.page.report_page import Report, write_report
-from spikeattn.reporting.paper.frames import model_table, part_table
-from spikeattn.reporting.paper.latex_tables import models_latex, parts_latex
-from spikeattn.reporting.tables.run_tables import block_energy, rate_table
+from typing import TYPE_CHECKING
+
+from spikeattn.compat.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from spikeattn.reporting.latex.typeset import to_latex, to_markdown
+    from spikeattn.reporting.page.report_page import Report, write_report
+    from spikeattn.reporting.paper.frames import model_table, part_table
+    from spikeattn.reporting.paper.latex_tables import models_latex, parts_latex
+    from spikeattn.reporting.tables.run_tables import block_energy, rate_table
 
 __all__ = [
     "Report",
@@ -37,3 +44,19 @@ __all__ = [
     "to_markdown",
     "write_report",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Report": "page.report_page",
+        "block_energy": "tables.run_tables",
+        "model_table": "paper.frames",
+        "models_latex": "paper.latex_tables",
+        "part_table": "paper.frames",
+        "parts_latex": "paper.latex_tables",
+        "rate_table": "tables.run_tables",
+        "to_latex": "latex.typeset",
+        "to_markdown": "latex.typeset",
+        "write_report": "page.report_page",
+    },
+)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from spikeattn.energy.activity import Constant, Count
 from spikeattn.energy.conventions import get_convention
 from spikeattn.energy.costs import PJ_TO_MJ, get_costs
 from spikeattn.energy.rules import terms_of
+from spikeattn.runs.ticking import ticking
 from spikeattn.storage import columns
 from spikeattn.storage.columns import Key
 from spikeattn.storage.ledger import Ledger
@@ -113,6 +115,8 @@ class Bar:
             desc=what, total=total, initial=sum(part.images for part in earlier), unit="image", disable=not shown,
             smoothing=0.1, mininterval=patience,
         )  # fmt: skip
+        self._moving = ExitStack()
+        self._moving.enter_context(ticking(self._bar))
 
     def start(self, ledger: Ledger) -> None:
         """Take the structure of the model, once it is known."""
@@ -133,4 +137,5 @@ class Bar:
 
     def close(self) -> None:
         """Leave the bar as it is."""
+        self._moving.close()
         self._bar.close()
