@@ -9,6 +9,7 @@ import typer
 
 from spikeattn.cli.options import Json, ListOut, Verbose
 from spikeattn.cli.output import LIST_FORMATS, hand_over, records, text
+from spikeattn.cli.printed_table import Page
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +43,7 @@ def conventions(
     presets = [get_convention(each) for each in ([name] if name else list_conventions())]
     frame = pd.DataFrame([_about(p) | p.switches() for p in presets])
 
-    def as_text() -> str:
+    def as_text() -> Page:
         if not name:
             lines = [_brief(preset, get_convention(DEFAULT)) for preset in presets]
             return "\n".join(
@@ -58,7 +59,7 @@ def conventions(
             for switch, value in presets[0].switches().items()
         ]
         about = [presets[0].source, f"evidence    {presets[0].evidence}: {EVIDENCE[presets[0].evidence]}"]
-        return "\n".join([*about, f"checked on  {presets[0].checked_on}", "", text(pd.DataFrame(rows))])
+        return [*about, f"checked on  {presets[0].checked_on}", "", text(pd.DataFrame(rows))]
 
     listed = [_about(p) | {"switches": p.switches(), "default": p.name == DEFAULT} for p in presets]
     record = {"conventions": listed, "switches": SWITCHES, "evidence": EVIDENCE}
@@ -84,7 +85,7 @@ def _show_training(convention: TrainingConvention, out: Path | None, as_json: bo
         f"not in it   {'; '.join(OUTSIDE)}",
     ]
     frame = pd.DataFrame(rows)
-    hand_over(frame, record, lambda: "\n".join([*said, "", text(frame)]), out, as_json, LIST_FORMATS)
+    hand_over(frame, record, lambda: [*said, "", text(frame)], out, as_json, LIST_FORMATS)
 
 
 def _about(convention: Convention) -> dict[str, str]:

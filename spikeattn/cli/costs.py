@@ -8,6 +8,7 @@ import typer
 
 from spikeattn.cli.options import Json, ListOut, Verbose
 from spikeattn.cli.output import LIST_FORMATS, hand_over, records, text
+from spikeattn.cli.printed_table import Page
 
 
 def costs(
@@ -35,10 +36,10 @@ def costs(
     frame = frame.rename(columns={"entry": "operation"})
     frame = frame[["table", "operation", "pj", "per", "bytes", "status", "meaning", "source"]]
 
-    def as_text() -> str:
+    def as_text() -> Page:
         if name:
-            prices = text(frame.drop(columns="table"), {"pj": "{:g}".format})
-            return f"{tables[0].title}\n{tables[0].source}\n\n{prices}"
+            prices = text(frame.drop(columns="table"), {"pj": "{:g}".format}, [["meaning"], ["status"]])
+            return [tables[0].title, tables[0].source, "", prices]
         short = [
             {
                 "name": table.name,
@@ -51,7 +52,8 @@ def costs(
             }
             for table in tables
         ]
-        return f"{text(pd.DataFrame(short))}\n\nDefault: {DEFAULT}. Meanings and sources: spikeattn costs NAME"
+        listed = text(pd.DataFrame(short), spare=(["memories"], ["status"]))
+        return [listed, "", f"Default: {DEFAULT}. Meanings and sources: spikeattn costs NAME"]
 
     rows = records(frame)
     record = [{**row, "default": row["table"] == DEFAULT} for row in rows]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from spikeattn.cli.options import Json, ListOut, Verbose
 from spikeattn.cli.output import LIST_FORMATS, hand_over, number, records, text
+from spikeattn.cli.printed_table import Page
 
 
 def models(out: ListOut = None, as_json: Json = False, verbose: Verbose = 0) -> None:
@@ -25,14 +27,21 @@ def models(out: ListOut = None, as_json: Json = False, verbose: Verbose = 0) -> 
     frame = pd.DataFrame([_row(name) for name in (*model_names(), *twin_names(), "vit_digits")])
     frame["T"] = frame["T"].astype("Int64")
 
-    def as_text() -> str:
+    def as_text() -> Page:
         shown = frame.assign(pretrained=["yes" if there else "-" for there in frame["pretrained"]])
-        listed = text(shown, {"parameters": number, "T": lambda T: "-" if pd.isna(T) else str(T), "classes": str})
+        formats: dict[str, Callable[[Any], str]] = {
+            "parameters": number,
+            "T": lambda T: "-" if pd.isna(T) else str(T),
+            "classes": str,
+        }
+        listed = text(shown, formats, spare=(["about"], ["classes"]))
         number_of_timm = len(timm.list_models()) - len(frame)
-        return (
-            f"{listed}\n\nIn their place: {ADDRESSES}; for attend and compare --against, which take networks "
-            f"without spikes, any of the {number_of_timm:,} names of timm."
-        )
+        return [
+            listed,
+            "",
+            f"In their place: {ADDRESSES}; for attend and compare --against, which take networks without spikes, any "
+            f"of the {number_of_timm:,} names of timm.",
+        ]
 
     hand_over(frame, records(frame), as_text, out, as_json, LIST_FORMATS)
 

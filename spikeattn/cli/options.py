@@ -51,6 +51,7 @@ class _LowerCase(logging.Formatter):
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text, and nothing else.")]
+Full = Annotated[bool, typer.Option("--full", help="Print everything, not what fits a screen.")]
 OutFile = Annotated[
     Path | None,
     typer.Option(

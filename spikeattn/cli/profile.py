@@ -18,6 +18,7 @@ from spikeattn.cli.options import (
     Checkpoint,
     CropPct,
     Device,
+    Full,
     InputShape,
     Json,
     Limit,
@@ -131,12 +132,14 @@ def profile(
         ),
     ] = None,
     as_json: Json = False,
+    full: Full = False,
     verbose: Verbose = 0,
 ) -> None:
     """Count every spike of a model on every image.
 
-    Prints the firing rates in the layout of the Spike-driven Transformer paper (its Table S1), the accuracy and mean
+    Prints the network as a tree (firing rate, SOPs, energy and share of its blocks and parts), the accuracy and mean
     rate after each time step, and five numbers: accuracy, mean rate, SOPs, energy, ratio to the network without spikes.
+    With --full every layer, and the firing rates in the layout of the Spike-driven Transformer paper (its Table S1).
     Without --checkpoint or --pretrained the weights are random, and every output says UNTRAINED.
 
     \b
@@ -190,7 +193,7 @@ def profile(
                 _tell_empty(empty, out, as_json)
             return
         if ranks.rank == 0:
-            _tell(done, out, as_json, part=shard != "0/1")
+            _tell(done, out, as_json, full, part=shard != "0/1")
 
 
 def _run(
@@ -208,12 +211,12 @@ def _run(
         if ranks.rank == 0:
             note(f"stopped; what is counted is kept. To finish the run in {out}:\n  {resume_command(words, ranks)}")
             if ranks.size == 1 and (so_far := partial(out)) is not None:
-                _print(so_far, out, as_json, partial=True)
+                _print(so_far, out, as_json, False, partial=True)
         raise
 
 
-def _tell(done: Profile, out: Path, as_json: bool, part: bool) -> None:
-    _print(done, out, as_json)
+def _tell(done: Profile, out: Path, as_json: bool, full: bool, part: bool) -> None:
+    _print(done, out, as_json, full)
     if not as_json:
         following = "spikeattn merge DIR... --out DIR" if part else f"spikeattn energy {out}, spikeattn report {out}"
         say(f"run        {out}  (next: {following})")
@@ -225,11 +228,11 @@ def _tell_empty(shard: EmptyShard, out: Path, as_json: bool) -> None:
         print_json({"run": str(out), "shard": shard.shard, "images": 0, "skipped": shard.skipped})
 
 
-def _print(profile: Profile, out: Path, as_json: bool, partial: bool = False) -> None:
+def _print(profile: Profile, out: Path, as_json: bool, full: bool, partial: bool = False) -> None:
     if as_json:
         print_json({"run": str(out), **({"partial": True} if partial else {}), **describe(profile)})
     else:
-        say(("PARTIAL " if partial else "") + summary_text(profile))
+        say(summary_text(profile, full, "PARTIAL " if partial else ""))
 
 
 def _place(name: str, ranks: Ranks) -> torch.device:
