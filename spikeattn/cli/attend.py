@@ -37,7 +37,7 @@ from spikeattn.cli.options import (
     check_weights,
 )
 from spikeattn.cli.output import note, print_json, to_json, write_file
-from spikeattn.cli.terminal import say
+from spikeattn.cli.terminal import quiet, say
 from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:
@@ -235,7 +235,8 @@ def attend(
             calibrate_all(studies)
         profile = None if run is None else _open_run(run, first, number)
         others = with_nulls(first, also_null or ())
-        attended, skipped = look([*studies, *others], tqdm(range(number), unit="image", smoothing=0.1), _say_skipped)
+        bar = tqdm(range(number), unit="image", smoothing=0.1, disable=quiet())
+        attended, skipped = look([*studies, *others], bar, _say_skipped)
         evaluations = [study.evaluate(attended) for study in studies] if evaluate else []
         for study in studies:
             _say_warnings(study)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from spikeattn.boundary.visible_text import visible_cell, visible_json
 from spikeattn.cli.options import WrongCommandLine
 from spikeattn.cli.printed_table import Page, PrintedTable, Spare
-from spikeattn.cli.terminal import say, say_file
+from spikeattn.cli.terminal import quiet, say, say_file
 from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:
@@ -22,8 +22,9 @@ LIST_FORMATS = {suffix: FORMATS[suffix] for suffix in (".csv", ".parquet", ".jso
 
 
 def note(text: str) -> None:
-    """A line for the reader at the terminal, on standard error."""
-    say(text, err=True)
+    """A line for the reader at the terminal, on standard error; with --quiet warnings alone."""
+    if not quiet() or text.startswith("warning"):
+        say(text, err=True)
 
 
 def print_json(record: Any) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spikeattn.cli.configured import taken_from_file
 from spikeattn.cli.inputs import Inputs
 from spikeattn.cli.launching import joined, resume_command, stored_command, threads_of_run, written
 from spikeattn.cli.machine import choose_device, set_threads
@@ -44,7 +45,7 @@ from spikeattn.cli.options import (
 )
 from spikeattn.cli.output import note, print_json
 from spikeattn.cli.run_summary import describe, summary_text
-from spikeattn.cli.terminal import say
+from spikeattn.cli.terminal import quiet, say
 from spikeattn.compat.python_names import StrEnum
 from spikeattn.errors import SpikeattnError
 
@@ -186,6 +187,7 @@ def profile(
         loader = inputs.images(net, _place(device, ranks), called.get("forward"), workers)
         options = called | {"resume": resume, "strict": strict, "plain": plain, "allow_mixed": allow_mixed}
         options |= {"names": names, "shard": shard, "ranks": ranks, "save_every": save_every}
+        options |= {"taken": taken_from_file(context)}
         try:
             done = _run(net, loader, out, words, as_json, inputs, **options)
         except EmptyShard as empty:
@@ -197,14 +199,22 @@ def profile(
 
 
 def _run(
-    net: nn.Module, loader: Any, out: Path, words: Sequence[str], as_json: bool, inputs: Inputs, **options: Any
+    net: nn.Module,
+    loader: Any,
+    out: Path,
+    words: Sequence[str],
+    as_json: bool,
+    inputs: Inputs,
+    taken: dict[str, Any],
+    **options: Any,
 ) -> Profile:
     from spikeattn.runs.assembly import partial
     from spikeattn.runs.run import profile as run
 
     provenance = {"command": stored_command(words), "inputs": inputs.record()}
+    provenance |= {"config": taken} if taken else {}
     try:
-        return run(net, loader, out, progress=True, provenance=provenance, **options)
+        return run(net, loader, out, progress=not quiet(), provenance=provenance, **options)
     except KeyboardInterrupt:
         written()
         ranks = options["ranks"]

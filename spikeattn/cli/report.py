@@ -49,7 +49,7 @@ from spikeattn.cli.options import (
     WrongCommandLine,
 )
 from spikeattn.cli.output import headline, note, print_json
-from spikeattn.cli.terminal import say
+from spikeattn.cli.terminal import quiet, say
 from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ def _demo(out: Path, costs: CostTable, convention: Convention, command: str) -> 
         dataset = open_dataset(DEMO_DATA, model, split="test")
         loader = make_loader(dataset)
         note(f"profiling {DEMO_MODEL} on {DEMO_DATA}, on one CPU thread ...")
-        profile(model, loader, place / RUN, progress=True, provenance={"command": command})
+        profile(model, loader, place / RUN, progress=not quiet(), provenance={"command": command})
         note("attending to a few of them ...")
         attend_demo(place / ATTENTION, model, dataset, Profile.load(place / RUN), costs, convention, command)
         _replace(place / RUN, out / RUN, _run_files())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import nullcontext, suppress
+from contextvars import ContextVar
 from typing import TextIO
 
 import typer
@@ -14,6 +15,19 @@ from spikeattn.cli.printed_table import Page, parts_of
 
 UNKNOWN = 80  # columns of a terminal that does not tell
 NARROW = 40  # columns: nothing is drawn for less, where hardly two words stand in a line
+
+
+_quiet: ContextVar[bool] = ContextVar("quiet", default=False)
+
+
+def be_quiet(wanted: bool) -> None:
+    """Whether what is neither a result nor a warning is left out from here on."""
+    _quiet.set(wanted)
+
+
+def quiet() -> bool:
+    """Whether the command was asked to say no more than it must."""
+    return _quiet.get()
 
 
 def say(page: Page, err: bool = False) -> None:
