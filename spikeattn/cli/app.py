@@ -43,6 +43,8 @@ from spikeattn.errors import SpikeattnError
 
 _NO_ROOM = ("failed to map segment", "cannot allocate memory", "Cannot allocate memory")  # what dlopen says
 
+COMPLETE = "_SPIKEATTN_COMPLETE"  # typer's name for it
+
 # Those with several words behind an option.
 READ: dict[Any, type[ConfiguredCommand]] = {compare: reading(runs_against), sweep: reading(lists_of_numbers)}
 
@@ -89,11 +91,15 @@ def _run(arguments: Sequence[str] | None) -> int:
     """One command, and the exit code of its end."""
     try:
         command = typer.main.get_command(app)
+        if COMPLETE in os.environ:  # the shell asks what could stand where the cursor is
+            command.main(args=[], prog_name="spikeattn", standalone_mode=False)
         given = list(sys.argv[1:] if arguments is None else arguments)
         with stoppable(), command.make_context("spikeattn", given, obj=given) as context:
             command.invoke(context)
         if sys.stdout is not None:
             sys.stdout.flush()
+    except SystemExit as done:  # of a completion
+        return done.code if isinstance(done.code, int) else FAILED
     except typer.Exit as request:
         return request.exit_code
     except (KeyboardInterrupt, typer.Abort) as stop:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spikeattn.cli.completing import DATA, NETWORKS, offering
 from spikeattn.cli.fresh_folder import finished_before, fresh_folder
 from spikeattn.cli.machine import choose_device, set_threads
 from spikeattn.cli.option_types import within
@@ -51,7 +52,12 @@ SUMMARY = "summary.json"
 def attend(
     context: typer.Context,
     model: Annotated[
-        str, typer.Option(metavar="NAME|FILE.py:NAME", help="sdt_*, ann_*, vit_digits, a model of timm's or your own.")
+        str,
+        typer.Option(
+            metavar="NAME|FILE.py:NAME",
+            autocompletion=offering(NETWORKS),
+            help="sdt_*, ann_*, vit_digits, a model of timm's or your own.",
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="New folder for pictures, tables and summary.json.")],
     more: Annotated[list[Path] | None, typer.Argument(metavar="PATH", help="More --images.")] = None,
@@ -59,7 +65,12 @@ def attend(
         list[Path] | None, typer.Option(metavar="PATH...", help="Image files, or folders of them.")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(metavar="SPEC", help="A data set instead: digits, or NAME:PATH as for profile.")
+        str | None,
+        typer.Option(
+            metavar="SPEC",
+            autocompletion=offering(DATA),
+            help="A data set instead: digits, or NAME:PATH as for profile.",
+        ),
     ] = None,
     checkpoint: Checkpoint = None,
     weights: WhichWeights = Weights.auto,

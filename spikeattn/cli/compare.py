@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spikeattn.cli.completing import COSTS as NAMES
+from spikeattn.cli.completing import offering
 from spikeattn.cli.option_types import within
 from spikeattn.cli.options import (
     CONVENTION,
@@ -52,7 +54,10 @@ def compare(
         ),
     ] = None,
     costs: Annotated[
-        str, typer.Option("--costs", metavar="NAME|FILE,...", help="Cost tables, separated by commas.")
+        str,
+        typer.Option(
+            "--costs", metavar="NAME|FILE,...", autocompletion=offering(NAMES), help="Cost tables, separated by commas."
+        ),
     ] = COSTS,
     convention: ConventionName = CONVENTION,
     first_conv: First = None,

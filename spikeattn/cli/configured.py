@@ -47,12 +47,12 @@ def taken_from_file(context: Any) -> dict[str, Any]:
 def _take_defaults(ctx: Any, args: list[str]) -> None:
     """Give a command's context the defaults of the file in the current folder.
 
-    Not for help, which shows those of the program, and not with --no-config.
+    Not while the shell completes a line, not for help, which shows those of the program, and not with --no-config.
     """
     from spikeattn.cli.config_file import config_file, defaults_of
 
     words = args[: args.index("--")] if "--" in args else args
-    if ctx.parent is None or {"--no-config", "--help", "-h"} & set(words):
+    if ctx.parent is None or ctx.resilient_parsing or {"--no-config", "--help", "-h"} & set(words):
         return
     if (path := config_file(Path())) is not None:
         found = defaults_of(path, ctx.parent.command.commands, ctx.parent)

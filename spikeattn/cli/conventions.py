@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spikeattn.cli.completing import CONVENTIONS, offering
 from spikeattn.cli.options import Json, ListOut, Verbose
 from spikeattn.cli.output import LIST_FORMATS, hand_over, records, text
 from spikeattn.cli.printed_table import Page
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def conventions(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One convention, with meanings.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", autocompletion=offering(CONVENTIONS), help="One convention, with meanings."),
+    ] = None,
     out: ListOut = None,
     as_json: Json = False,
     verbose: Verbose = 0,

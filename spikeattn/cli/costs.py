@@ -6,13 +6,17 @@ from typing import Annotated
 
 import typer
 
+from spikeattn.cli.completing import COSTS, offering
 from spikeattn.cli.options import Json, ListOut, Verbose
 from spikeattn.cli.output import LIST_FORMATS, hand_over, records, text
 from spikeattn.cli.printed_table import Page
 
 
 def costs(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One table, with meanings and sources.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", autocompletion=offering(COSTS), help="One table, with meanings and sources."),
+    ] = None,
     out: ListOut = None,
     as_json: Json = False,
     verbose: Verbose = 0,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
+from spikeattn.cli.completing import CONVENTIONS, offering
 from spikeattn.cli.networks import rated_network
 from spikeattn.cli.options import (
     CONVENTION,
@@ -71,6 +72,7 @@ def energy(
         typer.Option(
             "--convention",
             metavar="NAME,...",
+            autocompletion=offering(CONVENTIONS),
             help="See `spikeattn conventions`; exact for RUN, sdt-paper for --rates. Several by commas: side by side, "
             "and what every switch makes. Training: bptt-spikes or bptt-dense.",
         ),

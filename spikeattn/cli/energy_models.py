@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spikeattn.cli.completing import ENERGY_MODELS, offering
 from spikeattn.cli.options import Json, ListOut, Verbose
 from spikeattn.cli.output import LIST_FORMATS, hand_over, records, text
 from spikeattn.cli.printed_table import Line, Page
@@ -16,7 +17,12 @@ if TYPE_CHECKING:
 
 
 def energy_models(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One model, with its whole record.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME", autocompletion=offering(ENERGY_MODELS), help="One model, with its whole record."
+        ),
+    ] = None,
     out: ListOut = None,
     as_json: Json = False,
     verbose: Verbose = 0,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spikeattn.cli.completing import DATA, MODELS, offering
 from spikeattn.cli.configured import taken_from_file
 from spikeattn.cli.inputs import Inputs
 from spikeattn.cli.launching import joined, resume_command, stored_command, threads_of_run, written
@@ -69,9 +70,16 @@ class Neurons(StrEnum):
 def profile(
     context: typer.Context,
     model: Annotated[
-        str, typer.Option(metavar="NAME|FILE.py:NAME|FILE.nir", help="See `spikeattn models`; a FILE.py is run.")
+        str,
+        typer.Option(
+            metavar="NAME|FILE.py:NAME|FILE.nir",
+            autocompletion=offering(MODELS),
+            help="See `spikeattn models`; a FILE.py is run.",
+        ),
     ],
-    data: Annotated[str, typer.Option(metavar="SPEC", help="A name or NAME:PATH, as listed above.")],
+    data: Annotated[
+        str, typer.Option(metavar="SPEC", autocompletion=offering(DATA), help="A name or NAME:PATH, as listed above.")
+    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the run: counts.parquet and model.json.")],
     checkpoint: Checkpoint = None,
     weights: WhichWeights = Weights.auto,

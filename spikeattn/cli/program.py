@@ -21,7 +21,6 @@ app = typer.Typer(
     help="Firing rates, operations and energy of spiking vision transformers, counted per image and with intervals.",
     epilog=EPILOG,
     rich_markup_mode=None,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spikeattn.cli.completing import DATA, MODELS, offering
 from spikeattn.cli.composing import run_command, stated, words_for
 from spikeattn.cli.fresh_folder import recover, staging
 from spikeattn.cli.launching import stored_command
@@ -75,10 +76,15 @@ def report(
     model: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME|FILE.py:NAME|FILE.nir", help="In place of RUN: profile this network first, into DIR/run."
+            metavar="NAME|FILE.py:NAME|FILE.nir",
+            autocompletion=offering(MODELS),
+            help="In place of RUN: profile this network first, into DIR/run.",
         ),
     ] = None,
-    data: Annotated[str | None, typer.Option(metavar="SPEC", help="With --model: as for `spikeattn profile`.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="SPEC", autocompletion=offering(DATA), help="With --model: as for `spikeattn profile`."),
+    ] = None,
     attend: Annotated[
         int | None,
         typer.Option(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spikeattn.cli.completing import COSTS, offering
 from spikeattn.cli.options import (
     Device,
     Full,
@@ -38,7 +39,12 @@ def sweep(
         str | None, typer.Option(metavar="NAME", help="Model that --rates belongs to, or FILE.py:NAME.")
     ] = None,
     costs: Annotated[
-        str, typer.Option(metavar="NAME,...", help="Cost tables (see `spikeattn costs`) or .toml files, by commas.")
+        str,
+        typer.Option(
+            metavar="NAME,...",
+            autocompletion=offering(COSTS),
+            help="Cost tables (see `spikeattn costs`) or .toml files, by commas.",
+        ),
     ] = "horowitz-45nm-fp32,horowitz-45nm-fp16,horowitz-45nm-int8-acc32",
     rate_scale: Annotated[
         str, typer.Option(metavar="S,...", help="Factors of the firing rates, by commas; 1 is as they are.")
