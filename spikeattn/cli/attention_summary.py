@@ -34,6 +34,7 @@ def as_text(summary: dict[str, Any], out: Path) -> Page:
     if summary["skipped"]:
         first = summary["skipped"][0]
         lines += [f"skipped    {_number(len(summary['skipped']), 'image')}, first {first['image']}: {first['reason']}"]
+    lines += _few(images["image"].nunique())
     if summary["untrained"]:
         lines += ["warning    UNTRAINED: random weights, these maps describe nothing"]
     folders = dict.fromkeys(
@@ -139,6 +140,16 @@ def _with_error(value: float | None, error: float | None) -> str:
 
 def _or_missing(value: float) -> str:
     return "– (a map is constant)" if np.isnan(value) else f"{value:.2f}"
+
+
+def _few(n: int) -> list[Line]:
+    """A warning where a mean over the images says nothing of others."""
+    from spikeattn.runs.sample_warnings import FEW
+
+    if n >= FEW:
+        return []
+    told = "1 image says nothing of others" if n == 1 else f"{n} images: their mean says little of others"
+    return [f"warning    few-images: {told}; what is significant is told for each of them alone"]
 
 
 def _number(n: int, what: str) -> str:

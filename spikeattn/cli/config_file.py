@@ -20,6 +20,7 @@ FILE, PROJECT = "spikeattn.toml", "pyproject.toml"
 COMMON = (
     "device", "threads", "workers", "batch_size", "costs", "convention", "confidence", "replicates", "full", "quiet",
 )  # fmt: skip
+_OTHERWISE = {"energy": ("batch_size",)}  # commands where one of them is about something else: a training step
 # Options about a single call: a default for them would surprise.
 _NEVER = ("help", "no_config", "resume", "force", "shard", "allow_mixed", "verbose", "json", "as_json", "version")
 
@@ -61,7 +62,11 @@ def defaults_of(path: Path, commands: Mapping[str, Any], context: Any) -> Defaul
         if isinstance(value, dict):
             continue
         option = key.replace("-", "_")
-        users = {name: _options(command)[option] for name, command in commands.items() if option in _options(command)}
+        users = {
+            name: _options(command)[option]
+            for name, command in commands.items()
+            if option in _options(command) and option not in _OTHERWISE.get(name, ())
+        }
         if option not in COMMON or not users:
             raise _unknown(where, key, [*COMMON, *(f"[{prefix}{name}]" for name in commands)], users, prefix)
         for name, parameter in users.items():

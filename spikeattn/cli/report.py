@@ -170,11 +170,18 @@ def _say(profile: Profile, written: Report, out: Path, attention: Path | None) -
         say("UNTRAINED: the weights are random, these numbers describe nothing")
     figures = out / "figures"
     others = [path.name for path in written.files.values() if path != written.page and path.parent == out]
-    say(headline(written.summary))
+    say([headline(written.summary), *(f"warning    {line}" for line in _told(profile))])
     say(f"report     {written.page}\ntables     {out}: {', '.join(others)}")
     say(f"figures    {figures}\nrun        {profile.path}")
     if attention is not None:
         say(f"attention  {attention}")
+
+
+def _told(profile: Profile) -> list[str]:
+    """The warnings of a run but those that its headline has: why it has no accuracy, that it is untrained."""
+    from spikeattn.stats.accuracy import NO_ACCURACY
+
+    return [line for line in profile.warnings if line.code not in (NO_ACCURACY, "untrained")]
 
 
 _ANYWHERE = ("run", "attention", "out", "model", "costs", "convention", "measure_twin", "as_json", "verbose")

@@ -117,7 +117,7 @@ def sweep(
         if figure is not None:
             _draw(frame, figure, warnings)
         record = {"title": heading, **frame.attrs, "rows": records(frame), "warnings": list(warnings)}
-        hand_over(frame, record, lambda: _counted_text(frame, heading), out, as_json, FORMATS)
+        hand_over(frame, record, lambda: _counted_text(frame, heading, warnings), out, as_json, FORMATS)
         return
     scales = _numbers("--rate-scale", rate_scale)
 
@@ -160,12 +160,16 @@ def _of_runs(
     return frame, f"{name}, {frame.attrs['n_images']} images, over {frame['over'].iloc[0]}", warnings
 
 
-def _counted_text(frame: pd.DataFrame, heading: str) -> Page:
+def _counted_text(frame: pd.DataFrame, heading: str, warnings: tuple[Note, ...]) -> Page:
     from spikeattn.cli.output import sheet_text
 
     spare = (["Mean firing rate"], ["SOPs"], ["Wilson interval"])
-    lines = [f"{heading}: every row a run of its own; convention {frame.attrs['convention']}, arithmetic only", ""]
-    return [*lines, sheet_text(frame, spare), "", *(f"note      {line}" for line in frame.attrs["notes"])]
+    lines: list[Line] = [
+        f"{heading}: every row a run of its own; convention {frame.attrs['convention']}, arithmetic only",
+        "",
+    ]
+    lines += [sheet_text(frame, spare), "", *(f"note      {line}" for line in frame.attrs["notes"])]
+    return [*lines, *(f"warning   {line}" for line in warnings)]
 
 
 def _numbers(option: str, listed: str) -> list[float]:

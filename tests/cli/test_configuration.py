@@ -35,6 +35,8 @@ def test_a_file_gives_defaults_and_the_command_line_wins(spikeattn) -> None:
     assert found["inputs"]["batch_size"] == 2 and found["inputs"]["limit"] == 2
     # The command that is recorded makes the same run without the file.
     assert found["command"] == f"spikeattn profile --out run --limit 2 {' '.join(taken)}"
+    Path("spikeattn.toml").write_text("threads = 1\nbatch_size = 4\n")
+    assert spikeattn("energy", "run").code == 0, "the batch of a training step is another one"
     assert "defaults from" not in spikeattn("rates", "run").err, "nothing in the file is for this command"
 
 
