@@ -101,11 +101,3 @@ def test_quiet_leaves_results_and_warnings(spikeattn) -> None:
     assert "warning    few-images: 2 images" in quiet.out
     assert spikeattn("costs", "-q", "--out", "costs.csv").err == "" and Path("costs.csv").is_file()
     assert "wrote" in spikeattn("costs", "--out", "costs.csv").err, "the next command is as loud as ever"
-
-
-def test_a_resumed_run_is_that_of_its_settings_wherever_they_come_from(spikeattn) -> None:
-    Path("spikeattn.toml").write_text(PROFILE)
-    assert spikeattn("profile", "--out", "run").code == 0
-    Path("spikeattn.toml").write_text(PROFILE.replace("limit = 3", "limit = 2"))
-    done = spikeattn("profile", "--out", "run", "--resume")
-    assert done.code == FAILED and "run" in done.error
