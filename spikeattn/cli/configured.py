@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shlex
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from spikeattn.cli.help_text import fitted_help
 from spikeattn.cli.output import note
 from spikeattn.cli.terminal import be_quiet
 
@@ -34,7 +36,17 @@ class ConfiguredCommand(TyperCommand):
             note(f"defaults from {ctx.meta[FILE_NAME]}: {shlex.join(words)}")
         return rest
 
+    def format_help_text(self, ctx: Any, formatter: Any) -> None:
+        """Its examples as wide as the terminal."""
+        whole = self.help
+        try:
+            self.help = fitted_help(inspect.cleandoc(whole or ""), formatter.width - MARGIN)
+            super().format_help_text(ctx, formatter)
+        finally:
+            self.help = whole
 
+
+MARGIN = 2  # columns that click leaves before the text of a help page
 TAKEN, FILE_NAME = "spikeattn.config.taken", "spikeattn.config.file"  # in the context's `meta`
 
 
