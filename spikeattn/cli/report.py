@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spikeattn.cli.completing import DATA, MODELS, offering
 from spikeattn.cli.composing import run_command, stated, words_for
 from spikeattn.cli.fresh_folder import recover, staging
 from spikeattn.cli.launching import stored_command
@@ -49,7 +50,7 @@ from spikeattn.cli.options import (
     WrongCommandLine,
 )
 from spikeattn.cli.output import headline, note, print_json
-from spikeattn.cli.terminal import say
+from spikeattn.cli.terminal import quiet, say
 from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:
@@ -75,10 +76,15 @@ def report(
     model: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME|FILE.py:NAME|FILE.nir", help="In place of RUN: profile this network first, into DIR/run."
+            metavar="NAME|FILE.py:NAME|FILE.nir",
+            autocompletion=offering(MODELS),
+            help="In place of RUN: profile this network first, into DIR/run.",
         ),
     ] = None,
-    data: Annotated[str | None, typer.Option(metavar="SPEC", help="With --model: as for `spikeattn profile`.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="SPEC", autocompletion=offering(DATA), help="With --model: as for `spikeattn profile`."),
+    ] = None,
     attend: Annotated[
         int | None,
         typer.Option(
@@ -134,7 +140,7 @@ def report(
     if out.exists() and not out.is_dir():
         raise SpikeattnError(f"--out {out}: this is a file; give a folder for the report")
     _check(context, run, model, data, attention)
-    with Doing() as doing:
+    with Doing(not quiet()) as doing:
         doing("loading torch and matplotlib")
         from spikeattn.cli.twin_of_run import twin_of_run
         from spikeattn.energy import get_convention, get_costs
@@ -151,7 +157,7 @@ def report(
     else:
         profile, attention = _demo(out, prices, chosen, command), out / ATTENTION
     note("writing the report ...")
-    with Doing() as doing:
+    with Doing(not quiet()) as doing:
         doing("counting the ANN twin" if measure_twin else None)
         twin = twin_of_run(profile.ledger) if measure_twin else None
         doing("tables, figures, page")
@@ -171,11 +177,18 @@ def _say(profile: Profile, written: Report, out: Path, attention: Path | None) -
         say("UNTRAINED: the weights are random, these numbers describe nothing")
     figures = out / "figures"
     others = [path.name for path in written.files.values() if path != written.page and path.parent == out]
-    say(headline(written.summary))
+    say([headline(written.summary), *(f"warning    {line}" for line in _told(profile))])
     say(f"report     {written.page}\ntables     {out}: {', '.join(others)}")
     say(f"figures    {figures}\nrun        {profile.path}")
     if attention is not None:
         say(f"attention  {attention}")
+
+
+def _told(profile: Profile) -> list[str]:
+    """The warnings of a run but those that its headline has: why it has no accuracy, that it is untrained."""
+    from spikeattn.stats.accuracy import NO_ACCURACY
+
+    return [line for line in profile.warnings if line.code not in (NO_ACCURACY, "untrained")]
 
 
 _ANYWHERE = ("run", "attention", "out", "model", "costs", "convention", "measure_twin", "as_json", "verbose")
@@ -252,14 +265,14 @@ def _demo(out: Path, costs: CostTable, convention: Convention, command: str) -> 
     from spikeattn.runs.ticking import Doing
 
     torch.set_num_threads(1)
-    with _staging(out) as place, Doing() as doing:
+    with _staging(out) as place, Doing(not quiet()) as doing:
         doing("opening the network and the images")
         model = create_model(DEMO_MODEL, pretrained=True)
         dataset = open_dataset(DEMO_DATA, model, split="test")
         loader = make_loader(dataset)
         doing(None)
         note(f"profiling {DEMO_MODEL} on {DEMO_DATA}, on one CPU thread ...")
-        profile(model, loader, place / RUN, progress=True, provenance={"command": command})
+        profile(model, loader, place / RUN, progress=not quiet(), provenance={"command": command})
         note("attending to a few of them ...")
         doing("maps, significance, pictures")
         attend_demo(place / ATTENTION, model, dataset, Profile.load(place / RUN), costs, convention, command)
