@@ -41,11 +41,13 @@ def accuracy_energy(sweep: pd.DataFrame, note: str = "") -> Figure:
             for row in rows
         ]
         tips(points, told)
-        for row, x, y in zip(rows, spent, share, strict=True):
+        for row, x in zip(rows, spent, strict=True):
             label = f"t = {row['t']}" if len(rows) <= 12 or row["t"] in (1, rows[-1]["t"]) else ""
-            axes.annotate(label, (x, y), (6, -11), textcoords="offset points", fontsize=8, color=INK)
+            low = row["accuracy_low"]  # below the whisker, which no text then meets
+            axes.annotate(label, (x, low), (0, -5), textcoords="offset points", fontsize=8, color=INK, ha="center",
+                          va="top")  # fmt: skip
         axes.set_xlim(0, max(spent) * 1.15 if max(spent) > 0 else 1)
-        axes.set_ylim(0, 1.03)
+        axes.set_ylim(min(0.0, min(row["accuracy_low"] for row in rows) - 0.1), 1.03)  # room for the text below
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
         axes.set_ylabel("Accuracy")
         axes.set_xlabel(f"Energy per image after t steps ({unit}), {first['costs'].iloc[0]}")
