@@ -16,8 +16,8 @@ def set_names(texts: Iterable[Text]) -> None:
     """Set the names in texts of a figure as mathematics; a text without one stays as it is, dollars and all."""
     for text in texts:
         found = text.get_text()
-        if _NAME.search(found):
-            text.set_text(_as_mathematics(found))
+        if printed(found) != found:
+            text.set_text(printed(found))
             text.set_parse_math(True)
 
 
@@ -30,7 +30,11 @@ def plain_names(text: str) -> str:
     return _NAME.sub(in_unicode, _PRODUCT.sub(" ⊙ ", text))
 
 
-def _as_mathematics(text: str) -> str:
+def printed(text: str) -> str:
+    """Text with the names as matplotlib's mathematics; the text itself, and no mathematics, where it holds none."""
+    if not _NAME.search(text):
+        return text
+
     def set_name(name: re.Match[str]) -> str:
         return r"$\mathregular{\hat{V}_S}$" if name["hat"] else rf"$\mathregular{{{name['plain']}_S}}$"
 

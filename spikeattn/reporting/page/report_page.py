@@ -137,7 +137,7 @@ def write_report(
     said |= {name: caption(profile, facts.TABLES[name]) for name in shown if name in facts.TABLES}
     written: dict[str, str | bytes] = {name: _csv(frame, profile) for name, frame in tables.items()}
     latex = {name: to_latex(frame, said[name], f"tab:{name}") for name, frame in shown.items()}
-    written["summary.json"] = _json(summary | {"provenance": _provenance(profile, energy)})
+    written["summary.json"] = json_text(summary | {"provenance": _provenance(profile, energy)})
 
     note = "UNTRAINED model: the weights are random" if profile.untrained else ""
     drawn = {
@@ -169,7 +169,7 @@ def write_report(
     return Report({name: output_folder.write(folder / name, text) for name, text in written.items()}, summary)
 
 
-def render(page: dict[str, Any]) -> str:
+def render(page: dict[str, Any], template: str = "report.html.j2") -> str:
     """The HTML page; everything in it but the package's own templates and figures is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("spikeattn.reporting.page", "templates"),
@@ -184,7 +184,7 @@ def render(page: dict[str, Any]) -> str:
     environment.filters["named"] = lambda text: Markup(names_html(str(escape(visible(text)))))
     environment.filters["listed"] = lambda names: Markup(str(escape(visible(names))).replace(", ", ", <wbr>"))
     environment.filters["breakable"] = lambda name: Markup(str(escape(visible(name))).replace(".", ".<wbr>"))
-    return environment.get_template("report.html.j2").render(page)
+    return environment.get_template(template).render(page)
 
 
 def _inline(vectors: dict[str, str]) -> dict[str, Markup]:
@@ -202,5 +202,6 @@ def _provenance(profile: Profile, energy: Any) -> dict[str, Any]:
     return {"model": dict(profile.ledger.model), "run": profile.provenance, "energy": energy.provenance}
 
 
-def _json(record: dict[str, Any]) -> str:
+def json_text(record: dict[str, Any]) -> str:
+    """A record as JSON, with null for what is no finite number."""
     return json.dumps(facts.finite(record), indent=2, ensure_ascii=False, default=str, allow_nan=False) + "\n"
