@@ -113,8 +113,9 @@ def test_what_cannot_be_set_side_by_side_is_one_clear_error(runs, folders):
         beside(first, sa.Profile.load(folders["epoch_1"]))
     with pytest.raises(sa.SpikeattnError, match="give two or more"):
         beside(first)
-    settings = dataclasses.replace(first.ledger.settings, data={"name": "cifar10", "split": "test"})
-    elsewhere = sa.Profile(dataclasses.replace(first.ledger, settings=settings), first.counts)
+    settings = first.provenance["settings"] | {"data": {"name": "cifar10", "split": "test"}}
+    ledger = dataclasses.replace(first.ledger, provenance=first.provenance | {"settings": settings})
+    elsewhere = sa.Profile(ledger, first.counts)
     with pytest.raises(sa.SpikeattnError, match=r"of cifar10 \(test\): between them data and network differ at once"):
         beside(first, elsewhere)
 
