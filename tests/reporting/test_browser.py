@@ -172,7 +172,8 @@ def test_one_waterfall_is_seen_and_it_is_the_chosen_one(said):
 def test_it_fits_a_small_screen(report, tmp_path, width):
     """Nothing reaches beyond the right edge but what scrolls in a box of its own; charts stay as wide as to be read."""
     probe = """<script>
-    const inside = (e) => e.closest(".scroll, figure, .tip") || e.getBoundingClientRect().right <= innerWidth + 1;
+    const inside = (e) =>
+      e.closest(".scroll, figure, .tip, .contents") || e.getBoundingClientRect().right <= innerWidth + 1;
     const wide = [...document.querySelectorAll("body *")].filter((e) => !inside(e)).map((e) => e.className);
     const chart = Math.min(...[...document.querySelectorAll("figure svg")].map((e) => e.getBoundingClientRect().width));
     parent.postMessage(JSON.stringify({wide, chart, width: innerWidth}), "*");
