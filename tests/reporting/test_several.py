@@ -19,7 +19,7 @@ from spikeattn.energy.costs import get_costs
 from spikeattn.models.calibrate import calibrate_batch_norm
 from spikeattn.reporting.page.several_page import write_several
 from spikeattn.reporting.tables.image_tables import image_table
-from spikeattn.reporting.tables.several_runs import OTHER_IMAGES, run_names, side_by_side
+from spikeattn.reporting.tables.several_runs import OTHER_IMAGES, QUANTITIES, run_names, side_by_side
 from spikeattn.reporting.tables.sheets import sheet_of
 from spikeattn.stats.intervals import mean_intervals
 from spikeattn.storage.counts import FILE, Counts
@@ -73,6 +73,18 @@ def test_differences_are_formed_image_by_image(runs):
     assert row["mean_rate"] == pytest.approx(other.summary()["mean_rate"] - first.summary()["mean_rate"])
     ratio = sa.compare(first, other).total  # another way to the same number
     assert (row["ratio"], row["ratio_low"], row["ratio_high"]) == pytest.approx((ratio.value, ratio.low, ratio.high))
+
+
+def test_differences_turn_round_with_the_runs(runs):
+    one, other = runs["epoch_1"], runs["epoch_2"]
+    there, back = (beside(*pair).differences.iloc[0] for pair in ((one, other), (other, one)))
+    for name in QUANTITIES:
+        found = (back[name], back[f"{name}_low"], back[f"{name}_high"])
+        assert found == pytest.approx((-there[name], -there[f"{name}_high"], -there[f"{name}_low"])), name
+    assert (back["ratio_low"], back["ratio_high"]) == pytest.approx((1 / there["ratio_high"], 1 / there["ratio_low"]))
+    assert all(
+        text[0] in "+\u2212" for text in (sheet_of(pd.DataFrame([row])).rows[0][7].text for row in (there, back))
+    )
 
 
 def test_images_are_found_by_name_whatever_their_order(runs):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from spikeattn.runs.result import Profile
 
 QUANTITIES = ("accuracy", "mean_rate", "sops", "energy_mj")  # of an image: right or not, rate, additions, mJ
+_MOST = {"accuracy": 1.0, "mean_rate": 1.0}  # that two images can differ by
 OTHER_IMAGES = "other images: not paired"
 _UNKNOWN = Interval(float("nan"), float("nan"), float("nan"), "none")
 
@@ -151,18 +152,29 @@ def _difference(
     for quantity in QUANTITIES:
         mine, theirs = first[quantity], other[quantity]
         if order is None:
-            with np.errstate(invalid="ignore"):
-                apart = np.nanmean(theirs) - np.nanmean(mine) if _some(mine, theirs) else np.nan
-            row |= _columns(quantity, Interval(float(apart), np.nan, np.nan, OTHER_IMAGES))
+            means = float(np.nanmean(theirs) - np.nanmean(mine)) if _some(mine, theirs) else np.nan
+            row |= _columns(quantity, Interval(means, np.nan, np.nan, OTHER_IMAGES))
             continue
         apart = theirs[order] - mine
         apart = apart[np.isfinite(apart)]  # an image without a label is neither right nor wrong
-        row |= _columns(quantity, mean_intervals(apart[:, None])[0] if len(apart) else _UNKNOWN)
+        row |= _columns(quantity, _mean_difference(apart, _MOST.get(quantity, np.inf)) if len(apart) else _UNKNOWN)
     mine, theirs = first["energy_mj"], other["energy_mj"]
     if order is not None:
         return row | _columns("ratio", ratio_intervals(theirs[order], mine)[0])
     ratio = theirs.mean() / mine.mean() if mine.mean() > 0 else np.nan
     return row | _columns("ratio", Interval(float(ratio), np.nan, np.nan, OTHER_IMAGES))
+
+
+def _mean_difference(apart: NDArray[np.float64], most: float) -> Interval:
+    """Of differences [N]; those that are never above 0 have the limits of their opposites, turned round.
+
+    `mean_intervals` knows what to do where most of a column is 0 and nothing is below; so it holds in both directions.
+    """
+    if not (apart.max() <= 0 and apart.min() < 0):
+        return mean_intervals(apart[:, None], ceiling=most)[0]
+    found = mean_intervals(-apart[:, None], ceiling=most)[0]
+    method = "lower bound" if found.method == "upper bound" else found.method
+    return Interval(-found.value, -found.high, -found.low, method, found.confidence)
 
 
 def _some(*sides: NDArray[np.float64]) -> bool:

@@ -101,8 +101,11 @@ def _limited(row: Row, name: str, divisor: float) -> tuple[str, str]:
     """A value with its limits, in the unit of the column."""
     value, low, high = (row[key] / divisor for key in (name, f"{name}_low", f"{name}_high"))
     if row[f"{name}_interval"] == "upper bound":
-        return with_bound(value, high)
-    text, limits = with_limits(value, low, high)
+        text, limits = with_bound(value, high)
+    elif row[f"{name}_interval"] == "lower bound":
+        text, limits = with_bound(value, low, "≥")
+    else:
+        text, limits = with_limits(value, low, high)
     return _minus(text), _minus(limits)
 
 
