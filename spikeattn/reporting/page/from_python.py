@@ -18,7 +18,7 @@ from spikeattn.energy.conventions import Convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import CostTable
 from spikeattn.errors import SpikeattnError
-from spikeattn.reporting.figures.attention_panels import panel
+from spikeattn.reporting.figures.attention_panels import panel, tiles_of
 from spikeattn.reporting.figures.drawing import to_png
 from spikeattn.reporting.figures.input_pictures import is_events, picture_of
 from spikeattn.reporting.page.gallery import Gallery, read_gallery, rows_of, shown
@@ -118,7 +118,8 @@ def gallery_of(
     table, drawn = rows_of(summary), []
     for i, image in enumerate(names[:MOST]):
         seen = views.of(image, each[i], pictures[i], picture_of(pictures[i]), energy_of(energy, i))
-        drawn.append(shown(image, io.BytesIO(to_png(panel(seen, warning, key=False), DPI)), table))
+        figure = panel(seen, warning, key=False)
+        drawn.append(shown(image, io.BytesIO(to_png(figure, DPI)), table, tiles_of(figure)))
     return Gallery(None, summary, tuple(drawn), table, csv_text.write(attention.frame()).encode())
 
 
