@@ -32,6 +32,7 @@ from spikeattn.attention.scores import default_kind
 from spikeattn.attention.significance import DEFAULT_ESTIMATOR, Significance, assess
 from spikeattn.attention.survey_placement import placement_of
 from spikeattn.attention.tokens import TokenCounts, token_counts
+from spikeattn.boundary.arguments import switch
 from spikeattn.compat.version import __version__
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.provenance import describe
@@ -206,6 +207,7 @@ def attend(
     dtype: torch.dtype | None = None,
     tokens: bool = False,
     forward: Forward = call_model,
+    progress: bool | None = None,
 ) -> Attention:
     """Attention maps of images, tested against the maps of the same network on resampled input.
 
@@ -240,6 +242,7 @@ def attend(
             own type; for `spurious_energy`, with the batches of the profile and their numbers as `indices`. Off by
             default, because it needs a spiking model.
         forward: calls the model on a batch, where model(images) is not how it takes one.
+        progress: whether a bar shows the replicates and the time left; by default on a terminal and in a notebook.
 
     Returns:
         Attention.
@@ -251,6 +254,8 @@ def attend(
         AttentionWarning: constant and one-token maps (nothing is called), and what else `assess` warns of.
     """
     images = check_images(model, images)
+    if progress is not None:
+        switch("progress", progress)
     _check(null, replicates, memory, statistic, {"layer": layer, "heads": heads, "steps": steps})
     own = statistic if callable(statistic) else None
     request = MapRequest(None if callable(statistic) else statistic, layer, heads, steps, forward=forward)
@@ -269,7 +274,7 @@ def attend(
     else:
         passes = Passes(model, own, request, dtype)
         options = {"seed": seed, "patch": patch, "std_factor": std_factor, "all_channels": all_channels}
-        both, patch = scores_of(passes, images, null, replicates, numbers, memory, options, original)
+        both, patch = scores_of(passes, images, null, replicates, numbers, memory, options, original, progress)
         maps, null_maps, axes, kind = both[:, 0].numpy(), both[:, 1:].numpy(), passes.axes, passes.kind
         if request.kind is not None and request.kind not in ROLES and layer == -1 and isinstance(passes.layer, int):
             layer = passes.layer  # a path names a tensor of one block
