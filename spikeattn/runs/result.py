@@ -25,7 +25,7 @@ from spikeattn.energy.models.catalogue import ALL
 from spikeattn.energy.models.record import NamedModel
 from spikeattn.energy.models.registry import DEFAULT as DEFAULT_MODEL
 from spikeattn.energy.models.registry import EnergyModel
-from spikeattn.energy.profile_argument import counted, labels_to_cluster
+from spikeattn.energy.profile_argument import counted, labels_to_cluster, once_named
 from spikeattn.energy.training_energy import TrainingTable, training_energy
 from spikeattn.energy.training_rules import DEFAULT as DEFAULT_TRAINING
 from spikeattn.energy.training_rules import Optimizer, TrainingConvention
@@ -270,10 +270,11 @@ class Profile:
         labels, prices, rules = self._labels(by), get_costs(costs), get_convention(convention)
         return energy_by_label(counted(self), labels, prices, rules, replicates, seed, confidence)
 
+    @once_named("model", "energy_model")
     def components(
         self,
         costs: str | Path | CostTable = DEFAULT_COSTS,
-        model: str | EnergyModel = DEFAULT_MODEL,
+        energy_model: str | EnergyModel = DEFAULT_MODEL,
         first_conv: str = "once",
         replicates: int = REPLICATES,
         seed: int = 0,
@@ -281,7 +282,7 @@ class Profile:
         cluster: Literal["label"] | None = None,
     ) -> ComponentTable:
         """Arithmetic, neurons, addressing and memory apart, in mJ; see `spikeattn.energy.components`."""
-        return components(self, costs, model, first_conv, replicates, seed, confidence, cluster)
+        return components(self, costs, energy_model, first_conv, replicates, seed, confidence, cluster)
 
     def energy_models(
         self,
@@ -342,4 +343,3 @@ class Profile:
         if (labels < 0).all():
             raise SpikeattnError("by='label' needs labels; none of the images of this run has one")
         return labels
-

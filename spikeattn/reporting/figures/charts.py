@@ -116,7 +116,13 @@ def draw_blocks(axes: Axes, blocks: pd.DataFrame, key: Literal["figure", "axes"]
         axes.spines["left"].set_visible(False)
         axes.set_xlabel(f"Energy per image ({unit})")
         if len(table.columns) > 1:
-            set_: dict[str, Any] = {"fontsize": 8, "handlelength": 1, "handleheight": 1, "columnspacing": 1.3, "handletextpad": 0.5}
+            set_: dict[str, Any] = {
+                "fontsize": 8,
+                "handlelength": 1,
+                "handleheight": 1,
+                "columnspacing": 1.3,
+                "handletextpad": 0.5,
+            }
             if key == "figure":
                 figure = axes.get_figure(root=True)
                 assert figure is not None  # axes are made in one
