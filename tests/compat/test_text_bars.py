@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import warnings
+from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
@@ -24,40 +25,79 @@ def kernel(*names: str) -> SimpleNamespace:
     return SimpleNamespace(get_ipython=lambda: SimpleNamespace(config=dict.fromkeys(names, {})))
 
 
+class Output:
+    """What `IPython.display` shows in a cell: outputs, each with its present text."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def display(self, data: dict[str, str], raw: bool, display_id: bool) -> SimpleNamespace:
+        assert raw and display_id
+        place = len(self.texts)
+        self.texts.append(data["text/plain"])
+        return SimpleNamespace(update=lambda data, raw: self.texts.__setitem__(place, data["text/plain"]))
+
+
 @pytest.fixture
-def quiet(monkeypatch) -> io.StringIO:
-    """No terminal and no notebook."""
+def quiet(monkeypatch) -> None:
+    """No notebook; under pytest standard error is no terminal."""
     monkeypatch.delitem(sys.modules, "IPython", raising=False)
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
-    return sys.stderr  # type: ignore[return-value]
 
 
-def test_nobody_looks_on_where_standard_error_is_a_file(quiet) -> None:
+@pytest.fixture
+def notebook(monkeypatch) -> Output:
+    """A kernel without ipywidgets; its cell's output."""
+    output = Output()
+    monkeypatch.setitem(sys.modules, "IPython", kernel("IPKernelApp"))
+    monkeypatch.setitem(sys.modules, "IPython.display", output)
+    monkeypatch.setitem(sys.modules, "ipykernel.zmqshell", SimpleNamespace())  # by which tqdm knows one
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)  # as where it is not installed
+    return output
+
+
+def test_nobody_looks_on_where_standard_error_is_a_file(quiet, capsys) -> None:
     assert not text_bars.watched()
     text_bars.text_bar(None, total=3).update()
-    assert quiet.getvalue() == ""
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_terminal_shows_the_bar_and_progress_false_does_not(quiet, monkeypatch) -> None:
-    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     assert text_bars.watched()
     with text_bars.text_bar(None, total=3, unit="image") as bar:
         bar.update(3)
-    assert "3/3" in sys.stderr.getvalue()  # type: ignore[attr-defined]
-    said = sys.stderr.getvalue()  # type: ignore[attr-defined]
+    said = terminal.getvalue()
+    assert "3/3" in said
     text_bars.text_bar(False, total=3).update()
-    assert sys.stderr.getvalue() == said  # type: ignore[attr-defined]
+    assert terminal.getvalue() == said
 
 
-def test_a_notebook_shows_it_on_standard_output_without_widgets_and_without_a_warning(quiet, monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "IPython", kernel("IPKernelApp"))
-    monkeypatch.setitem(sys.modules, "ipywidgets", None)  # as where it is not installed
-    monkeypatch.setattr(sys, "stdout", io.StringIO())
+def test_a_notebook_shows_one_output_with_the_last_line(notebook, capsys) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with text_bars.text_bar(None, total=3) as bar:
-            bar.update(3)
-    assert "3/3" in sys.stdout.getvalue() and quiet.getvalue() == ""  # type: ignore[attr-defined]
+            for _ in range(3):
+                bar.update()
+                bar.refresh()
+    (text,) = notebook.texts
+    assert "3/3" in text and capsys.readouterr() == ("", "")
+    text_bars.text_bar(False, total=3).update()
+    assert len(notebook.texts) == 1
+
+
+def test_others_who_import_tqdm_auto_find_it_without_its_warning(notebook, monkeypatch) -> None:
+    def forget() -> None:
+        for name in ("tqdm.auto", "tqdm.autonotebook", "tqdm.notebook"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+
+    forget()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        text_bars.import_widgets_quietly()
+        import_module("tqdm.auto")
+    forget()
+    with pytest.warns(match="IProgress not found"):  # what it is for
+        import_module("tqdm.auto")
 
 
 def test_ipython_on_a_pipe_is_no_notebook(quiet, monkeypatch) -> None:
@@ -68,18 +108,17 @@ def test_ipython_on_a_pipe_is_no_notebook(quiet, monkeypatch) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_profile_and_attend_show_one_by_default(quiet, monkeypatch) -> None:
+def test_profile_and_attend_show_one_by_default(quiet, monkeypatch, capsys) -> None:
     model, images = sa.create_model("sdt_digits", pretrained=True), torch.rand(2, 1, 16, 16)
     sa.profile(model, [images])
-    assert quiet.getvalue() == ""
-    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     sa.profile(model, [images], progress=False)
     sa.attend(model, images, replicates=3, progress=False)
-    assert sys.stderr.getvalue() == ""  # type: ignore[attr-defined]
+    assert terminal.getvalue() == ""
     sa.profile(model, [images])
     sa.attend(model, images, replicates=3)
-    said = sys.stderr.getvalue()  # type: ignore[attr-defined]
-    assert "2image" in said and "8/8" in said  # images, and maps: each with its three replicates
+    assert "2image" in terminal.getvalue() and "8/8" in terminal.getvalue()  # maps: each image with its replicates
 
 
 @pytest.mark.parametrize("call", [
