@@ -45,12 +45,12 @@ def text_bar(shown: bool | None, **options: Any) -> tqdm[Any]:
         patience = LIVE if _on_terminal() else LOG
         return tqdm(disable=not shown, smoothing=0.1, mininterval=patience, **options)
 
-    class InOutput(tqdm):  # type: ignore[type-arg]  # tqdm's class has no parameter where it is run
+    class InOutput(tqdm):
         @staticmethod
         def status_printer(file: Any) -> Callable[[str], None]:
             return _output()
 
-    return InOutput(smoothing=0.1, mininterval=LIVE, file=io.StringIO(), **options)
+    return InOutput(smoothing=0.1, mininterval=LIVE, file=io.StringIO(), ascii=False, **options)
 
 
 def import_widgets_quietly() -> None:

@@ -120,7 +120,7 @@ class Profile:
 
     def _repr_html_(self) -> str:
         """In a notebook: the first screen of the page, with its firing rates and energies to unfold."""
-        return display.view("profile_view").html(self)
+        return display.view("profile_view").html(self, self._numbers(self._priced), self._priced)
 
     def plot(self, ax: Axes | None = None, *, what: Literal["energy", "blocks", "rates"] = "energy") -> Axes:
         """Draw the profile: "energy" per image and part with intervals, per block ("blocks"), or firing "rates".

@@ -31,7 +31,8 @@ def draw_overlay(axes: Axes, seen: Seen, question: str | None, title: str, bar: 
             outline(axes, seen.mask(question), seen, side)
         if bar:
             beside = axes.inset_axes((1.03, 0, 0.045, 1))
-            colour_bar(figure, beside, seen.colours, seen.score, heat_colours(), 40, vertical=True)
+            wide = max(14, int(18 * axes.get_window_extent().height / figure.dpi))  # characters along the bar
+            colour_bar(figure, beside, seen.colours, seen.score, heat_colours(), wide, vertical=True)
 
 
 def draw_p_values(axes: Axes, values: Mapping[str, NDArray[np.float64]], rule: Mapping[str, str]) -> None:

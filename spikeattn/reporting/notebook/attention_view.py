@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SHOWN = 3  # pictures in a cell: more would push the next one from the screen
-SIDE = 3.6  # inches of a picture
+SIDE, BAR = 3.6, 0.95  # inches of a picture, and of the scale beside it with its label
 LAST = {"layer": -1, "step": -1, "head": -1}
 
 
@@ -82,7 +82,7 @@ def visualize(
         attention.answer(question)  # says what cannot be asked
     seen = _seen(attention, i, chosen, images, outline)
     height, width = seen.picture.shape[:2]
-    axes = axes_of(ax, (SIDE + 0.9 * colour_bar, SIDE * height / width + 0.3))
+    axes = axes_of(ax, (SIDE + BAR * colour_bar, SIDE * height / width + 0.3))
     told = [seen.name, *_places(attention, chosen)]
     told += [f"{seen.share(question)} significant, {seen.rule}"] if outline else []
     title = f"UNTRAINED: {', '.join(told)}" if _untrained(attention) else ", ".join(told)
@@ -97,9 +97,9 @@ def _seen(attention: Attention, i: int, chosen: Mapping[str, int], images: Any, 
         raise SpikeattnError(f"image {arguments.shown(i)}: the attention is of {n} images; give 0 to {n - 1}")
     i = int(i) % n
     place = _place(attention, chosen)
-    maps = attention.maps[(slice(None), *place)]
     each = len(attention.significance) // n
     flat = int(np.ravel_multi_index(place, attention.maps.shape[1:-2])) if place else 0
+    maps = attention.maps.reshape(n, each, *attention.maps.shape[-2:])[:, flat]
     values = pictures_of(attention, images)[i]
     known = attention.provenance
     kind = str(known["statistic"])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from spikeattn.boundary.arguments import shown
 from spikeattn.errors import SpikeattnError
-from spikeattn.reporting.figures.drawing import INK, MUTED, RULE, figure_style
+from spikeattn.reporting.figures.drawing import INK, MUTED, RULE, figure_style, set_layout
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,6 +29,7 @@ def axes_of(ax: Any, size: tuple[float, float]) -> Axes:
 
     with figure_style():  # white, as inks are dark and a notebook may be, too
         figure = plt.figure(figsize=size, layout="constrained", facecolor="white")
+        set_layout(figure, w_pad=0.1, h_pad=0.05)  # of bars inside axes constrained layout leaves the last line out
         return figure.add_subplot()
 
 
