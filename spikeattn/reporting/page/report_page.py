@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import json
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from spikeattn.runs.result import Profile
 
 PAGE = "report.html"
+SCREEN = 80  # columns of a terminal that nobody has made wider
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,17 @@ class Report:
 
     files: dict[str, Path]
     summary: dict[str, Any]
+
+    def __repr__(self) -> str:
+        untrained, lines = " (UNTRAINED)" * bool(self.summary["untrained"]), self.summary["lines"]
+        told = [line for each in lines for line in textwrap.wrap(str(each["text"]), SCREEN, subsequent_indent=" " * 12)]
+        return "\n".join(
+            [
+                f"<Report of {self.summary['model']}{untrained}: the page and {len(self.files) - 1} other files>",
+                str(self.page),
+                *told,
+            ]
+        )
 
     def _repr_html_(self) -> str:
         """The page in a notebook, in a frame of its own so that its styles touch nothing else."""
