@@ -21,6 +21,7 @@ from spikeattn.reporting.paper.frames import model_table, part_table
 from spikeattn.reporting.paper.latex_tables import models_latex, parts_latex, rates_latex
 from spikeattn.reporting.paper.paper_files import COLUMN, to_pdf
 from spikeattn.reporting.paper.references import REFERENCES, bibliography, keys_in
+from spikeattn.reporting.paper.sentences import keys_of, to_md, to_tex
 
 from .conftest import HOSTILE, LATEX, firing_sdt
 
@@ -140,7 +141,7 @@ def test_columns_align_at_the_point():
 
 
 def test_methods_say_what_the_provenance_says(profile, pieces):
-    text = methods.to_md(methods.methods(profile, *pieces, compare(profile)))
+    text = to_md(methods.methods(profile, *pieces, compare(profile)))
     assert "Rates were averaged over 24 images of digits (test) [@alpaydin1998]" in text
     assert "for T = 4 time steps, input 1 × 16 × 16" in text and "UNTRAINED" in text and "random weights" in text
     assert "studentised bootstrap (fewer than 1000 images)" in text and "2,000 resamples" in text
@@ -152,26 +153,26 @@ def test_methods_say_what_the_provenance_says(profile, pieces):
 
 def test_methods_without_spikingjelly_do_not_cite_it(profile):
     settings = profile.provenance["settings"] | {"spikingjelly": None}
-    text = methods.to_md([methods._tools(SimpleNamespace(provenance={"settings": settings}))])
+    text = to_md([methods._tools(SimpleNamespace(provenance={"settings": settings}))])
     assert "with its own neurons, timm" in text and "SpikingJelly" not in text
 
 
 def test_methods_name_the_convention_and_its_source(profile):
     energy = profile.energy("loihi", "spikformer")
-    text = methods.to_md(methods.methods(profile, profile.rates(), energy))
+    text = to_md(methods.methods(profile, profile.rates(), energy))
     assert "convention `spikformer` [@zhou2023spikformer" in text and "[@tang2023]" in text and "unpriced" in text
 
 
 def test_methods_of_one_image_and_of_a_silent_network(single, silent):
-    text = methods.to_md(methods.methods(single, single.rates(), single.energy()))
+    text = to_md(methods.methods(single, single.rates(), single.energy()))
     assert "averaged over 1 image of" in text and "No interval is given: one image has none." in text
-    quiet = methods.to_md(methods.methods(silent, silent.rates(), silent.energy()))
+    quiet = to_md(methods.methods(silent, silent.rates(), silent.energy()))
     assert "no neuron fired" in quiet
 
 
 def test_methods_escape_names_and_say_what_is_missing(hostile_run):
     said = methods.methods(hostile_run, hostile_run.rates(), hostile_run.energy())
-    tex, md = methods.to_tex(said), methods.to_md(said)
+    tex, md = to_tex(said), to_md(said)
     assert rf"\texttt{{{escape_latex(HOSTILE)}}}" in tex and escape_latex(PATH) in tex
     assert f"`{HOSTILE}`" in md and PATH not in md.replace("`" + PATH, "")
     for text in (tex, md):
@@ -182,7 +183,7 @@ def test_methods_escape_names_and_say_what_is_missing(hostile_run):
 
 
 def test_the_bibliography_holds_every_key_that_is_cited_and_no_other(profile, pieces):
-    keys = methods.keys_of(methods.methods(profile, *pieces))
+    keys = keys_of(methods.methods(profile, *pieces))
     entries = re.findall(r"@\w+\{([^,]+),", bibliography(keys))
     assert entries == keys and set(keys) == {"yao2023", "alpaydin1998", "fang2023", "wightman2019", "horowitz2014"}
     assert keys_in("code of arXiv 2304.11954; Horowitz 2014") == ["zhou2023spikingformer", "horowitz2014"]

@@ -17,6 +17,7 @@ from spikeattn.reporting.paper.frames import models_of, part_table
 from spikeattn.reporting.paper.latex_tables import models_latex, parts_latex, rates_latex
 from spikeattn.reporting.paper.references import bibliography
 from spikeattn.reporting.paper.scope_table import lines_latex
+from spikeattn.reporting.paper.sentences import keys_of, to_md, to_tex
 
 if TYPE_CHECKING:
     from spikeattn.runs.result import Profile
@@ -88,9 +89,9 @@ def paper_files(
     written: dict[str, str | bytes] = {
         "table.tex": document(tables),
         "main.tex": _MAIN % (named, "\n".join(map(_figure, figures))),
-        "methods.tex": methods.to_tex(said),
-        "methods.md": methods.to_md(said),
-        "references.bib": bibliography(methods.keys_of(said)),
+        "methods.tex": to_tex(said),
+        "methods.md": to_md(said),
+        "references.bib": bibliography(keys_of(said)),
     }
     return written | pictures
 
