@@ -110,6 +110,9 @@ def report(
     costs: Costs = COSTS,
     convention: ConventionName = CONVENTION,
     measure_twin: MeasureTwin = False,
+    serif: Annotated[
+        bool, typer.Option("--serif", help="Letters with serifs in figures/*.pdf, as in the text of most papers.")
+    ] = False,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -148,7 +151,7 @@ def report(
         profile, attention = _demo(out, prices, chosen, command), out / ATTENTION
     twin = twin_of_run(profile.ledger) if measure_twin else None
     note("writing the report ...")
-    written = write_report(profile, out, prices, chosen, attention, command, twin)
+    written = write_report(profile, out, prices, chosen, attention, command, twin, serif)
     if as_json:
         files = {name: str(path) for name, path in written.files.items()}
         print_json({"run": str(profile.path), "files": files, "summary": written.summary})
@@ -171,7 +174,7 @@ def _say(profile: Profile, written: Report, out: Path, attention: Path | None) -
         say(f"attention  {attention}")
 
 
-_ANYWHERE = ("run", "attention", "out", "model", "costs", "convention", "measure_twin", "as_json", "verbose")
+_ANYWHERE = ("run", "attention", "out", "model", "costs", "convention", "measure_twin", "serif", "as_json", "verbose")
 
 
 def _check(

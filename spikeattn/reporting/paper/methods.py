@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from spikeattn.boundary.number_format import amount
 from spikeattn.energy.comparison_result import Comparison
 from spikeattn.energy.estimate import EnergyTable
+from spikeattn.reporting.paper.own_entry import KEY
 from spikeattn.reporting.paper.references import keys_in, keys_of_data
 from spikeattn.reporting.paper.sentences import Cite, Code, Piece, Sentence
 from spikeattn.reporting.tables.run_tables import INTERVAL_METHODS, data_name
@@ -91,7 +92,7 @@ def _tools(profile: Profile) -> Sentence:
     theirs = (f" with SpikingJelly{version('spikingjelly')}", Cite(("fang2023",)))
     neurons = (" with its own neurons",) if absent else theirs
     return (
-        f"Spikes and operations were counted by spikeattn{version('spikeattn')}", *neurons,
+        f"Spikes and operations were counted by spikeattn{version('spikeattn')}", Cite((KEY,)), *neurons,
         f", timm{version('timm')}", Cite(("wightman2019",)),
         f" and PyTorch{version('torch')}{numbers}", *([f" on {device}"] if device else []), ".",
     )  # fmt: skip

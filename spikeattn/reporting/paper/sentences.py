@@ -1,4 +1,4 @@
-"""Sentences of a paper as pieces, plain words, names and citations, and how they are written: LaTeX, Pandoc's Markdown."""
+"""Sentences of a paper as pieces (words, names, citations), and how they are written: LaTeX, Pandoc's Markdown."""
 
 from __future__ import annotations
 
@@ -23,7 +23,15 @@ class Code:
     text: str
 
 
-Piece = str | Cite | Code
+@dataclass(frozen=True)
+class Ref:
+    """The table or figure that shows a number, joined to the word before it; Markdown, which has none, goes without."""
+
+    kind: str  # "Table" or "Figure"
+    label: str
+
+
+Piece = str | Cite | Code | Ref
 Sentence = tuple[Piece, ...]
 
 
@@ -45,12 +53,16 @@ def to_md(sentences: Sequence[Sentence]) -> str:
 def _tex(piece: Piece) -> str:
     if isinstance(piece, Cite):
         return rf"~\cite{{{','.join(piece.keys)}}}" if piece.keys else ""
+    if isinstance(piece, Ref):
+        return rf" ({piece.kind}~\ref{{{piece.label}}})"
     if isinstance(piece, Code):
         return typewriter(piece.text)
     return escape_latex(piece)
 
 
 def _md(piece: Piece) -> str:
+    if isinstance(piece, Ref):
+        return ""
     if isinstance(piece, Cite):
         return f" [{'; '.join(f'@{key}' for key in piece.keys)}]" if piece.keys else ""
     if isinstance(piece, Code):
