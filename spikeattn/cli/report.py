@@ -120,6 +120,9 @@ def report(
     costs: Costs = COSTS,
     convention: ConventionName = CONVENTION,
     measure_twin: MeasureTwin = False,
+    serif: Annotated[
+        bool, typer.Option("--serif", help="Letters with serifs in figures/*.pdf, as in the text of most papers.")
+    ] = False,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -173,7 +176,7 @@ def report(
         doing("counting the ANN twin" if measure_twin else None)
         twin = twin_of_run(profile.ledger) if measure_twin else None
         doing("tables, figures, page")
-        written = write_report(profile, out, prices, chosen, attention, command, twin)
+        written = write_report(profile, out, prices, chosen, attention, command, twin, serif)
     if as_json:
         files = {name: str(path) for name, path in written.files.items()}
         print_json({"run": str(profile.path), "files": files, "summary": written.summary})
@@ -226,7 +229,7 @@ def _told(profile: Profile) -> list[str]:
     return [line for line in profile.warnings if line.code not in (NO_ACCURACY, "untrained")]
 
 
-_ANYWHERE = ("runs", "attention", "out", "model", "costs", "convention", "measure_twin", "as_json", "verbose")
+_ANYWHERE = ("runs", "attention", "out", "model", "costs", "convention", "measure_twin", "serif", "as_json", "verbose")
 
 
 def _check(

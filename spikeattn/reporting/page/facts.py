@@ -175,7 +175,6 @@ def _structure(profile: Profile) -> str:
 
 def strip(energy: EnergyTable) -> list[dict[str, Any]]:
     """Shares of the total, part by part, for the bar of the first screen."""
-    """Shares of the total, part by part, for the bar of the first screen."""
     found = []
     for i, row in enumerate(energy[energy["part"] != "total"].to_dict("records")):
         if known(row["share"]):

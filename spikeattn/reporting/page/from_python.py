@@ -42,6 +42,7 @@ def report(
     ids: Sequence[str] | None = None,
     costs: str | Path | CostTable = DEFAULT_COSTS,
     convention: str | Convention = DEFAULT_CONVENTION,
+    serif: bool = False,
 ) -> Report:
     """Write tables, figures and the HTML page of a profile; what `spikeattn report` writes.
 
@@ -56,6 +57,7 @@ def report(
             than those that the model was given.
         ids: names of these images; by default "image 0", "image 1", ...
         costs, convention: as of `profile.energy`.
+        serif: letters with serifs in the PDFs of the figures, as in the text of most papers.
 
     Returns:
         Report: its files and its summary; in a notebook it shows the page.
@@ -71,7 +73,7 @@ def report(
         if images is not None or ids is not None:
             raise SpikeattnError("images and ids go with what sa.attend returned; a folder holds its own")
         gallery = read_gallery(where, profile.ledger.model.get("name"))
-    return write_report(profile, arguments.path("out", out), costs, convention, gallery)
+    return write_report(profile, arguments.path("out", out), costs, convention, gallery, serif=serif)
 
 
 def gallery_of(

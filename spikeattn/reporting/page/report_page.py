@@ -92,6 +92,7 @@ def write_report(
     attention: str | Path | Gallery | None = None,
     command: str | None = None,
     twin: DenseTwin | None = None,
+    serif: bool = False,
 ) -> Report:
     """Write tables, figures and the page of a finished run into a folder; the page comes last.
 
@@ -107,6 +108,7 @@ def write_report(
             returned.
         command: that writes this report again; on the page.
         twin: of `measured_twin`, for the comparison with an ANN; by default that of `compare`.
+        serif: letters with serifs in `figures/*.pdf`, as in the text of most papers.
 
     Raises:
         SpikeattnError: unknown costs or convention, an attention of another model, or a folder that cannot be written
@@ -169,7 +171,7 @@ def write_report(
     vectors = {name: to_svg(figure) for name, figure in drawn.items()}
     written |= {f"figures/{name}.svg": svg for name, svg in vectors.items()}
     written |= {f"figures/{name}.png": to_png(figure) for name, figure in drawn.items()}
-    written |= paper_files(profile, rates, table, energy, summary, analyses.comparison, drawn)
+    written |= paper_files(profile, rates, table, energy, summary, analyses.comparison, drawn, serif)
 
     page = facts.page(profile, summary, shown, analyses, rates, gallery, command)
     page |= {"blocks": bars.architecture(blocks), "stages": stages.stages(structure), "classes": classes_said(images)}
