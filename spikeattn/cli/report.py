@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -151,7 +151,7 @@ def report(
     if out.exists() and not out.is_dir():
         raise SpikeattnError(f"--out {out}: this is a file; give a folder for the report")
     given = runs or []
-    _check(context, given, model, data, attention, measure_twin)
+    _check(context, given, model, data, {"--attention": attention, "--measure-twin": measure_twin, "--serif": serif})
     with Doing(not quiet()) as doing:
         doing("loading torch and matplotlib")
         from spikeattn.cli.twin_of_run import twin_of_run
@@ -237,16 +237,15 @@ def _check(
     runs: Sequence[Path],
     model: str | None,
     data: str | None,
-    attention: Path | None,
-    measure_twin: bool,
+    alone: Mapping[str, object],
 ) -> None:
-    """RUN, --model and the demo exclude each other; options of a profile go with --model, others with one RUN."""
+    """RUN, --model and the demo exclude each other; options of a profile go with --model, `alone` with one RUN."""
     if runs and model is not None:
         raise WrongCommandLine(f"RUN {runs[0]} and --model {model}: give a finished run, or a network to profile")
-    for option, given in (("--attention", attention is not None), ("--measure-twin", measure_twin)):
+    for option, given in alone.items():
         if given and len(runs) > 1:
             raise WrongCommandLine(f"{option} and {len(runs)} runs: it is about one run; leave it out, or give one RUN")
-    if attention is not None and not runs:
+    if alone["--attention"] is not None and not runs:
         instead = "--attend N attends to N images" if model else "the demo attends by itself"
         raise WrongCommandLine(f"--attention goes with a RUN; {instead}")
     if model is not None and data is None:
