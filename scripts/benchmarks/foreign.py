@@ -14,7 +14,9 @@ import torch
 from .networks import NETWORKS, at_hand
 from .timing import medians, ratio, write
 
-_BARS = {False: 1.05, True: 1.10}  # recorded / plain, of networks with 0/1 spikes and with integers
+# Bars of recorded / plain: as the network is, of 0/1 spikes and of integers; and with its neurons run by kernels.
+_BARS = {False: 1.05, True: 1.10}
+_FUSED_BAR = "SpikingJelly: Spikformer", 0.60, 0.70  # of SpikingJelly's Spikformer, and of the others
 
 
 def run(args: argparse.Namespace) -> None:
@@ -27,12 +29,17 @@ def run(args: argparse.Namespace) -> None:
     what = (
         f"Networks of other people, ImageNet size (224 px), {threads} thread(s), fp32, noise, random weights with "
         f"calibrated batch norms; {args.rounds} alternating rounds on {args.batch_size} image(s). Recorded: everything "
-        "`profile` stores of a batch. Start-up: what a run does with its first batch of 8 before it counts, in plain "
+        "`profile` stores of a batch, with plain=True; by kernels: as `profile` does unless told otherwise, every spike the "
+        "same bit by bit. Start-up: what a run does with its first batch of 8 before it counts, in plain "
         "passes over that batch. Memory: peak of a recorded pass over 8 images over that of a plain one, resident."
     )
-    rows = [("network", "T", "parameters", "plain s/image", "recorded / plain", "bar", "start-up", "memory")]
+    rows = [("network", "T", "parameters", "plain s/image", "recorded / plain", "bar", "by kernels / plain", "bar",
+             "start-up", "memory", "memory by kernels")]  # fmt: skip
     rows += [_row(name, found[name]) for name in chosen if "error" not in found[name]]
     notes = [f"{name}: {found[name]['error']}" for name in chosen if "error" in found[name]]
+    notes += [
+        f"{name}: no kernels: {each['fused']}" for name, each in found.items() if isinstance(each.get("fused"), str)
+    ]
     notes += [f"Not measured: {name}: no clone at hand." for name in NETWORKS if name not in there]
     write(Path(args.out), f"foreign-{threads}", what, "cpu", {"networks": found}, [rows], notes)
 
@@ -50,17 +57,17 @@ def _apart(args: argparse.Namespace, name: str, clones: Path | None) -> dict[str
 
 def _row(name: str, found: dict[str, Any]) -> tuple[str, ...]:
     plain = medians(found["passes"])["plain"] / found["batch"]
-    recorded, start = ratio(found["passes"], "recorded", "plain"), ratio(found["starts"], "examined", "plain")
-    memory = found["peaks"]["recorded"] / found["peaks"]["plain"]
-    size = f"{found['parameters'] / 1e6:.1f} M"
-    bar = f"{_BARS[NETWORKS[name].integer]:.2f}"
-    return (
-        name,
-        str(found["time_steps"]),
-        size,
-        f"{plain:.3f}",
-        f"{recorded:.3f}",
-        bar,
+    start, peaks = ratio(found["starts"], "examined", "plain"), found["peaks"]
+    ratios = [
+        _text(ratio(found["passes"], "recorded", "plain")),
+        f"{_BARS[NETWORKS[name].integer]:.2f}",
+        _text(ratio(found["passes"], "fused", "plain")),
+        f"{_FUSED_BAR[1] if name.startswith(_FUSED_BAR[0]) else _FUSED_BAR[2]:.2f}",
         f"{start:.2f}",
-        f"{memory:.3f}",
-    )
+    ]
+    memory = [_text(peaks[way] / peaks["plain"] if way in peaks else None) for way in ("recorded", "fused")]
+    return (name, str(found["time_steps"]), f"{found['parameters'] / 1e6:.1f} M", f"{plain:.3f}", *ratios, *memory)
+
+
+def _text(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.3f}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ from benchmarks.networks import NETWORKS, address_of  # noqa: E402
 from benchmarks.timing import alternate, wait  # noqa: E402
 from spikeattn.counting.probe import probed_plan  # noqa: E402
 from spikeattn.counting.recorder import Recorder  # noqa: E402
+from spikeattn.fast import foreign  # noqa: E402
 from spikeattn.models.calibrate import calibrate_batch_norm  # noqa: E402
 from spikeattn.models.neuron_names import neuron_predicate  # noqa: E402
 from spikeattn.storage.counts import batch_table  # noqa: E402
 from spikeattn.structure.reading import with_structure  # noqa: E402
 from spikeattn.tracing import neurons  # noqa: E402
+from spikeattn.tracing.examine import call_model  # noqa: E402
 from spikeattn.tracing.modes import in_eval  # noqa: E402
 from spikeattn.tracing.taps import Plan  # noqa: E402
 
@@ -52,23 +55,18 @@ def measured(
     model: nn.Module, spiking: neurons.NeuronPredicate, shown: Tensor, images: int, rounds: int, seconds: float
 ) -> dict[str, Any]:
     """Rounds of a plain and a recorded pass, of start-up beside a plain batch of 8, and peaks of memory."""
-    made = examined(model, spiking, shown)  # once before anything is timed: imports, the compilation of kernels
-    alone = made.one_image
-    batch = shown[:1] if alone else shown[:images]
-    passes = alternate(
-        {"plain": lambda: plain(model, batch), "recorded": lambda: recorded(model, made, batch)}, rounds, "cpu",
-        limit=seconds,
-    )  # fmt: skip
-    first = shown[:1] if alone else shown
-    starts = alternate(
-        {"plain": lambda: plain(model, first), "examined": lambda: examined(model, spiking, first)},
-        max(1, rounds // 4), "cpu", limit=seconds,
-    )  # fmt: skip
-    peaks = {
-        "plain": peak(lambda: plain(model, first)),
-        "recorded": peak(lambda: recorded(model, made, first)),
-        "examined": peak(lambda: examined(model, spiking, first)),
-    }
+    made, fusion = examined(model, spiking, shown)  # once before anything is timed: imports, the compiled kernels
+    first = shown[:1] if made.one_image else shown
+    batch = first[:images]
+    contestants = {"plain": lambda: plain(model, batch), "recorded": lambda: recorded(model, made, batch)}
+    if isinstance(fusion, foreign.Fusion):
+        contestants["fused"] = lambda: recorded(model, made, batch, fusion)
+    passes = alternate(contestants, rounds, "cpu", limit=seconds)
+    begin = {"plain": lambda: plain(model, first), "examined": lambda: examined(model, spiking, first)}
+    starts = alternate(begin, max(1, rounds // 4), "cpu", limit=seconds)
+    peaks = {"plain": peak(lambda: plain(model, first)), "recorded": peak(lambda: recorded(model, made, first))}
+    if isinstance(fusion, foreign.Fusion):
+        peaks["fused"] = peak(lambda: recorded(model, made, first, fusion))
     return {
         "passes": passes,
         "starts": starts,
@@ -79,27 +77,34 @@ def measured(
         "tensors": len(made.ledger.tensors),
         "uncounted": len(made.ledger.uncounted),
         "parameters": sum(each.numel() for each in model.parameters()),
+        "fused": fusion if isinstance(fusion, str) else {"neurons": len(fusion.neurons), "layers": len(fusion.layers)},
+        "all_neurons": len(made.neurons),
     }
 
 
-def examined(model: nn.Module, spiking: neurons.NeuronPredicate, images: Tensor) -> Plan:
-    """What a run does with its first batch before it counts: trace, plan, probe, structure."""
+def examined(
+    model: nn.Module, spiking: neurons.NeuronPredicate, images: Tensor
+) -> tuple[Plan, foreign.Fusion | str]:  # fmt: skip
+    """What a run does with its first batch before it counts: trace, plan, probe, structure, kernels and their trial."""
     with torch.no_grad():
         made = probed_plan(model, images, neurons=spiking)
-        with_structure(made.ledger, model, images, lambda net, x: net(x), spiking, None)
-    return made
+        with_structure(made.ledger, model, images, call_model, spiking, None)
+        return made, foreign.fuse(model, made, images, call_model)
 
 
 @torch.no_grad()
 def plain(model: nn.Module, batch: Tensor) -> None:
+    """A pass and nothing else."""
     model(batch)
     neurons.reset(model)
 
 
 @torch.no_grad()
-def recorded(model: nn.Module, made: Plan, batch: Tensor) -> None:
+def recorded(model: nn.Module, made: Plan, batch: Tensor, fusion: foreign.Fusion | None = None) -> None:
     """Everything that `profile` stores of a batch: counts on the host, checked, as a table."""
-    with Recorder(model, made) as recorder:
+    with fusion or nullcontext(), Recorder(model, made) as recorder:
+        if fusion is not None:
+            recorder.left = fusion.left
         neurons.reset(model)
         with recorder.watching(len(batch)) as tally:
             recorder.show(batch)
