@@ -13,6 +13,18 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+class KeepsHandler:
+    """First base of a dispatch mode whose handler torch calls as it is.
+
+    Newer versions wrap it, so that `torch.compile` compiles nothing inside, which doubles what a call of it costs. For
+    modes under which nothing that is compiled runs (`force_eager`).
+    """
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
 def top_mode() -> Any:
     """The dispatch mode that sees an operation first, or None: the only one that may leave the stack of modes."""
     from torch.utils import _python_dispatch as dispatch

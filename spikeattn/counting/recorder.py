@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from spikeattn.compat.torch_modes import autograd_inside_dispatch
+from spikeattn.compat.torch_modes import KeepsHandler, autograd_inside_dispatch, top_mode
 from spikeattn.counting.on_cpu import FanOuts
 from spikeattn.counting.tally import Tally
 from spikeattn.errors import SpikeattnError
@@ -180,11 +180,20 @@ class Recorder:
 
     @contextmanager
     def muting(self) -> Iterator[None]:
-        """What runs inside is counting, and no operation of the model."""
-        token = _counting.set(True)
+        """What runs inside is counting, and no operation of the model.
+
+        The mode that watches operations is left meanwhile: to be asked about each of them costs more than they do.
+        """
+        token, mode = _counting.set(True), self._operations
+        graph = self.tally is not None and self.tally.graph is not None  # where gradients are wanted, autograd needs it
+        apart = mode is not None and not graph and top_mode() is mode
+        if mode is not None and apart:
+            mode.__exit__(None, None, None)
         try:
             yield
         finally:
+            if mode is not None and apart:
+                mode.__enter__()
             _counting.reset(token)
 
     def _hooks(self, path: str, arguments: _Taps, outputs: _Taps) -> tuple[Callable[..., None], Callable[..., None]]:
@@ -242,7 +251,7 @@ class Recorder:
             self.counting.logits.append(next(tensors_in(output)).detach())
 
 
-class _Operations(TorchDispatchMode):
+class _Operations(KeepsHandler, TorchDispatchMode):
     """Counts operands and pairs of functional operations; entered only for models that have some to count.
 
     Attributes:
