@@ -9,6 +9,7 @@
     python scripts/benchmark.py gpu --photos DIR            # a GPU: sweep, counters, kernels, JPEG decoding
     python scripts/benchmark.py parity-cuda                 # spikes on the CPU against SpikingJelly's CUDA neurons
     python scripts/benchmark.py startup                     # what the first batch of a foreign network costs
+    python scripts/benchmark.py foreign --threads 1 --batch-size 1 --clones DIR   # networks that nobody here wrote
     python scripts/benchmark.py plan --before CHECKOUT      # plan and structure, beside those of an earlier version
     python scripts/benchmark.py training --model sdt_digits --images 320 --batch-size 64   # a step, followed or not
     python scripts/benchmark.py reading --photos DIR        # JPEG decoding beside the pass; --device cuda
@@ -28,6 +29,7 @@ from pathlib import Path
 import torch
 from benchmarks import (
     attend,
+    foreign,
     gpu,
     kernels,
     memory,
@@ -57,6 +59,7 @@ RUN = {
     "attend": attend.run,
     "startup": startup.run,
     "plan": plan.run,
+    "foreign": foreign.run,
     "training": training.run,
     "waiting": waiting.run,
 }
@@ -89,6 +92,7 @@ def main() -> None:
     parser.add_argument("--photos", default=None, help="folder with val/<wnid>/*.JPEG; seeded noise without it")
     parser.add_argument("--theirs", default=None, help="attend: checkout of ncchung/AttentionRegularization")
     parser.add_argument("--before", default=None, help="plan, kernels: checkout of an earlier version")
+    parser.add_argument("--clones", default=None, help="foreign: git clones of published networks, as OWNER+NAME each")
     parser.add_argument("--replicates", type=int, default=100, help="attend")
     parser.add_argument(
         "--cpu-time", action="store_true", help="training, reading: seconds of the processor, on a shared machine"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spikeattn.cli.completing import DATA, NETWORKS, offering
 from spikeattn.cli.fresh_folder import finished_before, fresh_folder
 from spikeattn.cli.machine import choose_device, set_threads
 from spikeattn.cli.option_types import within
@@ -37,7 +38,7 @@ from spikeattn.cli.options import (
     check_weights,
 )
 from spikeattn.cli.output import note, print_json, to_json, write_file
-from spikeattn.cli.terminal import say
+from spikeattn.cli.terminal import quiet, say
 from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:
@@ -51,7 +52,12 @@ SUMMARY = "summary.json"
 def attend(
     context: typer.Context,
     model: Annotated[
-        str, typer.Option(metavar="NAME|FILE.py:NAME", help="sdt_*, ann_*, vit_digits, a model of timm's or your own.")
+        str,
+        typer.Option(
+            metavar="NAME|FILE.py:NAME",
+            autocompletion=offering(NETWORKS),
+            help="sdt_*, ann_*, vit_digits, a model of timm's or your own.",
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="New folder for pictures, tables and summary.json.")],
     more: Annotated[list[Path] | None, typer.Argument(metavar="PATH", help="More --images.")] = None,
@@ -59,7 +65,12 @@ def attend(
         list[Path] | None, typer.Option(metavar="PATH...", help="Image files, or folders of them.")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(metavar="SPEC", help="A data set instead: digits, or NAME:PATH as for profile.")
+        str | None,
+        typer.Option(
+            metavar="SPEC",
+            autocompletion=offering(DATA),
+            help="A data set instead: digits, or NAME:PATH as for profile.",
+        ),
     ] = None,
     checkpoint: Checkpoint = None,
     weights: WhichWeights = Weights.auto,
@@ -186,7 +197,7 @@ def attend(
 
     from spikeattn.runs.ticking import Doing, ticking
 
-    with Doing() as doing:
+    with Doing(not quiet()) as doing:
         doing("loading torch and timm")
         from spikeattn.attention.questions import check_comparable
         from spikeattn.attention.study import StudySettings, look
@@ -229,7 +240,7 @@ def attend(
         note(f"{out} holds the finished result of this very command; delete it to have it made again")
         _hand_over(before, out, as_json)
         return
-    with fresh_folder(out, SUMMARY, interrupted=note) as staging, ExitStack() as stack, Doing() as doing:
+    with fresh_folder(out, SUMMARY, interrupted=note) as staging, ExitStack() as stack, Doing(not quiet()) as doing:
         doing("opening the network and the images")
         studies = studies_of(named, second, chosen, settings, place, null is None, stack, layer is None)
         check_comparable(studies)
@@ -241,7 +252,7 @@ def attend(
         profile = None if run is None else _open_run(run, first, number)
         others = with_nulls(first, also_null or ())
         doing(None)
-        with tqdm(range(number), unit="image", smoothing=0.1) as bar, ticking(bar):
+        with tqdm(range(number), unit="image", smoothing=0.1, disable=quiet()) as bar, ticking(bar):
             attended, skipped = look([*studies, *others], bar, _say_skipped)
         doing("planting noise in the images" if evaluate else None)
         evaluations = [study.evaluate(attended) for study in studies] if evaluate else []

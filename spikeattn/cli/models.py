@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from importlib import resources
+from typing import Any
 
 from spikeattn.boundary.own_networks import ADDRESSES
 from spikeattn.cli.options import Json, ListOut, Verbose
 from spikeattn.cli.output import LIST_FORMATS, hand_over, number, records, text
+from spikeattn.cli.printed_table import Page
 
 
 def models(out: ListOut = None, as_json: Json = False, verbose: Verbose = 0) -> None:
@@ -26,12 +29,18 @@ def models(out: ListOut = None, as_json: Json = False, verbose: Verbose = 0) -> 
     there = [(room / "weights" / f"{name}.safetensors").is_file() for name in listed["name"]]
     listed.insert(len(listed.columns) - 1, "pretrained", there)  # what it is stands last
 
-    def as_text() -> str:
+    def as_text() -> Page:
         shown = listed.assign(pretrained=["yes" if there else "-" for there in listed["pretrained"]])
-        lines = text(shown, {"parameters": number, "T": lambda T: "-" if pd.isna(T) else str(T), "classes": str})
-        return (
-            f"{lines}\n\nIn their place: {ADDRESSES}; for attend and compare --against, which take networks "
-            "without spikes, any name that timm lists."
-        )
+        formats: dict[str, Callable[[Any], str]] = {
+            "parameters": number,
+            "T": lambda T: "-" if pd.isna(T) else str(T),
+            "classes": str,
+        }
+        return [
+            text(shown, formats, spare=(["about"], ["classes"])),
+            "",
+            f"In their place: {ADDRESSES}; for attend and compare --against, which take networks without spikes, any "
+            "name that timm lists.",
+        ]
 
     hand_over(listed, records(listed), as_text, out, as_json, LIST_FORMATS)

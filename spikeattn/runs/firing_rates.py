@@ -39,6 +39,14 @@ def mean_rates(ledger: Ledger, counts: CountTable) -> NDArray[Any]:
     return np.asarray(spikes / (counts.n_images * sum(t.elements for t in neurons)))
 
 
+def image_rates(ledger: Ledger, counts: CountTable) -> NDArray[Any]:
+    """The mean firing rate of every image over all steps, [N]; NaN where the network has no neurons."""
+    neurons = [t for t in ledger.tensors if t.maker == "neuron"]
+    places = ledger.time_steps * sum(t.elements for t in neurons)
+    spikes = sum((np.asarray(counts.column("nnz", t.name)).sum(axis=1) for t in neurons), np.zeros(counts.n_images))
+    return np.asarray(spikes / places if places else np.full(counts.n_images, np.nan))
+
+
 def rates(
     ledger: Ledger,
     counts: CountTable,

@@ -44,15 +44,19 @@ class Doing:
 
     `doing(text)` begins the next thing, `doing(None)` ends the line before something else is shown. A context manager
     ends it in any case.
+
+    Args:
+        shown: whether there is a line at all.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shown: bool = True) -> None:
+        self._shown = shown
         self._end: Callable[..., Any] | None = None
 
     def __call__(self, text: str | None) -> None:
         """Show a text in place of what is shown."""
         self.__exit__()
-        if text is not None and on_terminal():
+        if text is not None and self._shown and on_terminal():
             block = _line(text)
             block.__enter__()
             self._end = block.__exit__
