@@ -12,6 +12,7 @@
     python scripts/benchmark.py foreign --threads 1 --batch-size 1 --clones DIR   # networks that nobody here wrote
     python scripts/benchmark.py plan --before CHECKOUT      # plan and structure, beside those of an earlier version
     python scripts/benchmark.py training --model sdt_digits --images 320 --batch-size 64   # a step, followed or not
+    python scripts/benchmark.py reading --photos DIR        # JPEG decoding beside the pass; --device cuda
     python scripts/benchmark.py waiting                     # seconds to a list, to a bar; the longest silence
     python scripts/benchmark.py rows --photos DIR           # energy, report, compare, verify, merge by number of images
     python scripts/benchmark.py attend --theirs DIR --images 4   # attention regularisation, beside the authors
@@ -37,6 +38,7 @@ from benchmarks import (
     plan,
     precision,
     rates,
+    reading,
     rows,
     startup,
     training,
@@ -48,6 +50,7 @@ RUN = {
     "overhead": overhead.run,
     "kernels": kernels.run,
     "rates": rates.run,
+    "reading": reading.run,
     "rows": rows.run,
     "memory": memory.run,
     "precision": precision.run,
@@ -92,7 +95,7 @@ def main() -> None:
     parser.add_argument("--clones", default=None, help="foreign: git clones of published networks, as OWNER+NAME each")
     parser.add_argument("--replicates", type=int, default=100, help="attend")
     parser.add_argument(
-        "--cpu-time", action="store_true", help="training: seconds of the processor, on a shared machine"
+        "--cpu-time", action="store_true", help="training, reading: seconds of the processor, on a shared machine"
     )
     parser.add_argument("--rows", type=numbers, default=[1000, 10_000, 50_000], help="rows: images; 1000000 takes 8 GB")
     parser.add_argument("--scratch", default=None, help="rows: a folder on a large disk; the system's own unless given")
