@@ -7,7 +7,7 @@ spikes at the threshold may flip; whoever asks for it is told how many did.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -41,8 +41,7 @@ class Pair:
     """A convolution and the batch norm that alone reads what it gives, by their paths.
 
     Attributes:
-        spikes: what reaches the convolution is 0 and 1, as the pass has shown. Its weights are added then; what later
-            turns out to be larger is added several times, so that no image depends on its neighbours.
+        spikes: what reaches the convolution is 0 and 1 by construction. Its weights are added then.
     """
 
     convolution: str
@@ -58,7 +57,6 @@ def pairs_of(model: nn.Module, plan: Plan, images: Tensor, forward: Callable[[nn
     readers = _Readers()
     with ExitStack() as hooks:
         for path, module in made.items():
-            hooks.callback(module.register_forward_pre_hook(partial(readers.note_input, path)).remove)
             hooks.callback(module.register_forward_hook(partial(readers.note_made, path)).remove)
         for path, module in norms.items():
             hooks.callback(module.register_forward_pre_hook(partial(readers.enter, path)).remove)
@@ -70,7 +68,8 @@ def pairs_of(model: nn.Module, plan: Plan, images: Tensor, forward: Callable[[nn
         finally:
             nodes.reset(model)
     handed_out = {_storage(x) for x in tensors_in(output)}
-    return readers.pairs(handed_out)
+    binary = {tap.name for tap in plan.taps if tap.binary}
+    return readers.pairs(handed_out, {each.name for each in plan.ledger.synapses if each.input in binary})
 
 
 class _Readers(TorchDispatchMode):
@@ -82,12 +81,7 @@ class _Readers(TorchDispatchMode):
         self._read: dict[int, list[tuple[str, str | None, int]]] = defaultdict(list)
         self._watched: set[int] = set()
         self._calls: dict[str, int] = defaultdict(int)
-        self._spikes: dict[str, bool] = {}
         self._inside: str | None = None
-
-    def note_input(self, path: str, module: nn.Module, args: Any) -> None:
-        x = args[0] if args and isinstance(args[0], Tensor) else None
-        self._spikes[path] = x is not None and bool(((x == 0) | (x == 1)).all())
 
     def note_made(self, path: str, module: nn.Module, args: Any, output: Any) -> None:
         if isinstance(output, Tensor):
@@ -112,7 +106,7 @@ class _Readers(TorchDispatchMode):
                     self._read[_storage(x)].append((name, self._inside, x.numel()))
         return out
 
-    def pairs(self, handed_out: set[int]) -> list[Pair]:
+    def pairs(self, handed_out: set[int], spikes: Container[str]) -> list[Pair]:
         found = []
         for path, outputs in self._made.items():
             key = _storage(outputs[0])
@@ -122,7 +116,7 @@ class _Readers(TorchDispatchMode):
             name, norm, size = reads[0]
             whole = size == outputs[0].numel() == outputs[0].untyped_storage().nbytes() // 4
             if norm is not None and name in _OPERATIONS and whole and self._calls[norm] == 1:
-                found.append(Pair(path, norm, self._spikes[path]))
+                found.append(Pair(path, norm, path in spikes))
         return found
 
 

@@ -66,7 +66,8 @@ class Fusion:
         for pair in pairs:
             first, second = model.get_submodule(pair.convolution), model.get_submodule(pair.norm)
             self._layers[first], self._layers[second] = layers_of(first, second, pair.spikes)
-        for path in set(repeated) - {pair.convolution for pair in pairs}:
+            self.layers = [path for path in self.layers if path != pair.norm]
+        for path in sorted(set(repeated) - {pair.convolution for pair in pairs}):
             convolution = model.get_submodule(path)
             self._layers[convolution] = run_once(convolution, plan.ledger.time_steps)
             self.layers.append(path)
@@ -120,7 +121,7 @@ class Fusion:
         most = max(self.flipped, key=lambda path: self.flipped[path][0] / self.flipped[path][1])
         there = self.flipped[most]
         return (
-            f"fold=True: rounding differs from the network's own, by which {flipped:,} of {total:,} values of its "
+            f"folded: rounding differs from the network's own, by which {flipped:,} of {total:,} values of its "
             f"neurons ({flipped / total:.2g}) are others on the first {self.checked} images, most in {most} "
             f"({there[0]:,} of {there[1]:,})"
         )

@@ -152,7 +152,7 @@ def test_spikes_that_flip_are_told(monkeypatch: pytest.MonkeyPatch, caplog: pyte
     flipped = profile.provenance["fused"]["flipped"]
     assert flipped and all(0 < n < total for n, total in flipped.values())
     n = sum(each[0] for each in flipped.values())
-    [warning] = [text for text in profile.ledger.warnings if text.startswith("fold=True")]
+    [warning] = [text for text in profile.ledger.warnings if text.startswith("folded: ")]
     assert f"{n:,} of" in warning and "first 2 images" in warning and warning in caplog.text
 
 
