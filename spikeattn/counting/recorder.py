@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikeattn.compat.torch_modes import autograd_inside_dispatch
+from spikeattn.counting.on_cpu import FanOuts
 from spikeattn.counting.tally import Tally
 from spikeattn.errors import SpikeattnError
 from spikeattn.tracing import neurons as nodes
@@ -77,7 +78,7 @@ class Recorder:
         self._depth = 0
         self._dropped: dict[int, tuple[Tensor, Tensor]] = {}
         self._calls: dict[str, int] = defaultdict(int)
-        self._fan_outs: dict[int, Tensor] = {}
+        self._fan_outs: FanOuts = {}
         self._watching = ExitStack()
         self._operations: _Operations | None = None
 
@@ -259,6 +260,7 @@ class _Operations(TorchDispatchMode):
             for number, (call, ordinal) in enumerate(entry.at):
                 self._entries[entry.module, call, entry.op, ordinal].append((entry, entry.step(number)))
         self._names = {op for _, _, op, _ in self._entries}
+        self._known: dict[Any, str] = {}
         self._open = {path for path, *_ in self._entries} & set(recorder.plan.neurons)  # have synapses inside
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -271,7 +273,9 @@ class _Operations(TorchDispatchMode):
         out = in_parts(self, func, args, kwargs)
         if out is not NotImplemented:
             return out
-        name = func._schema.name.split("::")[1].rstrip("_")
+        name = self._known.get(func)
+        if name is None:  # a pass runs thousands of few operations
+            name = self._known[func] = func._schema.name.split("::")[1].rstrip("_")
         if name not in self._names or not self.stack.frames or _counting.get() or not self._recorder.counts:
             return func(*args, **kwargs)
         frame = self.stack.frames[-1]

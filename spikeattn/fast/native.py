@@ -24,7 +24,7 @@ from spikeattn.errors import SpikeattnError
 from spikeattn.fast import c_compiler, kernel_cache
 from spikeattn.fast.arena import empty
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "spike_conv.c", "foreign.c"))
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "spike_conv.c", "foreign.c", "count.c"))
 HEADERS = tuple(Path(__file__).with_name(name) for name in ("charge.h", "spike_lists.h"))
 WIDTH = 64  # output channels that a convolution sums side by side; as in the sources, like the next two
 _BLOCK = 32  # output channels of a row of weights
@@ -139,10 +139,10 @@ def _pointer(x: Tensor | None) -> ctypes.c_void_p:
 
 def call(name: str, *arguments: object) -> int:
     """Run a function of the library in as many threads as torch takes; what it returns is worth reading for some."""
-    return _ask(name, *arguments, ctypes.c_int(torch.get_num_threads()))
+    return ask(name, *arguments, ctypes.c_int(torch.get_num_threads()))
 
 
-def _ask(name: str, *arguments: object) -> int:
+def ask(name: str, *arguments: object) -> int:
     """What a function of the library returns, which is nothing worth reading for some of them."""
     function = getattr(_library(), f"spikeattn_{name}")
     function.restype = ctypes.c_int64
@@ -345,7 +345,7 @@ def _sum_spikes(
     Every Python thread keeps memory for the next convolution, as new one costs a page fault per 4 KiB; within a thread
     no two run at a time.
     """
-    each = _ask("conv_room", *sizes)
+    each = ask("conv_room", *sizes)
     size = each * torch.get_num_threads()
     room: Tensor | None = getattr(_rooms, "kept", None)
     if room is None or len(room) < size:

@@ -19,7 +19,7 @@ from spikeattn.counting.tally import OtherPath
 from spikeattn.counting.transfer import Sent
 from spikeattn.data.batches import Batch
 from spikeattn.data.division import WHOLE, Shard, Take
-from spikeattn.data.loaders import batches_of, check_finite, n_samples, shuffles
+from spikeattn.data.loaders import batches_of, check_finite, n_samples, shuffles, single_images
 from spikeattn.errors import SpikeattnError, failing
 from spikeattn.fast import foreign, prepare
 from spikeattn.provenance import describe, device_of, provenance_of
@@ -66,7 +66,7 @@ class Run:
     names: Mapping[str, Any] | None
     shard: Shard
     ranks: Ranks
-    progress: bool
+    progress: bool | None
     save_every: float
     layout: str | None = None
     fuse: bool | None = None
@@ -174,7 +174,7 @@ class Run:
         alone = take.ranks == 1
         total = n_samples(loader, replace(take, done=frozenset()) if alone else take)
         what = None if alone else f"rank 0 of {take.ranks}"  # each sees its own share alone
-        bar = Bar(total, earlier if alone else (), self.progress and take.rank == 0, what)
+        bar = Bar(total, earlier if alone else (), self.progress if take.rank == 0 else False, what)
         try:
             with own_passes(), nodes.uncompiled(), state_kept(self.model), in_eval(self.model):
                 ledger = self._pass(loader, take, folder, writer, bar)
@@ -261,6 +261,8 @@ class Run:
         except SpikeattnError as error:
             if (advice := order_advice(self.model, images, forward, batch, self.options, error)) is not None:
                 raise SpikeattnError(advice) from error
+            if (advice := single_images(loader)) is not None:
+                raise SpikeattnError(f"{error}. {advice[0].upper()}{advice[1:]}") from error
             raise
         if self.strict:
             refuse_uncounted(made)

@@ -40,7 +40,7 @@ def profile(
     fold: bool = False,
     resume: bool = False,
     strict: bool = False,
-    progress: bool = False,
+    progress: bool | None = None,
     provenance: dict[str, Any] | None = None,
     shard: Shard | str = WHOLE,
     ranks: Ranks | None = None,
@@ -83,7 +83,7 @@ def profile(
             copy of spikeattn's own models does so anyway.
         resume: continue an interrupted run in `out`; its finished batches are not run again.
         strict: an operation on spikes that cannot be counted is an error instead of an entry in the result.
-        progress: a bar on standard error.
+        progress: whether a bar shows images, time left and energy so far; by default on a terminal and in a notebook.
         provenance: further entries to keep with the result.
         shard: "i/n" for every n-th batch from i on; `spikeattn.runs.shards.merge_shards` joins the folders of all n.
         ranks: processes that share the work, from `spikeattn.runs.ranks.join`; every one of them calls `profile` with
@@ -105,7 +105,8 @@ def profile(
     save_every = arguments.real_number("save_every", save_every, 0, ": the seconds between parts")
     _check_arguments(forward, out, ranks, plain, provenance)
     check_options(time_steps, input, spike_output, levels, layout)
-    switches = {"fold": fold, "resume": resume, "strict": strict, "progress": progress, "allow_mixed": allow_mixed}
+    switches = {"fold": fold, "resume": resume, "strict": strict, "allow_mixed": allow_mixed}
+    switches |= {} if progress is None else {"progress": progress}
     for name, value in switches.items():
         arguments.switch(name, value)
     if out is None and (resume or shard != WHOLE or ranks.size > 1):
