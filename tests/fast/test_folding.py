@@ -110,6 +110,14 @@ def test_no_pair_where_someone_looks() -> None:
 
     assert found(Handed()) == []
 
+    class Later(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.c1(x.unsqueeze(0).repeat(2, 1, 1, 1, 1))
+            x = self.n1(self.b1(y)).flatten(3).mean(3)
+            return self.head(x + y.flatten(3).mean(3)).mean(0)
+
+    assert found(Later()) == []
+
 
 @torch.no_grad()
 def test_spikes_are_added_as_often_as_their_number_says() -> None:
