@@ -137,9 +137,17 @@ def profile(
         typer.Option(
             "--plain/--fast",
             show_default=False,
-            help="Run the model as it is, or a fast copy of it; the fast one where it pays, unless given.",
+            help="Run the model as it is, or fast: spikeattn's own as a copy, any other with its neurons, pools and "
+            "batch norms as kernels that make the same spikes; fast where it pays, unless given.",
         ),
     ] = None,
+    fold: Annotated[
+        bool,
+        typer.Option(
+            "--fold",
+            help="Fold batch norms into convolutions too. It moves rounding; spikes that flip are counted and told.",
+        ),
+    ] = False,
     as_json: Json = False,
     full: Full = False,
     verbose: Verbose = 0,
@@ -200,6 +208,7 @@ def profile(
             called = inputs.options(net)
             loader = inputs.images(net, _place(device, ranks), called.get("forward"), workers)
         options = called | {"resume": resume, "strict": strict, "plain": plain, "allow_mixed": allow_mixed}
+        options["fold"] = fold
         options |= {"names": names, "shard": shard, "ranks": ranks, "save_every": save_every}
         options |= {"taken": taken_from_file(context)}
         try:

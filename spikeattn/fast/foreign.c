@@ -188,3 +188,63 @@ void spikeattn_affine(const float *x, float *y, i64 N, i64 C, i64 P, const float
                 for (i64 p = 0; p < P; p++) out[p] = in[p] * a + b;
         }
 }
+
+#define TILE 32 /* positions and channels that are turned at a time: both sides of a tile stay in the first cache */
+
+/* A tile of x [C][P] -> y [P][C]; `most` and `bad` as below. Full tiles have constant sides, and so vectors. */
+static inline __attribute__((always_inline)) void turn(const float *restrict x, uint8_t *restrict y, i64 C, i64 P,
+                                                       i64 height, i64 width, int32_t *most, int32_t *bad) {
+    uint8_t rows[TILE][TILE], turned[TILE][TILE];
+    int32_t largest = 0, wrong = 0;
+    for (i64 i = 0; i < height; i++)
+        for (i64 j = 0; j < width; j++) {
+            const float v = x[i * P + j];
+            const float inside = (v >= 0.0f) & (v <= 255.0f) ? v : 256.0f; /* NaN too */
+            const int32_t whole = (int32_t)inside;
+            wrong |= (whole > 255) | ((float)whole != inside);
+            largest = whole > largest ? whole : largest;
+            rows[i][j] = (uint8_t)whole;
+        }
+    for (i64 j = 0; j < width; j++)
+        for (i64 i = 0; i < height; i++) turned[j][i] = rows[i][j];
+    for (i64 j = 0; j < width; j++) memcpy(y + j * C, turned[j], (size_t)height);
+    *most = largest > *most ? largest : *most;
+    *bad |= wrong;
+}
+
+/* Whole numbers of spikes x [N][C][P] -> bytes y [N][P][C]. Returns the largest, -1 where one is not of 0 to 255. */
+i64 spikeattn_to_bytes(const float *x, uint8_t *y, i64 N, i64 C, i64 P, int threads) {
+    int32_t most = 0, bad = 0;
+#pragma omp parallel for collapse(2) schedule(static) num_threads(threads) reduction(max : most) reduction(| : bad)
+    for (i64 n = 0; n < N; n++)
+        for (i64 p = 0; p < P; p += TILE)
+            for (i64 c = 0; c < C; c += TILE) {
+                const i64 width = P - p < TILE ? P - p : TILE, height = C - c < TILE ? C - c : TILE;
+                const float *in = x + (n * C + c) * P + p;
+                uint8_t *out = y + (n * P + p) * C + c;
+                if (width == TILE && height == TILE)
+                    turn(in, out, C, P, TILE, TILE, &most, &bad);
+                else
+                    turn(in, out, C, P, height, width, &most, &bad);
+            }
+    return bad ? -1 : most;
+}
+
+/* x [N][P][C] -> y [N][C][P]. */
+void spikeattn_to_planes(const float *x, float *y, i64 N, i64 P, i64 C, int threads) {
+#pragma omp parallel for collapse(2) schedule(static) num_threads(threads)
+    for (i64 n = 0; n < N; n++)
+        for (i64 c = 0; c < C; c += TILE) {
+            const i64 height = C - c < TILE ? C - c : TILE;
+            for (i64 p = 0; p < P; p += TILE) {
+                const i64 width = P - p < TILE ? P - p : TILE;
+                float turned[TILE][TILE];
+                for (i64 j = 0; j < width; j++) {
+                    const float *in = x + (n * P + p + j) * C + c;
+                    for (i64 i = 0; i < height; i++) turned[i][j] = in[i];
+                }
+                for (i64 i = 0; i < height; i++)
+                    memcpy(y + (n * C + c + i) * P + p, turned[i], sizeof(float) * (size_t)width);
+            }
+        }
+}

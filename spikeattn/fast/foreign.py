@@ -6,7 +6,7 @@ Whatever is said of them meanwhile holds: hooks, state, reset, names. Afterwards
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import zip_longest
@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from spikeattn.errors import SpikeattnError
 from spikeattn.fast import fused_neuron, native
 from spikeattn.fast.arena import Arena, using
+from spikeattn.fast.folding import Pair, layers_of, pairs_of
 from spikeattn.fast.fused_layers import Layer, layer_of
 from spikeattn.fast.fused_neuron import Dynamics, dynamics_of
+from spikeattn.fast.repeated_input import noting_repeats, run_once
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.layout import Axes
 from spikeattn.tracing.nested_tensors import tensors_in
@@ -28,6 +30,7 @@ from spikeattn.tracing.taps import Plan, Tap
 
 Forward = Callable[[nn.Module, Tensor], Any]
 
+FOLDED = "folded"  # what runs, beside `prepare.PLAIN`
 WORTH = 1_000_000  # spikes and silences per image; below, a pass takes milliseconds, and trying the kernels 0.1 s
 _CHECKED = 2  # images that both ways must agree on, as many as the trace has seen
 _NOTHING: Mapping[str, Tensor] = {}
@@ -36,21 +39,38 @@ _NOTHING: Mapping[str, Tensor] = {}
 class Fusion:
     """The modules of a network that have kernels; open it with `with`.
 
+    Args:
+        pairs: convolutions that take their batch norm in, which changes rounding (`folding`).
+        repeated: convolutions of an input that is the same at every time step (`repeated_input`).
+
     Attributes:
-        neurons, layers: their paths.
-        checked: images on which every spike and the output were the same, bit by bit.
+        neurons, layers: paths of those that give the same bits.
+        pairs: those folded.
+        checked: images that were shown to the network as it is, too.
+        flipped: spikes that were others there, and how many there are, by neuron.
     """
 
-    def __init__(self, model: nn.Module, plan: Plan) -> None:
+    def __init__(
+        self, model: nn.Module, plan: Plan, pairs: Sequence[Pair] = (), repeated: Sequence[str] = ()
+    ) -> None:  # fmt: skip
         self._model, self._arena = model, Arena()
         self._dynamics: dict[nn.Module, Dynamics] = {}
         self._layers: dict[nn.Module, Layer] = {}
         self._fan_outs = {path: fan for path in plan.neurons if (fan := _fan_out(plan, path)) is not None}
         self._counted = {path for path in plan.neurons if _can_leave(plan, path)}
         self._left: dict[str, tuple[ref[Tensor], Mapping[str, Tensor]]] = {}
-        self.neurons, self.layers = list[str](), list[str]()
+        self.neurons, self.layers, self.pairs = list[str](), list[str](), list(pairs)
         self.checked = 0
+        self.flipped: dict[str, tuple[int, int]] = {}
         self._find(plan)
+        for pair in pairs:
+            first, second = model.get_submodule(pair.convolution), model.get_submodule(pair.norm)
+            self._layers[first], self._layers[second] = layers_of(first, second, pair.spikes)
+            self.layers = [path for path in self.layers if path != pair.norm]
+        for path in sorted(set(repeated) - {pair.convolution for pair in pairs}):
+            convolution = model.get_submodule(path)
+            self._layers[convolution] = run_once(convolution, plan.ledger.time_steps)
+            self.layers.append(path)
 
     def _find(self, plan: Plan) -> None:
         known: dict[str, Dynamics | None] = {}
@@ -88,7 +108,23 @@ class Fusion:
     def facts(self) -> dict[str, Any]:
         """What ran, as an entry of the provenance."""
         ran = {"neurons": len(self.neurons), "layers": len(self.layers), "checked_images": self.checked}
-        return {"fused": {**ran, "identical": True}}
+        changed = {path: list(each) for path, each in self.flipped.items() if each[0]}
+        if not self.pairs:
+            return {"fused": {**ran, "identical": True}}
+        return {"fused": {**ran, "folded": len(self.pairs), "identical": not changed, "flipped": changed}}
+
+    def warning(self) -> str:
+        """How many spikes folding has flipped, and where most; empty where it has flipped none."""
+        flipped, total = (sum(each[place] for each in self.flipped.values()) for place in (0, 1))
+        if not flipped:
+            return ""
+        most = max(self.flipped, key=lambda path: self.flipped[path][0] / self.flipped[path][1])
+        there = self.flipped[most]
+        return (
+            f"folded: rounding differs from the network's own, by which {flipped:,} of {total:,} values of its "
+            f"neurons ({flipped / total:.2g}) are others on the first {self.checked} images, most in {most} "
+            f"({there[0]:,} of {there[1]:,})"
+        )
 
     def _fire(self, neuron: Any, path: str, dynamics: Dynamics, *args: Any, **kwargs: Any) -> Any:
         v = neuron._memories["v"]
@@ -158,27 +194,31 @@ def is_worth(plan: Plan) -> bool:
     return plan.ledger.time_steps * sum(made) >= WORTH
 
 
-def fuse(model: nn.Module, plan: Plan, images: Tensor, forward: Forward) -> Fusion | str:
+def fuse(model: nn.Module, plan: Plan, images: Tensor, forward: Forward, fold: bool = False) -> Fusion | str:
     """Kernels for a network in eval mode, tried on its first images; or why it has none, in words.
 
     Args:
         images: a batch, [B, ...]; two of them are shown to the network as it is and with its kernels.
+        fold: batch norms go into the convolutions before them too, which may flip spikes; they are counted.
     """
     if any(each.device.type != "cpu" for each in (images, *model.parameters())):
         return "its kernels are for the CPU"
     if reason := native.build().reason:
         return reason
-    fusion = Fusion(model, plan)
-    if not (fusion.neurons or fusion.layers):
-        return "none of its neurons, pools and batch norms has a kernel"
     shown = images[: 1 if plan.one_image else _CHECKED]
-    expected = _seen(model, plan, shown, forward)
+    pairs = pairs_of(model, plan, shown, forward) if fold else ()
+    with noting_repeats(model, plan.ledger.time_steps) as repeated:
+        expected = _seen(model, plan, shown, forward)
+    fusion = Fusion(model, plan, pairs, repeated)
+    if not (fusion.pairs or fusion.neurons or fusion.layers):
+        return "none of its neurons, pools and batch norms has a kernel"
     try:
         with fusion:
             made = _seen(model, plan, shown, forward)
     except Exception as error:  # of the network's code, which may rest on more than the numbers, as on strides
         return f"with kernels it fails ({type(error).__name__}: {error})"
-    differs = _first_difference(made, expected)
+    fusion.flipped = _flips(made, expected)
+    differs = None if fusion.pairs else _first_difference(made, expected)
     if differs is not None:
         return f"with kernels its spikes are not the same bit by bit, first at {differs or 'its output'}"
     fusion.checked = len(shown)
@@ -222,12 +262,24 @@ def _first_difference(made: list[tuple[str, Tensor]], expected: list[tuple[str, 
     return None
 
 
+def _flips(made: list[tuple[str, Tensor]], expected: list[tuple[str, Tensor]]) -> dict[str, tuple[int, int]]:
+    """Values of neurons that differ between two passes, and how many there are, by path."""
+    flips: dict[str, tuple[int, int]] = {}
+    for (path, x), (_, known) in zip(made, expected, strict=False):
+        if path:
+            before = flips.get(path, (0, 0))
+            different = int((x != known).sum()) if x.shape == known.shape else known.numel()
+            flips[path] = (before[0] + different, before[1] + known.numel())
+    return flips
+
+
 def _is_same(a: Tensor, b: Tensor) -> bool:
     if a.dtype == b.dtype == torch.float32:
         return fused_neuron.is_identical(a, b)
     return a.dtype == b.dtype and torch.equal(a, b)
 
 
-def refused(reason: str) -> SpikeattnError:
+def refused(reason: str, fold: bool) -> SpikeattnError:
     """The error where kernels were asked for and there can be none."""
-    return SpikeattnError(f"plain=False: the network has no fast path: {reason}; leave plain out")
+    asked = "fold" if fold else "plain"
+    return SpikeattnError(f"{asked}={fold}: the network has no fast path: {reason}; leave {asked} out")

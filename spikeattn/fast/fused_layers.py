@@ -20,13 +20,13 @@ from spikeattn.fast.fused_neuron import is_identical, takes
 
 Layer = Callable[[Tensor], Tensor | None]  # None for an input that the kernel does not take
 
-_HOMES = ("torch.nn.modules.", "spikingjelly.activation_based.layer.")
+HOMES = ("torch.nn.modules.", "spikingjelly.activation_based.layer.")
 _TRIED = (2, 37)  # images and positions that a batch norm is tried on: vectors and a rest
 
 
 def layer_of(module: nn.Module) -> Layer | None:
     """A kernel that does what a layer does; None for a layer that has none."""
-    if not type(module).__module__.startswith(_HOMES) or "forward" in vars(module):
+    if not type(module).__module__.startswith(HOMES) or "forward" in vars(module):
         return None
     if type(module).__name__ == "MaxPool2d":
         return _pool(module)

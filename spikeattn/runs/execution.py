@@ -210,7 +210,7 @@ class Run:
                     made = self._plan(images, batch, forward, loader, folder)
                     writer.origin = origin(made.ledger)
                     bar.start(made.ledger)
-                    net = self.model if self.path == prepare.PLAIN else prepare.prepare(self.model)
+                    net = self.model if self.path in (prepare.PLAIN, foreign.FOLDED) else prepare.prepare(self.model)
                     recorder = hooks.enter_context(Recorder(net, made))
                     if self._fusion is not None:
                         recorder.left = hooks.enter_context(self._fusion).left
@@ -273,7 +273,11 @@ class Run:
         provenance |= self._fused(made, images, forward)
         if self.shard != WHOLE:
             provenance["shard"] = str(self.shard)
-        ledger = replace(made.ledger, model=describe(self.model), provenance=provenance)
+        warnings = made.ledger.warnings
+        if self._fusion is not None and (told := self._fusion.warning()):
+            logger.warning("%s", told)
+            warnings = (*warnings, told)
+        ledger = replace(made.ledger, model=describe(self.model), provenance=provenance, warnings=warnings)
         ledger = with_structure(ledger, self.model, images, forward, self.options["neurons"], self.names)
         if folder is not None and self.ranks.rank == 0:
             earlier = folder.ledger()
@@ -292,14 +296,15 @@ class Run:
 
     def _fused(self, made: Plan, images: Tensor, forward: Forward) -> dict[str, Any]:
         """Find kernels for a network that runs as it is; what became of it, as entries of the provenance."""
-        if self.path != prepare.PLAIN or self.fuse is False or not (self.fuse or foreign.is_worth(made)):
+        fold = self.path == foreign.FOLDED
+        if not (fold or (self.path == prepare.PLAIN and (self.fuse or (self.fuse is None and foreign.is_worth(made))))):
             return {}
-        found = foreign.fuse(self.model, made, images, forward)
+        found = foreign.fuse(self.model, made, images, forward, fold)
         if isinstance(found, foreign.Fusion):
             self._fusion = found
             return found.facts()
-        if self.fuse:
-            raise foreign.refused(found)
+        if self.fuse or fold:
+            raise foreign.refused(found, fold)
         logger.warning("%s runs as it is, slower than by kernels: %s", type(self.model).__name__, found)
         return {"fused": {"neurons": 0, "why": found}}
 

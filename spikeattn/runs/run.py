@@ -12,7 +12,7 @@ from torch import nn
 from spikeattn.boundary import arguments
 from spikeattn.data.division import WHOLE, Shard
 from spikeattn.errors import SpikeattnError
-from spikeattn.fast import prepare
+from spikeattn.fast import foreign, prepare
 from spikeattn.runs.execution import Run
 from spikeattn.runs.ranks import Ranks
 from spikeattn.runs.result import Profile
@@ -37,6 +37,7 @@ def profile(
     spike_output: int | None = None,
     levels: int | None = None,
     plain: bool | None = None,
+    fold: bool = False,
     resume: bool = False,
     strict: bool = False,
     progress: bool | None = None,
@@ -76,6 +77,10 @@ def profile(
             not spikeattn's own, its neurons, max-pools and batch norms by kernels that make the same spikes bit by bit;
             an error where there can be neither. Unless given, what is faster runs where it pays;
             `provenance["settings"]["path"]` and `provenance["fused"]` say what ran.
+        fold: batch norms are folded into the convolutions before them, where a pass proves that nothing else reads what
+            lies between, and the weights of spikes are added. It moves rounding: how many spikes of the first two
+            images are others than the network's own is counted, printed and kept as a warning of the result. The fast
+            copy of spikeattn's own models does so anyway.
         resume: continue an interrupted run in `out`; its finished batches are not run again.
         strict: an operation on spikes that cannot be counted is an error instead of an entry in the result.
         progress: whether a bar shows images, time left and energy so far; by default on a terminal and in a notebook.
@@ -100,19 +105,25 @@ def profile(
     save_every = arguments.real_number("save_every", save_every, 0, ": the seconds between parts")
     _check_arguments(forward, out, ranks, plain, provenance)
     check_options(time_steps, input, spike_output, levels, layout)
-    switches = {"resume": resume, "strict": strict, "allow_mixed": allow_mixed}
+    switches = {"fold": fold, "resume": resume, "strict": strict, "allow_mixed": allow_mixed}
     switches |= {} if progress is None else {"progress": progress}
     for name, value in switches.items():
         arguments.switch(name, value)
     if out is None and (resume or shard != WHOLE or ranks.size > 1):
         raise SpikeattnError("resume, shards and ranks need the folder of the run: give out=")
+    if plain and fold:
+        raise SpikeattnError(
+            "plain=True and fold=True contradict each other: one runs the model as it is; leave one out"
+        )
     model = nodes.unwrap(model)
     check_network(model, neurons)
     options = {"neurons": neurons, "time_steps": time_steps, "input": input}
     options |= {"spike_output": spike_output, "levels": levels}
+    usual = forward is call_model and neurons is nodes.is_spiking_neuron
+    path = prepare.choose(model, False if fold else plain, usual)
     run = Run(
         model, forward, options, strict,
-        path=prepare.choose(model, plain, usual=forward is call_model and neurons is nodes.is_spiking_neuron),
+        path=foreign.FOLDED if fold and path == prepare.PLAIN else path,
         extra=provenance or {}, names=None if names is None else names_read(names)[0],
         shard=shard, ranks=ranks, progress=progress, save_every=save_every, layout=layout,
         fuse=None if plain is None else not plain,

@@ -69,7 +69,7 @@ def test_counts_are_the_same_to_the_byte(net: nn.Module, tmp_path: Path) -> None
     assert files[0] == files[1]
     assert plain.operations().equals(fused.operations()) and (plain.rates().filter(like="rate").max() > 0).all()
     said = fused.provenance["fused"]
-    assert said == {"neurons": 4, "layers": 3, "checked_images": 2, "identical": True}
+    assert said == {"neurons": 4, "layers": 4, "checked_images": 2, "identical": True}
     assert "fused" not in plain.provenance
     assert plain.provenance["settings"] == fused.provenance["settings"]
     assert state(net) == before
@@ -181,6 +181,7 @@ def test_networks_that_loop_over_time_are_left_alone(net: Net) -> None:
     assert foreign.Fusion(loop, plan(loop, images(2))).neurons == []
     plain, fused = (sa.profile(loop, [images()], plain=plain) for plain in (True, False))  # the pools have kernels
     assert plain.rates().equals(fused.rates()) and fused.provenance["fused"]["layers"] == 3
+    assert fused.provenance["fused"]["neurons"] == 0
 
 
 def wrong(monkeypatch: pytest.MonkeyPatch) -> None:

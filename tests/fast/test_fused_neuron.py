@@ -81,6 +81,14 @@ def test_spikes_are_weighed_with_the_fan_out_of_their_position(shape: tuple[int,
     assert torch.equal(made.fans, (made.spikes.long() * fan_out).flatten(2).sum(2))
 
 
+def test_a_potential_at_the_threshold_is_a_spike_and_is_counted() -> None:
+    dynamics = dynamics_of(neuron.IFNode(step_mode="m"))
+    assert dynamics is not None
+    with torch.no_grad():
+        made = run(dynamics, torch.ones(2, 1, 5), None)
+    assert made.spikes.sum() == 10 and made.counts.tolist() == [[5], [5]]
+
+
 def test_fan_outs_that_do_not_add_up_in_32_bits() -> None:
     assert weights_of(torch.tensor([[1.0, 2.0]])).tolist() == [1, 2]
     assert weights_of(torch.tensor([0.5])) is None
