@@ -58,7 +58,8 @@ def _of_text(text: str, width: int) -> Iterator[Text]:
             )  # fmt: skip
         shown = Text("\n".join(broken))
         if found:
-            shown.stylize(_LOUD.get(found["label"], "bold"), *found.span("label"))
+            label = found["label"]
+            shown.stylize(_LOUD.get(label, STYLES.get(label, "bold")), *found.span("label"))
         for word, style in _LOUD.items():
             for place in re.finditer(rf"^{word}\b:?", line):
                 shown.stylize(style, *place.span())
