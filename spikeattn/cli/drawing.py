@@ -29,6 +29,7 @@ _LOUD = {"error": "bold red", "warning": "yellow", "UNTRAINED": "bold red", "PAR
 _LABEL = re.compile(r"^ *(?P<label>[A-Za-z]\S*(?: \S+){0,3}) {2,}(?=\S)")
 _COMMAND = re.compile(r"^\s*(spikeattn|torchrun|python -m spikeattn) ")  # to be copied: the terminal itself breaks it
 _WORDS = re.compile("[^\\W\\d]{3}")
+_LABEL_LEAST = 8  # spaces: a line behind so many goes on below a label
 _LABEL_ROOM = 26  # a longer beginning of a line is no label, and text is not indented as far
 
 
@@ -49,7 +50,8 @@ def _of_text(text: str, width: int) -> Iterator[Text]:
     for line in text.split("\n"):
         found = _LABEL.match(line)
         found = found if found and found.end() <= _LABEL_ROOM else None
-        indent = found.end() if found else len(line) - len(line.lstrip()) + 2 * line.startswith(" ")
+        margin = len(line) - len(line.lstrip())
+        indent = found.end() if found else margin + 2 * (0 < margin < _LABEL_LEAST)
         broken = [line]
         if cell_len(line) > width and not _COMMAND.match(line):
             broken = textwrap.wrap(

@@ -42,7 +42,9 @@ def test_help_of_the_program_states_the_exit_codes(spikeattn) -> None:
 
 def test_help_loads_nothing_slow() -> None:
     code = "import sys; from spikeattn.cli import main; main(['profile', '--help'])\n"
-    code += "print([name for name in ('torch', 'timm', 'pandas', 'numpy', 'spikingjelly') if name in sys.modules])"
+    code += (
+        "print([name for name in ('torch', 'timm', 'pandas', 'numpy', 'spikingjelly', 'rich') if name in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
 
