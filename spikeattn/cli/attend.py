@@ -195,16 +195,20 @@ def attend(
     """
     from tqdm import tqdm
 
-    from spikeattn.attention.questions import check_comparable
-    from spikeattn.attention.study import StudySettings, look
-    from spikeattn.cli.attention_inputs import Images, Named, calibrate_all, studies_of
-    from spikeattn.cli.networks import Input
-    from spikeattn.energy import get_convention, get_costs
-    from spikeattn.reporting.study.arrays import write_tables
-    from spikeattn.reporting.study.gallery_pictures import draw_gallery
-    from spikeattn.reporting.study.pictures import draw
-    from spikeattn.reporting.study.summary import summary_of
-    from spikeattn.spurious.study_energy import study_energy, with_nulls
+    from spikeattn.runs.ticking import Doing, ticking
+
+    with Doing(not quiet()) as doing:
+        doing("loading torch and timm")
+        from spikeattn.attention.questions import check_comparable
+        from spikeattn.attention.study import StudySettings, look
+        from spikeattn.cli.attention_inputs import Images, Named, calibrate_all, studies_of
+        from spikeattn.cli.networks import Input
+        from spikeattn.energy import get_convention, get_costs
+        from spikeattn.reporting.study.arrays import write_tables
+        from spikeattn.reporting.study.gallery_pictures import draw_gallery
+        from spikeattn.reporting.study.pictures import draw
+        from spikeattn.reporting.study.summary import summary_of
+        from spikeattn.spurious.study_energy import study_energy, with_nulls
 
     paths = [*(images or ()), *(more or ())]
     if bool(paths) == (data is not None):
@@ -236,7 +240,8 @@ def attend(
         note(f"{out} holds the finished result of this very command; delete it to have it made again")
         _hand_over(before, out, as_json)
         return
-    with fresh_folder(out, SUMMARY, interrupted=note) as staging, ExitStack() as stack:
+    with fresh_folder(out, SUMMARY, interrupted=note) as staging, ExitStack() as stack, Doing(not quiet()) as doing:
+        doing("opening the network and the images")
         studies = studies_of(named, second, chosen, settings, place, null is None, stack, layer is None)
         check_comparable(studies)
         first, number = studies[0], chosen.number(studies[0].dataset)
@@ -246,13 +251,18 @@ def attend(
             calibrate_all(studies)
         profile = None if run is None else _open_run(run, first, number)
         others = with_nulls(first, also_null or ())
-        bar = tqdm(range(number), unit="image", smoothing=0.1, disable=quiet())
-        attended, skipped = look([*studies, *others], bar, _say_skipped)
+        doing(None)
+        with tqdm(range(number), unit="image", smoothing=0.1, disable=quiet()) as bar, ticking(bar):
+            attended, skipped = look([*studies, *others], bar, _say_skipped)
+        doing("planting noise in the images" if evaluate else None)
         evaluations = [study.evaluate(attended) for study in studies] if evaluate else []
+        doing(None)
         for study in studies:
             _say_warnings(study)
+        doing("pricing attention" if profile is not None else None)
         energy = None if profile is None else study_energy(first, profile, attended, prices, rules, others)
         summary = summary_of(studies, skipped, evaluations, energy, command)
+        doing("drawing")
         files = draw(staging, studies, attended[:pictures], energy)
         shown, summary["gallery"] = draw_gallery(staging, first, attended[:pictures], energy)
         files += shown + write_tables(staging, studies, evaluations, energy)

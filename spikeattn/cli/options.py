@@ -216,7 +216,14 @@ Sample = Annotated[
     int | None, typer.Option(metavar="N", callback=within(1), help="Only N images drawn at random by --seed.")
 ]
 SampleSeed = Annotated[int, typer.Option("--seed", metavar="S", callback=seed_of_sample, help="Seed of --sample.")]
-Workers = Annotated[int, typer.Option(metavar="N", callback=within(0), help="Processes that read images ahead.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        callback=within(0),
+        help="Processes that read images ahead; by default none on a CPU of few cores, and most cores beside a GPU.",
+    ),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Finish the interrupted run in --out.")]
 Calibrate = Annotated[
     bool,

@@ -89,7 +89,7 @@ def profile(
     limit: Limit = None,
     sample: Sample = None,
     seed: SampleSeed = 0,
-    workers: Workers = 0,
+    workers: Workers = None,
     threads: Threads = None,
     device: Device = "auto",
     neurons: Annotated[
@@ -170,9 +170,13 @@ def profile(
       spikeattn profile --model repository/model.py:build --model-arg depths=8 --checkpoint best.pth \\
           --data folder:/data/val --input-shape 3,32,32 --out runs/mine
     """
-    from spikeattn.models import select_implementation
-    from spikeattn.runs.ranks import restarted
-    from spikeattn.runs.result import EmptyShard
+    from spikeattn.runs.ticking import Doing
+
+    with Doing(not quiet()) as doing:
+        doing("loading torch and SpikingJelly")
+        from spikeattn.models import select_implementation
+        from spikeattn.runs.ranks import restarted
+        from spikeattn.runs.result import EmptyShard
 
     check_weights(weights, checkpoint)
     if limit is not None and sample is not None:
@@ -190,9 +194,11 @@ def profile(
         set_threads(threads_of_run(threads, out, resume))
         if ranks.rank == 0:
             _check_out(out, resume)
-        net = inputs.network()
-        called = inputs.options(net)
-        loader = inputs.images(net, _place(device, ranks), called.get("forward"), workers)
+        with Doing(not quiet()) as doing:
+            doing("opening the network and the images")
+            net = inputs.network()
+            called = inputs.options(net)
+            loader = inputs.images(net, _place(device, ranks), called.get("forward"), workers)
         options = called | {"resume": resume, "strict": strict, "plain": plain, "allow_mixed": allow_mixed}
         options |= {"names": names, "shard": shard, "ranks": ranks, "save_every": save_every}
         options |= {"taken": taken_from_file(context)}
@@ -247,10 +253,15 @@ def _tell_empty(shard: EmptyShard, out: Path, as_json: bool) -> None:
 
 
 def _print(profile: Profile, out: Path, as_json: bool, full: bool, partial: bool = False) -> None:
-    if as_json:
-        print_json({"run": str(out), **({"partial": True} if partial else {}), **describe(profile)})
+    from spikeattn.runs.ticking import Doing
+
+    with Doing(not quiet()) as doing:
+        doing("tables and intervals")
+        told = describe(profile) if as_json else summary_text(profile, full, "PARTIAL " if partial else "")
+    if isinstance(told, dict):
+        print_json({"run": str(out), **({"partial": True} if partial else {}), **told})
     else:
-        say(summary_text(profile, full, "PARTIAL " if partial else ""))
+        say(told)
 
 
 def _place(name: str, ranks: Ranks) -> torch.device:
