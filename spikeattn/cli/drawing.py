@@ -89,7 +89,8 @@ def _of_table(table: PrintedTable, width: int) -> Iterator[RenderableType]:
 def fitted(table: PrintedTable, width: int) -> tuple[list[int], list[int]]:
     """Which columns a table keeps in so many, and how wide each is.
 
-    Columns of words are wrapped between words, down to `COMFORT`; then the spare ones go, then the last ones.
+    Columns of words are wrapped between words, down to `COMFORT`; then the spare ones go, then the last ones, words
+    before numbers.
     """
     kept = list(range(len(table.right)))
     spare = [tuple(group) for group in table.spare]
@@ -99,13 +100,14 @@ def fitted(table: PrintedTable, width: int) -> tuple[list[int], list[int]]:
         for sizes in (least, tight) if not spare else (least,):
             if sum(sizes) + GAP * (len(kept) - 1) <= width:
                 return kept, _filled(table, kept, sizes, width)
-        if len(kept) == 1:
+        if len(kept) < 2:
             return kept, tight
         if spare:
             group = spare.pop(0)
             kept = [place for place in kept if not table.rows[0][place].startswith(group)] or kept
         else:
-            kept = kept[:-1]
+            words = [place for place in kept[1:] if not table.right[place]]  # numbers are what a table is for
+            kept.remove(words[-1] if words else kept[-1])
 
 
 def _least(table: PrintedTable, place: int, comfort: int) -> int:
