@@ -35,7 +35,7 @@ def config_file(folder: Path) -> Path | None:
     """
     for name in (FILE, PROJECT):
         path = folder / name
-        if path.is_file() and (name == FILE or _read(path).get("tool", {}).get("spikeattn") is not None):
+        if path.is_file() and (name == FILE or _of_project(path) is not None):
             return path
     return None
 
@@ -53,7 +53,7 @@ def defaults_of(path: Path, commands: Mapping[str, Any], context: Any) -> Defaul
     """
     record, prefix = _read(path), ""
     if path.name == PROJECT:
-        record, prefix = record["tool"]["spikeattn"], "tool.spikeattn."
+        record, prefix = _of_project(path), "tool.spikeattn."
         if not isinstance(record, dict):
             raise SpikeattnError(f"{path.name}: tool.spikeattn: a table is needed, such as [tool.spikeattn.profile]")
     where = f"{path.name}: {prefix}"
@@ -92,6 +92,12 @@ def _read(path: Path) -> dict[str, Any]:
         raise SpikeattnError(f"{path.name}: no TOML: {error}; correct it, or give --no-config") from error
     except (OSError, UnicodeDecodeError) as error:
         raise SpikeattnError(f"{path.name}: cannot be read ({error}); correct it, or give --no-config") from error
+
+
+def _of_project(path: Path) -> Any:
+    """What `pyproject.toml` has for us; None where it has nothing."""
+    tools = _read(path).get("tool")
+    return tools.get("spikeattn") if isinstance(tools, dict) else None
 
 
 def _options(command: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from spikeattn.cli.completing import CONVENTIONS, offering
 from spikeattn.cli.options import Json, ListOut, Verbose
 from spikeattn.cli.output import LIST_FORMATS, hand_over, records, text
 from spikeattn.cli.printed_table import Page
+from spikeattn.cli.terminal import text_width
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,7 +102,7 @@ def _brief(convention: Convention, default: Convention) -> str:
     """A convention in a few lines: all switches of the default, what differs from it for any other."""
     changed = {k: v for k, v in convention.switches().items() if v != default.switches()[k]} or convention.switches()
     switches = textwrap.fill(
-        ", ".join(f"{switch}={value}" for switch, value in changed.items()), 110, initial_indent=" " * 20,
+        ", ".join(f"{switch}={value}" for switch, value in changed.items()), text_width(), initial_indent=" " * 20,
         subsequent_indent=" " * 20, break_on_hyphens=False,
     )  # fmt: skip
     return f"{convention.name:18}  {convention.evidence}\n{switches}"

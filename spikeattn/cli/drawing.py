@@ -29,6 +29,7 @@ _LOUD = {"error": "bold red", "warning": "yellow", "UNTRAINED": "bold red", "PAR
 _LABEL = re.compile(r"^ *(?P<label>[A-Za-z]\S*(?: \S+){0,3}) {2,}(?=\S)")
 _COMMAND = re.compile(r"^\s*(spikeattn|torchrun|python -m spikeattn) ")  # to be copied: the terminal itself breaks it
 _WORDS = re.compile("[^\\W\\d]{3}")
+_LABEL_LEAST = 8  # spaces: a line behind so many goes on below a label
 _LABEL_ROOM = 26  # a longer beginning of a line is no label, and text is not indented as far
 
 
@@ -49,7 +50,8 @@ def _of_text(text: str, width: int) -> Iterator[Text]:
     for line in text.split("\n"):
         found = _LABEL.match(line)
         found = found if found and found.end() <= _LABEL_ROOM else None
-        indent = found.end() if found else len(line) - len(line.lstrip()) + 2 * line.startswith(" ")
+        margin = len(line) - len(line.lstrip())
+        indent = found.end() if found else margin + 2 * (0 < margin < _LABEL_LEAST)
         broken = [line]
         if cell_len(line) > width and not _COMMAND.match(line):
             broken = textwrap.wrap(
@@ -58,7 +60,8 @@ def _of_text(text: str, width: int) -> Iterator[Text]:
             )  # fmt: skip
         shown = Text("\n".join(broken))
         if found:
-            shown.stylize(_LOUD.get(found["label"], "bold"), *found.span("label"))
+            label = found["label"]
+            shown.stylize(_LOUD.get(label, STYLES.get(label, "bold")), *found.span("label"))
         for word, style in _LOUD.items():
             for place in re.finditer(rf"^{word}\b:?", line):
                 shown.stylize(style, *place.span())
@@ -86,7 +89,8 @@ def _of_table(table: PrintedTable, width: int) -> Iterator[RenderableType]:
 def fitted(table: PrintedTable, width: int) -> tuple[list[int], list[int]]:
     """Which columns a table keeps in so many, and how wide each is.
 
-    Columns of words are wrapped between words, down to `COMFORT`; then the spare ones go, then the last ones.
+    Columns of words are wrapped between words, down to `COMFORT`; then the spare ones go, then the last ones, words
+    before numbers.
     """
     kept = list(range(len(table.right)))
     spare = [tuple(group) for group in table.spare]
@@ -96,13 +100,14 @@ def fitted(table: PrintedTable, width: int) -> tuple[list[int], list[int]]:
         for sizes in (least, tight) if not spare else (least,):
             if sum(sizes) + GAP * (len(kept) - 1) <= width:
                 return kept, _filled(table, kept, sizes, width)
-        if len(kept) == 1:
+        if len(kept) < 2:
             return kept, tight
         if spare:
             group = spare.pop(0)
             kept = [place for place in kept if not table.rows[0][place].startswith(group)] or kept
         else:
-            kept = kept[:-1]
+            words = [place for place in kept[1:] if not table.right[place]]  # numbers are what a table is for
+            kept.remove(words[-1] if words else kept[-1])
 
 
 def _least(table: PrintedTable, place: int, comfort: int) -> int:

@@ -65,7 +65,7 @@ def _as_text(table: ModelTable, heading: str, warnings: tuple[Note, ...]) -> Pag
     if len(table.records) == 1 and len(table.parts):
         lines += [text(_split(table)), ""]
     for each in table.records:
-        lines += [f"{each.name}", f"  inside    {'; '.join(each.inside)}", f"  not in it {'; '.join(each.outside)}"]
+        lines += [f"{each.name}", f"  inside     {'; '.join(each.inside)}", f"  not in it  {'; '.join(each.outside)}"]
     lines += ["", *(f"verdict     {model}: {said}" for model, said in table.verdicts())]
     lines += [f"note        {line}" for line in table.notes] + [f"warning     {line}" for line in warnings]
     return lines

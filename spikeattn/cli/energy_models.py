@@ -11,6 +11,7 @@ from spikeattn.cli.completing import ENERGY_MODELS, offering
 from spikeattn.cli.options import Json, ListOut, Verbose
 from spikeattn.cli.output import LIST_FORMATS, hand_over, records, text
 from spikeattn.cli.printed_table import Line, Page
+from spikeattn.cli.terminal import text_width
 
 if TYPE_CHECKING:
     from spikeattn.energy import ModelRecord
@@ -80,7 +81,7 @@ def _whole(record: ModelRecord, sides: list[str]) -> Page:
 
     def line(label: str, said: str) -> str:
         return textwrap.fill(
-            said, 110, initial_indent=f"{label:12}", subsequent_indent=" " * 12, break_on_hyphens=False
+            said, text_width(), initial_indent=f"{label:12}", subsequent_indent=" " * 12, break_on_hyphens=False
         )
 
     lines: list[Line] = [f"{record.name}: {record.title}", ""]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from spikeattn.cli.options import Json, ListOut, Verbose
 from spikeattn.cli.output import LIST_FORMATS, hand_over, note, records, text
 from spikeattn.cli.printed_table import Page
@@ -27,13 +30,20 @@ def reproduce(out: ListOut = None, as_json: Json = False, verbose: Verbose = 0) 
 
     def as_text() -> Page:
         shown = frame[frame["computed"].notna()]
-        columns = ["model", "quantity", "convention", "computed", "as_printed", "residual", "evidence"]
-        formats = {"computed": "{:.6g}".format, "residual": "{:+.2g}".format}  # logs print six digits
+        figures = shown["model"] + ": " + shown["quantity"]
+        named = shown["convention"].str.replace("[", " [", regex=False)  # where a narrow terminal may break it
+        shown = shown.assign(figure=figures, convention=named, printed=shown["as_printed"])
+        columns = ["figure", "convention", "computed", "printed", "residual", "evidence"]
+        formats: dict[str, Callable[[Any], str]] = {
+            "computed": "{:.6g}".format,
+            "printed": str,
+            "residual": "{:+.2g}".format,
+        }  # logs print six digits
         without = frame[frame["computed"].isna()]
         reasons = without[["model", "quantity", "as_printed", "note"]]
         reasons = reasons.rename(columns={"as_printed": "printed", "note": "why there is none of ours"})
         return [
-            text(shown[columns].rename(columns={"as_printed": "printed"}), formats, spare=[["evidence"]]),
+            text(shown[columns], formats, spare=[["evidence"]]),
             "",
             "A residual says how far two ways of counting lie apart, not which one is right.",
             "",

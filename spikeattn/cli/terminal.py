@@ -65,6 +65,11 @@ def width_of(stream: TextIO | None) -> int | None:
         return UNKNOWN
 
 
+def text_width(most: int = 110) -> int:
+    """Columns that running text is set in: those of the terminal, and no more than are read with ease."""
+    return min(most, width_of(sys.stdout) or most)
+
+
 def in_colour(stream: TextIO | None) -> bool:
     """Whether a stream is a terminal that shows colours, and nobody has forbidden them (https://no-color.org)."""
     return _is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

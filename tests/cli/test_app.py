@@ -44,7 +44,7 @@ def test_help_of_the_program_states_the_exit_codes(spikeattn) -> None:
 
 def _loaded(arguments: list[str]) -> set[str]:
     """Which of the libraries that take long to load a command has loaded when it has ended."""
-    slow = ("torch", "timm", "spikingjelly", "matplotlib", "scipy.special", "scipy.stats", "pandas", "numpy")
+    slow = ("torch", "timm", "spikingjelly", "matplotlib", "scipy.special", "scipy.stats", "pandas", "numpy", "rich")
     code = f"import sys; from spikeattn.cli import main; code = main({arguments!r})\n"
     code += f"print(code, *(name for name in {slow!r} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

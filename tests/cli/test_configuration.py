@@ -59,6 +59,8 @@ def test_pyproject_has_a_table_and_spikeattn_toml_goes_first(spikeattn) -> None:
     Path("spikeattn.toml").unlink()
     Path("pyproject.toml").write_text("[tool.ruff]\nline-length = 100\n")
     assert "defaults" not in spikeattn("costs").err
+    Path("pyproject.toml").write_text("tool = 1\n")
+    assert spikeattn("costs").code == 0
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,8 @@ def test_spare_columns_go_first_and_are_named():
     assert fitted(TABLE, 200)[0] == [0, 1, 2, 3, 4]
     assert fitted(TABLE, 70)[0] == [0, 1, 2, 4]
     assert fitted(TABLE, 60)[0] == [0, 2, 4]
+    bare = PrintedTable(TABLE.rows, TABLE.right)
+    assert fitted(bare, 40)[0] == [0, 2, 3], "without spare ones words go before numbers"
     assert "60 columns have no room for code name, T2: a wider" in drawn([TABLE], 60, False).replace("\n", " ")
     assert "no room" not in drawn([TABLE], 200, False)
 
