@@ -24,7 +24,7 @@ FILES = {"rates.csv", "rate_table.csv", "operations.csv", "energy.csv", "over_ti
 FILES |= {"structure.csv", "images.csv", "comparison.csv", "waterfall.csv", "sweep.csv", "prices.csv", "switches.csv"}
 FILES |= {"models.csv"}
 FILES |= {"report.html", *(f"figures/{name}.{kind}" for name in FIGURES for kind in ("svg", "png", "pdf"))}
-FILES |= {"main.tex", "methods.tex", "methods.md", "references.bib"}
+FILES |= {"main.tex", "methods.tex", "methods.md", "results.tex", "results.md", "references.bib"}
 
 
 class Page(HTMLParser):

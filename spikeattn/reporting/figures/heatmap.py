@@ -47,6 +47,26 @@ def rate_heatmap(table: pd.DataFrame, note: str = "") -> Figure:
         return finish(figure, note)
 
 
+def draw_rates(axes: Axes, table: pd.DataFrame) -> None:
+    """The firing rates of `rate_heatmap` into axes of any figure: a row per tensor, in the order of the network."""
+    with figure_style():
+        spikes = table[table["part"] != "Input"].reset_index(drop=True)
+        steps, names = _steps(spikes), [_full(row) for row in spikes.to_dict("records")]
+        values = spikes[steps].to_numpy(float)
+        cells = _cells(axes, values, _norm(spikes), max(len(names), 1), names, steps)
+        _row_labels(axes, names)
+        _step_labels(axes, len(steps), 1)
+        axes.set_xlabel("time step", fontsize=8, color=MUTED)
+        if not (values > 0).any():
+            axes.set_title("all silent: no neuron fired", color=ALERT)
+            return
+        figure = axes.get_figure(root=True)
+        assert isinstance(figure, Figure)
+        bar = plain_colour_bar(figure, cells, cax=axes.inset_axes((1.03, 0, 0.04, 1)))
+        bar.set_label("firing rate per time step", fontsize=8)
+        bar.ax.tick_params(labelsize=7, length=2)
+
+
 def _blocks_heatmap(spikes: pd.DataFrame, blocks: Sequence[str]) -> Figure:
     """Rows are the tensors of one block, columns block x time step; SPS and head stand beside, one panel each."""
     steps = _steps(spikes)

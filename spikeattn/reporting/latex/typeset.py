@@ -57,6 +57,7 @@ def paper_latex(role: str) -> str:
     """A tensor's name in the paper as it is printed there: V_S with its subscript, Vhat_S with its hat."""
     text = re.sub(r"\b([VQK])\\_S", r"$\1_S$", escape_latex(role))
     text = re.sub(r"\bVhat\\_S", r"$\\hat{V}_S$", text)
+    text = re.sub(r"\bg\(", "$g$(", text)
     return text.replace("$*$", r" \odot ")
 
 

@@ -92,14 +92,14 @@ def page(
     return {
         "title": str(summary["model"] or "model"),
         "untrained": profile.untrained,
-        "facts": _facts(profile),
+        "facts": facts_of(profile),
         "cards": cards(profile, summary, energy),
         "lines": [str(line) for line in analyses.lines(str(summary["model"] or "model"))],
         "warnings": [(name, text, leads_to(name)) for name, text in cautions(profile, energy, rates)],
         "remarks": remarks(analyses.comparison),
         "glossary": listed(),
         "footnote": NAMES if tables["rates"]["tensor"].eq(PAPERS_OWN).any() else "",
-        "strip": _strip(energy),
+        "strip": strip(energy),
         "sheets": {name: sheet_of(table) for name, table in tables.items()},
         "limits": [*_limits(profile, summary, energy), _two_rates(summary, analyses)],
         "uncounted": profile.ledger.uncounted,
@@ -137,7 +137,8 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _facts(profile: Profile) -> list[tuple[str, str]]:
+def facts_of(profile: Profile) -> list[tuple[str, str]]:
+    """What was run: name and value."""
     model, settings = profile.ledger.model, profile.provenance.get("settings") or {}
     shape = settings.get("input")
     facts = [
@@ -172,7 +173,7 @@ def _structure(profile: Profile) -> str:
     )
 
 
-def _strip(energy: EnergyTable) -> list[dict[str, Any]]:
+def strip(energy: EnergyTable) -> list[dict[str, Any]]:
     """Shares of the total, part by part, for the bar of the first screen."""
     found = []
     for i, row in enumerate(energy[energy["part"] != "total"].to_dict("records")):

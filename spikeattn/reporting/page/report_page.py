@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import json
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from spikeattn.runs.result import Profile
 
 PAGE = "report.html"
+SCREEN = 80  # columns of a terminal that nobody has made wider
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,17 @@ class Report:
 
     files: dict[str, Path]
     summary: dict[str, Any]
+
+    def __repr__(self) -> str:
+        untrained, lines = " (UNTRAINED)" * bool(self.summary["untrained"]), self.summary["lines"]
+        told = [line for each in lines for line in textwrap.wrap(str(each["text"]), SCREEN, subsequent_indent=" " * 12)]
+        return "\n".join(
+            [
+                f"<Report of {self.summary['model']}{untrained}: the page and {len(self.files) - 1} other files>",
+                str(self.page),
+                *told,
+            ]
+        )
 
     def _repr_html_(self) -> str:
         """The page in a notebook, in a frame of its own so that its styles touch nothing else."""
@@ -79,6 +92,7 @@ def write_report(
     attention: str | Path | Gallery | None = None,
     command: str | None = None,
     twin: DenseTwin | None = None,
+    serif: bool = False,
 ) -> Report:
     """Write tables, figures and the page of a finished run into a folder; the page comes last.
 
@@ -94,6 +108,7 @@ def write_report(
             returned.
         command: that writes this report again; on the page.
         twin: of `measured_twin`, for the comparison with an ANN; by default that of `compare`.
+        serif: letters with serifs in `figures/*.pdf`, as in the text of most papers.
 
     Raises:
         SpikeattnError: unknown costs or convention, an attention of another model, or a folder that cannot be written
@@ -156,7 +171,7 @@ def write_report(
     vectors = {name: to_svg(figure) for name, figure in drawn.items()}
     written |= {f"figures/{name}.svg": svg for name, svg in vectors.items()}
     written |= {f"figures/{name}.png": to_png(figure) for name, figure in drawn.items()}
-    written |= paper_files(profile, rates, table, energy, summary, analyses.comparison, drawn)
+    written |= paper_files(profile, rates, table, energy, summary, analyses.comparison, drawn, serif)
 
     page = facts.page(profile, summary, shown, analyses, rates, gallery, command)
     page |= {"blocks": bars.architecture(blocks), "stages": stages.stages(structure), "classes": classes_said(images)}
