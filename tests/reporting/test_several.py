@@ -10,13 +10,11 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 import spikeattn as sa
 from spikeattn.cli import main
 from spikeattn.energy.conventions import get_convention
 from spikeattn.energy.costs import get_costs
-from spikeattn.models.calibrate import calibrate_batch_norm
 from spikeattn.reporting.page.several_page import write_several
 from spikeattn.reporting.tables.image_tables import image_table
 from spikeattn.reporting.tables.several_runs import OTHER_IMAGES, QUANTITIES, run_names, side_by_side
@@ -28,19 +26,25 @@ from .conftest import IMAGES, T
 from .test_page import Page
 
 
-def run_of(seed: int, images: int = IMAGES, time_steps: int = T) -> sa.Profile:
-    torch.manual_seed(seed)
-    model = sa.create_model("sdt_digits", embed_dim=32, num_heads=4, time_steps=time_steps)
-    loader = sa.make_loader(sa.open_dataset("digits", model), batch_size=24, limit=images)
-    calibrate_batch_norm(model, 3 * next(iter(loader)).images)
-    return sa.profile(model, loader)
+def run_of(threshold: float, images: int = IMAGES, time_steps: int = T) -> sa.Profile:
+    """A trained network whose neurons fire at other thresholds, on the first digits."""
+    model = sa.create_model("sdt_digits", pretrained=True, time_steps=time_steps)
+    for module in model.modules():
+        if hasattr(module, "v_threshold"):
+            module.v_threshold *= threshold
+    return sa.profile(model, sa.make_loader(sa.open_dataset("digits", model), batch_size=24, limit=images))
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> dict[str, str]:
     """Epochs, fewer images, fewer steps: a folder each."""
     place = tmp_path_factory.mktemp("runs")
-    made = {"epoch_1": run_of(1), "epoch_2": run_of(2), "fewer": run_of(1, images=9), "short": run_of(1, time_steps=2)}
+    made = {
+        "epoch_1": run_of(1.3),
+        "epoch_2": run_of(1),
+        "fewer": run_of(1, images=9),
+        "short": run_of(1, time_steps=2),
+    }
     return {name: str(profile.save(place / name)) for name, profile in made.items()}
 
 
@@ -98,7 +102,7 @@ def test_runs_by_themselves_are_those_of_their_own_reports(runs):
     found = beside(runs["epoch_1"], runs["epoch_2"])
     for (_, row), name in zip(found.runs.iterrows(), ("epoch_1", "epoch_2"), strict=True):
         summary = runs[name].summary()
-        assert row["run"] == name and row["weights"] == "UNTRAINED"
+        assert row["run"] == name and row["weights"] == "trained"
         assert [row["energy_mj"], row["mean_rate"], row["accuracy"]] == pytest.approx(
             [summary["energy_mj"], summary["mean_rate"], summary["accuracy"]]
         )
@@ -138,8 +142,8 @@ def test_names_tell_runs_apart(runs):
     assert run_names([sa.Profile(first.ledger, first.counts)] * 2) == ["run 1", "run 2"]
 
 
-def test_the_page_holds_every_run_and_downloads_equal_the_files(runs, tmp_path):
-    report = write_several(list(runs.values()), tmp_path, command="spikeattn report a b")
+def test_the_page_holds_every_run_and_downloads_equal_the_files(runs, profile, tmp_path):
+    report = write_several([*runs.values(), profile], tmp_path, command="spikeattn report a b")
     html = report.page.read_text(encoding="utf-8")
     page = Page(html)
     assert page.open == [] and len(html.encode()) < 500_000

@@ -54,4 +54,4 @@ def test_every_cell_of_the_heat_map_tells_its_rate(profile):
     said = dict(text.rsplit(": ", 1) for _, text in titles(to_svg(rate_heatmap(table))))
     assert len(said) == len(spikes) * profile.time_steps
     assert said["SPS Conv1, T2"] == rate(spikes.loc[("SPS", "Conv1"), "T2"])
-    assert said["V_S, Block2 T4"] == rate(spikes.loc[("Block2", "V_S"), "T4"])
+    assert said["Vₛ, Block2 T4"] == rate(spikes.loc[("Block2", "V_S"), "T4"])

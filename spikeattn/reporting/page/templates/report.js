@@ -123,12 +123,7 @@
       }
     }
   };
-  let waiting = false;
-  addEventListener("scroll", () => {
-    if (waiting) return;
-    waiting = true;
-    requestAnimationFrame(() => { waiting = false; mark(); });
-  }, { passive: true });
+  addEventListener("scroll", mark, { passive: true }); // once a frame
   mark();
 
   // Print: everything, also what is folded away on the screen.
