@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from spikeattn.compat.environment import complete as _complete_environment
 from spikeattn.compat.moved import find_moved_modules as _find_moved_modules
+from spikeattn.compat.text_bars import import_widgets_quietly as _import_widgets_quietly
 from spikeattn.compat.timm_hook import register_with_timm as _register_with_timm
 from spikeattn.compat.version import __version__
 from spikeattn.errors import SpikeattnError
@@ -122,4 +123,5 @@ def __dir__() -> list[str]:
 
 _complete_environment()
 _find_moved_modules()
+_import_widgets_quietly()
 _register_with_timm()

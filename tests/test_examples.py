@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import os
 import re
 import subprocess
@@ -27,6 +29,31 @@ def run(folder: Path, name: str, *arguments: object) -> str:
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def program_of(notebook: Path) -> str:
+    """The code of a notebook; what a cell ends with is displayed as a notebook does it, its size printed."""
+    lines = ["import matplotlib", "matplotlib.use('Agg')"]
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] != "code":
+            continue
+        assert not cell["outputs"] and cell["execution_count"] is None, "notebooks are kept without their outputs"
+        tree = ast.parse(cell["source"])
+        last = tree.body[-1]
+        if isinstance(last, ast.Expr) and not cell["source"].endswith(";"):
+            tree.body[-1:] = ast.parse(
+                f"_ = {ast.unparse(last)}\nprint('cell', type(_).__name__, len(_._repr_html_()))"
+            ).body
+        lines.append(ast.unparse(tree))
+    return "\n".join(lines)
+
+
+def test_notebook(tmp_path: Path) -> None:
+    (tmp_path / "cells.py").write_text(program_of(ROOT / "examples" / "notebook.ipynb"), encoding="utf-8")
+    said = run(tmp_path, str(tmp_path / "cells.py"))
+    shown = dict(re.findall(r"^cell (\w+) (\d+)$", said, re.MULTILINE))
+    assert set(shown) == {"Profile", "Quantity", "Attention", "SpuriousEnergy", "PublishedRows", "Report"}
+    assert all(int(size) > 10_000 for size in shown.values()) and (tmp_path / "report" / "report.html").is_file()
 
 
 def test_your_own_snn(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -29,12 +29,18 @@ from spikeattn.attention.regularize import METHOD, regularize
 from spikeattn.attention.replicates import Passes, Statistic, lower, scores_of
 from spikeattn.attention.role_target import ROLES
 from spikeattn.attention.scores import default_kind
+from spikeattn.attention.shares_of_tokens import as_text
 from spikeattn.attention.significance import DEFAULT_ESTIMATOR, Significance, assess
 from spikeattn.attention.survey_placement import placement_of
 from spikeattn.attention.tokens import TokenCounts, token_counts
+from spikeattn.boundary import display
+from spikeattn.boundary.arguments import switch
 from spikeattn.compat.version import __version__
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.provenance import describe
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Floats = NDArray[np.float64]
 QUESTIONS = ("how much", "where")  # see `Attention.answer`
@@ -104,6 +110,7 @@ class Attention(Answer):
         tokens: spikes of every token of the images, where they were asked for; `spurious_energy` takes them.
         placement: the pixels of every token.
         unit: value of one spike in the maps; None where they hold no spikes.
+        images: the batch that was attended, on the CPU and not copied where it was there; for pictures.
     """
 
     null_maps: Floats | None
@@ -113,6 +120,7 @@ class Attention(Answer):
     tokens: TokenCounts | None = None
     placement: Placement | None = field(default=None, repr=False)
     unit: float | None = None
+    images: Tensor | None = field(default=None, repr=False)
 
     def to_image(
         self, values: Floats | None = None, size: tuple[int, int] | None = None, mode: str = "nearest"
@@ -135,7 +143,51 @@ class Attention(Answer):
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name} {size}" for name, size in zip(self.axes, self.maps.shape, strict=True))
-        return f"<Attention of {self.provenance['model']['name']}: maps {sizes}>"
+        answers = {QUESTIONS[0]: self} | ({} if self.where is None else {QUESTIONS[1]: self.where})
+        text = as_text(answers, self.axes, self.provenance)
+        return f"<Attention of {self.provenance['model']['name']}: maps {sizes}>\n{text}"
+
+    def _repr_html_(self) -> str:
+        """In a notebook: the shares of tokens that are more than noise, and the first images with their maps."""
+        return display.view("attention_view").html(self)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw how often every p occurs among all tokens, beside what noise alone would give.
+
+        Args:
+            ax: axes to draw into; without, those of a new figure of pyplot.
+        """
+        return display.view("attention_view").plot(self, ax)
+
+    def visualize(
+        self,
+        i: int = 0,
+        ax: Axes | None = None,
+        *,
+        images: Tensor | None = None,
+        question: str = "how much",
+        layer: int = -1,
+        step: int = -1,
+        head: int = -1,
+        outline: bool = True,
+        colour_bar: bool = True,
+    ) -> Axes:
+        """Draw the map of image `i` over the image, on its pixels, with the outline of what is significant.
+
+        Args:
+            i: place of the image among those that were attended.
+            ax: axes to draw into; without, those of a new figure of pyplot.
+            images: the attended batch, where another picture shall lie behind the maps than what the model was given.
+            question: "how much" or "where", to which the outlined tokens are significant.
+            layer, step, head: which map, of those that have such an axis, from 0 or from the end; the last by default.
+            outline: whether the tokens with q <= 0.1 are outlined.
+            colour_bar: whether the scale of the scores stands beside it, the same for all images.
+
+        Raises:
+            SpikeattnError: no such image, layer, step or head; images of another size; an unknown question.
+        """
+        chosen = {"layer": layer, "step": step, "head": head}
+        return display.view("attention_view").visualize(self, i, ax, images, question, chosen, outline, colour_bar)
 
     @cached_property
     def where(self) -> Answer | None:
@@ -206,6 +258,7 @@ def attend(
     dtype: torch.dtype | None = None,
     tokens: bool = False,
     forward: Forward = call_model,
+    progress: bool | None = None,
 ) -> Attention:
     """Attention maps of images, tested against the maps of the same network on resampled input.
 
@@ -240,6 +293,7 @@ def attend(
             own type; for `spurious_energy`, with the batches of the profile and their numbers as `indices`. Off by
             default, because it needs a spiking model.
         forward: calls the model on a batch, where model(images) is not how it takes one.
+        progress: whether a bar shows the replicates and the time left; by default on a terminal and in a notebook.
 
     Returns:
         Attention.
@@ -251,6 +305,8 @@ def attend(
         AttentionWarning: constant and one-token maps (nothing is called), and what else `assess` warns of.
     """
     images = check_images(model, images)
+    if progress is not None:
+        switch("progress", progress)
     _check(null, replicates, memory, statistic, {"layer": layer, "heads": heads, "steps": steps})
     own = statistic if callable(statistic) else None
     request = MapRequest(None if callable(statistic) else statistic, layer, heads, steps, forward=forward)
@@ -269,7 +325,7 @@ def attend(
     else:
         passes = Passes(model, own, request, dtype)
         options = {"seed": seed, "patch": patch, "std_factor": std_factor, "all_channels": all_channels}
-        both, patch = scores_of(passes, images, null, replicates, numbers, memory, options, original)
+        both, patch = scores_of(passes, images, null, replicates, numbers, memory, options, original, progress)
         maps, null_maps, axes, kind = both[:, 0].numpy(), both[:, 1:].numpy(), passes.axes, passes.kind
         if request.kind is not None and request.kind not in ROLES and layer == -1 and isinstance(passes.layer, int):
             layer = passes.layer  # a path names a tensor of one block
@@ -296,7 +352,8 @@ def attend(
     if null_maps is not None:
         found = assess_maps(maps, null_maps, unit, settings)
     size = (int(images.shape[-2]), int(images.shape[-1]))
-    return Attention(maps, found, null_maps, size, settings, axes, counted, placed, unit)
+    shown = images.detach().cpu()
+    return Attention(maps, found, null_maps, size, settings, axes, counted, placed, unit, shown)
 
 
 def assess_maps(

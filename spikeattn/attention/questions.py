@@ -37,6 +37,7 @@ def image_by_image(attention: Attention) -> list[Attention]:
             null_maps=None if null is None else null[i : i + 1],
             provenance=attention.provenance | {"indices": attention.provenance["indices"][i : i + 1]},
             tokens=None,
+            images=None if attention.images is None else attention.images[i : i + 1],
         )
         for i in range(n)
     ]

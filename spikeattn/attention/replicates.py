@@ -24,6 +24,7 @@ from spikeattn.attention.nulls import draw_inputs, draw_tokens
 from spikeattn.attention.placement import Placement
 from spikeattn.attention.scores import scores
 from spikeattn.attention.survey_placement import placement_by_grid, placement_of
+from spikeattn.compat.text_bars import text_bar
 from spikeattn.errors import SpikeattnError
 from spikeattn.models.ann import AnnTransformer
 
@@ -65,6 +66,7 @@ def scores_of(
     memory: float,
     options: dict[str, Any],
     original: nn.Module,
+    progress: bool | None = False,
 ) -> tuple[Tensor, tuple[int, int] | None]:
     """Scores [image, 1 + replicate, ..., h, w] float64 on the CPU, those of the image itself first; and the patch.
 
@@ -74,6 +76,7 @@ def scores_of(
         memory: GiB of a batch.
         options: of `draw_inputs`; a patch of None is the size of a token.
         original: the model that the user holds, of which the passes may run a copy.
+        progress: whether a bar shows it; see `text_bar`.
     """
     probe = passes.probe(images[:1], original)
     if null == "token":
@@ -84,14 +87,16 @@ def scores_of(
     most = batch_size(max(images[0].nbytes, probe.largest), memory, images.device, values.itemsize)
     pairs: list[Pair] = [(image, r) for image in range(len(images)) for r in (None, *range(replicates))]
     fetched, waiting = [], []
-    for part in evenly(pairs, most):
-        if null == "token":
-            waiting.append(_on_tokens(passes.model, images, part, numbers, options["seed"], passes))
-        else:
-            waiting.append(passes(_inputs(null, images, part, numbers, options)))
-        if sum(scores.nbytes for scores in waiting) > WAITING:
-            fetched.append(torch.cat(waiting).cpu())
-            waiting = []
+    with text_bar(progress, total=len(pairs), unit="map") as bar:
+        for part in evenly(pairs, most):
+            if null == "token":
+                waiting.append(_on_tokens(passes.model, images, part, numbers, options["seed"], passes))
+            else:
+                waiting.append(passes(_inputs(null, images, part, numbers, options)))
+            if sum(scores.nbytes for scores in waiting) > WAITING:
+                fetched.append(torch.cat(waiting).cpu())
+                waiting = []
+            bar.update(len(part))
     fetched += [torch.cat(waiting).cpu()] if waiting else []
     return torch.cat(fetched).double().unflatten(0, (len(images), 1 + replicates)), options["patch"]
 

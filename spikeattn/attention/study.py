@@ -153,7 +153,7 @@ class Study:
             try:
                 attention = attend(
                     self.model, batch, s.null, s.replicates, self.kind, estimator=s.estimator, layer=s.layer,
-                    seed=s.seed, indices=[index], ties=s.ties, memory=s.memory, forward=self.forward,
+                    seed=s.seed, indices=[index], ties=s.ties, memory=s.memory, forward=self.forward, progress=False,
                 )  # fmt: skip
                 if s.method == "q":
                     _ = attention.q  # a q that its estimator refuses is an error now, not after all images
@@ -175,7 +175,7 @@ class Study:
             return evaluate_regularization(
                 self.model, images, s.null, s.replicates, seed=s.seed,
                 threshold=THRESHOLD if s.threshold is None else s.threshold, statistic=self.kind, layer=self.layers[-1],
-                estimator=s.estimator, ties=s.ties, memory=s.memory, forward=self.forward,
+                estimator=s.estimator, ties=s.ties, memory=s.memory, forward=self.forward, progress=False,
             )  # fmt: skip
 
     def grouped_warnings(self) -> dict[str, list[str]]:

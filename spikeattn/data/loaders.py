@@ -78,7 +78,7 @@ def _check_loader(loader: Any) -> None:
     kind, advice = type(loader).__name__, f"give an iterable of batches: {EXPECTED}"
     array = isinstance(loader, Tensor | np.ndarray)
     if array:
-        kind, advice = f"one {kind} of shape {tuple(loader.shape)}", "give a list of batches, such as [images]"
+        kind, advice = f"one {kind} of shape {tuple(loader.shape)}", f"give a list of batches: {_line(loader)}"
     elif kind == "DatasetDict" or kind == "IterableDatasetDict":
         kind, advice = kind_of(loader), f"give one of these splits: {_BATCHED}"
     elif isinstance(loader, Mapping):
@@ -94,6 +94,28 @@ def _check_loader(loader: Any) -> None:
     elif isinstance(loader, Iterable) and not isinstance(loader, type):
         return
     raise SpikeattnError(f"the loader is {kind}; {advice}")
+
+
+def _line(images: Tensor | np.ndarray) -> str:
+    """What to write where the images themselves were given; three axes may be one image."""
+    if images.ndim == 3:
+        return "sa.profile(model, [images]), or [images[None]] where it is one image [C, H, W]"
+    return "sa.profile(model, [images])"
+
+
+def single_images(loader: Any) -> str | None:
+    """What to say where a network fails on the entries of a list: they may be images [C, H, W], no batches of them."""
+    if not isinstance(loader, list | tuple) or not all(isinstance(x, Tensor | np.ndarray) for x in loader):
+        return None
+    shapes = {tuple(x.shape) for x in loader}
+    if len(shapes) != 1 or len(next(iter(shapes))) != 3:
+        return None
+    kind = f"{kind_of(loader[0])}{'s' * (len(loader) > 1)}"
+    joined = "torch.stack(images)" if isinstance(loader[0], Tensor) else "numpy.stack(images)"
+    return (
+        f"the loader is a {type(loader).__name__} of {len(loader)} {kind} of shape {shapes.pop()}, each of "
+        f"which is taken for a batch; where they are single images [C, H, W], write sa.profile(model, [{joined}])"
+    )
 
 
 def _of_datasets(loader: Any) -> bool:

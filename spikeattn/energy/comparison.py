@@ -29,7 +29,7 @@ from spikeattn.energy.conventions import Convention, get_convention
 from spikeattn.energy.costs import CostTable, get_cost_tables
 from spikeattn.energy.dense_twin import DenseTwin
 from spikeattn.energy.paired_runs import check_same_images, names_of
-from spikeattn.energy.profile_argument import activity_of, counted, labels_to_cluster
+from spikeattn.energy.profile_argument import activity_of, counted, labels_to_cluster, once_named
 from spikeattn.energy.seed_comparison import compare_seeds
 from spikeattn.energy.seed_result import SeedComparison
 from spikeattn.energy.seed_runs import listed
@@ -48,7 +48,7 @@ COSTS = ("horowitz-45nm-fp32", INT8)
 @overload
 def compare(
     profile: Run | Activity,
-    ann: nn.Module | str | Run | DenseTwin | None = ...,
+    against: nn.Module | str | Run | DenseTwin | None = ...,
     costs: str | Path | CostTable | Sequence[str | Path | CostTable] = ...,
     convention: str | Convention = ...,
     gamma: float | pd.DataFrame | None = ...,
@@ -62,7 +62,7 @@ def compare(
 @overload
 def compare(
     profile: Sequence[Run],
-    ann: nn.Module | str | Run | Sequence[Run] | DenseTwin | None = ...,
+    against: nn.Module | str | Run | Sequence[Run] | DenseTwin | None = ...,
     costs: str | Path | CostTable | Sequence[str | Path | CostTable] = ...,
     convention: str | Convention = ...,
     gamma: float | pd.DataFrame | None = ...,
@@ -73,9 +73,10 @@ def compare(
 ) -> SeedComparison: ...
 
 
+@once_named("ann", "against")
 def compare(
     profile: Run | Activity | Sequence[Run],
-    ann: nn.Module | str | Run | Sequence[Run] | DenseTwin | None = None,
+    against: nn.Module | str | Run | Sequence[Run] | DenseTwin | None = None,
     costs: str | Path | CostTable | Sequence[str | Path | CostTable] = COSTS,
     convention: str | Convention = DEFAULT_CONVENTION,
     gamma: float | pd.DataFrame | None = None,
@@ -103,14 +104,14 @@ def compare(
     Args:
         profile: the spiking network's run; beside an ANN also the rates of a published table (`activity_from_rates`);
             or a list of runs, one per training seed.
-        ann: a network, or the name of one in timm; another profile, or a list of them, one per training seed, of which
-            there may be more or fewer than of the first; None for the twin of one of this package's models,
+        against: a network, or the name of one in timm; another profile, or a list of them, one per training seed, of
+            which there may be more or fewer than of the first; None for the twin of one of this package's models,
             or, of any other, for its layers once and softmax attention in place of spiking ones (`twins.dense_twin`);
             or the twin that `measured_twin` has run and counted.
         costs, convention: as of `profile.energy`; several cost tables are priced one after the other.
         gamma: the table of `measure_gamma` of this ANN, layer by layer; or a share of zeros in every layer that may
             receive some (behind a ReLU, or the image), at which parts, blocks and prices then stand; the range and
-            `total` do not move with a share that is not measured. None: measured where `ann` is a `measured_twin`
+            `total` do not move with a share that is not measured. None: measured where `against` is a `measured_twin`
             that has counted its zeros, else unknown, and the tables stand at gamma 0.
         replicates, seed, confidence: of the bootstrap over images. An ANN costs the same for every image; of two
             profiles the same images are drawn.
@@ -127,25 +128,25 @@ def compare(
             gamma outside 0..1, unknown costs or convention, a cost table without multiply-accumulates.
     """
     check_resampling(replicates, seed, confidence)
-    seeds, others = listed(profile), listed(ann)
+    seeds, others = listed(profile), listed(against)
     labels = labels_to_cluster(seeds[0] if seeds else profile, cluster)
     convention, resampling = get_convention(convention), Resampling(replicates, seed, confidence, labels)
     tables = get_cost_tables(costs)
-    if isinstance(ann, Run) or others is not None:
+    if isinstance(against, Run) or others is not None:
         if gamma is not None and (not isinstance(gamma, Real) or gamma != 0):
             raise SpikeattnError(
                 "gamma is about a quantised ANN or one of real numbers; beside another profile leave it out"
             )
     if seeds is not None or others is not None:
         one: list[Any] = [profile] if seeds is None else seeds
-        beside: Any = [ann] if isinstance(ann, Run) else ann if others is None else others
+        beside: Any = [against] if isinstance(against, Run) else against if others is None else others
         return compare_seeds(one, beside, tables, convention, gamma, resampling)
-    if isinstance(ann, Run):
+    if isinstance(against, Run):
         check_run("profile", profile)
         assert isinstance(profile, Run)
-        return _compare_profiles(profile, ann, tables, convention, resampling)
+        return _compare_profiles(profile, against, tables, convention, resampling)
     alone: Any = profile  # no list, which `listed` has found
-    activity, twin = activity_of(alone), cast(Any, ann)
+    activity, twin = activity_of(alone), cast(Any, against)
     found = compare_with_ann(activity, twin_for(activity.ledger, twin), tables, convention, gamma, resampling)
     return replace(found, notes=(*found.notes, *map(Note.read, activity.ledger.warnings)))
 

@@ -19,7 +19,7 @@ from spikeattn.energy.estimate import sample_of, unpriced_notes
 from spikeattn.energy.models.memory import COMPONENTS, LEAKY, NOT_LEAKY, check_prices, lines_of
 from spikeattn.energy.models.registry import DEFAULT as DEFAULT_MODEL
 from spikeattn.energy.models.registry import EnergyModel, get_model
-from spikeattn.energy.profile_argument import counted, labels_to_cluster, of_profile
+from spikeattn.energy.profile_argument import counted, labels_to_cluster, of_profile, once_named
 from spikeattn.stats import intervals
 from spikeattn.stats.intervals import Floats
 from spikeattn.storage.ledger import Ledger
@@ -67,10 +67,11 @@ class ComponentTable(pd.DataFrame):
 
 
 @of_profile
+@once_named("model", "energy_model")
 def components(
     profile: Run,
     costs: str | Path | CostTable = DEFAULT_COSTS,
-    model: str | EnergyModel = DEFAULT_MODEL,
+    energy_model: str | EnergyModel = DEFAULT_MODEL,
     first_conv: str = "once",
     replicates: int = intervals.REPLICATES,
     seed: int = 0,
@@ -81,7 +82,7 @@ def components(
 
     Args:
         profile: a finished run; a ledger and its counts, two arguments, may stand in its place.
-        model: "compute", "compute+memory", "lemaire-2022", or `get_model(name, off_chip=True, ...)`.
+        energy_model: "compute", "compute+memory", "lemaire-2022", or `get_model(name, off_chip=True, ...)`.
         first_conv: "once" or "every-step", how often the first layer runs on a still image.
         cluster: "label" to draw classes, each with its images, in place of images; see `stats.classes`.
 
@@ -89,7 +90,7 @@ def components(
         SpikeattnError: unknown model or cost table, a cost table without prices of memories, a run that does not hold
             numbers of weights, zero images, counts that do not belong to the ledger.
     """
-    costs, model = get_costs(costs), get_model(model)
+    costs, model = get_costs(costs), get_model(energy_model)
     convention = get_convention("exact", first_conv=first_conv)
     check_prices(costs, model)
     activity = counted(profile)

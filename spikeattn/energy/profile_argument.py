@@ -58,15 +58,17 @@ def once_of_ledger(function: Callable[Concatenate[S_contra, P], R_co]) -> OfProf
     return call
 
 
-def once_named(name: str) -> Callable[[Callable[P, R_co]], Callable[P, R_co]]:
-    """Let the argument `profile` be named as in an earlier release, with a warning."""
+def once_named(name: str, now: str = "profile") -> Callable[[Callable[P, R_co]], Callable[P, R_co]]:
+    """Let the argument `now` be named as in an earlier release, with a warning."""
 
     def of(function: Callable[P, R_co]) -> Callable[P, R_co]:
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R_co:
             if name in kwargs:
-                kwargs["profile"] = kwargs.pop(name)
-                message = f"{function.__name__}({name}=...) is profile=... now; the old name goes in the next release"
+                if now in kwargs:
+                    raise SpikeattnError(f"{name}= is the old name of {now}=; give {now}= alone")
+                kwargs[now] = kwargs.pop(name)
+                message = f"{function.__name__}({name}=...) is {now}=... now; the old name goes in the next release"
                 warnings.warn(message, DeprecationWarning, stacklevel=2)
             return function(*args, **kwargs)
 

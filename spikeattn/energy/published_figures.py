@@ -19,6 +19,7 @@ from spikeattn.energy.estimate import part_energies
 from spikeattn.energy.printed_formulas import DENSE, dense_macs, tokens_and_channels
 from spikeattn.energy.published_layers import PAPERS as LAYER_PAPERS
 from spikeattn.energy.published_layers import acs_of_log, layer_rows
+from spikeattn.energy.published_list import PublishedRows
 from spikeattn.energy.published_networks import PAPERS as NETWORK_PAPERS
 from spikeattn.energy.published_networks import network_rows
 from spikeattn.energy.published_rates import PublishedActivity, activity_from_rates, entry_ledger
@@ -33,16 +34,17 @@ REFERENCE = "8-512"  # the only one of these models whose rates were published
 EXPRESSED = {"SDT", "Spikformer", "Spikingformer", *LAYER_PAPERS, *NETWORK_PAPERS}  # papers with figures of ours
 
 
-def reproduce() -> list[Row]:
+def reproduce() -> PublishedRows:
     """Published energies of spiking transformers, every printed figure beside what this package computes for it.
 
     Returns:
         `Row`s: parameters in millions, operations in 10^9 and energies in mJ per image, as the quantity of each says;
-        models of the entry points first, then those that share their first layer, then the rest. `table` makes a
-        DataFrame of them. Sources are in every row; the printed figures come with the package.
+        models of the entry points first, then those that share their first layer, then the rest; a list, which in a
+        notebook shows itself as a table, and has `frame()` and `plot()`. Sources are in every row; the printed figures
+        come with the package.
     """
     own = [*_transformer(), *_spike_driven(), *_attention(), *_spikformer(), *_spikingformer()]
-    return [*own, *layer_rows(), *network_rows(), *_others()]
+    return PublishedRows([*own, *layer_rows(), *network_rows(), *_others()])
 
 
 def table(rows: list[Row]) -> pd.DataFrame:

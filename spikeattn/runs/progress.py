@@ -7,18 +7,19 @@ it wrong. The result of a run is computed from its count table alone.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 
 import numpy as np
 import pyarrow as pa
-from tqdm import tqdm
 
 from spikeattn.boundary.number_format import energy_unit
+from spikeattn.compat.text_bars import text_bar, watched
 from spikeattn.energy.activity import Constant, Count
 from spikeattn.energy.conventions import get_convention
 from spikeattn.energy.costs import PJ_TO_MJ, get_costs
 from spikeattn.energy.rules import terms_of
+from spikeattn.runs.ticking import ticking
 from spikeattn.storage import columns
 from spikeattn.storage.columns import Key
 from spikeattn.storage.ledger import Ledger
@@ -95,24 +96,23 @@ def estimate(sums: Sequence[float]) -> str:
 
 
 class Bar:
-    """The progress of a process on standard error: images, images per second, time left, energy so far.
+    """The progress of a process: images, images per second, time left, energy so far; see `text_bar`.
 
     Args:
         total: images that it is to take, with those that are done; None if not known.
         earlier: parts that interrupted processes have left.
-        shown: whether there is a bar. Where there is none, nothing is computed.
+        shown: whether there is a bar, None where somebody looks on. Where there is none, nothing is computed.
         what: whose progress it is, where it is one of several processes.
     """
 
-    def __init__(self, total: int | None, earlier: Sequence[Part], shown: bool, what: str | None = None) -> None:
+    def __init__(self, total: int | None, earlier: Sequence[Part], shown: bool | None, what: str | None = None) -> None:
         self._earlier: Sequence[Part] = earlier
         self._energy: RunningEnergy | None = None
-        self._shown = shown
-        patience = 0.1 if sys.stderr is not None and sys.stderr.isatty() else 30.0  # a log file needs no more
-        self._bar = tqdm(
-            desc=what, total=total, initial=sum(part.images for part in earlier), unit="image", disable=not shown,
-            smoothing=0.1, mininterval=patience,
-        )  # fmt: skip
+        self._shown = watched() if shown is None else shown
+        done = sum(part.images for part in earlier)
+        self._bar = text_bar(self._shown, desc=what, total=total, initial=done, unit="image")
+        self._moving = ExitStack()
+        self._moving.enter_context(ticking(self._bar))
 
     def start(self, ledger: Ledger) -> None:
         """Take the structure of the model, once it is known."""
@@ -133,4 +133,5 @@ class Bar:
 
     def close(self) -> None:
         """Leave the bar as it is."""
+        self._moving.close()
         self._bar.close()

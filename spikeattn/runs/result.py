@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spikeattn.boundary import arguments
+from spikeattn.boundary import arguments, display
 from spikeattn.boundary.notes import Note
 from spikeattn.energy import EnergyTable, energy, operations
 from spikeattn.energy.by_label import energy_by_label
@@ -20,23 +21,26 @@ from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention, get_convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import CostTable, get_costs
-from spikeattn.energy.dense_twin import dense_twin
 from spikeattn.energy.models.catalogue import ALL
 from spikeattn.energy.models.record import NamedModel
 from spikeattn.energy.models.registry import DEFAULT as DEFAULT_MODEL
 from spikeattn.energy.models.registry import EnergyModel
-from spikeattn.energy.profile_argument import counted, labels_to_cluster
+from spikeattn.energy.profile_argument import counted, labels_to_cluster, once_named
 from spikeattn.energy.training_energy import TrainingTable, training_energy
 from spikeattn.energy.training_rules import DEFAULT as DEFAULT_TRAINING
 from spikeattn.energy.training_rules import Optimizer, TrainingConvention
 from spikeattn.errors import SpikeattnError, unknown
 from spikeattn.runs.firing_rates import RateTable, mean_rates, rates
+from spikeattn.runs.five_numbers import as_text, numbers_of
 from spikeattn.stats.accuracy import accuracy_over_time, why_no_accuracy
 from spikeattn.stats.intervals import CONFIDENCE, REPLICATES
 from spikeattn.storage.counts import FILE, Counts
 from spikeattn.storage.folder import LEDGER, interrupted
 from spikeattn.storage.ledger import Ledger
 from spikeattn.structure.network_structure import Structure, named_ledger
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class EmptyShard(SpikeattnError):
@@ -112,7 +116,39 @@ class Profile:
         name = self.ledger.model.get("name", "model")
         untrained = ", UNTRAINED" if self.untrained else ""
         size = f"{self.n_images} images, T={self.time_steps}, {len(self.ledger.tensors)} tensors"
-        return f"<Profile of {name}{untrained}: {size}>"
+        return f"<Profile of {name}{untrained}: {size}>\n{self._text}"
+
+    def _repr_html_(self) -> str:
+        """In a notebook: the first screen of the page, with its firing rates and energies to unfold."""
+        return display.view("profile_view").html(self, self._numbers(self._priced), self._priced)
+
+    def plot(self, ax: Axes | None = None, *, what: Literal["energy", "blocks", "rates"] = "energy") -> Axes:
+        """Draw the profile: "energy" per image and part with intervals, per block ("blocks"), or firing "rates".
+
+        Args:
+            ax: axes to draw into; without, those of a new figure of pyplot.
+
+        Raises:
+            SpikeattnError: another name of a plot.
+        """
+        return display.view("profile_view").plot(self, ax, what)
+
+    def _numbers(self, table: EnergyTable) -> dict[str, Any]:
+        found = numbers_of(self.ledger, self.over_time(), table, self.n_images)
+        return found | {"no_accuracy": self.no_accuracy, "warnings": list(self.warnings)}
+
+    @cached_property
+    def _priced(self) -> EnergyTable:
+        """`energy()` as it is shown: to look again costs nothing."""
+        return self.energy()
+
+    @cached_property
+    def _text(self) -> str:
+        """The five numbers in words."""
+        try:
+            return as_text(self._numbers(self._priced), self._priced, self.warnings)
+        except SpikeattnError as error:  # a representation is printed where something went wrong, and may not do so too
+            return f"no energy: {error}"
 
     @property
     def n_images(self) -> int:
@@ -234,10 +270,11 @@ class Profile:
         labels, prices, rules = self._labels(by), get_costs(costs), get_convention(convention)
         return energy_by_label(counted(self), labels, prices, rules, replicates, seed, confidence)
 
+    @once_named("model", "energy_model")
     def components(
         self,
         costs: str | Path | CostTable = DEFAULT_COSTS,
-        model: str | EnergyModel = DEFAULT_MODEL,
+        energy_model: str | EnergyModel = DEFAULT_MODEL,
         first_conv: str = "once",
         replicates: int = REPLICATES,
         seed: int = 0,
@@ -245,7 +282,7 @@ class Profile:
         cluster: Literal["label"] | None = None,
     ) -> ComponentTable:
         """Arithmetic, neurons, addressing and memory apart, in mJ; see `spikeattn.energy.components`."""
-        return components(self, costs, model, first_conv, replicates, seed, confidence, cluster)
+        return components(self, costs, energy_model, first_conv, replicates, seed, confidence, cluster)
 
     def energy_models(
         self,
@@ -292,36 +329,7 @@ class Profile:
         self, costs: str | Path | CostTable = DEFAULT_COSTS, convention: str | Convention = DEFAULT_CONVENTION
     ) -> dict[str, Any]:
         """The five numbers of a results table, with intervals, units and what they rest on; JSON types only."""
-        last = self.over_time().iloc[-1]
-        table = self.energy(costs, convention)
-        twin = dense_twin(self.ledger)
-        counted = table.convention.additions == "counted"
-        ann = twin.mj(table.costs, counted) if table.costs.has("mac") else float("nan")
-        ratio = ann / table.total.value if table.total.value > 0 else float("nan")
-        return {
-            "model": self.ledger.model.get("name"),
-            "untrained": self.untrained,
-            "images": self.n_images,
-            "labelled_images": int(last["n_labelled"]),
-            "time_steps": self.time_steps,
-            "accuracy": _number(last["accuracy"]),
-            "accuracy_interval": [_number(last["accuracy_low"]), _number(last["accuracy_high"])],
-            "no_accuracy": self.no_accuracy,
-            "mean_rate": float(last["mean_rate"]),
-            "sops_per_image": float(table.iloc[-1]["sops"]),
-            "macs_per_image": float(table.iloc[-1]["macs"]),
-            "energy_mj": table.total.value,
-            "energy_interval_mj": [_number(table.total.low), _number(table.total.high)],
-            "ann_macs": twin.macs,
-            "ann_energy_mj": _number(ann),
-            "ann_over_snn": _number(ratio),
-            "ann": twin.note,
-            "costs": table.costs.name,
-            "convention": table.convention.name,
-            "first_conv": table.convention.first_conv,
-            "warnings": list(self.warnings),
-            "notes": list(table.notes),
-        }
+        return self._numbers(self.energy(costs, convention))
 
     def _clusters(self, by: str | None, cluster: str | None) -> NDArray[np.integer] | None:
         if by is not None and cluster is not None:
@@ -335,7 +343,3 @@ class Profile:
         if (labels < 0).all():
             raise SpikeattnError("by='label' needs labels; none of the images of this run has one")
         return labels
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

@@ -113,7 +113,7 @@ def _check_time_steps(point: Point, opened: Opened, options: dict[str, Any]) -> 
     first = next((batch.images for batch, _ in batches_of(opened.loader) if len(batch.images)), None)
     if first is not None:
         quiet = {key: value for key, value in options.items() if key not in ("progress", "provenance", "names")}
-        found = profile(opened.model, [first[:2]], **quiet).time_steps
+        found = profile(opened.model, [first[:2]], progress=False, **quiet).time_steps
         if found != point.value:
             raise _other_time_steps(point, found)
 

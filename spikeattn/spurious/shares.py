@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from spikeattn.attention.bootstrap_test import Attention
 from spikeattn.attention.regularize import METHOD
+from spikeattn.boundary import display
 from spikeattn.energy.activity import CountedActivity, check_run
 from spikeattn.energy.by_label import SelectedImages
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
@@ -34,6 +35,9 @@ from spikeattn.spurious.specifications import specifications_of
 from spikeattn.stats.bootstrap import check_resampling
 from spikeattn.stats.intervals import CONFIDENCE, REPLICATES, Floats
 from spikeattn.stats.quantity import Quantity
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +108,18 @@ class SpuriousEnergy:
         number, blocks = len(self.images), len(self.layers)
         size = f"{number} image{'s' * (number != 1)}, {blocks} block{'s' * (blocks != 1)}"
         return f"<SpuriousEnergy of {size}>\n{as_text(self.specifications, self.of_everything.value)}"
+
+    def _repr_html_(self) -> str:
+        """In a notebook: the share that was asked for, the curve over all specifications, the parts to unfold."""
+        return display.view("spurious_view").html(self)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the share under every specification, the lowest first, with intervals; the chosen in black.
+
+        Args:
+            ax: axes to draw into; without, those of a new figure of pyplot.
+        """
+        return display.view("spurious_view").plot(self, ax)
 
 
 def spurious_energy(

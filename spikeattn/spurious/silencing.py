@@ -232,7 +232,7 @@ class _Silenced:
     def run(self, kept: Kept | None) -> Profile:
         """The counts of one pass over all images; None silences nothing."""
         if self.ledger is None:
-            whole = profile(self.model, self.batches)
+            whole = profile(self.model, self.batches, progress=False)
             self.ledger = whole.ledger
             if kept is None:
                 return whole

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import pandas as pd
 
 from spikeattn.boundary.number_format import known, percent
 
+SCREEN = 80  # columns of a terminal that nobody has made wider
 MARK = "*"  # behind the chosen share
 Row = dict[str, Any]
 
@@ -59,10 +61,11 @@ def as_text(frame: pd.DataFrame, of_network: float) -> str:
         of_network: the chosen share of the whole network's energy.
     """
     row = frame[frame["chosen"]].iloc[0]
-    head = (
+    chosen = (
         f"{share_text(row['share'], row['low'], row['high'])} of the blocks' energy is at tokens that are not "
-        f"significant ({chosen_text(frame)}), {percent(of_network)} of the network's;\n{range_text(frame)}:\n"
+        f"significant ({chosen_text(frame)}), {percent(of_network)} of the network's;"
     )
+    head = "".join(f"{textwrap.fill(text, SCREEN)}\n" for text in (chosen, f"{range_text(frame)}:"))
     lines = lines_of(frame)
     names = list(lines[0])
     table = [names, *([str(line.get(name, "")) for name in names] for line in lines)]

@@ -12,11 +12,13 @@ scripts/simulate_coverage.py measures them. Paired ratios are in `ratios.py`, th
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
+from spikeattn.boundary import display
+from spikeattn.boundary.number_format import with_bound, with_limits
 from spikeattn.errors import SpikeattnError
 from spikeattn.stats.bootstrap import (
     CONFIDENCE,
@@ -30,8 +32,12 @@ from spikeattn.stats.bootstrap import (
     tail_of,
 )
 from spikeattn.stats.classes import checked_labels, class_means, images_by_label
+from spikeattn.stats.quantiles import normal_quantile
 from spikeattn.stats.student import t_limits
 from spikeattn.stats.two_part import two_part_limits
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = [
     "CONFIDENCE",
@@ -57,7 +63,7 @@ STUDENTISED_BELOW = 1000  # of 200 images of skewness 6 percentile limits cover 
 ALIKE = 1e-13  # of the largest value: what rounding leaves between equal energies
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Interval:
     """A value with its confidence limits.
 
@@ -76,6 +82,35 @@ class Interval:
     high: float
     method: str = "percentile"
     confidence: float = CONFIDENCE
+
+    def __str__(self) -> str:
+        bounds = {"upper bound": (self.high, "≤"), "lower bound": (self.low, "≥")}
+        method = self.method.partition(",")[0]  # "upper bound, replicates" where a null adds its noise
+        pair = (
+            with_bound(self.value, *bounds[method])
+            if method in bounds
+            else with_limits(self.value, self.low, self.high)
+        )
+        return " ".join(pair).strip()
+
+    def __repr__(self) -> str:
+        told = self.method if self.method in ("none", "constant") else f"{self.confidence * 100:g} %, {self.method}"
+        return f"<{self}: {told}>"
+
+    def _repr_html_(self) -> str:
+        """In a notebook: value, limits, how they came about, and where the value lies between them."""
+        return display.view("interval_view").html(self)
+
+    def plot(self, ax: Axes | None = None, *, at: float = 0.0, label: str = "", color: str | None = None) -> Axes:
+        """Draw the value as a point with its limits as a whisker, along x; several go into the same axes.
+
+        Args:
+            ax: axes to draw into; without, those of a new figure of pyplot.
+            at: place along y.
+            label: at that place.
+            color: of point and whisker.
+        """
+        return display.view("interval_view").plot(self, ax, at, label, color)
 
 
 @dataclass(frozen=True)
@@ -184,7 +219,7 @@ def wilson_interval(successes: float, n: float, confidence: float = CONFIDENCE) 
     """
     if n < 1 or not 0 <= successes <= n:
         raise SpikeattnError(f"{successes:g} successes among {n:g} images: 0 <= successes <= n and n >= 1 are needed")
-    z = float(special.ndtri(1 - tail_of(confidence)))
+    z = normal_quantile(1 - tail_of(confidence))
     share = successes / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
@@ -200,9 +235,11 @@ def _limits_of_all(
     if len(table) >= STUDENTISED_BELOW:
         low, high = percentile_limits(bootstrap_means(table, replicates, seed), confidence)
         return low, high, np.full(len(low), "percentile")
-    (low, high), student = studentised_limits(table, replicates, seed, confidence), t_limits(table, confidence)
+    low, high = studentised_limits(table, replicates, seed, confidence)
     ended = np.isfinite(low) & np.isfinite(high)
-    low, high = np.where(ended, low, student[0]), np.where(ended, high, student[1])
+    if not ended.all():
+        student = t_limits(table, confidence)
+        low, high = np.where(ended, low, student[0]), np.where(ended, high, student[1])
     return low, high, np.where(ended, "studentised", "t")
 
 

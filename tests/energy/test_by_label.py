@@ -89,7 +89,7 @@ def test_clusters_of_labels(ledger, spikes):
     half = 4.302652730 * means.std(ddof=1) / np.sqrt(3)  # three classes of one size: Student's t of two degrees
     assert (total.low, total.high) == pytest.approx((max(means.mean() - half, 0), means.mean() + half))
     assert profile.rates(cluster="label").attrs["cluster"] == "label"
-    assert profile.components(model="compute", cluster="label").provenance["cluster"] == "label"
+    assert profile.components(energy_model="compute", cluster="label").provenance["cluster"] == "label"
 
 
 def test_clusters_under_energy_models(ledger, spikes):

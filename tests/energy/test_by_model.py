@@ -86,7 +86,7 @@ def test_arithmetic_and_memory_are_what_their_own_functions_say(case):
     assert (row["value"], row["ci_low"], row["ci_high"]) == pytest.approx((total.value, total.low, total.high))
     assert row["over_compute"] == row["over_compute_low"] == 1
     for name in ("compute+memory", "lemaire-2022"):
-        last = components(*case, model=name).iloc[-1]
+        last = components(*case, energy_model=name).iloc[-1]
         row = table[table["model"] == name].iloc[0]
         assert (row["value"], row["ci_low"], row["ci_high"]) == pytest.approx(
             (last["energy_mj"], last["ci_low"], last["ci_high"])
@@ -104,7 +104,7 @@ def test_arithmetic_and_memory_are_what_their_own_functions_say(case):
 
 def test_qualias_sram(case):
     """Every word of compute+memory at 10 pJ over as many words as 64 bits hold."""
-    table, lines = by_model(*case, models="qualia-sram"), components(*case, model="compute+memory").lines
+    table, lines = by_model(*case, models="qualia-sram"), components(*case, energy_model="compute+memory").lines
     operations = lines.loc[lines["unit"] == "operations", "energy_mj"].sum()
     words = lines.loc[lines["unit"] == "words", "amount"].sum()
     assert value(table, "qualia-sram") == pytest.approx(operations + words * 5.0e-9)

@@ -97,7 +97,7 @@ def test_nominal_fan_outs(full, counts, spikes):
 def test_compute_is_the_energy_of_the_other_table(ledger, full, counts):
     reference = energy(ledger, counts)
     for given, model in ((ledger, "compute"), (full, "compute"), (full, "compute+memory")):
-        table = components(given, counts, model=model)
+        table = components(given, counts, energy_model=model)
         rows = table[table.component == "compute"]
         np.testing.assert_allclose(rows.energy_mj, reference.energy_mj, rtol=1e-12)
         np.testing.assert_allclose(table.per_image["compute"], reference.per_image, rtol=1e-12)
@@ -121,7 +121,7 @@ def test_components_stand_apart(full, counts, tmp_path):
     wide = table.wide()
     assert wide.columns.tolist() == ["part", *COMPONENTS] and wide.part.iloc[-1] == "total"
     assert np.isnan(wide.set_index("part").leak["head"])
-    assert EVERYTHING not in components(full, counts, model="compute").component.tolist()
+    assert EVERYTHING not in components(full, counts, energy_model="compute").component.tolist()
     table.to_csv(tmp_path / "components.csv", index=False)
     assert type(table[table.part == "SPS"]) is pd.DataFrame
     assert components(full, counts).equals(table)
@@ -136,7 +136,7 @@ def test_notes_name_what_is_left_out(full, counts):
     wide = (*full.synapses[:2], dataclasses.replace(full.synapses[2], weights=2**20))
     large = dataclasses.replace(full, synapses=wide)
     inside = components(large, counts)
-    outside = components(large, counts, model=get_model("compute+memory", off_chip=True))
+    outside = components(large, counts, energy_model=get_model("compute+memory", off_chip=True))
     assert any("large-buffers: 1 layers or populations have more than 1,048,576" in note for note in inside.notes)
     assert outside.model.name == outside.provenance["model"] == "compute+memory[off_chip=True]"
 
@@ -191,7 +191,7 @@ def test_what_is_refused(ledger, full, counts):
     with pytest.raises(SpikeattnError, match=r"lacks \[entries.address_add\].*\[memory.<name>\] with bytes"):
         components(full, counts, "7nm-int8")
     with pytest.raises(SpikeattnError, match="did you mean 'compute\\+memory'"):
-        components(full, counts, model="compute_memory")
+        components(full, counts, energy_model="compute_memory")
     with pytest.raises(SpikeattnError, match="did you mean 'off_chip'"):
         get_model("compute+memory", offchip=True)
     with pytest.raises(SpikeattnError, match="'compute' has no memory, so off_chip cannot be set"):

@@ -48,4 +48,6 @@ def test_an_attention_is_no_dump_of_arrays():
     model = sa.create_model("sdt_digits", pretrained=True)
     images = next(iter(sa.make_loader(sa.open_dataset("digits", model), batch_size=2, limit=2))).images
     attention = sa.attend(model, images, replicates=5)
-    assert repr(attention) == "<Attention of sdt_digits: maps image 2, row 8, column 8>"
+    lines = repr(attention).splitlines()
+    assert lines[0] == "<Attention of sdt_digits: maps image 2, row 8, column 8>" and len(lines) <= 24
+    assert "normal, B = 5; standardised p" in lines[2] and max(map(len, lines)) <= 80

@@ -16,7 +16,7 @@ READ = """
 import sys
 import spikeattn as sa
 profile = sa.Profile.load(sys.argv[1])
-profile.rates(), profile.operations(), profile.over_time(), profile.components(model="compute")
+profile.rates(), profile.operations(), profile.over_time(), profile.components(energy_model="compute")
 print(profile.energy().total.value, profile.summary()["ann_macs"], len(sa.sweep(profile)))
 sys.exit("torch" in sys.modules)
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,7 @@ from spikeattn.reporting.figures.drawing import (
 from spikeattn.reporting.figures.tips import tip, tips
 from spikeattn.structure.entry import PARTS
 
-__all__ = ["block_bars", "energy_bars", "time_lines", "to_png", "to_svg"]
+__all__ = ["block_bars", "draw_blocks", "draw_energy", "energy_bars", "time_lines", "to_png", "to_svg"]
 
 
 def energy_bars(energy: pd.DataFrame, note: str = "") -> Figure:
@@ -37,10 +38,16 @@ def energy_bars(energy: pd.DataFrame, note: str = "") -> Figure:
         energy: of `profile.energy()`.
     """
     with figure_style():
+        figure = Figure(figsize=(NARROW, 0.7 + 0.3 * len(energy)), layout="constrained")
+        draw_energy(figure.subplots(), energy)
+        return finish(figure, note)
+
+
+def draw_energy(axes: Axes, energy: pd.DataFrame) -> None:
+    """The bars of `energy_bars` into axes of any figure."""
+    with figure_style():
         parts = energy[energy["part"] != "total"]
         unit, factor = energy_unit(energy["energy_mj"])  # of the table, which holds the total too
-        figure = Figure(figsize=(NARROW, 1.0 + 0.3 * len(parts)), layout="constrained")
-        axes = figure.subplots()
         values = parts["energy_mj"].fillna(0).to_numpy() / factor
         colours = [colour_of(part, i) for i, part in enumerate(parts["part"])]
         places = np.arange(len(parts))
@@ -65,8 +72,7 @@ def energy_bars(energy: pd.DataFrame, note: str = "") -> Figure:
         axes.grid(axis="x")
         axes.spines["left"].set_visible(False)
         axes.set_xlabel(f"Energy per image ({unit})")
-        _value_labels(figure, axes, reach, texts)
-        return finish(figure, note)
+        _value_labels(axes, reach, texts)
 
 
 def block_bars(blocks: pd.DataFrame, note: str = "") -> Figure:
@@ -76,14 +82,24 @@ def block_bars(blocks: pd.DataFrame, note: str = "") -> Figure:
         blocks: of `block_energy`.
     """
     with figure_style():
+        figure = Figure(figsize=(NARROW, 1.25 + 0.3 * blocks["block"].nunique()), layout="constrained")
+        draw_blocks(figure.subplots(), blocks, key="figure")
+        return finish(figure, note)
+
+
+def draw_blocks(axes: Axes, blocks: pd.DataFrame, key: Literal["figure", "axes"] = "axes") -> None:
+    """The bars of `block_bars` into axes of any figure.
+
+    Args:
+        key: whether the legend stands above all axes of the figure, or above these.
+    """
+    with figure_style():
         table = blocks.pivot_table("energy_mj", "block", "part", aggfunc="sum", sort=False, observed=True).fillna(0)
         parts = [part for part in (*PARTS, *table.columns) if part in table.columns]
         table = table[list(dict.fromkeys(parts))]
         table = table.loc[:, table.sum() > 0] if table.to_numpy().any() else table
         totals = table.sum(axis=1)
         unit, factor = energy_unit([totals.sum()])  # that of the table of parts
-        figure = Figure(figsize=(NARROW, 1.25 + 0.3 * len(table)), layout="constrained")
-        axes = figure.subplots()
         places, left = np.arange(len(table)), np.zeros(len(table))
         for i, part in enumerate(table.columns):
             values = table[part].to_numpy() / factor
@@ -100,12 +116,20 @@ def block_bars(blocks: pd.DataFrame, note: str = "") -> Figure:
         axes.spines["left"].set_visible(False)
         axes.set_xlabel(f"Energy per image ({unit})")
         if len(table.columns) > 1:
-            figure.legend(
-                *axes.get_legend_handles_labels(), loc="outside upper left", ncols=7, fontsize=8, handlelength=1,
-                handleheight=1, columnspacing=1.3, handletextpad=0.5,
-            )  # fmt: skip
-        _value_labels(figure, axes, left, [energy_in(total, unit, factor) for total in totals])
-        return finish(figure, note)
+            set_: dict[str, Any] = {
+                "fontsize": 8,
+                "handlelength": 1,
+                "handleheight": 1,
+                "columnspacing": 1.3,
+                "handletextpad": 0.5,
+            }
+            if key == "figure":
+                figure = axes.get_figure(root=True)
+                assert figure is not None  # axes are made in one
+                figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=7, **set_)
+            else:
+                axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2, **set_)
+        _value_labels(axes, left, [energy_in(total, unit, factor) for total in totals])
 
 
 def time_lines(over_time: pd.DataFrame, note: str = "") -> Figure:
@@ -152,12 +176,14 @@ def _accuracy(axes: Axes, steps: np.ndarray, over_time: pd.DataFrame) -> None:
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None, symbol=" %"))
 
 
-def _value_labels(figure: Figure, axes: Axes, ends: np.ndarray, texts: Sequence[str]) -> None:
+def _value_labels(axes: Axes, ends: np.ndarray, texts: Sequence[str]) -> None:
     """Write a text behind the end of every bar, and widen the axis until all of them fit."""
     labels = [
         axes.annotate(text, (end, place), (4, 0), textcoords="offset points", va="center", fontsize=8, color=MUTED)
         for place, (end, text) in enumerate(zip(ends, texts, strict=True))
     ]
+    figure = axes.get_figure(root=True)
+    assert figure is not None  # axes are made in one
     figure.draw_without_rendering()
     width, most = axes.get_window_extent().width, axes.get_xlim()[1]
     for end, label in zip(ends, labels, strict=True):

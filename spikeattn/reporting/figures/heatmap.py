@@ -26,6 +26,7 @@ from spikeattn.reporting.figures.drawing import (
     plain_colour_bar,
     short,
 )
+from spikeattn.reporting.figures.printed_names import plain_names, printed
 from spikeattn.reporting.figures.tips import tips
 
 TALLEST, WIDEST = 40, 12.0  # tensors in one column of the heat map, inches of all columns
@@ -44,6 +45,26 @@ def rate_heatmap(table: pd.DataFrame, note: str = "") -> Figure:
         alike = {tuple(spikes.loc[spikes["part"] == block, "tensor"]) for block in blocks}
         figure = _blocks_heatmap(spikes, blocks) if len(alike) == 1 else _list_heatmap(spikes)
         return finish(figure, note)
+
+
+def draw_rates(axes: Axes, table: pd.DataFrame) -> None:
+    """The firing rates of `rate_heatmap` into axes of any figure: a row per tensor, in the order of the network."""
+    with figure_style():
+        spikes = table[table["part"] != "Input"].reset_index(drop=True)
+        steps, names = _steps(spikes), [_full(row) for row in spikes.to_dict("records")]
+        values = spikes[steps].to_numpy(float)
+        cells = _cells(axes, values, _norm(spikes), max(len(names), 1), names, steps)
+        _row_labels(axes, names)
+        _step_labels(axes, len(steps), 1)
+        axes.set_xlabel("time step", fontsize=8, color=MUTED)
+        if not (values > 0).any():
+            axes.set_title("all silent: no neuron fired", color=ALERT)
+            return
+        figure = axes.get_figure(root=True)
+        assert isinstance(figure, Figure)
+        bar = plain_colour_bar(figure, cells, cax=axes.inset_axes((1.03, 0, 0.04, 1)))
+        bar.set_label("firing rate per time step", fontsize=8)
+        bar.ax.tick_params(labelsize=7, length=2)
 
 
 def _blocks_heatmap(spikes: pd.DataFrame, blocks: Sequence[str]) -> Figure:
@@ -141,7 +162,7 @@ def _cells(
     tips(
         mesh,
         [
-            f"{name}, {column}: {rate_text(value)}"
+            f"{plain_names(name)}, {column}: {rate_text(value)}"
             for name, row in zip(names, values, strict=True)
             for column, value in zip(columns, row, strict=True)
         ],
@@ -155,7 +176,9 @@ def _cells(
 
 
 def _row_labels(axes: Axes, names: Sequence[str]) -> None:
-    axes.set_yticks(range(len(names)), [short(name) for name in names], fontsize=8)
+    axes.set_yticks(range(len(names)), [printed(short(name)) for name in names], fontsize=8)
+    for label, name in zip(axes.get_yticklabels(), names, strict=True):
+        label.set_parse_math(printed(name) != name)  # any other name stays as it is, dollars and all
 
 
 def _heading(axes: Axes, x: float, text: str) -> None:

@@ -63,8 +63,13 @@ def paper_latex(role: str) -> str:
 
 def paper_html(escaped: str) -> str:
     """A tensor's name in the paper with its subscript and hat, from text that is escaped for HTML."""
+    return names_html(escaped).replace("*", " ⊙ ")
+
+
+def names_html(escaped: str) -> str:
+    """Text that is escaped for HTML, with the names of the paper in it as they are printed there."""
     text = re.sub(r"\bVhat_S", "V\u0302<sub>S</sub>", escaped)
-    return re.sub(r"\b([VQK])_S", r"\1<sub>S</sub>", text).replace("*", " ⊙ ")
+    return re.sub(r"\b([VQK])_S", r"\1<sub>S</sub>", text)
 
 
 def _latex(cell: Cell, column: Column) -> str:

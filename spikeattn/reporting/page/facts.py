@@ -11,26 +11,24 @@ import pandas as pd
 
 from spikeattn.boundary.number_format import (
     MISSING,
-    NO_INTERVAL,
     amount,
-    energy_unit,
     known,
     percent,
     rate,
-    significant,
-    with_bound,
-    with_limits,
 )
-from spikeattn.boundary.terms import MEAN_RATE, MEAN_RATE_IS, WEIGHTED_RATE, WEIGHTED_RATE_IS, begun
+from spikeattn.boundary.terms import MEAN_RATE, MEAN_RATE_IS, WEIGHTED_RATE, WEIGHTED_RATE_IS
 from spikeattn.energy.accumulators import accumulators
 from spikeattn.energy.estimate import EnergyTable
 from spikeattn.reporting.figures.drawing import colour_of
 from spikeattn.reporting.page.bars import beside_ann, steps
-from spikeattn.reporting.page.cautions import cautions
+from spikeattn.reporting.page.cards import cards
+from spikeattn.reporting.page.cautions import cautions, remarks
+from spikeattn.reporting.page.contents import leads_to
 from spikeattn.reporting.page.gallery import Gallery
+from spikeattn.reporting.page.glossary import listed
 from spikeattn.reporting.page.stages import about_attention
 from spikeattn.reporting.tables.analyses import Analyses
-from spikeattn.reporting.tables.run_tables import INTERVAL_METHODS, data_name
+from spikeattn.reporting.tables.run_tables import PAPERS_OWN, data_name
 from spikeattn.reporting.tables.sheets import sheet_of
 
 if TYPE_CHECKING:
@@ -64,6 +62,11 @@ TABLES = {
     "structure": "Part, block and role of every layer",
     "attention": "Attention that is more than noise, per image,",
 }
+NAMES = (
+    "V_S is q_lif in the code, Q_S and K_S are k_lif and v_lif. The paper masks V_S with what Q_S and K_S have in "
+    "common; its published code masks q with k and v. So the tensor that is masked is V_S in the paper and q in the "
+    "code, and the table prints both names."
+)
 _WEIGHTS = {True: "trained", False: "UNTRAINED", None: "not stated"}
 
 
@@ -72,6 +75,7 @@ def page(
     summary: dict[str, Any],
     tables: dict[str, pd.DataFrame],
     analyses: Analyses,
+    rates: pd.DataFrame,
     gallery: Gallery | None = None,
     command: str | None = None,
 ) -> dict[str, Any]:
@@ -80,6 +84,7 @@ def page(
     Args:
         summary: `profile.summary()` under the report's costs and convention.
         tables: "rates" (of `rate_table`), "energy", "operations", "time", and those of the analyses.
+        rates: of `profile.rates()`.
         command: that writes this report.
     """
     energy = tables["energy"]
@@ -87,11 +92,14 @@ def page(
     return {
         "title": str(summary["model"] or "model"),
         "untrained": profile.untrained,
-        "facts": _facts(profile),
-        "cards": _cards(profile, summary, energy),
+        "facts": facts_of(profile),
+        "cards": cards(profile, summary, energy),
         "lines": [str(line) for line in analyses.lines(str(summary["model"] or "model"))],
-        "warnings": cautions(profile, energy, analyses.comparison),
-        "strip": _strip(energy),
+        "warnings": [(name, text, leads_to(name)) for name, text in cautions(profile, energy, rates)],
+        "remarks": remarks(analyses.comparison),
+        "glossary": listed(),
+        "footnote": NAMES if tables["rates"]["tensor"].eq(PAPERS_OWN).any() else "",
+        "strip": strip(energy),
         "sheets": {name: sheet_of(table) for name, table in tables.items()},
         "limits": [*_limits(profile, summary, energy), _two_rates(summary, analyses)],
         "uncounted": profile.ledger.uncounted,
@@ -129,7 +137,8 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _facts(profile: Profile) -> list[tuple[str, str]]:
+def facts_of(profile: Profile) -> list[tuple[str, str]]:
+    """What was run: name and value."""
     model, settings = profile.ledger.model, profile.provenance.get("settings") or {}
     shape = settings.get("input")
     facts = [
@@ -141,54 +150,6 @@ def _facts(profile: Profile) -> list[tuple[str, str]]:
         ("Weights", weights(profile)),
     ]
     return facts
-
-
-def _cards(profile: Profile, summary: dict[str, Any], energy: EnergyTable) -> list[dict[str, str]]:
-    """The five numbers: each with value, interval, and what it is."""
-    n = profile.n_images
-    low, high = summary["accuracy_interval"]
-    limits = "" if low is None else f"[{low * 100:.1f}, {high * 100:.1f}] %"
-    accuracy = {"value": percent(summary["accuracy"]), "interval": limits, "note": "Wilson interval"}
-    if summary["accuracy"] is None:
-        accuracy = {"value": MISSING, "interval": "", "note": summary["no_accuracy"]}
-    unit, factor = energy_unit([summary["energy_mj"]])
-    low, high = (None if limit is None else limit / factor for limit in summary["energy_interval_mj"])
-    value, limits = with_limits((summary["energy_mj"] or 0.0) / factor, low, high)
-    method = energy.total.method
-    confidence = f"{energy.total.confidence * 100:g} %"
-    how = f"{confidence}, {INTERVAL_METHODS.get(method, method)} over images" if limits else ""
-    if not limits:
-        how = "one image has no interval" if n == 1 else NO_INTERVAL
-    if method == "upper bound":
-        value, limits = with_bound((summary["energy_mj"] or 0.0) / factor, high or 0.0)
-        how = f"{confidence} one-sided bound"
-    elif method == "constant":
-        limits, how = "", "the same on every image"
-    ratio, ann = summary["ann_over_snn"], summary["ann_energy_mj"]
-    ann_unit, ann_factor = energy_unit([ann] if ann is not None else [])
-    as_ann = f"its {amount(summary['ann_macs'])} MACs cost {significant((ann or 0) / ann_factor, 3)} {ann_unit}"
-    return [
-        {"label": "Accuracy"} | accuracy,
-        {
-            "label": begun(MEAN_RATE),
-            "value": rate(summary["mean_rate"]),
-            "interval": "",
-            "note": MEAN_RATE_IS,
-        },
-        {
-            "label": "SOPs per image",
-            "value": amount(summary["sops_per_image"]),
-            "interval": f"+ {amount(summary['macs_per_image'])} MACs" if summary["macs_per_image"] else "",
-            "note": "additions that spikes cause",
-        },
-        {"label": "Energy per image", "value": f"{value} {unit}", "interval": limits, "note": how},
-        {
-            "label": "ANN / SNN",
-            "value": MISSING if ratio is None else f"× {significant(ratio, 3)}",
-            "interval": "" if ratio is None else "arithmetic only",
-            "note": as_ann if ann is not None else "the cost table has no price for a MAC",
-        },
-    ]
 
 
 def _not_inferred(profile: Profile) -> str:
@@ -212,7 +173,7 @@ def _structure(profile: Profile) -> str:
     )
 
 
-def _strip(energy: EnergyTable) -> list[dict[str, Any]]:
+def strip(energy: EnergyTable) -> list[dict[str, Any]]:
     """Shares of the total, part by part, for the bar of the first screen."""
     found = []
     for i, row in enumerate(energy[energy["part"] != "total"].to_dict("records")):

@@ -7,35 +7,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from spikeattn.attention.bootstrap_test import Attention
 from spikeattn.attention.questions import answers, image_by_image
-from spikeattn.attention.role_target import ROLES
 from spikeattn.boundary import arguments
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import CostTable
 from spikeattn.errors import SpikeattnError
-from spikeattn.reporting.figures.attention_panels import panel
+from spikeattn.reporting.figures.attention_panels import panel, tiles_of
 from spikeattn.reporting.figures.drawing import to_png
-from spikeattn.reporting.figures.input_pictures import is_events, picture_of
+from spikeattn.reporting.figures.input_pictures import picture_of
 from spikeattn.reporting.page.gallery import Gallery, read_gallery, rows_of, shown
 from spikeattn.reporting.page.report_page import Report, write_report
-from spikeattn.reporting.study.captions import SCORES, details_text, score_text
 from spikeattn.reporting.study.gallery_pictures import DPI, MOST, key_of
+from spikeattn.reporting.study.in_memory import layers_of, pictures_of, views_of
 from spikeattn.reporting.study.meaning import meanings, promise
 from spikeattn.reporting.study.summary import energy_record, image_rows
-from spikeattn.reporting.study.views import Views, blocks_of, energy_of, most_energy, scale_of_all
+from spikeattn.reporting.study.views import energy_of
 from spikeattn.reporting.tables.attention_tables import rule_of
-from spikeattn.spurious import SpuriousEnergy, spurious_energy
+from spikeattn.spurious import spurious_energy
 from spikeattn.storage import csv_text
 
 if TYPE_CHECKING:
     from spikeattn.runs.result import Profile
-
-BLANK = 0.92  # light grey, where the image was not given
 
 
 def report(
@@ -51,14 +46,15 @@ def report(
 ) -> Report:
     """Write tables, figures and the HTML page of a profile; what `spikeattn report` writes.
 
-    >>> sa.report(profile, attention=sa.attend(model, images), images=images, out="report")
+    >>> sa.report(profile, attention=sa.attend(model, images), out="report")
 
     Args:
         profile: of `sa.profile`, `sa.record(...).profile()`, or read from a run.
         attention: of `sa.attend` on the same model, or the folder that `spikeattn attend` wrote; shown as a gallery.
             With `tokens=True` and the profile's numbers of the images as `indices`, the energy spent on noise is too.
         out: folder, made where it is missing; files of an earlier report there are replaced, all others stay.
-        images: with an `Attention`, the batch that was attended, [B, C, H, W] or [B, T, C, H, W], for its pictures.
+        images: with an `Attention`, the batch that was attended, [B, C, H, W] or [B, T, C, H, W], for other pictures
+            than those that the model was given.
         ids: names of these images; by default "image 0", "image 1", ...
         costs, convention: as of `profile.energy`.
         serif: letters with serifs in the PDFs of the figures, as in the text of most papers.
@@ -100,14 +96,14 @@ def gallery_of(
         )
     each = image_by_image(attention)
     names = _names(ids, len(each))
-    pictures = _pictures(attention, images, len(each))
+    pictures = pictures_of(attention, images)
     energy = (
         None if attention.tokens is None else spurious_energy(profile, attention, costs=costs, convention=convention)
     )
     untrained = attention.provenance["model"].get("trained") is False
     title = f"UNTRAINED {name}" if untrained else name
-    layers = _layers(attention, len(each[0].significance), len(profile.structure.attention))
-    views = _views(attention, each, title, layers[-1], len(profile.structure.attention), energy)
+    layers = layers_of(attention, len(each[0].significance), len(profile.structure.attention))
+    views = views_of(attention, each, title, layers[-1], len(profile.structure.attention), energy)
     rows = [row for image, one in zip(names, each, strict=True) for row in image_rows(one, title, image, layers)]
     known = attention.provenance
     network = {
@@ -120,25 +116,9 @@ def gallery_of(
     table, drawn = rows_of(summary), []
     for i, image in enumerate(names[:MOST]):
         seen = views.of(image, each[i], pictures[i], picture_of(pictures[i]), energy_of(energy, i))
-        drawn.append(shown(image, io.BytesIO(to_png(panel(seen, warning, key=False), DPI)), table))
+        figure = panel(seen, warning, key=False)
+        drawn.append(shown(image, io.BytesIO(to_png(figure, DPI)), table, tiles_of(figure)))
     return Gallery(None, summary, tuple(drawn), table, csv_text.write(attention.frame()).encode())
-
-
-def _views(
-    attention: Attention, each: Sequence[Attention], title: str, layer: float, depth: int, energy: SpuriousEnergy | None
-) -> Views:
-    """How the images are drawn; `depth` blocks have attention."""
-    known = attention.provenance
-    kind, drawn = str(known["statistic"]), min(len(each), MOST)
-    block = None if np.isnan(layer) or not depth or "." in kind else (int(layer), depth)
-    return Views(
-        title,
-        score_text(kind, attention.unit is not None) if _is_named(kind) else kind,
-        details_text(kind, block, known["null"], known["replicates"], known["estimator"]),
-        scale_of_all(each[:drawn]),
-        most_energy(energy, drawn),
-        blocks_of(energy, depth),
-    )
 
 
 def _names(ids: Sequence[str] | None, n: int) -> list[str]:
@@ -146,32 +126,3 @@ def _names(ids: Sequence[str] | None, n: int) -> list[str]:
     if len(names) != n or len(set(names)) != n:
         raise SpikeattnError(f"ids are {len(names)} names of {n} attended images; give one for each, no two the same")
     return names
-
-
-def _pictures(attention: Attention, images: Any, n: int) -> list[np.ndarray]:
-    """The inputs as pictures can be made of them; photographs are brought to 0..1, whatever their normalisation was."""
-    if images is None:
-        return [np.full((3, *attention.image_size), BLANK) for _ in range(n)]
-    values = np.asarray(images.detach().cpu() if hasattr(images, "detach") else images, dtype=np.float64)
-    if values.ndim not in (4, 5) or len(values) != n or tuple(values.shape[-2:]) != tuple(attention.image_size):
-        raise SpikeattnError(
-            f"images are {tuple(values.shape)}; give the {n} that were attended, of {attention.image_size[0]} x "
-            f"{attention.image_size[1]} pixels"
-        )
-    return [x if is_events(x) else (x - x.min()) / max(float(x.max() - x.min()), 1e-12) for x in values]
-
-
-def _is_named(kind: str) -> bool:
-    """Whether a statistic is a kind of map, a role or a tensor's path, not a function of the user's own."""
-    return kind in SCORES or kind in ROLES or "." in kind
-
-
-def _layers(attention: Attention, each: int, depth: int) -> list[float]:
-    """The block of each map of an image among the `depth` that have attention; NaN where that is not known."""
-    if "layer" not in attention.axes:
-        layer, named = attention.provenance.get("layer"), _is_named(str(attention.provenance["statistic"]))
-        if not isinstance(layer, int) or (layer < 0 and not (depth and named)):
-            return [float("nan")] * each
-        return [layer % depth if layer < 0 else layer] * each
-    axis = attention.axes.index("layer")
-    return [int(i) for i in np.indices(attention.maps.shape[1:-2])[axis - 1].ravel()]
