@@ -81,11 +81,11 @@ def trimmed(picture: Image.Image, margin: int = 20) -> Image.Image:
 
 
 def save(picture: Image.Image, to: Path, width: int = WIDTH) -> None:
-    """The picture at a width at most, in a palette."""
+    """The picture at a width at most, in a palette that keeps colours of small areas, too."""
     picture = picture.convert("RGB")
     if picture.width > width:
         picture = picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
-    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(to, optimize=True)
+    picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(to, optimize=True)
     print(f"{to.name}: {picture.width} x {picture.height}, {to.stat().st_size / 1024:.0f} KiB")
 
 
