@@ -1,7 +1,8 @@
 """Every block of code in README.md and docs/: Python runs as it stands; commands exist, with their options.
 
-A page's Python blocks share one namespace and an empty folder. Blocks that need files of the reader (a checkpoint,
-ImageNet) are marked with `<!-- needs: files -->` on the line before: those are compiled, and their names checked.
+A page's Python blocks share one namespace and an empty folder; those of the tutorial are files and programs, in order.
+Blocks that need files of the reader (a checkpoint, ImageNet) have `<!-- needs: files -->` on the line before:
+those are compiled, and their names checked.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import ast
 import os
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,7 +44,9 @@ def empty_folder(tmp_path: Path) -> Iterator[Path]:
     os.chdir(before)
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if blocks(p, "python") and p.name != "tutorial.md"], ids=lambda page: page.name
+)
 def test_python_blocks_run(page: Path, empty_folder: Path) -> None:
     namespace: dict[str, object] = {}
     for number, (needs_files, code) in enumerate(blocks(page, "python"), 1):
@@ -67,6 +72,32 @@ def test_the_quick_start_prints_what_its_network_gives(empty_folder: Path, capsy
     assert int(printed.split()[-2]) > 0  # SOPs of the last layer
 
 
+def test_the_tutorial_runs_from_the_first_block_to_the_last(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are written and programs run as a reader does, in order; a page or a table that is promised is there."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
+    page = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    namespace: dict[str, object] = {}
+    for _, language, code in BLOCK.findall(page):
+        if language == "python" and (named := re.match(r"# (\w+\.py)\n", code)):
+            Path(named[1]).write_text(code, encoding="utf-8")
+        elif language == "python":
+            exec(compile(code, "tutorial.md", "exec"), namespace)
+        for line in code.replace("\\\n", " ").splitlines() if language == "sh" else ():
+            words = shlex.split(line, comments=True)
+            call = words[1:] if words[0] == "python" else ["-m", "spikeattn", *words[1:]]
+            assert words[0] in ("python", "spikeattn")
+            done = subprocess.run([sys.executable, *call], capture_output=True, text=True)
+            assert done.returncode == 0, (line, done.stderr[-2000:])
+    for name in ("table.tex", "results.tex", "methods.tex", "references.bib", "main.tex", "figures/energy_by_part.pdf"):
+        assert (empty_folder / "report" / name).stat().st_size, name
+    assert "my_net" in (empty_folder / "report" / "report.html").read_text(encoding="utf-8")
+    profile = namespace["profile"]
+    assert isinstance(profile, sa.Profile) and profile.energy().total.value > 0 and not profile.ledger.uncounted
+    assert profile.summary()["accuracy"] > 0.5  # it has learned something: chance is 0.1
+
+
 def said(text: str) -> tuple[list[str], list[float]]:
     """The words of what was printed, and its numbers; rules of tables count as one dash each."""
     numbers = re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?:e-?\d+)?(?!\w)", text)
@@ -88,7 +119,8 @@ def test_the_readme_prints_what_its_ten_lines_and_its_command_give(
     exec(compile(code, "README.md", "exec"), {})
     words, numbers = said(capsys.readouterr().out)
     assert words == said(printed)[0] and numbers == pytest.approx(said(printed)[1], rel=0.01)
-    shown = [said(line) for line in summary_text(sa.Profile.load("runs/digits")).splitlines()]
+    parts = [part for part in summary_text(sa.Profile.load("runs/digits"), full=False) if isinstance(part, str)]
+    shown = [said(line) for part in parts for line in part.splitlines()]
     for line in headline.splitlines():
         same = [found for words, found in shown if words == said(line)[0]]
         assert [found for found in same if found == pytest.approx(said(line)[1], rel=0.01)], line
