@@ -9,8 +9,11 @@
     python scripts/benchmark.py gpu --photos DIR            # a GPU: sweep, counters, kernels, JPEG decoding
     python scripts/benchmark.py parity-cuda                 # spikes on the CPU against SpikingJelly's CUDA neurons
     python scripts/benchmark.py startup                     # what the first batch of a foreign network costs
+    python scripts/benchmark.py foreign --threads 1 --batch-size 1 --clones DIR   # networks that nobody here wrote
     python scripts/benchmark.py plan --before CHECKOUT      # plan and structure, beside those of an earlier version
     python scripts/benchmark.py training --model sdt_digits --images 320 --batch-size 64   # a step, followed or not
+    python scripts/benchmark.py waiting                     # seconds to a list, to a bar; the longest silence
+    python scripts/benchmark.py rows --photos DIR           # energy, report, compare, verify, merge by number of images
     python scripts/benchmark.py attend --theirs DIR --images 4   # attention regularisation, beside the authors
 
 Results go to reports/benchmark/NAME.json and NAME.md with the command, the machine and the thread count.
@@ -23,13 +26,29 @@ import sys
 from pathlib import Path
 
 import torch
-from benchmarks import attend, gpu, kernels, memory, overhead, parity, plan, precision, rates, startup, training
+from benchmarks import (
+    attend,
+    foreign,
+    gpu,
+    kernels,
+    memory,
+    overhead,
+    parity,
+    plan,
+    precision,
+    rates,
+    rows,
+    startup,
+    training,
+    waiting,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = {
     "overhead": overhead.run,
     "kernels": kernels.run,
     "rates": rates.run,
+    "rows": rows.run,
     "memory": memory.run,
     "precision": precision.run,
     "gpu": gpu.run,
@@ -37,7 +56,9 @@ RUN = {
     "attend": attend.run,
     "startup": startup.run,
     "plan": plan.run,
+    "foreign": foreign.run,
     "training": training.run,
+    "waiting": waiting.run,
 }
 
 
@@ -68,10 +89,13 @@ def main() -> None:
     parser.add_argument("--photos", default=None, help="folder with val/<wnid>/*.JPEG; seeded noise without it")
     parser.add_argument("--theirs", default=None, help="attend: checkout of ncchung/AttentionRegularization")
     parser.add_argument("--before", default=None, help="plan, kernels: checkout of an earlier version")
+    parser.add_argument("--clones", default=None, help="foreign: git clones of published networks, as OWNER+NAME each")
     parser.add_argument("--replicates", type=int, default=100, help="attend")
     parser.add_argument(
         "--cpu-time", action="store_true", help="training: seconds of the processor, on a shared machine"
     )
+    parser.add_argument("--rows", type=numbers, default=[1000, 10_000, 50_000], help="rows: images; 1000000 takes 8 GB")
+    parser.add_argument("--scratch", default=None, help="rows: a folder on a large disk; the system's own unless given")
     parser.add_argument("--out", default=str(ROOT / "reports" / "benchmark"))
     args = parser.parse_args()
     args.device = args.device or ("cuda" if args.benchmark in ("gpu", "parity-cuda") else "cpu")

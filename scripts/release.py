@@ -19,6 +19,7 @@ from packaging.version import InvalidVersion, Version
 ROOT = Path(__file__).resolve().parents[1]
 VERSION, CITATION, CHANGES = "spikeattn/compat/version.py", "CITATION.cff", "CHANGELOG.md"
 ENTRY = "docs/cite.md"  # the same for BibTeX
+OWN = "spikeattn/reporting/paper/own_entry.py"  # and in the .bib of a report; of a release it has the year
 UNRELEASED = "## [Unreleased]\n"
 HEADING = re.compile(r"^## \[(.+?)\](?: - (\d{4}-\d\d-\d\d))?$", re.MULTILINE)
 AFTER_RELEASE = """next:
@@ -57,7 +58,7 @@ def set_version(root: Path, text: str, today: date) -> Version:
         version = Version(text)
     except InvalidVersion:
         raise Refused(f"{text!r} is no version; give one such as 0.2.0 or 0.3.0.dev0") from None
-    files = {name: (root / name).read_text(encoding="utf-8") for name in (VERSION, CITATION, ENTRY, CHANGES)}
+    files = {name: (root / name).read_text(encoding="utf-8") for name in (VERSION, CITATION, ENTRY, OWN, CHANGES)}
     before = Version(once(r'^__version__ = "(.+)"$', files[VERSION], VERSION)[1])
     if version <= before:
         raise Refused(f"{version} is not above {before}, which {VERSION} has")
@@ -65,6 +66,8 @@ def set_version(root: Path, text: str, today: date) -> Version:
     if not version.is_devrelease:
         files[CITATION] = cited(files[CITATION], version, today)
         files[ENTRY] = entered(files[ENTRY], version, today)
+        year = once(r"^YEAR = \d+", files[OWN], OWN)[0]
+        files[OWN] = files[OWN].replace(year, f"YEAR = {today.year}")
         files[CHANGES] = closed(files[CHANGES], version, today)
     for name, content in files.items():
         (root / name).write_text(content, encoding="utf-8")

@@ -19,6 +19,7 @@ import typer
 
 import spikeattn as sa
 from spikeattn.cli import app
+from spikeattn.cli.run_summary import summary_text
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -64,6 +65,33 @@ def test_the_quick_start_prints_what_its_network_gives(empty_folder: Path, capsy
     exec(compile(code, page.name, "exec"), {"sa": sa, "loader": loader})
     assert capsys.readouterr().out.split() == printed.split()
     assert int(printed.split()[-2]) > 0  # SOPs of the last layer
+
+
+def said(text: str) -> tuple[list[str], list[float]]:
+    """The words of what was printed, and its numbers; rules of tables count as one dash each."""
+    numbers = re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?:e-?\d+)?(?!\w)", text)
+    words = re.sub(r"(?<![\w.])\d+(?:\.\d+)?(?:e-?\d+)?(?!\w)", "#", re.sub("-+", "-", text)).split()
+    return words, [float(number) for number in numbers]
+
+
+def test_the_readme_prints_what_its_ten_lines_and_its_command_give(
+    empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Numbers to 1 %: another processor may round a membrane potential across the threshold."""
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands, _, rest = page.partition("## Two commands")[2].partition("## Ten lines of Python")
+    ours = rest.partition("\n## ")[0]
+    (code,) = [code for _, language, code in BLOCK.findall(ours) if language == "python"]
+    (printed,) = [code for _, language, code in BLOCK.findall(ours) if language == "text"]
+    (headline,) = [code for _, language, code in BLOCK.findall(commands) if language == "text"]
+    assert len([line for line in code.splitlines() if line and not line.startswith("#")]) <= 10
+    exec(compile(code, "README.md", "exec"), {})
+    words, numbers = said(capsys.readouterr().out)
+    assert words == said(printed)[0] and numbers == pytest.approx(said(printed)[1], rel=0.01)
+    shown = [said(line) for line in summary_text(sa.Profile.load("runs/digits")).splitlines()]
+    for line in headline.splitlines():
+        same = [found for words, found in shown if words == said(line)[0]]
+        assert [found for found in same if found == pytest.approx(said(line)[1], rel=0.01)], line
 
 
 def rows(page: str, heading: str) -> dict[str, list[str]]:

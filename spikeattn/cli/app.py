@@ -10,12 +10,14 @@ import sys
 import traceback
 from collections.abc import Sequence
 from io import TextIOWrapper
+from typing import Any
 
 import typer
 
 from spikeattn.cli.attend import attend
 from spikeattn.cli.audit import audit
 from spikeattn.cli.compare import compare
+from spikeattn.cli.configured import ConfiguredCommand
 from spikeattn.cli.conventions import conventions
 from spikeattn.cli.costs import costs
 from spikeattn.cli.doctor import doctor
@@ -35,13 +37,16 @@ from spikeattn.cli.several_words import lists_of_numbers, reading, runs_against
 from spikeattn.cli.streams import drop_unwritten
 from spikeattn.cli.structure import structure
 from spikeattn.cli.sweep import sweep
-from spikeattn.cli.terminal import say
+from spikeattn.cli.terminal import be_quiet, say
 from spikeattn.cli.verify import verify
 from spikeattn.errors import SpikeattnError
 
 _NO_ROOM = ("failed to map segment", "cannot allocate memory", "Cannot allocate memory")  # what dlopen says
 
-READ = {compare: reading(runs_against), sweep: reading(lists_of_numbers)}  # those with several words behind an option
+COMPLETE = "_SPIKEATTN_COMPLETE"  # typer's name for it
+
+# Those with several words behind an option.
+READ: dict[Any, type[ConfiguredCommand]] = {compare: reading(runs_against), sweep: reading(lists_of_numbers)}
 
 for command in (
     profile,
@@ -62,7 +67,7 @@ for command in (
     energy_models,
     doctor,
 ):
-    app.command(cls=READ.get(command))(command)
+    app.command(cls=READ.get(command, ConfiguredCommand))(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = sys.stdout
     if isinstance(out, TextIOWrapper) and out.errors == "strict":  # a terminal without "µ" shows an escape
         out.reconfigure(errors="backslashreplace")
+    be_quiet(False)
     os.environ["MPLBACKEND"] = "agg"  # commands draw into files; any other name may be one that matplotlib refuses
     try:
         return _run(arguments)
@@ -85,11 +91,15 @@ def _run(arguments: Sequence[str] | None) -> int:
     """One command, and the exit code of its end."""
     try:
         command = typer.main.get_command(app)
+        if COMPLETE in os.environ:  # the shell asks what could stand where the cursor is
+            command.main(args=[], prog_name="spikeattn", standalone_mode=False)
         given = list(sys.argv[1:] if arguments is None else arguments)
         with stoppable(), command.make_context("spikeattn", given, obj=given) as context:
             command.invoke(context)
         if sys.stdout is not None:
             sys.stdout.flush()
+    except SystemExit as done:  # of a completion
+        return done.code if isinstance(done.code, int) else FAILED
     except typer.Exit as request:
         return request.exit_code
     except (KeyboardInterrupt, typer.Abort) as stop:

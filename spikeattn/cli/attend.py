@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spikeattn.cli.completing import DATA, NETWORKS, offering
 from spikeattn.cli.fresh_folder import finished_before, fresh_folder
 from spikeattn.cli.machine import choose_device, set_threads
 from spikeattn.cli.option_types import within
@@ -37,7 +38,7 @@ from spikeattn.cli.options import (
     check_weights,
 )
 from spikeattn.cli.output import note, print_json, to_json, write_file
-from spikeattn.cli.terminal import say
+from spikeattn.cli.terminal import quiet, say
 from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:
@@ -51,7 +52,12 @@ SUMMARY = "summary.json"
 def attend(
     context: typer.Context,
     model: Annotated[
-        str, typer.Option(metavar="NAME|FILE.py:NAME", help="sdt_*, ann_*, vit_digits, a model of timm's or your own.")
+        str,
+        typer.Option(
+            metavar="NAME|FILE.py:NAME",
+            autocompletion=offering(NETWORKS),
+            help="sdt_*, ann_*, vit_digits, a model of timm's or your own.",
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="New folder for pictures, tables and summary.json.")],
     more: Annotated[list[Path] | None, typer.Argument(metavar="PATH", help="More --images.")] = None,
@@ -59,7 +65,12 @@ def attend(
         list[Path] | None, typer.Option(metavar="PATH...", help="Image files, or folders of them.")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(metavar="SPEC", help="A data set instead: digits, or NAME:PATH as for profile.")
+        str | None,
+        typer.Option(
+            metavar="SPEC",
+            autocompletion=offering(DATA),
+            help="A data set instead: digits, or NAME:PATH as for profile.",
+        ),
     ] = None,
     checkpoint: Checkpoint = None,
     weights: WhichWeights = Weights.auto,
@@ -184,16 +195,20 @@ def attend(
     """
     from tqdm import tqdm
 
-    from spikeattn.attention.questions import check_comparable
-    from spikeattn.attention.study import StudySettings, look
-    from spikeattn.cli.attention_inputs import Images, Named, calibrate_all, studies_of
-    from spikeattn.cli.networks import Input
-    from spikeattn.energy import get_convention, get_costs
-    from spikeattn.reporting.study.arrays import write_tables
-    from spikeattn.reporting.study.gallery_pictures import draw_gallery
-    from spikeattn.reporting.study.pictures import draw
-    from spikeattn.reporting.study.summary import summary_of
-    from spikeattn.spurious.study_energy import study_energy, with_nulls
+    from spikeattn.runs.ticking import Doing, ticking
+
+    with Doing(not quiet()) as doing:
+        doing("loading torch and timm")
+        from spikeattn.attention.questions import check_comparable
+        from spikeattn.attention.study import StudySettings, look
+        from spikeattn.cli.attention_inputs import Images, Named, calibrate_all, studies_of
+        from spikeattn.cli.networks import Input
+        from spikeattn.energy import get_convention, get_costs
+        from spikeattn.reporting.study.arrays import write_tables
+        from spikeattn.reporting.study.gallery_pictures import draw_gallery
+        from spikeattn.reporting.study.pictures import draw
+        from spikeattn.reporting.study.summary import summary_of
+        from spikeattn.spurious.study_energy import study_energy, with_nulls
 
     paths = [*(images or ()), *(more or ())]
     if bool(paths) == (data is not None):
@@ -225,7 +240,8 @@ def attend(
         note(f"{out} holds the finished result of this very command; delete it to have it made again")
         _hand_over(before, out, as_json)
         return
-    with fresh_folder(out, SUMMARY, interrupted=note) as staging, ExitStack() as stack:
+    with fresh_folder(out, SUMMARY, interrupted=note) as staging, ExitStack() as stack, Doing(not quiet()) as doing:
+        doing("opening the network and the images")
         studies = studies_of(named, second, chosen, settings, place, null is None, stack, layer is None)
         check_comparable(studies)
         first, number = studies[0], chosen.number(studies[0].dataset)
@@ -235,12 +251,18 @@ def attend(
             calibrate_all(studies)
         profile = None if run is None else _open_run(run, first, number)
         others = with_nulls(first, also_null or ())
-        attended, skipped = look([*studies, *others], tqdm(range(number), unit="image", smoothing=0.1), _say_skipped)
+        doing(None)
+        with tqdm(range(number), unit="image", smoothing=0.1, disable=quiet()) as bar, ticking(bar):
+            attended, skipped = look([*studies, *others], bar, _say_skipped)
+        doing("planting noise in the images" if evaluate else None)
         evaluations = [study.evaluate(attended) for study in studies] if evaluate else []
+        doing(None)
         for study in studies:
             _say_warnings(study)
+        doing("pricing attention" if profile is not None else None)
         energy = None if profile is None else study_energy(first, profile, attended, prices, rules, others)
         summary = summary_of(studies, skipped, evaluations, energy, command)
+        doing("drawing")
         files = draw(staging, studies, attended[:pictures], energy)
         shown, summary["gallery"] = draw_gallery(staging, first, attended[:pictures], energy)
         files += shown + write_tables(staging, studies, evaluations, energy)

@@ -11,14 +11,15 @@ import pandas as pd
 from spikeattn.attention.regularize import THRESHOLD
 from spikeattn.boundary.number_format import joules, percent
 from spikeattn.cli.output import text
+from spikeattn.cli.printed_table import Line, Page, PrintedTable
 from spikeattn.reporting.tables.attention_tables import rule_of
 from spikeattn.spurious.specification_text import chosen_text, lines_of, range_text, share_text
 
 
-def as_text(summary: dict[str, Any], out: Path) -> str:
+def as_text(summary: dict[str, Any], out: Path) -> Page:
     """The summary as aligned tables."""
     images = pd.DataFrame(summary["images"])
-    lines = []
+    lines: list[Line] = []
     for network in summary["networks"]:
         chosen = images[images["model"] == network["title"]]
         lines += [f"{network['title']}: {network['details']}, {_number(chosen['image'].nunique(), 'image')}", ""]
@@ -27,12 +28,13 @@ def as_text(summary: dict[str, Any], out: Path) -> str:
     if "agreement" in summary:
         lines += [*_agreement(summary), ""]
     if "energy" in summary:
-        lines += [_energy(summary["energy"]), *(f"note       {each}" for each in summary["energy"]["notes"]), ""]
+        lines += [*_energy(summary["energy"]), *(f"note       {each}" for each in summary["energy"]["notes"]), ""]
     if "evaluation" in summary:
         lines += ["squares of noise in the images, and the attention they keep", "", _evaluation(summary), ""]
     if summary["skipped"]:
         first = summary["skipped"][0]
         lines += [f"skipped    {_number(len(summary['skipped']), 'image')}, first {first['image']}: {first['reason']}"]
+    lines += _few(images["image"].nunique())
     if summary["untrained"]:
         lines += ["warning    UNTRAINED: random weights, these maps describe nothing"]
     folders = dict.fromkeys(
@@ -40,10 +42,10 @@ def as_text(summary: dict[str, Any], out: Path) -> str:
     )
     lines += [f"pictures   {out}: overview, {', '.join(folders)} (svg, pdf, png)"] if folders else []
     tables = [name for name in summary["files"] if name.endswith((".npz", ".csv", ".json"))]
-    return "\n".join([*lines, f"tables     {out}: {', '.join(tables)}"])
+    return [*lines, f"tables     {out}: {', '.join(tables)}"]
 
 
-def _energy(record: dict[str, Any]) -> str:
+def _energy(record: dict[str, Any]) -> list[Line]:
     """The range over specifications first, then the chosen line, then the grid."""
     grid, share, whole = pd.DataFrame(record["specifications"]), record["share_of_blocks"], record["share_of_network"]
     lines = pd.DataFrame(lines_of(grid))
@@ -55,10 +57,10 @@ def _energy(record: dict[str, Any]) -> str:
         f"{percent(record['outside_share'])} of it has no tokens (SPS, head);\n"
         f"           95 % over {record['interval']}, arithmetic only\n"
     )
-    return f"{said}\n{text(lines, dict.fromkeys(lines.columns, str))}\n"
+    return [said, text(lines, dict.fromkeys(lines.columns, str)), ""]
 
 
-def _image_table(images: pd.DataFrame, rule: str) -> str:
+def _image_table(images: pd.DataFrame, rule: str) -> PrintedTable:
     """A row per image and layer, and their mean; what is significant to each question that the maps were asked."""
     mean = images.astype({"significant_q": float}).mean(numeric_only=True)  # None throughout where there is no q
     two = "significant_where" in images and images["significant_where"].notna().any()  # older folders have one
@@ -109,7 +111,7 @@ def _overlap(rows: pd.DataFrame) -> str:
     )
 
 
-def _evaluation(summary: dict[str, Any]) -> str:
+def _evaluation(summary: dict[str, Any]) -> PrintedTable:
     """D (0: all attention on the squares is gone, 1: none is), percentiles before and after, what is kept."""
     rows = [
         {
@@ -138,6 +140,16 @@ def _with_error(value: float | None, error: float | None) -> str:
 
 def _or_missing(value: float) -> str:
     return "– (a map is constant)" if np.isnan(value) else f"{value:.2f}"
+
+
+def _few(n: int) -> list[Line]:
+    """A warning where a mean over the images says nothing of others."""
+    from spikeattn.runs.sample_warnings import FEW
+
+    if n >= FEW:
+        return []
+    told = "1 image says nothing of others" if n == 1 else f"{n} images: their mean says little of others"
+    return [f"warning    few-images: {told}; what is significant is told for each of them alone"]
 
 
 def _number(n: int, what: str) -> str:

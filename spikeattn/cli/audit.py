@@ -11,6 +11,7 @@ import typer
 from spikeattn.cli.option_types import within
 from spikeattn.cli.options import COSTS, Costs, Json, ListOut, ModelArgs, Verbose
 from spikeattn.cli.output import LIST_FORMATS, hand_over, note, records, text
+from spikeattn.cli.printed_table import Line, Page
 
 if TYPE_CHECKING:
     from spikeattn.energy.table_audit import Audit
@@ -81,10 +82,10 @@ def audit(
     hand_over(differences, record, lambda: _as_text(found), out, as_json, LIST_FORMATS)
 
 
-def _as_text(found: Audit) -> str:
+def _as_text(found: Audit) -> Page:
     from spikeattn.energy.table_arithmetic import CHECKS
 
-    lines = [
+    lines: list[Line] = [
         f"{found.where}: {found.layers} layers, layout {found.layout}",
         f"formula  {found.formula}",
         "",
@@ -105,7 +106,7 @@ def _as_text(found: Audit) -> str:
             "difference": "{:+.6g}".format,
             "relative": "{:+.2g}".format,
         }
-        lines += ["", text(shown, formats)]
+        lines += ["", text(shown, formats, spare=(["relative"], ["difference"]))]
         if len(differing) > _SHOWN:
             lines.append(f"and {len(differing) - _SHOWN} more: --json or --out FILE has all")
     for _, sums in found.sums.iterrows():
@@ -128,4 +129,4 @@ def _as_text(found: Audit) -> str:
         lines += [f"  {', '.join(names)}: {reason}" for reason, names in reasons.items()]
     lines += [f"note  {line}" for line in found.notes]
     lines.append("A difference says that two figures of one table disagree, not which one was meant.")
-    return "\n".join(lines)
+    return lines

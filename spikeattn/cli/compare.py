@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spikeattn.cli.completing import COSTS as NAMES
+from spikeattn.cli.completing import offering
 from spikeattn.cli.option_types import within
 from spikeattn.cli.options import (
     CONVENTION,
@@ -17,6 +19,7 @@ from spikeattn.cli.options import (
     Confidence,
     ConventionName,
     First,
+    Full,
     Json,
     MeasureTwin,
     Replicates,
@@ -25,7 +28,7 @@ from spikeattn.cli.options import (
     Verbose,
     WrongCommandLine,
 )
-from spikeattn.cli.output import LIST_FORMATS, hand_over, text
+from spikeattn.cli.output import LIST_FORMATS, hand_over
 from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:
@@ -51,7 +54,10 @@ def compare(
         ),
     ] = None,
     costs: Annotated[
-        str, typer.Option("--costs", metavar="NAME|FILE,...", help="Cost tables, separated by commas.")
+        str,
+        typer.Option(
+            "--costs", metavar="NAME|FILE,...", autocompletion=offering(NAMES), help="Cost tables, separated by commas."
+        ),
     ] = COSTS,
     convention: ConventionName = CONVENTION,
     first_conv: First = None,
@@ -86,6 +92,7 @@ def compare(
         ),
     ] = None,
     as_json: Json = False,
+    full: Full = False,
     verbose: Verbose = 0,
 ) -> None:
     """A spiking network beside an ANN or another run: who is cheaper.
@@ -115,6 +122,7 @@ def compare(
       spikeattn compare runs/a1 runs/a2 runs/a3 --against runs/b1 runs/b2 runs/b3 --out seeds.tex
     """
     from spikeattn.cli.compare_seeds import hand_over_seeds
+    from spikeattn.cli.compare_text import compare_text
     from spikeattn.cli.run_summary import title
     from spikeattn.cli.twin_of_run import twin_of_run
     from spikeattn.energy import get_convention
@@ -148,7 +156,7 @@ def compare(
         twin_of_run(profile.ledger, checkpoint, data, model) if measure_twin else _other(others[0] if others else None)
     )
     comparison = compare_networks(profile, other, tables, chosen, gamma, replicates, seed, confidence, cluster)
-    as_text = partial(_compare_text, comparison, title(profile))
+    as_text = partial(compare_text, comparison, title(profile), full)
     hand_over(_all_rows(comparison), comparison.to_dict(), as_text, out, as_json, LIST_FORMATS)
 
 
@@ -192,83 +200,3 @@ def _all_rows(comparison: Comparison) -> pd.DataFrame:
     joined = pd.concat([frame.assign(table=name) for name, frame in tables.items()], ignore_index=True)
     first = ["table", "costs", "against", "block", "part"]
     return joined[[*first, *(column for column in joined.columns if column not in first)]]
-
-
-def _compare_text(comparison: Comparison, heading: str) -> str:
-    from spikeattn.boundary.terms import WEIGHTED, WEIGHTED_RATE, WEIGHTED_RATE_IS
-
-    lines = [f"{comparison.name} beside {comparison.against}: energy per image, {heading}", ""]
-    lines += [*map(str, comparison.lines), ""]
-    lines += [f"  {sentence}" for sentence in comparison.sentences]
-    for place, price in enumerate(comparison.prices.to_dict("records")):
-        chosen = (comparison.parts["costs"] == price["costs"]) & (comparison.parts["against"] == price["against"])
-        at = ""
-        if comparison.gammas:
-            zeros = comparison.gammas[place]
-            share = f"{zeros.low:.3g} (measured)" if zeros.measured else f"{price['gamma']:.3g}"
-            at = f", ratios at gamma {share}"
-        lines += ["", f"{price['costs']}, beside {price['against']}{at}", "", _rows(comparison.parts[chosen])]
-    alone = comparison.attention[comparison.attention["ratio"].notna()]
-    if len(alone):
-        lines += ["", "attention alone, all blocks", "", _rows(alone, costs=True)]
-        if "includes" in alone:
-            said = dict(zip(alone["part"], alone["includes"], strict=True))
-            lines += ["", *(f"{part} of this run includes {what}" for part, what in said.items())]
-    level = f"{comparison.total.confidence:.0%}"
-    drawn = "classes, each with its images" if comparison.provenance.get("cluster") else "images"
-    lines += [
-        "",
-        f"interval: {level} over {drawn}, of the ratio",
-        f"{WEIGHTED.lower()}: {WEIGHTED_RATE}, {WEIGHTED_RATE_IS}",
-        "",
-    ]
-    lines += [f"note        {line}" for line in comparison.notes]
-    return "\n".join(lines)
-
-
-def _rows(frame: pd.DataFrame, costs: bool = False) -> str:
-    from spikeattn.boundary.number_format import (
-        MISSING,
-        NO_INTERVAL,
-        energy_unit,
-        known,
-        rate,
-        significant,
-        with_bound,
-        with_limits,
-    )
-    from spikeattn.boundary.terms import WEIGHTED
-    from spikeattn.energy.verdicts import rate_in_words, records
-
-    unit, factor = energy_unit([*frame["energy_mj"], *frame["against_mj"]])
-
-    def ratio(row: Mapping[Any, Any]) -> tuple[str, str]:
-        if row["interval"] == "lower bound":
-            return with_bound(row["ratio"], row["ratio_low"], "≥")
-        value, interval = with_limits(row["ratio"], row["ratio_low"], row["ratio_high"])
-        return value, NO_INTERVAL if row["interval"] == "none" else interval
-
-    columns = {"own": f"this run ({unit})", "other": f"other ({unit})"}
-    rows = []
-    for row in records(frame):
-        value, interval = ratio(row)
-        rows.append(
-            ({"costs": row["costs"], "beside": row["against"]} if costs else {})
-            | {
-                "part": row["part"],
-                columns["own"]: significant(row["energy_mj"] / factor),
-                columns["other"]: significant(row["against_mj"] / factor),
-                "ratio": value,
-                "interval": interval,
-                WEIGHTED.lower(): rate(row["rate"]),
-                "break-even": significant(row["break_even"], 3) if known(row["break_even"]) else rate_in_words(row),
-                "verdict": row["verdict"],
-            }
-        )
-    import pandas as pd
-
-    shown = pd.DataFrame(rows)
-    if set(shown["break-even"]) <= {MISSING}:  # beside another spiking network
-        shown = shown.drop(columns="break-even")
-    right = [*columns.values(), "ratio", "interval", WEIGHTED.lower(), "break-even"]
-    return text(shown, {column: str for column in right if column in shown})

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spikeattn.cli.output import FORMATS, hand_over, sheet_text
+from spikeattn.cli.printed_table import Line, Page
 from spikeattn.cli.run_summary import title
 
 if TYPE_CHECKING:
@@ -33,9 +34,9 @@ def _all_rows(found: SeedComparison) -> pd.DataFrame:
     ]
 
 
-def _text(found: SeedComparison, heading: str) -> str:
-    lines = [f"{found.name} beside {found.against}: training seeds, {heading}", ""]
+def _text(found: SeedComparison, heading: str) -> Page:
+    lines: list[Line] = [f"{found.name} beside {found.against}: training seeds, {heading}", ""]
     lines += [f"  {sentence}" for sentence in found.sentences]
     each = f"every run, with its interval over images, under {found.runs['costs'].dropna().iloc[0]}"
     lines += ["", sheet_text(found.table), "", each, "", sheet_text(found.runs), ""]
-    return "\n".join([*lines, *(f"note        {line}" for line in found.notes)])
+    return [*lines, *(f"note        {line}" for line in found.notes)]

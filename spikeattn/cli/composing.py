@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from typing import Any
 
 import typer
 
 from spikeattn.cli.output import note
+
+_GIVEN = ("COMMANDLINE", "DEFAULT_MAP")  # typed, or in a file with defaults
 
 
 def words_for(context: typer.Context, command: Callable[..., Any], besides: tuple[str, ...] = ()) -> list[str]:
@@ -23,15 +25,19 @@ def words_for(context: typer.Context, command: Callable[..., Any], besides: tupl
     words = []
     for parameter in context.command.params:
         name, value = str(parameter.name), context.params.get(str(parameter.name))
-        if name in shared and stated(context, name) and parameter.param_type_name == "option":
+        if parameter.param_type_name == "option" and name in shared and stated(context, name, _GIVEN):
             words += _option(parameter, value)
     return words
 
 
-def stated(context: typer.Context, name: str) -> bool:
-    """Whether an option stands on the command line, and is not its default."""
+def stated(context: typer.Context, name: str, sources: Sequence[str] = ("COMMANDLINE",)) -> bool:
+    """Whether an option stands on the command line, and is not its default.
+
+    Args:
+        sources: click's names for where a value may come from; "DEFAULT_MAP" is a file with defaults.
+    """
     source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"  # by name: typer has a click of its own since 0.20
+    return source is not None and source.name in sources  # by name: typer has a click of its own since 0.20
 
 
 def run_command(command: Callable[..., Any], words: list[str]) -> None:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spikeattn.cli.completing import CONVENTIONS, offering
 from spikeattn.cli.options import Json, ListOut, Verbose
 from spikeattn.cli.output import LIST_FORMATS, hand_over, records, text
+from spikeattn.cli.printed_table import Page
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def conventions(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One convention, with meanings.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", autocompletion=offering(CONVENTIONS), help="One convention, with meanings."),
+    ] = None,
     out: ListOut = None,
     as_json: Json = False,
     verbose: Verbose = 0,
@@ -42,7 +47,7 @@ def conventions(
     presets = [get_convention(each) for each in ([name] if name else list_conventions())]
     frame = pd.DataFrame([_about(p) | p.switches() for p in presets])
 
-    def as_text() -> str:
+    def as_text() -> Page:
         if not name:
             lines = [_brief(preset, get_convention(DEFAULT)) for preset in presets]
             return "\n".join(
@@ -58,7 +63,7 @@ def conventions(
             for switch, value in presets[0].switches().items()
         ]
         about = [presets[0].source, f"evidence    {presets[0].evidence}: {EVIDENCE[presets[0].evidence]}"]
-        return "\n".join([*about, f"checked on  {presets[0].checked_on}", "", text(pd.DataFrame(rows))])
+        return [*about, f"checked on  {presets[0].checked_on}", "", text(pd.DataFrame(rows))]
 
     listed = [_about(p) | {"switches": p.switches(), "default": p.name == DEFAULT} for p in presets]
     record = {"conventions": listed, "switches": SWITCHES, "evidence": EVIDENCE}
@@ -84,7 +89,7 @@ def _show_training(convention: TrainingConvention, out: Path | None, as_json: bo
         f"not in it   {'; '.join(OUTSIDE)}",
     ]
     frame = pd.DataFrame(rows)
-    hand_over(frame, record, lambda: "\n".join([*said, "", text(frame)]), out, as_json, LIST_FORMATS)
+    hand_over(frame, record, lambda: [*said, "", text(frame)], out, as_json, LIST_FORMATS)
 
 
 def _about(convention: Convention) -> dict[str, str]:

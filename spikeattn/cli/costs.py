@@ -6,12 +6,17 @@ from typing import Annotated
 
 import typer
 
+from spikeattn.cli.completing import COSTS, offering
 from spikeattn.cli.options import Json, ListOut, Verbose
 from spikeattn.cli.output import LIST_FORMATS, hand_over, records, text
+from spikeattn.cli.printed_table import Page
 
 
 def costs(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One table, with meanings and sources.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", autocompletion=offering(COSTS), help="One table, with meanings and sources."),
+    ] = None,
     out: ListOut = None,
     as_json: Json = False,
     verbose: Verbose = 0,
@@ -35,10 +40,10 @@ def costs(
     frame = frame.rename(columns={"entry": "operation"})
     frame = frame[["table", "operation", "pj", "per", "bytes", "status", "meaning", "source"]]
 
-    def as_text() -> str:
+    def as_text() -> Page:
         if name:
-            prices = text(frame.drop(columns="table"), {"pj": "{:g}".format})
-            return f"{tables[0].title}\n{tables[0].source}\n\n{prices}"
+            prices = text(frame.drop(columns="table"), {"pj": "{:g}".format}, [["meaning"], ["status"]])
+            return [tables[0].title, tables[0].source, "", prices]
         short = [
             {
                 "name": table.name,
@@ -51,7 +56,8 @@ def costs(
             }
             for table in tables
         ]
-        return f"{text(pd.DataFrame(short))}\n\nDefault: {DEFAULT}. Meanings and sources: spikeattn costs NAME"
+        listed = text(pd.DataFrame(short), spare=(["memories"], ["status"]))
+        return [listed, "", f"Default: {DEFAULT}. Meanings and sources: spikeattn costs NAME"]
 
     rows = records(frame)
     record = [{**row, "default": row["table"] == DEFAULT} for row in rows]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
+from spikeattn.cli.completing import CONVENTIONS, offering
 from spikeattn.cli.networks import rated_network
 from spikeattn.cli.options import (
     CONVENTION,
@@ -28,6 +29,7 @@ from spikeattn.cli.options import (
     check_run_or_rates,
 )
 from spikeattn.cli.output import hand_over, note, records, sheet_text
+from spikeattn.cli.printed_table import Line, Page
 from spikeattn.cli.run_summary import opened, run_or_rates, title_of_rates
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ def energy(
         typer.Option(
             "--convention",
             metavar="NAME,...",
+            autocompletion=offering(CONVENTIONS),
             help="See `spikeattn conventions`; exact for RUN, sdt-paper for --rates. Several by commas: side by side, "
             "and what every switch makes. Training: bptt-spikes or bptt-dense.",
         ),
@@ -229,15 +232,17 @@ def _energy_record(table: EnergyTable, heading: str, warnings: tuple[Note, ...])
     }
 
 
-def _energy_text(table: EnergyTable, heading: str, warnings: tuple[Note, ...]) -> str:
-    lines = [
+def _energy_text(table: EnergyTable, heading: str, warnings: tuple[Note, ...]) -> Page:
+    lines: list[Line] = [
         f"energy per image, {heading}",
         f"convention  {table.convention.name}: {table.convention.source}",
         f"costs       {table.costs.name}: {table.costs.source}",
-        f"\n{sheet_text(table)}\n",
+        "",
+        sheet_text(table, spare=(["Mask ops"], ["Other ACs"], ["MACs"])),
+        "",
     ]
     if table.total.method != "none":
         drawn = "classes, each with its images" if table.provenance.get("cluster") else "images"
         lines.append(f"interval    {table.total.confidence:.0%} over {drawn} ({table.total.method})")
     lines += [f"note        {line}" for line in table.notes] + [f"warning     {line}" for line in warnings]
-    return "\n".join(lines)
+    return lines

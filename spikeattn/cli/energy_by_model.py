@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spikeattn.cli.output import LIST_FORMATS, hand_over, records, text
+from spikeattn.cli.printed_table import Line, Page
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +31,7 @@ def show_models(table: ModelTable, heading: str, warnings: tuple[Note, ...], out
     hand_over(table, record, lambda: _as_text(table, heading, warnings), out, as_json, LIST_FORMATS)
 
 
-def _as_text(table: ModelTable, heading: str, warnings: tuple[Note, ...]) -> str:
+def _as_text(table: ModelTable, heading: str, warnings: tuple[Note, ...]) -> Page:
     import pandas as pd
 
     from spikeattn.boundary.number_format import known, significant
@@ -53,19 +54,21 @@ def _as_text(table: ModelTable, heading: str, warnings: tuple[Note, ...]) -> str
         )
     rests = table.provenance
     drawn = "classes, each with its images" if rests.get("cluster") else "images"
-    lines = [
+    lines: list[Line] = [
         f"energy models side by side, per image, {heading}",
         f"costs       {rests['costs']}: {rests['cost_source']}",
         *([f"interval    {rests['confidence']:.0%} over {drawn}"] if rests["n_images"] > 1 else []),
-        f"\n{text(pd.DataFrame(rows))}\n",
+        "",
+        text(pd.DataFrame(rows), spare=(["fidelity"], ["x compute"])),
+        "",
     ]
     if len(table.records) == 1 and len(table.parts):
-        lines.append(f"{text(_split(table))}\n")
+        lines += [text(_split(table)), ""]
     for each in table.records:
         lines += [f"{each.name}", f"  inside    {'; '.join(each.inside)}", f"  not in it {'; '.join(each.outside)}"]
     lines += ["", *(f"verdict     {model}: {said}" for model, said in table.verdicts())]
     lines += [f"note        {line}" for line in table.notes] + [f"warning     {line}" for line in warnings]
-    return "\n".join(lines)
+    return lines
 
 
 def _split(table: ModelTable) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spikeattn.cli.output import LIST_FORMATS, hand_over, records, text
+from spikeattn.cli.printed_table import Line, Page
 
 if TYPE_CHECKING:
     from spikeattn.boundary.notes import Note
@@ -28,7 +29,7 @@ def show_components(
     hand_over(table, record, lambda: _as_text(table, heading, warnings), out, as_json, LIST_FORMATS)
 
 
-def _as_text(table: ComponentTable, heading: str, warnings: tuple[Note, ...]) -> str:
+def _as_text(table: ComponentTable, heading: str, warnings: tuple[Note, ...]) -> Page:
     import pandas as pd
 
     from spikeattn.boundary.number_format import NO_INTERVAL, energy_unit, significant, with_bound, with_limits
@@ -57,14 +58,17 @@ def _as_text(table: ComponentTable, heading: str, warnings: tuple[Note, ...]) ->
         }
     )
     wide = wide.rename(columns={"part": f"part ({unit})"})
-    lines = [
+    lines: list[Line] = [
         f"energy per image, component by component, {heading}",
         f"model       {table.model.name}: {table.model.source}",
         f"costs       {table.costs.name}: {table.costs.source}",
-        f"\n{text(wide, dict.fromkeys(wide.columns[1:], energy))}\n",
-        f"{text(listed, {f'energy ({unit})': str})}\n",
+        "",
+        text(wide, dict.fromkeys(wide.columns[1:], energy), spare=(["neuron updates"], ["biases"], ["leak"])),
+        "",
+        text(listed, {f"energy ({unit})": str}),
+        "",
     ]
     if table.provenance.get("cluster"):
         lines.append("interval    over classes, each with its images")
     lines += [f"note        {line}" for line in table.notes] + [f"warning     {line}" for line in warnings]
-    return "\n".join(lines)
+    return lines

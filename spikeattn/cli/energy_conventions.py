@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spikeattn.cli.output import LIST_FORMATS, hand_over, records, text
+from spikeattn.cli.printed_table import Line, Page
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,17 +53,21 @@ def show_conventions(
         "warnings": list(warnings),
     }
 
-    def as_text() -> str:
-        lines = [f"energy per image under {len(conventions)} conventions, {heading}", f"costs  {costs.name}", ""]
+    def as_text() -> Page:
+        lines: list[Line] = [
+            f"energy per image under {len(conventions)} conventions, {heading}",
+            f"costs  {costs.name}",
+            "",
+        ]
         lines += _tables(table, ways, start)
         lines += [f"evidence  {each.name}: {each.evidence}; checked on: {each.checked_on}" for each in conventions]
         lines += [f"note      {line}" for line in notes] + [f"warning   {line}" for line in warnings]
-        return "\n".join(lines)
+        return lines
 
     hand_over(table, record, as_text, out, as_json, LIST_FORMATS)
 
 
-def _tables(table: pd.DataFrame, ways: dict[str, pd.DataFrame], start: str) -> list[str]:
+def _tables(table: pd.DataFrame, ways: dict[str, pd.DataFrame], start: str) -> list[Line]:
     from spikeattn.boundary.number_format import energy_unit
 
     unit, factor = energy_unit(table.drop(columns="part").to_numpy().ravel())
@@ -73,7 +78,7 @@ def _tables(table: pd.DataFrame, ways: dict[str, pd.DataFrame], start: str) -> l
     def change(mj: float) -> str:
         return f"{mj / factor:+.4f}"
 
-    lines = [text(table.rename(columns={"part": unit}), dict.fromkeys(table.columns[1:], energy)), ""]
+    lines: list[Line] = [text(table.rename(columns={"part": unit}), dict.fromkeys(table.columns[1:], energy)), ""]
     for name, way in ways.items():
         if len(way) == 1:
             continue

@@ -7,15 +7,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spikeattn.cli.completing import ENERGY_MODELS, offering
 from spikeattn.cli.options import Json, ListOut, Verbose
 from spikeattn.cli.output import LIST_FORMATS, hand_over, records, text
+from spikeattn.cli.printed_table import Line, Page
 
 if TYPE_CHECKING:
     from spikeattn.energy import ModelRecord
 
 
 def energy_models(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One model, with its whole record.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME", autocompletion=offering(ENERGY_MODELS), help="One model, with its whole record."
+        ),
+    ] = None,
     out: ListOut = None,
     as_json: Json = False,
     verbose: Verbose = 0,
@@ -54,17 +61,18 @@ def energy_models(
     )
     listed = [model.record.as_dict() | {"sides": list(model.sides)} for model in models]
 
-    def as_text() -> str:
+    def as_text() -> Page:
         if name:
             return _whole(models[0].record, list(models[0].sides))
         short = frame[["name", "unit", "sides", "technology", "fidelity", "title"]]
         more = "Side by side on a run: spikeattn energy RUN --energy-model all. Constants with their sources, and what"
-        return f"{text(short)}\n\n{more} a figure leaves out: spikeattn energy-models NAME"
+        listed = text(short, spare=(["technology"], ["unit"], ["fidelity"]))
+        return [listed, "", f"{more} a figure leaves out: spikeattn energy-models NAME"]
 
     hand_over(frame, listed, as_text, out, as_json, LIST_FORMATS, filed=records(frame))
 
 
-def _whole(record: ModelRecord, sides: list[str]) -> str:
+def _whole(record: ModelRecord, sides: list[str]) -> Page:
     import pandas as pd
 
     from spikeattn.energy.costs import STATUSES
@@ -75,7 +83,7 @@ def _whole(record: ModelRecord, sides: list[str]) -> str:
             said, 110, initial_indent=f"{label:12}", subsequent_indent=" " * 12, break_on_hyphens=False
         )
 
-    lines = [f"{record.name}: {record.title}", ""]
+    lines: list[Line] = [f"{record.name}: {record.title}", ""]
     said = {
         "formula": record.formula,
         "source": record.source,
@@ -103,4 +111,4 @@ def _whole(record: ModelRecord, sides: list[str]) -> str:
         ]
         lines += ["", text(pd.DataFrame(rows))]
         lines += [f"{status}: {STATUSES[status]}" for status in dict.fromkeys(each.status for each in record.constants)]
-    return "\n".join(lines)
+    return lines

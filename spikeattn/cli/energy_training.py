@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spikeattn.cli.output import hand_over, records, text
+from spikeattn.cli.printed_table import Line, Page
 
 if TYPE_CHECKING:
     from spikeattn.boundary.notes import Note
@@ -34,7 +35,7 @@ def show_training(
     hand_over(table, record, lambda: _as_text(table, heading, warnings), out, as_json)
 
 
-def _as_text(table: TrainingTable, heading: str, warnings: tuple[Note, ...]) -> str:
+def _as_text(table: TrainingTable, heading: str, warnings: tuple[Note, ...]) -> Page:
     import pandas as pd
 
     from spikeattn.boundary.number_format import NO_INTERVAL, energy_in, energy_unit, with_limits
@@ -56,12 +57,14 @@ def _as_text(table: TrainingTable, heading: str, warnings: tuple[Note, ...]) -> 
     update = f"{table.provenance['parameters']:,} parameters once per batch of {table.batch_size}"
     step, step_factor = energy_unit([table.step_mj])
     ratio = " ".join(ratio_text(table.over_inference))
-    lines = [
+    lines: list[Line] = [
         f"energy of a training step per image, {heading}",
         f"convention  {table.convention.name}: {table.convention.source}",
         f"costs       {table.costs.name}: {table.costs.source}",
         f"optimizer   {table.optimizer.name}: {table.optimizer.formula}; {update}",
-        f"\n{text(rows, whole | {f'energy ({unit})': str})}\n",
+        "",
+        text(rows, whole | {f"energy ({unit})": str}, spare=([n.replace("_", " ") for n in counted[4:]], ["mask ops"])),
+        "",
         f"inference   {table.inference}, convention exact, arithmetic",
         f"training    {table.total}, arithmetic: {ratio} times inference",
         f"step        {energy_in(table.step_mj, step, step_factor, 4)} for {table.batch_size} images",
@@ -71,4 +74,4 @@ def _as_text(table: TrainingTable, heading: str, warnings: tuple[Note, ...]) -> 
         drawn = "classes, each with its images" if table.provenance.get("cluster") else "images"
         lines.append(f"interval    {table.total.confidence:.0%} over {drawn} ({table.total.method})")
     lines += [f"note        {line}" for line in table.notes] + [f"warning     {line}" for line in warnings]
-    return "\n".join(lines)
+    return lines

@@ -82,16 +82,20 @@ class Inputs:
         options = run_options(net, own, self.neuron_class, self.forward, self.time_steps)
         return options | ({} if self.input is None else {"input": self.input})
 
-    def images(self, net: Any, place: torch.device, forward: Any = None, workers: int = 0) -> Any:
+    def images(self, net: Any, place: torch.device, forward: Any = None, workers: int | None = None) -> Any:
         """The loader of its images; the model goes to its device, and is calibrated if that was asked for."""
         import torch
 
         from spikeattn.data import make_loader, open_dataset
+        from spikeattn.data.workers import workers_for
 
         fed = Input(self.input_shape, self.mean, self.std, self.crop_pct)
         wants, time_steps = fed.of(net, self.data, self.time_steps)
         dataset = open_dataset(self.data, wants, time_steps=time_steps, split=self.split)
         fed.check(dataset)
+        if workers is None:  # as many as the device of this run needs, whatever other ones there are
+            batches = -(-(self.limit or self.sample or len(dataset)) // self.batch_size)
+            workers = workers_for(dataset.slow, batches, place.type == "cuda")
         loader = make_loader(
             dataset, self.batch_size, limit=self.limit, sample=self.sample, seed=self.seed, workers=workers,
             pin_memory=place.type == "cuda",

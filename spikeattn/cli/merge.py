@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from spikeattn.cli.options import Json, Verbose
+from spikeattn.cli.options import Full, Json, Verbose
 from spikeattn.cli.output import print_json
 from spikeattn.cli.terminal import say
 
@@ -19,6 +19,7 @@ def merge(
         bool, typer.Option("--allow-mixed", help="Join shards whose device, threads or versions differ.")
     ] = False,
     as_json: Json = False,
+    full: Full = False,
     verbose: Verbose = 0,
 ) -> None:
     """Join the shards of a run, made with `spikeattn profile --shard i/n`.
@@ -38,5 +39,5 @@ def merge(
     if as_json:
         print_json({"run": str(out), **describe(done)})
     else:
-        say(summary_text(done))
+        say(summary_text(done, full))
         say(f"run        {out}  (next: spikeattn energy {out}, spikeattn report {out})")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from importlib import resources
 from typing import Any
 
+from spikeattn.boundary.own_networks import ADDRESSES
 from spikeattn.cli.options import Json, ListOut, Verbose
 from spikeattn.cli.output import LIST_FORMATS, hand_over, number, records, text
+from spikeattn.cli.printed_table import Page
 
 
 def models(out: ListOut = None, as_json: Json = False, verbose: Verbose = 0) -> None:
@@ -17,43 +22,25 @@ def models(out: ListOut = None, as_json: Json = False, verbose: Verbose = 0) -> 
       spikeattn models --json
     """
     import pandas as pd
-    import timm
 
-    from spikeattn.models import model_names, twin_names
-    from spikeattn.models.load import ADDRESSES
+    room = resources.files("spikeattn") / "models"  # its files alone: importing the room would load torch
+    listed = pd.DataFrame(json.loads((room / "listing.json").read_text(encoding="utf-8")))
+    listed["T"] = listed["T"].astype("Int64")
+    there = [(room / "weights" / f"{name}.safetensors").is_file() for name in listed["name"]]
+    listed.insert(len(listed.columns) - 1, "pretrained", there)  # what it is stands last
 
-    frame = pd.DataFrame([_row(name) for name in (*model_names(), *twin_names(), "vit_digits")])
-    frame["T"] = frame["T"].astype("Int64")
+    def as_text() -> Page:
+        shown = listed.assign(pretrained=["yes" if there else "-" for there in listed["pretrained"]])
+        formats: dict[str, Callable[[Any], str]] = {
+            "parameters": number,
+            "T": lambda T: "-" if pd.isna(T) else str(T),
+            "classes": str,
+        }
+        return [
+            text(shown, formats, spare=(["about"], ["classes"])),
+            "",
+            f"In their place: {ADDRESSES}; for attend and compare --against, which take networks without spikes, any "
+            "name that timm lists.",
+        ]
 
-    def as_text() -> str:
-        shown = frame.assign(pretrained=["yes" if there else "-" for there in frame["pretrained"]])
-        listed = text(shown, {"parameters": number, "T": lambda T: "-" if pd.isna(T) else str(T), "classes": str})
-        number_of_timm = len(timm.list_models()) - len(frame)
-        return (
-            f"{listed}\n\nIn their place: {ADDRESSES}; for attend and compare --against, which take networks "
-            f"without spikes, any of the {number_of_timm:,} names of timm."
-        )
-
-    hand_over(frame, records(frame), as_text, out, as_json, LIST_FORMATS)
-
-
-def _row(name: str) -> dict[str, Any]:
-    """A model of this package, as the list shows it."""
-    import torch
-    from timm.models import model_entrypoint
-
-    from spikeattn.models.checkpoints import SHIPPED
-
-    entry = model_entrypoint(name)
-    with torch.device("meta"):
-        model = entry()
-    channels, height, width = model.default_cfg["input_size"]
-    return {
-        "name": name,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "T": getattr(model, "time_steps", None),
-        "input": f"{channels}x{height}x{width}",
-        "classes": model.num_classes,
-        "pretrained": (SHIPPED / f"{name}.safetensors").is_file(),
-        "about": (entry.__doc__ or "").strip().partition("\n")[0],
-    }
+    hand_over(listed, records(listed), as_text, out, as_json, LIST_FORMATS)

@@ -13,6 +13,8 @@ import typer
 
 from spikeattn.boundary.literals import read_value
 from spikeattn.boundary.visible_text import visible
+from spikeattn.cli import completing
+from spikeattn.cli.completing import offering
 from spikeattn.cli.option_types import WrongCommandLine, choice, level, seed_of_sample, within
 from spikeattn.compat.python_names import StrEnum
 from spikeattn.errors import unknown
@@ -51,6 +53,7 @@ class _LowerCase(logging.Formatter):
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text, and nothing else.")]
+Full = Annotated[bool, typer.Option("--full", help="Print everything, not what fits a screen.")]
 OutFile = Annotated[
     Path | None,
     typer.Option(
@@ -87,9 +90,23 @@ Rates = Annotated[
     typer.Option("--rates", metavar="CSV", help="A published table of rates (layout of Table S1) in place of RUN."),
 ]
 Costs = Annotated[
-    str, typer.Option("--costs", metavar="NAME|FILE", help="Cost table (see `spikeattn costs`) or a .toml file.")
+    str,
+    typer.Option(
+        "--costs",
+        metavar="NAME|FILE",
+        autocompletion=offering(completing.COSTS),
+        help="Cost table (see `spikeattn costs`) or a .toml file.",
+    ),
 ]
-ConventionName = Annotated[str, typer.Option("--convention", metavar="NAME", help="See `spikeattn conventions`.")]
+ConventionName = Annotated[
+    str,
+    typer.Option(
+        "--convention",
+        metavar="NAME",
+        autocompletion=offering(completing.CONVENTIONS),
+        help="See `spikeattn conventions`.",
+    ),
+]
 First = Annotated[
     FirstConv | None,
     typer.Option(
@@ -199,7 +216,14 @@ Sample = Annotated[
     int | None, typer.Option(metavar="N", callback=within(1), help="Only N images drawn at random by --seed.")
 ]
 SampleSeed = Annotated[int, typer.Option("--seed", metavar="S", callback=seed_of_sample, help="Seed of --sample.")]
-Workers = Annotated[int, typer.Option(metavar="N", callback=within(0), help="Processes that read images ahead.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        callback=within(0),
+        help="Processes that read images ahead; by default none on a CPU of few cores, and most cores beside a GPU.",
+    ),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Finish the interrupted run in --out.")]
 Calibrate = Annotated[
     bool,

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from spikeattn.boundary.visible_text import visible_cell, visible_json
 from spikeattn.cli.options import WrongCommandLine
-from spikeattn.cli.terminal import say
+from spikeattn.cli.printed_table import Page, PrintedTable, Spare
+from spikeattn.cli.terminal import quiet, say, say_file
 from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:
@@ -21,13 +22,14 @@ LIST_FORMATS = {suffix: FORMATS[suffix] for suffix in (".csv", ".parquet", ".jso
 
 
 def note(text: str) -> None:
-    """A line for the reader at the terminal, on standard error."""
-    say(text, err=True)
+    """A line for the reader at the terminal, on standard error; with --quiet warnings alone."""
+    if not quiet() or text.startswith("warning"):
+        say(text, err=True)
 
 
 def print_json(record: Any) -> None:
     """A record as JSON; NaN, for which JSON has no word, becomes null."""
-    say(to_json(record).removesuffix("\n"))
+    say_file(to_json(record))
 
 
 def to_json(record: Any) -> str:
@@ -45,23 +47,29 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [_plain(row) for row in frame.astype(object).to_dict("records")]
 
 
-def text(frame: pd.DataFrame, formats: Mapping[str, Callable[[Any], str]] | None = None) -> str:
-    """A list as aligned text; columns with a format are numbers and stand to the right."""
+def text(
+    frame: pd.DataFrame, formats: Mapping[str, Callable[[Any], str]] | None = None, spare: Spare = ()
+) -> PrintedTable:
+    """A list as aligned text; columns with a format are numbers and stand to the right.
+
+    Args:
+        spare: columns that a narrow terminal leaves out, see `PrintedTable`.
+    """
     formats = formats or {}
     rows = [
         ["–" if _missing(value) else formats.get(str(name), _cell)(value) for name, value in row.items()]
         for row in frame.astype(object).to_dict("records")
     ]
-    return _aligned([list(frame.columns), *rows], [name in formats for name in frame.columns])
+    return _printed([list(frame.columns), *rows], [name in formats for name in frame.columns], spare)
 
 
-def sheet_text(frame: pd.DataFrame) -> str:
+def sheet_text(frame: pd.DataFrame, spare: Spare = ()) -> PrintedTable:
     """A table of a run as aligned text, in the layout that the report prints."""
     from spikeattn.reporting.tables.sheets import sheet_of
 
     sheet = sheet_of(frame)
     rows = [[cell.text for cell in row] for row in sheet.rows]
-    return _aligned([[c.title for c in sheet.columns], *rows], [c.kind == "number" for c in sheet.columns])
+    return _printed([[c.title for c in sheet.columns], *rows], [c.kind == "number" for c in sheet.columns], spare)
 
 
 def write_table(frame: pd.DataFrame, path: Path, record: Any, formats: Mapping[str, str] = FORMATS) -> None:
@@ -80,7 +88,7 @@ def write_table(frame: pd.DataFrame, path: Path, record: Any, formats: Mapping[s
 def hand_over(
     frame: pd.DataFrame,
     record: Any,
-    as_text: Callable[[], str],
+    as_text: Callable[[], Page],
     out: Path | None,
     as_json: bool,
     formats: Mapping[str, str] = FORMATS,
@@ -171,14 +179,8 @@ def headline(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _aligned(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
-    rows = [[visible_cell(cell) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(right))]
-    lines = [
-        "  ".join(cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right, strict=True))
-        for row in rows
-    ]
-    return "\n".join(line.rstrip() for line in lines)
+def _printed(rows: Sequence[Sequence[str]], right: Sequence[bool], spare: Spare) -> PrintedTable:
+    return PrintedTable([[visible_cell(cell) for cell in row] for row in rows], right, spare)
 
 
 def _cell(value: Any) -> str:

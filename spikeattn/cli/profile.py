@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spikeattn.cli.completing import DATA, MODELS, offering
+from spikeattn.cli.configured import taken_from_file
 from spikeattn.cli.inputs import Inputs
 from spikeattn.cli.launching import joined, resume_command, stored_command, threads_of_run, written
 from spikeattn.cli.machine import choose_device, set_threads
@@ -18,6 +20,7 @@ from spikeattn.cli.options import (
     Checkpoint,
     CropPct,
     Device,
+    Full,
     InputShape,
     Json,
     Limit,
@@ -43,7 +46,7 @@ from spikeattn.cli.options import (
 )
 from spikeattn.cli.output import note, print_json
 from spikeattn.cli.run_summary import describe, summary_text
-from spikeattn.cli.terminal import say
+from spikeattn.cli.terminal import quiet, say
 from spikeattn.compat.python_names import StrEnum
 from spikeattn.errors import SpikeattnError
 
@@ -67,9 +70,16 @@ class Neurons(StrEnum):
 def profile(
     context: typer.Context,
     model: Annotated[
-        str, typer.Option(metavar="NAME|FILE.py:NAME|FILE.nir", help="See `spikeattn models`; a FILE.py is run.")
+        str,
+        typer.Option(
+            metavar="NAME|FILE.py:NAME|FILE.nir",
+            autocompletion=offering(MODELS),
+            help="See `spikeattn models`; a FILE.py is run.",
+        ),
     ],
-    data: Annotated[str, typer.Option(metavar="SPEC", help="A name or NAME:PATH, as listed above.")],
+    data: Annotated[
+        str, typer.Option(metavar="SPEC", autocompletion=offering(DATA), help="A name or NAME:PATH, as listed above.")
+    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the run: counts.parquet and model.json.")],
     checkpoint: Checkpoint = None,
     weights: WhichWeights = Weights.auto,
@@ -79,7 +89,7 @@ def profile(
     limit: Limit = None,
     sample: Sample = None,
     seed: SampleSeed = 0,
-    workers: Workers = 0,
+    workers: Workers = None,
     threads: Threads = None,
     device: Device = "auto",
     neurons: Annotated[
@@ -131,12 +141,14 @@ def profile(
         ),
     ] = None,
     as_json: Json = False,
+    full: Full = False,
     verbose: Verbose = 0,
 ) -> None:
     """Count every spike of a model on every image.
 
-    Prints the firing rates in the layout of the Spike-driven Transformer paper (its Table S1), the accuracy and mean
+    Prints the network as a tree (firing rate, SOPs, energy and share of its blocks and parts), the accuracy and mean
     rate after each time step, and five numbers: accuracy, mean rate, SOPs, energy, ratio to the network without spikes.
+    With --full every layer, and the firing rates in the layout of the Spike-driven Transformer paper (its Table S1).
     Without --checkpoint or --pretrained the weights are random, and every output says UNTRAINED.
 
     \b
@@ -158,9 +170,13 @@ def profile(
       spikeattn profile --model repository/model.py:build --model-arg depths=8 --checkpoint best.pth \\
           --data folder:/data/val --input-shape 3,32,32 --out runs/mine
     """
-    from spikeattn.models import select_implementation
-    from spikeattn.runs.ranks import restarted
-    from spikeattn.runs.result import EmptyShard
+    from spikeattn.runs.ticking import Doing
+
+    with Doing(not quiet()) as doing:
+        doing("loading torch and SpikingJelly")
+        from spikeattn.models import select_implementation
+        from spikeattn.runs.ranks import restarted
+        from spikeattn.runs.result import EmptyShard
 
     check_weights(weights, checkpoint)
     if limit is not None and sample is not None:
@@ -178,11 +194,14 @@ def profile(
         set_threads(threads_of_run(threads, out, resume))
         if ranks.rank == 0:
             _check_out(out, resume)
-        net = inputs.network()
-        called = inputs.options(net)
-        loader = inputs.images(net, _place(device, ranks), called.get("forward"), workers)
+        with Doing(not quiet()) as doing:
+            doing("opening the network and the images")
+            net = inputs.network()
+            called = inputs.options(net)
+            loader = inputs.images(net, _place(device, ranks), called.get("forward"), workers)
         options = called | {"resume": resume, "strict": strict, "plain": plain, "allow_mixed": allow_mixed}
         options |= {"names": names, "shard": shard, "ranks": ranks, "save_every": save_every}
+        options |= {"taken": taken_from_file(context)}
         try:
             done = _run(net, loader, out, words, as_json, inputs, **options)
         except EmptyShard as empty:
@@ -190,30 +209,38 @@ def profile(
                 _tell_empty(empty, out, as_json)
             return
         if ranks.rank == 0:
-            _tell(done, out, as_json, part=shard != "0/1")
+            _tell(done, out, as_json, full, part=shard != "0/1")
 
 
 def _run(
-    net: nn.Module, loader: Any, out: Path, words: Sequence[str], as_json: bool, inputs: Inputs, **options: Any
+    net: nn.Module,
+    loader: Any,
+    out: Path,
+    words: Sequence[str],
+    as_json: bool,
+    inputs: Inputs,
+    taken: dict[str, Any],
+    **options: Any,
 ) -> Profile:
     from spikeattn.runs.assembly import partial
     from spikeattn.runs.run import profile as run
 
     provenance = {"command": stored_command(words), "inputs": inputs.record()}
+    provenance |= {"config": taken} if taken else {}
     try:
-        return run(net, loader, out, progress=True, provenance=provenance, **options)
+        return run(net, loader, out, progress=not quiet(), provenance=provenance, **options)
     except KeyboardInterrupt:
         written()
         ranks = options["ranks"]
         if ranks.rank == 0:
             note(f"stopped; what is counted is kept. To finish the run in {out}:\n  {resume_command(words, ranks)}")
             if ranks.size == 1 and (so_far := partial(out)) is not None:
-                _print(so_far, out, as_json, partial=True)
+                _print(so_far, out, as_json, False, partial=True)
         raise
 
 
-def _tell(done: Profile, out: Path, as_json: bool, part: bool) -> None:
-    _print(done, out, as_json)
+def _tell(done: Profile, out: Path, as_json: bool, full: bool, part: bool) -> None:
+    _print(done, out, as_json, full)
     if not as_json:
         following = "spikeattn merge DIR... --out DIR" if part else f"spikeattn energy {out}, spikeattn report {out}"
         say(f"run        {out}  (next: {following})")
@@ -225,11 +252,16 @@ def _tell_empty(shard: EmptyShard, out: Path, as_json: bool) -> None:
         print_json({"run": str(out), "shard": shard.shard, "images": 0, "skipped": shard.skipped})
 
 
-def _print(profile: Profile, out: Path, as_json: bool, partial: bool = False) -> None:
-    if as_json:
-        print_json({"run": str(out), **({"partial": True} if partial else {}), **describe(profile)})
+def _print(profile: Profile, out: Path, as_json: bool, full: bool, partial: bool = False) -> None:
+    from spikeattn.runs.ticking import Doing
+
+    with Doing(not quiet()) as doing:
+        doing("tables and intervals")
+        told = describe(profile) if as_json else summary_text(profile, full, "PARTIAL " if partial else "")
+    if isinstance(told, dict):
+        print_json({"run": str(out), **({"partial": True} if partial else {}), **told})
     else:
-        say(("PARTIAL " if partial else "") + summary_text(profile))
+        say(told)
 
 
 def _place(name: str, ranks: Ranks) -> torch.device:

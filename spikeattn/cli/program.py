@@ -11,17 +11,16 @@ from spikeattn.cli.terminal import say
 from spikeattn.compat.version import __version__
 
 FAILED, USAGE, BUG, INTERRUPTED, PIPE_CLOSED = 1, 2, 70, 130, 141
-EPILOG = f"""\b
-Exit codes: 0 done; {FAILED} it failed (a name, a file, the data, the model or the machine; standard error says what to
-do); {USAGE} the command line is wrong (an option or a number); {BUG} an error in spikeattn itself, with its traceback;
-{INTERRUPTED} interrupted. Results go to standard output, progress and errors to standard error."""
+EPILOG = f"""Exit codes: 0 done; {FAILED} it failed
+(a name, a file, the data, the model or the machine; standard error says what
+to do); {USAGE} the command line is wrong (an option or a number); {BUG} an error in spikeattn itself, with its
+traceback; {INTERRUPTED} interrupted. Results go to standard output, progress and errors to standard error."""
 
 app = typer.Typer(
     name="spikeattn",
     help="Firing rates, operations and energy of spiking vision transformers, counted per image and with intervals.",
     epilog=EPILOG,
     rich_markup_mode=None,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 

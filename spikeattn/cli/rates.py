@@ -17,13 +17,18 @@ from spikeattn.cli.options import (
     WrongCommandLine,
 )
 from spikeattn.cli.output import FORMATS, note, records, render, sheet_text, text, write_file
-from spikeattn.cli.terminal import say_file
+from spikeattn.cli.printed_table import Line
+from spikeattn.cli.run_summary import spare_rates
+from spikeattn.cli.terminal import say, say_file
 from spikeattn.compat.python_names import StrEnum
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from spikeattn.runs.firing_rates import RateTable
+
+
+_SPARE_TIDY = (["interval"], ["role"], ["mean_rate"])
 
 
 class Format(StrEnum):
@@ -81,10 +86,13 @@ def rates(
     cluster: Literal["label"] | None = "label" if cluster_by_class else None
     frame = _tidy(profile.rates(cluster=cluster)) if tidy else rate_table(profile, cluster)
     if form is Format.text:
-        warnings = "".join(f"warning  {line}\n" for line in notices)
-        table = text(frame) if tidy else sheet_text(frame)
-        drawn = "\ninterval  over classes, each with its images\n" if cluster_by_class else ""
-        content = visible(f"{heading}\n\n{table}\n{drawn}{warnings}").encode("utf-8", "backslashreplace")
+        table = text(frame, spare=_SPARE_TIDY) if tidy else sheet_text(frame, spare_rates(frame))
+        drawn = ["", "interval  over classes, each with its images"] if cluster_by_class else []
+        page: list[Line] = [heading, "", table, *drawn, *(f"warning  {line}" for line in notices)]
+        if out is None:
+            say(page)
+            return
+        content = visible("\n".join(map(str, page)) + "\n").encode("utf-8", "backslashreplace")
     else:
         record = {"model": profile.ledger.model.get("name"), "untrained": profile.untrained, "rates": records(frame)}
         record |= {"cluster": "label"} if cluster_by_class else {}

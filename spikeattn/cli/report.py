@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spikeattn.cli.completing import DATA, MODELS, offering
 from spikeattn.cli.composing import run_command, stated, words_for
 from spikeattn.cli.fresh_folder import recover, staging
 from spikeattn.cli.launching import stored_command
@@ -49,7 +50,7 @@ from spikeattn.cli.options import (
     WrongCommandLine,
 )
 from spikeattn.cli.output import headline, note, print_json
-from spikeattn.cli.terminal import say
+from spikeattn.cli.terminal import quiet, say
 from spikeattn.errors import SpikeattnError
 
 if TYPE_CHECKING:
@@ -63,9 +64,13 @@ ATTENTION_FILES = {"attention.npz", "attention.csv", "layers.csv", "energy.csv",
 
 def report(
     context: typer.Context,
-    run: Annotated[
-        Path | None,
-        typer.Argument(metavar="RUN", help="Folder that `spikeattn profile --out` wrote; default: a new demo run."),
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="RUN...",
+            help="Folder that `spikeattn profile --out` wrote; several: one page of all of them, beside the first. "
+            "Default: a new demo run.",
+        ),
     ] = None,
     attention: Annotated[
         Path | None,
@@ -75,10 +80,15 @@ def report(
     model: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME|FILE.py:NAME|FILE.nir", help="In place of RUN: profile this network first, into DIR/run."
+            metavar="NAME|FILE.py:NAME|FILE.nir",
+            autocompletion=offering(MODELS),
+            help="In place of RUN: profile this network first, into DIR/run.",
         ),
     ] = None,
-    data: Annotated[str | None, typer.Option(metavar="SPEC", help="With --model: as for `spikeattn profile`.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="SPEC", autocompletion=offering(DATA), help="With --model: as for `spikeattn profile`."),
+    ] = None,
     attend: Annotated[
         int | None,
         typer.Option(
@@ -103,13 +113,16 @@ def report(
     limit: Limit = None,
     sample: Sample = None,
     seed: SampleSeed = 0,
-    workers: Workers = 0,
+    workers: Workers = None,
     threads: Threads = None,
     device: Device = "auto",
     resume: Resume = False,
     costs: Costs = COSTS,
     convention: ConventionName = CONVENTION,
     measure_twin: MeasureTwin = False,
+    serif: Annotated[
+        bool, typer.Option("--serif", help="Letters with serifs in figures/*.pdf, as in the text of most papers.")
+    ] = False,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -121,34 +134,49 @@ def report(
     DIR/attention, whose options are taken here too; an interrupted run is finished with --resume. Files of an earlier
     report in DIR are replaced, each in one step; other files there stay.
 
+    With several RUNs, models or epochs over one data set, a page that sets them side by side: accuracy, rate, SOPs and
+    energy, and the differences to the first with intervals over the images that both have.
+
     \b
     Examples:
       spikeattn report
       spikeattn report runs/8_512 --out reports/8_512
       spikeattn report runs/8_512 --attention attended/8_512 --out reports/8_512
+      spikeattn report runs/epoch_10 runs/epoch_20 runs/epoch_30 --out reports/epochs
       spikeattn report --model repository/model.py:build --model-arg depths=8 --checkpoint best.pth \\
           --data imagenet:/data --attend 8 --out report
     """
-    from spikeattn.cli.twin_of_run import twin_of_run
-    from spikeattn.energy import get_convention, get_costs
-    from spikeattn.reporting import write_report
-    from spikeattn.runs.result import Profile
+    from spikeattn.runs.ticking import Doing
 
     if out.exists() and not out.is_dir():
         raise SpikeattnError(f"--out {out}: this is a file; give a folder for the report")
-    _check(context, run, model, data, attention)
+    given = runs or []
+    _check(context, given, model, data, {"--attention": attention, "--measure-twin": measure_twin, "--serif": serif})
+    with Doing(not quiet()) as doing:
+        doing("loading torch and matplotlib")
+        from spikeattn.cli.twin_of_run import twin_of_run
+        from spikeattn.energy import get_convention, get_costs
+        from spikeattn.reporting import write_report
+        from spikeattn.runs.result import Profile
+
     prices, chosen, failed = get_costs(costs), get_convention(convention), ""
     command = shlex.join(["spikeattn", *context.obj])
-    if run is not None:
-        profile = Profile.load(run)
+    if len(given) > 1:
+        _several(given, out, prices, chosen, command, as_json)
+        return
+    if given:
+        profile = Profile.load(given[0])
     elif model is not None:
         profile = _of_network(context, out)
         attention, failed = _attended(context, profile, out, attend)
     else:
         profile, attention = _demo(out, prices, chosen, command), out / ATTENTION
-    twin = twin_of_run(profile.ledger) if measure_twin else None
     note("writing the report ...")
-    written = write_report(profile, out, prices, chosen, attention, command, twin)
+    with Doing(not quiet()) as doing:
+        doing("counting the ANN twin" if measure_twin else None)
+        twin = twin_of_run(profile.ledger) if measure_twin else None
+        doing("tables, figures, page")
+        written = write_report(profile, out, prices, chosen, attention, command, twin, serif)
     if as_json:
         files = {name: str(path) for name, path in written.files.items()}
         print_json({"run": str(profile.path), "files": files, "summary": written.summary})
@@ -158,29 +186,66 @@ def report(
         raise SpikeattnError(f"the report in {out} stands without maps: --attend failed, for {failed}")
 
 
+def _several(
+    runs: Sequence[Path], out: Path, costs: CostTable, convention: Convention, command: str, as_json: bool
+) -> None:
+    """The page of several runs, and what was written."""
+    from spikeattn.reporting.page.several_page import several_lines, write_several
+    from spikeattn.runs.result import Profile
+    from spikeattn.runs.ticking import Doing
+
+    profiles = [Profile.load(run) for run in runs]
+    note("writing the report ...")
+    with Doing(not quiet()) as doing:
+        doing("drawing")
+        written = write_several(profiles, out, costs, convention, command)
+    if as_json:
+        files = {name: str(path) for name, path in written.files.items()}
+        print_json({"runs": list(map(str, runs)), "files": files, "summary": written.summary})
+        return
+    for line in several_lines(written.summary):
+        say(line)
+    tables = [path.name for path in written.files.values() if path != written.page and path.parent == out]
+    say(f"report     {written.page}\ntables     {out}: {', '.join(tables)}\nfigures    {out / 'figures'}")
+
+
 def _say(profile: Profile, written: Report, out: Path, attention: Path | None) -> None:
     """What was written, and the headline of it."""
     if profile.untrained:
         say("UNTRAINED: the weights are random, these numbers describe nothing")
     figures = out / "figures"
     others = [path.name for path in written.files.values() if path != written.page and path.parent == out]
-    say(headline(written.summary))
+    say([headline(written.summary), *(f"warning    {line}" for line in _told(profile))])
     say(f"report     {written.page}\ntables     {out}: {', '.join(others)}")
     say(f"figures    {figures}\nrun        {profile.path}")
     if attention is not None:
         say(f"attention  {attention}")
 
 
-_ANYWHERE = ("run", "attention", "out", "model", "costs", "convention", "measure_twin", "as_json", "verbose")
+def _told(profile: Profile) -> list[str]:
+    """The warnings of a run but those that its headline has: why it has no accuracy, that it is untrained."""
+    from spikeattn.stats.accuracy import NO_ACCURACY
+
+    return [line for line in profile.warnings if line.code not in (NO_ACCURACY, "untrained")]
+
+
+_ANYWHERE = ("runs", "attention", "out", "model", "costs", "convention", "measure_twin", "serif", "as_json", "verbose")
 
 
 def _check(
-    context: typer.Context, run: Path | None, model: str | None, data: str | None, attention: Path | None
+    context: typer.Context,
+    runs: Sequence[Path],
+    model: str | None,
+    data: str | None,
+    alone: Mapping[str, object],
 ) -> None:
-    """RUN, --model and the demo exclude each other; options of a profile go with --model."""
-    if run is not None and model is not None:
-        raise WrongCommandLine(f"RUN {run} and --model {model}: give a finished run, or a network to profile")
-    if attention is not None and run is None:
+    """RUN, --model and the demo exclude each other; options of a profile go with --model, `alone` with one RUN."""
+    if runs and model is not None:
+        raise WrongCommandLine(f"RUN {runs[0]} and --model {model}: give a finished run, or a network to profile")
+    for option, given in alone.items():
+        if given and len(runs) > 1:
+            raise WrongCommandLine(f"{option} and {len(runs)} runs: it is about one run; leave it out, or give one RUN")
+    if alone["--attention"] is not None and not runs:
         instead = "--attend N attends to N images" if model else "the demo attends by itself"
         raise WrongCommandLine(f"--attention goes with a RUN; {instead}")
     if model is not None and data is None:
@@ -242,15 +307,19 @@ def _demo(out: Path, costs: CostTable, convention: Convention, command: str) -> 
     from spikeattn.models import create_model
     from spikeattn.runs.result import Profile
     from spikeattn.runs.run import profile
+    from spikeattn.runs.ticking import Doing
 
     torch.set_num_threads(1)
-    with _staging(out) as place:
+    with _staging(out) as place, Doing(not quiet()) as doing:
+        doing("opening the network and the images")
         model = create_model(DEMO_MODEL, pretrained=True)
         dataset = open_dataset(DEMO_DATA, model, split="test")
         loader = make_loader(dataset)
+        doing(None)
         note(f"profiling {DEMO_MODEL} on {DEMO_DATA}, on one CPU thread ...")
-        profile(model, loader, place / RUN, progress=True, provenance={"command": command})
+        profile(model, loader, place / RUN, progress=not quiet(), provenance={"command": command})
         note("attending to a few of them ...")
+        doing("maps, significance, pictures")
         attend_demo(place / ATTENTION, model, dataset, Profile.load(place / RUN), costs, convention, command)
         _replace(place / RUN, out / RUN, _run_files())
         _replace(place / ATTENTION, out / ATTENTION, ATTENTION_FILES)

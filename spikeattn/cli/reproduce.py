@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from spikeattn.cli.options import Json, ListOut, Verbose
 from spikeattn.cli.output import LIST_FORMATS, hand_over, note, records, text
+from spikeattn.cli.printed_table import Page
 
 
 def reproduce(out: ListOut = None, as_json: Json = False, verbose: Verbose = 0) -> None:
@@ -24,18 +25,22 @@ def reproduce(out: ListOut = None, as_json: Json = False, verbose: Verbose = 0) 
     rows = compute()
     frame = table(rows)
 
-    def as_text() -> str:
+    def as_text() -> Page:
         shown = frame[frame["computed"].notna()]
         columns = ["model", "quantity", "convention", "computed", "as_printed", "residual", "evidence"]
         formats = {"computed": "{:.6g}".format, "residual": "{:+.2g}".format}  # logs print six digits
         without = frame[frame["computed"].isna()]
         reasons = without[["model", "quantity", "as_printed", "note"]]
         reasons = reasons.rename(columns={"as_printed": "printed", "note": "why there is none of ours"})
-        return (
-            f"{text(shown[columns].rename(columns={'as_printed': 'printed'}), formats)}\n\n"
-            "A residual says how far two ways of counting lie apart, not which one is right.\n\n"
-            f"{len(without)} printed figures without one of ours\n\n{text(reasons)}"
-        )
+        return [
+            text(shown[columns].rename(columns={"as_printed": "printed"}), formats, spare=[["evidence"]]),
+            "",
+            "A residual says how far two ways of counting lie apart, not which one is right.",
+            "",
+            f"{len(without)} printed figures without one of ours",
+            "",
+            text(reasons),
+        ]
 
     record = [row.to_dict() for row in rows]
     hand_over(frame, record, as_text, out, as_json, LIST_FORMATS, filed=records(frame))

@@ -6,8 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spikeattn.cli.output import headline, records, sheet_text
+from spikeattn.cli.printed_table import Line, Page, Spare
+
+_MANY = 8  # time steps: as many lines as the numbers below them
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from spikeattn.boundary.notes import Note
     from spikeattn.energy.published_rates import PublishedActivity
     from spikeattn.runs.result import Profile
@@ -49,6 +54,12 @@ def opened(run: Path) -> tuple[Profile, str, tuple[Note, ...]]:
     return profile, title(profile), profile.warnings
 
 
+def spare_rates(frame: pd.DataFrame) -> Spare:
+    """What a table of rates can do without on a narrow terminal: steps between the first and the last come first."""
+    steps = [name for name in map(str, frame.columns) if name[:1] == "T" and name[1:].isdigit()]
+    return [name for name in (steps[1:-1], ["Code name"], steps, ["Module"]) if name]
+
+
 def describe(profile: Profile) -> dict[str, Any]:
     """Everything `spikeattn profile` prints, for programs."""
     from spikeattn.reporting.tables.run_tables import rate_table
@@ -68,12 +79,28 @@ def _summary(profile: Profile) -> dict[str, Any]:
     return profile.summary() | {"lines": [line.to_dict() for line in lines_of(profile)]}
 
 
-def summary_text(profile: Profile) -> str:
-    """Firing rates, accuracy and rate after each time step, the five numbers and both lines beside the ANN, as text."""
+def summary_text(profile: Profile, full: bool, begun: str = "") -> Page:
+    """The network as a tree, accuracy and rate after each time step, five numbers and both lines beside the ANN.
+
+    With `full` the firing rates of all tensors, too, and every layer of the tree.
+    """
+    from spikeattn.cli.tree_text import tree_text
     from spikeattn.reporting.tables.run_tables import rate_table
     from spikeattn.stats.accuracy import NO_ACCURACY
 
-    tables = [sheet_text(rate_table(profile)), sheet_text(profile.over_time()), headline(_summary(profile))]
     told = (note for note in profile.warnings if note.code != NO_ACCURACY)  # the line of the accuracy says it
-    warnings = "".join(f"\nwarning    {line}" for line in told)
-    return "\n\n".join([title(profile), *tables]) + warnings
+    lines: list[Line] = [begun + title(profile), ""]
+    if full:
+        rates = rate_table(profile)
+        lines += [sheet_text(rates, spare_rates(rates)), ""]
+    lines += [*tree_text(profile, full), "", sheet_text(_steps(profile, full)), "", headline(_summary(profile))]
+    return [*lines, *(f"warning    {line}" for line in told)]
+
+
+def _steps(profile: Profile, full: bool) -> pd.DataFrame:
+    """`over_time`; for a screen 1, 2, 4, 8 ... and the last step of many."""
+    frame = profile.over_time()
+    if full or len(frame) <= _MANY:
+        return frame
+    chosen = [t & (t - 1) == 0 or t == profile.time_steps for t in map(int, frame["t"])]
+    return frame[chosen]

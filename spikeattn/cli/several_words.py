@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
-from typer.core import TyperCommand
-
+from spikeattn.cli.configured import ConfiguredCommand
 from spikeattn.cli.options import WrongCommandLine
 
 AGAINST = "--against"
@@ -20,10 +19,10 @@ NUMBERS = ("--time-steps", "--threshold-scale", "--rate-scale")
 Takes = Mapping[str, bool]  # whether an option takes a word
 
 
-def reading(rewritten: Callable[[Sequence[str], Takes], list[str]]) -> type[TyperCommand]:
+def reading(rewritten: Callable[[Sequence[str], Takes], list[str]]) -> type[ConfiguredCommand]:
     """The class of a command whose words are rewritten before they are read."""
 
-    class Rewritten(TyperCommand):
+    class Rewritten(ConfiguredCommand):
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
             options = [option for option in self.params if any(name.startswith("-") for name in option.opts)]
             takes = {

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spikeattn.cli.completing import MODELS, offering
 from spikeattn.cli.networks import Input, arguments_of, network, run_options
 from spikeattn.cli.options import (
     Checkpoint,
@@ -40,7 +41,9 @@ def structure(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="NAME|FILE.py:NAME|FILE.nir|RUN", help="A network (a FILE.py is run), or the folder of a run."
+            metavar="NAME|FILE.py:NAME|FILE.nir|RUN",
+            autocompletion=offering(MODELS),
+            help="A network (a FILE.py is run), or the folder of a run.",
         ),
     ],
     checkpoint: Checkpoint = None,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spikeattn.cli.completing import COSTS, offering
 from spikeattn.cli.options import (
     Device,
+    Full,
     Json,
     Rates,
     RunOrRates,
@@ -19,6 +21,7 @@ from spikeattn.cli.options import (
     check_run_or_rates,
 )
 from spikeattn.cli.output import FORMATS, LIST_FORMATS, hand_over, note, records, text, write_file
+from spikeattn.cli.printed_table import Line, Page, PrintedTable
 from spikeattn.cli.run_summary import run_or_rates
 
 if TYPE_CHECKING:
@@ -36,7 +39,12 @@ def sweep(
         str | None, typer.Option(metavar="NAME", help="Model that --rates belongs to, or FILE.py:NAME.")
     ] = None,
     costs: Annotated[
-        str, typer.Option(metavar="NAME,...", help="Cost tables (see `spikeattn costs`) or .toml files, by commas.")
+        str,
+        typer.Option(
+            metavar="NAME,...",
+            autocompletion=offering(COSTS),
+            help="Cost tables (see `spikeattn costs`) or .toml files, by commas.",
+        ),
     ] = "horowitz-45nm-fp32,horowitz-45nm-fp16,horowitz-45nm-int8-acc32",
     rate_scale: Annotated[
         str, typer.Option(metavar="S,...", help="Factors of the firing rates, by commas; 1 is as they are.")
@@ -79,6 +87,7 @@ def sweep(
         ),
     ] = None,
     as_json: Json = False,
+    full: Full = False,
     verbose: Verbose = 0,
 ) -> None:
     """What if: energy against time steps, firing rates and cost table, beside the ANN.
@@ -108,7 +117,7 @@ def sweep(
         if figure is not None:
             _draw(frame, figure, warnings)
         record = {"title": heading, **frame.attrs, "rows": records(frame), "warnings": list(warnings)}
-        hand_over(frame, record, lambda: _counted_text(frame, heading), out, as_json, FORMATS)
+        hand_over(frame, record, lambda: _counted_text(frame, heading, warnings), out, as_json, FORMATS)
         return
     scales = _numbers("--rate-scale", rate_scale)
 
@@ -119,7 +128,7 @@ def sweep(
     if figure is not None:
         _draw(frame, figure, warnings)
     record = {"title": heading, **frame.attrs, "rows": records(frame), "warnings": list(warnings)}
-    hand_over(frame, record, lambda: _as_text(frame, heading, warnings), out, as_json, LIST_FORMATS)
+    hand_over(frame, record, lambda: _as_text(frame, heading, warnings, full), out, as_json, LIST_FORMATS)
 
 
 def _is_run(given: tuple[Any, ...], run: Path | None, rate_scale: str) -> bool:
@@ -151,11 +160,16 @@ def _of_runs(
     return frame, f"{name}, {frame.attrs['n_images']} images, over {frame['over'].iloc[0]}", warnings
 
 
-def _counted_text(frame: pd.DataFrame, heading: str) -> str:
+def _counted_text(frame: pd.DataFrame, heading: str, warnings: tuple[Note, ...]) -> Page:
     from spikeattn.cli.output import sheet_text
 
-    lines = [f"{heading}: every row a run of its own; convention {frame.attrs['convention']}, arithmetic only", ""]
-    return "\n".join([*lines, sheet_text(frame), "", *(f"note      {line}" for line in frame.attrs["notes"])])
+    spare = (["Mean firing rate"], ["SOPs"], ["Wilson interval"])
+    lines: list[Line] = [
+        f"{heading}: every row a run of its own; convention {frame.attrs['convention']}, arithmetic only",
+        "",
+    ]
+    lines += [sheet_text(frame, spare), "", *(f"note      {line}" for line in frame.attrs["notes"])]
+    return [*lines, *(f"warning   {line}" for line in warnings)]
 
 
 def _numbers(option: str, listed: str) -> list[float]:
@@ -186,9 +200,53 @@ def _draw(frame: pd.DataFrame, path: Path, warnings: tuple[Note, ...]) -> None:
     note(f"wrote {path}")
 
 
-def _as_text(frame: pd.DataFrame, heading: str, warnings: tuple[Note, ...]) -> str:
-    from spikeattn.boundary.number_format import energy_unit, rate, significant
+def _as_text(frame: pd.DataFrame, heading: str, warnings: tuple[Note, ...], full: bool) -> Page:
+    """Every row; or, for a screen, all steps at the run's own rates and all rates at its last step, at the first price.
+
+    The other cost tables have a row each, of the run as it was.
+    """
     from spikeattn.boundary.terms import WEIGHTED, WEIGHTED_RATE, WEIGHTED_RATE_IS
+
+    lines: list[Line] = [
+        f"energy per image, {heading}, had it stopped after t steps and fired x times as much",
+        f"convention {frame.attrs['convention']}; ANN of {frame.attrs['ann_macs']:,} MACs, no zeros "
+        "skipped; arithmetic only",
+        "",
+    ]
+    if full:
+        lines += [_rows(frame), ""]
+    else:
+        shown = _screen(frame)
+        lines += [line for title, besides, rows in shown if len(rows) for line in (title, "", _rows(rows, besides), "")]
+    lines.append("accuracy: after t steps of this run, Wilson interval; unknown at other rates than the run's own")
+    if full:
+        lines += [f"{WEIGHTED.lower()}: {WEIGHTED_RATE}, {WEIGHTED_RATE_IS}", ""]
+        lines += [f"note      {line}" for line in frame.attrs["notes"]]
+    lines += [f"warning   {line}" for line in warnings]
+    return lines if full else [*lines, f"--full has all {len(frame)} rows, and what they rest on; --out FILE too"]
+
+
+def _screen(frame: pd.DataFrame) -> Iterator[tuple[str, tuple[str, ...], pd.DataFrame]]:
+    """The rows of a screen below their titles, and the columns that say what the title does.
+
+    The scale nearest to 1 stands for the run's own rates.
+    """
+    first, last = frame["costs"].iloc[0], frame["t"].max()
+    own = min(frame["rate_scale"], key=lambda scale: (abs(scale - 1), scale))
+    at_own, at_last, priced = frame["rate_scale"] == own, frame["t"] == last, frame["costs"] == first
+    times = "the run's own rates" if own == 1 else f"{own:g} times the run's rates"
+    yield f"stopped after t steps, at {times}, {first}", ("costs", "x rate"), frame[priced & at_own]
+    yield f"at other rates, after {last} steps, {first}", ("costs", "t", "accuracy"), frame[priced & at_last & ~at_own]
+    yield (
+        f"under the other cost tables, after {last} steps, at {times}",
+        ("t", "x rate", "accuracy"),
+        frame[~priced & at_own & at_last],
+    )
+
+
+def _rows(frame: pd.DataFrame, besides: Sequence[str] = ()) -> PrintedTable:
+    from spikeattn.boundary.number_format import energy_unit, rate, significant
+    from spikeattn.boundary.terms import WEIGHTED
     from spikeattn.reporting.tables.analysis_sheets import accuracy_of
 
     unit, factor = energy_unit([*frame["snn_mj"], *frame["ann_mj"]])
@@ -212,13 +270,4 @@ def _as_text(frame: pd.DataFrame, heading: str, warnings: tuple[Note, ...]) -> s
         "ANN : SNN": "{:.3g}".format,
         even: "{:.3g}".format,
     }
-    lines = [
-        f"energy per image, {heading}, had it stopped after t steps and fired x times as much",
-        f"convention {frame.attrs['convention']}; ANN of {frame.attrs['ann_macs']:,} MACs, no zeros "
-        "skipped; arithmetic only",
-        f"\n{text(shown, formats)}\n",
-        "accuracy: after t steps of this run, Wilson interval; unknown at other rates than the run's own",
-        f"{weighted}: {WEIGHTED_RATE}, {WEIGHTED_RATE_IS}\n",
-    ]
-    lines += [f"note      {line}" for line in frame.attrs["notes"]] + [f"warning   {line}" for line in warnings]
-    return "\n".join(lines)
+    return text(shown.drop(columns=list(besides)), formats, spare=([weighted], ["cannot lose"], [even], ["ANN ("]))

@@ -12,6 +12,7 @@ from spikeattn.cli.networks import EVENTS
 from spikeattn.cli.options import WrongCommandLine
 from spikeattn.cli.output import note
 from spikeattn.cli.stored_networks import stored_inputs
+from spikeattn.cli.terminal import quiet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,7 +113,7 @@ class _Opener:
         net = self.inputs.network()
         options = self.inputs.options(net)
         loader = self.inputs.images(net, self.place, options.get("forward"))
-        return Opened(net, loader, options | {"progress": True, "provenance": {"inputs": self.inputs.record()}})
+        return Opened(net, loader, options | {"progress": not quiet(), "provenance": {"inputs": self.inputs.record()}})
 
 
 def _with_time_steps(inputs: Inputs, T: int, argument: str | None) -> Inputs:

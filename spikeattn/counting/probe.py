@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from spikeattn.counting.recorder import Recorder, own_passes
 from spikeattn.errors import SpikeattnError, failing
+from spikeattn.fast import count
 from spikeattn.models.spike_driven import SpikeDrivenTransformer
 from spikeattn.storage.columns import Key
 from spikeattn.tracing import neurons as nodes
@@ -22,6 +23,8 @@ from spikeattn.tracing.nested_tensors import tensors_in
 from spikeattn.tracing.state import changed, state_of
 from spikeattn.tracing.taps import Plan, Tap
 
+# Whole numbers, so that a sum is the same in every row of a batch; so many that other places seldom give the same.
+_WEIGHTS = 1 << 19
 _OWN = (SpikeDrivenTransformer,)  # known by their type to keep images apart; a class of the user's own is probed
 
 
@@ -32,10 +35,11 @@ class _Pass:
     counts: Mapping[Key, np.ndarray]
     state: Mapping[str, tuple[Any, ...]]
 
-    def first_difference(self, other: _Pass, rows: slice) -> str | None:
-        """The first tensor of which these images have other counts or spikes in the other pass, or None."""
+    def first_difference(self, other: _Pass, rows: slice, theirs: slice | None = None) -> str | None:
+        """The first tensor of which these images have other counts or spikes in the other pass, where they are `theirs`
+        (by default in the same rows), or None."""
         for key, values in self.counts.items():
-            if not np.array_equal(values[:, rows], other.counts[key][:, rows]):
+            if not np.array_equal(values[:, rows], other.counts[key][:, rows if theirs is None else theirs]):
                 return f"{key[1]} ({key[0]})"
         return None
 
@@ -64,19 +68,36 @@ def refuse_uncounted(made: Plan) -> None:
 
 
 def probe(model: nn.Module, plan: Plan, images: Tensor, forward: Forward) -> None:
-    """Run two images, the same two again, and each beside another one; an image's counts must not move.
+    """Run an image before another one, and behind a third one: its counts must not move.
+
+    What one pass hands on to the next, what an image hands on to the one behind it or takes from it, and what depends
+    on all of a batch move them. So do networks that are in order and not alike in every row, as those that draw random
+    numbers from a seed; where they moved, four passes tell (`_probe_in_place`).
 
     Raises:
         SpikeattnError: state leaks from one pass into the next, or one image changes another one's counts (an axis
             taken for the wrong one, a neuron that runs over images, or a network that mixes its batch).
     """
     a, b = images[:1], images[-1:]
-    pair = a if plan.one_image else torch.cat([a, b])
-    other_a, other_b = (None, None) if plan.one_image else (_another(a, images), _another(b, images))
+    third = None if plan.one_image else _another(b, images)
     with Recorder(model, plan) as recorder:
-        usual, again = (_run(model, recorder, pair, forward) for _ in range(2))
-        beside = usual if other_b is None else _run(model, recorder, torch.cat([a, other_b]), forward)
-        behind = usual if other_a is None else _run(model, recorder, torch.cat([other_a, b]), forward)
+        if third is not None:
+            before = _run(model, recorder, torch.cat([a, b]), forward)
+            behind = _run(model, recorder, torch.cat([third, a]), forward)
+            if before.first_difference(behind, slice(0, 1), slice(1, 2)) is None:
+                return
+        _probe_in_place(model, recorder, images, forward)
+
+
+def _probe_in_place(model: nn.Module, recorder: Recorder, images: Tensor, forward: Forward) -> None:
+    """Run two images, the same two again, and each beside another one, every image in its row of the batch."""
+    a, b = images[:1], images[-1:]
+    alone = recorder.plan.one_image
+    pair = a if alone else torch.cat([a, b])
+    other_a, other_b = (None, None) if alone else (_another(a, images), _another(b, images))
+    usual, again = (_run(model, recorder, pair, forward) for _ in range(2))
+    beside = usual if other_b is None else _run(model, recorder, torch.cat([a, other_b]), forward)
+    behind = usual if other_a is None else _run(model, recorder, torch.cat([other_a, b]), forward)
     moved = usual.first_difference(again, slice(None))
     if moved is not None:
         state = changed(usual.state, again.state)
@@ -139,11 +160,15 @@ def _marking(model: nn.Module, recorder: Recorder, marks: dict[str, list[Tensor]
     def checksum(tap: Tap, output: Any) -> Tensor:
         x = list(tensors_in(output))[tap.index].detach()
         x = tap.axes.split(x, 1 if plan.one_image else 2)
-        x = x.reshape(*x.shape[:2], -1).double()
+        x = x.reshape(*x.shape[:2], -1)
         if x.shape[2] not in weights:
             generator = torch.Generator().manual_seed(0)
-            weights[x.shape[2]] = torch.rand(x.shape[2], dtype=torch.double, generator=generator).to(x.device)
-        return (x * weights[x.shape[2]]).sum(2)
+            weights[x.shape[2]] = torch.randint(_WEIGHTS, x.shape[2:], dtype=torch.int32, generator=generator)
+        counted = count.count(x, None, weights[x.shape[2]])
+        if counted is not None and not counted.not_binary:
+            assert counted.fan_nonzero is not None
+            return counted.fan_nonzero
+        return (x.double() * weights[x.shape[2]].to(x.device)).sum(2)
 
     modules = dict(model.named_modules())
     handles = [

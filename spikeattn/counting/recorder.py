@@ -6,7 +6,7 @@ The model is exactly as before when the recorder is left, also after an exceptio
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikeattn.compat.torch_modes import autograd_inside_dispatch
+from spikeattn.counting.on_cpu import FanOuts
 from spikeattn.counting.tally import Tally
 from spikeattn.errors import SpikeattnError
 from spikeattn.tracing import neurons as nodes
@@ -29,6 +30,10 @@ _Taps = dict[int, list[tuple[Tap, int | None]]]  # by call: what to count there,
 
 _counting: ContextVar[bool] = ContextVar("counting", default=False)  # of any recorder, for all of them
 _own_passes: ContextVar[int] = ContextVar("own_passes", default=0)
+
+
+def _none_left(path: str, x: Tensor) -> Mapping[str, Tensor]:
+    return {}
 
 
 @contextmanager
@@ -59,6 +64,8 @@ class Recorder:
 
     Attributes:
         apart: neurons whose spikes are counted at every place of their output too; see `Tally`.
+        left: gives the counts of a module's output, by its path and the output itself, that were taken when it was made
+            (`fast.foreign`); empty where there are none.
     """
 
     def __init__(self, model: nn.Module, plan: Plan, unplanned: set[str] | None = None) -> None:
@@ -66,11 +73,12 @@ class Recorder:
         self.model, self.plan = model, replace(plan, neurons={}) if self._leaves_counts else plan
         self.tally: Tally | None = None
         self.apart: Container[str] = ()
+        self.left: Callable[[str, Tensor], Mapping[str, Tensor]] = _none_left
         self._unplanned = unplanned
         self._depth = 0
         self._dropped: dict[int, tuple[Tensor, Tensor]] = {}
         self._calls: dict[str, int] = defaultdict(int)
-        self._fan_outs: dict[int, Tensor] = {}
+        self._fan_outs: FanOuts = {}
         self._watching = ExitStack()
         self._operations: _Operations | None = None
 
@@ -187,7 +195,8 @@ class Recorder:
             with self.muting():
                 for tap, step in taps.get(self._calls[path], ()):
                     x = list(tensors_in(values))[tap.index]
-                    self.counting.count(tap, self.before_dropout(x), step, left)
+                    known = left or (self.left(path, x) if tap.where == "output" else {})
+                    self.counting.count(tap, self.before_dropout(x), step, known)
 
         def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if self.counts:
@@ -251,6 +260,7 @@ class _Operations(TorchDispatchMode):
             for number, (call, ordinal) in enumerate(entry.at):
                 self._entries[entry.module, call, entry.op, ordinal].append((entry, entry.step(number)))
         self._names = {op for _, _, op, _ in self._entries}
+        self._known: dict[Any, str] = {}
         self._open = {path for path, *_ in self._entries} & set(recorder.plan.neurons)  # have synapses inside
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -263,7 +273,9 @@ class _Operations(TorchDispatchMode):
         out = in_parts(self, func, args, kwargs)
         if out is not NotImplemented:
             return out
-        name = func._schema.name.split("::")[1].rstrip("_")
+        name = self._known.get(func)
+        if name is None:  # a pass runs thousands of few operations
+            name = self._known[func] = func._schema.name.split("::")[1].rstrip("_")
         if name not in self._names or not self.stack.frames or _counting.get() or not self._recorder.counts:
             return func(*args, **kwargs)
         frame = self.stack.frames[-1]

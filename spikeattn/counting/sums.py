@@ -18,10 +18,13 @@ from torch import Tensor
 
 from spikeattn.compat.torch_modes import orderable
 from spikeattn.errors import SpikeattnError
+from spikeattn.fast import count
 
 LARGEST = 1 << 53  # float64 holds every integer up to here: sums of whole numbers >= 0 that stay below it are exact
 _PIECE = 1 << 20  # elements, 4 MB of float32: larger pieces leave the cache and take 1.3 times as long
 _EXACT = 1 << 24  # float32 holds every integer up to here
+# What a count is, in the error of one that is too large.
+PAIRS, WEIGHED, VALUES = "the number of spike pairs", "a fan-out-weighted count", "the sum of |value|"
 _CHANNELS = 1 << 16  # so many values of up to 256 (kinds.LEVELS) add up to _EXACT
 
 
@@ -71,7 +74,7 @@ def sum_abs(x: Tensor) -> Tensor:
     """
     total = magnitude(x).flatten(2).sum(dim=2)
     if _too_large(total) and (not x.is_floating_point() or bool((x == x.round()).all())):
-        raise _inexact("the sum of |value|", total)
+        raise _inexact(VALUES, total)
     return total
 
 
@@ -99,10 +102,7 @@ def weigh(per_position: Tensor, fan_out: Tensor) -> Tensor:
     Raises:
         SpikeattnError: a count on the CPU that float64 cannot hold exactly.
     """
-    total = per_position.flatten(2) @ fan_out.flatten().to(per_position.device)
-    if _too_large(total):
-        raise _inexact("a fan-out-weighted count", total)
-    return total
+    return exact(WEIGHED, per_position.flatten(2) @ fan_out.flatten().to(per_position.device))
 
 
 def not_binary(x: Tensor) -> Tensor:
@@ -131,10 +131,25 @@ def spike_pairs(a: Tensor, b: Tensor, by_value: bool = False) -> Tensor:
         SpikeattnError: a count on the CPU that float64 cannot hold exactly.
     """
     left, right = (magnitude(x) if by_value else (x != 0).double() for x in (a, b))
-    total = (left.sum(dim=-2) * right.sum(dim=-1)).flatten(2).sum(dim=2)
-    if _too_large(total):
-        raise _inexact("the number of spike pairs", total)
-    return total
+    return exact(PAIRS, (left.sum(dim=-2) * right.sum(dim=-1)).flatten(2).sum(dim=2))
+
+
+def pairs_in_kernel(
+    a: Tensor, b: Tensor, unit_a: float, unit_b: float, by_value: bool = False
+) -> tuple[Tensor, bool] | None:
+    """What `spike_pairs` gives of operands in units, and whether some value is neither 0 nor 1, from the C kernels.
+
+    None where they cannot count these operands.
+
+    Raises:
+        SpikeattnError: as `spike_pairs`.
+    """
+    left, right = count.marginals(a, -2, unit_a, by_value), count.marginals(b, -1, unit_b, by_value)
+    if left is None or right is None or int(left[0].min()) < 0 or int(right[0].min()) < 0:
+        return None  # -1 stands for a sum beyond what an integer holds
+    # In float64: where it is inexact, the total is beyond 2**53, which is an error.
+    total = (left[0].double() * right[0].double()).flatten(2).sum(dim=2)
+    return exact(PAIRS, total), left[1] or right[1]
 
 
 @cache
@@ -156,6 +171,17 @@ def _too_large(total: Tensor) -> bool:
     if total.device.type != "cpu":
         return False  # asking would wait for the device
     return bool((total >= LARGEST).any()) and bool(total.isfinite().all())
+
+
+def exact(what: str, total: Tensor) -> Tensor:
+    """A count that float64 holds exactly.
+
+    Raises:
+        SpikeattnError: it cannot, on the CPU; on a GPU nobody knows before it has arrived.
+    """
+    if _too_large(total):
+        raise _inexact(what, total)
+    return total
 
 
 def _inexact(what: str, total: Tensor) -> SpikeattnError:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from spikeattn.counting import sums
+from spikeattn.counting import on_cpu, sums
+from spikeattn.counting.findings import Findings
 from spikeattn.counting.gradients import CountGraph
 from spikeattn.counting.transfer import Sent
 from spikeattn.errors import SpikeattnError
@@ -20,7 +20,7 @@ from spikeattn.tracing.kinds import value_flags, whole
 from spikeattn.tracing.layout import Axes
 from spikeattn.tracing.nested_tensors import logits_in, numbers_of
 from spikeattn.tracing.outputs import scores_in
-from spikeattn.tracing.taps import Pairs, Plan, Tap, logits_of
+from spikeattn.tracing.taps import Fan, Pairs, Plan, Tap, logits_of
 
 _NOTHING: Mapping[str, Any] = {}
 _SAME = "every batch must have the same image size, channels and time steps"
@@ -38,7 +38,8 @@ class Tally:
         partial: not every module reports its calls (see `fast`).
         calls, ran: calls of modules and runs of operations so far, kept by the recorder.
         logits: what the layer `plan.logits_from` gave, call by call.
-        fan_outs: those of the plan on the device, by their id; the recorder keeps them from pass to pass.
+        fan_outs: those of the plan on the device, as its kernels read them; the recorder keeps them from
+            pass to pass.
         apart: neurons whose spikes are counted at every place of their output too, over all images.
         kept: so many images of the batch are wanted, the first ones; None for all.
         late: counts of what an operation has made, taken when autograd knows it: before the next operation.
@@ -57,16 +58,13 @@ class Tally:
         self.logits: list[Tensor] = []
         self.partial = False
         self.dropout = False
-        self.fan_outs: dict[int, Tensor] = {}
+        self.fan_outs: on_cpu.FanOuts = {}
         self.apart: Container[str] = ()
         self.kept: int | None = None
         self._by_neuron: dict[str, Tensor] = {}
         self.late: list[Callable[[], None]] = []
         self.graph: CountGraph | None = None
-        self._sums: dict[Key, list[tuple[int | None, Axes, Tensor]]] = defaultdict(list)
-        self._flags: dict[str, Tensor] = {}
-        self._extremes: dict[str, Tensor] = {}
-        self._broken: dict[str, Tensor] = {}
+        self._found = Findings()
         self._nonfinite: dict[str, Tensor] = {}
 
     # ---------------------------------------------------------------- while the pass runs
@@ -87,29 +85,40 @@ class Tally:
         parted = self._split(tap, x.detach())
         if parted is None:
             return
+        apart = tap.tensor and tap.name in self.apart
+        if not all(self._fits(fan, parted) for fan in tap.fans):
+            return
+        if not apart and tap.name != "input" and not parted.is_cuda:  # whether the input varies, torch tells
+            number = self.plan.ledger.tensor(tap.name).number
+            if on_cpu.count_tap(self._found, tap, parted, t, self.fan_outs, number, self.dropout):
+                return
         x = whole(parted, tap.unit)
-        if tap.tensor and tap.name in self.apart:
+        if apart:
             self._count_by_neuron(tap, x)
         if tap.binary and x.is_cuda and not self.dropout and self._count_at_once(tap, x, t):
             return
         if tap.tensor:
             self._count_tensor(tap, x, t)
         if tap.binary and tap.fans and not tap.tensor and self.dropout:
-            self._note_broken(tap.name, sums.not_binary(x))
+            self._found.add_broken(tap.name, sums.not_binary(x))
         for fan in tap.fans:
             spatial = fan.weights.dim()
-            if x.shape[x.dim() - spatial :] != fan.weights.shape:
-                self._other = OtherPath(
-                    f"layer {fan.synapse} receives maps of {tuple(x.shape[x.dim() - spatial :])} and received maps of "
-                    f"{tuple(fan.weights.shape)} in the first batch; {_SAME}"
-                )
-                return
             nonzero = x if tap.binary else (x != 0).float()
             additions = sums.weigh(sums.sum_channels(nonzero, spatial), fan.weights)
-            self._add("fan_nnz", fan.synapse, t, additions, tap.axes)
+            self._found.add("fan_nnz", fan.synapse, t, additions, tap.axes)
             if not tap.binary:
                 values = sums.sum_channels(sums.magnitude(x), spatial)
-                self._add("fan_abs", fan.synapse, t, sums.weigh(values, fan.weights), tap.axes)
+                self._found.add("fan_abs", fan.synapse, t, sums.weigh(values, fan.weights), tap.axes)
+
+    def _fits(self, fan: Fan, x: Tensor) -> bool:
+        """Whether a tensor has the positions that a fan-out is known of; else the pass ran another way."""
+        seen = x.shape[x.dim() - fan.weights.dim() :]
+        if seen != fan.weights.shape and self._other is None:
+            self._other = OtherPath(
+                f"layer {fan.synapse} receives maps of {tuple(seen)} and received maps of {tuple(fan.weights.shape)} "
+                f"in the first batch; {_SAME}"
+            )
+        return seen == fan.weights.shape
 
     def _take(self, tap: Tap, left: Mapping[str, Tensor]) -> bool:
         """Take what a module has left of everything that is to be counted at `tap`; False where that is not all."""
@@ -117,9 +126,9 @@ class Tally:
         if (tap.tensor and "nnz" not in left) or (fans and "fan_nnz" not in left):
             return False
         if tap.tensor:
-            self._add("nnz", tap.name, None, left["nnz"], tap.axes)
+            self._found.add("nnz", tap.name, None, left["nnz"], tap.axes)
         for synapse in fans:
-            self._add("fan_nnz", synapse, None, left["fan_nnz"], tap.axes)
+            self._found.add("fan_nnz", synapse, None, left["fan_nnz"], tap.axes)
         if "nonfinite" in left:
             self._nonfinite[tap.name] = left["nonfinite"]
         return True
@@ -132,9 +141,8 @@ class Tally:
 
     @torch.no_grad()
     def _count_pairs(self, pairs: Pairs, a: Tensor, b: Tensor, t: int | None) -> None:
-        operands = list(zip((a, b), pairs.axes, pairs.units, strict=True))
         try:
-            left, right = (whole(axes.split(x.detach(), self.batch), unit) for x, axes, unit in operands)
+            parted = [axes.split(x.detach(), self.batch) for x, axes in zip((a, b), pairs.axes, strict=True)]
         except (RuntimeError, IndexError):
             self._other = OtherPath(
                 f"product {pairs.name} has operands {tuple(a.shape)} and {tuple(b.shape)} in a batch of {self.batch}, "
@@ -142,11 +150,14 @@ class Tally:
             )
             return
         axes = pairs.axes[0] if pairs.axes[0].timed else pairs.axes[1]
+        if on_cpu.count_pairs(self._found, pairs, parted, t, axes, self.dropout):
+            return
+        left, right = (whole(x, unit) for x, unit in zip(parted, pairs.units, strict=True))
         if self.dropout and not pairs.by_value:
-            self._note_broken(pairs.name, sums.not_binary(left) | sums.not_binary(right))
-        self._add("pairs", pairs.name, t, sums.spike_pairs(left, right), axes)
+            self._found.add_broken(pairs.name, sums.not_binary(left) | sums.not_binary(right))
+        self._found.add("pairs", pairs.name, t, sums.spike_pairs(left, right), axes)
         if pairs.by_value:
-            self._add("pairs_abs", pairs.name, t, sums.spike_pairs(left, right, by_value=True).round(), axes)
+            self._found.add("pairs_abs", pairs.name, t, sums.spike_pairs(left, right, by_value=True).round(), axes)
 
     def _split(self, tap: Tap, x: Tensor) -> Tensor | None:
         """[T, B, ...] of a tapped tensor; a batch unlike the first one is an error, once the pass has ended: a single
@@ -169,21 +180,17 @@ class Tally:
     def _count_tensor(self, tap: Tap, x: Tensor, t: int | None) -> None:
         if tap.binary:
             ones = sums.count_binary(x)
-            self._note_broken(tap.name, sums.not_binary(x))
-            self._add("nnz", tap.name, t, ones, tap.axes)
+            self._found.add_broken(tap.name, sums.not_binary(x))
+            self._found.add("nnz", tap.name, t, ones, tap.axes)
             return
         flags = value_flags(x)
         if tap.name == "input":
             flags = torch.cat([flags, (x != x[:1]).any().reshape(1)])
         if not self.plan.ledger.tensor(tap.name).number and x.numel():
-            low, high = torch.aminmax(x.float())
-            known = self._extremes.get(tap.name)
-            if known is not None:
-                low, high = torch.minimum(low, known[0]), torch.maximum(high, known[1])
-            self._extremes[tap.name] = torch.stack([low, high])
-        self._flags[tap.name] = flags | self._flags[tap.name] if tap.name in self._flags else flags
-        self._add("nnz", tap.name, t, sums.count_nonzero(x), tap.axes)
-        self._add("abs", tap.name, t, sums.sum_abs(x), tap.axes)
+            self._found.add_extremes(tap.name, *torch.aminmax(x.float()))
+        self._found.add_flags(tap.name, flags)
+        self._found.add("nnz", tap.name, t, sums.count_nonzero(x), tap.axes)
+        self._found.add("abs", tap.name, t, sums.sum_abs(x), tap.axes)
 
     def _count_by_neuron(self, tap: Tap, x: Tensor) -> None:
         """Add up what every place of a tensor holds; x is [P, B, ...]."""
@@ -201,25 +208,23 @@ class Tally:
         if not kernels.countable(x):
             return False
         ones, broken, fans = kernels.count(x, *(self._on_device(w, x.device) for w in weights))
-        self._note_broken(tap.name, broken != 0)
+        self._found.add_broken(tap.name, broken != 0)
         if tap.tensor:
-            self._add("nnz", tap.name, t, ones, tap.axes)
+            self._found.add("nnz", tap.name, t, ones, tap.axes)
         for fan in tap.fans:
-            self._add("fan_nnz", fan.synapse, t, fans, tap.axes)
+            self._found.add("fan_nnz", fan.synapse, t, fans, tap.axes)
         return True
-
-    def _note_broken(self, name: str, broken: Tensor) -> None:
-        self._broken[name] = broken | self._broken[name] if name in self._broken else broken
 
     def _on_device(self, weights: Tensor, device: torch.device) -> Tensor:
         """Fan-outs as whole numbers on the device, copied once."""
-        if id(weights) not in self.fan_outs:
-            self.fan_outs[id(weights)] = weights.to(device, torch.int64)
-        return self.fan_outs[id(weights)]
+        key = id(weights), str(device)
+        if key not in self.fan_outs:
+            self.fan_outs[key] = weights.to(device, torch.int64)
+        return self.fan_outs[key]
 
     def holds_numbers(self, name: str) -> bool:
         """Whether a tensor that may hold any values holds some that are no whole multiples of its unit."""
-        return name in self._flags and bool(self._flags[name][0])
+        return name in self._found.flags and bool(self._found.flags[name][0])
 
     def count_late(self) -> None:
         """Take the counts that wait."""
@@ -227,10 +232,7 @@ class Tally:
             self.late.pop(0)()
 
     def _latest(self, key: Key) -> Tensor:
-        return self._sums[key][-1][2]
-
-    def _add(self, measure: str, name: str, t: int | None, value: Tensor, axes: Axes) -> None:
-        self._sums[measure, name].append((t, axes, value))
+        return self._found.sums[key][-1][2]
 
     # ---------------------------------------------------------------- when it has ended
     def collect(self, output: Any) -> BatchCounts:
@@ -258,8 +260,9 @@ class Tally:
         if self._other is not None:
             raise self._other
         self._check_path()
-        columns = {key: self.over_time(parts) for key, parts in self._sums.items()}
-        nonfinite = {name: ~torch.isfinite(v) for name, v in nodes.membrane_sums(self.plan.neurons).items()}
+        columns = {key: self.over_time(parts) for key, parts in self._found.sums.items()}
+        unread = {name: neuron for name, neuron in self.plan.neurons.items() if name not in self._nonfinite}
+        nonfinite = {name: ~torch.isfinite(v) for name, v in nodes.membrane_sums(unread).items()}
         nonfinite |= {name: bad != 0 for name, bad in self._nonfinite.items()}
         first = logits_in(output)
         numbers = None if first is None else numbers_of(first.detach())
@@ -270,14 +273,15 @@ class Tally:
         if kept is not None and kept < self.batch:
             columns = {key: column[:, :kept] for key, column in columns.items()}
             predictions = None if predictions is None else predictions[:, :kept]
-        return Sent(self.batch if kept is None else kept, columns, self._broken, nonfinite, self._flags, predictions,
-                    self._extremes, self.dropout, self._by_neuron)  # fmt: skip
+        found, images = self._found, self.batch if kept is None else kept
+        return Sent(images, columns, found.broken, nonfinite, found.flags, predictions, found.extremes, self.dropout,
+                    self._by_neuron)  # fmt: skip
 
     def _check_path(self) -> None:
         """Every tensor appeared as often as in the first batch, and nothing watched ran more or less often."""
         rule = "a model whose path depends on its input cannot be profiled as one network"
         for tap in self.plan.taps:
-            seen = len(self._sums.get(("nnz", tap.name) if tap.tensor else ("fan_nnz", tap.fans[0].synapse), ()))
+            seen = len(self._found.sums.get(("nnz", tap.name) if tap.tensor else ("fan_nnz", tap.fans[0].synapse), ()))
             if seen != len(tap.at):
                 raise OtherPath(
                     f"tensor {tap.name} appeared {seen} times in this forward pass and {len(tap.at)} times in the "

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from spikeattn.boundary.arguments import shown, whole_number
 from spikeattn.data.dataset import Dataset, Skipped
+from spikeattn.data.workers import workers_for
 from spikeattn.errors import SpikeattnError
 
 
@@ -173,7 +174,7 @@ def _unchanged(batch: Batch) -> Batch:
 def make_loader(
     dataset: Dataset,
     batch_size: int = 32,
-    workers: int = 0,
+    workers: int | None = None,
     limit: int | None = None,
     sample: int | None = None,
     seed: int = 0,
@@ -186,14 +187,16 @@ def make_loader(
     Args:
         dataset: any `Dataset`.
         batch_size, limit, sample, seed: the composition, see `batch_indices`.
-        workers: processes that read ahead, one whole batch each; they change the speed only.
+        workers: processes that read ahead, one whole batch each; they change the speed only. By default as many as
+            reading needs not to hold the pass back: none on a small CPU, most cores beside a GPU; see `workers_for`.
         skip_batches: numbers of batches not to read (already done, or another rank's).
         pin_memory: page-locked images for asynchronous copies to a GPU.
 
     Raises:
         SpikeattnError: a number that is not positive, `limit` and `sample` together, negative workers.
     """
-    whole_number("workers", workers, why=": processes that read ahead, 0 to read in this one")
+    if workers is not None:
+        whole_number("workers", workers, why=": processes that read ahead, 0 to read in this one; or None")
     if not all(hasattr(dataset, name) for name in ("__len__", "__getitem__", "id", "provenance")):
         raise SpikeattnError(
             f"dataset is {shown(dataset)}; give what spikeattn.open_dataset opens, or a subclass of "
@@ -202,6 +205,9 @@ def make_loader(
     if not isinstance(skip_batches, Collection) or isinstance(skip_batches, str):
         raise SpikeattnError(f"skip_batches is {shown(skip_batches)}; give the numbers of the batches in a list")
     batches = Batches(dataset, batch_size, limit=limit, sample=sample, seed=seed, skip_batches=skip_batches)
+    if workers is None:
+        gpu = pin_memory or torch.cuda.is_available()
+        workers = workers_for(getattr(dataset, "slow", False), len(batches), gpu)
     # Without automatic batching torch calls collate_fn on a batch, where its annotation says a list of samples.
     unchanged: Any = _unchanged
     return torch.utils.data.DataLoader(

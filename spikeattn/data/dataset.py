@@ -39,6 +39,7 @@ class Dataset(torch.utils.data.Dataset):
         split: "train", "test", "val" or None.
         classes: name of each label, or None where there are no labels.
         notes: what a reader of the results must know about the input (also logged once, when opened).
+        slow: whether reading a sample takes milliseconds, as decoding a file does; `workers_for` asks it.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Dataset(torch.utils.data.Dataset):
     split: str | None = None
     classes: list[str] | None = None
     notes: tuple[str, ...] = ()
+    slow: bool = False
 
     @abstractmethod
     def __len__(self) -> int:

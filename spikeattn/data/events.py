@@ -85,6 +85,8 @@ class EventDataset(Dataset):
     `block` > 1 sums the counts over squares of `block` x `block` pixels (no event is lost or weighted).
     """
 
+    slow = True
+
     def __init__(
         self,
         name: str,

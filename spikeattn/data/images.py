@@ -49,6 +49,8 @@ class ImageDataset(Dataset):
     Built by `open_imagenet` and `open_folder`.
     """
 
+    slow = True
+
     def __init__(
         self,
         name: str,

@@ -5,8 +5,8 @@ The one place where terms meet counts. Energies, comparisons and waterfalls are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -20,6 +20,7 @@ from spikeattn.storage.ledger import Ledger
 from spikeattn.structure.entry import PARTS
 
 OPS = ("mac", "sop", "ac", "mask")
+_ROWS = 1 << 14  # images at a time: 24 MB of 45 keys (8 blocks of a network, part by part)
 COLUMNS = {"mac": "macs", "sop": "sops", "ac": "acs", "mask": "mask_ops"}  # the column of each in a table
 
 K = TypeVar("K", bound=Hashable)
@@ -47,17 +48,43 @@ class Amounts(Generic[K]):
     """Operations by key (a part, or a part of a block) and kind.
 
     Attributes:
-        per_image: [N, keys, OPS], over all time steps.
+        n_images: N.
+        columns: [N] over all time steps, by the places of key and kind; a kind that a key has none of is absent.
         floor: [keys, OPS], what every image has, whatever spikes.
         ceiling: [keys, OPS], the most that one image can have; infinite for integer spikes.
         full: [keys, OPS], what spikes would add to the floor if every element of every tensor were one spike.
     """
 
     keys: tuple[K, ...]
-    per_image: Floats
+    n_images: int
+    columns: Mapping[tuple[int, int], Floats]
     floor: Floats
     ceiling: Floats
     full: Floats
+
+    @property
+    def per_image(self) -> Floats:
+        """All of them, [N, keys, OPS]: of a million images and 50 keys 1.6 GB. `blocks` are the same, row by row."""
+        return self._rows(slice(0, self.n_images))
+
+    def blocks(self) -> Iterator[tuple[slice, Floats]]:
+        """Consecutive rows of `per_image`, and which they are."""
+        for start in range(0, self.n_images, _ROWS):
+            rows = slice(start, min(start + _ROWS, self.n_images))
+            yield rows, self._rows(rows)
+
+    def mean(self) -> Floats:
+        """Operations per image, [keys, OPS]: to the last digit the mean of `per_image`, which adds row after row."""
+        total = np.zeros((1, len(self.keys), len(OPS)))
+        for _, block in self.blocks():
+            total = np.concatenate([total, block]).sum(axis=0, keepdims=True)
+        return total[0] / self.n_images
+
+    def _rows(self, rows: slice) -> Floats:
+        block = np.zeros((rows.stop - rows.start, len(self.keys), len(OPS)))
+        for (key, kind), column in self.columns.items():
+            block[:, key, kind] = column[rows]
+        return block
 
     @property
     def bounded(self) -> NDArray[np.bool_]:
@@ -67,12 +94,10 @@ class Amounts(Generic[K]):
     def over(self, keys: Sequence[K]) -> Amounts[K]:
         """The same in the order of these keys, which hold all of its own; 0 in those that it has not."""
         places = [keys.index(key) for key in self.keys]
-        shape = (len(keys), len(OPS))
-        per_image = np.zeros((len(self.per_image), *shape))
-        floor, ceiling, full = np.zeros((3, *shape))
-        per_image[:, places] = self.per_image
+        floor, ceiling, full = np.zeros((3, len(keys), len(OPS)))
         floor[places], ceiling[places], full[places] = self.floor, self.ceiling, self.full
-        return Amounts(tuple(keys), per_image, floor, ceiling, full)
+        columns = {(places[key], kind): column for (key, kind), column in self.columns.items()}
+        return replace(self, keys=tuple(keys), columns=columns, floor=floor, ceiling=ceiling, full=full)
 
 
 def amounts_of(activity: Activity, convention: Convention) -> Iterator[Amount]:
@@ -87,22 +112,24 @@ def amounts_of(activity: Activity, convention: Convention) -> Iterator[Amount]:
 
 def amounts_by(key: Callable[[Term], K], activity: Activity, convention: Convention) -> Amounts[K]:
     """The amounts of all terms added up by a key, in the order in which the keys first come."""
-    sums: dict[K, tuple[Floats, Floats, Floats, Floats]] = {}
+    sums: dict[K, Floats] = {}  # floor, ceiling and full
+    columns: dict[tuple[int, int], Floats] = {}
     for amount in amounts_of(activity, convention):
         term, kind = amount.term, OPS.index(amount.term.op)
         if key(term) not in sums:
-            sums[key(term)] = np.zeros((activity.n_images, len(OPS))), *np.zeros((3, len(OPS)))
-        per_image, floor, ceiling, full = sums[key(term)]
-        per_image[:, kind] += amount.per_image
+            sums[key(term)] = np.zeros((3, len(OPS)))
+        floor, ceiling, full = sums[key(term)]
+        place = list(sums).index(key(term)), kind
+        if place not in columns:
+            columns[place] = np.zeros(activity.n_images)
+        columns[place] += amount.per_image
         ceiling[kind] += term.ceiling
         if isinstance(term.source, Constant):
             floor[kind] += term.source.times * term.factor
         else:
             full[kind] += full_of(term, activity.ledger)
-    if not sums:
-        return Amounts((), np.zeros((activity.n_images, 0, len(OPS))), *np.zeros((3, 0, len(OPS))))
-    per_images, floors, ceilings, fulls = zip(*sums.values(), strict=True)
-    return Amounts(tuple(sums), np.stack(per_images, axis=1), np.stack(floors), np.stack(ceilings), np.stack(fulls))
+    limits = np.array(list(sums.values())).reshape(len(sums), 3, len(OPS))
+    return Amounts(tuple(sums), activity.n_images, columns, limits[:, 0], limits[:, 1], limits[:, 2])
 
 
 def amounts_by_part(activity: Activity, convention: Convention) -> Amounts[str]:

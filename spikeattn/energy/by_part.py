@@ -41,7 +41,11 @@ def amounts_by_part_and_block(activity: Activity, convention: Convention) -> Amo
 
 def energies_of(amounts: Amounts[Key], costs: CostTable, scopes: Sequence[Scope]) -> Floats:
     """mJ per image and scope, [N, scopes]."""
-    return amounts.per_image @ _prices(costs) @ _members(scopes) * PJ_TO_MJ
+    prices, members = _prices(costs), _members(scopes)
+    energies = np.empty((amounts.n_images, len(scopes)))
+    for rows, block in amounts.blocks():
+        energies[rows] = block @ prices @ members * PJ_TO_MJ
+    return energies
 
 
 def limits_of(

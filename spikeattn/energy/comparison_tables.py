@@ -14,7 +14,8 @@ from spikeattn.energy.amounts import Amounts
 from spikeattn.energy.by_part import Key, Scope, energies_of, limits_of
 from spikeattn.energy.comparison_result import Resampling
 from spikeattn.energy.costs import CostTable
-from spikeattn.stats.intervals import Floats, Intervals, mean_intervals
+from spikeattn.stats.column_blocks import intervals_by_columns
+from spikeattn.stats.intervals import Floats, Intervals
 from spikeattn.stats.quantity import Quantity
 
 Ratios = tuple[Floats, Floats, Floats, NDArray[np.str_]]  # value, low, high, method
@@ -105,20 +106,33 @@ def intervals_of(
 ) -> dict[str, Intervals]:
     """mJ of every scope with intervals by name of the cost table, all of them from the same resampled images."""
     named = {table.name: table for table in tables}
-    columns = np.concatenate([energies_of(amounts, table, scopes) for table in named.values()], axis=1)
     least, most = [], []
     for table in named.values():
         fixed, full, bounded = limits_of(amounts, table, scopes)
         least.append(fixed)
         most.append(np.where(bounded, fixed + full, np.inf))
-    every = mean_intervals(
-        columns,
+    every = intervals_by_columns(
+        lambda part: _energies_of_columns(amounts, list(named.values()), scopes, part),
+        amounts.n_images,
+        len(named) * len(scopes),
         *resampling.arguments,
         ceiling=np.concatenate(most),
         floor=np.concatenate(least),
         labels=resampling.labels,
     )
     return {name: _columns(every, i * len(scopes), (i + 1) * len(scopes)) for i, name in enumerate(named)}
+
+
+def _energies_of_columns(
+    amounts: Amounts[Key], tables: Sequence[CostTable], scopes: Sequence[Scope], part: slice
+) -> Floats:
+    """mJ per image of some of all scopes under the first table, then all under the second one, and so on."""
+    n, found = len(scopes), []
+    for i, table in enumerate(tables):
+        chosen = scopes[max(part.start - i * n, 0) : max(part.stop - i * n, 0)]
+        if chosen:
+            found.append(energies_of(amounts, table, chosen))
+    return np.concatenate(found, axis=1)
 
 
 def tables_of(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from spikeattn.boundary.notes import Note
 from spikeattn.energy.activity import Activity, Run
-from spikeattn.energy.amounts import COLUMNS, OPS, amounts_by_part
+from spikeattn.energy.amounts import COLUMNS, OPS, Amounts, amounts_by_part
 from spikeattn.energy.convention_notes import notes_of
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention, get_convention
@@ -40,7 +40,6 @@ class EnergyTable(pd.DataFrame):
     Attributes:
         total: mJ per image with its interval; prints as "4.194 µJ [4.156, 4.235] per image", and is its value where a
             number is asked for (`stats.quantity.Quantity`).
-        total_t: the same with Student's interval, the check beside the bootstrap.
         per_image: [N] mJ of every image.
         costs, convention: the cost table and the convention as records.
         unpriced: operations per image, by column, that the cost table has no price for; the energies leave them out,
@@ -50,16 +49,20 @@ class EnergyTable(pd.DataFrame):
     """
 
     _metadata: ClassVar[list[str]] = [
-        "total", "total_t", "per_image", "costs", "convention", "unpriced", "notes", "provenance",
+        "total", "per_image", "costs", "convention", "unpriced", "notes", "provenance",
     ]  # fmt: skip
     total: Quantity
-    total_t: Quantity
     per_image: Floats
     costs: CostTable
     convention: Convention
     unpriced: dict[str, float]
     notes: list[Note]
     provenance: dict[str, Any]
+
+    @property
+    def total_t(self) -> Quantity:
+        """The total with Student's interval, the check beside the bootstrap."""
+        return Quantity.of(intervals.t_interval(self.per_image, self.provenance["confidence"]))
 
     @property
     def _constructor(self) -> type[pd.DataFrame]:
@@ -112,14 +115,13 @@ def price(
     amounts = amounts_by_part(activity, convention)
     priced = np.array([costs.has(op) for op in OPS])
     prices = prices_of(costs)
-    energies = _energies(amounts.per_image, prices)
+    energies = _energies_per_image(amounts, prices)
     most = _energies(np.where(prices > 0, amounts.ceiling, 0)[None], prices)[0]
     least = _energies(amounts.floor[None], prices)[0]
     limits = intervals.mean_intervals(energies, replicates, seed, confidence, most, least, labels)
-    table = EnergyTable(_rows(amounts.keys, amounts.per_image.mean(axis=0), limits))
+    table = EnergyTable(_rows(amounts.keys, amounts.mean(), limits))
     table.unpriced = _leave_unpriced(table, priced)
     table.total = Quantity.of(limits[-1])
-    table.total_t = Quantity.of(intervals.t_interval(energies[:, -1], confidence))
     table.per_image = energies[:, -1].copy()
     table.costs, table.convention = costs, convention
     table.notes = [
@@ -161,8 +163,16 @@ def prices_of(costs: CostTable) -> Floats:
 def part_energies(activity: Activity, costs: CostTable, convention: Convention) -> dict[str, float]:
     """Mean mJ per image of every part and of the "total": the numbers of `price`, without its intervals."""
     amounts, prices = amounts_by_part(activity, convention), prices_of(costs)
-    energies, least = _energies(amounts.per_image, prices), _energies(amounts.floor[None], prices)[0]
+    energies, least = _energies_per_image(amounts, prices), _energies(amounts.floor[None], prices)[0]
     return dict(zip([*amounts.keys, "total"], intervals.means_above(energies, least).tolist(), strict=True))
+
+
+def _energies_per_image(amounts: Amounts[str], prices: Floats) -> Floats:
+    """mJ [N, parts + 1], the total last."""
+    energies = np.empty((amounts.n_images, len(amounts.keys) + 1))
+    for rows, block in amounts.blocks():
+        energies[rows] = _energies(block, prices)
+    return energies
 
 
 def _energies(amounts: Floats, prices: Floats) -> Floats:

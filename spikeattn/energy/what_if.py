@@ -145,7 +145,7 @@ class _Network:
 def _network(activity: Activity, convention: Convention) -> _Network:
     amounts = amounts_by_part_and_block(activity, convention)
     fixed, full = amounts.floor.sum(axis=0), amounts.full.sum(axis=0)
-    driven = amounts.per_image.mean(axis=0).sum(axis=0) - fixed
+    driven = amounts.mean().sum(axis=0) - fixed
     bounded = bool(amounts.bounded[amounts.full.sum(axis=1) > 0].all())
     return _Network(fixed, np.maximum(driven, 0.0), full, bounded)
 

@@ -1,6 +1,7 @@
 """The CPU kernels of the fast path, compiled once per machine with its C compiler and called through ctypes.
 
-Sources are `kernels.c` and, for convolutions of spikes, `spike_conv.c`. Tensors are [T, B, C, H, W] in channels-last
+Sources are `kernels.c`, for convolutions of spikes `spike_conv.c`, and `foreign.c` for the networks of others, whose
+tensors keep their order (`foreign_kernels`). Here tensors are [T, B, C, H, W] in channels-last
 memory, spikes are bools. Compiling takes one or two seconds; the library is kept in a folder of the user's own
 (`kernel_cache`) under the hash of everything that it depends on.
 """
@@ -23,7 +24,7 @@ from spikeattn.errors import SpikeattnError
 from spikeattn.fast import c_compiler, kernel_cache
 from spikeattn.fast.arena import empty
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "spike_conv.c"))
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "spike_conv.c", "foreign.c", "count.c"))
 HEADERS = tuple(Path(__file__).with_name(name) for name in ("charge.h", "spike_lists.h"))
 WIDTH = 64  # output channels that a convolution sums side by side; as in the sources, like the next two
 _BLOCK = 32  # output channels of a row of weights
@@ -136,11 +137,12 @@ def _pointer(x: Tensor | None) -> ctypes.c_void_p:
     return ctypes.c_void_p(None if x is None else x.data_ptr())
 
 
-def _call(name: str, *arguments: object) -> int:
-    return _ask(name, *arguments, ctypes.c_int(torch.get_num_threads()))
+def call(name: str, *arguments: object) -> int:
+    """Run a function of the library in as many threads as torch takes; what it returns is worth reading for some."""
+    return ask(name, *arguments, ctypes.c_int(torch.get_num_threads()))
 
 
-def _ask(name: str, *arguments: object) -> int:
+def ask(name: str, *arguments: object) -> int:
     """What a function of the library returns, which is nothing worth reading for some of them."""
     function = getattr(_library(), f"spikeattn_{name}")
     function.restype = ctypes.c_int64
@@ -213,7 +215,7 @@ def lif(
     spikes = empty((T, B, H, W, C), torch.bool)
     counts, fans = _zeros(x), None if fan_out is None else _zeros(x)
     step = 0 if still else rows.stride(0)
-    nonfinite = _call(
+    nonfinite = call(
         "lif", rows, step, spikes, T, B, H * W, C, float(tau), ctypes.c_int(multiply), float(threshold), fan_out,
         counts, fans,
     )  # fmt: skip
@@ -227,7 +229,7 @@ def pool(x: Tensor, stride: int, fan_out: Tensor | None) -> tuple[Tensor, Tensor
     _check_counts(C, rows * columns, fan_out)
     y = empty((T, B, rows, columns, C), torch.bool)
     counts, fans = _zeros(x), None if fan_out is None else _zeros(x)
-    _call("pool", _rows(x), y, T * B, H, W, C, stride, fan_out, counts, fans)
+    call("pool", _rows(x), y, T * B, H, W, C, stride, fan_out, counts, fans)
     return _columns(y), counts, fans
 
 
@@ -235,7 +237,7 @@ def pool_real(x: Tensor, stride: int) -> Tensor:
     """3x3 max-pool with padding 1 of real numbers [T, B, C, H, W]."""
     T, B, C, H, W = x.shape
     y = empty((T, B, (H - 1) // stride + 1, (W - 1) // stride + 1, C))
-    _call("pool_real", _rows(x), y, T * B, H, W, C, stride)
+    call("pool_real", _rows(x), y, T * B, H, W, C, stride)
     return _columns(y)
 
 
@@ -251,7 +253,7 @@ def mask(a: Tensor, b: Tensor, votes: bool) -> tuple[Tensor, Tensor, Tensor | No
     y, counts = empty((T, B, H, W, C), torch.bool), _zeros(a)
     sums = torch.empty((T, B, 1, 1, C)) if votes else None
     one = b.shape[3:] == (1, 1) and H * W > 1
-    _call("mask", _rows(a), _rows(b), ctypes.c_int(one), y, sums, T * B, H * W, C, counts)
+    call("mask", _rows(a), _rows(b), ctypes.c_int(one), y, sums, T * B, H * W, C, counts)
     return _columns(y), counts, None if sums is None else _columns(sums)
 
 
@@ -260,7 +262,7 @@ def mean(x: Tensor) -> Tensor:
     T, B, C, H, W = x.shape
     _check_positions(H * W)
     y = torch.empty((T, B, C))
-    _call("mean", _rows(x), y, T * B, H * W, C)
+    call("mean", _rows(x), y, T * B, H * W, C)
     return y
 
 
@@ -300,7 +302,7 @@ def conv(
         # no neuron needs all time steps side by side, so they may as well be images
         _sum_spikes(x, weight, bias, shortcut, y, (1, T * B, H, W, C, out_channels, kernel), None, *_NO_NEURON)
     else:
-        _call("conv_real", _rows(x.float()), weight, bias, y, T * B, H, W, C, out_channels, kernel)
+        call("conv_real", _rows(x.float()), weight, bias, y, T * B, H, W, C, out_channels, kernel)
         y = y if shortcut is None else _rows(shortcut) + y
     return _columns(y)
 
@@ -343,13 +345,13 @@ def _sum_spikes(
     Every Python thread keeps memory for the next convolution, as new one costs a page fault per 4 KiB; within a thread
     no two run at a time.
     """
-    each = _ask("conv_room", *sizes)
+    each = ask("conv_room", *sizes)
     size = each * torch.get_num_threads()
     room: Tensor | None = getattr(_rooms, "kept", None)
     if room is None or len(room) < size:
         room = _rooms.kept = torch.empty(size, dtype=torch.uint8)
     added = None if shortcut is None else _rows(shortcut)
-    return _call("conv", _rows(x), weight, bias, added, y, *sizes, room, each, *neuron)
+    return call("conv", _rows(x), weight, bias, added, y, *sizes, room, each, *neuron)
 
 
 _rooms = threading.local()

@@ -65,18 +65,17 @@ def choose(model: nn.Module, plain: bool | None, usual: bool = True) -> str:
         usual: whether the model is called in the usual way, with SpikingJelly's neurons.
 
     Raises:
-        SpikeattnError: plain=False for a model without a fast copy.
+        SpikeattnError: plain=False for a model of the class that has fast copies, and yet none.
     """
     own = model if usual and is_original(model) else None
-    if plain or (plain is None and (own is None or work(own) < _WORTH)):
-        return PLAIN
-    reason = unsupported(model) if usual else "forward= or neurons= of your own may need the model itself"
+    if plain or own is None or (plain is None and work(own) < _WORTH):
+        return PLAIN  # its neurons may run by kernels all the same, see `foreign`
+    reason = unsupported(own)
     if reason and plain is None:
         logger.warning("the model runs as it is, several times slower than its fast copy would: %s", reason)
         return PLAIN
     if reason:
         raise SpikeattnError(f"plain=False: the fast path cannot run this model: {reason}; leave plain out")
-    assert own is not None  # or `unsupported` would say so
     return f"fast ({kernels_for(own.head.weight.device).__name__.rpartition('.')[2].removesuffix('_kernels')})"
 
 

@@ -11,14 +11,13 @@ import timm
 from torch import nn
 
 from spikeattn.boundary.arguments import shown
+from spikeattn.boundary.own_networks import ADDRESSES
 from spikeattn.errors import FAILURES, SpikeattnError, unknown
 from spikeattn.models.ann import twin_names
 from spikeattn.models.checkpoint_fit import load_into, unwrapped
 from spikeattn.models.checkpoints import load_checkpoint
 from spikeattn.models.configs import note
 from spikeattn.models.create import create_model, model_names
-
-ADDRESSES = "FILE.py:NAME or package.module:NAME for a network of your own, FILE.nir for one in a NIR file"
 
 
 def load_model(

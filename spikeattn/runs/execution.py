@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,7 +21,7 @@ from spikeattn.data.batches import Batch
 from spikeattn.data.division import WHOLE, Shard, Take
 from spikeattn.data.loaders import batches_of, check_finite, n_samples, shuffles, single_images
 from spikeattn.errors import SpikeattnError, failing
-from spikeattn.fast import prepare
+from spikeattn.fast import foreign, prepare
 from spikeattn.provenance import describe, device_of, provenance_of
 from spikeattn.runs.assembly import check_origin, check_settings, finish, finish_empty, in_memory, nothing_to_profile
 from spikeattn.runs.axis_advice import check_time_first, order_advice
@@ -39,6 +40,8 @@ from spikeattn.tracing.modes import in_eval
 from spikeattn.tracing.state import state_kept
 from spikeattn.tracing.taps import Plan
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass
 class Run:
@@ -48,6 +51,8 @@ class Run:
         options: of `probed_plan`: neurons, time_steps, input, spike_output, levels.
         layout: "TB" or "BT", where the user says in which order the loader has time and images.
         path: what runs, see `fast.prepare.choose`.
+        fuse: whether neurons and layers run by kernels, with the same spikes bit by bit (`fast.foreign`); None for
+            where it pays.
         extra: further entries of the provenance.
         names: parts, blocks and roles that the user has corrected.
     """
@@ -64,7 +69,9 @@ class Run:
     progress: bool | None
     save_every: float
     layout: str | None = None
+    fuse: bool | None = None
     _twice: bool = False  # whether single images are shown twice, see `_count`
+    _fusion: foreign.Fusion | None = None
 
     @property
     def device(self) -> torch.device:
@@ -205,6 +212,8 @@ class Run:
                     bar.start(made.ledger)
                     net = self.model if self.path == prepare.PLAIN else prepare.prepare(self.model)
                     recorder = hooks.enter_context(Recorder(net, made))
+                    if self._fusion is not None:
+                        recorder.left = hooks.enter_context(self._fusion).left
                 if not mine:
                     continue
                 sent.append((batch, skipped, self._count(recorder, images, made, forward)))
@@ -261,6 +270,7 @@ class Run:
             check_time_first(self.model, made, batch)
         provenance = provenance_of(self.model, loader, images, self.path) | dict(self.extra)
         provenance |= made.facts() | ({} if batch.targets is None else {"targets": batch.targets})
+        provenance |= self._fused(made, images, forward)
         if self.shard != WHOLE:
             provenance["shard"] = str(self.shard)
         ledger = replace(made.ledger, model=describe(self.model), provenance=provenance)
@@ -279,6 +289,19 @@ class Run:
                     "out, and correct the finished run by Profile.named(names).save(folder)"
                 )
         return replace(made, ledger=ledger)
+
+    def _fused(self, made: Plan, images: Tensor, forward: Forward) -> dict[str, Any]:
+        """Find kernels for a network that runs as it is; what became of it, as entries of the provenance."""
+        if self.path != prepare.PLAIN or self.fuse is False or not (self.fuse or foreign.is_worth(made)):
+            return {}
+        found = foreign.fuse(self.model, made, images, forward)
+        if isinstance(found, foreign.Fusion):
+            self._fusion = found
+            return found.facts()
+        if self.fuse:
+            raise foreign.refused(found)
+        logger.warning("%s runs as it is, slower than by kernels: %s", type(self.model).__name__, found)
+        return {"fused": {"neurons": 0, "why": found}}
 
 
 def _numbers(parts: Iterable[Part]) -> set[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from spikeattn.energy.activity import CountTable
-from spikeattn.stats.intervals import CONFIDENCE, REPLICATES, images_by_label, mean_intervals
+from spikeattn.stats.column_blocks import columns_at_once, joined
+from spikeattn.stats.intervals import CONFIDENCE, REPLICATES, Intervals, images_by_label, mean_intervals
 from spikeattn.storage.ledger import Ledger
+from spikeattn.storage.ledger_rows import CountedTensor
 
 
 class RateTable(pd.DataFrame):
@@ -34,6 +37,14 @@ def mean_rates(ledger: Ledger, counts: CountTable) -> NDArray[Any]:
     neurons = [t for t in ledger.tensors if t.maker == "neuron"]
     spikes = sum(np.asarray(counts.column("nnz", t.name)).sum(axis=0) for t in neurons)
     return np.asarray(spikes / (counts.n_images * sum(t.elements for t in neurons)))
+
+
+def image_rates(ledger: Ledger, counts: CountTable) -> NDArray[Any]:
+    """The mean firing rate of every image over all steps, [N]; NaN where the network has no neurons."""
+    neurons = [t for t in ledger.tensors if t.maker == "neuron"]
+    places = ledger.time_steps * sum(t.elements for t in neurons)
+    spikes = sum((np.asarray(counts.column("nnz", t.name)).sum(axis=1) for t in neurons), np.zeros(counts.n_images))
+    return np.asarray(spikes / places if places else np.full(counts.n_images, np.nan))
 
 
 def rates(
@@ -64,17 +75,20 @@ def rates(
     groups: list[tuple[int | None, slice | NDArray[np.intp]]] = [(None, slice(None))]
     if labels is not None:
         groups = list(images_by_label(labels, counts.n_images).items())
-    shares, means = [], []
-    for tensor in tensors:
-        share = counts.column("nnz", tensor.name) / tensor.elements
-        split = share.shape[1] == T  # else it is counted per image, and has a mean alone
-        shares.append(np.concatenate([share, share.mean(axis=1, keepdims=True)], axis=1) if split else share)
-        values = counts.column("abs", tensor.name)
-        mean = np.stack([values[images].mean(axis=0) / tensor.elements for _, images in groups])
-        mean = np.full_like(mean, np.nan) if tensor.kind == "real" else mean
-        means.append(np.concatenate([mean, mean.mean(axis=1, keepdims=True)], axis=1) if split else mean)
-    table = np.concatenate(shares, axis=1)
-    rows = [share.shape[1] for share in shares]
+    rows: list[int] = []
+    means: list[NDArray[Any]] = []
+    limits: list[list[Intervals]] = [[] for _ in groups]
+    at_once = max(1, columns_at_once(counts.n_images) // (T + 1))
+    for start in range(0, len(tensors), at_once):
+        shares = []
+        for tensor in tensors[start : start + at_once]:
+            share, mean = _share_and_means(counts, tensor, [images for _, images in groups])
+            shares.append(share)
+            means.append(mean)
+            rows.append(share.shape[1])
+        table = np.concatenate(shares, axis=1)
+        for found, (_, images) in zip(limits, groups, strict=True):
+            found.append(mean_intervals(table[images], replicates, seed, confidence, ceiling=1.0, labels=clusters))
     steps = [[*range(1, T + 1), "mean"] if n == T + 1 else ["mean"] for n in rows]
     columns = {
         "tensor": np.repeat([t.name for t in tensors], rows),
@@ -85,17 +99,17 @@ def rates(
         "t": pd.Series([t for each in steps for t in each], dtype=object),
     }
     frames = []
-    for (label, images), mean in zip(groups, np.concatenate(means, axis=1), strict=True):
-        limits = mean_intervals(table[images], replicates, seed, confidence, ceiling=1.0, labels=clusters)
+    for (label, _), blocks, mean in zip(groups, limits, np.concatenate(means, axis=1), strict=True):
+        of_group = joined(blocks)
         frame = pd.DataFrame(
             columns
             | {
-                "nonzero_rate": limits.value,
+                "nonzero_rate": of_group.value,
                 "mean_rate": mean,
-                "ci_low": limits.low,
-                "ci_high": limits.high,
-                "interval": limits.method,
-                "n_images": limits.n_images,
+                "ci_low": of_group.low,
+                "ci_high": of_group.high,
+                "interval": of_group.method,
+                "n_images": of_group.n_images,
             }
         )
         if labels is not None:
@@ -105,3 +119,20 @@ def rates(
     frame.attrs = {"confidence": confidence, "replicates": replicates, "seed": seed, "time_steps": T}
     frame.attrs |= {} if clusters is None else {"cluster": "label"}
     return frame
+
+
+def _share_and_means(
+    counts: CountTable, tensor: CountedTensor, groups: Sequence[slice | NDArray[np.intp]]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Share of non-zero elements of every image [N, T + 1], the last its mean, and mean |value| [groups, T + 1].
+
+    [N, 1] and [groups, 1] of what is counted per image, and has a mean alone.
+    """
+    share = counts.column("nnz", tensor.name) / tensor.elements
+    values = counts.column("abs", tensor.name)
+    mean = np.stack([values[images].mean(axis=0) / tensor.elements for images in groups])
+    mean = np.full_like(mean, np.nan) if tensor.kind == "real" else mean
+    if share.shape[1] != counts.time_steps:
+        return share, mean
+    share = np.concatenate([share, share.mean(axis=1, keepdims=True)], axis=1)
+    return share, np.concatenate([mean, mean.mean(axis=1, keepdims=True)], axis=1)

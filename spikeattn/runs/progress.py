@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,7 @@ from spikeattn.energy.activity import Constant, Count
 from spikeattn.energy.conventions import get_convention
 from spikeattn.energy.costs import PJ_TO_MJ, get_costs
 from spikeattn.energy.rules import terms_of
+from spikeattn.runs.ticking import ticking
 from spikeattn.storage import columns
 from spikeattn.storage.columns import Key
 from spikeattn.storage.ledger import Ledger
@@ -109,6 +111,8 @@ class Bar:
         self._shown = watched() if shown is None else shown
         done = sum(part.images for part in earlier)
         self._bar = text_bar(self._shown, desc=what, total=total, initial=done, unit="image")
+        self._moving = ExitStack()
+        self._moving.enter_context(ticking(self._bar))
 
     def start(self, ledger: Ledger) -> None:
         """Take the structure of the model, once it is known."""
@@ -129,4 +133,5 @@ class Bar:
 
     def close(self) -> None:
         """Leave the bar as it is."""
+        self._moving.close()
         self._bar.close()

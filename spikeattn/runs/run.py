@@ -72,8 +72,10 @@ def profile(
             first that holds whole multiples of one number, which a membrane potential does not.
         levels: the largest spike of your own neurons in units of the smallest one, such as 4 for spikes of k/4; by
             default what the images of the run show. A larger spike is an error.
-        plain: True runs the model as it is; False runs a fast copy of it (`spikeattn.fast`), or is an error where there
-            can be none. Unless given, a fast copy runs where it pays; `provenance["settings"]["path"]` says what ran.
+        plain: True runs the model as it is; False runs a fast copy of it (`spikeattn.fast`) or, of a network that is
+            not spikeattn's own, its neurons, max-pools and batch norms by kernels that make the same spikes bit by bit;
+            an error where there can be neither. Unless given, what is faster runs where it pays;
+            `provenance["settings"]["path"]` and `provenance["fused"]` say what ran.
         resume: continue an interrupted run in `out`; its finished batches are not run again.
         strict: an operation on spikes that cannot be counted is an error instead of an entry in the result.
         progress: whether a bar shows images, time left and energy so far; by default on a terminal and in a notebook.
@@ -113,6 +115,7 @@ def profile(
         path=prepare.choose(model, plain, usual=forward is call_model and neurons is nodes.is_spiking_neuron),
         extra=provenance or {}, names=None if names is None else names_read(names)[0],
         shard=shard, ranks=ranks, progress=progress, save_every=save_every, layout=layout,
+        fuse=None if plain is None else not plain,
     )  # fmt: skip
     if out is None:
         return run.in_memory(loader)

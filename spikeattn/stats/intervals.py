@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from spikeattn.boundary import display
 from spikeattn.boundary.number_format import with_bound, with_limits
@@ -33,6 +32,7 @@ from spikeattn.stats.bootstrap import (
     tail_of,
 )
 from spikeattn.stats.classes import checked_labels, class_means, images_by_label
+from spikeattn.stats.quantiles import normal_quantile
 from spikeattn.stats.student import t_limits
 from spikeattn.stats.two_part import two_part_limits
 
@@ -219,7 +219,7 @@ def wilson_interval(successes: float, n: float, confidence: float = CONFIDENCE) 
     """
     if n < 1 or not 0 <= successes <= n:
         raise SpikeattnError(f"{successes:g} successes among {n:g} images: 0 <= successes <= n and n >= 1 are needed")
-    z = float(special.ndtri(1 - tail_of(confidence)))
+    z = normal_quantile(1 - tail_of(confidence))
     share = successes / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
@@ -235,9 +235,11 @@ def _limits_of_all(
     if len(table) >= STUDENTISED_BELOW:
         low, high = percentile_limits(bootstrap_means(table, replicates, seed), confidence)
         return low, high, np.full(len(low), "percentile")
-    (low, high), student = studentised_limits(table, replicates, seed, confidence), t_limits(table, confidence)
+    low, high = studentised_limits(table, replicates, seed, confidence)
     ended = np.isfinite(low) & np.isfinite(high)
-    low, high = np.where(ended, low, student[0]), np.where(ended, high, student[1])
+    if not ended.all():
+        student = t_limits(table, confidence)
+        low, high = np.where(ended, low, student[0]), np.where(ended, high, student[1])
     return low, high, np.where(ended, "studentised", "t")
 
 

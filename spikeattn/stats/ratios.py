@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from spikeattn.errors import SpikeattnError
 from spikeattn.stats.bootstrap import (
@@ -21,6 +20,7 @@ from spikeattn.stats.bootstrap import (
 )
 from spikeattn.stats.classes import checked_labels, class_means
 from spikeattn.stats.intervals import ALIKE, STUDENTISED_BELOW, Intervals, mean_intervals
+from spikeattn.stats.quantiles import student_quantile
 
 _PAIRED_FROM = 10  # non-zero images: a resample misses all of k of them with probability e^-k: 5e-5 at 10, 5 % at 3
 _DEAD = 1e-6  # of the mean: a replicate below drew no image that spikes, but for rounding in single precision
@@ -181,7 +181,7 @@ def _studentised(
     residual = np.where(dead, 0, dd - 2 * step * db + step**2 * bb) / over**2
     change = np.where(dead, moved, np.log1p(np.where(dead, 0, step)))
     low, high = quantiles_of_t(change, residual, np.where(dead, 1, dd / over**2), confidence)
-    student = special.stdtrit(len(base) - 1, 1 - tail_of(confidence)) / np.sqrt(len(base) - 1)
+    student = student_quantile(len(base) - 1, 1 - tail_of(confidence)) / np.sqrt(len(base) - 1)
     endless = ~(np.isfinite(low) & np.isfinite(high))
     low, high = np.where(endless, -student, low), np.where(endless, student, high)
     spread = difference.std(axis=0)

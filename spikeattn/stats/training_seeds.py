@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
 
 from spikeattn.errors import SpikeattnError
 from spikeattn.stats.bootstrap import CONFIDENCE, tail_of
 from spikeattn.stats.intervals import ALIKE, Interval
+from spikeattn.stats.quantiles import student_quantile
 
 FEWEST = 2  # seeds with a spread between them
 WIDE = 2  # seeds, of which Student's t is 12.7 at 95 %: the interval is nine standard deviations to either side
@@ -62,7 +62,7 @@ def spread_of(
     if np.ptp(array) <= ALIKE * np.abs(array).max():
         return Spread(n, 0.0, mean, mean, Interval(mean, nan, nan, "none", confidence))
     sd = float(array.std(ddof=1))
-    half = float(special.stdtrit(n - 1, 1 - tail)) * sd / np.sqrt(n)
+    half = student_quantile(n - 1, 1 - tail) * sd / np.sqrt(n)
     low, high = max(mean - half, min(floor, mean)), min(mean + half, max(ceiling, mean))
     return Spread(
         n, sd, float(array.min()), float(array.max()), Interval(mean, float(low), float(high), "t", confidence)
@@ -101,7 +101,7 @@ def ratio_of_means(over: ArrayLike, under: ArrayLike, confidence: float = CONFID
     freedom = sum(squares) ** 2 / sum(v**2 / (len(side) - 1) for v, side in zip(squares, sides, strict=True))
     if min(map(len, sides)) <= WIDE:
         freedom = 1.0
-    half = float(special.stdtrit(freedom, 1 - tail)) * np.sqrt(sum(squares))
+    half = student_quantile(freedom, 1 - tail) * np.sqrt(sum(squares))
     return Interval(ratio, ratio * float(np.exp(-half)), ratio * float(np.exp(half)), "t", confidence)
 
 

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from spikeattn.stats.bootstrap import Floats, studentised_limits, tail_of
+from spikeattn.stats.quantiles import beta_quantile
 from spikeattn.stats.student import t_limits
 
 BOUNDED_FROM = 2  # spiking images: one image says nothing of the spread among them
@@ -38,7 +38,7 @@ def two_part_limits(
     n, tail = len(table), tail_of(confidence)
     spiking = np.count_nonzero(table, axis=0)
     enough = spiking >= BOUNDED_FROM
-    share_high = special.betaincinv(spiking + 1, n - spiking, np.where(enough, 1 - tail, confidence))
+    share_high = beta_quantile(spiking + 1, n - spiking, np.where(enough, 1 - tail, confidence))
     with np.errstate(invalid="ignore"):
         most = np.where(np.isfinite(ceiling), share_high * ceiling, np.inf)
     low, high = np.zeros(len(spiking)), np.where(np.isinf(most), np.nan, most)
@@ -48,7 +48,7 @@ def two_part_limits(
         count = spiking[enough]
         mean = table[:, enough].sum(axis=0) / count
         spiking_low, spiking_high = _spiking_limits(table[:, enough], replicates, seed, confidence)
-        share, share_low = count / n, special.betaincinv(count, n - count + 1, tail)
+        share, share_low = count / n, beta_quantile(count, n - count + 1, tail)
         up = np.hypot(np.log(share_high[enough] / share), np.log(spiking_high / mean))
         some = spiking_low > 0
         down = np.hypot(np.log(share / share_low), np.log(mean / np.where(some, spiking_low, mean)))

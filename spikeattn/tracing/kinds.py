@@ -14,9 +14,9 @@ UNORDERED = {
     for name in ("uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz")
     if (kind := getattr(torch, name, None)) is not None
 }
-_NEAR = 1e-2  # of the unit: what is further from a multiple is none
+NEAR = 1e-2  # of the unit: what is further from a multiple is none
 _ERROR = 1e-5  # of the largest level: what a few operations in float32 leave of rounding (its eps is 1.2e-7)
-_ROUNDINGS = 4  # eps of a type that is coarser: a level has gone through a product, a sum and a division or so
+ROUNDINGS = 4  # eps of a type that is coarser: a level has gone through a product, a sum and a division or so
 _PIECE = 1 << 18  # elements that one core's cache holds: in pieces of 2**20, or in one, the same takes 2 to 10 times
 
 
@@ -31,7 +31,7 @@ def whole(x: Tensor, unit: float) -> Tensor:
     precision = torch.finfo(x.dtype if x.is_floating_point() else torch.float32).eps
     multiples = (x if x.dtype == torch.float64 else x.float()) / unit
     rounded = multiples.round()
-    near = (multiples - rounded).abs() <= (rounded.abs() * _ROUNDINGS * precision).clamp(min=_NEAR)
+    near = (multiples - rounded).abs() <= (rounded.abs() * ROUNDINGS * precision).clamp(min=NEAR)
     return torch.where(near, rounded, multiples)
 
 
@@ -45,7 +45,7 @@ def unit_of(x: Tensor) -> float | None:
     if not levels or len(levels) > LEVELS:
         return None if levels else 1.0
     precision = torch.finfo(x.dtype if x.is_floating_point() else torch.float32).eps
-    error = levels[-1] * max(_ERROR, _ROUNDINGS * precision)
+    error = levels[-1] * max(_ERROR, ROUNDINGS * precision)
     unit = levels[0]
     for level in levels[1:]:  # Euclid's algorithm, up to floating-point error
         while unit > error:
@@ -57,7 +57,7 @@ def unit_of(x: Tensor) -> float | None:
     exact = float(round(unit)) if unit > 0.75 else 1 / round(1 / unit)
     unit = exact if abs(unit - exact) <= error * 1e-2 else unit
     multiples = torch.tensor(levels, dtype=torch.float64) / unit
-    near = bool(((multiples - multiples.round()).abs() <= _NEAR).all())
+    near = bool(((multiples - multiples.round()).abs() <= NEAR).all())
     return unit if near and multiples[-1] <= LEVELS else None
 
 

@@ -11,8 +11,10 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 
+import spikeattn as sa
 from spikeattn.cli import app, report
 
 COMMANDS = sorted(typer.main.get_command(app.app).commands)
@@ -40,11 +42,34 @@ def test_help_of_the_program_states_the_exit_codes(spikeattn) -> None:
         assert "Exit codes: 0 done" in done.out
 
 
-def test_help_loads_nothing_slow() -> None:
-    code = "import sys; from spikeattn.cli import main; main(['profile', '--help'])\n"
-    code += "print([name for name in ('torch', 'timm', 'pandas', 'numpy', 'spikingjelly') if name in sys.modules])"
+def _loaded(arguments: list[str]) -> set[str]:
+    """Which of the libraries that take long to load a command has loaded when it has ended."""
+    slow = ("torch", "timm", "spikingjelly", "matplotlib", "scipy.special", "scipy.stats", "pandas", "numpy")
+    code = f"import sys; from spikeattn.cli import main; code = main({arguments!r})\n"
+    code += f"print(code, *(name for name in {slow!r} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
+    code_of_exit, *names = done.stdout.splitlines()[-1].split()
+    assert code_of_exit == "0", done.stderr
+    return set(names)
+
+
+def test_help_loads_nothing_slow() -> None:
+    assert _loaded(["--help"]) == _loaded(["profile", "--help"]) == set()
+
+
+def test_lists_load_the_tables_library_alone() -> None:
+    assert _loaded(["models"]) | _loaded(["costs"]) | _loaded(["conventions"]) == {"pandas", "numpy"}
+
+
+def test_a_finished_run_is_priced_and_rated_without_torch(tmp_path) -> None:
+    """Nor scipy, matplotlib: the import of each takes longer than pricing a small run."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand((40, 1, 16, 16), generator=generator)
+    sa.profile(sa.create_model("sdt_digits", pretrained=True), images.split(20), out=tmp_path / "run")
+    run = str(tmp_path / "run")
+    for arguments in (["energy", run], ["energy", run, "--json"], ["rates", run]):
+        assert _loaded(arguments) <= {"pandas", "numpy", "scipy.special"}
+    assert _loaded(["energy", run]) == {"pandas", "numpy"}
 
 
 @pytest.mark.parametrize(

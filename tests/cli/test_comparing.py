@@ -37,7 +37,7 @@ def runs(tmp_path_factory) -> Path:
 
 
 def test_beside_the_twin(runs, capsys):
-    assert main(["compare", str(runs / "T4")]) == 0
+    assert main(["compare", str(runs / "T4"), "--full"]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("sdt_digits beside ann_digits: energy per image, sdt_digits, T=4, 12 images")
     for text in (
@@ -54,6 +54,18 @@ def test_beside_the_twin(runs, capsys):
     table = printed[printed.index("part ") :].splitlines()
     assert table[0].split()[-5:] == ["interval", "weighted", "rate", "break-even", "verdict"]
     assert table[8].startswith("total") and "weighted rate: rate weighted by operations, " in printed
+
+
+def test_a_screen_unless_full(runs, capsys):
+    assert main(["compare", str(runs / "T4"), "--full"]) == 0
+    full = capsys.readouterr().out
+    assert main(["compare", str(runs / "T4")]) == 0
+    screen = capsys.readouterr().out
+    assert len(screen.splitlines()) <= 30 < 60 < len(full.splitlines())
+    assert set(screen.splitlines()[:14]) <= set(full.splitlines()), "the same lines and the same first table"
+    totals = screen[screen.index("the whole network under every cost table") :].splitlines()[3:6]
+    assert [line.split()[0] for line in totals] == ["horowitz-45nm-fp32", *["horowitz-45nm-int8-acc32"] * 2]
+    assert "--full has the rest: " in screen and "--full" not in full
 
 
 def test_json_and_files_hold_all_rows(runs, tmp_path, capsys):
@@ -74,7 +86,9 @@ def test_json_and_files_hold_all_rows(runs, tmp_path, capsys):
 
 
 def test_beside_another_run_and_another_ann(runs, capsys):
-    assert main(["compare", str(runs / "T4"), "--against", str(runs / "T2"), "--first-conv", "every-step"]) == 0
+    assert (
+        main(["compare", str(runs / "T4"), "--against", str(runs / "T2"), "--first-conv", "every-step", "--full"]) == 0
+    )
     printed = capsys.readouterr().out
     assert "sdt_digits, T=4 loses, it costs" in printed and "break-even" not in printed
     assert "paired: both networks saw the same 12 images" in printed

@@ -52,6 +52,18 @@ def test_the_report_of_two_images(spikeattn, two, tmp_path, svg_only):
     assert done.code == 0
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert SAID in page and "no upper limit" in page
+    assert SAID in done.out, "also to whoever reads no page"
+
+
+def test_attention_to_two_images(spikeattn, tmp_path, svg_only):
+    ask = ["attend", "--model", "sdt_digits", "--pretrained", "--data", "digits", "--limit", 2, "--replicates", 20]
+    done = spikeattn(*ask, "--out", tmp_path / "attention")
+    assert done.code == 0 and "warning    few-images: 2 images: their mean says little of others" in done.out
+
+
+def test_two_images_at_every_point_of_a_sweep(spikeattn, two):
+    done = spikeattn("sweep", two, "--time-steps", 1, 2)
+    assert done.code == 0 and SAID in done.out
 
 
 def test_cluster_by_class(spikeattn, run):

@@ -18,7 +18,7 @@ DIGITS = ("profile", "--model", "sdt_digits", "--data", "digits", "--out", "out"
 
 
 def test_it_prints_table_s1_and_the_five_numbers(spikeattn) -> None:
-    done = spikeattn(*DIGITS, "--pretrained", "--limit", 20, "-v")
+    done = spikeattn(*DIGITS, "--pretrained", "--limit", 20, "-v", "--full")
     assert done.code == 0
     lines = done.out.splitlines()
     assert lines[0] == "sdt_digits, T=4, 20 images"

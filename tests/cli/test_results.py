@@ -129,5 +129,5 @@ def test_what_is_missing_is_printed_as_a_dash() -> None:
     frame = pd.DataFrame(
         {"a": [1.5, math.nan, None], "b": pd.array([1, None, 3], dtype="Int64"), "c": ["x", None, "–"]}
     )
-    lines = text(frame, {"a": "{:.1f}".format}).splitlines()
+    lines = str(text(frame, {"a": "{:.1f}".format})).splitlines()
     assert [line.split() for line in lines[-3:]] == [["1.5", "1", "x"], ["–", "–", "–"], ["–", "3", "–"]]

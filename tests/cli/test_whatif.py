@@ -100,11 +100,14 @@ def test_sweep(run, printed, tmp_path):
     last = next(row for row in record["rows"] if row["t"] == 2 and row["rate_scale"] == 1)
     assert last["snn_mj"] == pytest.approx(Profile.load(run).energy().total.value)
     assert record["convention"] == "exact" and record["warnings"]
-    text = printed("sweep", run, *arguments)
+    text = printed("sweep", run, *arguments, "--full")
     assert "break-even rate" in text and "truncation" in text
     rows = [line for line in text.splitlines() if line.startswith("horowitz-45nm-fp32 ")]
     assert len(rows) == 4 and all("unknown" in row for row in rows)  # the images have no labels
     assert "accuracy unknown at every t: the images have no labels" in text and last["accuracy"] is None
+    screen = printed("sweep", run, *arguments)
+    assert len(screen.splitlines()) < 30 and "--full has all 8 rows" in screen and "truncation" not in screen
+    assert "at other rates, after 2 steps" in screen and "under the other cost tables, after 2 steps" in screen
     for suffix, start in ((".svg", b"<?xml"), (".png", b"\x89PNG"), (".pdf", b"%PDF")):
         figure, out = tmp_path / f"sweep{suffix}", tmp_path / "sweep.csv"
         assert printed("sweep", run, *arguments, "--figure", figure, "--out", out) == ""

@@ -14,7 +14,7 @@ from spikeattn.reporting import block_energy, to_latex, to_markdown
 from spikeattn.reporting.figures.drawing import to_svg
 from spikeattn.reporting.figures.model_figure import model_figure
 from spikeattn.reporting.page.bars import architecture, beside_ann, steps
-from spikeattn.reporting.page.cautions import cautions
+from spikeattn.reporting.page.cautions import cautions, remarks
 from spikeattn.reporting.tables.analyses import analyse
 from spikeattn.reporting.tables.sheets import sheet_of
 
@@ -83,26 +83,34 @@ def test_bars_of_both_networks_are_to_one_scale(analyses):
     assert ann["length"] / snn["length"] == pytest.approx(total["against_mj"] / total["energy_mj"])
 
 
-def test_a_break_even_above_one_is_a_warning_and_one_below_is_none(profile):
-    def names(costs: str) -> list[str]:
-        table = get_costs(costs)
-        found = analyse(profile, table, get_convention("exact"))
-        return [name for name, _ in cautions(profile, profile.energy(costs), found.comparison)]
-
-    assert "break-even" in names("horowitz-45nm-fp32")
+def test_a_break_even_above_one_is_a_remark_and_no_warning_and_one_below_is_neither(profile):
     comparison = sa.compare(profile)
+    assert [name for name, _ in remarks(comparison)] == ["break-even"] and remarks(None) == []
+    assert "break-even" not in [name for name, _ in cautions(profile, profile.energy(), profile.rates())]
     safe = dataclasses.replace(comparison, zeros=comparison.zeros.assign(cannot_lose=True))
     for each, said in ((comparison, False), (safe, True)):
-        texts = " ".join(text for _, text in cautions(profile, profile.energy(), each))
+        texts = " ".join(text for _, text in remarks(each))
         assert ("cannot come out against it" in texts) == said, "said only where it holds at every gamma"
     below = comparison.parts.assign(break_even=0.9, cannot_lose=False)
     object.__setattr__(comparison, "parts", below)
-    assert "break-even" not in [name for name, _ in cautions(profile, profile.energy(), comparison)]
+    assert remarks(comparison) == []
 
 
 def test_uncounted_operations_come_first(foreign):
-    found = analyse(foreign, get_costs("horowitz-45nm-fp32"), get_convention("exact"))
-    assert cautions(foreign, foreign.energy(), found.comparison)[0][0] == "uncounted"
+    assert cautions(foreign, foreign.energy(), foreign.rates())[0][0] == "uncounted"
+
+
+def test_layers_that_always_fire_are_told_and_the_input_is_none_of_them(profile):
+    rates = profile.rates()
+    spikes = rates[(rates["t"] == "mean") & (rates["kind"] != "real") & (rates["tensor"] != "input")]
+    name = spikes["tensor"].iloc[1]
+    assert "saturated" not in dict(cautions(profile, profile.energy(), rates))
+    for tensor, told in ((name, True), ("input", False)):
+        full = rates.assign(nonzero_rate=rates["nonzero_rate"].where(rates["tensor"] != tensor, 1.0))
+        found = dict(cautions(profile, profile.energy(), full))
+        assert ("saturated" in found) == told
+    full = rates.assign(nonzero_rate=rates["nonzero_rate"].where(rates["tensor"] != name, 0.9899))
+    assert "saturated" not in dict(cautions(profile, profile.energy(), full)), "99 % are the least"
 
 
 def test_every_table_has_a_layout_in_latex_and_markdown(analyses):

@@ -12,6 +12,7 @@ import subprocess
 import pytest
 
 from spikeattn.reporting import Report, write_report
+from spikeattn.reporting.page.glossary import TERMS
 
 PROBE = """<script>
 const said = {errors: [], sorted: {}, restored: {}, bytes: {}};
@@ -61,6 +62,30 @@ try {
   select.value = "syops";
   select.dispatchEvent(new Event("change"));
   said.falls = [...first, ...seen()];
+  const rates = document.querySelector("#table-rates"), rows = [...rates.tBodies[0].rows];
+  const tools = document.querySelector('.tools[data-for="rates"]'), field = tools.querySelector("input");
+  const find = (text) => {
+    field.value = text;
+    field.dispatchEvent(new Event("input"));
+    return rows.filter((row) => row.offsetHeight).map((row) => row.textContent.toLowerCase());
+  };
+  said.search = { all: rows.length, block: find("block.1 MLP"), none: find("nowhere"), back: find("").length };
+  const part = tools.querySelector("select");
+  part.value = "SPS";
+  part.dispatchEvent(new Event("change"));
+  said.search.chosen = rows.filter((row) => row.offsetHeight).map((row) => row.cells[0].textContent.trim());
+  said.search.told = tools.querySelector("output").textContent;
+  part.selectedIndex = 0;
+  part.dispatchEvent(new Event("change"));
+  const word = document.querySelector(".remarks .term, .terms .term");
+  word.focus();
+  said.word = document.activeElement === word && !tip.hidden && tip.textContent;
+  word.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape" }));
+  said.silenced = tip.hidden;
+  const contents = document.querySelector(".contents");
+  document.querySelector("#energy").scrollIntoView({ behavior: "instant" });
+  const bar = contents.getBoundingClientRect();
+  said.contents = [bar.top, bar.bottom > 0, document.querySelector("#energy h2").getBoundingClientRect().top >= 0];
   said.wide = document.documentElement.scrollWidth - innerWidth;
   said.leftovers = document.querySelectorAll("svg title").length;
   document.body.textContent = JSON.stringify(said);
@@ -125,6 +150,20 @@ def test_charts_answer_to_mouse_and_keys(said):
     assert said["leftovers"] == 0
 
 
+def test_tables_are_searched_by_words_and_by_part(said):
+    found = said["search"]
+    assert found["back"] == found["all"] > len(found["block"]) > 0 and found["none"] == []
+    assert all("block.1" in text and "mlp" in text for text in found["block"])
+    assert set(found["chosen"]) == {"SPS"} and found["told"].startswith(
+        f"{len(found['chosen'])} of {found['all']} rows"
+    )
+
+
+def test_words_tell_what_they_mean_to_the_keyboard_and_the_contents_stay_in_sight(said):
+    assert said["word"] in TERMS.values() and said["silenced"]
+    assert said["contents"] == [0, True, True]
+
+
 def test_one_waterfall_is_seen_and_it_is_the_chosen_one(said):
     assert said["falls"] == ["sdt-paper", "syops"]
 
@@ -133,7 +172,8 @@ def test_one_waterfall_is_seen_and_it_is_the_chosen_one(said):
 def test_it_fits_a_small_screen(report, tmp_path, width):
     """Nothing reaches beyond the right edge but what scrolls in a box of its own; charts stay as wide as to be read."""
     probe = """<script>
-    const inside = (e) => e.closest(".scroll, figure, .tip") || e.getBoundingClientRect().right <= innerWidth + 1;
+    const inside = (e) =>
+      e.closest(".scroll, figure, .tip, .contents") || e.getBoundingClientRect().right <= innerWidth + 1;
     const wide = [...document.querySelectorAll("body *")].filter((e) => !inside(e)).map((e) => e.className);
     const chart = Math.min(...[...document.querySelectorAll("figure svg")].map((e) => e.getBoundingClientRect().width));
     parent.postMessage(JSON.stringify({wide, chart, width: innerWidth}), "*");

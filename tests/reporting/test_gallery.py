@@ -20,12 +20,17 @@ from .conftest import HOSTILE
 from .test_page import Page
 
 
+def opened(tile) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(tile.uri.partition(",")[2])))
+
+
 def test_pictures_fit_a_page_and_keep_their_colours(attended):
     gallery = read_gallery(attended, "sdt_digits")
     assert [picture.name for picture in gallery.pictures] == ["digits/11", HOSTILE]
     for shade, picture in enumerate(gallery.pictures):
-        with Image.open(io.BytesIO(base64.b64decode(picture.uri.partition(",")[2]))) as image:
-            assert image.size == (picture.width, picture.height) == (WIDE, round(800 * WIDE / 1000))
+        (tile,) = picture.tiles  # an older folder: the panel as it is
+        with opened(tile) as image:
+            assert image.size == (tile.width, tile.height) == (WIDE, round(800 * WIDE / 1000))
             assert np.abs(np.array(image.convert("RGB"))[5, 5].astype(int) - (40 * shade, 90, 200)).max() <= 1
     assert gallery.pictures[0].text.startswith("digits/11: image, attention over it, and significant tokens (25.0 %);")
     assert gallery.pictures[1].text.endswith("50 % of 4.00 µJ spent on noise")
@@ -118,6 +123,38 @@ def test_a_folder_of_an_older_version_keeps_its_panels_and_its_rule(profile, att
         and "gallery-key" not in html.split("</style>")[1]
     )
     assert "Where</button>" not in html
+
+
+def test_a_panel_is_cut_into_its_pictures_and_the_page_sets_their_titles(profile, attended, tmp_path):
+    folder = tmp_path / "tiled"
+    shutil.copytree(attended, folder)
+    (folder / "panels").rename(folder / "gallery")
+    summary = json.loads((folder / "summary.json").read_text())
+    files = [name.replace("panels", "gallery") for name in summary["files"]]
+    halves = Image.new("RGB", (400, 200), (200, 0, 0))
+    halves.paste((0, 0, 200), (200, 0, 400, 200))
+    halves.save(folder / files[0])
+    tiles = [{"title": "Left", "box": [0, 0, 0.5, 1]}, {"title": HOSTILE, "box": [0.5, 0.25, 0.5, 0.5]}]
+    scales = {"score": "spikes", "low": 0.0, "high": 1.0, "most_mj": None, "blocks": "", "tiles": {files[0]: tiles}}
+    summary |= {"gallery": scales, "files": files}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    gallery = read_gallery(folder, "sdt_digits")
+    assert [tile.title for tile in gallery.pictures[0].tiles] == ["Left", HOSTILE]
+    assert [(tile.width, tile.height) for tile in gallery.pictures[0].tiles] == [(200, 200), (200, 100)]
+    colours = [opened(tile).convert("RGB").getpixel((50, 50)) for tile in gallery.pictures[0].tiles]
+    assert colours == [(200, 0, 0), (0, 0, 200)]
+    page = Page(write_report(profile, tmp_path / "page", attention=folder).page.read_text())
+    pictures = [attrs for tag, attrs in page.tags if tag == "img"]
+    assert len(pictures) == 3 and [bool(attrs["alt"]) for attrs in pictures] == [True, False, True]
+    assert "Left" in page.words and HOSTILE in page.words
+    for wrong in ([-0.1, 0, 0.5, 1], [0, 0, 2, 1], [0, 0, 0, 0], [0, 0]):  # nowhere inside: the panel as it is
+        tiles[0]["box"] = wrong
+        (folder / "summary.json").write_text(json.dumps(summary))
+        assert len(read_gallery(folder, "sdt_digits").pictures[0].tiles) == 1
+    tiles[0]["box"] = "all"
+    (folder / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(sa.SpikeattnError, match="box"):
+        read_gallery(folder, "sdt_digits")
 
 
 def test_a_folder_says_both_answers_and_has_one_key(profile, attended, tmp_path):

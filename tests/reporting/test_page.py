@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import spikeattn as sa
-from spikeattn.boundary.number_format import amount, energy_unit, percent, significant
+from spikeattn.boundary.number_format import amount, energy_unit, percent
 from spikeattn.cli import main
 from spikeattn.reporting import Report, rate_table, write_report
 from spikeattn.reporting.latex.environments import escape_latex
@@ -24,7 +24,7 @@ FILES = {"rates.csv", "rate_table.csv", "operations.csv", "energy.csv", "over_ti
 FILES |= {"structure.csv", "images.csv", "comparison.csv", "waterfall.csv", "sweep.csv", "prices.csv", "switches.csv"}
 FILES |= {"models.csv"}
 FILES |= {"report.html", *(f"figures/{name}.{kind}" for name in FIGURES for kind in ("svg", "png", "pdf"))}
-FILES |= {"main.tex", "methods.tex", "methods.md", "references.bib"}
+FILES |= {"main.tex", "methods.tex", "methods.md", "results.tex", "results.md", "references.bib"}
 
 
 class Page(HTMLParser):
@@ -134,7 +134,6 @@ def test_first_screen_says_what_a_researcher_wants(html, profile):
         "T = 4",
         percent(summary["accuracy"]),
         amount(summary["sops_per_image"]),
-        f"× {significant(summary['ann_over_snn'], 3)}",
         "Wilson interval",
         "UNTRAINED The weights are random",
         "break-even Under horowitz-45nm-fp32",
@@ -142,6 +141,12 @@ def test_first_screen_says_what_a_researcher_wants(html, profile):
         "Convention exact, costs horowitz-45nm-fp32",
     ):
         assert text in header, text
+    ratio, low, high = re.search(r"ANN / SNN× ([\d.]+)\[([\d.]+), ([\d.]+)\]ANN twin: ", header).groups()
+    ends = [summary["ann_energy_mj"] / limit for limit in reversed(summary["energy_interval_mj"])]
+    assert [float(low), float(high)] == pytest.approx(ends, rel=5e-3)
+    assert float(ratio) == pytest.approx(summary["ann_over_snn"], rel=5e-3)
+    mean, low, high = re.search(r"Mean firing rate([\d.]+)\[([\d.]+), ([\d.]+)\]", header).groups()
+    assert float(mean) == pytest.approx(summary["mean_rate"], abs=1e-4) and float(low) < float(mean) < float(high)
     numbers = [summary["energy_mj"], *summary["energy_interval_mj"]]
     unit, factor = energy_unit(numbers[:1])
     shown = re.search(rf"Energy per image([\d.]+) {unit}\[([\d.]+), ([\d.]+)\]", header)

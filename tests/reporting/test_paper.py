@@ -1,30 +1,36 @@
 """Tables, methods paragraph and figures of a paper: numbers of the frames, escaped names, and a LaTeX engine's word."""
 
+import math
 import re
 import shutil
 import subprocess
 from dataclasses import replace
 from importlib.metadata import version
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from spikeattn.boundary.number_format import count_unit, energy_unit, rate, rate_with_limits
+from spikeattn.boundary.number_format import count_unit, energy_unit, rate, rate_with_limits, significant
 from spikeattn.energy import get_costs
 from spikeattn.energy.comparison import compare
+from spikeattn.energy.scope_line import ratio_text
 from spikeattn.errors import SpikeattnError
 from spikeattn.reporting import rate_table, write_report
 from spikeattn.reporting.latex.booktabs import Field, code, table
 from spikeattn.reporting.latex.environments import document, escape_latex
-from spikeattn.reporting.paper import methods
+from spikeattn.reporting.paper import decimals, methods
 from spikeattn.reporting.paper.frames import model_table, part_table
 from spikeattn.reporting.paper.latex_tables import models_latex, parts_latex, rates_latex
 from spikeattn.reporting.paper.paper_files import COLUMN, to_pdf
 from spikeattn.reporting.paper.references import REFERENCES, bibliography, keys_in
+from spikeattn.reporting.paper.results import results
+from spikeattn.reporting.paper.sentences import keys_of, to_md, to_tex
 
 from .conftest import HOSTILE, LATEX, firing_sdt
 
-PAPER = ("table.tex", "main.tex", "methods.tex", "methods.md", "references.bib")
+PAPER = ("table.tex", "main.tex", "methods.tex", "methods.md", "results.tex", "results.md", "references.bib")
+ROOT = Path(__file__).parents[2]
 PATH = "/data/50%_of{the}_#1 & ~user^2\\x$"
 
 
@@ -126,8 +132,64 @@ def test_parts_are_those_of_the_comparison_and_add_up(profile):
     ((_, (titles, *rows)),) = columns_of(parts_latex(frame))
     assert titles[4] == "{ANN / SNN}" and [row[0] for row in rows][total:] == ["Total", "QKV and attention"]
     for row, energy in zip(rows, frame["ann_mj"], strict=True):
-        number = re.sub(r"[{}]|\\num", "", row[1])
-        assert float(number) == pytest.approx(energy / factor, rel=6e-3)
+        number = row[1].replace(r"{\textless{}", "").strip("{}")
+        assert float(number) == pytest.approx(energy / factor, abs=0.6 * 10.0 ** -len(number.partition(".")[2]))
+
+
+def test_the_columns_of_tables_3_and_4_have_one_number_of_places(profile, single, foreign):
+    tables = [models_latex(model_table(profile, single, foreign)), parts_latex(part_table(compare(profile)))]
+    for latex in tables:
+        ((_, (titles, *rows)),) = columns_of(latex)
+        for place, title in enumerate(titles):
+            if title.startswith(("{Energy", "{Param", "{Acc", "{ANN", "{SNN", "{Break", "Interval")):
+                found = {len(part) for row in rows for part in re.findall(r"\d\.(\d+)", row[place])}
+                assert len(found) == 1, (title, [row[place] for row in rows])
+        for row in rows:
+            for place, title in enumerate(titles):
+                if title == "Interval" and "." in row[place] and row[place - 1] != "0":
+                    assert len(re.findall(r"\.(\d+)", row[place])[0]) == len(row[place - 1].partition(".")[2])
+
+
+def test_places_of_a_column():
+    alone = (4.2826, 4.2426, 4.3213, "studentised")
+    assert decimals.places_of(alone) == 3 and decimals.fixed_with_limits(alone, 3) == ("4.283", "[4.243, 4.321]")
+    large = (274.63, 272.18, 277.01, "studentised")
+    assert decimals.common_places([alone, large]) == 2  # the smaller keeps three digits, and no more
+    assert decimals.fixed_with_limits(large, 2) == ("274.63", "[272.18, 277.01]")
+    small = (4.4e-4, 4.2e-4, 4.6e-4, "studentised")
+    assert decimals.fixed_with_limits(small, 3) == ("<0.001", "–") and decimals.fixed(0.0, 3) == "0"
+    assert decimals.fixed_with_limits((0.5, math.nan, 0.7, "upper bound"), 2) == ("0.50", "≤ 0.70")
+    assert decimals.fixed_with_limits((math.nan, 0.0, 1.0, "none"), 2) == ("–", "–")
+    assert decimals.fixed_with_limits((2.5, 2.0, math.inf, "studentised"), 1) == ("2.5", "[2.0, no upper limit]")
+
+
+def test_results_are_the_numbers_of_the_run_with_their_intervals(profile):
+    comparison, summary = compare(profile), profile.summary()
+    said = results(profile, rate_table(profile), profile.energy(), summary, comparison)
+    tex, md = to_tex(said), to_md(said).replace("\\", "")
+    total = str(profile.energy().total).replace(" per image", "")
+    assert total in md and escape_latex(total) in tex
+    low, high = summary["accuracy_interval"]
+    assert f"answers {summary['accuracy'] * 100:.2f} % [{low * 100:.2f}, {high * 100:.2f}] of 24 images" in md
+    assert significant(summary["mean_rate"], 3) in md and "UNTRAINED" in md
+    for line in comparison.lines:
+        assert line.missing or " ".join(ratio_text(line.ratio)) in md
+    labels = set(re.findall(r"\\ref\{(.*?)\}", tex))
+    assert labels == {"tab:models", "tab:rates", "fig:energy_by_part", "tab:scopes", "tab:parts"}
+    assert "ref" not in md
+
+
+def test_results_without_labels_and_without_an_ann(foreign):
+    said = to_md(results(foreign, rate_table(foreign), foreign.energy(), foreign.summary(), None))
+    assert "No accuracy is given" in said and "a ratio of" not in said
+
+
+def test_letters_of_figures_with_serifs(profile):
+    from spikeattn.reporting.figures.charts import energy_bars
+
+    plain, serif = (to_pdf(energy_bars(profile.energy()), COLUMN, serif) for serif in (False, True))
+    assert b"DejaVuSans" in plain and b"STIXGeneral" not in plain
+    assert b"STIXGeneral" in serif and b"DejaVuSans" not in serif and b"/Type3" not in serif
 
 
 def test_columns_align_at_the_point():
@@ -140,7 +202,7 @@ def test_columns_align_at_the_point():
 
 
 def test_methods_say_what_the_provenance_says(profile, pieces):
-    text = methods.to_md(methods.methods(profile, *pieces, compare(profile)))
+    text = to_md(methods.methods(profile, *pieces, compare(profile)))
     assert "Rates were averaged over 24 images of digits (test) [@alpaydin1998]" in text
     assert "for T = 4 time steps, input 1 × 16 × 16" in text and "UNTRAINED" in text and "random weights" in text
     assert "studentised bootstrap (fewer than 1000 images)" in text and "2,000 resamples" in text
@@ -152,26 +214,26 @@ def test_methods_say_what_the_provenance_says(profile, pieces):
 
 def test_methods_without_spikingjelly_do_not_cite_it(profile):
     settings = profile.provenance["settings"] | {"spikingjelly": None}
-    text = methods.to_md([methods._tools(SimpleNamespace(provenance={"settings": settings}))])
+    text = to_md([methods._tools(SimpleNamespace(provenance={"settings": settings}))])
     assert "with its own neurons, timm" in text and "SpikingJelly" not in text
 
 
 def test_methods_name_the_convention_and_its_source(profile):
     energy = profile.energy("loihi", "spikformer")
-    text = methods.to_md(methods.methods(profile, profile.rates(), energy))
+    text = to_md(methods.methods(profile, profile.rates(), energy))
     assert "convention `spikformer` [@zhou2023spikformer" in text and "[@tang2023]" in text and "unpriced" in text
 
 
 def test_methods_of_one_image_and_of_a_silent_network(single, silent):
-    text = methods.to_md(methods.methods(single, single.rates(), single.energy()))
+    text = to_md(methods.methods(single, single.rates(), single.energy()))
     assert "averaged over 1 image of" in text and "No interval is given: one image has none." in text
-    quiet = methods.to_md(methods.methods(silent, silent.rates(), silent.energy()))
+    quiet = to_md(methods.methods(silent, silent.rates(), silent.energy()))
     assert "no neuron fired" in quiet
 
 
 def test_methods_escape_names_and_say_what_is_missing(hostile_run):
     said = methods.methods(hostile_run, hostile_run.rates(), hostile_run.energy())
-    tex, md = methods.to_tex(said), methods.to_md(said)
+    tex, md = to_tex(said), to_md(said)
     assert rf"\texttt{{{escape_latex(HOSTILE)}}}" in tex and escape_latex(PATH) in tex
     assert f"`{HOSTILE}`" in md and PATH not in md.replace("`" + PATH, "")
     for text in (tex, md):
@@ -182,10 +244,21 @@ def test_methods_escape_names_and_say_what_is_missing(hostile_run):
 
 
 def test_the_bibliography_holds_every_key_that_is_cited_and_no_other(profile, pieces):
-    keys = methods.keys_of(methods.methods(profile, *pieces))
+    keys = keys_of(methods.methods(profile, *pieces))
     entries = re.findall(r"@\w+\{([^,]+),", bibliography(keys))
-    assert entries == keys and set(keys) == {"yao2023", "alpaydin1998", "fang2023", "wightman2019", "horowitz2014"}
+    assert entries == keys and set(keys) == {
+        "spikeattn",
+        "yao2023",
+        "alpaydin1998",
+        "fang2023",
+        "wightman2019",
+        "horowitz2014",
+    }
     assert keys_in("code of arXiv 2304.11954; Horowitz 2014") == ["zhou2023spikingformer", "horowitz2014"]
+    page = (ROOT / "docs" / "cite.md").read_text(encoding="utf-8")
+    for field in ("author", "title", "year"):  # as on the page; the version is the one that counted
+        assert re.search(rf"^  {field} .*$", page, re.MULTILINE)[0] in bibliography(["spikeattn"], "7.0.0")
+    assert "note   = {Version 7.0.0}" in bibliography(["spikeattn"], "7.0.0")
     for key, entry in REFERENCES.items():
         assert entry.startswith("@") and entry.count("{") == entry.count("}") and f"{{{key}," in entry
         assert {"author", "title", "year"} <= set(re.findall(r"^  (\w+)\s+=", entry, re.M))
@@ -213,7 +286,7 @@ def test_the_report_writes_them(profile, tmp_path):
     latex = report.files["table.tex"].read_text()
     assert latex.endswith("\\spikeattnend\n")
     for label in ("rates", "models", "parts"):
-        assert rf"\label{{tab:{label}}}" in latex and f"tab:{label}" in report.files["main.tex"].read_text()
+        assert rf"\label{{tab:{label}}}" in latex and f"tab:{label}" in report.files["results.tex"].read_text()
     without = write_report(profile, tmp_path / "chip", costs="loihi")
     assert r"\label{tab:parts}" not in without.files["table.tex"].read_text()
 

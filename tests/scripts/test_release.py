@@ -24,8 +24,8 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.fixture
 def checkout(script: ModuleType, tmp_path: Path) -> Path:
-    """The four files as they are, at a version of their own."""
-    for name in (script.VERSION, script.CITATION, script.ENTRY, script.CHANGES):
+    """The five files as they are, at a version of their own."""
+    for name in (script.VERSION, script.CITATION, script.ENTRY, script.OWN, script.CHANGES):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     place = tmp_path / script.VERSION
@@ -51,6 +51,7 @@ def test_a_release(script: ModuleType, checkout: Path) -> None:
     assert after["CITATION.cff"].count("version: 7.0.0\ndate-released: 2027-01-31\n") == 1
     assert after["CITATION.cff"].count("date-released") == 1
     assert after["cite.md"].count("  year   = {2027},\n  note   = {Version 7.0.0, released 2027-01-31},\n") == 1
+    assert "\nYEAR = 2027  #" in after["own_entry.py"]
     heading = "## [Unreleased]\n\n## [7.0.0] - 2027-01-31\n"
     assert after["CHANGELOG.md"] == before["CHANGELOG.md"].replace("## [Unreleased]\n", heading)
     assert script.HEADING.findall(after["CHANGELOG.md"])[:2] == [("Unreleased", ""), ("7.0.0", "2027-01-31")]

@@ -11,6 +11,8 @@ from spikeattn.reporting.figures.drawing import INK, NARROW, PALETTE, figure_sty
 from spikeattn.reporting.figures.tips import tips
 from spikeattn.reporting.tables.analysis_sheets import accuracy_of
 
+_ROOM = 0.1  # of the axis: what a line of text below the lower end of a whisker takes
+
 
 def has_accuracy(sweep: pd.DataFrame) -> bool:
     """Whether the accuracy after any number of steps is known, so that there is something to draw."""
@@ -41,11 +43,19 @@ def accuracy_energy(sweep: pd.DataFrame, note: str = "") -> Figure:
             for row in rows
         ]
         tips(points, told)
-        for row, x, y in zip(rows, spent, share, strict=True):
+        for row, x in zip(rows, spent, strict=True):
             label = f"t = {row['t']}" if len(rows) <= 12 or row["t"] in (1, rows[-1]["t"]) else ""
-            axes.annotate(label, (x, y), (6, -11), textcoords="offset points", fontsize=8, color=INK)
+            above = row["accuracy_low"] < _ROOM
+            end = (
+                x,
+                row["accuracy_high"] if above else row["accuracy_low"],
+            )  # of its whisker
+            axes.annotate(
+                label, end, (5, 3 if above else -3), textcoords="offset points", fontsize=8, color=INK,
+                va="bottom" if above else "top",
+            )  # fmt: skip
         axes.set_xlim(0, max(spent) * 1.15 if max(spent) > 0 else 1)
-        axes.set_ylim(0, 1.03)
+        axes.set_ylim(min(0.0, min(row["accuracy_low"] for row in rows) - 0.1), 1.03)  # room for the text below
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
         axes.set_ylabel("Accuracy")
         axes.set_xlabel(f"Energy per image after t steps ({unit}), {first['costs'].iloc[0]}")

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from spikeattn.attention.placement import Placement
 from spikeattn.boundary.number_format import percent
 from spikeattn.reporting.figures.drawing import INK, MUTED, plain_colour_bar, set_layout, short
+from spikeattn.reporting.figures.printed_names import set_names
 
 Floats = NDArray[np.float64]
 
@@ -130,7 +131,10 @@ def heading(figure: Figure, name: str, details: str) -> None:
     """The name of a figure, and smaller how it was made; everything else keeps below."""
     width, height = figure.get_size_inches()
     figure.text(0.012, 1 - 0.05 / height, short(name, int(width * 11.5)), fontsize=9, ha="left", va="top")
-    figure.text(0.012, 1 - 0.215 / height, details, fontsize=7, color=MUTED, ha="left", va="top", linespacing=1.2)
+    said = figure.text(
+        0.012, 1 - 0.215 / height, details, fontsize=7, color=MUTED, ha="left", va="top", linespacing=1.2
+    )
+    set_names([said])
     if figure.get_layout_engine() is not None:
         set_layout(figure, rect=(0, 0, 1, 1 - heading_height(details) / height))
 
@@ -152,36 +156,46 @@ def draw_picture(axes: Axes, seen: Seen, title: str) -> None:
     axes.imshow(_enlarged(seen.picture), interpolation="none", extent=_extent(seen.picture.shape))
 
 
-def draw_map(
-    axes: Axes, scores: Floats, scale: Normalize, title: str, seen: Seen, empty: bool = False, name: str = MAPS
-) -> None:
-    """A map on the pixels of the image; those of no token are grey, with `empty` those without a score too."""
+def draw_map(axes: Axes, scores: Floats, scale: Normalize, title: str, seen: Seen) -> None:
+    """A map on the pixels of the image; those of no token are grey."""
     _bare(axes, title)
     placed, covered = seen.on_pixels(scores)
-    shown = np.ma.masked_where(((placed == 0) & empty) | ~covered, placed)
-    colours = colormaps[name].with_extremes(bad=NOTHING)
-    axes.imshow(_enlarged(colours(scale(shown))), interpolation="none", extent=_extent(seen.picture.shape))
+    colours = colormaps[MAPS].with_extremes(bad=NOTHING)
+    shown = colours(scale(np.ma.masked_where(~covered, placed)))
+    axes.imshow(_enlarged(shown), interpolation="none", extent=_extent(seen.picture.shape))
 
 
-def draw_heat(axes: Axes, seen: Seen, title: str, scale: Normalize | None = None) -> None:
-    """The map over the image: its colours in front of the image in grey, which shows alone where there is no token.
+def draw_heat(
+    axes: Axes,
+    seen: Seen,
+    title: str,
+    scale: Normalize | None = None,
+    values: Floats | None = None,
+    name: str = MAPS,
+    empty: bool = False,
+) -> None:
+    """A map over the image: its colours in front of the image in grey, which shows alone where there is no token.
 
     Args:
         scale: of the colours; by default that of `seen`.
+        values: of the tokens, [h, w]; by default the scores of `seen`.
+        name: of the colours.
+        empty: the image shows alone where a value is 0, too.
     """
     _bare(axes, title)
-    placed, covered = seen.on_pixels(seen.map)
+    placed, covered = seen.on_pixels(seen.map if values is None else values)
+    covered = covered & (placed != 0) if empty else covered
     below = _enlarged(_faint(seen.picture))
-    colours = _stretched(colormaps[MAPS]((scale or seen.colours)(placed))[..., :3], below.shape)
+    colours = _stretched(colormaps[name]((scale or seen.colours)(placed))[..., :3], below.shape)
     opaque = OPAQUE * _stretched(covered, below.shape)[..., None]
     axes.imshow(opaque * colours + (1 - opaque) * below, interpolation="none", extent=_extent(seen.picture.shape))
 
 
-def heat_colours() -> ListedColormap:
-    """The colours of `MAPS` as they look in front of an image of middle grey; for the bar beside `draw_heat`."""
-    colours = colormaps[MAPS](np.linspace(0, 1, 256))
+def heat_colours(name: str = MAPS) -> ListedColormap:
+    """The colours of a map as they look in front of an image of middle grey; for the bar beside `draw_heat`."""
+    colours = colormaps[name](np.linspace(0, 1, 256))
     colours[:, :3] = OPAQUE * colours[:, :3] + (1 - OPAQUE) * sum(GREYS) / 2
-    return ListedColormap(colours, f"{MAPS} over grey")
+    return ListedColormap(colours, f"{name} over grey")
 
 
 def draw_significant(axes: Axes, seen: Seen, question: str, side: float, title: str) -> None:
@@ -265,6 +279,7 @@ def colour_bar(
     times = f"10{str(power).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}" if power else ""
     text = f"{label} (×{times})" if label and times else label or (f"×{times}" if times else "")
     bar.set_label("\n".join(textwrap.wrap(text, wrap)), fontsize=size, labelpad=2, linespacing=1.1)
+    set_names([bar.ax.xaxis.label, bar.ax.yaxis.label])
 
 
 def _bare(axes: Axes, title: str) -> None:

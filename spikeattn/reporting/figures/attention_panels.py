@@ -16,13 +16,11 @@ from spikeattn.boundary.number_format import energy_unit, percent
 from spikeattn.reporting.figures.attention_drawing import (
     BRIGHT,
     COLUMN,
-    NOTHING,
     ROOM,
     Floats,
     Seen,
     colour_bar,
     draw_heat,
-    draw_map,
     draw_picture,
     draw_significant,
     heading,
@@ -34,6 +32,7 @@ from spikeattn.reporting.figures.drawing import INK, figure_style, finish
 from spikeattn.reporting.figures.input_pictures import OFF, ON
 
 ENERGY = "viridis"
+ALONE = "#999999"  # in a legend, of the image in grey where no colour lies over it
 MARGIN, GAP, TITLE = 0.04, 0.1, 0.2  # inches: at the edge, between pictures, and for the title above each
 BAR, KEY = 0.09, 0.75  # inches: height of a colour bar, and of everything below the pictures, with three lines of text
 
@@ -73,6 +72,21 @@ def panel(seen: Seen, note: str = "", key: bool = True) -> Figure:
         return finish(figure, note)
 
 
+def tiles_of(figure: Figure) -> list[dict[str, Any]]:
+    """Title and place of every picture of a panel without a key, for a page that sets the titles itself.
+
+    A box is left, top, width and height, as shares of the whole figure.
+    """
+    tiles = []
+    for axes in figure.axes:
+        if not axes.axison:
+            continue
+        place = axes.get_position()
+        box = [round(float(x), 5) for x in (place.x0, 1 - place.y1, place.width, place.height)]
+        tiles.append({"title": axes.get_title(loc="left"), "box": box})
+    return tiles
+
+
 def noise_share(energy: Floats, spurious: Floats) -> str:
     """The part of an energy that is spent on noise, as text."""
     total = float(energy.sum())
@@ -92,12 +106,11 @@ def _rows(seen: Seen) -> list[list[Picture]]:
     unit, factor = energy_unit([_most(seen)])
     scale = Normalize(0, _most(seen) / factor or 1.0)
     share = noise_share(energy, spurious)
-    first.append(lambda axes, side: draw_map(axes, energy / factor, scale, "Energy", seen, name=ENERGY))
+    first.append(lambda axes, side: draw_heat(axes, seen, "Energy", scale, energy / factor, ENERGY))
     if len(second) == 1:
         second.append(lambda axes, side: axes.set_axis_off())
-    second.append(
-        lambda axes, side: draw_map(axes, spurious / factor, scale, f"On noise: {share}", seen, empty=True, name=ENERGY)
-    )
+    title = f"On noise: {share}"
+    second.append(lambda axes, side: draw_heat(axes, seen, title, scale, spurious / factor, ENERGY, empty=True))
     return [first, second]
 
 
@@ -127,7 +140,7 @@ def _draw_key(figure: Figure, keys: list[Axes], seen: Seen) -> None:
             continue
         unit, factor = energy_unit([_most(seen)])
         scale = Normalize(0, _most(seen) / factor or 1.0)
-        colour_bar(figure, axes, scale, f"{unit} per token, {seen.blocks}", ENERGY, 22)
+        colour_bar(figure, axes, scale, f"{unit} per token, {seen.blocks}", heat_colours(ENERGY), 22)
 
 
 def _handles(seen: Seen, narrow: bool) -> list[Any]:
@@ -136,9 +149,9 @@ def _handles(seen: Seen, narrow: bool) -> list[Any]:
     line.set_path_effects([Stroke(linewidth=2.6, foreground=INK), Normal()])
     handles: list[Any] = [line]
     if seen.energies is not None:
-        handles.append(Patch(facecolor=NOTHING, label="none, or no token"))
+        handles.append(Patch(facecolor=ALONE, label="none, or no token"))
     elif not bool(seen.on_pixels(seen.map)[1].all()):
-        handles.append(Patch(facecolor="#999999", label="no token"))
+        handles.append(Patch(facecolor=ALONE, label="no token"))
     if seen.events:
         handles += [Patch(facecolor=ON, label="ON events"), Patch(facecolor=OFF, label="OFF events")]
     return handles

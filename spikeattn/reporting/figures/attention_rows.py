@@ -13,7 +13,6 @@ from spikeattn.reporting.figures.attention_drawing import (
     Seen,
     colour_bar,
     draw_heat,
-    draw_map,
     draw_picture,
     draw_significant,
     heading,
@@ -57,7 +56,7 @@ def overview(rows: Sequence[Seen], note: str = "") -> Figure:
             if seen.energies is not None:
                 energy, spurious = seen.energies
                 title = "Energy on noise" if place == 0 else ""
-                draw_map(axes[-1], spurious, Normalize(0, most), title, seen, empty=True, name=ENERGY)
+                draw_heat(axes[-1], seen, title, Normalize(0, most), spurious, ENERGY, empty=True)
                 text = f"{noise_share(energy, spurious)} of {joules(float(energy.sum()))}"
                 axes[-1].set_xlabel(text, fontsize=8, labelpad=2)
         bar, tallest = figure.add_subplot(grid[: min(3, len(rows)), columns]), min(3, len(rows)) * tall

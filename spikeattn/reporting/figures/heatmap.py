@@ -26,6 +26,7 @@ from spikeattn.reporting.figures.drawing import (
     plain_colour_bar,
     short,
 )
+from spikeattn.reporting.figures.printed_names import plain_names, printed
 from spikeattn.reporting.figures.tips import tips
 
 TALLEST, WIDEST = 40, 12.0  # tensors in one column of the heat map, inches of all columns
@@ -162,7 +163,7 @@ def _cells(
     tips(
         mesh,
         [
-            f"{name}, {column}: {rate_text(value)}"
+            f"{plain_names(name)}, {column}: {rate_text(value)}"
             for name, row in zip(names, values, strict=True)
             for column, value in zip(columns, row, strict=True)
         ],
@@ -176,7 +177,9 @@ def _cells(
 
 
 def _row_labels(axes: Axes, names: Sequence[str]) -> None:
-    axes.set_yticks(range(len(names)), [short(name) for name in names], fontsize=8)
+    axes.set_yticks(range(len(names)), [printed(short(name)) for name in names], fontsize=8)
+    for label, name in zip(axes.get_yticklabels(), names, strict=True):
+        label.set_parse_math(printed(name) != name)  # any other name stays as it is, dollars and all
 
 
 def _heading(axes: Axes, x: float, text: str) -> None:

@@ -44,15 +44,16 @@ def model_figure(table: pd.DataFrame, note: str = "") -> Figure:
             tips(points, [_told(row) for row in rows.to_dict("records")])
             # text of the spiking network on the left and of the ANN on the right, so that none meets the other's point
             offset, align = ((-7, 0), "right") if side == "SNN" else ((7, 0), "left")
-            for place, value in zip(places, values, strict=True):
+            ends = rows["ci_low"].where(known_limits, rows["value"]) if side == "SNN" else rows["value"]
+            for place, value, end in zip(places, values, ends, strict=True):
                 axes.annotate(
-                    joules(value), (value, place), offset, textcoords="offset points", va="center", ha=align,
+                    joules(value), (end, place), offset, textcoords="offset points", va="center", ha=align,
                     fontsize=7.5, color=MUTED,
                 )  # fmt: skip
         axes.set_xscale("log")
         axes.set_yticks(range(len(models)), [short(model) for model in models])
         axes.set_ylim(max(len(models), 1) - 0.45, -0.55)
-        low, high = energies["value"].min(), energies["value"].max()
+        low, high = energies[["value", "ci_low"]].where(lambda each: each > 0).min().min(), energies["value"].max()
         if known(low):
             axes.set_xlim(low / 8, high * 8)  # room for the text beside the outer points
         axes.xaxis.set_major_locator(LogLocator(base=10, numticks=12))

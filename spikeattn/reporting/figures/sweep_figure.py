@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from spikeattn.boundary.number_format import significant
@@ -14,6 +17,9 @@ from spikeattn.reporting.figures.drawing import INK, MUTED, PALETTE, RULE, WIDTH
 from spikeattn.reporting.figures.tips import tips
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_RING: dict[str, Any] = {
+    "marker": "o", "markersize": 9, "markerfacecolor": "none", "markeredgecolor": INK, "markeredgewidth": 1.2,
+}  # fmt: skip
 
 
 def sweep_figure(sweep: pd.DataFrame, note: str = "") -> Figure:
@@ -30,22 +36,25 @@ def sweep_figure(sweep: pd.DataFrame, note: str = "") -> Figure:
     with figure_style():
         figure = Figure(figsize=(WIDTH, 3.1), layout="constrained")
         panels = figure.subplots(1, 3)
-        tables, last = list(dict.fromkeys(sweep["costs"])), []
+        tables, last, ringed = list(dict.fromkeys(sweep["costs"])), [], False
         for i, name in enumerate(tables):
             colour, marker = PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]
             every = _at_measured_rate(sweep[sweep["costs"] == name])
             look = {"color": colour, "marker": marker, "markersize": 4, "linewidth": 1.4}
-            _energy_over_time(panels[0], every, look, name)
+            ringed = _energy_over_time(panels[0], every, look, name) or ringed
             panels[1].plot(every["t"], every["break_even_rate"], **look)
             _tell(panels[1], every["t"], every["break_even_rate"], f"{name}: break-even rate", colour)
             last.append(every.iloc[-1])
-            _energy_over_rate(panels[2], last[-1], colour)
-        _crossings(panels[2], last)
+            _energy_over_rate(panels[2], last[-1], colour, marker)
+        ringed = _crossings(panels[2], last) or ringed
         _measured_rates(panels[1], _at_measured_rate(sweep[sweep["costs"] == tables[0]]))
         _dress(panels, int(sweep["t"].max()))
+        handles, labels = panels[0].get_legend_handles_labels()
+        if ringed:
+            handles, labels = [*handles, Line2D([], [], linestyle="none", **_RING)], [*labels, "both cost the same"]
         figure.legend(
-            *panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=min(len(tables), 4), fontsize=8,
-            handlelength=1.8, columnspacing=1.5,
+            handles, labels, loc="outside upper left", ncols=min(len(labels), 4), fontsize=8, handlelength=1.8,
+            columnspacing=1.5,
         )  # fmt: skip
         return finish(figure, note)
 
@@ -59,7 +68,8 @@ def _at_measured_rate(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(spikes_mj=spikes, snn_mj=rows["fixed_mj"] + spikes, rate=rate).reset_index(drop=True)
 
 
-def _energy_over_time(axes: Axes, rows: pd.DataFrame, look: dict, name: str) -> None:
+def _energy_over_time(axes: Axes, rows: pd.DataFrame, look: dict, name: str) -> bool:
+    """Whether a crossing was ringed."""
     share = (rows["snn_mj"] / rows["ann_mj"]).to_numpy(float)
     steps = rows["t"].to_numpy(float)
     axes.plot(steps, share, label=name, **look)
@@ -68,6 +78,7 @@ def _energy_over_time(axes: Axes, rows: pd.DataFrame, look: dict, name: str) -> 
     for i in above:
         crossing = steps[i] + (1 - share[i]) / (share[i + 1] - share[i])
         _ring(axes, crossing, 1.0)
+    return above.size > 0
 
 
 def _tell(axes: Axes, steps: pd.Series, values: pd.Series, what: str, colour: str) -> None:
@@ -78,19 +89,19 @@ def _tell(axes: Axes, steps: pd.Series, values: pd.Series, what: str, colour: st
     tips(points, [f"T = {t}, {what} {significant(value, 3)}" for t, value in pairs])
 
 
-def _energy_over_rate(axes: Axes, row: pd.Series, colour: str) -> None:
-    """Energy at the last step for rates from 0 to 1, solid; the measured rate is the dot on it."""
+def _energy_over_rate(axes: Axes, row: pd.Series, colour: str, marker: str) -> None:
+    """Energy at the last step for rates from 0 to 1, solid; the measured rate is the marker on it."""
     if not row["rate"] > 0:
         return
     ann = row["ann_mj"]
     full = row["spikes_mj"] / row["rate"]
     rates = np.linspace(0, 1, 2)
     axes.plot(rates, (row["fixed_mj"] + rates * full) / ann, color=colour, linewidth=1.4)
-    axes.plot(row["rate"], row["snn_mj"] / ann, "o", color=colour, markersize=4)
+    axes.plot(row["rate"], row["snn_mj"] / ann, marker, color=colour, markersize=4)
 
 
-def _crossings(axes: Axes, rows: list[pd.Series]) -> None:
-    """The rates at which both cost the same; neighbours' numbers stand at different heights."""
+def _crossings(axes: Axes, rows: list[pd.Series]) -> bool:
+    """Ring the rates at which both cost the same, if there are any; neighbours' numbers stand at different heights."""
     rates = sorted(row["break_even_rate"] for row in rows if 0 < row["break_even_rate"] <= 1)
     for i, rate in enumerate(rates):
         _ring(axes, rate, 1.0)
@@ -103,6 +114,7 @@ def _crossings(axes: Axes, rows: list[pd.Series]) -> None:
             ha="right",
             color=INK,
         )
+    return bool(rates)
 
 
 def _measured_rates(axes: Axes, rows: pd.DataFrame) -> None:
@@ -116,7 +128,7 @@ def _measured_rates(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def _ring(axes: Axes, x: float, y: float) -> None:
-    axes.plot(x, y, "o", markersize=9, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.2, zorder=5)
+    axes.plot(x, y, zorder=5, **_RING)
 
 
 def _dress(panels: np.ndarray, T: int) -> None:

@@ -57,13 +57,19 @@ def paper_latex(role: str) -> str:
     """A tensor's name in the paper as it is printed there: V_S with its subscript, Vhat_S with its hat."""
     text = re.sub(r"\b([VQK])\\_S", r"$\1_S$", escape_latex(role))
     text = re.sub(r"\bVhat\\_S", r"$\\hat{V}_S$", text)
+    text = re.sub(r"\bg\(", "$g$(", text)
     return text.replace("$*$", r" \odot ")
 
 
 def paper_html(escaped: str) -> str:
     """A tensor's name in the paper with its subscript and hat, from text that is escaped for HTML."""
+    return names_html(escaped).replace("*", " ⊙ ")
+
+
+def names_html(escaped: str) -> str:
+    """Text that is escaped for HTML, with the names of the paper in it as they are printed there."""
     text = re.sub(r"\bVhat_S", "V\u0302<sub>S</sub>", escaped)
-    return re.sub(r"\b([VQK])_S", r"\1<sub>S</sub>", text).replace("*", " ⊙ ")
+    return re.sub(r"\b([VQK])_S", r"\1<sub>S</sub>", text)
 
 
 def _latex(cell: Cell, column: Column) -> str:

@@ -56,24 +56,25 @@ def html(profile: Profile, summary: dict[str, Any], energy: EnergyTable) -> str:
     Args:
         summary: of the profile, under the costs and the convention of `energy`.
     """
+    fired = _rates(profile)
     return fragment(
         "profile.html.j2",
         title=str(profile.ledger.model.get("name") or "model"),
         untrained=profile.untrained,
         facts=facts_of(profile),
         cards=cards(profile, summary, energy),
-        warnings=cautions(profile, energy, None),
+        warnings=cautions(profile, energy, fired),
         strip=strip(energy),
         convention=energy.convention,
         costs=energy.costs,
         sheet=sheet_of(energy),
-        rates=drawing(rate_heatmap(_rates(profile)), FIGURES["firing_rates"]),
+        rates=drawing(rate_heatmap(rate_table(fired)), FIGURES["firing_rates"]),
     )
 
 
 def _rates(profile: Profile) -> pd.DataFrame:
-    """Table S1 without intervals."""
-    return rate_table(rates(profile.ledger, _Mean(profile.counts)))
+    """Firing rates without intervals."""
+    return rates(profile.ledger, _Mean(profile.counts))
 
 
 def plot(profile: Profile, ax: Any, what: str) -> Axes:
@@ -89,7 +90,7 @@ def plot(profile: Profile, ax: Any, what: str) -> Axes:
         axes = axes_of(ax, (NARROW, 1.5 + ROW * blocks["block"].nunique()))
         draw_blocks(axes, blocks)
     else:
-        table = _rates(profile)
+        table = rate_table(_rates(profile))
         axes = axes_of(ax, (NARROW, 1.0 + 0.2 * len(table)))
         draw_rates(axes, table)
     if profile.untrained:

@@ -109,8 +109,9 @@ def _pair(
     for kind, name, key in (("snn", comparison.name, "energy_mj"), ("ann", against, "against_mj")):
         energy = row[key] if known(row[key]) else 0.0
         text_of = energy_in(energy, *unit)
-        bars.append(
-            {"kind": kind, "length": energy * scale, "text": text_of, "tip": f"{row['part']}, {name}: {text_of}"}
-        )
+        length = energy * scale
+        reach = max(length, sum(whiskers)) if whiskers and kind == "snn" else length  # where the text begins
+        tip = f"{row['part']}, {name}: {text_of}"
+        bars.append({"kind": kind, "length": length, "reach": reach, "text": text_of, "tip": tip})
     verdict = row["verdict"] if known(row["verdict"]) else ""
     return {"part": row["part"], "bars": bars, "whiskers": whiskers, "ratio": text, "verdict": verdict}

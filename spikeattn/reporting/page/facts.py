@@ -9,18 +9,26 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from spikeattn.boundary.number_format import MISSING, amount, known, percent, rate
+from spikeattn.boundary.number_format import (
+    MISSING,
+    amount,
+    known,
+    percent,
+    rate,
+)
 from spikeattn.boundary.terms import MEAN_RATE, MEAN_RATE_IS, WEIGHTED_RATE, WEIGHTED_RATE_IS
 from spikeattn.energy.accumulators import accumulators
 from spikeattn.energy.estimate import EnergyTable
 from spikeattn.reporting.figures.drawing import colour_of
 from spikeattn.reporting.page.bars import beside_ann, steps
 from spikeattn.reporting.page.cards import cards
-from spikeattn.reporting.page.cautions import cautions
+from spikeattn.reporting.page.cautions import cautions, remarks
+from spikeattn.reporting.page.contents import leads_to
 from spikeattn.reporting.page.gallery import Gallery
+from spikeattn.reporting.page.glossary import listed
 from spikeattn.reporting.page.stages import about_attention
 from spikeattn.reporting.tables.analyses import Analyses
-from spikeattn.reporting.tables.run_tables import data_name
+from spikeattn.reporting.tables.run_tables import PAPERS_OWN, data_name
 from spikeattn.reporting.tables.sheets import sheet_of
 
 if TYPE_CHECKING:
@@ -54,6 +62,11 @@ TABLES = {
     "structure": "Part, block and role of every layer",
     "attention": "Attention that is more than noise, per image,",
 }
+NAMES = (
+    "V_S is q_lif in the code, Q_S and K_S are k_lif and v_lif. The paper masks V_S with what Q_S and K_S have in "
+    "common; its published code masks q with k and v. So the tensor that is masked is V_S in the paper and q in the "
+    "code, and the table prints both names."
+)
 _WEIGHTS = {True: "trained", False: "UNTRAINED", None: "not stated"}
 
 
@@ -62,6 +75,7 @@ def page(
     summary: dict[str, Any],
     tables: dict[str, pd.DataFrame],
     analyses: Analyses,
+    rates: pd.DataFrame,
     gallery: Gallery | None = None,
     command: str | None = None,
 ) -> dict[str, Any]:
@@ -70,6 +84,7 @@ def page(
     Args:
         summary: `profile.summary()` under the report's costs and convention.
         tables: "rates" (of `rate_table`), "energy", "operations", "time", and those of the analyses.
+        rates: of `profile.rates()`.
         command: that writes this report.
     """
     energy = tables["energy"]
@@ -80,7 +95,10 @@ def page(
         "facts": facts_of(profile),
         "cards": cards(profile, summary, energy),
         "lines": [str(line) for line in analyses.lines(str(summary["model"] or "model"))],
-        "warnings": cautions(profile, energy, analyses.comparison),
+        "warnings": [(name, text, leads_to(name)) for name, text in cautions(profile, energy, rates)],
+        "remarks": remarks(analyses.comparison),
+        "glossary": listed(),
+        "footnote": NAMES if tables["rates"]["tensor"].eq(PAPERS_OWN).any() else "",
         "strip": strip(energy),
         "sheets": {name: sheet_of(table) for name, table in tables.items()},
         "limits": [*_limits(profile, summary, energy), _two_rates(summary, analyses)],

@@ -15,7 +15,7 @@ from spikeattn.energy.conventions import Convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
 from spikeattn.energy.costs import CostTable
 from spikeattn.errors import SpikeattnError
-from spikeattn.reporting.figures.attention_panels import panel
+from spikeattn.reporting.figures.attention_panels import panel, tiles_of
 from spikeattn.reporting.figures.drawing import to_png
 from spikeattn.reporting.figures.input_pictures import picture_of
 from spikeattn.reporting.page.gallery import Gallery, read_gallery, rows_of, shown
@@ -42,6 +42,7 @@ def report(
     ids: Sequence[str] | None = None,
     costs: str | Path | CostTable = DEFAULT_COSTS,
     convention: str | Convention = DEFAULT_CONVENTION,
+    serif: bool = False,
 ) -> Report:
     """Write tables, figures and the HTML page of a profile; what `spikeattn report` writes.
 
@@ -56,6 +57,7 @@ def report(
             than those that the model was given.
         ids: names of these images; by default "image 0", "image 1", ...
         costs, convention: as of `profile.energy`.
+        serif: letters with serifs in the PDFs of the figures, as in the text of most papers.
 
     Returns:
         Report: its files and its summary; in a notebook it shows the page.
@@ -71,7 +73,7 @@ def report(
         if images is not None or ids is not None:
             raise SpikeattnError("images and ids go with what sa.attend returned; a folder holds its own")
         gallery = read_gallery(where, profile.ledger.model.get("name"))
-    return write_report(profile, arguments.path("out", out), costs, convention, gallery)
+    return write_report(profile, arguments.path("out", out), costs, convention, gallery, serif=serif)
 
 
 def gallery_of(
@@ -114,7 +116,8 @@ def gallery_of(
     table, drawn = rows_of(summary), []
     for i, image in enumerate(names[:MOST]):
         seen = views.of(image, each[i], pictures[i], picture_of(pictures[i]), energy_of(energy, i))
-        drawn.append(shown(image, io.BytesIO(to_png(panel(seen, warning, key=False), DPI)), table))
+        figure = panel(seen, warning, key=False)
+        drawn.append(shown(image, io.BytesIO(to_png(figure, DPI)), table, tiles_of(figure)))
     return Gallery(None, summary, tuple(drawn), table, csv_text.write(attention.frame()).encode())
 
 

@@ -6,6 +6,7 @@ import base64
 import io
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -52,7 +53,14 @@ _NETWORK = Annotated[
     ),
 ]  # fmt: skip
 _IMAGE = Annotated[Record, Keys(model=str, image=str, significant=float | None, significant_where=float | None)]
-_KEY = Annotated[Record, Keys(score=str, low=float, high=float, most_mj=float | None, blocks=str)]
+_TILE = Annotated[Record, Keys(title=str, box=tuple[float, ...])]
+_KEY = Annotated[
+    Record,
+    Keys(
+        score=str, low=float, high=float, most_mj=float | None, blocks=str,
+        tiles=Annotated[Record, Keys()] | None,
+    ),
+]  # fmt: skip
 _SUMMARY = Annotated[
     Record,
     Keys(
@@ -65,14 +73,25 @@ PANELS = "panels"  # of folders that older versions wrote: pictures with a key o
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A panel on the page: the image's name, what it shows in words, and its PNG as a data URI."""
+class Tile:
+    """A picture with its title; "" where the title is in the picture itself."""
 
-    name: str
-    text: str
+    title: str
     uri: str
     width: int
     height: int
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A panel on the page: the image's name, what it shows in words, and its pictures as PNGs in data URIs.
+
+    Of folders that older versions wrote the panel is one picture, with its titles in it.
+    """
+
+    name: str
+    text: str
+    tiles: tuple[Tile, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,12 +193,15 @@ def read_gallery(folder: str | Path, model: str | None) -> Gallery:
             "of the same model"
         )
     inside = FOLDER if any(name.startswith(f"{FOLDER}/") for name in files) else PANELS
+    tiles = (summary.get("gallery") or {}).get("tiles") or {}
     drawn = [
         (name, f"{inside}/{stem}.png")
         for name, stem in zip(ids, stems(ids), strict=True)
         if f"{inside}/{stem}.png" in files and (folder / f"{inside}/{stem}.png").is_file()
     ]
-    pictures = tuple(shown(name, folder / file, images) for name, file in drawn[:MOST])
+    where = f"--attention {folder / SUMMARY}"
+    boxes = {file: schema.check(tuple[_TILE, ...], tiles[file], where) for _, file in drawn[:MOST] if file in tiles}
+    pictures = tuple(shown(name, folder / file, images, boxes.get(file, ())) for name, file in drawn[:MOST])
     return Gallery(folder, summary, pictures, images, tokens)
 
 
@@ -204,8 +226,12 @@ def rows_of(summary: dict[str, Any]) -> pd.DataFrame:
     return images.merge(spent, on=["image", "model"], how="left", validate="many_to_one")
 
 
-def shown(name: str, file: Path | io.BytesIO, images: pd.DataFrame) -> Picture:
-    """A panel, a PNG on disk or in memory, as the page shows it: small, and with a text."""
+def shown(name: str, file: Path | io.BytesIO, images: pd.DataFrame, tiles: Sequence[Record] = ()) -> Picture:
+    """A panel, a PNG on disk or in memory, as the page shows it: small, and with a text.
+
+    Args:
+        tiles: of `attention_panels.tiles_of`; without them the panel is shown as it is.
+    """
     row = images[images["image"] == name].iloc[0]
     row = images[(images["image"] == name) & (images["model"] == row["model"])].iloc[-1]  # the last layer is drawn
     two = known(row.get("significant_where"))
@@ -222,10 +248,25 @@ def shown(name: str, file: Path | io.BytesIO, images: pd.DataFrame) -> Picture:
         ) from error
     if picture.width > WIDE:
         picture = picture.resize((WIDE, round(picture.height * WIDE / picture.width)), Image.Resampling.LANCZOS)
+    cut = [(str(tile["title"]), _pixels(tile["box"], picture)) for tile in tiles]
+    if not cut or any(box is None for _, box in cut):
+        return Picture(name, text, (_tile("", picture),))
+    return Picture(name, text, tuple(_tile(title, picture.crop(box)) for title, box in cut))
+
+
+def _pixels(box: Sequence[float], picture: Image.Image) -> tuple[int, int, int, int] | None:
+    """The pixels of a tile; None where its box is not inside the picture."""
+    if len(box) != 4 or min(box) < 0 or box[0] + box[2] > 1.001 or box[1] + box[3] > 1.001:  # boxes are rounded
+        return None
+    left, top, width, height = (share * (picture.width, picture.height)[i % 2] for i, share in enumerate(box))
+    found = (round(left), round(top), round(left + width), round(top + height))
+    return found if found[2] > found[0] and found[3] > found[1] else None
+
+
+def _tile(title: str, picture: Image.Image) -> Tile:
     buffer = io.BytesIO()
     picture.quantize(COLOURS, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
-    uri = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-    return Picture(name, text, uri, *picture.size)
+    return Tile(title, f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}", *picture.size)
 
 
 def _unbroken(text: str) -> str:

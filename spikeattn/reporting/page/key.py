@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from matplotlib import colormaps
 from matplotlib.colors import Colormap, to_hex
 
 from spikeattn.boundary.number_format import joules, significant
@@ -41,7 +40,7 @@ def key_of_page(scales: Mapping[str, Any]) -> Key:
     most = scales.get("most_mj")
     if most is None:
         return Key(attention, None)
-    return Key(attention, Scale("0", joules(float(most)), str(scales["blocks"]), gradient(colormaps[ENERGY])))
+    return Key(attention, Scale("0", joules(float(most)), str(scales["blocks"]), gradient(heat_colours(ENERGY))))
 
 
 def gradient(colours: Colormap) -> str:

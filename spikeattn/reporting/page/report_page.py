@@ -1,6 +1,6 @@
 """The report of a run: every table as csv, LaTeX, figures, and one self-contained HTML page.
 
-All of it is computed from the run's two files; `content.py` collects what the page says, `templates/` how it looks.
+All of it is computed from the run's two files; `facts` collects what the page says, `templates/` how it looks.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ from spikeattn.reporting.figures.heatmap import rate_heatmap
 from spikeattn.reporting.figures.image_histograms import image_histograms
 from spikeattn.reporting.figures.model_figure import model_figure
 from spikeattn.reporting.figures.sweep_figure import sweep_figure
-from spikeattn.reporting.latex.typeset import paper_html, to_latex
+from spikeattn.reporting.latex.typeset import names_html, paper_html, to_latex
 from spikeattn.reporting.page import bars, facts, stages
+from spikeattn.reporting.page.contents import sections
 from spikeattn.reporting.page.gallery import Gallery, read_gallery
+from spikeattn.reporting.page.glossary import glossed
 from spikeattn.reporting.paper.paper_files import paper_files
 from spikeattn.reporting.tables.analyses import analyse
 from spikeattn.reporting.tables.image_tables import classes_said, image_table
@@ -90,6 +92,7 @@ def write_report(
     attention: str | Path | Gallery | None = None,
     command: str | None = None,
     twin: DenseTwin | None = None,
+    serif: bool = False,
 ) -> Report:
     """Write tables, figures and the page of a finished run into a folder; the page comes last.
 
@@ -105,6 +108,7 @@ def write_report(
             returned.
         command: that writes this report again; on the page.
         twin: of `measured_twin`, for the comparison with an ANN; by default that of `compare`.
+        serif: letters with serifs in `figures/*.pdf`, as in the text of most papers.
 
     Raises:
         SpikeattnError: unknown costs or convention, an attention of another model, or a folder that cannot be written
@@ -148,7 +152,7 @@ def write_report(
     said |= {name: caption(profile, facts.TABLES[name]) for name in shown if name in facts.TABLES}
     written: dict[str, str | bytes] = {name: _csv(frame, profile) for name, frame in tables.items()}
     latex = {name: to_latex(frame, said[name], f"tab:{name}") for name, frame in shown.items()}
-    written["summary.json"] = _json(summary | {"provenance": _provenance(profile, energy)})
+    written["summary.json"] = json_text(summary | {"provenance": _provenance(profile, energy)})
 
     note = "UNTRAINED model: the weights are random" if profile.untrained else ""
     drawn = {
@@ -167,19 +171,20 @@ def write_report(
     vectors = {name: to_svg(figure) for name, figure in drawn.items()}
     written |= {f"figures/{name}.svg": svg for name, svg in vectors.items()}
     written |= {f"figures/{name}.png": to_png(figure) for name, figure in drawn.items()}
-    written |= paper_files(profile, rates, table, energy, summary, analyses.comparison, drawn)
+    written |= paper_files(profile, rates, table, energy, summary, analyses.comparison, drawn, serif)
 
-    page = facts.page(profile, summary, shown, analyses, gallery, command)
+    page = facts.page(profile, summary, shown, analyses, rates, gallery, command)
     page |= {"blocks": bars.architecture(blocks), "stages": stages.stages(structure), "classes": classes_said(images)}
     downloads = {name: written[name] for name in tables} | {f"{name}.tex": text for name, text in latex.items()}
-    written[PAGE] = render(page | {"figures": _inline(vectors), "downloads": downloads, "captions": said})
+    page |= {"figures": _inline(vectors), "downloads": downloads, "captions": said}
+    written[PAGE] = render(page | {"sections": sections(page)})
 
     folder = output_folder.folder(out)
     output_folder.folder(folder / "figures")
     return Report({name: output_folder.write(folder / name, text) for name, text in written.items()}, summary)
 
 
-def render(page: dict[str, Any]) -> str:
+def render(page: dict[str, Any], template: str = "report.html.j2") -> str:
     """The HTML page; everything in it but the package's own templates and figures is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("spikeattn.reporting.page", "templates"),
@@ -190,9 +195,11 @@ def render(page: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["paper"] = lambda role: Markup(paper_html(str(escape(visible(role)))))
+    environment.filters["glossed"] = glossed
+    environment.filters["named"] = lambda text: Markup(names_html(str(escape(visible(text)))))
     environment.filters["listed"] = lambda names: Markup(str(escape(visible(names))).replace(", ", ", <wbr>"))
     environment.filters["breakable"] = lambda name: Markup(str(escape(visible(name))).replace(".", ".<wbr>"))
-    return environment.get_template("report.html.j2").render(page)
+    return environment.get_template(template).render(page)
 
 
 def _inline(vectors: dict[str, str]) -> dict[str, Markup]:
@@ -210,5 +217,6 @@ def _provenance(profile: Profile, energy: Any) -> dict[str, Any]:
     return {"model": dict(profile.ledger.model), "run": profile.provenance, "energy": energy.provenance}
 
 
-def _json(record: dict[str, Any]) -> str:
+def json_text(record: dict[str, Any]) -> str:
+    """A record as JSON, with null for what is no finite number."""
     return json.dumps(facts.finite(record), indent=2, ensure_ascii=False, default=str, allow_nan=False) + "\n"

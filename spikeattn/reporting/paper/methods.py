@@ -1,17 +1,15 @@
-"""The methods paragraph of a paper, from what the run says about itself; in LaTeX and in Pandoc's Markdown."""
+"""The methods paragraph of a paper, from what the run says about itself."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from spikeattn.boundary.number_format import amount
 from spikeattn.energy.comparison_result import Comparison
 from spikeattn.energy.estimate import EnergyTable
-from spikeattn.reporting.latex.environments import escape_latex, typewriter
+from spikeattn.reporting.paper.own_entry import KEY
 from spikeattn.reporting.paper.references import keys_in, keys_of_data
+from spikeattn.reporting.paper.sentences import Cite, Code, Piece, Sentence
 from spikeattn.reporting.tables.run_tables import INTERVAL_METHODS, data_name
 from spikeattn.stats.intervals import STUDENTISED_BELOW
 
@@ -25,24 +23,6 @@ NOT_MEASURED = (
     "No joule was measured: data movement, memory, membrane updates, control, leakage currents and idle power are "
     "not in these energies, and on hardware they can dominate."
 )
-
-
-@dataclass(frozen=True)
-class Cite:
-    """A citation, joined to the word before it."""
-
-    keys: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Code:
-    """A name as the code spells it."""
-
-    text: str
-
-
-Piece = str | Cite | Code
-Sentence = tuple[Piece, ...]
 
 
 def methods(
@@ -61,39 +41,6 @@ def methods(
     found += [_skipped(profile), _uncounted(profile)]
     found += [(f"Note: {_ended(note)}",) for note in (*_other_warnings(profile), *energy.notes)]
     return found
-
-
-def keys_of(sentences: Iterable[Sentence]) -> list[str]:
-    """The keys that are cited, each once, in the order of their first citation."""
-    return list(dict.fromkeys(key for s in sentences for piece in s if isinstance(piece, Cite) for key in piece.keys))
-
-
-def to_tex(sentences: Sequence[Sentence]) -> str:
-    """A paragraph for LaTeX, one sentence a line; every name is escaped."""
-    return "\n".join("".join(_tex(piece) for piece in sentence) for sentence in sentences) + "\n"
-
-
-def to_md(sentences: Sequence[Sentence]) -> str:
-    """A paragraph in Markdown with Pandoc's citations; every name is escaped."""
-    return "\n".join("".join(_md(piece) for piece in sentence) for sentence in sentences) + "\n"
-
-
-def _tex(piece: Piece) -> str:
-    if isinstance(piece, Cite):
-        return rf"~\cite{{{','.join(piece.keys)}}}" if piece.keys else ""
-    if isinstance(piece, Code):
-        return typewriter(piece.text)
-    return escape_latex(piece)
-
-
-def _md(piece: Piece) -> str:
-    if isinstance(piece, Cite):
-        return f" [{'; '.join(f'@{key}' for key in piece.keys)}]" if piece.keys else ""
-    if isinstance(piece, Code):
-        text = " ".join(piece.text.split())
-        ticks = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
-        return f"{ticks}{text}{ticks}" if ticks == "`" else f"{ticks} {text} {ticks}"
-    return re.sub(r"([\\`*_<>|\[\]#$^~@{}&])", r"\\\1", re.sub(r"\s+", " ", piece))
 
 
 def _model(profile: Profile) -> Sentence:
@@ -145,7 +92,7 @@ def _tools(profile: Profile) -> Sentence:
     theirs = (f" with SpikingJelly{version('spikingjelly')}", Cite(("fang2023",)))
     neurons = (" with its own neurons",) if absent else theirs
     return (
-        f"Spikes and operations were counted by spikeattn{version('spikeattn')}", *neurons,
+        f"Spikes and operations were counted by spikeattn{version('spikeattn')}", Cite((KEY,)), *neurons,
         f", timm{version('timm')}", Cite(("wightman2019",)),
         f" and PyTorch{version('torch')}{numbers}", *([f" on {device}"] if device else []), ".",
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a paper takes from a run: tables, methods paragraph with its references, figures as PDF at column width."""
+"""What a paper takes from a run: tables, methods and results with their references, figures as PDF at column width."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from spikeattn.energy.comparison_result import Comparison
 from spikeattn.energy.estimate import EnergyTable
@@ -16,11 +17,14 @@ from spikeattn.reporting.paper import methods
 from spikeattn.reporting.paper.frames import models_of, part_table
 from spikeattn.reporting.paper.latex_tables import models_latex, parts_latex, rates_latex
 from spikeattn.reporting.paper.references import bibliography
+from spikeattn.reporting.paper.results import results
 from spikeattn.reporting.paper.scope_table import lines_latex
+from spikeattn.reporting.paper.sentences import keys_of, to_md, to_tex
 
 if TYPE_CHECKING:
     from spikeattn.runs.result import Profile
 
+SERIF = "STIXGeneral"  # comes with matplotlib, and has the letters of units and limits: µ, ×, ≤
 COLUMN, PAGE = 3.35, 6.9  # inches: a column and the text of a two-column page
 _WIDTHS = {
     "firing_rates": PAGE,
@@ -48,10 +52,11 @@ _MAIN = r"""%% Sets everything that this folder holds for a paper: pdflatex main
 \usepackage[margin=2.4cm]{geometry}\usepackage{booktabs,longtable,siunitx,graphicx}
 \emergencystretch=3em
 \begin{document}
+\suppressfloats[t]
 \section*{Methods}
 \input{methods}
 \section*{Results}
-Tables~\ref{tab:rates}%s and the figures show them.
+\input{results}
 \input{table}
 %s
 \bibliographystyle{plain}
@@ -68,8 +73,9 @@ def paper_files(
     summary: dict[str, Any],
     comparison: Comparison | None,
     figures: dict[str, Figure],
+    serif: bool = False,
 ) -> dict[str, str | bytes]:
-    """Contents of table.tex, main.tex, methods.tex, methods.md, references.bib and figures/*.pdf, by file name.
+    """Contents of table.tex, main.tex, methods and results (.tex, .md), references.bib and figures/*.pdf, by file name.
 
     Args:
         rates: of `profile.rates()`.
@@ -77,38 +83,57 @@ def paper_files(
         energy, summary: under the report's costs and convention.
         comparison: the run beside its ANN; None where there is none, and then neither its lines nor a table of parts.
         figures: of the report, by name; laid out anew here, so they must be saved in other formats before.
+        serif: letters of the figures with serifs.
     """
     tables = [rates_latex(table), models_latex(models_of([(profile, energy, summary)]))]
-    named = r" and~\ref{tab:models}"
     if comparison is not None:
         tables += [lines_latex(comparison), parts_latex(part_table(comparison))]
-        named = r", \ref{tab:models}, \ref{tab:scopes} and~\ref{tab:parts}"
     said = methods.methods(profile, rates, energy, comparison)
-    pictures = {f"figures/{name}.pdf": to_pdf(figure, _WIDTHS.get(name, PAGE)) for name, figure in figures.items()}
+    found = results(profile, table, energy, summary, comparison)
+    version = (profile.provenance.get("settings") or {}).get("spikeattn")
+    pictures = {
+        f"figures/{name}.pdf": to_pdf(figure, _WIDTHS.get(name, PAGE), serif) for name, figure in figures.items()
+    }
     written: dict[str, str | bytes] = {
         "table.tex": document(tables),
-        "main.tex": _MAIN % (named, "\n".join(map(_figure, figures))),
-        "methods.tex": methods.to_tex(said),
-        "methods.md": methods.to_md(said),
-        "references.bib": bibliography(methods.keys_of(said)),
+        "main.tex": _MAIN % "\n".join(map(_figure, figures)),
+        "methods.tex": to_tex(said),
+        "methods.md": to_md(said),
+        "results.tex": to_tex(found),
+        "results.md": to_md(found),
+        "references.bib": bibliography(keys_of([*said, *found]), version),
     }
     return written | pictures
 
 
-def to_pdf(figure: Figure, width: float = COLUMN) -> bytes:
+def to_pdf(figure: Figure, width: float = COLUMN, serif: bool = False) -> bytes:
     """The figure as a PDF with its fonts in it (TrueType), laid out anew at a width of so many inches at most.
 
-    Letters keep their size. The same numbers give the same bytes.
+    Letters keep their size; `serif` sets them in those of the STIX project, which go with Times and with Computer
+    Modern. The same numbers give the same bytes.
     """
     with figure_style():
+        for text in figure.findobj(Text) if serif else ():
+            assert isinstance(text, Text)
+            text.set_fontfamily(SERIF)
+            text.set_math_fontfamily("stix")
         old, height = figure.get_size_inches()
         width = min(width, old)
         figure.set_size_inches(width, height)
         _fit_legends(figure, width)
+        _fit_labels(figure)
         figure.set_layout_engine("constrained")
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
     return drawing.to_pdf(figure)
+
+
+def _fit_labels(figure: Figure) -> None:
+    """Break the label of an axis that is wider than the figure behind its last comma."""
+    for axes in figure.axes:
+        label = axes.xaxis.label
+        if label.get_window_extent().width > figure.bbox.width - axes.bbox.x0:
+            label.set_text(",\n".join(label.get_text().rsplit(", ", 1)))
 
 
 def _fit_legends(figure: Figure, width: float) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from spikeattn.reporting.paper.own_entry import KEY, own_entry
+
 _SHORTENED = {"Horowitz": "horowitz2014", "SENECA": "tang2023", "syops": "syops", "SpikingJelly": "fang2023"}
 _DATA = {
     "imagenet": "russakovsky2015",
@@ -19,6 +21,7 @@ _DATA = {
 }
 
 REFERENCES: dict[str, str] = {
+    KEY: own_entry(None),
     "yao2023": r"""@inproceedings{yao2023,
   author    = {Yao, Man and Hu, Jiakui and Zhou, Zhaokun and Yuan, Li and Tian, Yonghong and Xu, Bo and Li, Guoqi},
   title     = {Spike-driven {T}ransformer},
@@ -164,9 +167,14 @@ def keys_of_data(name: str) -> list[str]:
     return [_DATA[name]] if name in _DATA else []
 
 
-def bibliography(keys: Iterable[str]) -> str:
-    """The entries of the keys as a .bib file, each once."""
-    return "\n\n".join(REFERENCES[key] for key in dict.fromkeys(keys)) + "\n"
+def bibliography(keys: Iterable[str], version: str | None = None) -> str:
+    """The entries of the keys as a .bib file, each once.
+
+    Args:
+        version: of spikeattn, that the run was counted with.
+    """
+    entries = REFERENCES | {KEY: own_entry(version)}
+    return "\n\n".join(entries[key] for key in dict.fromkeys(keys)) + "\n"
 
 
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{5})")

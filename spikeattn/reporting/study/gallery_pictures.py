@@ -8,7 +8,7 @@ from typing import Any
 
 from spikeattn.attention.study import Study
 from spikeattn.reporting import output_folder
-from spikeattn.reporting.figures.attention_panels import panel
+from spikeattn.reporting.figures.attention_panels import panel, tiles_of
 from spikeattn.reporting.figures.drawing import to_png
 from spikeattn.reporting.study.captions import warning_of
 from spikeattn.reporting.study.pictures import image_of, view_of, views_of
@@ -29,17 +29,20 @@ def draw_gallery(
         indices: of the images that are drawn anywhere, in the data; all of them share one scale.
 
     Returns:
-        Names of the files, relative to the folder, and the key of `key_of`; None without images.
+        Names of the files, relative to the folder, and the key of `key_of` with "tiles": by file, the title and the
+        place of each of its pictures (`attention_panels.tiles_of`). None without images.
     """
     if not indices:
         return [], None
-    views, files = views_of(study, len(indices), energy), []
+    views, files, tiles = views_of(study, len(indices), energy), [], {}
     output_folder.folder(folder / FOLDER)
     for place, (index, stem) in enumerate(zip(indices[:MOST], output_folder.stems(study.ids), strict=False)):
         seen = view_of(study, place, image_of(study, index), views, energy)
         files.append(f"{FOLDER}/{stem}.png")
-        output_folder.write(folder / files[-1], to_png(panel(seen, warning_of([study]), key=False), DPI))
-    return files, key_of(views)
+        figure = panel(seen, warning_of([study]), key=False)
+        output_folder.write(folder / files[-1], to_png(figure, DPI))
+        tiles[files[-1]] = tiles_of(figure)
+    return files, key_of(views) | {"tiles": tiles}
 
 
 def key_of(views: Views) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from spikeattn.energy.amounts import COLUMNS, OPS, amounts_by_part
@@ -27,7 +28,8 @@ def image_table(profile: Profile, energy: EnergyTable) -> pd.DataFrame:
         macs, acs, mask_ops, energy_mj. Their means are the "total" row of the energy table.
     """
     rows = profile.counts.rows
-    amounts = amounts_by_part(counted(profile), energy.convention).per_image.sum(axis=1)
+    blocks = amounts_by_part(counted(profile), energy.convention).blocks()
+    amounts = np.concatenate([block.sum(axis=1) for _, block in blocks])
     last = f"pred_{profile.time_steps}"
     labels = rows["label"].astype("Int64")
     found = {

@@ -31,7 +31,7 @@ INTERVAL_METHODS = {
 }
 _OF_RATES = ("tensor", "role", "part", "block", "kind", "t", "nonzero_rate", "interval")
 _MLP = ("MLP1", "MLP2")
-_PAPERS_OWN = "V_S"  # a role that only tensors of the Spike-driven Transformer have
+PAPERS_OWN = "V_S"  # a role that only tensors of the Spike-driven Transformer have
 
 
 def rate_table(source: Profile | pd.DataFrame, cluster: Literal["label"] | None = None) -> pd.DataFrame:
@@ -57,7 +57,7 @@ def rate_table(source: Profile | pd.DataFrame, cluster: Literal["label"] | None 
     missing = [column for column in _OF_RATES if column not in rates.columns]
     if missing:
         raise SpikeattnError(f"rate_table needs a profile or the frame of its rates(); it lacks {', '.join(missing)}")
-    attention = "SDSA" if rates["role"].eq(_PAPERS_OWN).any() else PRODUCTS
+    attention = "SDSA" if rates["role"].eq(PAPERS_OWN).any() else PRODUCTS
     rows = []
     for name, group in rates.groupby("tensor", sort=False):
         steps, mean = group[group["t"] != "mean"], group[group["t"] == "mean"].iloc[0]

@@ -19,7 +19,7 @@ from spikeattn.boundary.number_format import (
 )
 from spikeattn.boundary.terms import MEAN_RATE, MEAN_RATE_IS, begun
 from spikeattn.errors import SpikeattnError
-from spikeattn.reporting.tables import analysis_sheets, seed_sheets, settings_sheets
+from spikeattn.reporting.tables import analysis_sheets, seed_sheets, settings_sheets, several_sheets
 from spikeattn.reporting.tables.measured_sheet import measured_sheet
 from spikeattn.reporting.tables.model_sheet import model_sheet
 from spikeattn.reporting.tables.sheet import Cell, Column, Sheet
@@ -194,6 +194,9 @@ _MAKERS = (
     (("model", "side", "value", "over_compute", "fidelity"), model_sheet),
     (("costs", "t", "rate_scale", "break_even_rate"), analysis_sheets.sweep_sheet),
     (("image", "layer", "tokens", "significant", "pi0"), analysis_sheets.attended_sheet),
+    (("run", "model", "images", "energy_mj_low", "sops_low"), several_sheets.runs_sheet),
+    (("run", "against", "paired", "energy_mj_low", "ratio"), several_sheets.differences_sheet),
+    (("run", "part", "energy_mj", "ci_low", "ci_high"), several_sheets.parts_sheet),
     (("operation", "pj", "status", "source"), settings_sheets.price_sheet),
     (("setting", "value", "meaning"), settings_sheets.switch_sheet),
 )

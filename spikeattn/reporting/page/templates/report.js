@@ -70,6 +70,16 @@
     title.parentElement.dataset.tip = title.textContent;
     title.remove();
   }
+  // Words of the glossary and footnotes: a tip under the pointer, at the touch of a finger, or where the keyboard is.
+  for (const word of document.querySelectorAll(".term, sup[title]")) {
+    word.dataset.tip = word.title;
+    word.removeAttribute("title");
+    const at = () => show(word, word.getBoundingClientRect().x, word.getBoundingClientRect().y);
+    word.addEventListener("focus", at);
+    word.addEventListener("click", at);
+    word.addEventListener("blur", hide);
+    word.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
+  }
   for (const mark of document.querySelectorAll("[data-tip]")) {
     mark.addEventListener("pointermove", (event) => show(mark, event.clientX, event.clientY));
     mark.addEventListener("pointerleave", hide);
@@ -93,6 +103,33 @@
       show(marks[at], box.x + box.width / 2, box.y);
     });
   }
+
+  // Contents: the section that is being read is marked, and its link is in sight.
+  const links = new Map([...document.querySelectorAll(".contents a")].map((a) => [a.hash.slice(1), a]));
+  const strip = document.querySelector(".contents");
+  const mark = () => {
+    const line = innerHeight / 3;
+    let here;
+    for (const id of links.keys()) {
+      const top = document.getElementById(id)?.getBoundingClientRect().top;
+      if (top !== undefined && top <= line) here = id;
+    }
+    if (innerHeight + scrollY >= document.documentElement.scrollHeight - 2) here = [...links.keys()].at(-1);
+    for (const [id, link] of links) {
+      if (id !== here) link.removeAttribute("aria-current");
+      else if (!link.hasAttribute("aria-current")) {
+        link.setAttribute("aria-current", "location");
+        strip.scrollTo({ left: link.offsetLeft - strip.clientWidth / 3, top: link.offsetTop - strip.clientHeight / 2 });
+      }
+    }
+  };
+  let waiting = false;
+  addEventListener("scroll", () => {
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => { waiting = false; mark(); });
+  }, { passive: true });
+  mark();
 
   // Print: everything, also what is folded away on the screen.
   addEventListener("beforeprint", () => {
@@ -131,5 +168,47 @@
         body.replaceChildren(...rows);
       });
     });
+  }
+
+  // Search: rows that hold every word; where a column has a few different texts, those of one of them alone.
+  const SHORT = 8, FEW = 12, COLUMNS = 2; // rows that one sees at a glance; texts and columns that a choice is made from
+  for (const table of document.querySelectorAll("table.sheet")) {
+    const rows = [...table.tBodies[0].rows], name = table.id.replace("table-", "");
+    const tools = document.querySelector(`.tools[data-for="${name}"]`);
+    if (rows.length < SHORT || !tools) continue;
+    const title = table.closest("[role=region]").getAttribute("aria-label").toLowerCase();
+    const box = document.createElement("span");
+    box.className = "find";
+    const field = document.createElement("input");
+    field.type = "search";
+    field.placeholder = "Search rows";
+    field.setAttribute("aria-label", `Search the ${title}`);
+    const told = document.createElement("output");
+    const choices = [];
+    [...table.tHead.rows[0].cells].forEach((head, column) => {
+      const texts = [...new Set(rows.map((row) => row.cells[column].textContent.trim()))];
+      const worded = head.classList.contains("text") && texts.length > 1 && texts.length <= FEW;
+      if (!worded || texts.length === rows.length || choices.length === COLUMNS) return;
+      const select = document.createElement("select");
+      select.setAttribute("aria-label", `${head.textContent} in the ${title}`);
+      select.append(new Option(`${head.textContent}: all`, ""), ...texts.map((text) => new Option(text || "none", text)));
+      choices.push([select, column]);
+    });
+    const find = () => {
+      const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+      let seen = 0;
+      for (const row of rows) {
+        const text = [...row.cells].map((cell) => cell.textContent).join(" ").toLowerCase();
+        const chosen = choices.every(([select, column]) =>
+          !select.selectedIndex || row.cells[column].textContent.trim() === select.value);
+        row.hidden = !(chosen && words.every((word) => text.includes(word)));
+        seen += !row.hidden;
+      }
+      told.textContent = seen === rows.length ? "" : `${seen} of ${rows.length} rows; downloads hold all`;
+    };
+    field.addEventListener("input", find);
+    for (const [select] of choices) select.addEventListener("change", find);
+    box.append(field, ...choices.map(([select]) => select), told);
+    tools.prepend(box);
   }
 })();

@@ -1,0 +1,47 @@
+"""What has been found of one forward pass so far: parts of counts, and what the values of its tensors are."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import torch
+from torch import Tensor
+
+from spikeattn.storage.columns import Key
+from spikeattn.tracing.layout import Axes
+
+
+class Findings:
+    """The state of a tally; everything stays on the device that made it.
+
+    Attributes:
+        sums: parts of each column: the time step where the calls are the steps, the axes, [P, B].
+        flags: [3] bool by tensor, see `kinds.value_flags`; a fourth one on the input.
+        extremes: [2], the lowest and the highest value by tensor.
+        broken: by tensor, whether what should hold 0 and 1 alone holds something else.
+    """
+
+    def __init__(self) -> None:
+        self.sums: dict[Key, list[tuple[int | None, Axes, Tensor]]] = defaultdict(list)
+        self.flags: dict[str, Tensor] = {}
+        self.extremes: dict[str, Tensor] = {}
+        self.broken: dict[str, Tensor] = {}
+
+    def add(self, measure: str, name: str, t: int | None, value: Tensor, axes: Axes) -> None:
+        """A part of a column."""
+        self.sums[measure, name].append((t, axes, value))
+
+    def add_flags(self, name: str, flags: Tensor) -> None:
+        """What some of the values of a tensor are."""
+        self.flags[name] = flags | self.flags[name] if name in self.flags else flags
+
+    def add_extremes(self, name: str, low: Tensor, high: Tensor) -> None:
+        """The lowest and the highest of some of the values of a tensor."""
+        known = self.extremes.get(name)
+        if known is not None:
+            low, high = torch.minimum(low, known[0]), torch.maximum(high, known[1])
+        self.extremes[name] = torch.stack([low, high])
+
+    def add_broken(self, name: str, broken: Tensor) -> None:
+        """Whether some of the values of a tensor that should hold 0 and 1 alone are others."""
+        self.broken[name] = broken | self.broken[name] if name in self.broken else broken

@@ -1,0 +1,151 @@
+"""Counts of a tensor on the CPU in one pass over its memory, by the C kernels of `count.c`.
+
+What the kernels do not take, in type or in memory, is counted by torch (`counting.sums`), to the same numbers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+
+import torch
+from torch import Tensor
+
+from spikeattn.fast import native
+from spikeattn.tracing.kinds import NEAR, ROUNDINGS, is_dense
+
+_SMALL = 1 << 17  # elements that one thread counts sooner than several have started, which takes some 10 us
+_HEAVIEST = 1 << 19  # a fan-out from which the source's integers could overflow
+_FRACTION, _NEGATIVE, _ABOVE, _NOT_BINARY, _NOT_A_NUMBER = 1, 2, 4, 8, 16  # bits of the source's flags
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What one pass over a tensor [P, B, ...] has found.
+
+    Attributes:
+        nonzero: [P, B] float64.
+        sum: [P, B] float64 of |value|; of values that are no integers not to be used; None for 0/1 tensors.
+        fan_nonzero, fan_sum: the same, weighed with a fan-out; None without one.
+        not_binary: some value is neither 0 nor 1.
+        fraction, negative, above: some value is no integer, below 0, above 1 in size.
+        extremes: the lowest and the highest value, or None where nobody asked.
+    """
+
+    nonzero: Tensor
+    sum: Tensor | None
+    fan_nonzero: Tensor | None
+    fan_sum: Tensor | None
+    not_binary: bool
+    fraction: bool
+    negative: bool
+    above: bool
+    extremes: tuple[float, float] | None
+
+
+def usable() -> bool:
+    """Whether this machine has the kernels."""
+    return native.build().kernels is not None
+
+
+def fan_out(weights: Tensor) -> Tensor | None:
+    """Fan-outs of positions [*space] as the kernels read them; None where they are too large for them."""
+    if weights.numel() == 0 or weights.dim() == 0:
+        return None
+    low, high = weights.min(), weights.max()
+    return weights.to("cpu", torch.int32).contiguous() if 0 <= low and high < _HEAVIEST else None
+
+
+def count(x: Tensor, unit: float | None, fan: Tensor | None = None, extremes: bool = False) -> Counted | None:
+    """Count [P, B, ...]; None where the kernels cannot, or where a value is NaN.
+
+    Args:
+        unit: what the values are whole multiples of; None where they should be 0 and 1 alone.
+        fan: of `fan_out`; its axes are the last ones of `x`.
+    """
+    if not _readable(x) or x.dim() < 3:
+        return None
+    laid = _laid_out(x, 0 if fan is None else fan.dim())
+    if laid is None:
+        return None
+    rows, n = x.shape[:2], prod(x.shape[2:])
+    whole = torch.zeros((2, *rows), dtype=torch.int64)
+    values = None if unit is None else torch.zeros((2, *rows), dtype=torch.float64)
+    low_high = torch.zeros(2) if extremes and unit is not None else None
+    flags = native.ask(
+        "count", x, _offsets(tuple(rows), x.stride()[:2]), rows.numel(), n, 0.0 if unit is None else float(unit),
+        NEAR, ROUNDINGS * torch.finfo(torch.float32).eps, fan, 1 if fan is None else fan.numel(), laid, whole[0],
+        None if values is None else values[0], None if fan is None else whole[1],
+        None if values is None or fan is None else values[1], low_high, _threads(x.numel()),
+    )  # fmt: skip
+    if flags & _NOT_A_NUMBER:
+        return None
+    nonzero, fans = whole.double()
+    return Counted(
+        nonzero,
+        None if values is None else values[0],
+        None if fan is None else fans,
+        None if values is None or fan is None else values[1],
+        bool(flags & _NOT_BINARY),
+        bool(flags & _FRACTION),
+        bool(flags & _NEGATIVE),
+        bool(flags & _ABOVE),
+        None if low_high is None else (float(low_high[0]), float(low_high[1])),
+    )
+
+
+def marginals(x: Tensor, over: int, unit: float, by_value: bool) -> tuple[Tensor, bool] | None:
+    """Non-zeros of matrices [..., R, K] over one of their axes, or sums of |value| in units; None as in `count`.
+
+    Args:
+        over: -2 or -1, the axis that goes.
+
+    Returns:
+        [..., K] or [..., R] int64, and whether some value is neither 0 nor 1.
+    """
+    if not _readable(x):
+        return None
+    kept = -3 - over
+    outer = tuple(x.shape[:-2])
+    found = torch.empty((*outer, x.shape[kept]), dtype=torch.int64)
+    flags = native.ask(
+        "marginals", x, _offsets(outer, x.stride()[:-2]), prod(outer), x.shape[kept], x.stride(kept), x.shape[over],
+        x.stride(over), float(unit), NEAR, ROUNDINGS * torch.finfo(torch.float32).eps, ctypes.c_int(by_value), found,
+        _threads(x.numel()),
+    )  # fmt: skip
+    if by_value and flags & (_FRACTION | _NOT_A_NUMBER):
+        return None
+    return found, bool(flags & _NOT_BINARY)
+
+
+def _readable(x: Tensor) -> bool:
+    plain = x.device.type == "cpu" and x.dtype == torch.float32 and x.layout == torch.strided
+    return plain and x.numel() > 0 and not x.is_neg() and type(x) in (Tensor, torch.nn.Parameter) and usable()
+
+
+def _laid_out(x: Tensor, spatial: int) -> int | None:
+    """How many elements of a row [*others, *space] share a position side by side; None where rows lie otherwise."""
+    row = x[0, 0]
+    if row.is_contiguous():
+        return 1
+    if spatial == 0:
+        return 1 if is_dense(row) else None
+    others = row.dim() - spatial
+    turned = row.permute(*range(others, row.dim()), *range(others))
+    return prod(row.shape[:others]) if turned.is_contiguous() else None
+
+
+@lru_cache(maxsize=1024)  # shapes and strides of the tensors of a few networks; an entry holds P * B numbers
+def _offsets(sizes: Sequence[int], strides: Sequence[int]) -> Tensor:
+    """Where each row or matrix begins, in elements, in the order of the indices before it."""
+    at = torch.zeros((), dtype=torch.int64)
+    for size, stride in zip(sizes, strides, strict=True):
+        at = at.unsqueeze(-1) + torch.arange(size) * stride
+    return at.flatten().contiguous()
+
+
+def _threads(elements: int) -> ctypes.c_int:
+    return ctypes.c_int(1 if elements <= _SMALL else torch.get_num_threads())

@@ -1,0 +1,190 @@
+/* Neurons and layers of other people's networks on the CPU: the arithmetic of PyTorch's operations, one after another and
+   each rounded, so that every bit is theirs; in one pass over the memory, with the spikes counted on the way.
+
+   Memory is contiguous in the order of the axes, spikes are float32 as the layers behind them read.
+
+   Compile with -ffp-contract=off and without -ffast-math. */
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "charge.h"
+
+#define BLOCK 4096 /* membrane potentials at work: they stay in the first cache for all time steps */
+
+/* How a neuron charges; `a` and `b` are constants of its own (fused_neuron.py has the same numbers). */
+enum { INTEGRATE, DIVIDE, DIVIDE_LEAK, MULTIPLY, MULTIPLY_LEAK, DECAY };
+
+/* One time step of a block: `v` is charged, fires at `threshold` and is reset; the number of spikes is returned. */
+#define STEP(NAME, CHARGE, RESET)                                                                                      \
+    static int32_t NAME(const float *restrict in, float *restrict v, float *restrict out, i64 size, float a, float r,  \
+                        float threshold) {                                                                             \
+        int32_t fired = 0;                                                                                             \
+        for (i64 i = 0; i < size; i++) {                                                                               \
+            const float u = v[i], x = in[i];                                                                           \
+            const float h = CHARGE;                                                                                    \
+            const float s = h >= threshold ? 1.0f : 0.0f;                                                              \
+            out[i] = s;                                                                                                \
+            fired += h >= threshold;                                                                                   \
+            v[i] = RESET;                                                                                              \
+        }                                                                                                              \
+        (void)a, (void)r;                                                                                              \
+        return fired;                                                                                                  \
+    }
+#define BOTH(NAME, CHARGE)                                                                                             \
+    STEP(NAME##_hard, CHARGE, s * r + (1.0f - s) * h)                                                                  \
+    STEP(NAME##_soft, CHARGE, h - s * threshold)
+
+BOTH(integrate, u + x)
+BOTH(divide, u + (x - (u - r)) / a)
+BOTH(divide_leak, u - (u - r) / a + x)
+BOTH(multiply, u + (x - (u - r)) * a)
+BOTH(multiply_leak, u - (u - r) * a + x)
+BOTH(decay, u * a + x)
+
+typedef int32_t (*step_of)(const float *, float *, float *, i64, float, float, float);
+
+static const step_of STEPS[][2] = {
+    [INTEGRATE] = {integrate_hard, integrate_soft},
+    [DIVIDE] = {divide_hard, divide_soft},
+    [DIVIDE_LEAK] = {divide_leak_hard, divide_leak_soft},
+    [MULTIPLY] = {multiply_hard, multiply_soft},
+    [MULTIPLY_LEAK] = {multiply_leak_hard, multiply_leak_soft},
+    [DECAY] = {decay_hard, decay_soft},
+};
+
+/* The sum of the fan-outs of the positions that have fired; `weights` repeat every P elements, the first is at `at`. */
+static i64 weigh(const float *out, i64 size, const int32_t *weights, i64 P, i64 at) {
+    i64 total = 0;
+    for (i64 i = 0; i < size;) {
+        const i64 run = P - at < size - i ? P - at : size - i;
+        int32_t here = 0; /* below 2^31: the caller keeps every weight below 2^31 / BLOCK */
+        for (i64 j = 0; j < run; j++) here += out[i + j] != 0.0f ? weights[at + j] : 0;
+        total += here;
+        i += run;
+        at = 0;
+    }
+    return total;
+}
+
+/* A neuron over T time steps: x [T][B][K] (`step` floats from one to the next; 0 where all are the same) -> spikes.
+
+   v [B][K] holds the potentials before the first step, and those after the last one at the end.
+   counts [T][B] and fans [T][B] are added to; `weights` [P] are fan-outs, or NULL.
+   Returns how many potentials are NaN or infinite at the end. */
+i64 spikeattn_neuron(const float *x, i64 step, float *v, float *spikes, i64 T, i64 B, i64 K, int charge, int soft,
+                     float a, float r, float threshold, const int32_t *weights, i64 P, i64 *counts, i64 *fans,
+                     int threads) {
+    const step_of run = STEPS[charge][soft];
+    const i64 blocks = (K + BLOCK - 1) / BLOCK;
+    i64 nonfinite = 0;
+#pragma omp parallel for collapse(2) schedule(static) num_threads(threads) reduction(+ : nonfinite)
+    for (i64 b = 0; b < B; b++)
+        for (i64 k = 0; k < blocks; k++) {
+            const i64 first = k * BLOCK, size = K - first < BLOCK ? K - first : BLOCK;
+            float *own = v + b * K + first;
+            for (i64 t = 0; t < T; t++) {
+                float *out = spikes + (t * B + b) * K + first;
+                const int32_t fired = run(x + t * step + b * K + first, own, out, size, a, r, threshold);
+#pragma omp atomic
+                counts[t * B + b] += fired;
+                if (weights) {
+                    const i64 fan = weigh(out, size, weights, P, first % P);
+#pragma omp atomic
+                    fans[t * B + b] += fan;
+                }
+            }
+            int32_t bad = 0;
+            for (i64 i = 0; i < size; i++) bad += own[i] - own[i] != 0.0f;
+            nonfinite += bad;
+        }
+    return nonfinite;
+}
+
+/* An integrate-and-fire neuron of several levels: h = decay * v + x, as many spikes as fit, 0 to `most`, taken off h. */
+void spikeattn_levels(const float *x, i64 step, float *v, float *spikes, i64 T, i64 N, float decay, float threshold,
+                      float most, int threads) {
+    const i64 blocks = (N + BLOCK - 1) / BLOCK;
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (i64 k = 0; k < blocks; k++) {
+        const i64 first = k * BLOCK, size = N - first < BLOCK ? N - first : BLOCK;
+        float *restrict own = v + first;
+        for (i64 t = 0; t < T; t++) {
+            const float *restrict in = x + t * step + first;
+            float *restrict out = spikes + t * N + first;
+            for (i64 i = 0; i < size; i++) {
+                const float h = decay * own[i] + in[i], scaled = h / threshold;
+                float s = scaled < 0.0f ? 0.0f : scaled;
+                s = s > most ? most : s;
+                s = rintf(s) + (scaled - scaled); /* NaN stays NaN, as infinity becomes */
+                out[i] = s;
+                own[i] = h - s * threshold;
+            }
+        }
+    }
+}
+
+static inline float larger(float most, float x) { return x > most || x != x ? x : most; }
+
+/* Maximum of windows of `kernel` x `kernel`, of N maps [H][W] -> [R][Q]; beyond the border nothing is larger.
+
+   The windows of one row first, then those rows: of equal numbers the first one in raster order is kept, and a NaN is
+   the maximum of its window, both as in PyTorch. */
+void spikeattn_max_pool(const float *x, float *y, i64 N, i64 H, i64 W, i64 R, i64 Q, i64 kernel, i64 stride, i64 padding,
+                        int threads) {
+#pragma omp parallel num_threads(threads)
+    {
+        const i64 wide = (Q - 1) * stride + kernel > W + padding ? (Q - 1) * stride + kernel : W + padding;
+        float *line = malloc(sizeof(float) * (size_t)(wide + kernel * Q));
+        float *rows = line + wide; /* of the last `kernel` rows, by row modulo `kernel` */
+        for (i64 i = 0; i < wide; i++) line[i] = -INFINITY;
+#pragma omp for schedule(static)
+        for (i64 n = 0; n < N; n++) {
+            i64 done = -1; /* the last row that is in `rows` */
+            for (i64 r = 0; r < R; r++) {
+                const i64 from = r * stride - padding, first = from < 0 ? 0 : from;
+                const i64 last = from + kernel - 1 < H - 1 ? from + kernel - 1 : H - 1;
+                for (i64 i = done + 1 > first ? done + 1 : first; i <= last; i++) {
+                    float *restrict row = rows + i % kernel * Q;
+                    memcpy(line + padding, x + (n * H + i) * W, sizeof(float) * (size_t)W);
+                    if (kernel == 3 && stride == 2)
+                        for (i64 q = 0; q < Q; q++)
+                            row[q] = larger(larger(larger(-INFINITY, line[2 * q]), line[2 * q + 1]), line[2 * q + 2]);
+                    else if (kernel == 2 && stride == 2)
+                        for (i64 q = 0; q < Q; q++) row[q] = larger(larger(-INFINITY, line[2 * q]), line[2 * q + 1]);
+                    else
+                        for (i64 q = 0; q < Q; q++) {
+                            float most = -INFINITY;
+                            for (i64 j = 0; j < kernel; j++) most = larger(most, line[q * stride + j]);
+                            row[q] = most;
+                        }
+                }
+                done = last > done ? last : done;
+                float *restrict out = y + (n * R + r) * Q;
+                for (i64 q = 0; q < Q; q++) out[q] = -INFINITY;
+                for (i64 i = first; i <= last; i++) {
+                    const float *restrict row = rows + i % kernel * Q;
+                    for (i64 q = 0; q < Q; q++) out[q] = larger(out[q], row[q]);
+                }
+            }
+        }
+        free(line);
+    }
+}
+
+/* x [N][C][P] * scale[C] + shift[C]; in one rounding with `fused`, else in two. */
+void spikeattn_affine(const float *x, float *y, i64 N, i64 C, i64 P, const float *scale, const float *shift, int fused,
+                      int threads) {
+#pragma omp parallel for collapse(2) schedule(static) num_threads(threads)
+    for (i64 n = 0; n < N; n++)
+        for (i64 c = 0; c < C; c++) {
+            const float a = scale[c], b = shift[c];
+            const float *restrict in = x + (n * C + c) * P;
+            float *restrict out = y + (n * C + c) * P;
+            if (fused)
+                for (i64 p = 0; p < P; p++) out[p] = fmaf(in[p], a, b);
+            else
+                for (i64 p = 0; p < P; p++) out[p] = in[p] * a + b;
+        }
+}

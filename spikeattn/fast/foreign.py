@@ -1,0 +1,233 @@
+"""Other people's networks made fast for a run: their neurons, max-pools and batch norms run by kernels, to the bit.
+
+Nothing is copied: for as long as a `Fusion` is open, the modules that have a kernel run it in place of their `forward`.
+Whatever is said of them meanwhile holds: hooks, state, reset, names. Afterwards they are as before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from itertools import zip_longest
+from typing import Any
+from weakref import ref
+
+import torch
+from torch import Tensor, nn
+
+from spikeattn.errors import SpikeattnError
+from spikeattn.fast import fused_neuron, native
+from spikeattn.fast.arena import Arena, using
+from spikeattn.fast.fused_layers import Layer, layer_of
+from spikeattn.fast.fused_neuron import Dynamics, dynamics_of
+from spikeattn.tracing import neurons as nodes
+from spikeattn.tracing.layout import Axes
+from spikeattn.tracing.nested_tensors import tensors_in
+from spikeattn.tracing.taps import Plan, Tap
+
+Forward = Callable[[nn.Module, Tensor], Any]
+
+WORTH = 1_000_000  # spikes and silences per image; below, a pass takes milliseconds, and trying the kernels 0.1 s
+_CHECKED = 2  # images that both ways must agree on, as many as the trace has seen
+_NOTHING: Mapping[str, Tensor] = {}
+
+
+class Fusion:
+    """The modules of a network that have kernels; open it with `with`.
+
+    Attributes:
+        neurons, layers: their paths.
+        checked: images on which every spike and the output were the same, bit by bit.
+    """
+
+    def __init__(self, model: nn.Module, plan: Plan) -> None:
+        self._model, self._arena = model, Arena()
+        self._dynamics: dict[nn.Module, Dynamics] = {}
+        self._layers: dict[nn.Module, Layer] = {}
+        self._fan_outs = {path: fan for path in plan.neurons if (fan := _fan_out(plan, path)) is not None}
+        self._counted = {path for path in plan.neurons if _can_leave(plan, path)}
+        self._left: dict[str, tuple[ref[Tensor], Mapping[str, Tensor]]] = {}
+        self.neurons, self.layers = list[str](), list[str]()
+        self.checked = 0
+        self._find(plan)
+
+    def _find(self, plan: Plan) -> None:
+        known: dict[str, Dynamics | None] = {}
+        for path, module in self._model.named_modules():
+            if path in plan.neurons:
+                key = _said(module)
+                if key not in known:
+                    known[key] = dynamics_of(module)
+                if (dynamics := known[key]) is not None:
+                    self._dynamics[module] = dynamics
+                    self.neurons.append(path)
+            elif not path.startswith(tuple(f"{neuron}." for neuron in plan.neurons)):
+                if (layer := layer_of(module)) is not None:
+                    self._layers[module] = layer
+                    self.layers.append(path)
+
+    def __enter__(self) -> Fusion:
+        paths = {module: path for path, module in self._model.named_modules()}
+        for module, dynamics in self._dynamics.items():
+            module.__dict__["forward"] = partial(self._fire, module, paths[module], dynamics)
+        for module, layer in self._layers.items():
+            module.__dict__["forward"] = partial(self._apply, module, layer)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for module in (*self._dynamics, *self._layers):
+            module.__dict__.pop("forward", None)
+        self._left.clear()
+
+    def left(self, path: str, x: Tensor) -> Mapping[str, Tensor]:
+        """The counts of a neuron's output, taken when it was made; none where a hook has put another in its place."""
+        known, counts = self._left.get(path, (None, _NOTHING))
+        return counts if known is not None and known() is x else _NOTHING
+
+    def facts(self) -> dict[str, Any]:
+        """What ran, as an entry of the provenance."""
+        ran = {"neurons": len(self.neurons), "layers": len(self.layers), "checked_images": self.checked}
+        return {"fused": {**ran, "identical": True}}
+
+    def _fire(self, neuron: Any, path: str, dynamics: Dynamics, *args: Any, **kwargs: Any) -> Any:
+        v = neuron._memories["v"]
+        begun = v if isinstance(v, Tensor) else None
+        self._left.pop(path, None)
+        if kwargs or len(args) != 1 or not _takes(neuron, args[0], begun):
+            return type(neuron).forward(neuron, *args, **kwargs)
+        with using(self._arena):
+            made = fused_neuron.run(dynamics, args[0], begun, self._fan_outs.get(path))
+        neuron._memories["v"] = made.v
+        if path in self._counted and made.counts is not None:
+            counts = {"nnz": made.counts, "nonfinite": torch.tensor(made.nonfinite)}
+            if made.fans is not None:
+                counts["fan_nnz"] = made.fans
+            self._left[path] = (ref(made.spikes), counts)
+        return made.spikes
+
+    def _apply(self, module: nn.Module, layer: Layer, *args: Any, **kwargs: Any) -> Any:
+        if len(args) == 1 and not kwargs:
+            with using(self._arena):
+                made = layer(args[0])
+            if made is not None:
+                return made
+        return type(module).forward(module, *args, **kwargs)
+
+
+def _takes(neuron: Any, x: Any, v: Tensor | None) -> bool:
+    """Whether a kernel runs what a neuron is called with, from the potentials that it holds."""
+    if getattr(neuron, "step_mode", "m") != "m" or not fused_neuron.takes(x):
+        return False
+    return v is None or (v.shape == x.shape[1:] and v.dtype == torch.float32 and v.device == x.device)
+
+
+def _said(module: Any) -> str:
+    """What tells neurons apart of which one kernel may be right and another one wrong."""
+    weights = [(name, float(w.detach())) for name, w in module.named_parameters() if w.numel() == 1]
+    plain = {key: value for key, value in vars(module).items() if isinstance(value, (int, float, str, type(None)))}
+    hooks = bool(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
+    surrogate = getattr(module, "surrogate_function", None)
+    return repr((type(module), plain, getattr(module, "_memories_rv", None), weights, hooks, surrogate))
+
+
+def _output_taps(plan: Plan, path: str) -> list[Tap]:
+    return [tap for tap in plan.taps if tap.where == "output" and tap.module == path]
+
+
+def _can_leave(plan: Plan, path: str) -> bool:
+    """Whether the kernel's counts, [T, B] of a tensor [T, B, ...], are those that the plan asks for."""
+    usual = Axes(at=1, along=(0,), steps=tuple(range(plan.ledger.time_steps)))
+    taps = _output_taps(plan, path)
+    fans = [fan for tap in taps for fan in tap.fans]
+    return all(
+        tap.binary and not tap.by_call and tap.index == 0 and tap.columns is None and tap.axes == usual for tap in taps
+    ) and (not fans or _fan_out(plan, path) is not None)
+
+
+def _fan_out(plan: Plan, path: str) -> Tensor | None:
+    """The fan-outs by position that every synapse behind a neuron has; None where there are none, or several."""
+    fans = [fan.weights for tap in _output_taps(plan, path) for fan in tap.fans]
+    alike = fans and all(torch.equal(each, fans[0]) for each in fans)
+    return fused_neuron.weights_of(fans[0]) if alike else None
+
+
+def is_worth(plan: Plan) -> bool:
+    """Whether a network makes so many spikes that kernels pay; it depends on the plan alone, so that ranks agree."""
+    made = (tensor.elements for tensor in plan.ledger.tensors if tensor.name in plan.neurons)
+    return plan.ledger.time_steps * sum(made) >= WORTH
+
+
+def fuse(model: nn.Module, plan: Plan, images: Tensor, forward: Forward) -> Fusion | str:
+    """Kernels for a network in eval mode, tried on its first images; or why it has none, in words.
+
+    Args:
+        images: a batch, [B, ...]; two of them are shown to the network as it is and with its kernels.
+    """
+    if any(each.device.type != "cpu" for each in (images, *model.parameters())):
+        return "its kernels are for the CPU"
+    if reason := native.build().reason:
+        return reason
+    fusion = Fusion(model, plan)
+    if not (fusion.neurons or fusion.layers):
+        return "none of its neurons, pools and batch norms has a kernel"
+    shown = images[: 1 if plan.one_image else _CHECKED]
+    expected = _seen(model, plan, shown, forward)
+    try:
+        with fusion:
+            made = _seen(model, plan, shown, forward)
+    except Exception as error:  # of the network's code, which may rest on more than the numbers, as on strides
+        return f"with kernels it fails ({type(error).__name__}: {error})"
+    differs = _first_difference(made, expected)
+    if differs is not None:
+        return f"with kernels its spikes are not the same bit by bit, first at {differs or 'its output'}"
+    fusion.checked = len(shown)
+    return fusion
+
+
+def _seen(model: nn.Module, plan: Plan, images: Tensor, forward: Forward) -> list[tuple[str, Tensor]]:
+    """Every spike of a pass, neuron by neuron, and at the end what the network gives; by path, "" for its output."""
+    seen: list[tuple[str, Tensor]] = []
+
+    def keep(path: str, module: nn.Module, args: Any, output: Any) -> None:
+        for x in tensors_in(output):
+            bits = x.bool()
+            seen.append((path, bits if torch.equal(bits.to(x.dtype), x) else x.clone()))
+
+    with _hooked(plan.neurons, keep):
+        nodes.reset(model)
+        try:
+            with torch.no_grad():
+                output = forward(model, images.clone())
+        finally:
+            nodes.reset(model)
+    return [*seen, *(("", x) for x in tensors_in(output))]
+
+
+@contextmanager
+def _hooked(neurons: Mapping[str, nn.Module], keep: Callable[..., None]) -> Iterator[None]:
+    handles = [module.register_forward_hook(partial(keep, path)) for path, module in neurons.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _first_difference(made: list[tuple[str, Tensor]], expected: list[tuple[str, Tensor]]) -> str | None:
+    """Where two passes differ first; None where they are the same bit by bit."""
+    for (path, x), (place, known) in zip_longest(made, expected, fillvalue=("", torch.zeros(0))):
+        if path != place or not _is_same(x, known):
+            return place
+    return None
+
+
+def _is_same(a: Tensor, b: Tensor) -> bool:
+    if a.dtype == b.dtype == torch.float32:
+        return fused_neuron.is_identical(a, b)
+    return a.dtype == b.dtype and torch.equal(a, b)
+
+
+def refused(reason: str) -> SpikeattnError:
+    """The error where kernels were asked for and there can be none."""
+    return SpikeattnError(f"plain=False: the network has no fast path: {reason}; leave plain out")

@@ -1,0 +1,103 @@
+"""Max-pools and batch norms of other people's networks as kernels that give PyTorch's values to the bit.
+
+PyTorch's pool of planes [H, W] takes one number at a time, and each of its results is new memory, which costs a page
+fault per 4 KiB; these take whole rows, and memory that is used again.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spikeattn.fast import native
+from spikeattn.fast.arena import empty
+from spikeattn.fast.fused_neuron import is_identical, takes
+
+Layer = Callable[[Tensor], Tensor | None]  # None for an input that the kernel does not take
+
+_HOMES = ("torch.nn.modules.", "spikingjelly.activation_based.layer.")
+_TRIED = (2, 37)  # images and positions that a batch norm is tried on: vectors and a rest
+
+
+def layer_of(module: nn.Module) -> Layer | None:
+    """A kernel that does what a layer does; None for a layer that has none."""
+    if not type(module).__module__.startswith(_HOMES) or "forward" in vars(module):
+        return None
+    if type(module).__name__ == "MaxPool2d":
+        return _pool(module)
+    return _norm(module) if type(module).__name__ in ("BatchNorm1d", "BatchNorm2d") else None
+
+
+def _pool(module: Any) -> Layer | None:
+    forms = (module.kernel_size, module.stride, module.padding, module.dilation)
+    square = [{each} if isinstance(each, int) else set(each) for each in forms]
+    if any(len(each) > 1 for each in square) or module.ceil_mode or module.return_indices:
+        return None
+    kernel, stride, padding, dilation = (each.pop() for each in square)
+    if dilation != 1 or padding > kernel // 2:
+        return None
+    axes = (4, 3) if getattr(module, "step_mode", "s") == "s" else (5,)
+
+    def pool(x: Tensor) -> Tensor | None:
+        if not (takes(x) and x.is_contiguous() and x.dim() in axes) or min(x.shape[-2:]) + 2 * padding < kernel:
+            return None
+        *outer, H, W = x.shape
+        rows, columns = ((size + 2 * padding - kernel) // stride + 1 for size in (H, W))
+        y = empty((*outer, rows, columns))
+        native.call("max_pool", x, y, prod(outer), H, W, rows, columns, kernel, stride, padding)
+        return y
+
+    return pool
+
+
+def _norm(module: Any) -> Layer | None:
+    held = (module.running_mean, module.running_var, module.weight, module.bias)
+    if not all(isinstance(w, Tensor) and w.dtype == torch.float32 and w.device.type == "cpu" for w in held):
+        return None
+    if module.training or not module.track_running_stats:
+        return None
+    with torch.no_grad():
+        shift, scale = _coefficients(module)
+        fused = next((way for way in (True, False) if _is_same(module, scale, shift, way)), None)
+    if fused is None:
+        return None
+    first = 1 if getattr(module, "step_mode", "s") == "s" else 2
+    axes = first + (3 if type(module).__name__ == "BatchNorm2d" else 2)
+
+    def norm(x: Tensor) -> Tensor | None:
+        if not (takes(x) and x.is_contiguous() and x.dim() == axes and x.shape[first] == len(scale)):
+            return None
+        return _affine(x, first, scale, shift, fused)
+
+    return norm
+
+
+def _coefficients(module: Any) -> tuple[Tensor, Tensor]:
+    """What PyTorch adds, and what it multiplies by: its own results for 0, and for 1 about a mean of 0."""
+    zeros = torch.zeros(1, module.num_features, 1)
+
+    def norm(x: Tensor, mean: Tensor, bias: Tensor) -> Tensor:
+        made = nn.functional.batch_norm(x, mean, module.running_var, module.weight, bias, False, 0.0, module.eps)
+        return made.flatten()
+
+    return norm(zeros, module.running_mean, module.bias), norm(zeros + 1, zeros.flatten(), zeros.flatten())
+
+
+def _is_same(module: Any, scale: Tensor, shift: Tensor, fused: bool) -> bool:
+    drawn = torch.Generator().manual_seed(0)
+    x = torch.randn((_TRIED[0], module.num_features, _TRIED[1]), generator=drawn) * 3
+    held = (module.running_mean, module.running_var, module.weight, module.bias)
+    expected = nn.functional.batch_norm(x, *held, False, 0.0, module.eps)
+    return is_identical(_affine(x, 1, scale, shift, fused), expected)
+
+
+def _affine(x: Tensor, first: int, scale: Tensor, shift: Tensor, fused: bool) -> Tensor:
+    y = empty(x.shape)
+    sizes = (prod(x.shape[:first]), x.shape[first], prod(x.shape[first + 1 :]))
+    native.call("affine", x, y, *sizes, scale, shift, ctypes.c_int(fused))
+    return y
