@@ -13,7 +13,7 @@ import difflib
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -155,6 +155,7 @@ class Study:
                     self.model, batch, s.null, s.replicates, self.kind, estimator=s.estimator, layer=s.layer,
                     seed=s.seed, indices=[index], ties=s.ties, memory=s.memory, forward=self.forward, progress=False,
                 )  # fmt: skip
+                attention = replace(attention, images=None)  # the data set has them; of thousands they are gigabytes
                 if s.method == "q":
                     _ = attention.q  # a q that its estimator refuses is an error now, not after all images
                 _ = attention.where  # computed once and kept; its warnings are of this image

@@ -29,12 +29,12 @@ def test_attention_in_memory_stands_on_the_page(made, tmp_path) -> None:
     profile, attention, images = made
     done = sa.report(profile, attention=attention, out=tmp_path / "a", images=images, ids=["cat.png", "dog.png"])
     page = done.page.read_text(encoding="utf-8")
-    assert page.count("data:image/png;base64,") == 2 and "cat.png" in page
+    assert page.count("data:image/png;base64,") == 2 * 4 and "cat.png" in page  # four tiles of each
     rows = (tmp_path / "a" / "attention_images.csv").read_text().splitlines()
     assert len(rows) == 1 + 2 * 2 and rows[0].startswith("model,image,layer,tokens")
     assert "<iframe srcdoc=" in done._repr_html_() and "spiking profile" in done._repr_html_()
     blank = sa.report(profile, attention, tmp_path / "b").page.read_text(encoding="utf-8")
-    assert "image 0" in blank and blank.count("data:image/png;base64,") == 2
+    assert "image 0" in blank and blank.count("data:image/png;base64,") == 2 * 4
 
 
 def test_without_attention(made, tmp_path) -> None:

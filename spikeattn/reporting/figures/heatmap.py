@@ -57,6 +57,7 @@ def draw_rates(axes: Axes, table: pd.DataFrame) -> None:
         _row_labels(axes, names)
         _step_labels(axes, len(steps), 1)
         axes.set_xlabel("time step", fontsize=8, color=MUTED)
+        axes.xaxis.set_label_position("top")
         if not (values > 0).any():
             axes.set_title("all silent: no neuron fired", color=ALERT)
             return

@@ -26,9 +26,11 @@ def draw_residuals(axes: Axes, rows: Sequence[Row]) -> None:
             found = _of(rows, paper)
             for same, marker in ((True, "o"), (False, "D")):
                 chosen = [pair for pair in found if bool(pair[0].same_digits) is same]
+                if not chosen:
+                    continue
                 where = [place + SPREAD * ((number + 0.5) / len(found) - 0.5) for number in range(len(chosen))]
                 points = axes.scatter(
-                    [apart for _, apart in chosen], where, s=18, marker=marker, linewidths=1, zorder=3,
+                    [apart for _, apart in chosen], where, s=18, marker=marker, linewidths=1, zorder=3, clip_on=False,
                     facecolors=PALETTE[3] if same else "none", edgecolors=PALETTE[3] if same else PALETTE[4],
                 )  # fmt: skip
                 tips(points, [f"{row.model}, {row.quantity}, {row.convention}: {relative(x)}" for row, x in chosen])

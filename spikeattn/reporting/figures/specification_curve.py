@@ -34,7 +34,7 @@ def draw_specifications(axes: Axes, frame: pd.DataFrame) -> None:
                 if known(low) and known(high):
                     axes.plot([low, high], [place, place], color=ink, linewidth=1.3, solid_capstyle="butt")
             shares = [rows[place]["share"] for place in places]
-            points = axes.scatter(shares, places, s=26, color=inks, zorder=3)
+            points = axes.scatter(shares, places, s=26, color=inks, zorder=3, clip_on=False)
             axes.scatter([], [], s=26, color=colour, label=question)
             told = [share_text(*(rows[place][key] for key in ("share", "low", "high"))) for place in places]
             tips(points, [f"{_name(rows[place], nulls)}: {text}" for place, text in zip(places, told, strict=True)])

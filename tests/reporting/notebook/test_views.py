@@ -162,4 +162,4 @@ def test_a_report_says_where_its_page_is(results, tmp_path) -> None:
     assert max(map(len, [lines[0], *lines[2:]])) <= SCREEN and len(lines) <= LINES
     assert report._repr_html_().startswith("<iframe srcdoc=")
     page = report.page.read_text(encoding="utf-8")
-    assert page.count("data:image/png;base64,") == 4  # pictures of the images that the attention holds
+    assert page.count("data:image/png;base64,") >= 4  # tiles of the images that the attention holds
