@@ -42,7 +42,7 @@ def test_compare_prints_them_first(run, lines, capsys):
 
 
 def test_profile_prints_them(run, lines):
-    printed = [str(line) for line in summary_text(sa.Profile.load(run), full=False)]
+    printed = "\n".join(map(str, summary_text(sa.Profile.load(run), full=False))).splitlines()
     assert [line for line in printed if line.startswith(("arithmetic ", "memory "))] == [str(line) for line in lines]
 
 

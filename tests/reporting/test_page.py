@@ -103,7 +103,8 @@ def test_both_lines_are_those_of_the_command_compare(report, html, profile, tmp_
         (row,) = (text for text in table.splitlines() if text.startswith(f"{scope} & "))
         ratio, interval = line.partition("ratio ")[2].partition(" at gamma")[0].split(" ", 1)
         assert f"& {ratio} & {escape_latex(interval)}" in row
-    assert r"\ref{tab:scopes}" in report.files["main.tex"].read_text()
+    assert r"\input{results}" in report.files["main.tex"].read_text()
+    assert r"\ref{tab:scopes}" in report.files["results.tex"].read_text()
 
 
 def test_csv_files_hold_the_tables_in_full_precision(report, profile):
@@ -145,7 +146,7 @@ def test_first_screen_says_what_a_researcher_wants(html, profile):
     ends = [summary["ann_energy_mj"] / limit for limit in reversed(summary["energy_interval_mj"])]
     assert [float(low), float(high)] == pytest.approx(ends, rel=5e-3)
     assert float(ratio) == pytest.approx(summary["ann_over_snn"], rel=5e-3)
-    mean, low, high = re.search(r"Mean firing rate([\d.]+)\[([\d.]+), ([\d.]+)\]", header).groups()
+    mean, low, high = re.search(r"Mean firing rate([\d.e-]+)\[([\d.e-]+), ([\d.e-]+)\]", header).groups()
     assert float(mean) == pytest.approx(summary["mean_rate"], abs=1e-4) and float(low) < float(mean) < float(high)
     numbers = [summary["energy_mj"], *summary["energy_interval_mj"]]
     unit, factor = energy_unit(numbers[:1])
