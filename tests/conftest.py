@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,10 @@ import torch
 
 from spikeattn.compat.spikingjelly_version import is_current
 
+# pytest loads readline, which tells the processes that it starts, as those of xdist, how wide the terminal is: commands
+# would print for that width.
+for _name in ("COLUMNS", "LINES"):
+    os.environ.pop(_name, None)
 # Tiny networks wait on each other's threads longer than they compute, most of all on a busy machine.
 torch.set_num_threads(1)
 

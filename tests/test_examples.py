@@ -96,7 +96,7 @@ def test_your_repository(tmp_path: Path) -> None:
     said = run(tmp_path, "your_repository.py", "--epochs", 1, "--images", 128)
     assert "body.1.w.2        QKV      1    v dataflow" in said and "your_repository:build is cheaper" in said
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
-    assert page.count("data:image/png;base64,") == 2 and "Blocks 1 to 2" in page
+    assert page.count("data:image/png;base64,") == 2 * 4 and "Blocks 1 to 2" in page
     profile = sa.Profile.load(tmp_path / "runs" / "mine")
     assert profile.structure.attention[1][0].macs == 2 * 64**2 * 32 and not profile.untrained
     assert "[synapses]" in (tmp_path / "names.toml").read_text(encoding="utf-8")

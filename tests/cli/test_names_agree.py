@@ -23,7 +23,7 @@ from spikeattn.models import SpikeDrivenTransformer
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
 # Of the program itself: where it prints, on what it runs.
 PROGRAM = {"json", "out", "verbose", "help", "threads", "device", "format", "tidy", "figure", "pictures", "force"}
-PROGRAM |= {"batches", "map", "off_chip", "training", "calibrate", "time_steps_arg"}
+PROGRAM |= {"full", "quiet", "no_config", "batches", "map", "off_chip", "training", "calibrate", "time_steps_arg"}
 NETWORK: list[Callable[..., Any]] = [sa.load_model, sa.create_model, SpikeDrivenTransformer, sa.open_dataset]
 RUN = [*NETWORK, sa.make_loader, sa.profile]
 # The functions that a command stands for.

@@ -137,7 +137,7 @@ Part & Module & Tensor & Code name & T1 & Average & Interval \\
 Input &  & -- & \texttt{input} & 1.0000 & 1.0000 & -- \\
 \midrule
 Block1 & SDSA & $V_S$ & \texttt{block.0.attn.q\_lif} & 0.2500 & 2.0e-5 & {[}1.0e-5, 4.0e-5{]} \\
- &  & g($Q_S$,$K_S$) & \texttt{block.0.attn.talking\_heads\_lif} & 0 & 0 & $\le$ 0.1000 \\
+ &  & $g$($Q_S$,$K_S$) & \texttt{block.0.attn.talking\_heads\_lif} & 0 & 0 & $\le$ 0.1000 \\
 \midrule
 Head &  & FC & \texttt{head\_lif} & 0.5000 & 0.5000 & {[}0.4000, 0.6000{]} \\
 \bottomrule

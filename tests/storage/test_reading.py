@@ -34,6 +34,7 @@ THREADS = """
 import sys
 from pathlib import Path
 import spikeattn as sa
+import scipy.stats  # loaded at the first interval, with threads of its own
 from pyarrow.parquet import read_table
 from spikeattn.storage import parts
 

@@ -40,6 +40,7 @@ def attention() -> Attention:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_axes_in_are_axes_out_and_no_other_figure_is_made(results, kind) -> None:
+    plt.close("all")
     figure, axes = plt.subplots()
     assert results[kind].plot(axes) is axes
     assert axes.has_data() and plt.get_fignums() == [figure.number]
