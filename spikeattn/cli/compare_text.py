@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from spikeattn.energy import Comparison
 
 # Notes on how every comparison counts; all others are about this one, and the screen has them too.
-_USUAL = ("twin", "additions", "quantised", "gamma", "arithmetic", "memory", "first-layer", "paired")
+_USUAL = ("additions", "quantised", "gamma", "arithmetic", "memory", "first-layer", "paired")
 
 
 def compare_text(comparison: Comparison, heading: str, full: bool) -> Page:

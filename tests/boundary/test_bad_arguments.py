@@ -102,7 +102,8 @@ DATA = TensorDataset(IMAGES, LABELS)
         (lambda: None, "the loader is NoneType; give an iterable of batches"),
         (
             lambda: IMAGES,
-            r"the loader is one Tensor of shape \(4, 1, 8, 8\); give a list of batches: sa.profile\(model, \[images\]\)",
+            r"the loader is one Tensor of shape \(4, 1, 8, 8\); give a list of batches: "
+            r"sa.profile\(model, \[images\]\)",
         ),
         (lambda: IMAGES.numpy(), r"the loader is one ndarray of shape .*: sa.profile\(model, \[images\]\)$"),
         (lambda: IMAGES[0], r"one Tensor of shape \(1, 8, 8\); .*, or \[images\[None\]\] where it is one image"),

@@ -505,7 +505,7 @@ class Failing(Net):
     [
         (ZeroDivisionError("why"), 0), (OSError("why"), 0), (NameError("why"), 0), (ImportError("why"), 0),
         (StopIteration("why"), 0), (NotImplementedError("why"), 0), (MemoryError("why"), 0),
-        (RuntimeError("why"), 1), (RuntimeError("why"), 2), (RuntimeError("why"), 3), (RuntimeError("why"), 4),
+        (RuntimeError("why"), 1), (RuntimeError("why"), 2), (RuntimeError("why"), 3),
     ],
 )  # fmt: skip
 def test_what_a_model_raises_is_one_sentence_in_every_pass(error: Exception, after: int) -> None:
