@@ -24,7 +24,7 @@ def in_notebook() -> bool:
 
 def watched() -> bool:
     """Whether somebody looks on: standard error is a terminal, or this is a notebook."""
-    return in_notebook() or _on_terminal()
+    return in_notebook() or on_terminal()
 
 
 def text_bar(shown: bool | None, **options: Any) -> tqdm[Any]:
@@ -42,7 +42,7 @@ def text_bar(shown: bool | None, **options: Any) -> tqdm[Any]:
 
     shown = watched() if shown is None else shown
     if not shown or not in_notebook():
-        patience = LIVE if _on_terminal() else LOG
+        patience = LIVE if on_terminal() else LOG
         return tqdm(disable=not shown, smoothing=0.1, mininterval=patience, **options)
 
     class InOutput(tqdm):
@@ -71,5 +71,6 @@ def _output() -> Callable[[str], None]:
     return lambda text: handle.update({"text/plain": text}, raw=True)
 
 
-def _on_terminal() -> bool:
+def on_terminal() -> bool:
+    """Whether standard error is read as it is written."""
     return sys.stderr is not None and sys.stderr.isatty()

@@ -18,7 +18,7 @@ from spikeattn.fast import native
 from spikeattn.tracing.kinds import NEAR, ROUNDINGS, is_dense
 
 _SMALL = 1 << 17  # elements that one thread counts sooner than several have started, which takes some 10 us
-_HEAVIEST = 1 << 19  # a fan-out from which the source's integers could overflow
+_HEAVIEST = 1 << 19  # a fan-out from which the sources' integers could overflow: 4096 of them make a block
 _FRACTION, _NEGATIVE, _ABOVE, _NOT_BINARY, _NOT_A_NUMBER = 1, 2, 4, 8, 16  # bits of the source's flags
 
 
@@ -52,11 +52,13 @@ def usable() -> bool:
 
 
 def fan_out(weights: Tensor) -> Tensor | None:
-    """Fan-outs of positions [*space] as the kernels read them; None where they are too large for them."""
+    """Fan-outs of positions [*space] as the kernels read them; None where these have no room for them, or some are no
+    whole numbers."""
     if weights.numel() == 0 or weights.dim() == 0:
         return None
-    low, high = weights.min(), weights.max()
-    return weights.to("cpu", torch.int32).contiguous() if 0 <= low and high < _HEAVIEST else None
+    fits = 0 <= weights.min() and weights.max() < _HEAVIEST
+    whole = weights.to("cpu", torch.int32).contiguous()
+    return whole if fits and bool((whole == weights.cpu()).all()) else None
 
 
 def count(x: Tensor, unit: float | None, fan: Tensor | None = None, extremes: bool = False) -> Counted | None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeattn.errors import SpikeattnError
-from spikeattn.fast import fused_neuron, native
+from spikeattn.fast import count, fused_neuron, native
 from spikeattn.fast.arena import Arena, using
 from spikeattn.fast.folding import Pair, layers_of, pairs_of
 from spikeattn.fast.fused_layers import Layer, layer_of
@@ -185,7 +185,8 @@ def _fan_out(plan: Plan, path: str) -> Tensor | None:
     """The fan-outs by position that every synapse behind a neuron has; None where there are none, or several."""
     fans = [fan.weights for tap in _output_taps(plan, path) for fan in tap.fans]
     alike = fans and all(torch.equal(each, fans[0]) for each in fans)
-    return fused_neuron.weights_of(fans[0]) if alike else None
+    weights = count.fan_out(fans[0]) if alike else None
+    return None if weights is None else weights.flatten()
 
 
 def is_worth(plan: Plan) -> bool:

@@ -26,7 +26,6 @@ _PARAMETRIC = ("ParametricLIFNode", "MultiStepParametricLIFNode")
 _LEVELS = ("ILIFNode",)
 # How a neuron charges, as foreign.c numbers it.
 INTEGRATE, DIVIDE, DIVIDE_LEAK, MULTIPLY, MULTIPLY_LEAK, DECAY = range(6)
-_BLOCK = 4096  # elements of a block in foreign.c, whose fan-outs add up in 32 bits
 _TRIED = (3, 2, 4099)  # time steps, images and elements that a kernel is tried on: blocks of both sizes
 
 
@@ -165,7 +164,7 @@ def run(dynamics: Dynamics, x: Tensor, v: Tensor | None, fan_out: Tensor | None 
 
     Args:
         v: the potentials before the first step, [B, ...]; None for those of a neuron at rest. They stay as they are.
-        fan_out: [P] int32, weights of the last positions of x, whose spikes are weighed with them; see `weights_of`.
+        fan_out: [P] int32, weights of the last positions of x, whose spikes are weighed with them; see `count.fan_out`.
     """
     T, B = x.shape[:2]
     repeated = x.stride(0) == 0 and x[0].is_contiguous()
@@ -189,11 +188,3 @@ def run(dynamics: Dynamics, x: Tensor, v: Tensor | None, fan_out: Tensor | None 
         1 if fan_out is None else fan_out.numel(), counts, fans,
     )  # fmt: skip
     return Spikes(spikes, potentials, counts, fans, nonfinite)
-
-
-def weights_of(fan_out: Tensor) -> Tensor | None:
-    """Fan-outs [*space] as `run` takes them; None where they are no whole numbers that add up in 32 bits."""
-    whole = fan_out.to(torch.int64)
-    largest = int(whole.max()) if whole.numel() else 0
-    fits = int(whole.min()) >= 0 and largest * _BLOCK < 1 << 31 if whole.numel() else False
-    return whole.flatten().to(torch.int32).contiguous() if fits and bool((whole == fan_out).all()) else None

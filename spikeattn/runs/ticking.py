@@ -7,13 +7,14 @@ line that stands still.
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from tqdm import tqdm
+
+from spikeattn.compat import text_bars
 
 EVERY = 0.5  # seconds: the elapsed time is shown in whole ones, and a reader waits for the next
 
@@ -81,4 +82,4 @@ def on_terminal() -> bool:
 
     Of the ranks of torchrun that is the first; asked before torch is loaded, hence by the variable that it sets.
     """
-    return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("RANK", "0") == "0"
+    return text_bars.on_terminal() and os.environ.get("RANK", "0") == "0"

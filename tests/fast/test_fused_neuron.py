@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from spikeattn.compat import lif as ours
 from spikeattn.compat import old_neurons
 from spikeattn.fast import fused_neuron, native
-from spikeattn.fast.fused_neuron import dynamics_of, is_identical, run, takes, weights_of
+from spikeattn.fast.count import fan_out as fan_out_of
+from spikeattn.fast.fused_neuron import dynamics_of, is_identical, run, takes
 
 pytestmark = pytest.mark.skipif(not native.compiler(), reason="no C compiler")
 
@@ -77,7 +78,7 @@ def test_spikes_are_weighed_with_the_fan_out_of_their_position(shape: tuple[int,
     dynamics = dynamics_of(neuron.IFNode(step_mode="m"))
     assert dynamics is not None
     with torch.no_grad():
-        made = run(dynamics, torch.randn(shape) * 2, None, weights_of(fan_out))
+        made = run(dynamics, torch.randn(shape) * 2, None, fan_out_of(fan_out).flatten())
     assert torch.equal(made.fans, (made.spikes.long() * fan_out).flatten(2).sum(2))
 
 
@@ -90,10 +91,10 @@ def test_a_potential_at_the_threshold_is_a_spike_and_is_counted() -> None:
 
 
 def test_fan_outs_that_do_not_add_up_in_32_bits() -> None:
-    assert weights_of(torch.tensor([[1.0, 2.0]])).tolist() == [1, 2]
-    assert weights_of(torch.tensor([0.5])) is None
-    assert weights_of(torch.tensor([1 << 20])) is None
-    assert weights_of(torch.tensor([-1])) is None
+    assert fan_out_of(torch.tensor([[1.0, 2.0]])).tolist() == [[1, 2]]
+    assert fan_out_of(torch.tensor([0.5])) is None
+    assert fan_out_of(torch.tensor([1 << 20])) is None
+    assert fan_out_of(torch.tensor([-1])) is None
 
 
 def test_potentials_that_are_no_numbers_are_told() -> None:
