@@ -7,12 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from spikeattn.reporting.latex import environments
-from spikeattn.reporting.latex.environments import Panel, escape_latex, typewriter
+from spikeattn.reporting.latex.environments import BREAK, Panel, escape_latex, typewriter
 
 LONGEST_NAME = 34  # characters of a code name that stands on one line
 _NUMBER = re.compile(r"-?(\d+)(?:\.(\d+))?")
 _POWER = re.compile(r"-?\d+(\.\d+)?e-?\d+")
 _POWERS = re.compile(r"(?<![\w.])-?\d+(\.\d+)?e-?\d+(?!\w)")
+_SHARED = re.compile(r"\[(-?[\d.]+)e(-?\d+), (-?[\d.]+)e\2\]")
 
 
 @dataclass(frozen=True)
@@ -40,15 +41,17 @@ class Field:
         text = self.cells[row]
         if self.kind == "number" and not _NUMBER.fullmatch(text):
             return rf"{{\num{{{text}}}}}" if _POWER.fullmatch(text) else f"{{{escape_latex(text)}}}"
-        if self.kind == "interval":  # powers of ten as in the column of the value
+        if self.kind == "interval":  # powers of ten as in the column of the value, one for both limits
+            if shared := _SHARED.fullmatch(text):
+                low, power, high = shared.groups()
+                return rf"{{[}}{low}, {high}{{]}}\,\num{{e{power}}}"
             return _POWERS.sub(lambda found: rf"\num{{{found.group(0)}}}", escape_latex(text))
         return escape_latex(text) if self.kind == "number" else text
 
 
 def code(name: str) -> str:
-    """A dotted path in typewriter letters; a long one may break behind its dots and underscores."""
-    text = typewriter(name)
-    return re.sub(r"(\.|\\_)", r"\1\\allowbreak{}", text) if len(name) > LONGEST_NAME else text
+    """A dotted path in typewriter letters, as a column of kind "code" holds it."""
+    return typewriter(name, LONGEST_NAME)
 
 
 def table(
@@ -84,4 +87,4 @@ def _panel(fields: Sequence[Field]) -> Panel:
 
 
 def _shown(cell: str) -> int:
-    return len(cell.removeprefix(r"\texttt{").removesuffix("}").replace(r"\allowbreak{}", "").replace(r"\_", "_"))
+    return len(cell.removeprefix(r"\texttt{").removesuffix("}").replace(BREAK, "").replace(r"\_", "_"))

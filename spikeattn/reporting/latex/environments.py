@@ -5,10 +5,12 @@ Whoever has a table gives its cells, set already, as `Panel`s.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+BREAK = r"\allowbreak{}"
 LONGEST = 45  # rows of a table that fits on a page; a longer one becomes a longtable
 HEAD = r"""% Compiles alone; in a paper: \usepackage{booktabs,longtable,siunitx}, then \input this file.
 \makeatletter
@@ -113,9 +115,16 @@ def escape_latex(text: str) -> str:
     return "".join(out)
 
 
-def typewriter(text: str) -> str:
-    """Plain text in typewriter letters."""
-    return rf"\texttt{{{escape_latex(text)}}}"
+def typewriter(text: str, longest: int | None = None) -> str:
+    """Plain text in typewriter letters, which are never hyphenated; without `longest` no word of it breaks."""
+    return rf"\texttt{{{escape_latex(text) if longest is None else breakable(text, longest)}}}"
+
+
+def breakable(text: str, longest: int) -> str:
+    """Plain text, escaped; a word of more letters than `longest` may break behind all that is no letter or digit."""
+    if max(map(len, text.split()), default=0) <= longest:
+        return escape_latex(text)
+    return BREAK.join(escape_latex(piece) for piece in re.findall(r"[^\W_]*[\W_]|[^\W_]+", text))
 
 
 def _lines(panel: Panel, rules: Collection[int]) -> list[str]:

@@ -71,7 +71,8 @@ def _rates(table: pd.DataFrame, summary: dict[str, Any]) -> Sentence:
 
 def _end(row: dict[Any, Any]) -> list[Piece]:
     value, limits = rate_with_limits(row["average"], row["low"], row["high"], row["interval"] == "upper bound")
-    return [f"{value}{' ' + limits if limits else ''} (", Code(str(row["code"])), ")"]
+    said = limits.replace("≤ ", ", at most ") if limits.startswith("≤") else f" {limits}" if limits else ""
+    return [f"{value}{said} (", Code(str(row["code"])), ")"]
 
 
 def _energy(energy: EnergyTable, summary: dict[str, Any]) -> Sentence:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from spikeattn.reporting.latex.environments import escape_latex, typewriter
 
+LONGEST_WORD = 12  # letters of code in running text that stand on one line; a justified line can stretch by as much
+
 
 @dataclass(frozen=True)
 class Cite:
@@ -56,7 +58,7 @@ def _tex(piece: Piece) -> str:
     if isinstance(piece, Ref):
         return rf" ({piece.kind}~\ref{{{piece.label}}})"
     if isinstance(piece, Code):
-        return typewriter(piece.text)
+        return typewriter(piece.text, LONGEST_WORD)
     return escape_latex(piece)
 
 
