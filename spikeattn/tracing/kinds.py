@@ -17,6 +17,7 @@ UNORDERED = {
 NEAR = 1e-2  # of the unit: what is further from a multiple is none
 _ERROR = 1e-5  # of the largest level: what a few operations in float32 leave of rounding (its eps is 1.2e-7)
 ROUNDINGS = 4  # eps of a type that is coarser: a level has gone through a product, a sum and a division or so
+_SHOWN, _FEW = 4096, 16  # values that are sorted to see which there are; more than so many are compared more slowly
 _PIECE = 1 << 18  # elements that one core's cache holds: in pieces of 2**20, or in one, the same takes 2 to 10 times
 
 
@@ -40,7 +41,7 @@ def unit_of(x: Tensor) -> float | None:
 
     Zeros alone are multiples of 1.
     """
-    levels = x.detach().abs().unique()
+    levels = distinct(x.detach().abs())
     levels = levels[levels > 0].double().tolist()
     if not levels or len(levels) > LEVELS:
         return None if levels else 1.0
@@ -59,6 +60,23 @@ def unit_of(x: Tensor) -> float | None:
     multiples = torch.tensor(levels, dtype=torch.float64) / unit
     near = bool(((multiples - multiples.round()).abs() <= NEAR).all())
     return unit if near and multiples[-1] <= LEVELS else None
+
+
+def distinct(x: Tensor) -> Tensor:
+    """The values that occur in a tensor, sorted, as `torch.unique` gives them.
+
+    Spikes have few values, and comparing with each of these takes a tenth of sorting them all.
+    """
+    flat = x.flatten()
+    if x.device.type != "cpu" or len(flat) <= _SHOWN or flat.dtype in UNORDERED:
+        return flat.unique()
+    found = flat[:: len(flat) // _SHOWN].unique()
+    if len(found) > _FEW:
+        return flat.unique()
+    other = flat != found[0]
+    for value in found[1:]:
+        other &= flat != value
+    return torch.cat([found, flat[other]]).unique() if bool(other.any()) else found
 
 
 def value_flags(x: Tensor) -> Tensor:

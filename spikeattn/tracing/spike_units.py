@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -10,10 +11,11 @@ import torch
 from torch import nn
 
 from spikeattn.errors import SpikeattnError
-from spikeattn.tracing.kinds import unit_of
+from spikeattn.tracing.kinds import distinct, unit_of
 from spikeattn.tracing.nested_tensors import tensors_in
 from spikeattn.tracing.neurons import emits_binary, evaluating, is_spiking_neuron, reset, spike_place
 
+_PLAIN = (bool, int, float, str, type(None))
 _SIZES = 4096  # of one call; more than kinds.LEVELS are real numbers, whatever the others are
 
 
@@ -23,7 +25,8 @@ def units_of(
     """What the spikes of a neuron are whole multiples of (None: of nothing), for neurons that do not just give 0 and 1.
 
     Every level of a neuron must be seen, whatever the data: besides the forward pass `run`, each of them is shown
-    seeded noise, weak and strong, in the place of what it received there.
+    seeded noise, weak and strong, in the place of what it received there. Of neurons that are alike, which have the
+    same levels, two are shown it for all: the one that received the weakest input, and the strongest.
 
     Args:
         spike_output: which of the tensors that a neuron returns are its spikes; by default the first one that holds
@@ -49,8 +52,14 @@ def units_of(
         finally:
             for handle in handles:
                 handle.remove()
-        for name, args in received.items():
-            levels[name] += _answers_to_noise(levelled[name], args)
+        for alike in _groups(levelled, received):
+            answers = [
+                answer
+                for name in _ends(alike, received)
+                for answer in _answers_to_noise(levelled[name], received[name])
+            ]
+            for name in alike:
+                levels[name] += answers
     units: dict[str, float | None] = {}
     places: dict[str, int] = {}
     for name, found in levels.items():
@@ -85,13 +94,46 @@ def _unit(neuron: nn.Module, levels: torch.Tensor) -> float | None:
     return unit
 
 
+def _groups(neurons: Mapping[str, nn.Module], received: Mapping[str, tuple[Any, ...]]) -> list[list[str]]:
+    """Names of the neurons that received something, those together that nothing but their input can tell apart: of one
+    class, without weights, buffers, parts or hooks of their own, with the same plain attributes, for one shape."""
+    groups: dict[Any, list[str]] = defaultdict(list)
+    for name in received:
+        nature, x = _nature(neurons[name]), next(tensors_in(received[name]), None)
+        groups[name if nature is None or x is None else (*nature, x.shape, x.dtype)].append(name)
+    return list(groups.values())
+
+
+def _nature(neuron: nn.Module) -> tuple[Any, ...] | None:
+    """What a neuron does, hashable; None where its attributes may hold more than can be compared."""
+    bare = vars(nn.Module())
+    if any(neuron._parameters) or any(neuron._buffers) or any(neuron._modules):
+        return None
+    if any(vars(neuron)[name] for name, value in bare.items() if isinstance(value, dict)):
+        return None  # hooks
+    own = {name: value for name, value in vars(neuron).items() if name not in bare}
+    if not all(isinstance(value, _PLAIN) for value in own.values()):
+        return None
+    return type(neuron), *sorted((name, repr(value)) for name, value in own.items())
+
+
+def _ends(names: list[str], received: Mapping[str, tuple[Any, ...]]) -> list[str]:
+    """The neuron that received the weakest input, and the strongest."""
+    strength = {name: _strength(next(tensors_in(received[name]), None)) for name in names}
+    return list(dict.fromkeys((min(names, key=strength.__getitem__), max(names, key=strength.__getitem__))))
+
+
+def _strength(x: torch.Tensor | None) -> float:
+    return 0.0 if x is None or not x.numel() else float(x.abs().max().nan_to_num())
+
+
 def _answers_to_noise(neuron: nn.Module, args: tuple[Any, ...]) -> Iterator[list[torch.Tensor]]:
     """Sizes of the spikes that a neuron gives to noise of several strengths, in place of its first tensor."""
     generator = torch.Generator().manual_seed(0)
     x = next(tensors_in(args), None)
     if x is None or x is not args[0] or not x.is_floating_point():
         return
-    usual = float(x.abs().max().nan_to_num())
+    usual = _strength(x)
     # From a threshold's usual size to the levels that large inputs reach, and around what the neuron has received.
     for strength in (1, 4, 16, 64, usual / 4, usual, 4 * usual):
         noise = (torch.rand(x.shape, generator=generator) * 2 - 0.5) * strength
@@ -102,4 +144,4 @@ def _answers_to_noise(neuron: nn.Module, args: tuple[Any, ...]) -> Iterator[list
 
 def _sizes(output: Any) -> list[torch.Tensor]:
     """The sizes that occur in every tensor that a neuron returns; many are no levels, so not all are kept."""
-    return [x.detach().abs().flatten().unique()[:_SIZES] for x in tensors_in(output)]
+    return [distinct(x.detach().abs())[:_SIZES] for x in tensors_in(output)]

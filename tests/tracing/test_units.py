@@ -10,11 +10,13 @@ from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
 import spikeattn as sa
-from spikeattn.tracing.kinds import unit_of, whole
+from spikeattn.tracing.kinds import distinct, unit_of, whole
 from spikeattn.tracing.neurons import is_spiking_neuron
+from spikeattn.tracing.spike_units import units_of
 from tests.counting.brute_force import amounts, assert_exact, exact, pictures
 from tests.counting.networks import Stages as Net
 
+NOISES = 7  # strengths of noise that a neuron is shown
 STEM = 3 * 64 * 4 * 27  # MACs of three time steps of the first convolution, on a still image charged once
 
 
@@ -111,3 +113,45 @@ def test_neurons_that_are_no_basenode_or_not_binary(node: Callable[[], nn.Module
     assert profile.counts.column("nnz", "lif").T.tolist() == spikes[0].ne(0).flatten(2).sum(2).tolist()
     assert any(w.startswith("real: 1 neuron") for w in profile.warnings) == (kind == "real")
     assert not profile.ledger.uncounted
+
+
+@pytest.mark.parametrize("values", [3, 40, 100_000])
+def test_the_values_that_occur_are_those_of_torch(values: int) -> None:
+    """Few values are compared one by one, many are sorted; one that stands once in a large tensor is found."""
+    x = torch.randint(values, (3, 50_001), generator=torch.Generator().manual_seed(0)).float() / 8
+    for rare in (-7.5, float("inf")):
+        x[1, 31_337] = rare
+        assert torch.equal(distinct(x), x.unique())
+    assert torch.equal(distinct(x[:, :5]), x[:, :5].unique())
+
+
+class Counted(Levels):
+    """Counts its calls, all of them together."""
+
+    calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        Counted.calls += 1
+        return super().forward(x)
+
+
+def test_neurons_that_are_alike_are_shown_noise_together() -> None:
+    """Two of them are, for all; one that an attribute or a hook of its own makes another neuron has its own levels."""
+
+    def chain(*divisors: float) -> nn.Sequential:
+        return nn.Sequential(*(part for each in divisors for part in (nn.Linear(6, 6), Counted(each))))
+
+    def units(net: nn.Sequential) -> tuple[list[float | None], int]:
+        Counted.calls = 0
+        neurons = {name: part for name, part in net.named_children() if isinstance(part, Counted)}
+        found, _ = units_of(net, neurons, lambda: net(images))
+        return list(found.values()), Counted.calls
+
+    images = pictures(2, 6)
+    assert units(chain(*[4] * 12)) == ([0.25] * 12, 12 + 2 * NOISES)
+    assert units(chain(4, 4, 2)) == ([0.25, 0.25, 0.5], 3 + 3 * NOISES)
+    hooked = chain(4, 4)
+    hooked[1].register_forward_hook(lambda module, args, output: output / 2)
+    assert units(hooked) == ([0.125, 0.25], 2 + 2 * NOISES)
+    wider = nn.Sequential(*chain(4), nn.Linear(6, 8), Counted(4))
+    assert units(wider) == ([0.25, 0.25], 2 + 2 * NOISES)
