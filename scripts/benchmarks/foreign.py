@@ -30,15 +30,22 @@ def run(args: argparse.Namespace) -> None:
         f"Networks of other people, ImageNet size (224 px), {threads} thread(s), fp32, noise, random weights with "
         f"calibrated batch norms; {args.rounds} alternating rounds on {args.batch_size} image(s). Recorded: everything "
         "`profile` stores of a batch, with plain=True; by kernels: as `profile` does unless told otherwise, every "
-        "spike the same bit by bit. Start-up: what a run does with its first batch of 8 before it counts, in plain "
-        "passes over that batch. Memory: peak of a recorded pass over 8 images over that of a plain one, resident."
+        "spike the same bit by bit; folded: with fold=True, batch norms taken into the convolutions, which may flip "
+        "spikes (see the notes). Start-up: what a run does with its first batch of 8 before it counts, in plain passes "
+        "over that batch. Memory: peak of a recorded pass over 8 images over that of a plain one, resident."
     )
-    rows = [("network", "T", "parameters", "plain s/image", "recorded / plain", "bar", "by kernels / plain", "bar",
-             "start-up", "memory", "memory by kernels")]  # fmt: skip
+    rows = [("network", "T", "parameters", "plain s/image", "recorded / plain", "bar", "by kernels / plain",
+             "folded / plain", "bar", "start-up", "memory", "by kernels", "folded")]  # fmt: skip
     rows += [_row(name, found[name]) for name in chosen if "error" not in found[name]]
     notes = [f"{name}: {found[name]['error']}" for name in chosen if "error" in found[name]]
     notes += [
         f"{name}: no kernels: {each['fused']}" for name, each in found.items() if isinstance(each.get("fused"), str)
+    ]
+    notes += [
+        f"{name}: {each['folded']['pairs']} batch norms folded, {each['folded']['flips'][0]:,} of "
+        f"{each['folded']['flips'][1]:,} values of neurons are others on the first images."
+        for name, each in found.items()
+        if isinstance(each.get("folded"), dict) and each["folded"]["pairs"]
     ]
     notes += [f"Not measured: {name}: no clone at hand." for name in NETWORKS if name not in there]
     write(Path(args.out), f"foreign-{threads}", what, "cpu", {"networks": found}, [rows], notes)
@@ -61,11 +68,11 @@ def _row(name: str, found: dict[str, Any]) -> tuple[str, ...]:
     ratios = [
         _text(ratio(found["passes"], "recorded", "plain")),
         f"{_BARS[NETWORKS[name].integer]:.2f}",
-        _text(ratio(found["passes"], "fused", "plain")),
+        *(_text(ratio(found["passes"], way, "plain")) for way in ("fused", "folded")),
         f"{_FUSED_BAR[1] if name.startswith(_FUSED_BAR[0]) else _FUSED_BAR[2]:.2f}",
         f"{start:.2f}",
     ]
-    memory = [_text(peaks[way] / peaks["plain"] if way in peaks else None) for way in ("recorded", "fused")]
+    memory = [_text(peaks[way] / peaks["plain"] if way in peaks else None) for way in ("recorded", "fused", "folded")]
     return (name, str(found["time_steps"]), f"{found['parameters'] / 1e6:.1f} M", f"{plain:.3f}", *ratios, *memory)
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,15 +59,19 @@ def measured(
     made, fusion = examined(model, spiking, shown)  # once before anything is timed: imports, the compiled kernels
     first = shown[:1] if made.one_image else shown
     batch = first[:images]
-    contestants = {"plain": lambda: plain(model, batch), "recorded": lambda: recorded(model, made, batch)}
-    if isinstance(fusion, foreign.Fusion):
-        contestants["fused"] = lambda: recorded(model, made, batch, fusion)
-    passes = alternate(contestants, rounds, "cpu", limit=seconds)
+    folded = foreign.fuse(model, made, first, call_model, fold=True)
+    ways = {"recorded": Recording(model, made)}
+    for name, kernels in (("fused", fusion), ("folded", folded)):
+        if isinstance(kernels, foreign.Fusion) and (name == "fused" or kernels.pairs):
+            ways[name] = Recording(model, made, kernels)
+    contestants = {"plain": lambda: plain(model, batch)} | {name: partial(way, batch) for name, way in ways.items()}
+    passes = alternate(contestants, rounds, "cpu", limit=seconds, around={name: way.open for name, way in ways.items()})
     begin = {"plain": lambda: plain(model, first), "examined": lambda: examined(model, spiking, first)}
     starts = alternate(begin, max(1, rounds // 4), "cpu", limit=seconds)
-    peaks = {"plain": peak(lambda: plain(model, first)), "recorded": peak(lambda: recorded(model, made, first))}
-    if isinstance(fusion, foreign.Fusion):
-        peaks["fused"] = peak(lambda: recorded(model, made, first, fusion))
+    peaks = {"plain": peak(lambda: plain(model, first))}
+    for name, way in ways.items():
+        with way.open():
+            peaks[name] = peak(partial(way, first))
     return {
         "passes": passes,
         "starts": starts,
@@ -78,6 +83,7 @@ def measured(
         "uncounted": len(made.ledger.uncounted),
         "parameters": sum(each.numel() for each in model.parameters()),
         "fused": fusion if isinstance(fusion, str) else {"neurons": len(fusion.neurons), "layers": len(fusion.layers)},
+        "folded": folded if isinstance(folded, str) else {"pairs": len(folded.pairs), "flips": flips(folded)},
         "all_neurons": len(made.neurons),
     }
 
@@ -99,18 +105,39 @@ def plain(model: nn.Module, batch: Tensor) -> None:
     neurons.reset(model)
 
 
-@torch.no_grad()
-def recorded(model: nn.Module, made: Plan, batch: Tensor, fusion: foreign.Fusion | None = None) -> None:
-    """Everything that `profile` stores of a batch: counts on the host, checked, as a table."""
-    with fusion or nullcontext(), Recorder(model, made) as recorder:
-        if fusion is not None:
-            recorder.left = fusion.left
-        neurons.reset(model)
-        with recorder.watching(len(batch)) as tally:
-            recorder.show(batch)
-            sent = tally.send(model(batch))
+class Recording:
+    """Everything that `profile` stores of a batch: counts on the host, checked, as a table.
+
+    `open` is what a run does once for all its batches: hooks, and the kernels in their places.
+    """
+
+    def __init__(self, model: nn.Module, made: Plan, fusion: foreign.Fusion | None = None) -> None:
+        self._model, self._made, self._fusion = model, made, fusion
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            if self._fusion is not None:
+                stack.enter_context(self._fusion)
+            self._recorder = stack.enter_context(Recorder(self._model, self._made))
+            if self._fusion is not None:
+                self._recorder.left = self._fusion.left
+            yield
+
+    @torch.no_grad()
+    def __call__(self, batch: Tensor) -> None:
+        neurons.reset(self._model)
+        with self._recorder.watching(len(batch)) as tally:
+            self._recorder.show(batch)
+            sent = tally.send(self._model(batch))
         batch_table(sent.result(), range(len(batch)), ["x"] * len(batch), [0] * len(batch))
-        neurons.reset(model)
+        neurons.reset(self._model)
+
+
+def flips(folded: foreign.Fusion) -> tuple[int, int]:
+    """Values of neurons that folding changed on the first images, and how many there are."""
+    changed, values = (sum(each[place] for each in folded.flipped.values()) for place in (0, 1))
+    return changed, values
 
 
 def peak(run: Callable[[], Any]) -> float:

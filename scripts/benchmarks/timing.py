@@ -8,6 +8,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ def alternate(
     turn: Callable[[int], None] = lambda number: None,
     limit: float = float("inf"),
     clock: Callable[[], float] = time.perf_counter,
+    around: Mapping[str, Callable[[], AbstractContextManager[Any]]] | None = None,
 ) -> list[Round]:
     """Seconds of each contestant, one after another in every round, after one round that is not counted.
 
@@ -32,17 +34,19 @@ def alternate(
         turn: called before each round with its number.
         limit: seconds after which no further round begins.
         clock: what is read before and after; `time.process_time` where other programs share the processor.
+        around: what a contestant runs inside, entered before the clock is read, by its name.
     """
     found, begin = [], time.perf_counter()
     for number in range(rounds + 1):
         turn(number)
         times = {}
         for name, run in contestants.items():
-            wait(device)
-            start = clock()
-            run()
-            wait(device)
-            times[name] = clock() - start
+            with (around or {}).get(name, nullcontext)():
+                wait(device)
+                start = clock()
+                run()
+                wait(device)
+                times[name] = clock() - start
         found.append(times)
         print(f"round {number} of {rounds}", {k: round(v, 3) for k, v in times.items()}, file=sys.stderr, flush=True)
         if (time.perf_counter() - begin) * (number + 2) / (number + 1) > limit:

@@ -32,6 +32,14 @@ def top_mode() -> Any:
     return dispatch._get_current_dispatch_mode()
 
 
+def without_dispatch() -> AbstractContextManager[None]:
+    """Inside, no dispatch mode sees an operation: for kernels, which run none of a network's."""
+    import torch
+
+    guard: AbstractContextManager[None] = torch._C._DisableTorchDispatch()
+    return guard
+
+
 def autograd_inside_dispatch() -> AbstractContextManager[None]:
     """Inside a dispatch mode's handler, which autograd has called: autograd as it was around the operation."""
     from torch.overrides import enable_reentrant_dispatch

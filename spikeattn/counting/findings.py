@@ -35,12 +35,12 @@ class Findings:
         """What some of the values of a tensor are."""
         self.flags[name] = flags | self.flags[name] if name in self.flags else flags
 
-    def add_extremes(self, name: str, low: Tensor, high: Tensor) -> None:
-        """The lowest and the highest of some of the values of a tensor."""
+    def add_extremes(self, name: str, found: Tensor) -> None:
+        """[2], the lowest and the highest of some of the values of a tensor."""
         known = self.extremes.get(name)
         if known is not None:
-            low, high = torch.minimum(low, known[0]), torch.maximum(high, known[1])
-        self.extremes[name] = torch.stack([low, high])
+            found = torch.stack([torch.minimum(found[0], known[0]), torch.maximum(found[1], known[1])])
+        self.extremes[name] = found
 
     def add_broken(self, name: str, broken: Tensor) -> None:
         """Whether some of the values of a tensor that should hold 0 and 1 alone are others."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -38,7 +40,7 @@ def count_tap(into: Findings, tap: Tap, x: Tensor, t: int | None, fans: FanOuts,
             return False  # fractions have no exact sum, whatever is asked of them
         found.append((fan, counted))
     if tap.binary and (tap.tensor or dropout):
-        into.add_broken(tap.name, torch.tensor(found[0][1].not_binary))
+        into.add_broken(tap.name, _truths(found[0][1].not_binary))
     if tap.tensor:
         _note_tensor(into, tap, x, t, found[0][1])
     for fan, counted in found:
@@ -54,9 +56,9 @@ def _note_tensor(into: Findings, tap: Tap, x: Tensor, t: int | None, counted: co
     into.add("nnz", tap.name, t, counted.nonzero, tap.axes)
     if tap.binary or counted.sum is None:
         return
-    into.add_flags(tap.name, torch.tensor([counted.fraction, counted.negative, counted.above]))
+    into.add_flags(tap.name, _truths(counted.fraction, counted.negative, counted.above))
     if counted.extremes is not None:
-        into.add_extremes(tap.name, *map(torch.tensor, counted.extremes))
+        into.add_extremes(tap.name, torch.tensor(counted.extremes))
     # Numbers are added in torch's order, so that their sum is the same with kernels and without.
     total = sums.sum_abs(whole(x, tap.unit)) if counted.fraction else sums.exact(sums.VALUES, counted.sum)
     into.add("abs", tap.name, t, total, tap.axes)
@@ -80,8 +82,14 @@ def count_pairs(
     for measure, (total, not_binary) in found.items():
         into.add(measure, pairs.name, t, total, axes)
         if dropout and not pairs.by_value:
-            into.add_broken(pairs.name, torch.tensor(not_binary))
+            into.add_broken(pairs.name, _truths(not_binary))
     return True
+
+
+@cache
+def _truths(*values: bool) -> Tensor:
+    """A tensor of them, or a scalar of one; nobody writes into it."""
+    return torch.tensor(values if len(values) > 1 else values[0])
 
 
 def _in_kernel(weights: Tensor, fans: FanOuts) -> Tensor | None:

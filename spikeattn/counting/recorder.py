@@ -22,7 +22,7 @@ from spikeattn.counting.tally import Tally
 from spikeattn.errors import SpikeattnError
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.nested_tensors import tensors_in
-from spikeattn.tracing.stack import Hook, ModuleStack, in_parts
+from spikeattn.tracing.stack import Frame, Hook, ModuleStack, in_parts
 from spikeattn.tracing.taps import Pairs, Plan, Tap
 
 _Taps = dict[int, list[tuple[Tap, int | None]]]  # by call: what to count there, and the time step that the call is
@@ -152,7 +152,7 @@ class Recorder:
                 self._operations.ran.clear()
                 self.tally.ran = self._operations.ran
                 self._operations.stack.begin()
-                with self._operations:
+                with self._operations.watching():
                     if inside is not None:
                         self._operations.stack.enter("", inside)
                     yield self.tally
@@ -200,9 +200,12 @@ class Recorder:
         neuron = path in self.plan.neurons
 
         def count(taps: _Taps, values: Any, module: nn.Module) -> None:
+            due = taps.get(self._calls[path])
+            if not due:
+                return
             left = getattr(module, "counts", {}) if self._leaves_counts else {}
             with self.muting():
-                for tap, step in taps.get(self._calls[path], ()):
+                for tap, step in due:
                     x = list(tensors_in(values))[tap.index]
                     known = left or (self.left(path, x) if tap.where == "output" else {})
                     self.counting.count(tap, self.before_dropout(x), step, known)
@@ -251,6 +254,25 @@ class Recorder:
             self.counting.logits.append(next(tensors_in(output)).detach())
 
 
+class _Stack(ModuleStack):
+    """Has the mode that watches operations leave while a neuron is at work."""
+
+    def __init__(self, model: nn.Module, neurons: Mapping[str, nn.Module], mode: _Operations) -> None:
+        super().__init__(model, neurons)
+        self._mode = mode
+
+    def enter(self, path: str, args: Any) -> None:
+        super().enter(path, args)
+        if self.in_neuron:
+            self._mode.leave_for(path)
+
+    def leave(self, path: str, output: Any) -> Frame | None:
+        frame = super().leave(path, output)
+        if not self.in_neuron:
+            self._mode.come_back()
+        return frame
+
+
 class _Operations(KeepsHandler, TorchDispatchMode):
     """Counts operands and pairs of functional operations; entered only for models that have some to count.
 
@@ -260,7 +282,8 @@ class _Operations(KeepsHandler, TorchDispatchMode):
 
     def __init__(self, recorder: Recorder, taps: list[Tap]) -> None:
         super().__init__()
-        self.stack = ModuleStack(recorder.model, recorder.plan.neurons)
+        self.stack = _Stack(recorder.model, recorder.plan.neurons, self)
+        self._away = False
         self.ran: dict[tuple[str, int, str], int] = defaultdict(int)
         self._recorder = recorder
         self._entries: dict[tuple[str, int, str, int], list[tuple[Tap | Pairs, int | None]]] = defaultdict(list)
@@ -271,6 +294,29 @@ class _Operations(KeepsHandler, TorchDispatchMode):
         self._names = {op for _, _, op, _ in self._entries}
         self._known: dict[Any, str] = {}
         self._open = {path for path, *_ in self._entries} & set(recorder.plan.neurons)  # have synapses inside
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Operations that run inside are seen, but for those of neurons."""
+        with self:
+            try:
+                yield
+            finally:
+                self.come_back()
+
+    def leave_for(self, neuron: str) -> None:
+        """A neuron begins: what it runs is its own business, and to be asked about each operation costs time."""
+        tally = self._recorder.tally
+        graph = tally is not None and tally.graph is not None  # where gradients are wanted, autograd needs the mode
+        if not self._away and neuron not in self._open and not graph and top_mode() is self:
+            self._away = True
+            self.__exit__(None, None, None)
+
+    def come_back(self) -> None:
+        """No neuron is at work."""
+        if self._away:
+            self._away = False
+            self.__enter__()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

@@ -187,7 +187,7 @@ class Tally:
         if tap.name == "input":
             flags = torch.cat([flags, (x != x[:1]).any().reshape(1)])
         if not self.plan.ledger.tensor(tap.name).number and x.numel():
-            self._found.add_extremes(tap.name, *torch.aminmax(x.float()))
+            self._found.add_extremes(tap.name, torch.stack(torch.aminmax(x.float())))
         self._found.add_flags(tap.name, flags)
         self._found.add("nnz", tap.name, t, sums.count_nonzero(x), tap.axes)
         self._found.add("abs", tap.name, t, sums.sum_abs(x), tap.axes)
@@ -309,7 +309,7 @@ class Tally:
         t, axes, first = parts[0]
         if t is None and axes.steps in ((), tuple(range(T))):
             column = torch.stack([part for *_, part in parts]).sum(0) if len(parts) > 1 else first
-            return column.expand(T, self.batch) if len(column) == 1 and not axes.joined else column
+            return column.expand(T, self.batch) if len(column) == 1 < T and not axes.joined else column
         column = torch.zeros((T, self.batch), dtype=torch.float64, device=first.device)
         for t, axes, part in parts:
             steps = torch.tensor(axes.steps if t is None else [t], device=part.device)

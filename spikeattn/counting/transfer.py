@@ -1,4 +1,4 @@
-"""The way of one forward pass's counts to the host: one vector, one copy, checked where it arrives."""
+"""The way of one forward pass's counts to the host: from a GPU as one vector in one copy; checked where it arrives."""
 
 from __future__ import annotations
 
@@ -39,20 +39,22 @@ class Sent:
         groups.append(list((extremes or {}).values()))
         self._sizes = [[part.numel() for part in group] for group in groups]
         self._event: torch.cuda.Event | None = None
-        packed = _joined([part.reshape(-1) for group in groups for part in group], groups[0][0].device)
-        if packed.device.type == "cuda":
-            self._host = torch.empty(packed.shape, dtype=packed.dtype, pin_memory=True)
-            self._host.copy_(packed, non_blocking=True)
-            self._event = torch.cuda.Event()
-            self._event.record()
-        else:
-            self._host = packed
+        parts = [part.reshape(-1) for group in groups for part in group]
+        if groups[0][0].device.type != "cuda":  # they are there already
+            self._arrived = [part.detach().double().numpy() for part in parts]
+            return
+        packed = _joined(parts, groups[0][0].device)
+        self._host = torch.empty(packed.shape, dtype=packed.dtype, pin_memory=True)
+        self._host.copy_(packed, non_blocking=True)
+        self._event = torch.cuda.Event()
+        self._event.record()
 
     def result(self) -> BatchCounts:
         """The counts, checked; see `Tally.collect`."""
         if self._event is not None:
             self._event.synchronize()
-        values = iter(np.split(self._host.numpy(), np.cumsum([n for group in self._sizes for n in group])[:-1]))
+            self._arrived = np.split(self._host.numpy(), np.cumsum([n for group in self._sizes for n in group])[:-1])
+        values = iter(self._arrived)
         columns, broken, nonfinite, flags, predictions, extremes = (
             [next(values) for _ in group] for group in self._sizes
         )

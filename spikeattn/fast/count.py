@@ -6,10 +6,11 @@ What the kernels do not take, in type or in memory, is counted by torch (`counti
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from math import prod
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from spikeattn.tracing.kinds import NEAR, ROUNDINGS, is_dense
 
 _SMALL = 1 << 17  # elements that one thread counts sooner than several have started, which takes some 10 us
 _HEAVIEST = 1 << 19  # a fan-out from which the sources' integers could overflow: 4096 of them make a block
+_ROUNDING = ROUNDINGS * torch.finfo(torch.float32).eps
 _FRACTION, _NEGATIVE, _ABOVE, _NOT_BINARY, _NOT_A_NUMBER = 1, 2, 4, 8, 16  # bits of the source's flags
 
 
@@ -70,32 +72,35 @@ def count(x: Tensor, unit: float | None, fan: Tensor | None = None, extremes: bo
     """
     if not _readable(x) or x.dim() < 3:
         return None
-    laid = _laid_out(x, 0 if fan is None else fan.dim())
-    if laid is None:
+    found = _rows(x.shape, x.stride(), 0 if fan is None else fan.dim())
+    if found is None:
         return None
-    rows, n = x.shape[:2], prod(x.shape[2:])
-    whole = torch.zeros((2, *rows), dtype=torch.int64)
-    values = None if unit is None else torch.zeros((2, *rows), dtype=torch.float64)
-    low_high = torch.zeros(2) if extremes and unit is not None else None
-    flags = native.ask(
-        "count", x, _offsets(tuple(rows), x.stride()[:2]), rows.numel(), n, 0.0 if unit is None else float(unit),
-        NEAR, ROUNDINGS * torch.finfo(torch.float32).eps, fan, 1 if fan is None else fan.numel(), laid, whole[0],
-        None if values is None else values[0], None if fan is None else whole[1],
-        None if values is None or fan is None else values[1], low_high, _threads(x.numel()),
+    laid, offsets, rows, n = found
+    # One piece of memory: non-zeros and weighted ones in integers, sums and weighted sums, the extremes.
+    memory = torch.zeros(4 * rows + 1, dtype=torch.float64)
+    nonzeros, fans, sums, fan_sums, low_high = (memory.data_ptr() + 8 * rows * part for part in range(5))
+    valued = unit is not None
+    flags = _counter(native.library())(
+        x.data_ptr(), offsets.data_ptr(), rows, n, unit or 0.0, NEAR, _ROUNDING,
+        None if fan is None else fan.data_ptr(), 1 if fan is None else fan.numel(), laid, nonzeros,
+        sums if valued else None, None if fan is None else fans, fan_sums if valued and fan is not None else None,
+        low_high if valued and extremes else None, _threads(x.numel()),
     )  # fmt: skip
     if flags & _NOT_A_NUMBER:
         return None
-    nonzero, fans = whole.double()
+    wholes = memory[: 2 * rows].view(torch.int64).double().view(2, *x.shape[:2])
+    values = memory[2 * rows : 4 * rows].view(2, *x.shape[:2]) if valued else None
+    low_and_high = memory[4 * rows :].view(torch.float32).tolist() if valued and extremes else None
     return Counted(
-        nonzero,
+        wholes[0],
         None if values is None else values[0],
-        None if fan is None else fans,
+        None if fan is None else wholes[1],
         None if values is None or fan is None else values[1],
         bool(flags & _NOT_BINARY),
         bool(flags & _FRACTION),
         bool(flags & _NEGATIVE),
         bool(flags & _ABOVE),
-        None if low_high is None else (float(low_high[0]), float(low_high[1])),
+        None if low_and_high is None else (low_and_high[0], low_and_high[1]),
     )
 
 
@@ -115,8 +120,8 @@ def marginals(x: Tensor, over: int, unit: float, by_value: bool) -> tuple[Tensor
     found = torch.empty((*outer, x.shape[kept]), dtype=torch.int64)
     flags = native.ask(
         "marginals", x, _offsets(outer, x.stride()[:-2]), prod(outer), x.shape[kept], x.stride(kept), x.shape[over],
-        x.stride(over), float(unit), NEAR, ROUNDINGS * torch.finfo(torch.float32).eps, ctypes.c_int(by_value), found,
-        _threads(x.numel()),
+        x.stride(over), float(unit), NEAR, _ROUNDING, ctypes.c_int(by_value), found,
+        ctypes.c_int(_threads(x.numel())),
     )  # fmt: skip
     if by_value and flags & (_FRACTION | _NOT_A_NUMBER):
         return None
@@ -128,9 +133,32 @@ def _readable(x: Tensor) -> bool:
     return plain and x.numel() > 0 and not x.is_neg() and type(x) in (Tensor, torch.nn.Parameter) and usable()
 
 
-def _laid_out(x: Tensor, spatial: int) -> int | None:
-    """How many elements of a row [*others, *space] share a position side by side; None where rows lie otherwise."""
-    row = x[0, 0]
+@cache
+def _counter(library: ctypes.CDLL) -> Callable[..., int]:
+    """The function of `count.c`: a network has hundreds of tensors, and converting each argument takes its time."""
+    function: Any = library.spikeattn_count
+    address, whole, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+    function.restype = whole
+    function.argtypes = (
+        address, address, whole, whole, number, number, number, address, whole, whole, address, address, address,
+        address, address, ctypes.c_int,
+    )  # fmt: skip
+    return cast("Callable[..., int]", function)
+
+
+@lru_cache(maxsize=1024)  # shapes and strides of the tensors of a few networks; an entry holds P * B numbers
+def _rows(
+    shape: Sequence[int], strides: Sequence[int], spatial: int
+) -> tuple[int, Tensor, int, int] | None:  # fmt: skip
+    """Of a tensor [P, B, *others, *space]: how many elements of a row share a position side by side, where each row
+    begins, how many rows there are, and how many elements in each; None where rows lie otherwise."""
+    laid = _laid_out(torch.empty_strided(tuple(shape[2:]), tuple(strides[2:]), device="meta"), spatial)
+    if laid is None:
+        return None
+    return laid, _offsets(tuple(shape[:2]), tuple(strides[:2])), shape[0] * shape[1], prod(shape[2:])
+
+
+def _laid_out(row: Tensor, spatial: int) -> int | None:
     if row.is_contiguous():
         return 1
     if spatial == 0:
@@ -149,5 +177,5 @@ def _offsets(sizes: Sequence[int], strides: Sequence[int]) -> Tensor:
     return at.flatten().contiguous()
 
 
-def _threads(elements: int) -> ctypes.c_int:
-    return ctypes.c_int(1 if elements <= _SMALL else torch.get_num_threads())
+def _threads(elements: int) -> int:
+    return 1 if elements <= _SMALL else torch.get_num_threads()

@@ -16,12 +16,14 @@ from weakref import ref
 import torch
 from torch import Tensor, nn
 
+from spikeattn.compat.torch_modes import without_dispatch
 from spikeattn.errors import SpikeattnError
 from spikeattn.fast import count, fused_neuron, native
 from spikeattn.fast.arena import Arena, using
 from spikeattn.fast.folding import Pair, layers_of, pairs_of
 from spikeattn.fast.fused_layers import Layer, layer_of
 from spikeattn.fast.fused_neuron import Dynamics, dynamics_of
+from spikeattn.fast.fused_quantiser import quantiser_of
 from spikeattn.fast.repeated_input import noting_repeats, run_once
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.layout import Axes
@@ -82,6 +84,9 @@ class Fusion:
                 if (dynamics := known[key]) is not None:
                     self._dynamics[module] = dynamics
                     self.neurons.append(path)
+                elif (quantiser := quantiser_of(module)) is not None:
+                    self._layers[module] = quantiser
+                    self.neurons.append(path)
             elif not path.startswith(tuple(f"{neuron}." for neuron in plan.neurons)):
                 if (layer := layer_of(module)) is not None:
                     self._layers[module] = layer
@@ -132,7 +137,7 @@ class Fusion:
         self._left.pop(path, None)
         if kwargs or len(args) != 1 or not _takes(neuron, args[0], begun):
             return type(neuron).forward(neuron, *args, **kwargs)
-        with using(self._arena):
+        with using(self._arena), without_dispatch():
             made = fused_neuron.run(dynamics, args[0], begun, self._fan_outs.get(path))
         neuron._memories["v"] = made.v
         if path in self._counted and made.counts is not None:
@@ -144,7 +149,7 @@ class Fusion:
 
     def _apply(self, module: nn.Module, layer: Layer, *args: Any, **kwargs: Any) -> Any:
         if len(args) == 1 and not kwargs:
-            with using(self._arena):
+            with using(self._arena), without_dispatch():
                 made = layer(args[0])
             if made is not None:
                 return made

@@ -126,7 +126,12 @@ def _processor() -> str:
     return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
 
 
-def _library() -> ctypes.CDLL:
+def library() -> ctypes.CDLL:
+    """The kernels, compiled and loaded.
+
+    Raises:
+        SpikeattnError: there are none here.
+    """
     made = build()
     if made.kernels is None:
         raise SpikeattnError(f"the fast path needs compiled kernels: {made.reason}; use plain=True")
@@ -144,7 +149,7 @@ def call(name: str, *arguments: object) -> int:
 
 def ask(name: str, *arguments: object) -> int:
     """What a function of the library returns, which is nothing worth reading for some of them."""
-    function = getattr(_library(), f"spikeattn_{name}")
+    function = getattr(library(), f"spikeattn_{name}")
     function.restype = ctypes.c_int64
     result: int = function(*map(_of_c, arguments))
     return result

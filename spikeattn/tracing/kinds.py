@@ -41,8 +41,8 @@ def unit_of(x: Tensor) -> float | None:
 
     Zeros alone are multiples of 1.
     """
-    levels = distinct(x.detach().abs())
-    levels = levels[levels > 0].double().tolist()
+    found = distinct(x.detach().abs())
+    levels = found[found > 0].double().tolist()
     if not levels or len(levels) > LEVELS:
         return None if levels else 1.0
     precision = torch.finfo(x.dtype if x.is_floating_point() else torch.float32).eps

@@ -42,7 +42,7 @@ def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture
 def compiled(library: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """`native` with that library."""
-    monkeypatch.setattr(native, "_library", lambda: library)
+    monkeypatch.setattr(native, "library", lambda: library)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)

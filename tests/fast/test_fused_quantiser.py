@@ -1,0 +1,119 @@
+"""Neurons of integers without state: which have a kernel, and that it gives their bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import spikeattn as sa
+from spikeattn.fast import native
+from spikeattn.fast.fused_neuron import is_identical
+from spikeattn.fast.fused_quantiser import quantiser_of
+
+pytestmark = pytest.mark.skipif(native.build().kernels is None, reason="no C compiler")
+
+
+class Neuron(nn.Module):
+    """A neuron of somebody's that runs a function."""
+
+    def __init__(self, run: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.run = run
+
+    def forward(self, x: Tensor) -> Any:
+        return self.run(x)
+
+
+class Straight(torch.autograd.Function):
+    """Rounding that passes gradients on, as published code has it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
+        ctx.save_for_backward(x)
+        return torch.round(torch.clamp(x, min=low, max=high))
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda x: Straight.apply(x, 0, 4) / 4,
+        lambda x: x.clamp(0, 8).round(),
+        lambda x: x.clamp(-2, 3).round() * 0.3,
+        lambda x: x.clamp(0, 7).round() / 7,
+    ],
+)
+@pytest.mark.parametrize("shape", [(1, 1), (4, 3, 5, 7), (2, 3, 70, 40)])
+def test_the_kernel_gives_the_neurons_own_bits(run: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> None:
+    neuron = Neuron(run)
+    kernel = quantiser_of(neuron)
+    assert kernel is not None
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(1)) * 5
+    x.flatten()[0] = float("nan")
+    with torch.no_grad():
+        for given in (x, -x, x.transpose(0, -1)):
+            made = kernel(given)
+            assert made is not None and is_identical(made, neuron(given)) and made.stride() == neuron(given).stride()
+        assert len(x) == 1 or kernel(x.expand(2, *shape)) is None and kernel(x.double()) is None
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda x: x.clamp(0, 4).floor() / 4,
+        lambda x: x.clamp(min=0).round() / 4,
+        lambda x: x.round().clamp(0, 4) / 4,
+        lambda x: (x + 0.1).clamp(0, 4).round() / 4,
+        lambda x: x.clamp(0, 4).round() / x.abs().max(),
+        lambda x: x.clamp(0, 4).round() / 4 + x.clamp(0, 4).round() / 4,
+        lambda x: x.clamp(0, 4 + x.mean().item()).round() / 4,
+        lambda x: (x.clamp(0, 4).round() / 4, x),
+        lambda x: x.clone().clamp_(0, 4).round() / 4,
+        lambda x: x.clamp(0, 4).round().unsqueeze(0) / 4,
+    ],
+)
+def test_whatever_else_a_neuron_does_it_has_no_kernel(run: Callable[[Tensor], Any]) -> None:
+    assert quantiser_of(Neuron(run)) is None
+
+
+def test_a_neuron_with_state_weights_or_hooks_has_no_kernel() -> None:
+    class Stateful(Neuron):
+        def forward(self, x: Tensor) -> Any:
+            self.v = x.sum().item()
+            return super().forward(x)
+
+    def plain(x: Tensor) -> Tensor:
+        return x.clamp(0, 4).round() / 4
+
+    hooked, weighted = Neuron(plain), Neuron(plain)
+    hooked.register_forward_hook(lambda *_: None)
+    weighted.threshold = nn.Parameter(torch.ones(()))
+    assert quantiser_of(Neuron(plain)) is not None
+    assert [quantiser_of(each) for each in (Stateful(plain), hooked, weighted)] == [None] * 3
+
+
+def test_a_network_of_them_is_counted_to_the_same_numbers() -> None:
+    def neuron() -> Neuron:
+        return Neuron(lambda x: Straight.apply(x, 0, 4) / 4)
+
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        neuron(),
+        nn.Conv2d(8, 8, 3, padding=1),
+        neuron(),
+        nn.Flatten(),
+        nn.Linear(512, 4),
+    )
+    images = torch.rand(6, 3, 8, 8) * 4
+
+    options = {"neurons": lambda module: isinstance(module, Neuron)}
+    plain = sa.profile(net.eval(), [images], plain=True, **options)
+    fused = sa.profile(net, [images], plain=False, **options)
+    assert "fused" not in plain.provenance and fused.provenance["fused"]["neurons"] == 2
+    assert list(plain.counts.keys) == list(fused.counts.keys) and plain.ledger.hash() == fused.ledger.hash()
+    for key in plain.counts.keys:
+        assert (plain.counts.column(*key) == fused.counts.column(*key)).all()
