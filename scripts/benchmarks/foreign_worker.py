@@ -46,6 +46,10 @@ def main() -> None:
     model = sa.load_model(address, **network.arguments) if address else network.build()
     model.eval()
     shown = torch.randn(_FIRST, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    if network.statistics:
+        with torch.no_grad():
+            model.train()(shown[:2])
+        neurons.reset(model.eval())
     calibrate_batch_norm(model, shown[:2])
     spiking = neuron_predicate(model, list(network.neurons))
     with in_eval(model):

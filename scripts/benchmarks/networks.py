@@ -22,6 +22,7 @@ class Network:
         arguments: of the factory.
         neurons: names of classes of its own, which the table of neurons does not have.
         integer: its neurons give integers (I-LIF).
+        statistics: it keeps statistics of its own while it is trained, without which it gives NaN.
     """
 
     build: Build | None = None
@@ -30,6 +31,7 @@ class Network:
     arguments: dict[str, Any] = field(default_factory=dict)
     neurons: tuple[str, ...] = ()
     integer: bool = False
+    statistics: bool = False
 
 
 def _spikformer() -> nn.Module:
@@ -92,7 +94,7 @@ NETWORKS = {
         integer=True,
     ),
     "SpikingResformer-Ti": Network(
-        None, "xyshi2000/SpikingResformer", "models/spikingresformer.py:spikingresformer_ti", {"T": 4}
+        None, "xyshi2000/SpikingResformer", "models/spikingresformer.py:spikingresformer_ti", {"T": 4}, statistics=True
     ),
 }
 

@@ -24,6 +24,12 @@ _INTEGRATE = ("IFNode", "MultiStepIFNode")
 _LEAKY = ("LIFNode", "MultiStepLIFNode")
 _PARAMETRIC = ("ParametricLIFNode", "MultiStepParametricLIFNode")
 _LEVELS = ("ILIFNode",)
+# What a class may hold that only gives its parent other arguments; the last line is Python's own.
+_PRESETS = {
+    "__init__", "__repr__", "extra_repr",
+    "__module__", "__doc__", "__qualname__", "__annotations__", "__abstractmethods__", "_abc_impl",
+    "__firstlineno__", "__static_attributes__",
+}  # fmt: skip
 # How a neuron charges, as foreign.c numbers it.
 INTEGRATE, DIVIDE, DIVIDE_LEAK, MULTIPLY, MULTIPLY_LEAK, DECAY = range(6)
 _TRIED = (3, 2, 4099)  # time steps, images and elements that a kernel is tried on: blocks of both sizes
@@ -80,16 +86,25 @@ def dynamics_of(neuron: nn.Module) -> Dynamics | None:
         return next((each for each in _candidates(neuron) if _is_same(neuron, each)), None)
 
 
+def _kind(neuron: nn.Module) -> str:
+    """The class of SpikingJelly's that a neuron is, or is but for a constructor of its own; "" where it is neither."""
+    for cls in type(neuron).__mro__:
+        if cls.__module__.startswith(_HOMES):
+            return cls.__name__ if cls.__name__ in (*_INTEGRATE, *_LEAKY, *_PARAMETRIC, *_LEVELS) else ""
+        if vars(cls).keys() - _PRESETS:
+            return ""
+    return ""
+
+
 def _is_candidate(neuron: Any) -> bool:
-    cls = type(neuron)
-    names = (*_INTEGRATE, *_LEAKY, *_PARAMETRIC, *_LEVELS)
-    known = cls.__name__ in names and cls.__module__.startswith(_HOMES)
+    kind = _kind(neuron)
     surrogate = getattr(neuron, "surrogate_function", None)
-    plain = not (neuron._forward_hooks or neuron._forward_pre_hooks or "forward" in vars(neuron))
+    replaced = any(callable(getattr(type(neuron), name, None)) for name in vars(neuron))
+    plain = not (neuron._forward_hooks or neuron._forward_pre_hooks or replaced)
     return (
-        known
+        kind != ""
         and plain
-        and (getattr(neuron, "step_mode", "m") == "m" or cls.__name__.startswith("MultiStep"))
+        and (getattr(neuron, "step_mode", "m") == "m" or kind.startswith("MultiStep"))
         and list(getattr(neuron, "_memories", {})) == ["v"]
         and getattr(surrogate, "spiking", False) is True
         and not getattr(neuron, "store_v_seq", False)
@@ -100,7 +115,7 @@ def _is_candidate(neuron: Any) -> bool:
 
 def _candidates(neuron: Any) -> Iterator[Dynamics]:
     """What the arithmetic of a neuron may be, by its class; versions of SpikingJelly write some of it differently."""
-    name, threshold, reset = type(neuron).__name__, neuron.v_threshold, neuron.v_reset
+    name, threshold, reset = _kind(neuron), neuron.v_threshold, neuron.v_reset
     start = neuron._memories_rv["v"]
     if not all(isinstance(each, float) for each in (threshold, start, 0.0 if reset is None else reset)):
         return

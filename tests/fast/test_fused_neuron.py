@@ -105,8 +105,18 @@ def test_potentials_that_are_no_numbers_are_told() -> None:
         assert run(dynamics, x, None).nonfinite == 2
 
 
-class Altered(neuron.LIFNode):
+class Preset(neuron.LIFNode):
+    """As the code of papers has it: other defaults, and nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__(tau=1.5, v_threshold=0.7, v_reset=None, step_mode="m")
+
+
+class Altered(Preset):
     """Derived from SpikingJelly's: it may run anything."""
+
+    def neuronal_charge(self, x: Tensor) -> None:
+        super().neuronal_charge(x * 1.0)
 
 
 def changed(**attributes: Any) -> nn.Module:
@@ -125,7 +135,8 @@ def hooked() -> nn.Module:
 @pytest.mark.parametrize(
     "node",
     [
-        Altered(step_mode="m"),
+        Altered(),
+        changed(multi_step_forward=lambda x: x),
         neuron.LIFNode(step_mode="s"),
         neuron.LIFNode(step_mode="m", store_v_seq=True),
         neuron.LIFNode(step_mode="m", surrogate_function=surrogate.Sigmoid(spiking=False)),
@@ -138,6 +149,14 @@ def hooked() -> nn.Module:
 )
 def test_other_neurons_have_no_kernel(node: nn.Module) -> None:
     assert dynamics_of(node) is None
+
+
+def test_a_class_with_other_defaults_alone_has_the_kernel_of_its_parent() -> None:
+    x = torch.randn((4, 2, 3000), generator=torch.Generator().manual_seed(0))
+    node, dynamics = Preset(), dynamics_of(Preset())
+    assert dynamics is not None and dynamics.threshold == 0.7 and dynamics.reset is None
+    with torch.no_grad():
+        assert is_identical(run(dynamics, x, None).spikes, node(x))
 
 
 def test_a_neuron_that_runs_other_arithmetic_under_a_known_name(monkeypatch: pytest.MonkeyPatch) -> None:
