@@ -160,6 +160,17 @@ def test_the_page_holds_every_run_and_downloads_equal_the_files(runs, profile, t
     assert len(ids) == len(set(ids)) and targets <= set(ids)
 
 
+def test_from_python_a_list_is_that_page(runs, tmp_path):
+    chosen = [runs["epoch_1"], runs["epoch_2"]]
+    written = sa.report(chosen, out=tmp_path / "list")
+    assert written.summary == write_several(chosen, tmp_path / "several").summary
+    with pytest.raises(sa.SpikeattnError, match="attention and 2 profiles: it is about one"):
+        sa.report(chosen, tmp_path, out=tmp_path / "none")
+    with pytest.raises(sa.SpikeattnError, match="give two or more"):
+        sa.report(chosen[:1], out=tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
 def test_the_command_takes_several_runs(folders, tmp_path, capsys):
     chosen = [folders["epoch_1"], folders["epoch_2"]]
     assert main(["report", *chosen, "--out", str(tmp_path / "out")]) == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from spikeattn.reporting.figures.drawing import to_png
 from spikeattn.reporting.figures.input_pictures import picture_of
 from spikeattn.reporting.page.gallery import Gallery, read_gallery, rows_of, shown
 from spikeattn.reporting.page.report_page import Report, write_report
+from spikeattn.reporting.page.several_page import write_several
 from spikeattn.reporting.study.gallery_pictures import DPI, MOST, key_of
 from spikeattn.reporting.study.in_memory import layers_of, pictures_of, views_of
 from spikeattn.reporting.study.meaning import meanings, promise
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def report(
-    profile: Profile,
+    profile: Profile | Sequence[Profile],
     attention: Attention | str | Path | None = None,
     out: str | Path = "spikeattn-report",
     *,
@@ -49,7 +50,8 @@ def report(
     >>> sa.report(profile, attention=sa.attend(model, images), out="report")
 
     Args:
-        profile: of `sa.profile`, `sa.record(...).profile()`, or read from a run.
+        profile: of `sa.profile`, `sa.record(...).profile()`, or read from a run. A list of several, such as models or
+            epochs over one data set: one page that sets them beside the first, without attention.
         attention: of `sa.attend` on the same model, or the folder that `spikeattn attend` wrote; shown as a gallery.
             With `tokens=True` and the profile's numbers of the images as `indices`, the energy spent on noise is too.
         out: folder, made where it is missing; files of an earlier report there are replaced, all others stay.
@@ -63,8 +65,13 @@ def report(
         Report: its files and its summary; in a notebook it shows the page.
 
     Raises:
-        SpikeattnError: attention of another model, other images than were attended, what `write_report` raises.
+        SpikeattnError: attention of another model, other images than were attended, profiles of several data sets,
+            what `write_report` raises.
     """
+    if isinstance(profile, (list, tuple)):
+        alone = {"attention": attention, "images": images, "ids": ids, "serif": serif or None}
+        return _several(profile, arguments.path("out", out), costs, convention, alone)
+    assert not isinstance(profile, Sequence)
     gallery: Gallery | None = None
     if isinstance(attention, Attention):
         gallery = gallery_of(attention, images, ids, profile, costs, convention)
@@ -74,6 +81,20 @@ def report(
             raise SpikeattnError("images and ids go with what sa.attend returned; a folder holds its own")
         gallery = read_gallery(where, profile.ledger.model.get("name"))
     return write_report(profile, arguments.path("out", out), costs, convention, gallery, serif=serif)
+
+
+def _several(
+    profiles: Sequence[Profile],
+    out: Path,
+    costs: str | Path | CostTable,
+    convention: str | Convention,
+    alone: Mapping[str, Any],
+) -> Report:
+    """The page of several profiles; `alone` holds the arguments that are about one."""
+    given = [name for name, value in alone.items() if value is not None]
+    if given:
+        raise SpikeattnError(f"{', '.join(given)} and {len(profiles)} profiles: it is about one; leave it out")
+    return write_several(profiles, out, costs, convention)
 
 
 def gallery_of(
