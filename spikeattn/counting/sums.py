@@ -72,7 +72,10 @@ def sum_abs(x: Tensor) -> Tensor:
     Raises:
         SpikeattnError: whole numbers on the CPU whose sum float64 cannot hold exactly.
     """
-    total = magnitude(x).flatten(2).sum(dim=2)
+    if x.is_floating_point():  # the same additions in the same order, in a tenth of the memory's time
+        total = x.abs().flatten(2).sum(dim=2, dtype=torch.float64)
+    else:
+        total = magnitude(x).flatten(2).sum(dim=2)
     if _too_large(total) and (not x.is_floating_point() or bool((x == x.round()).all())):
         raise _inexact(VALUES, total)
     return total

@@ -78,7 +78,7 @@ static int32_t values_of(const float *restrict x, i64 n, double *sum, int *flags
         total += size;
         largest = size > largest ? size : largest;
     }
-    if (largest > BLOCK || fraction) { /* more than float32 counts */
+    if (largest > BLOCK && !fraction) { /* more than float32 counts */
         double exact = 0;
         for (i64 i = 0; i < n; i++) exact += fabs((double)x[i]);
         *sum += exact;

@@ -6,16 +6,12 @@ It traces, probes and counts as `sa.profile` does, and gives the same result; on
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any
 from weakref import WeakSet
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -32,15 +28,12 @@ from spikeattn.energy import EnergyTable
 from spikeattn.energy.spike_terms import SpikeTerm, spike_terms
 from spikeattn.errors import SpikeattnError
 from spikeattn.provenance import describe, device_of, provenance_of
-from spikeattn.runs.assembly import in_memory, on_disk
 from spikeattn.runs.dropout import FunctionalDropout, drops, is_dropout
 from spikeattn.runs.firing_rates import RateTable
+from spikeattn.runs.kept_passes import KeptPasses
 from spikeattn.runs.result import Profile
-from spikeattn.storage import parts
-from spikeattn.storage.counts import batch_table
 from spikeattn.storage.ledger import Ledger
 from spikeattn.storage.ledger_rows import Uncounted
-from spikeattn.storage.parts import Part
 from spikeattn.structure.names_file import read as read_names
 from spikeattn.structure.reading import Names, with_structure
 from spikeattn.tracing import neurons as nodes
@@ -53,7 +46,6 @@ from spikeattn.tracing.stack import Hook
 from spikeattn.tracing.state import state_kept
 from spikeattn.tracing.taps import Plan
 
-SPILL = 1 << 26  # bytes of counts that stay in memory; 64 MB are some 10,000 images of a large network
 # Neurons with an open recording. Other parts do not tell two networks apart: neurons made with SpikingJelly's defaults
 # share one surrogate function, which is a module.
 _RECORDED: WeakSet[nn.Module] = WeakSet()
@@ -118,11 +110,9 @@ class Recording:
         self._sent: tuple[Sent, int] | None = None
         self._terms: tuple[SpikeTerm, ...] = ()
         self._last: Tally | None = None
-        self._sizes: list[int] = []
+        self._passes = KeptPasses()
         self._unplanned: set[str] = set()
         self._dropped = False
-        self._waiting: list[Part] = []
-        self._folder: TemporaryDirectory[str] | None = None
 
     # ---------------------------------------------------------------- following the model
     def __enter__(self) -> Recording:
@@ -342,21 +332,7 @@ class Recording:
 
     def _keep(self, plan: Plan, sent: Sent, size: int) -> None:
         """Keep the counts of a pass over `size` images: one row each here."""
-        counts, number, start = sent.result(), len(self._sizes), sum(self._sizes)
-        self._sizes.append(size)
-        index = range(start, start + counts.batch)
-        table = batch_table(counts, index, [str(i) for i in index], [-1] * counts.batch)
-        made_of = parts.origin(plan.ledger)
-        self._waiting.append(Part((number,), counts.flags, (), table, extremes=counts.extremes, **made_of))
-        if sum(part.table.nbytes for part in self._waiting if part.table is not None) >= SPILL:
-            self._spill(made_of)
-
-    def _spill(self, made_of: Mapping[str, Any]) -> None:
-        """Bring the counts in memory to a temporary folder, which goes with the recording."""
-        if self._folder is None:
-            self._folder = TemporaryDirectory(prefix="spikeattn-")
-        parts.save(replace(parts.join(self._waiting), **made_of), Path(self._folder.name))
-        self._waiting = []
+        self._passes.add(plan.ledger, sent, size)
 
     def last_pass(self) -> LastPass:
         """The additions of the last forward pass, with the way back to its spikes (`sa.spike_penalty`).
@@ -385,13 +361,9 @@ class Recording:
             SpikeattnError: nothing has been recorded.
         """
         self._take()
-        if self._plan is None or not self._sizes:
+        if self._plan is None or not self._passes.sizes:
             raise SpikeattnError("nothing recorded yet: call the model inside `with record(model) as rec:` first")
-        ledger = self._ledger(self._plan)
-        if self._folder is None:
-            return in_memory(self._waiting, ledger)
-        written = [parts.load(path) for path in sorted(Path(self._folder.name).glob("*.arrow"))]
-        return on_disk([*written, *self._waiting], ledger, self._folder)
+        return self._passes.profile(self._ledger(self._plan))
 
     def _ledger(self, plan: Plan) -> Ledger:
         """The ledger of a plan with what the passes so far have shown of the network."""
@@ -409,28 +381,7 @@ class Recording:
         Columns: forward (number of the pass), image (position in its batch), tensor, t (1..T), nonzero, abs_sum,
         elements. Rates are nonzero / elements.
         """
-        profile = self.profile()
-        forward = np.repeat(np.arange(len(self._sizes)), self._sizes)
-        image = np.concatenate([np.arange(size) for size in self._sizes])
-        frames = []
-        for tensor in profile.ledger.tensors:
-            nonzero = profile.counts.column("nnz", tensor.name)
-            N, T = nonzero.shape
-            frames.append(
-                pd.DataFrame(
-                    {
-                        "forward": np.repeat(forward, T),
-                        "image": np.repeat(image, T),
-                        "tensor": tensor.name,
-                        "t": np.tile(np.arange(1, T + 1), N),
-                        "nonzero": nonzero.ravel(),
-                        "abs_sum": profile.counts.column("abs", tensor.name).ravel(),
-                        "elements": tensor.elements,
-                    }
-                )
-            )
-        table = pd.concat(frames, ignore_index=True)
-        return table.sort_values(["forward"], kind="stable", ignore_index=True)
+        return self._passes.frame(self.profile())
 
     def rates(self) -> RateTable:
         """Firing rates so far; see `Profile.rates`."""
@@ -442,12 +393,13 @@ class Recording:
 
     def reset(self) -> None:
         """Forget the counts so far, as at the start of an epoch; what the network is made of stays known."""
-        self._sent, self._sizes, self._waiting, self._folder, self._last = None, [], [], None, None
+        self._sent, self._passes, self._last = None, KeptPasses(), None
         self._unplanned.clear()
         self._dropped = False
 
     def __repr__(self) -> str:
-        return f"<Recording of {type(self.model).__name__}: {sum(self._sizes)} images, {len(self._sizes)} passes>"
+        sizes = self._passes.sizes
+        return f"<Recording of {type(self.model).__name__}: {sum(sizes)} images, {len(sizes)} passes>"
 
 
 def record(

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 import spikeattn as sa
 from spikeattn.errors import SpikeattnError
-from spikeattn.runs import recording
+from spikeattn.runs import kept_passes, recording
 from tests.counting.networks import hooks_of, tiny_sdt
 from tests.models.sdt_oracle import exact_input
 from tests.structure import odd_networks as odd
@@ -185,9 +185,9 @@ def test_counts_beyond_the_limit_of_memory_lie_on_disk_and_are_the_same(monkeypa
     functional.reset_net(model)
     plain = run()
     functional.reset_net(model)
-    monkeypatch.setattr(recording, "SPILL", 1)
+    monkeypatch.setattr(kept_passes, "SPILL", 1)
     spilled = run()
-    assert plain._folder is None and spilled._waiting == [] and len(list_of(spilled)) == 6
+    assert plain._passes._folder is None and spilled._passes._waiting == [] and len(list_of(spilled)) == 6
     pd.testing.assert_frame_equal(plain.counts(), spilled.counts())
     result = spilled.profile()
     assert result.energy().total == plain.energy().total
@@ -199,7 +199,7 @@ def test_counts_beyond_the_limit_of_memory_lie_on_disk_and_are_the_same(monkeypa
 def list_of(rec: recording.Recording) -> list[str]:
     from pathlib import Path
 
-    return sorted(path.name for path in Path(rec._folder.name).glob("*.arrow"))
+    return sorted(path.name for path in Path(rec._passes._folder.name).glob("*.arrow"))
 
 
 def test_reset_begins_again_and_the_network_is_not_traced_again(monkeypatch) -> None:

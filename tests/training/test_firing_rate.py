@@ -102,7 +102,7 @@ def test_memory_is_flat_and_reset_begins_again() -> None:
                 with pytest.raises(SpikeattnError, match="no pass has been counted"):
                     rate.compute()
     assert len(set(sizes)) == 1 and rate.epoch().n_images == 18
-    assert rate._following._sizes == [] and rate._following._waiting == []
+    assert rate._following._passes.sizes == []
 
 
 def test_update_runs_a_pass_of_its_own_that_leaves_no_trace() -> None:
