@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spikeattn.boundary.number_format import MISSING, energy_unit
+from spikeattn.boundary.number_format import MISSING, energy_unit, significant
 from spikeattn.energy.comparison_result import Comparison
-from spikeattn.energy.scope_line import ScopeLine
+from spikeattn.energy.scope_line import ScopeLine, ratio_text
 from spikeattn.reporting.latex.booktabs import Field, table
 from spikeattn.reporting.latex.environments import breakable, escape_latex
-from spikeattn.reporting.paper.decimals import Measured, common_places, fixed, fixed_with_limits, plain
-from spikeattn.stats.quantity import Quantity
 
 LONGEST_TITLE = 20  # letters of a network's name that stand on one line above its column
 
 
 def lines_latex(comparison: Comparison) -> str:
-    """One row per line of a comparison: both energies in one unit, the ratio and its interval."""
+    """One row per line of a comparison: both energies in one unit, the ratio and its interval, to the digits that
+    `spikeattn compare` prints."""
     lines = comparison.lines
     unit, factor = energy_unit([energy for line in lines for energy in (line.own.value, line.other.value)])
-    found = [_measured(line.ratio) for line in lines]
-    places = common_places(found)
-    ratios = [fixed_with_limits(number, places) for number in found]
+    ratios = [(MISSING, MISSING) if line.missing else ratio_text(line.ratio) for line in lines]
     fields = [
         Field("Scope", tuple(line.scope for line in lines)),
         Field("Costs", tuple(escape_latex(line.costs or MISSING) for line in lines)),
@@ -42,13 +39,7 @@ def _title(name: str, unit: str) -> str:
 
 
 def _energies(values: Sequence[float], factor: float) -> tuple[str, ...]:
-    numbers = plain([value / factor for value in values])
-    places = common_places(numbers)
-    return tuple(fixed(value, places) for value, *_ in numbers)
-
-
-def _measured(quantity: Quantity) -> Measured:
-    return quantity.value, quantity.low, quantity.high, quantity.method
+    return tuple(significant(value / factor) for value in values)
 
 
 def _notes(lines: Sequence[ScopeLine]) -> str:
