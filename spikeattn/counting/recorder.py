@@ -263,14 +263,16 @@ class _Stack(ModuleStack):
 
     def enter(self, path: str, args: Any) -> None:
         super().enter(path, args)
-        if self.in_neuron:
-            self._mode.leave_for(path)
+        self._mode.stand(self._opaque())
 
     def leave(self, path: str, output: Any) -> Frame | None:
         frame = super().leave(path, output)
-        if not self.in_neuron:
-            self._mode.come_back()
+        self._mode.stand(self._opaque())
         return frame
+
+    def _opaque(self) -> bool:
+        """Whether what runs now is a neuron's own business."""
+        return self.in_neuron > 0 and self.frames[-1].path not in self._mode.open
 
 
 class _Operations(KeepsHandler, TorchDispatchMode):
@@ -278,6 +280,7 @@ class _Operations(KeepsHandler, TorchDispatchMode):
 
     Attributes:
         ran: how often each watched operation ran, by (module, call, operation).
+        open: neurons that have synapses inside.
     """
 
     def __init__(self, recorder: Recorder, taps: list[Tap]) -> None:
@@ -293,7 +296,7 @@ class _Operations(KeepsHandler, TorchDispatchMode):
                 self._entries[entry.module, call, entry.op, ordinal].append((entry, entry.step(number)))
         self._names = {op for _, _, op, _ in self._entries}
         self._known: dict[Any, str] = {}
-        self._open = {path for path, *_ in self._entries} & set(recorder.plan.neurons)  # have synapses inside
+        self.open = {path for path, *_ in self._entries} & set(recorder.plan.neurons)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -302,19 +305,18 @@ class _Operations(KeepsHandler, TorchDispatchMode):
             try:
                 yield
             finally:
-                self.come_back()
+                self.stand(aside=False)
 
-    def leave_for(self, neuron: str) -> None:
-        """A neuron begins: what it runs is its own business, and to be asked about each operation costs time."""
+    def stand(self, aside: bool) -> None:
+        """Leave for as long as a neuron is at work: to be asked about each of its operations costs time."""
+        if aside == self._away:
+            return
         tally = self._recorder.tally
         graph = tally is not None and tally.graph is not None  # where gradients are wanted, autograd needs the mode
-        if not self._away and neuron not in self._open and not graph and top_mode() is self:
+        if aside and not graph and top_mode() is self:
             self._away = True
             self.__exit__(None, None, None)
-
-    def come_back(self) -> None:
-        """No neuron is at work."""
-        if self._away:
+        elif self._away:
             self._away = False
             self.__enter__()
 
@@ -334,7 +336,7 @@ class _Operations(KeepsHandler, TorchDispatchMode):
         if name not in self._names or not self.stack.frames or _counting.get() or not self._recorder.counts:
             return func(*args, **kwargs)
         frame = self.stack.frames[-1]
-        if self.stack.in_neuron and frame.path not in self._open:
+        if self.stack.in_neuron and frame.path not in self.open:
             return func(*args, **kwargs)
         found = self._entries.get((frame.path, frame.call, name, frame.ordinal(name)), ())
         self.ran[frame.path, frame.call, name] += 1

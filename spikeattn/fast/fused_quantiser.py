@@ -6,6 +6,7 @@ operations are read off that run with their constants, and the kernel is taken w
 
 from __future__ import annotations
 
+import copy
 import ctypes
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,7 +38,7 @@ def quantiser_of(neuron: nn.Module) -> Layer | None:
     """A kernel that does what a neuron does; None for a neuron that does anything else.
 
     Args:
-        neuron: stays as it is; it is called twice.
+        neuron: stays as it is; a copy is called twice.
     """
     if any(neuron.parameters()) or any(neuron.buffers()) or any(neuron.children()) or _is_watched(neuron):
         return None
@@ -45,16 +46,16 @@ def quantiser_of(neuron: nn.Module) -> Layer | None:
     x = torch.randn(_TRIED, generator=drawn) * 10.0 ** torch.empty(_TRIED).uniform_(-3, 2, generator=drawn)
     x[:, :, :8] = torch.tensor([0.0, -0.0, float("inf"), float("-inf"), float("nan"), 0.5, 1.5, 1e-42])
     ran = _Operations(x)
-    before = dict(vars(neuron))
     try:
-        with torch.no_grad():
+        own = copy.deepcopy(neuron)
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
             with ran:
-                expected = neuron(x)
+                expected = own(x)
             quantiser = ran.quantiser(expected)
-            if quantiser is None or before != vars(neuron) or not is_identical(_run(quantiser, x), expected):
+            if quantiser is None or vars(own) != vars(neuron) or not is_identical(_run(quantiser, x), expected):
                 return None
             halves = (torch.arange(-64, 4096).float() / 8).view(1, -1)  # what lies between two levels exactly, too
-            return _layer(quantiser) if is_identical(_run(quantiser, halves), neuron(halves)) else None
+            return _layer(quantiser) if is_identical(_run(quantiser, halves), own(halves)) else None
     except Exception:  # of a neuron that takes other tensors, of whatever kind; it stays as it is
         return None
 

@@ -92,7 +92,17 @@ def test_a_neuron_with_state_weights_or_hooks_has_no_kernel() -> None:
     hooked.register_forward_hook(lambda *_: None)
     weighted.threshold = nn.Parameter(torch.ones(()))
     assert quantiser_of(Neuron(plain)) is not None
-    assert [quantiser_of(each) for each in (Stateful(plain), hooked, weighted)] == [None] * 3
+    stateful = Stateful(plain)
+    assert [quantiser_of(each) for each in (stateful, hooked, weighted)] == [None] * 3
+    assert not hasattr(stateful, "v")  # it has not been called itself
+
+
+def test_looking_at_a_neuron_draws_no_random_numbers() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    assert quantiser_of(Neuron(lambda x: (x + torch.rand_like(x)).clamp(0, 4).round())) is None
+    assert torch.equal(torch.rand(2), expected)
 
 
 def test_a_network_of_them_is_counted_to_the_same_numbers() -> None:
