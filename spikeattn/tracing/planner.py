@@ -111,7 +111,8 @@ class Planner:
         found, labeller = [], self.trace.labeller
         idle = [name for name in self.neurons if not self.trace.calls.get(name)]
         if idle:
-            found.append(f"idle: {len(idle)} neurons are never called in the forward pass, the first is {idle[0]}")
+            some = f"{len(idle)} neurons are" if len(idle) > 1 else "1 neuron is"
+            found.append(f"idle: {some} never called in the forward pass, the first is {idle[0]}")
         if self.T == 1 and labeller.user_steps is None and labeller.T is None:
             found.append(
                 "time: T = 1, since no neuron runs along an axis of time or is called more than once; if the network "

@@ -178,4 +178,4 @@ def test_a_path_that_depends_on_the_input_is_an_error() -> None:
 
 def test_neurons_that_are_never_called_are_named() -> None:
     profile = sa.profile(exact(Net()), [pictures(2, 3, 8, 8)])
-    assert "idle: 1 neurons are never called in the forward pass, the first is gate" in profile.warnings
+    assert "idle: 1 neuron is never called in the forward pass, the first is gate" in profile.warnings
