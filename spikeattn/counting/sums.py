@@ -19,6 +19,7 @@ from torch import Tensor
 from spikeattn.compat.torch_modes import orderable
 from spikeattn.errors import SpikeattnError
 from spikeattn.fast import count
+from spikeattn.tracing.kinds import UNORDERED
 
 LARGEST = 1 << 53  # float64 holds every integer up to here: sums of whole numbers >= 0 that stay below it are exact
 _PIECE = 1 << 20  # elements, 4 MB of float32: larger pieces leave the cache and take 1.3 times as long
@@ -72,7 +73,9 @@ def sum_abs(x: Tensor) -> Tensor:
     Raises:
         SpikeattnError: whole numbers on the CPU whose sum float64 cannot hold exactly.
     """
-    if x.is_floating_point():  # the same additions in the same order, in a tenth of the memory's time
+    if (
+        x.is_floating_point() and x.dtype not in UNORDERED
+    ):  # the same additions in the same order, in a tenth of the time
         total = x.abs().flatten(2).sum(dim=2, dtype=torch.float64)
     else:
         total = magnitude(x).flatten(2).sum(dim=2)

@@ -168,6 +168,8 @@ def test_from_python_a_list_is_that_page(runs, tmp_path):
         sa.report(chosen, tmp_path, out=tmp_path / "none")
     with pytest.raises(sa.SpikeattnError, match="give two or more"):
         sa.report(chosen[:1], out=tmp_path / "none")
+    with pytest.raises(sa.SpikeattnError, match="profile is 'runs/a'; give a profile"):
+        sa.report("runs/a", out=tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
 

@@ -71,7 +71,11 @@ def report(
     if isinstance(profile, (list, tuple)):
         alone = {"attention": attention, "images": images, "ids": ids, "serif": serif or None}
         return _several(profile, arguments.path("out", out), costs, convention, alone)
-    assert not isinstance(profile, Sequence)
+    if isinstance(profile, Sequence) or not hasattr(profile, "ledger"):
+        raise SpikeattnError(
+            f"profile is {arguments.shown(profile)}; give a profile (sa.Profile.load reads a run from its folder), or "
+            "a list of several"
+        )
     gallery: Gallery | None = None
     if isinstance(attention, Attention):
         gallery = gallery_of(attention, images, ids, profile, costs, convention)
