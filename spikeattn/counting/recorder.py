@@ -255,7 +255,7 @@ class Recorder:
 
 
 class _Stack(ModuleStack):
-    """Has the mode that watches operations leave while a neuron is at work."""
+    """Has the mode that watches operations leave while a module is at work that has none to count."""
 
     def __init__(self, model: nn.Module, neurons: Mapping[str, nn.Module], mode: _Operations) -> None:
         super().__init__(model, neurons)
@@ -263,16 +263,12 @@ class _Stack(ModuleStack):
 
     def enter(self, path: str, args: Any) -> None:
         super().enter(path, args)
-        self._mode.stand(self._opaque())
+        self._mode.stand(path not in self._mode.watched)
 
     def leave(self, path: str, output: Any) -> Frame | None:
         frame = super().leave(path, output)
-        self._mode.stand(self._opaque())
+        self._mode.stand(not self.frames or self.frames[-1].path not in self._mode.watched)
         return frame
-
-    def _opaque(self) -> bool:
-        """Whether what runs now is a neuron's own business."""
-        return self.in_neuron > 0 and self.frames[-1].path not in self._mode.open
 
 
 class _Operations(KeepsHandler, TorchDispatchMode):
@@ -280,7 +276,7 @@ class _Operations(KeepsHandler, TorchDispatchMode):
 
     Attributes:
         ran: how often each watched operation ran, by (module, call, operation).
-        open: neurons that have synapses inside.
+        watched: modules in whose own calls operations are counted, not in those of modules inside.
     """
 
     def __init__(self, recorder: Recorder, taps: list[Tap]) -> None:
@@ -296,11 +292,11 @@ class _Operations(KeepsHandler, TorchDispatchMode):
                 self._entries[entry.module, call, entry.op, ordinal].append((entry, entry.step(number)))
         self._names = {op for _, _, op, _ in self._entries}
         self._known: dict[Any, str] = {}
-        self.open = {path for path, *_ in self._entries} & set(recorder.plan.neurons)
+        self.watched = {path for path, *_ in self._entries}
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Operations that run inside are seen, but for those of neurons."""
+        """Operations that run inside are seen where some are counted."""
         with self:
             try:
                 yield
@@ -308,7 +304,7 @@ class _Operations(KeepsHandler, TorchDispatchMode):
                 self.stand(aside=False)
 
     def stand(self, aside: bool) -> None:
-        """Leave for as long as a neuron is at work: to be asked about each of its operations costs time."""
+        """Leave for as long as nothing is counted: to be asked about each operation costs more than a small one."""
         if aside == self._away:
             return
         tally = self._recorder.tally
@@ -336,7 +332,7 @@ class _Operations(KeepsHandler, TorchDispatchMode):
         if name not in self._names or not self.stack.frames or _counting.get() or not self._recorder.counts:
             return func(*args, **kwargs)
         frame = self.stack.frames[-1]
-        if self.stack.in_neuron and frame.path not in self.open:
+        if frame.path not in self.watched:
             return func(*args, **kwargs)
         found = self._entries.get((frame.path, frame.call, name, frame.ordinal(name)), ())
         self.ran[frame.path, frame.call, name] += 1
