@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spikeattn.counting.recorder import Recorder, own_passes
+from spikeattn.counting.counted_pass import own_passes
+from spikeattn.counting.recorder import Recorder
 from spikeattn.errors import SpikeattnError, failing
 from spikeattn.fast import count
 from spikeattn.models.spike_driven import SpikeDrivenTransformer

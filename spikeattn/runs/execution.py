@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spikeattn.counting.counted_pass import own_passes
 from spikeattn.counting.probe import probed_plan, refuse_uncounted
-from spikeattn.counting.recorder import Recorder, own_passes
+from spikeattn.counting.recorder import Recorder
 from spikeattn.counting.tally import OtherPath
 from spikeattn.counting.transfer import Sent
 from spikeattn.data.batches import Batch

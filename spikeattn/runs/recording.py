@@ -19,9 +19,10 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from spikeattn.boundary import arguments
 from spikeattn.compat.lightning_names import runs_a_step
+from spikeattn.counting.counted_pass import in_own_passes, own_passes
 from spikeattn.counting.gradients import CountGraph
 from spikeattn.counting.probe import probed_plan, refuse_uncounted
-from spikeattn.counting.recorder import Recorder, in_own_passes, own_passes
+from spikeattn.counting.recorder import Recorder
 from spikeattn.counting.tally import OtherPath, Tally
 from spikeattn.counting.transfer import Sent
 from spikeattn.energy import EnergyTable

@@ -13,7 +13,7 @@ from torch import nn
 from spikeattn.boundary import arguments
 from spikeattn.compat.extras import missing_extra
 from spikeattn.compat.lightning_names import callback_base, runs_a_step
-from spikeattn.counting.recorder import in_own_passes
+from spikeattn.counting.counted_pass import in_own_passes
 from spikeattn.energy.conventions import DEFAULT as DEFAULT_CONVENTION
 from spikeattn.energy.conventions import Convention, get_convention
 from spikeattn.energy.costs import DEFAULT as DEFAULT_COSTS
