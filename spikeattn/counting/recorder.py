@@ -82,7 +82,8 @@ class Recorder(CountedPass):
                     place.append((tap, tap.step(number)))
         for path in dict.fromkeys((*arguments, *outputs)):
             before, after = self._hooks(path, arguments[path], outputs[path])
-            stack.enter_context(modules[path].register_forward_pre_hook(Hook(before), with_kwargs=True))
+            if arguments[path]:
+                stack.enter_context(modules[path].register_forward_pre_hook(Hook(before), with_kwargs=True))
             stack.enter_context(modules[path].register_forward_hook(Hook(after)))
         if not self._leaves_counts:  # a copy for speed runs layers within others
             for path in self.plan.calls.keys() - arguments.keys() - outputs.keys():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -15,16 +15,34 @@ from spikeattn.compat.torch_modes import KeepsHandler, autograd_inside_dispatch,
 from spikeattn.counting.counted_pass import CountedPass, counting_now
 from spikeattn.counting.tally import Tally
 from spikeattn.tracing.nested_tensors import tensors_in
-from spikeattn.tracing.stack import Frame, ModuleStack, in_parts
+from spikeattn.tracing.stack import Frame, Hook, ModuleStack, in_parts
 from spikeattn.tracing.taps import Pairs, Plan, Tap
 
 
 class _Stack(ModuleStack):
-    """Has the mode that watches operations leave while a module is at work that has none to count."""
+    """The calls of the modules that are watched, and of those that they call; the mode is at work in the former alone.
 
-    def __init__(self, model: nn.Module, neurons: Mapping[str, nn.Module], mode: Operations) -> None:
-        super().__init__(model, neurons)
+    A hook costs some microseconds a call. So there are none on modules that no watched one holds, or has called while
+    the plan was made; were one called by it later, the watched operations inside would be too many, which a tally
+    refuses.
+    """
+
+    def __init__(self, model: nn.Module, plan: Plan, mode: Operations) -> None:
+        super().__init__(model, plan.neurons)
         self._mode = mode
+        inside = {path for watched in mode.watched for path in _held(self._paths, watched)}
+        called = {path for caller, path in plan.called_by if caller in mode.watched}
+        self._inside = ((inside | called) & self._paths.keys()) - mode.watched
+
+    def __enter__(self) -> ModuleStack:
+        self.begin()
+        hooks = [(path, self._entering(path), self._leaving(path)) for path in self._mode.watched & self._paths.keys()]
+        hooks += [(path, self._covering(path), self._uncovering(path)) for path in self._inside]
+        for path, before, after in hooks:
+            module = self._paths[path]
+            self._handles.append(module.register_forward_pre_hook(Hook(before), with_kwargs=True))
+            self._handles.append(module.register_forward_hook(Hook(after)))
+        return self
 
     def enter(self, path: str, args: Any) -> None:
         super().enter(path, args)
@@ -34,6 +52,33 @@ class _Stack(ModuleStack):
         frame = super().leave(path, output)
         self._mode.stand(not self.frames or self.frames[-1].path not in self._mode.watched)
         return frame
+
+    def _covering(self, path: str) -> Callable[..., None]:
+        watched, frames = self._mode.watched, self.frames
+
+        def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
+            if frames and (frames[-1].path in watched or frames[-1].path == path):  # it may call itself
+                self.enter(path, ())
+
+        return enter
+
+    def _uncovering(self, path: str) -> Callable[..., None]:
+        frames = self.frames
+
+        def leave(module: nn.Module, args: Any, output: Any) -> None:
+            if frames and frames[-1].path == path:
+                self.leave(path, output)
+
+        return leave
+
+
+def _held(modules: Mapping[str, nn.Module], path: str) -> Iterator[str]:
+    """Paths of the modules that a module holds, in lists and dicts of modules too."""
+    for name, child in modules[path].named_children() if path in modules else ():
+        inner = f"{path}.{name}".lstrip(".")
+        yield inner
+        if isinstance(child, (nn.ModuleList, nn.ModuleDict)):
+            yield from _held(modules, inner)
 
 
 class Operations(KeepsHandler, TorchDispatchMode):
@@ -46,7 +91,6 @@ class Operations(KeepsHandler, TorchDispatchMode):
 
     def __init__(self, model: nn.Module, plan: Plan, counted: CountedPass, taps: list[Tap]) -> None:
         super().__init__()
-        self.stack = _Stack(model, plan.neurons, self)
         self._away = False
         self.ran: dict[tuple[str, int, str], int] = defaultdict(int)
         self._counted = counted
@@ -58,6 +102,7 @@ class Operations(KeepsHandler, TorchDispatchMode):
         self._names = {op for _, _, op, _ in self._entries}
         self._known: dict[Any, str] = {}
         self.watched = {path for path, *_ in self._entries}
+        self.stack = _Stack(model, plan, self)
 
     @contextmanager
     def watching(self, inside: Any = None) -> Iterator[None]:
@@ -70,6 +115,7 @@ class Operations(KeepsHandler, TorchDispatchMode):
         self.stack.begin()
         with self:
             try:
+                self.stand(aside=True)
                 if inside is not None:
                     self.stack.enter("", inside)
                 yield

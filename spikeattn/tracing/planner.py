@@ -98,6 +98,7 @@ class Planner:
                 if entry.op
                 for call, _ in entry.at
             },
+            called_by=self.trace.called_by,
             input_axes=tensors.taps["input"].axes,
             output_axes=output_axes,
             logits_from=None if logits is None else logits[0],

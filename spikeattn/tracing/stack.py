@@ -53,12 +53,14 @@ class ModuleStack:
     Attributes:
         frames: the open calls.
         calls: calls of each module so far.
+        called_by: (caller, module) of those that began while others were at work.
         in_neuron: above 0 while a neuron is at work.
     """
 
     def __init__(self, model: nn.Module, neurons: Mapping[str, nn.Module]) -> None:
         self.frames: list[Frame] = []
         self.calls: dict[str, int] = defaultdict(int)
+        self.called_by: set[tuple[str, str]] = set()
         self.in_neuron = 0
         self._neurons = neurons
         inside = tuple(f"{path}." for path in neurons)
@@ -81,6 +83,8 @@ class ModuleStack:
 
     def enter(self, path: str, args: Any) -> None:
         """A call begins."""
+        if self.frames:
+            self.called_by.add((self.frames[-1].path, path))
         self.frames.append(Frame(path, self.calls[path], next(tensors_in(args), None)))
         self.calls[path] += 1
         self.in_neuron += path in self._neurons

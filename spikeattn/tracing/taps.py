@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +92,7 @@ class Plan:
     Attributes:
         calls: calls of each watched module, and of each with weights, per forward pass; 0 where it stands unused.
         ordinals: runs of each watched operation, by (module, call, operation).
+        called_by: (caller, module) of the modules that were called while others were at work.
         logits_from: the module whose outputs per step have the model's output as their mean or sum.
         logits_axes: of that module's output.
         output_form: what the model gives, in words.
@@ -105,6 +106,7 @@ class Plan:
     pairs: tuple[Pairs, ...]
     calls: Mapping[str, int]
     ordinals: Mapping[tuple[str, int, str], int]
+    called_by: Collection[tuple[str, str]]
     input_axes: Axes
     output_axes: Axes | None
     logits_from: str | None

@@ -105,6 +105,11 @@ class Trace(TorchDispatchMode):
         return self._stack.calls
 
     @property
+    def called_by(self) -> frozenset[tuple[str, str]]:
+        """(caller, module) of the modules that were called while others were at work."""
+        return frozenset(self._stack.called_by)
+
+    @property
     def inputs(self) -> list[Tensor]:
         """What went into the model, once per call of it."""
         return self.modules.inputs
