@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,18 +13,44 @@ from torch import Tensor
 from spikeattn.counting import sums
 from spikeattn.counting.findings import Findings
 from spikeattn.fast import count
+from spikeattn.fast import pairs as product
 from spikeattn.tracing.kinds import whole
-from spikeattn.tracing.layout import Axes
 from spikeattn.tracing.taps import Fan, Pairs, Tap
 
-FanOuts = dict[tuple[int, str], Tensor]
+Readers = tuple[tuple[Fan | None, count.Reader], ...]
 
 
-def count_tap(into: Findings, tap: Tap, x: Tensor, t: int | None, fans: FanOuts, number: bool, dropout: bool) -> bool:
-    """Count a tensor [P, B, ...]; False, with nothing noted, where torch has to.
+@dataclass
+class Kept:
+    """What counting keeps from pass to pass.
+
+    Attributes:
+        fans: fan-outs as the kernels read them, by the id of the plan's and the device.
+        readers: what counts the tensors of a tap, by its id, their shape, their strides and the batch.
+        pair_readers: what counts the pairs of a product, by its id, those of both operands and the batch.
+    """
+
+    fans: dict[tuple[int, str], Tensor] = field(default_factory=dict)
+    readers: dict[tuple[int, torch.Size, tuple[int, ...], int], Readers] = field(default_factory=dict)
+    pair_readers: dict[tuple[Any, ...], product.PairReader] = field(default_factory=dict)
+
+
+def count_again(into: Findings, tap: Tap, x: Tensor, t: int | None, kept: Kept, batch: int, dropout: bool) -> bool:
+    """Count a tensor of a tap that has had one like it; False, with nothing noted, where there was none, or where the
+    kernels cannot."""
+    readers = kept.readers.get((id(tap), x.shape, x.stride(), batch)) if x.layout == torch.strided else None
+    if readers is None or not count.readable(x):
+        return False
+    return _note(into, tap, x, t, readers, dropout, lambda: tap.axes.split(x.detach(), batch))
+
+
+def count_tap(
+    into: Findings, tap: Tap, x: Tensor, parted: Tensor, t: int | None, kept: Kept, number: bool, dropout: bool
+) -> bool:  # fmt: skip
+    """Count a tensor, in its parts [P, B, ...]; False, with nothing noted, where torch has to.
 
     Args:
-        fans: fan-outs as the kernels read them, by the id of the plan's and the device; takes new ones.
+        kept: takes what the next pass can use again.
         number: the plan knows that its values are numbers, so nobody asks for the extremes.
         dropout: it is at work.
 
@@ -30,59 +59,92 @@ def count_tap(into: Findings, tap: Tap, x: Tensor, t: int | None, fans: FanOuts,
     """
     unit = None if tap.binary and tap.unit == 1.0 else tap.unit
     extremes = tap.tensor and not tap.binary and not number
-    found: list[tuple[Fan | None, count.Counted]] = []
+    readers: list[tuple[Fan | None, count.Reader]] = []
     for fan in tap.fans or (None,):
-        weights = None if fan is None else _in_kernel(fan.weights, fans)
+        weights = None if fan is None else _in_kernel(fan.weights, kept.fans)
         if fan is not None and weights is None:
             return False
-        counted = count.count(x, unit, weights, extremes=extremes and not found)
+        reader = count.reader(parted, unit, weights, extremes=extremes and not readers)
+        if reader is None:
+            return False
+        readers.append((fan, reader))
+    if parted.data_ptr() == x.data_ptr():  # and no copy
+        kept.readers[id(tap), x.shape, x.stride(), parted.shape[1]] = tuple(readers)
+    return _note(into, tap, parted, t, tuple(readers), dropout, lambda: parted)
+
+
+def _note(
+    into: Findings, tap: Tap, x: Tensor, t: int | None, readers: Readers, dropout: bool, parted: Callable[[], Tensor]
+) -> bool:  # fmt: skip
+    found: list[tuple[Fan | None, count.Counted]] = []
+    for fan, reader in readers:
+        counted = reader(x)
         if counted is None or (counted.fraction and (fan is not None or tap.binary)):
             return False  # fractions have no exact sum, whatever is asked of them
         found.append((fan, counted))
+    first = found[0][1]
     if tap.binary and (tap.tensor or dropout):
-        into.add_broken(tap.name, _truths(found[0][1].not_binary))
+        into.add_broken(tap.name, _truths(first.not_binary))
     if tap.tensor:
-        _note_tensor(into, tap, x, t, found[0][1])
+        into.add("nnz", tap.name, t, first.nonzero, tap.axes)
+        if not tap.binary and first.sum is not None:
+            into.add_flags(tap.name, _truths(first.fraction, first.negative, first.above))
+            if first.extremes is not None:
+                into.add_extremes(tap.name, torch.tensor(first.extremes))
+            # Numbers are added in torch's order, so that their sum is the same with kernels and without.
+            real = first.fraction
+            total = sums.sum_abs(whole(parted(), tap.unit)) if real else _exact(sums.VALUES, first, first.sum)
+            into.add("abs", tap.name, t, total, tap.axes)
     for fan, counted in found:
         if fan is None or counted.fan_nonzero is None:
             continue
         into.add("fan_nnz", fan.synapse, t, counted.fan_nonzero, tap.axes)
         if not tap.binary and counted.fan_sum is not None:
-            into.add("fan_abs", fan.synapse, t, sums.exact(sums.WEIGHED, counted.fan_sum), tap.axes)
+            into.add("fan_abs", fan.synapse, t, _exact(sums.WEIGHED, counted, counted.fan_sum), tap.axes)
     return True
 
 
-def _note_tensor(into: Findings, tap: Tap, x: Tensor, t: int | None, counted: count.Counted) -> None:
-    into.add("nnz", tap.name, t, counted.nonzero, tap.axes)
-    if tap.binary or counted.sum is None:
-        return
-    into.add_flags(tap.name, _truths(counted.fraction, counted.negative, counted.above))
-    if counted.extremes is not None:
-        into.add_extremes(tap.name, torch.tensor(counted.extremes))
-    # Numbers are added in torch's order, so that their sum is the same with kernels and without.
-    total = sums.sum_abs(whole(x, tap.unit)) if counted.fraction else sums.exact(sums.VALUES, counted.sum)
-    into.add("abs", tap.name, t, total, tap.axes)
+def _exact(what: str, counted: count.Counted, total: Tensor) -> Tensor:
+    return sums.exact(what, total) if counted.inexact else total
+
+
+def count_pairs_again(
+    into: Findings, pairs: Pairs, a: Tensor, b: Tensor, t: int | None, kept: Kept, batch: int, dropout: bool
+) -> bool:  # fmt: skip
+    """Count the pairs of a product that has been counted of operands like these; False as in `count_again`."""
+    reader = kept.pair_readers.get(_pairs_key(pairs, a, b, batch))
+    if reader is None or not count.readable(a) or not count.readable(b):
+        return False
+    return _note_pairs(into, pairs, reader(a, b), t, dropout)
 
 
 def count_pairs(
-    into: Findings, pairs: Pairs, operands: list[Tensor], t: int | None, axes: Axes, dropout: bool
+    into: Findings, pairs: Pairs, operands: tuple[Tensor, Tensor], parted: Sequence[Tensor], t: int | None,
+    kept: Kept, dropout: bool,
 ) -> bool:  # fmt: skip
-    """Count the pairs of two operands [P, B, ...]; False, with nothing noted, where torch has to.
+    """Count the pairs of two operands, in their parts [P, B, ...]; False, with nothing noted, where torch has to."""
+    left, right = parted
+    reader = product.reader(left, right, pairs.units, pairs.by_value)
+    if reader is None:
+        return False
+    if all(x.data_ptr() == each.data_ptr() for x, each in zip(operands, parted, strict=True)):  # and no copies
+        kept.pair_readers[_pairs_key(pairs, operands[0], operands[1], left.shape[1])] = reader
+    return _note_pairs(into, pairs, reader(left, right), t, dropout)
 
-    Raises:
-        SpikeattnError: a count that float64 cannot hold exactly.
-    """
-    ways = {"pairs": False, "pairs_abs": True} if pairs.by_value else {"pairs": False}
-    found = {}
-    for measure, by_value in ways.items():
-        each = sums.pairs_in_kernel(operands[0], operands[1], *pairs.units, by_value)
-        if each is None:
-            return False
-        found[measure] = each
-    for measure, (total, not_binary) in found.items():
-        into.add(measure, pairs.name, t, total, axes)
-        if dropout and not pairs.by_value:
-            into.add_broken(pairs.name, _truths(not_binary))
+
+def _pairs_key(pairs: Pairs, a: Tensor, b: Tensor, batch: int) -> tuple[Any, ...]:
+    return id(pairs), a.shape, a.stride(), b.shape, b.stride(), batch
+
+
+def _note_pairs(into: Findings, pairs: Pairs, found: product.Pairs | None, t: int | None, dropout: bool) -> bool:
+    if found is None:
+        return False
+    axes = pairs.axes[0] if pairs.axes[0].timed else pairs.axes[1]
+    into.add("pairs", pairs.name, t, found.pairs, axes)
+    if found.by_value is not None:
+        into.add("pairs_abs", pairs.name, t, found.by_value, axes)
+    elif dropout:
+        into.add_broken(pairs.name, _truths(found.not_binary))
     return True
 
 
@@ -92,7 +154,7 @@ def _truths(*values: bool) -> Tensor:
     return torch.tensor(values if len(values) > 1 else values[0])
 
 
-def _in_kernel(weights: Tensor, fans: FanOuts) -> Tensor | None:
+def _in_kernel(weights: Tensor, fans: dict[tuple[int, str], Tensor]) -> Tensor | None:
     key = id(weights), "cpu"
     if key not in fans:
         made = count.fan_out(weights)

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from spikeattn.counting.counted_pass import CountedPass
-from spikeattn.counting.on_cpu import FanOuts
+from spikeattn.counting.on_cpu import Kept
 from spikeattn.counting.tally import Tally
 from spikeattn.counting.watched_operations import Operations
 from spikeattn.errors import SpikeattnError
@@ -55,7 +55,7 @@ class Recorder(CountedPass):
         self.left: Callable[[str, Tensor], Mapping[str, Tensor]] = _none_left
         self._unplanned = unplanned
         self._calls: dict[str, int] = defaultdict(int)
-        self._fan_outs: FanOuts = {}
+        self._kept = Kept()
         self._watching = ExitStack()
         self._operations: Operations | None = None
 
@@ -119,7 +119,7 @@ class Recorder(CountedPass):
             )
         self._calls.clear()
         tally = Tally(self.plan, batch, self._calls, self._unplanned)
-        tally.fan_outs = self._fan_outs
+        tally.memory = self._kept
         tally.partial = self._leaves_counts
         tally.apart, tally.kept = self.apart, kept
         self._begin(tally)

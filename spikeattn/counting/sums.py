@@ -18,7 +18,6 @@ from torch import Tensor
 
 from spikeattn.compat.torch_modes import orderable
 from spikeattn.errors import SpikeattnError
-from spikeattn.fast import count
 from spikeattn.tracing.kinds import UNORDERED
 
 LARGEST = 1 << 53  # float64 holds every integer up to here: sums of whole numbers >= 0 that stay below it are exact
@@ -138,24 +137,6 @@ def spike_pairs(a: Tensor, b: Tensor, by_value: bool = False) -> Tensor:
     """
     left, right = (magnitude(x) if by_value else (x != 0).double() for x in (a, b))
     return exact(PAIRS, (left.sum(dim=-2) * right.sum(dim=-1)).flatten(2).sum(dim=2))
-
-
-def pairs_in_kernel(
-    a: Tensor, b: Tensor, unit_a: float, unit_b: float, by_value: bool = False
-) -> tuple[Tensor, bool] | None:
-    """What `spike_pairs` gives of operands in units, and whether some value is neither 0 nor 1, from the C kernels.
-
-    None where they cannot count these operands.
-
-    Raises:
-        SpikeattnError: as `spike_pairs`.
-    """
-    left, right = count.marginals(a, -2, unit_a, by_value), count.marginals(b, -1, unit_b, by_value)
-    if left is None or right is None or int(left[0].min()) < 0 or int(right[0].min()) < 0:
-        return None  # -1 stands for a sum beyond what an integer holds
-    # In float64: where it is inexact, the total is beyond 2**53, which is an error.
-    total = (left[0].double() * right[0].double()).flatten(2).sum(dim=2)
-    return exact(PAIRS, total), left[1] or right[1]
 
 
 @cache

@@ -38,8 +38,7 @@ class Tally:
         partial: not every module reports its calls (see `fast`).
         calls, ran: calls of modules and runs of operations so far, kept by the recorder.
         logits: what the layer `plan.logits_from` gave, call by call.
-        fan_outs: those of the plan on the device, as its kernels read them; the recorder keeps them from
-            pass to pass.
+        memory: what the recorder keeps from pass to pass.
         apart: neurons whose spikes are counted at every place of their output too, over all images.
         kept: so many images of the batch are wanted, the first ones; None for all.
         late: counts of what an operation has made, taken when autograd knows it: before the next operation.
@@ -58,7 +57,7 @@ class Tally:
         self.logits: list[Tensor] = []
         self.partial = False
         self.dropout = False
-        self.fan_outs: on_cpu.FanOuts = {}
+        self.memory = on_cpu.Kept()
         self.apart: Container[str] = ()
         self.kept: int | None = None
         self._by_neuron: dict[str, Tensor] = {}
@@ -82,16 +81,17 @@ class Tally:
     def _count(self, tap: Tap, x: Tensor, t: int | None, left: Mapping[str, Tensor]) -> None:
         if self._other is not None or (left and self._take(tap, left)):
             return
-        parted = self._split(tap, x.detach())
-        if parted is None:
-            return
         apart = tap.tensor and tap.name in self.apart
-        if not all(self._fits(fan, parted) for fan in tap.fans):
+        usual = not apart and tap.name != "input"  # whether the input varies, torch tells
+        if usual and on_cpu.count_again(self._found, tap, x, t, self.memory, self.batch, self.dropout):
             return
-        if not apart and tap.name != "input" and not parted.is_cuda:  # whether the input varies, torch tells
-            number = self.plan.ledger.tensor(tap.name).number
-            if on_cpu.count_tap(self._found, tap, parted, t, self.fan_outs, number, self.dropout):
-                return
+        x = x.detach()
+        parted = self._split(tap, x)
+        if parted is None or not all(self._fits(fan, parted) for fan in tap.fans):
+            return
+        number = self.plan.ledger.tensor(tap.name).number
+        if usual and on_cpu.count_tap(self._found, tap, x, parted, t, self.memory, number, self.dropout):
+            return
         x = whole(parted, tap.unit)
         if apart:
             self._count_by_neuron(tap, x)
@@ -141,17 +141,20 @@ class Tally:
 
     @torch.no_grad()
     def _count_pairs(self, pairs: Pairs, a: Tensor, b: Tensor, t: int | None) -> None:
+        if on_cpu.count_pairs_again(self._found, pairs, a, b, t, self.memory, self.batch, self.dropout):
+            return
+        operands = a.detach(), b.detach()
         try:
-            parted = [axes.split(x.detach(), self.batch) for x, axes in zip((a, b), pairs.axes, strict=True)]
+            parted = [axes.split(x, self.batch) for x, axes in zip(operands, pairs.axes, strict=True)]
         except (RuntimeError, IndexError):
             self._other = OtherPath(
                 f"product {pairs.name} has operands {tuple(a.shape)} and {tuple(b.shape)} in a batch of {self.batch}, "
                 f"unlike in the first; {_SAME}"
             )
             return
-        axes = pairs.axes[0] if pairs.axes[0].timed else pairs.axes[1]
-        if on_cpu.count_pairs(self._found, pairs, parted, t, axes, self.dropout):
+        if on_cpu.count_pairs(self._found, pairs, operands, parted, t, self.memory, self.dropout):
             return
+        axes = pairs.axes[0] if pairs.axes[0].timed else pairs.axes[1]
         left, right = (whole(x, unit) for x, unit in zip(parted, pairs.units, strict=True))
         if self.dropout and not pairs.by_value:
             self._found.add_broken(pairs.name, sums.not_binary(left) | sums.not_binary(right))
@@ -218,9 +221,9 @@ class Tally:
     def _on_device(self, weights: Tensor, device: torch.device) -> Tensor:
         """Fan-outs as whole numbers on the device, copied once."""
         key = id(weights), str(device)
-        if key not in self.fan_outs:
-            self.fan_outs[key] = weights.to(device, torch.int64)
-        return self.fan_outs[key]
+        if key not in self.memory.fans:
+            self.memory.fans[key] = weights.to(device, torch.int64)
+        return self.memory.fans[key]
 
     def holds_numbers(self, name: str) -> bool:
         """Whether a tensor that may hold any values holds some that are no whole multiples of its unit."""

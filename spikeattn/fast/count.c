@@ -15,8 +15,17 @@ typedef int64_t i64;
    caller sees to, add up to less than 2^31, and 4096 values of at most 4096 to 2^24, which float32 still counts. */
 enum { BLOCK = 4096, LEAST = 1 << 15 };
 
+/* Double holds every whole number up to here. */
+#define LARGEST 9007199254740992.0
+
+/* Rows of a matrix shorter than this are read several at a time. */
+enum { SHORT = 512 };
+
+/* Values from here on are weighed in double; below, no product with a weight is beyond 2^31. */
+#define LARGE 4095.0f
+
 /* What `flags` says of a tensor's values. */
-enum { FRACTION = 1, NEGATIVE = 2, ABOVE = 4, NOT_BINARY = 8, NOT_A_NUMBER = 16 };
+enum { FRACTION = 1, NEGATIVE = 2, ABOVE = 4, NOT_BINARY = 8, NOT_A_NUMBER = 16, INEXACT = 32 };
 
 static inline int32_t bits_of(float x) {
     int32_t bits;
@@ -24,15 +33,24 @@ static inline int32_t bits_of(float x) {
     return bits;
 }
 
-/* Values of a block in units of `unit`: rounded where they are multiples but for rounding errors (`near` in units, or
-   `relative` of the multiple, whichever is more), as they are elsewhere. The same as `whole` of kinds.py. `out` may be `x`. */
+/* A multiple of a unit, rounded where it is a whole one but for rounding errors (`near` in units, or `relative` of the
+   multiple, whichever is more). The same as `whole` of kinds.py. */
+static inline float rounded_if_near(float multiple, float near, float relative) {
+    const float rounded = rintf(multiple), slack = fabsf(rounded) * relative, allowed = slack > near ? slack : near;
+    return fabsf(multiple - rounded) <= allowed ? rounded : multiple;
+}
+
+/* Values of a block in units of `unit`. `out` may be `x`. */
 static void in_units(const float *x, float *out, i64 n, float unit, float near, float relative) {
+    int exponent;
+    if (frexpf(unit, &exponent) == 0.5f && exponent > -100 && exponent < 100) { /* then its inverse is exact, too */
+        const float inverse = 1.0f / unit;
 #pragma omp simd
-    for (i64 i = 0; i < n; i++) {
-        const float multiple = x[i] / unit, rounded = rintf(multiple);
-        const float allowed = fabsf(rounded) * relative > near ? fabsf(rounded) * relative : near;
-        out[i] = fabsf(multiple - rounded) <= allowed ? rounded : multiple;
+        for (i64 i = 0; i < n; i++) out[i] = rounded_if_near(x[i] * inverse, near, relative);
+        return;
     }
+#pragma omp simd
+    for (i64 i = 0; i < n; i++) out[i] = rounded_if_near(x[i] / unit, near, relative);
 }
 
 /* Non-zeros of a block that should hold 0 and 1 alone; `odd` takes a bit of whatever else is there. -0.0 is a zero. */
@@ -63,40 +81,14 @@ static int32_t weighted_ones_of(const float *restrict x, const int32_t *restrict
     return ones;
 }
 
-/* Non-zeros of a block, its sum of |value|, and its flags. */
-static int32_t values_of(const float *restrict x, i64 n, double *sum, int *flags) {
-    int32_t nonzero = 0, fraction = 0, below = 0, above = 0, none = 0;
-    float total = 0, largest = 0;
-#pragma omp simd reduction(+ : nonzero, total) reduction(| : fraction, below, above, none) reduction(max : largest)
-    for (i64 i = 0; i < n; i++) {
-        const float value = x[i], size = fabsf(value);
-        nonzero += value != 0.0f;
-        fraction |= value != truncf(value); /* NaN too */
-        none |= value != value;
-        below |= value < 0.0f;
-        above |= size > 1.0f;
-        total += size;
-        largest = size > largest ? size : largest;
-    }
-    if (largest > BLOCK && !fraction) { /* more than float32 counts */
-        double exact = 0;
-        for (i64 i = 0; i < n; i++) exact += fabs((double)x[i]);
-        *sum += exact;
-    } else
-        *sum += total;
-    *flags |= (fraction ? FRACTION : 0) | (below ? NEGATIVE : 0) | (above ? ABOVE : 0);
-    *flags |= (fraction || below || above ? NOT_BINARY : 0) | (none ? NOT_A_NUMBER : 0);
-    return nonzero;
-}
+/* What is added up over the blocks of a row. */
+struct found {
+    i64 nonzero, fan;
+    double sum, fan_sum;
+    int flags;
+};
 
-/* Weighted non-zeros of a block whose elements have the weights w[0..n). */
-static int32_t weighted_ones(const float *restrict x, const int32_t *restrict w, i64 n) {
-    int32_t sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (i64 i = 0; i < n; i++) sum += x[i] != 0.0f ? w[i] : 0;
-    return sum;
-}
-
+/* The sum of the weighed values of a block, whatever they are. */
 static double weighted_values(const float *restrict x, const int32_t *restrict w, i64 n) {
     double sum = 0;
 #pragma omp simd reduction(+ : sum)
@@ -104,16 +96,61 @@ static double weighted_values(const float *restrict x, const int32_t *restrict w
     return sum;
 }
 
+/* Non-zeros of a block, its sum of |value| and its flags; weighed, too, with w[0..n) where that is not NULL. */
+static inline __attribute__((always_inline)) void add_values(const float *restrict x, const int32_t *restrict w, i64 n,
+                                                             int32_t heaviest, struct found *to) {
+    int32_t nonzero = 0, fraction = 0, below = 0, above = 0, none = 0, weighted = 0;
+    uint32_t weighed = 0; /* unsigned: it may overflow, and is not used then */
+    float total = 0, largest = 0;
+#pragma omp simd reduction(+ : nonzero, total, weighted, weighed) reduction(| : fraction, below, above, none)          \
+    reduction(max : largest)
+    for (i64 i = 0; i < n; i++) {
+        const float value = x[i], size = fabsf(value);
+        const int32_t some = value != 0.0f;
+        nonzero += some;
+        fraction |= value != truncf(value); /* NaN too */
+        none |= value != value;
+        below |= value < 0.0f;
+        above |= size > 1.0f;
+        total += size;
+        largest = size > largest ? size : largest;
+        if (w) {
+            weighted += -some & w[i];
+            weighed += (uint32_t)(int32_t)(size < LARGE ? size : LARGE) * (uint32_t)w[i];
+        }
+    }
+    if (largest > BLOCK && !fraction) { /* more than float32 counts */
+        double exact = 0;
+        for (i64 i = 0; i < n; i++) exact += fabs((double)x[i]);
+        to->sum += exact;
+    } else
+        to->sum += total;
+    to->nonzero += nonzero;
+    to->flags |= (fraction ? FRACTION : 0) | (below ? NEGATIVE : 0) | (above ? ABOVE : 0);
+    to->flags |= (fraction || below || above ? NOT_BINARY : 0) | (none ? NOT_A_NUMBER : 0);
+    if (w) {
+        to->fan += weighted;
+        /* The integers are right where they have not overflowed. */
+        const int fits = !fraction && largest <= LARGE && (double)largest * heaviest * (double)n < 2147483648.0;
+        to->fan_sum += fits ? weighed : weighted_values(x, w, n);
+    }
+}
+
+static void values_of(const float *x, i64 n, struct found *to) { add_values(x, NULL, n, 0, to); }
+
+static void weighted_values_of(const float *x, const int32_t *w, i64 n, int32_t heaviest, struct found *to) {
+    add_values(x, w, n, heaviest, to);
+}
+
 /* Count rows of n elements side by side, row r at x + at[r].
 
-   unit: 0 where the tensor should hold 0 and 1 alone (`sum`, `fan_sum` are left alone then); else what its values are
-   multiples of, with `near` and `relative`.
+   unit: 0 where the tensor should hold 0 and 1 alone (its sums are left alone then); else what its values are multiples
+   of, with `near` and `relative`.
    weights: of an element i weights[(i / inner) % space], or NULL.
-   Added to: nonzero, sum [rows]; fan_nonzero, fan_sum [rows] where there are weights; low_high [2] where the caller
-   wants the extremes of values that hold no NaN. Returns the flags. */
+   out: [4][rows], the non-zeros, those weighed, the sums and those weighed; 0 where nobody asks. low_high [2] takes the
+   extremes of values that hold no NaN, or is NULL. Returns the flags. */
 i64 spikeattn_count(const float *x, const i64 *at, i64 rows, i64 n, float unit, float near, float relative,
-                    const int32_t *weights, i64 space, i64 inner, i64 *nonzero, double *sum, i64 *fan_nonzero,
-                    double *fan_sum, float *low_high, int threads) {
+                    const int32_t *weights, i64 space, i64 inner, double *out, float *low_high, int threads) {
     /* A block lies within one run of weights: all of `space` at once where it is small, a piece of it else. */
     const i64 run = weights ? space * inner : n;
     const i64 piece = run < BLOCK ? run : BLOCK, pieces = run ? (run + piece - 1) / piece : 0;
@@ -121,6 +158,10 @@ i64 spikeattn_count(const float *x, const i64 *at, i64 rows, i64 n, float unit, 
     /* Several blocks of a row are one task, so that one large image keeps several threads at work. */
     const i64 blocks = runs * pieces, each = piece ? (LEAST + piece - 1) / piece : 1;
     const i64 tasks = (blocks + each - 1) / each;
+    double *nonzero = out, *fan_nonzero = out + rows, *sum = out + 2 * rows, *fan_sum = out + 3 * rows;
+    memset(out, 0, sizeof(double) * 4 * (size_t)rows);
+    int32_t heaviest = 0;
+    for (i64 i = 0; weights && i < space; i++) heaviest = weights[i] > heaviest ? weights[i] : heaviest;
     int flags = 0;
     float low = INFINITY, high = -INFINITY;
 #pragma omp parallel num_threads(threads) reduction(| : flags) reduction(min : low) reduction(max : high)
@@ -130,8 +171,7 @@ i64 spikeattn_count(const float *x, const i64 *at, i64 rows, i64 n, float unit, 
 #pragma omp for collapse(2) schedule(static)
         for (i64 r = 0; r < rows; r++)
             for (i64 task = 0; task < tasks; task++) {
-                i64 count = 0, fan = 0;
-                double total = 0, fan_total = 0;
+                struct found found = {0};
                 int32_t odd = 0;
                 const i64 last = (task + 1) * each < blocks ? (task + 1) * each : blocks;
                 for (i64 b = task * each; b < last; b++) {
@@ -144,18 +184,18 @@ i64 spikeattn_count(const float *x, const i64 *at, i64 rows, i64 n, float unit, 
                         w = spread;
                     }
                     if (unit == 0.0f) {
-                        count += weights ? weighted_ones_of(block, w, size, &odd, &fan) : ones_of(block, size, &odd);
+                        found.nonzero +=
+                            weights ? weighted_ones_of(block, w, size, &odd, &found.fan) : ones_of(block, size, &odd);
                         continue;
                     }
                     if (unit != 1.0f) {
                         in_units(block, scratch, size, unit, near, relative);
                         block = scratch;
                     }
-                    count += values_of(block, size, &total, &flags);
-                    if (weights) {
-                        fan += weighted_ones(block, w, size);
-                        fan_total += weighted_values(block, w, size);
-                    }
+                    if (weights)
+                        weighted_values_of(block, w, size, heaviest, &found);
+                    else
+                        values_of(block, size, &found);
                     if (low_high) {
                         float least = INFINITY, most = -INFINITY;
 #pragma omp simd reduction(min : least) reduction(max : most)
@@ -167,19 +207,20 @@ i64 spikeattn_count(const float *x, const i64 *at, i64 rows, i64 n, float unit, 
                         high = most > high ? most : high;
                     }
                 }
-                flags |= odd ? NOT_BINARY : 0;
+                flags |= found.flags | (odd ? NOT_BINARY : 0);
+                /* In double, which holds every count below 2^53, and says of those above that they are. */
 #pragma omp atomic
-                nonzero[r] += count;
+                nonzero[r] += (double)found.nonzero;
                 if (weights) {
 #pragma omp atomic
-                    fan_nonzero[r] += fan;
+                    fan_nonzero[r] += (double)found.fan;
                 }
                 if (unit != 0.0f) {
 #pragma omp atomic
-                    sum[r] += total;
+                    sum[r] += found.sum;
                     if (weights) {
 #pragma omp atomic
-                        fan_sum[r] += fan_total;
+                        fan_sum[r] += found.fan_sum;
                     }
                 }
             }
@@ -187,88 +228,139 @@ i64 spikeattn_count(const float *x, const i64 *at, i64 rows, i64 n, float unit, 
         free(scratch);
     }
     if (low_high) low_high[0] = low, low_high[1] = high;
+    for (i64 i = 0; i < 4 * rows; i++) flags |= out[i] < LARGEST ? 0 : INEXACT; /* NaN too */
     return flags;
 }
 
-/* A sum as an integer; one that is none, or beyond 2^62, is -1, which no sum of |value| is. */
-static i64 whole_of(double sum) { return sum < 4611686018427387904.0 ? (i64)sum : -1; }
+/* A matrix operand of a product: an element of matrix m lies at x + at[m] + k * kept_step + r * reduced_step, with an
+   index k that the product sums over and `reduced` others. Its values are multiples of `unit`. */
+struct operand {
+    const float *x;
+    const i64 *at;
+    i64 kept_step, reduced, reduced_step;
+    float unit;
+};
 
-/* Marginals of matrices: for each of them and each kept index k, the non-zeros (or, `by_value`, the sum of |value| in
-   units of `unit`) over the `reduced` index.
+/* Memory of one thread. */
+struct room {
+    float scratch[BLOCK];
+    int32_t counts[BLOCK];
+    double sums[BLOCK];
+};
 
-   Matrix m begins at x + at[m]; an element lies at k * kept_step + r * reduced_step behind that. out [matrices][kept] is
-   written. Returns the flags of the values where `by_value` or a unit other than 1 asks for them, else NOT_BINARY or 0. */
-i64 spikeattn_marginals(const float *x, const i64 *at, i64 matrices, i64 kept, i64 kept_step, i64 reduced,
-                        i64 reduced_step, float unit, float near, float relative, int by_value, i64 *out, int threads) {
-    const int rounded = unit != 1.0f;
+/* Marginals of a matrix whose kept indices lie side by side: a row of counts to which its rows are added. Short rows
+   without gaps are taken many at a time, as one. */
+static void marginals_of_rows(const struct operand *o, const float *matrix, i64 kept, float near, float relative,
+                              int by_value, struct room *room, double *nonzero, double *sums, int *flags) {
+    const i64 many = o->reduced_step == kept && kept < SHORT ? SHORT / kept : 1;
+    const i64 wide = many * kept, rows = (o->reduced + many - 1) / many, end = o->reduced * kept;
+    for (i64 first = 0; first < wide; first += BLOCK) {
+        const i64 size = first + BLOCK < wide ? BLOCK : wide - first;
+        memset(room->counts, 0, sizeof(int32_t) * (size_t)size);
+        memset(room->sums, 0, sizeof(double) * (size_t)size);
+        int32_t other = 0;
+        for (i64 r = 0; r < rows; r++) {
+            const float *row = matrix + r * many * o->reduced_step + first;
+            const i64 here = many > 1 && (r + 1) * wide > end ? end - r * wide : size;
+            if (o->unit != 1.0f) {
+                in_units(row, room->scratch, here, o->unit, near, relative);
+                row = room->scratch;
+            }
+            if (by_value) {
+                struct found found = {0};
+                values_of(row, here, &found);
+                *flags |= found.flags;
+#pragma omp simd
+                for (i64 i = 0; i < here; i++) room->sums[i] += fabs((double)row[i]);
+            }
+#pragma omp simd reduction(| : other)
+            for (i64 i = 0; i < here; i++) {
+                const int32_t bits = bits_of(row[i]), some = (bits & 0x7fffffff) != 0;
+                room->counts[i] += some;
+                other |= some & (bits != 0x3f800000);
+            }
+        }
+        *flags |= other ? NOT_BINARY : 0;
+        for (i64 next = kept; many > 1 && next < size; next += kept)
+            for (i64 i = 0; i < kept; i++) {
+                room->counts[i] += room->counts[next + i];
+                room->sums[i] += room->sums[next + i];
+            }
+        for (i64 i = 0; i < (many > 1 ? kept : size); i++) {
+            nonzero[first + i] = room->counts[i];
+            sums[first + i] = room->sums[i];
+        }
+    }
+}
+
+/* For each kept index of matrix m the non-zeros over the others and, `by_value`, the sum of |value| in units. */
+static void marginals_of(const struct operand *o, i64 m, i64 kept, float near, float relative, int by_value,
+                         struct room *room, double *nonzero, double *sums, int *flags) {
+    const float *matrix = o->x + o->at[m];
+    if (o->kept_step == 1) {
+        marginals_of_rows(o, matrix, kept, near, relative, by_value, room, nonzero, sums, flags);
+        return;
+    }
+    for (i64 k = 0; k < kept; k++) { /* the others lie side by side, or neither: one count after another */
+        struct found found = {0};
+        int32_t odd = 0;
+        for (i64 first = 0; first < o->reduced; first += BLOCK) {
+            const i64 size = first + BLOCK < o->reduced ? BLOCK : o->reduced - first;
+            const float *part = matrix + k * o->kept_step + first * o->reduced_step;
+            if (o->reduced_step != 1) {
+                for (i64 i = 0; i < size; i++) room->scratch[i] = part[i * o->reduced_step];
+                part = room->scratch;
+            }
+            if (o->unit != 1.0f) {
+                in_units(part, room->scratch, size, o->unit, near, relative);
+                part = room->scratch;
+            }
+            if (by_value)
+                values_of(part, size, &found);
+            else
+                found.nonzero += ones_of(part, size, &odd);
+        }
+        *flags |= found.flags | (odd ? NOT_BINARY : 0);
+        nonzero[k] = (double)found.nonzero;
+        sums[k] = found.sum;
+    }
+}
+
+/* Pairs of non-zeros that meet in products of matrices, `matrices` in a row: over their common index the sum of the
+   non-zeros of the one times those of the other and, `by_value`, of the sums of |value|.
+
+   out: [2][rows], the pairs, and those by value. Returns the flags, of both operands together. */
+i64 spikeattn_pairs(const float *a, const i64 *at_a, i64 kept_step_a, i64 reduced_a, i64 reduced_step_a, float unit_a,
+                    const float *b, const i64 *at_b, i64 kept_step_b, i64 reduced_b, i64 reduced_step_b, float unit_b,
+                    i64 rows, i64 matrices, i64 kept, float near, float relative, int by_value, double *out,
+                    int threads) {
+    const struct operand left = {a, at_a, kept_step_a, reduced_a, reduced_step_a, unit_a};
+    const struct operand right = {b, at_b, kept_step_b, reduced_b, reduced_step_b, unit_b};
+    memset(out, 0, sizeof(double) * 2 * (size_t)rows);
     int flags = 0;
 #pragma omp parallel num_threads(threads) reduction(| : flags)
     {
-        float *scratch = malloc(sizeof(float) * BLOCK);
-        int32_t *counts = malloc(sizeof(int32_t) * BLOCK);
-        double *sums = malloc(sizeof(double) * BLOCK);
+        struct room *room = malloc(sizeof *room);
+        double *nonzero = malloc(sizeof(double) * 4 * (size_t)kept), *sums = nonzero + 2 * kept;
 #pragma omp for schedule(static)
-        for (i64 m = 0; m < matrices; m++) {
-            const float *matrix = x + at[m];
-            i64 *to = out + m * kept;
-            if (kept_step == 1) { /* rows lie side by side: their elements are added to a row of counts */
-                for (i64 first = 0; first < kept; first += BLOCK) {
-                    const i64 size = first + BLOCK < kept ? BLOCK : kept - first;
-                    memset(counts, 0, sizeof(int32_t) * (size_t)size);
-                    memset(sums, 0, sizeof(double) * (size_t)size);
-                    int32_t other = 0;
-                    for (i64 r = 0; r < reduced; r++) {
-                        const float *row = matrix + r * reduced_step + first;
-                        if (rounded) {
-                            in_units(row, scratch, size, unit, near, relative);
-                            row = scratch;
-                        }
-                        if (by_value) {
-                            double ignored = 0;
-                            values_of(row, size, &ignored, &flags);
-#pragma omp simd
-                            for (i64 i = 0; i < size; i++) sums[i] += fabs((double)row[i]);
-                        } else {
-#pragma omp simd reduction(| : other)
-                            for (i64 i = 0; i < size; i++) {
-                                const int32_t bits = bits_of(row[i]), some = (bits & 0x7fffffff) != 0;
-                                counts[i] += some;
-                                other |= some & (bits != 0x3f800000);
-                            }
-                        }
-                    }
-                    flags |= other ? NOT_BINARY : 0;
-                    for (i64 i = 0; i < size; i++) to[first + i] = by_value ? whole_of(sums[i]) : counts[i];
-                }
-                continue;
+        for (i64 m = 0; m < rows * matrices; m++) {
+            marginals_of(&left, m, kept, near, relative, by_value, room, nonzero, sums, &flags);
+            marginals_of(&right, m, kept, near, relative, by_value, room, nonzero + kept, sums + kept, &flags);
+            double pairs = 0, by_values = 0;
+            for (i64 k = 0; k < kept; k++) {
+                pairs += nonzero[k] * nonzero[kept + k];
+                by_values += sums[k] * sums[kept + k];
             }
-            for (i64 k = 0; k < kept; k++) { /* columns lie side by side, or neither: one count after another */
-                i64 count = 0;
-                double total = 0;
-                int32_t odd = 0;
-                for (i64 first = 0; first < reduced; first += BLOCK) {
-                    const i64 size = first + BLOCK < reduced ? BLOCK : reduced - first;
-                    const float *part = matrix + k * kept_step + first * reduced_step;
-                    if (reduced_step != 1) {
-                        for (i64 i = 0; i < size; i++) scratch[i] = part[i * reduced_step];
-                        part = scratch;
-                    }
-                    if (rounded) {
-                        in_units(part, scratch, size, unit, near, relative);
-                        part = scratch;
-                    }
-                    if (by_value)
-                        count += values_of(part, size, &total, &flags);
-                    else
-                        count += ones_of(part, size, &odd);
-                }
-                flags |= odd ? NOT_BINARY : 0;
-                to[k] = by_value ? whole_of(total) : count;
+#pragma omp atomic
+            out[m / matrices] += pairs;
+            if (by_value) {
+#pragma omp atomic
+                out[rows + m / matrices] += by_values;
             }
         }
-        free(sums);
-        free(counts);
-        free(scratch);
+        free(nonzero);
+        free(room);
     }
+    for (i64 i = 0; i < 2 * rows; i++) flags |= out[i] < LARGEST ? 0 : INEXACT; /* NaN too */
     return flags;
 }

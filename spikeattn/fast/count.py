@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from math import prod
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -20,20 +19,18 @@ from spikeattn.tracing.kinds import NEAR, ROUNDINGS, is_dense
 
 _SMALL = 1 << 17  # elements that one thread counts sooner than several have started, which takes some 10 us
 _HEAVIEST = 1 << 19  # a fan-out from which the sources' integers could overflow: 4096 of them make a block
-_ROUNDING = ROUNDINGS * torch.finfo(torch.float32).eps
-_FRACTION, _NEGATIVE, _ABOVE, _NOT_BINARY, _NOT_A_NUMBER = 1, 2, 4, 8, 16  # bits of the source's flags
+ROUNDING = ROUNDINGS * torch.finfo(torch.float32).eps
+FRACTION, _NEGATIVE, _ABOVE, NOT_BINARY, NOT_A_NUMBER, INEXACT = 1, 2, 4, 8, 16, 32  # the source's flags
 
 
-@dataclass(frozen=True)
-class Counted:
+class Counted(NamedTuple):
     """What one pass over a tensor [P, B, ...] has found.
 
     Attributes:
         nonzero: [P, B] float64.
         sum: [P, B] float64 of |value|; of values that are no integers not to be used; None for 0/1 tensors.
         fan_nonzero, fan_sum: the same, weighed with a fan-out; None without one.
-        not_binary: some value is neither 0 nor 1.
-        fraction, negative, above: some value is no integer, below 0, above 1 in size.
+        flags: bits of the source.
         extremes: the lowest and the highest value, or None where nobody asked.
     """
 
@@ -41,11 +38,74 @@ class Counted:
     sum: Tensor | None
     fan_nonzero: Tensor | None
     fan_sum: Tensor | None
-    not_binary: bool
-    fraction: bool
-    negative: bool
-    above: bool
+    flags: int
     extremes: tuple[float, float] | None
+
+    @property
+    def not_binary(self) -> bool:
+        """Some value is neither 0 nor 1."""
+        return bool(self.flags & NOT_BINARY)
+
+    @property
+    def fraction(self) -> bool:
+        """Some value is no integer."""
+        return bool(self.flags & FRACTION)
+
+    @property
+    def negative(self) -> bool:
+        """Some value is below 0."""
+        return bool(self.flags & _NEGATIVE)
+
+    @property
+    def above(self) -> bool:
+        """Some value is above 1 in size."""
+        return bool(self.flags & _ABOVE)
+
+    @property
+    def inexact(self) -> bool:
+        """Some count or sum is so large that float64 may have rounded it."""
+        return bool(self.flags & INEXACT)
+
+
+class Reader:
+    """Counts the tensors of one shape in one layout of memory; what that takes is worked out once.
+
+    A network has hundreds of tensors, and what Python does for each adds up to more than reading them.
+    """
+
+    def __init__(
+        self, shape: torch.Size, laid: int, offsets: Tensor, n: int, unit: float | None, fan: Tensor | None,
+        extremes: bool,
+    ) -> None:  # fmt: skip
+        self._shape, self._elements = (4, *shape[:2]), prod(shape)
+        self._valued, self._weighed, self._extremes = unit is not None, fan is not None, extremes and unit is not None
+        self._held = offsets, fan  # whose memory the function is given
+        self._function = _counter(native.library())
+        weights, space = (None, 1) if fan is None else (fan.data_ptr(), fan.numel())
+        self._before = (
+            offsets.data_ptr(), offsets.numel(), n, unit or 0.0, NEAR, ROUNDING, weights, space, laid,
+        )  # fmt: skip
+
+    def __call__(self, x: Tensor) -> Counted | None:
+        """The counts of a tensor that is `readable`, and of that shape and layout; None where a value is NaN."""
+        out = torch.empty(self._shape, dtype=torch.float64)
+        low_high = torch.empty(2) if self._extremes else None
+        flags = self._function(
+            x.data_ptr(), *self._before, out.data_ptr(), None if low_high is None else low_high.data_ptr(),
+            threads_for(self._elements),
+        )  # fmt: skip
+        if flags & NOT_A_NUMBER:
+            return None
+        nonzero, fan_nonzero, sums, fan_sums = out.unbind()
+        low_and_high = None if low_high is None else low_high.tolist()
+        return Counted(
+            nonzero,
+            sums if self._valued else None,
+            fan_nonzero if self._weighed else None,
+            fan_sums if self._valued and self._weighed else None,
+            flags,
+            None if low_and_high is None else (low_and_high[0], low_and_high[1]),
+        )
 
 
 def usable() -> bool:
@@ -63,72 +123,27 @@ def fan_out(weights: Tensor) -> Tensor | None:
     return whole if fits and bool((whole == weights.cpu()).all()) else None
 
 
-def count(x: Tensor, unit: float | None, fan: Tensor | None = None, extremes: bool = False) -> Counted | None:
-    """Count [P, B, ...]; None where the kernels cannot, or where a value is NaN.
+def reader(x: Tensor, unit: float | None, fan: Tensor | None = None, extremes: bool = False) -> Reader | None:
+    """What counts tensors [P, B, ...] like this one; None where the kernels cannot.
 
     Args:
         unit: what the values are whole multiples of; None where they should be 0 and 1 alone.
         fan: of `fan_out`; its axes are the last ones of `x`.
     """
-    if not _readable(x) or x.dim() < 3:
+    if not readable(x) or x.dim() < 3:
         return None
     found = _rows(x.shape, x.stride(), 0 if fan is None else fan.dim())
-    if found is None:
-        return None
-    laid, offsets, rows, n = found
-    # One piece of memory: non-zeros and weighted ones in integers, sums and weighted sums, the extremes.
-    memory = torch.zeros(4 * rows + 1, dtype=torch.float64)
-    nonzeros, fans, sums, fan_sums, low_high = (memory.data_ptr() + 8 * rows * part for part in range(5))
-    valued = unit is not None
-    flags = _counter(native.library())(
-        x.data_ptr(), offsets.data_ptr(), rows, n, unit or 0.0, NEAR, _ROUNDING,
-        None if fan is None else fan.data_ptr(), 1 if fan is None else fan.numel(), laid, nonzeros,
-        sums if valued else None, None if fan is None else fans, fan_sums if valued and fan is not None else None,
-        low_high if valued and extremes else None, _threads(x.numel()),
-    )  # fmt: skip
-    if flags & _NOT_A_NUMBER:
-        return None
-    wholes = memory[: 2 * rows].view(torch.int64).double().view(2, *x.shape[:2])
-    values = memory[2 * rows : 4 * rows].view(2, *x.shape[:2]) if valued else None
-    low_and_high = memory[4 * rows :].view(torch.float32).tolist() if valued and extremes else None
-    return Counted(
-        wholes[0],
-        None if values is None else values[0],
-        None if fan is None else wholes[1],
-        None if values is None or fan is None else values[1],
-        bool(flags & _NOT_BINARY),
-        bool(flags & _FRACTION),
-        bool(flags & _NEGATIVE),
-        bool(flags & _ABOVE),
-        None if low_and_high is None else (low_and_high[0], low_and_high[1]),
-    )
+    return None if found is None else Reader(x.shape, *found, unit, fan, extremes)
 
 
-def marginals(x: Tensor, over: int, unit: float, by_value: bool) -> tuple[Tensor, bool] | None:
-    """Non-zeros of matrices [..., R, K] over one of their axes, or sums of |value| in units; None as in `count`.
-
-    Args:
-        over: -2 or -1, the axis that goes.
-
-    Returns:
-        [..., K] or [..., R] int64, and whether some value is neither 0 nor 1.
-    """
-    if not _readable(x):
-        return None
-    kept = -3 - over
-    outer = tuple(x.shape[:-2])
-    found = torch.empty((*outer, x.shape[kept]), dtype=torch.int64)
-    flags = native.ask(
-        "marginals", x, _offsets(outer, x.stride()[:-2]), prod(outer), x.shape[kept], x.stride(kept), x.shape[over],
-        x.stride(over), float(unit), NEAR, _ROUNDING, ctypes.c_int(by_value), found,
-        ctypes.c_int(_threads(x.numel())),
-    )  # fmt: skip
-    if by_value and flags & (_FRACTION | _NOT_A_NUMBER):
-        return None
-    return found, bool(flags & _NOT_BINARY)
+def count(x: Tensor, unit: float | None, fan: Tensor | None = None, extremes: bool = False) -> Counted | None:
+    """Count [P, B, ...] as `reader` says; None where the kernels cannot, or where a value is NaN."""
+    made = reader(x, unit, fan, extremes)
+    return None if made is None else made(x)
 
 
-def _readable(x: Tensor) -> bool:
+def readable(x: Tensor) -> bool:
+    """Whether the kernels read tensors of this kind at all."""
     plain = x.device.type == "cpu" and x.dtype == torch.float32 and x.layout == torch.strided
     return plain and x.numel() > 0 and not x.is_neg() and type(x) in (Tensor, torch.nn.Parameter) and usable()
 
@@ -140,22 +155,16 @@ def _counter(library: ctypes.CDLL) -> Callable[..., int]:
     address, whole, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
     function.restype = whole
     function.argtypes = (
-        address, address, whole, whole, number, number, number, address, whole, whole, address, address, address,
-        address, address, ctypes.c_int,
+        address, address, whole, whole, number, number, number, address, whole, whole, address, address, ctypes.c_int,
     )  # fmt: skip
     return cast("Callable[..., int]", function)
 
 
-@lru_cache(maxsize=1024)  # shapes and strides of the tensors of a few networks; an entry holds P * B numbers
-def _rows(
-    shape: Sequence[int], strides: Sequence[int], spatial: int
-) -> tuple[int, Tensor, int, int] | None:  # fmt: skip
+def _rows(shape: Sequence[int], strides: Sequence[int], spatial: int) -> tuple[int, Tensor, int] | None:
     """Of a tensor [P, B, *others, *space]: how many elements of a row share a position side by side, where each row
-    begins, how many rows there are, and how many elements in each; None where rows lie otherwise."""
+    begins, and how many elements a row has; None where rows lie otherwise."""
     laid = _laid_out(torch.empty_strided(tuple(shape[2:]), tuple(strides[2:]), device="meta"), spatial)
-    if laid is None:
-        return None
-    return laid, _offsets(tuple(shape[:2]), tuple(strides[:2])), shape[0] * shape[1], prod(shape[2:])
+    return None if laid is None else (laid, offsets_of(tuple(shape[:2]), tuple(strides[:2])), prod(shape[2:]))
 
 
 def _laid_out(row: Tensor, spatial: int) -> int | None:
@@ -169,7 +178,7 @@ def _laid_out(row: Tensor, spatial: int) -> int | None:
 
 
 @lru_cache(maxsize=1024)  # shapes and strides of the tensors of a few networks; an entry holds P * B numbers
-def _offsets(sizes: Sequence[int], strides: Sequence[int]) -> Tensor:
+def offsets_of(sizes: Sequence[int], strides: Sequence[int]) -> Tensor:
     """Where each row or matrix begins, in elements, in the order of the indices before it."""
     at = torch.zeros((), dtype=torch.int64)
     for size, stride in zip(sizes, strides, strict=True):
@@ -177,5 +186,6 @@ def _offsets(sizes: Sequence[int], strides: Sequence[int]) -> Tensor:
     return at.flatten().contiguous()
 
 
-def _threads(elements: int) -> int:
+def threads_for(elements: int) -> int:
+    """How many threads count so many elements."""
     return 1 if elements <= _SMALL else torch.get_num_threads()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from spikeattn.counting import sums
-from spikeattn.fast import count
+from spikeattn.fast import count, pairs
 from spikeattn.tracing.kinds import value_flags, whole
 
 pytestmark = pytest.mark.skipif(not count.usable(), reason="no C compiler")
@@ -103,6 +103,17 @@ def test_values_in_units_are_rounded_as_elsewhere(unit: float) -> None:
     assert found.fraction
 
 
+@pytest.mark.parametrize("largest", [4095, 4096, 100_000, 1 << 23])
+@pytest.mark.parametrize("weight", [1, 7, (1 << 19) - 1])
+def test_large_values_of_small_and_large_fan_outs(largest: int, weight: int) -> None:
+    x = torch.arange(1.0, 101.0).view(1, 2, 50)
+    x[0, 0, 3] = largest
+    found = count.count(x, 1.0, count.fan_out(torch.full((50,), weight)))
+    assert found is not None
+    assert found.fan_sum is not None
+    assert torch.equal(found.fan_sum, x.double().sum(-1) * weight)
+
+
 @pytest.mark.parametrize("by_value", [False, True])
 @pytest.mark.parametrize("turned", ["", "a", "b", "ab", "heads"])
 @pytest.mark.parametrize("kind", ["binary", "integer"])
@@ -114,11 +125,28 @@ def test_pairs_of_a_product_equal_those_by_torch(kind: str, turned: str, by_valu
         b = b.transpose(-2, -1).contiguous().transpose(-2, -1)
     if turned == "heads":  # [T, B, N, heads, K] in memory
         a = spikes(kind, (2, 3, 50, 4, 7)).transpose(2, 3)
-    found = sums.pairs_in_kernel(a, b, 1.0, 1.0, by_value)
+    reader = pairs.reader(a, b, (1.0, 1.0), by_value)
+    assert reader is not None
+    found = reader(a, b)
     assert found is not None
-    assert torch.equal(found[0], sums.spike_pairs(a, b, by_value))
-    if not by_value:
-        assert found[1] == (kind != "binary")
+    assert torch.equal(found.pairs, sums.spike_pairs(a, b))
+    assert found.by_value is None if not by_value else torch.equal(found.by_value, sums.spike_pairs(a, b, by_value))
+    assert found.not_binary == (kind != "binary")
+
+
+@pytest.mark.parametrize("kept", [1, 3, 500, 600, 5000])
+@pytest.mark.parametrize("others", [1, 2, 170, 400])
+def test_pairs_of_short_and_long_rows(kept: int, others: int) -> None:
+    a, b = spikes("integer", (1, 2, 2, others, kept)), spikes("integer", (1, 1, 2, kept, 3))
+    for each in (b, b.transpose(-2, -1).contiguous().transpose(-2, -1)):
+        for left, unit in ((a, 1.0), (a / 4, 0.25), (a * 0.3, 0.3)):
+            reader = pairs.reader(left, each, (unit, 1.0), by_value=True)
+            assert reader is not None
+            found = reader(left, each)
+            assert found is not None
+            assert found.by_value is not None
+            assert torch.equal(found.pairs, sums.spike_pairs(a, each))
+            assert torch.equal(found.by_value, sums.spike_pairs(a, each, by_value=True))
 
 
 def test_what_the_kernels_do_not_take_is_left_to_torch() -> None:
@@ -131,5 +159,11 @@ def test_what_the_kernels_do_not_take_is_left_to_torch() -> None:
     assert count.fan_out(torch.tensor([1 << 19])) is None
     assert count.fan_out(torch.tensor(3.0)) is None
     reals = spikes("real", (1, 1, 4, 5))
-    assert count.marginals(reals, -1, 1.0, by_value=True) is None
-    assert count.marginals(reals, -1, 1.0, by_value=False) is not None
+    for by_value in (False, True):
+        reader = pairs.reader(reals, reals.transpose(-2, -1), (1.0, 1.0), by_value)
+        assert reader is not None
+        assert (reader(reals, reals.transpose(-2, -1)) is None) == by_value
+    many = torch.full((1, 1, 1 << 13, 2), float(1 << 20))
+    reader = pairs.reader(many, many.transpose(-2, -1), (1.0, 1.0), by_value=True)
+    assert reader is not None
+    assert reader(many, many.transpose(-2, -1)) is None  # 2**67 pairs, more than float64 counts
