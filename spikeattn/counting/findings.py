@@ -7,6 +7,7 @@ from collections import defaultdict
 import torch
 from torch import Tensor
 
+from spikeattn.counting.weighed_ahead import Weighed
 from spikeattn.storage.columns import Key
 from spikeattn.tracing.layout import Axes
 
@@ -16,8 +17,9 @@ class Findings:
 
     Attributes:
         sums: parts of each column: the time step where the calls are the steps, the axes, [P, B].
-        flags: [3] bool by tensor, see `kinds.value_flags`; a fourth one on the input.
+        flags: [3] bool by tensor, see `kinds.value_flags`; a fourth one on the input: it varies over time.
         extremes: [2], the lowest and the highest value by tensor.
+        weighed: by tensor, what a layer that will receive it asks of it; None where that cannot be kept.
         broken: by tensor, whether what should hold 0 and 1 alone holds something else.
     """
 
@@ -25,6 +27,7 @@ class Findings:
         self.sums: dict[Key, list[tuple[int | None, Axes, Tensor]]] = defaultdict(list)
         self.flags: dict[str, Tensor] = {}
         self.extremes: dict[str, Tensor] = {}
+        self.weighed: dict[str, Weighed | None] = {}
         self.broken: dict[str, Tensor] = {}
 
     def add(self, measure: str, name: str, t: int | None, value: Tensor, axes: Axes) -> None:

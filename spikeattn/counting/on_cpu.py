@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from spikeattn.counting import sums
 from spikeattn.counting.findings import Findings
+from spikeattn.counting.weighed_ahead import weighed
 from spikeattn.fast import count
 from spikeattn.fast import pairs as product
 from spikeattn.tracing.kinds import whole
 from spikeattn.tracing.taps import Fan, Pairs, Tap
 
-Readers = tuple[tuple[Fan | None, count.Reader], ...]
+
+class Reading(NamedTuple):
+    """How the tensors of a tap are counted: once for each fan-out, or once without.
+
+    Attributes:
+        ahead: the fan-out is not this tap's, but that of a layer which will receive the tensor.
+    """
+
+    readers: tuple[tuple[Fan | None, count.Reader], ...]
+    ahead: bool
 
 
 @dataclass
@@ -26,22 +36,25 @@ class Kept:
 
     Attributes:
         fans: fan-outs as the kernels read them, by the id of the plan's and the device.
-        readers: what counts the tensors of a tap, by its id, their shape, their strides and the batch.
+        readings: of the tensors of a tap, by its id, their shape, their strides and the batch.
+        ahead: see `fans_ahead`.
         pair_readers: what counts the pairs of a product, by its id, those of both operands and the batch.
     """
 
     fans: dict[tuple[int, str], Tensor] = field(default_factory=dict)
-    readers: dict[tuple[int, torch.Size, tuple[int, ...], int], Readers] = field(default_factory=dict)
+    readings: dict[tuple[int, torch.Size, tuple[int, ...], int], Reading] = field(default_factory=dict)
+    ahead: Mapping[str, Fan] = field(default_factory=dict)
     pair_readers: dict[tuple[Any, ...], product.PairReader] = field(default_factory=dict)
 
 
 def count_again(into: Findings, tap: Tap, x: Tensor, t: int | None, kept: Kept, batch: int, dropout: bool) -> bool:
     """Count a tensor of a tap that has had one like it; False, with nothing noted, where there was none, or where the
     kernels cannot."""
-    readers = kept.readers.get((id(tap), x.shape, x.stride(), batch)) if x.layout == torch.strided else None
-    if readers is None or not count.readable(x):
+    reading = kept.readings.get((id(tap), x.shape, x.stride(), batch)) if x.layout == torch.strided else None
+    if reading is None or not count.readable(x):
         return False
-    return _note(into, tap, x, t, readers, dropout, lambda: tap.axes.split(x.detach(), batch))
+    _, reader = reading.readers[0]
+    return _note(into, tap, x, t, reading, dropout, lambda: x.detach().as_strided(reader.shape, reader.strides))
 
 
 def count_tap(
@@ -59,48 +72,90 @@ def count_tap(
     """
     unit = None if tap.binary and tap.unit == 1.0 else tap.unit
     extremes = tap.tensor and not tap.binary and not number
+    ahead = kept.ahead.get(tap.name) if tap.tensor and not tap.fans else None
+    if ahead is not None and (number or ahead.weights.shape != parted.shape[parted.dim() - ahead.weights.dim() :]):
+        ahead = None
     readers: list[tuple[Fan | None, count.Reader]] = []
-    for fan in tap.fans or (None,):
+    for fan in tap.fans or (ahead,):
         weights = None if fan is None else _in_kernel(fan.weights, kept.fans)
-        if fan is not None and weights is None:
+        if fan is not None and weights is None and fan is not ahead:
             return False
         reader = count.reader(parted, unit, weights, extremes=extremes and not readers)
+        if reader is None and fan is ahead:
+            reader = count.reader(parted, unit, None, extremes)
         if reader is None:
             return False
         readers.append((fan, reader))
+    reading = Reading(tuple(readers), ahead is not None)
     if parted.data_ptr() == x.data_ptr():  # and no copy
-        kept.readers[id(tap), x.shape, x.stride(), parted.shape[1]] = tuple(readers)
-    return _note(into, tap, parted, t, tuple(readers), dropout, lambda: parted)
+        kept.readings[id(tap), x.shape, x.stride(), parted.shape[1]] = reading
+    else:
+        x = parted
+    return _note(into, tap, x, t, reading, dropout, lambda: parted)
 
 
 def _note(
-    into: Findings, tap: Tap, x: Tensor, t: int | None, readers: Readers, dropout: bool, parted: Callable[[], Tensor]
+    into: Findings, tap: Tap, x: Tensor, t: int | None, reading: Reading, dropout: bool, parted: Callable[[], Tensor]
 ) -> bool:  # fmt: skip
+    """Count a tensor whose parts lie as the readers expect, by its pointer."""
+    if not tap.tensor and not dropout and _note_weighed(into, tap, x, t, reading):
+        return True
     found: list[tuple[Fan | None, count.Counted]] = []
-    for fan, reader in readers:
+    for fan, reader in reading.readers:
         counted = reader(x)
-        if counted is None or (counted.fraction and (fan is not None or tap.binary)):
+        unusable = tap.binary or (fan is not None and not reading.ahead)
+        if counted is None or (counted.fraction and unusable):
             return False  # fractions have no exact sum, whatever is asked of them
         found.append((fan, counted))
     first = found[0][1]
     if tap.binary and (tap.tensor or dropout):
         into.add_broken(tap.name, _truths(first.not_binary))
     if tap.tensor:
-        into.add("nnz", tap.name, t, first.nonzero, tap.axes)
-        if not tap.binary and first.sum is not None:
-            into.add_flags(tap.name, _truths(first.fraction, first.negative, first.above))
-            if first.extremes is not None:
-                into.add_extremes(tap.name, torch.tensor(first.extremes))
-            # Numbers are added in torch's order, so that their sum is the same with kernels and without.
-            real = first.fraction
-            total = sums.sum_abs(whole(parted(), tap.unit)) if real else _exact(sums.VALUES, first, first.sum)
-            into.add("abs", tap.name, t, total, tap.axes)
+        _note_tensor(into, tap, t, first, parted)
+    if reading.ahead:
+        fan, reader = reading.readers[0]
+        if fan is not None and first.fan_nonzero is not None and not first.fraction and not first.inexact:
+            place = x.data_ptr(), reader.shape, reader.strides
+            into.weighed[tap.name] = weighed(x, place, t, fan.weights, first.fan_nonzero, first.fan_sum)
+        return True
     for fan, counted in found:
         if fan is None or counted.fan_nonzero is None:
             continue
         into.add("fan_nnz", fan.synapse, t, counted.fan_nonzero, tap.axes)
         if not tap.binary and counted.fan_sum is not None:
             into.add("fan_abs", fan.synapse, t, _exact(sums.WEIGHED, counted, counted.fan_sum), tap.axes)
+    return True
+
+
+def _note_tensor(into: Findings, tap: Tap, t: int | None, counted: count.Counted, parted: Callable[[], Tensor]) -> None:
+    into.add("nnz", tap.name, t, counted.nonzero, tap.axes)
+    if tap.binary or counted.sum is None:
+        return
+    flags = [counted.fraction, counted.negative, counted.above]
+    if tap.name == "input":
+        x = parted()
+        flags.append(len(x) > 1 and bool((x != x[:1]).any()))
+    into.add_flags(tap.name, _truths(*flags))
+    if counted.extremes is not None:
+        into.add_extremes(tap.name, torch.tensor(counted.extremes))
+    # Numbers are added in torch's order, so that their sum is the same with kernels and without.
+    real = counted.fraction
+    total = sums.sum_abs(whole(parted(), tap.unit)) if real else _exact(sums.VALUES, counted, counted.sum)
+    into.add("abs", tap.name, t, total, tap.axes)
+
+
+def _note_weighed(into: Findings, tap: Tap, x: Tensor, t: int | None, reading: Reading) -> bool:
+    """Take the counts of a tensor that were weighed when it was made; False where there are none of it as it is."""
+    made = into.weighed.get(tap.name)
+    if made is None or len(reading.readers) > 1:
+        return False
+    fan, reader = reading.readers[0]
+    place = x.data_ptr(), reader.shape, reader.strides
+    if fan is None or not made.holds_for(x, place, t, fan.weights):
+        return False
+    into.add("fan_nnz", fan.synapse, t, made.nonzero, tap.axes)
+    if made.total is not None:
+        into.add("fan_abs", fan.synapse, t, made.total, tap.axes)
     return True
 
 

@@ -17,6 +17,7 @@ from spikeattn.counting.counted_pass import CountedPass
 from spikeattn.counting.on_cpu import Kept
 from spikeattn.counting.tally import Tally
 from spikeattn.counting.watched_operations import Operations
+from spikeattn.counting.weighed_ahead import fans_ahead
 from spikeattn.errors import SpikeattnError
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.nested_tensors import tensors_in
@@ -55,7 +56,7 @@ class Recorder(CountedPass):
         self.left: Callable[[str, Tensor], Mapping[str, Tensor]] = _none_left
         self._unplanned = unplanned
         self._calls: dict[str, int] = defaultdict(int)
-        self._kept = Kept()
+        self._kept = Kept(ahead=fans_ahead(plan))
         self._watching = ExitStack()
         self._operations: Operations | None = None
 

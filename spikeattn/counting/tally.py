@@ -82,15 +82,13 @@ class Tally:
         if self._other is not None or (left and self._take(tap, left)):
             return
         apart = tap.tensor and tap.name in self.apart
-        usual = not apart and tap.name != "input"  # whether the input varies, torch tells
-        if usual and on_cpu.count_again(self._found, tap, x, t, self.memory, self.batch, self.dropout):
+        if not apart and on_cpu.count_again(self._found, tap, x, t, self.memory, self.batch, self.dropout):
             return
-        x = x.detach()
-        parted = self._split(tap, x)
+        parted = self._split(tap, x.detach())
         if parted is None or not all(self._fits(fan, parted) for fan in tap.fans):
             return
         number = self.plan.ledger.tensor(tap.name).number
-        if usual and on_cpu.count_tap(self._found, tap, x, parted, t, self.memory, number, self.dropout):
+        if not apart and on_cpu.count_tap(self._found, tap, x, parted, t, self.memory, number, self.dropout):
             return
         x = whole(parted, tap.unit)
         if apart:

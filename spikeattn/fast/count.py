@@ -71,13 +71,17 @@ class Reader:
     """Counts the tensors of one shape in one layout of memory; what that takes is worked out once.
 
     A network has hundreds of tensors, and what Python does for each adds up to more than reading them.
+
+    Attributes:
+        shape, strides: of these tensors, [P, B, ...].
     """
 
     def __init__(
-        self, shape: torch.Size, laid: int, offsets: Tensor, n: int, unit: float | None, fan: Tensor | None,
+        self, x: Tensor, laid: int, offsets: Tensor, n: int, unit: float | None, fan: Tensor | None,
         extremes: bool,
     ) -> None:  # fmt: skip
-        self._shape, self._elements = (4, *shape[:2]), prod(shape)
+        self.shape, self.strides = x.shape, x.stride()
+        self._out, self._elements = (4, *x.shape[:2]), x.numel()
         self._valued, self._weighed, self._extremes = unit is not None, fan is not None, extremes and unit is not None
         self._held = offsets, fan  # whose memory the function is given
         self._function = _counter(native.library())
@@ -88,7 +92,7 @@ class Reader:
 
     def __call__(self, x: Tensor) -> Counted | None:
         """The counts of a tensor that is `readable`, and of that shape and layout; None where a value is NaN."""
-        out = torch.empty(self._shape, dtype=torch.float64)
+        out = torch.empty(self._out, dtype=torch.float64)
         low_high = torch.empty(2) if self._extremes else None
         flags = self._function(
             x.data_ptr(), *self._before, out.data_ptr(), None if low_high is None else low_high.data_ptr(),
@@ -133,7 +137,7 @@ def reader(x: Tensor, unit: float | None, fan: Tensor | None = None, extremes: b
     if not readable(x) or x.dim() < 3:
         return None
     found = _rows(x.shape, x.stride(), 0 if fan is None else fan.dim())
-    return None if found is None else Reader(x.shape, *found, unit, fan, extremes)
+    return None if found is None else Reader(x, *found, unit, fan, extremes)
 
 
 def count(x: Tensor, unit: float | None, fan: Tensor | None = None, extremes: bool = False) -> Counted | None:

@@ -1,0 +1,57 @@
+"""Fan-out-weighted counts that are taken while a tensor is counted anyway, for the layer that will receive it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+from weakref import ref
+
+import torch
+from torch import Tensor
+
+from spikeattn.tracing.taps import Fan, Plan, Tap
+
+Place = tuple[int, torch.Size, tuple[int, ...]]  # where the parts [P, B, ...] of a tensor lie, and how
+
+
+class Weighed(NamedTuple):
+    """Counts [P, B] of a tensor, weighed with `weights`; good for as long as it is as it was.
+
+    Attributes:
+        total: of its values; None for 0/1 tensors.
+    """
+
+    made: ref[Tensor]
+    version: int
+    place: Place
+    t: int | None
+    weights: Tensor
+    nonzero: Tensor
+    total: Tensor | None
+
+    def holds_for(self, x: Tensor, place: Place, t: int | None, weights: Tensor) -> bool:
+        """Whether these are the counts of another view of the same memory, in the same order, unchanged since."""
+        if self.weights is not weights or self.place != place or self.t != t or self.made() is None:
+            return False
+        return not x.is_inference() and x._version == self.version
+
+
+def weighed(
+    x: Tensor, place: Place, t: int | None, weights: Tensor, nonzero: Tensor, total: Tensor | None
+) -> Weighed | None:  # fmt: skip
+    """Counts to be kept; None where nobody could tell later whether the tensor has changed."""
+    return None if x.is_inference() else Weighed(ref(x), x._version, place, t, weights, nonzero, total)
+
+
+def fans_ahead(plan: Plan) -> Mapping[str, Fan]:
+    """By tensor, the fan-out of the first layer that receives it at every position alike but for the weights."""
+    ahead: dict[str, Fan] = {}
+    own = {tap.name: tap for tap in plan.taps if tap.tensor and not tap.fans}
+    for tap in plan.taps:
+        if not tap.tensor and len(tap.fans) == 1 and tap.name in own and _is_alike(tap, own[tap.name]):
+            ahead.setdefault(tap.name, tap.fans[0])
+    return ahead
+
+
+def _is_alike(tap: Tap, own: Tap) -> bool:
+    return tap.by_call == own.by_call and tap.axes.steps == own.axes.steps and tap.axes.joined == own.axes.joined
