@@ -64,10 +64,10 @@ def measured(
     first = shown[:1] if made.one_image else shown
     batch = first[:images]
     folded = foreign.fuse(model, made, first, call_model, fold=True)
-    ways = {"recorded": Recording(model, made)}
+    ways = {"recorded": Recording(model, made, batch)}
     for name, kernels in (("fused", fusion), ("folded", folded)):
         if isinstance(kernels, foreign.Fusion) and (name == "fused" or kernels.pairs):
-            ways[name] = Recording(model, made, kernels)
+            ways[name] = Recording(model, made, batch, kernels)
     contestants = {"plain": lambda: plain(model, batch)} | {name: partial(way, batch) for name, way in ways.items()}
     passes = alternate(contestants, rounds, "cpu", limit=seconds, around={name: way.open for name, way in ways.items()})
     begin = {"plain": lambda: plain(model, first), "examined": lambda: examined(model, spiking, first)}
@@ -112,11 +112,12 @@ def plain(model: nn.Module, batch: Tensor) -> None:
 class Recording:
     """Everything that `profile` stores of a batch: counts on the host, checked, as a table.
 
-    `open` is what a run does once for all its batches: hooks, and the kernels in their places.
+    `open` is what a run does once for all its batches: hooks, the kernels in their places, and a first batch, which
+    shows the recorder how its tensors lie in memory.
     """
 
-    def __init__(self, model: nn.Module, made: Plan, fusion: foreign.Fusion | None = None) -> None:
-        self._model, self._made, self._fusion = model, made, fusion
+    def __init__(self, model: nn.Module, made: Plan, first: Tensor, fusion: foreign.Fusion | None = None) -> None:
+        self._model, self._made, self._first, self._fusion = model, made, first, fusion
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -126,6 +127,7 @@ class Recording:
             self._recorder = stack.enter_context(Recorder(self._model, self._made))
             if self._fusion is not None:
                 self._recorder.left = self._fusion.left
+            self(self._first)
             yield
 
     @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -24,14 +25,27 @@ class Findings:
     """
 
     def __init__(self) -> None:
+        self._waiting: list[Callable[[], None]] = []
         self.sums: dict[Key, list[tuple[int | None, Axes, Tensor]]] = defaultdict(list)
         self.flags: dict[str, Tensor] = {}
         self.extremes: dict[str, Tensor] = {}
         self.weighed: dict[str, Weighed | None] = {}
         self.broken: dict[str, Tensor] = {}
 
+    def later(self, note: Callable[[], None]) -> None:
+        """Something to be noted when there is time; all that is asked of this object meanwhile is asked after it."""
+        self._waiting.append(note)
+
+    def settle(self) -> None:
+        """Note what waits; one after another takes a fraction of the time that it takes in between."""
+        while self._waiting:
+            waiting, self._waiting = self._waiting, []
+            for note in waiting:
+                note()
+
     def add(self, measure: str, name: str, t: int | None, value: Tensor, axes: Axes) -> None:
         """A part of a column."""
+        self.settle()
         self.sums[measure, name].append((t, axes, value))
 
     def add_flags(self, name: str, flags: Tensor) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spikeattn.counting import sums
 from spikeattn.counting.findings import Findings
-from spikeattn.counting.weighed_ahead import weighed
+from spikeattn.counting.weighed_ahead import Counts, weighed
 from spikeattn.fast import count
 from spikeattn.fast import pairs as product
 from spikeattn.tracing.kinds import whole
@@ -38,12 +38,14 @@ class Kept:
         fans: fan-outs as the kernels read them, by the id of the plan's and the device.
         readings: of the tensors of a tap, by its id, their shape, their strides and the batch.
         ahead: see `fans_ahead`.
+        slots: memory of the pass that is counted; new ones for each.
         pair_readers: what counts the pairs of a product, by its id, those of both operands and the batch.
     """
 
     fans: dict[tuple[int, str], Tensor] = field(default_factory=dict)
     readings: dict[tuple[int, torch.Size, tuple[int, ...], int], Reading] = field(default_factory=dict)
     ahead: Mapping[str, Fan] = field(default_factory=dict)
+    slots: count.Slots = field(default_factory=count.Slots)
     pair_readers: dict[tuple[Any, ...], product.PairReader] = field(default_factory=dict)
 
 
@@ -51,10 +53,7 @@ def count_again(into: Findings, tap: Tap, x: Tensor, t: int | None, kept: Kept, 
     """Count a tensor of a tap that has had one like it; False, with nothing noted, where there was none, or where the
     kernels cannot."""
     reading = kept.readings.get((id(tap), x.shape, x.stride(), batch)) if x.layout == torch.strided else None
-    if reading is None or not count.readable(x):
-        return False
-    _, reader = reading.readers[0]
-    return _note(into, tap, x, t, reading, dropout, lambda: x.detach().as_strided(reader.shape, reader.strides))
+    return reading is not None and count.readable(x) and _read(into, tap, x, t, reading, kept, dropout)
 
 
 def count_tap(
@@ -91,72 +90,82 @@ def count_tap(
         kept.readings[id(tap), x.shape, x.stride(), parted.shape[1]] = reading
     else:
         x = parted
-    return _note(into, tap, x, t, reading, dropout, lambda: parted)
+    return _read(into, tap, x, t, reading, kept, dropout)
 
 
-def _note(
-    into: Findings, tap: Tap, x: Tensor, t: int | None, reading: Reading, dropout: bool, parted: Callable[[], Tensor]
-) -> bool:  # fmt: skip
-    """Count a tensor whose parts lie as the readers expect, by its pointer."""
-    if not tap.tensor and not dropout and _note_weighed(into, tap, x, t, reading):
+def _read(into: Findings, tap: Tap, x: Tensor, t: int | None, reading: Reading, kept: Kept, dropout: bool) -> bool:
+    """Count a tensor whose parts lie as the readers expect."""
+    if not tap.tensor and not dropout and _take_weighed(into, tap, x, t, reading):
         return True
-    found: list[tuple[Fan | None, count.Counted]] = []
+    found: list[tuple[Fan | None, count.Read]] = []
     for fan, reader in reading.readers:
-        counted = reader(x)
+        read = reader(x, kept.slots)
         unusable = tap.binary or (fan is not None and not reading.ahead)
-        if counted is None or (counted.fraction and unusable):
+        if read is None or (read.fraction and unusable):
             return False  # fractions have no exact sum, whatever is asked of them
-        found.append((fan, counted))
-    first = found[0][1]
-    if tap.binary and (tap.tensor or dropout):
-        into.add_broken(tap.name, _truths(first.not_binary))
-    if tap.tensor:
-        _note_tensor(into, tap, t, first, parted)
-    if reading.ahead:
-        fan, reader = reading.readers[0]
-        if fan is not None and first.fan_nonzero is not None and not first.fraction and not first.inexact:
-            place = x.data_ptr(), reader.shape, reader.strides
-            into.weighed[tap.name] = weighed(x, place, t, fan.weights, first.fan_nonzero, first.fan_sum)
-        return True
-    for fan, counted in found:
-        if fan is None or counted.fan_nonzero is None:
-            continue
-        into.add("fan_nnz", fan.synapse, t, counted.fan_nonzero, tap.axes)
-        if not tap.binary and counted.fan_sum is not None:
-            into.add("fan_abs", fan.synapse, t, _exact(sums.WEIGHED, counted, counted.fan_sum), tap.axes)
+        found.append((fan, read))
+    fan, first = found[0]
+    if reading.ahead and fan is not None and not first.fraction:
+        place = x.data_ptr(), first.reader.shape, first.reader.strides
+        into.weighed[tap.name] = weighed(x, place, t, fan.weights, partial(_weighed, first))
+    varies = total = None
+    if first.fraction or tap.name == "input":
+        parted = x.detach().as_strided(first.reader.shape, first.reader.strides)
+        varies = len(parted) > 1 and bool((parted != parted[:1]).any())
+        # Numbers are added in torch's order, so that their sum is the same with kernels and without.
+        total = sums.sum_abs(whole(parted, tap.unit)) if first.fraction else None
+    into.later(partial(_note, into, tap, t, found, reading.ahead, dropout, varies, total))
     return True
 
 
-def _note_tensor(into: Findings, tap: Tap, t: int | None, counted: count.Counted, parted: Callable[[], Tensor]) -> None:
-    into.add("nnz", tap.name, t, counted.nonzero, tap.axes)
-    if tap.binary or counted.sum is None:
-        return
-    flags = [counted.fraction, counted.negative, counted.above]
-    if tap.name == "input":
-        x = parted()
-        flags.append(len(x) > 1 and bool((x != x[:1]).any()))
-    into.add_flags(tap.name, _truths(*flags))
-    if counted.extremes is not None:
-        into.add_extremes(tap.name, torch.tensor(counted.extremes))
-    # Numbers are added in torch's order, so that their sum is the same with kernels and without.
-    real = counted.fraction
-    total = sums.sum_abs(whole(parted(), tap.unit)) if real else _exact(sums.VALUES, counted, counted.sum)
-    into.add("abs", tap.name, t, total, tap.axes)
+def _note(
+    into: Findings, tap: Tap, t: int | None, found: list[tuple[Fan | None, count.Read]], ahead: bool, dropout: bool,
+    varies: bool | None, total: Tensor | None,
+) -> None:  # fmt: skip
+    counts = [(fan, read.counted()) for fan, read in found]
+    first = counts[0][1]
+    if tap.binary and (tap.tensor or dropout):
+        into.add_broken(tap.name, _truths(first.not_binary))
+    if tap.tensor:
+        into.add("nnz", tap.name, t, first.nonzero, tap.axes)
+    if tap.tensor and not tap.binary and first.sum is not None:
+        more = (bool(varies),) if tap.name == "input" else ()
+        into.add_flags(tap.name, _truths(first.fraction, first.negative, first.above, *more))
+        if first.extremes is not None:
+            into.add_extremes(tap.name, torch.tensor(first.extremes))
+        total = _exact(sums.VALUES, first, first.sum) if total is None else total
+        into.add("abs", tap.name, t, total, tap.axes)
+    for fan, counted in counts if not ahead else ():
+        if fan is not None and counted.fan_nonzero is not None:
+            into.add("fan_nnz", fan.synapse, t, counted.fan_nonzero, tap.axes)
+            if not tap.binary and counted.fan_sum is not None:
+                into.add("fan_abs", fan.synapse, t, _exact(sums.WEIGHED, counted, counted.fan_sum), tap.axes)
 
 
-def _note_weighed(into: Findings, tap: Tap, x: Tensor, t: int | None, reading: Reading) -> bool:
+def _weighed(read: count.Read) -> tuple[Tensor, Tensor | None]:
+    counted = read.counted()
+    assert counted.fan_nonzero is not None  # it was read for them
+    total = None if counted.fan_sum is None else _exact(sums.WEIGHED, counted, counted.fan_sum)
+    return counted.fan_nonzero, total
+
+
+def _take_weighed(into: Findings, tap: Tap, x: Tensor, t: int | None, reading: Reading) -> bool:
     """Take the counts of a tensor that were weighed when it was made; False where there are none of it as it is."""
     made = into.weighed.get(tap.name)
     if made is None or len(reading.readers) > 1:
         return False
     fan, reader = reading.readers[0]
-    place = x.data_ptr(), reader.shape, reader.strides
-    if fan is None or not made.holds_for(x, place, t, fan.weights):
+    if fan is None or not made.holds_for(x, (x.data_ptr(), reader.shape, reader.strides), t, fan.weights):
         return False
-    into.add("fan_nnz", fan.synapse, t, made.nonzero, tap.axes)
-    if made.total is not None:
-        into.add("fan_abs", fan.synapse, t, made.total, tap.axes)
+    into.later(partial(_note_weighed, into, tap, t, fan, made.counts))
     return True
+
+
+def _note_weighed(into: Findings, tap: Tap, t: int | None, fan: Fan, counts: Counts) -> None:
+    nonzero, total = counts()
+    into.add("fan_nnz", fan.synapse, t, nonzero, tap.axes)
+    if total is not None:
+        into.add("fan_abs", fan.synapse, t, total, tap.axes)
 
 
 def _exact(what: str, counted: count.Counted, total: Tensor) -> Tensor:
@@ -170,7 +179,7 @@ def count_pairs_again(
     reader = kept.pair_readers.get(_pairs_key(pairs, a, b, batch))
     if reader is None or not count.readable(a) or not count.readable(b):
         return False
-    return _note_pairs(into, pairs, reader(a, b), t, dropout)
+    return _take_pairs(into, pairs, reader(a, b, kept.slots), t, dropout)
 
 
 def count_pairs(
@@ -184,23 +193,26 @@ def count_pairs(
         return False
     if all(x.data_ptr() == each.data_ptr() for x, each in zip(operands, parted, strict=True)):  # and no copies
         kept.pair_readers[_pairs_key(pairs, operands[0], operands[1], left.shape[1])] = reader
-    return _note_pairs(into, pairs, reader(left, right), t, dropout)
+    return _take_pairs(into, pairs, reader(left, right, kept.slots), t, dropout)
 
 
 def _pairs_key(pairs: Pairs, a: Tensor, b: Tensor, batch: int) -> tuple[Any, ...]:
     return id(pairs), a.shape, a.stride(), b.shape, b.stride(), batch
 
 
-def _note_pairs(into: Findings, pairs: Pairs, found: product.Pairs | None, t: int | None, dropout: bool) -> bool:
-    if found is None:
-        return False
-    axes = pairs.axes[0] if pairs.axes[0].timed else pairs.axes[1]
+def _take_pairs(into: Findings, pairs: Pairs, read: product.Read | None, t: int | None, dropout: bool) -> bool:
+    if read is not None:
+        into.later(partial(_note_pairs, into, pairs, read, t, dropout))
+    return read is not None
+
+
+def _note_pairs(into: Findings, pairs: Pairs, read: product.Read, t: int | None, dropout: bool) -> None:
+    found, axes = read.pairs(), pairs.axes[0] if pairs.axes[0].timed else pairs.axes[1]
     into.add("pairs", pairs.name, t, found.pairs, axes)
     if found.by_value is not None:
         into.add("pairs_abs", pairs.name, t, found.by_value, axes)
     elif dropout:
         into.add_broken(pairs.name, _truths(found.not_binary))
-    return True
 
 
 @cache

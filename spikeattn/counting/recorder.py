@@ -19,6 +19,7 @@ from spikeattn.counting.tally import Tally
 from spikeattn.counting.watched_operations import Operations
 from spikeattn.counting.weighed_ahead import fans_ahead
 from spikeattn.errors import SpikeattnError
+from spikeattn.fast.count import Slots
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.nested_tensors import tensors_in
 from spikeattn.tracing.stack import Hook
@@ -120,6 +121,7 @@ class Recorder(CountedPass):
             )
         self._calls.clear()
         tally = Tally(self.plan, batch, self._calls, self._unplanned)
+        self._kept.slots = Slots(self._kept.slots.taken)
         tally.memory = self._kept
         tally.partial = self._leaves_counts
         tally.apart, tally.kept = self.apart, kept
@@ -151,7 +153,8 @@ class Recorder(CountedPass):
             left = getattr(module, "counts", {}) if self._leaves_counts else {}
             with self.muting():
                 for tap, step in due:
-                    x = list(tensors_in(values))[tap.index]
+                    alone = tap.index == 0 and isinstance(values, Tensor)
+                    x = values if alone else list(tensors_in(values))[tap.index]
                     known = left or (self.left(path, x) if tap.where == "output" else {})
                     self.counting.count(tap, self.before_dropout(x), step, known)
 

@@ -225,6 +225,7 @@ class Tally:
 
     def holds_numbers(self, name: str) -> bool:
         """Whether a tensor that may hold any values holds some that are no whole multiples of its unit."""
+        self._found.settle()
         return name in self._found.flags and bool(self._found.flags[name][0])
 
     def count_late(self) -> None:
@@ -233,6 +234,7 @@ class Tally:
             self.late.pop(0)()
 
     def _latest(self, key: Key) -> Tensor:
+        self._found.settle()
         return self._found.sums[key][-1][2]
 
     # ---------------------------------------------------------------- when it has ended
@@ -258,6 +260,7 @@ class Tally:
             SpikeattnError: a tensor that never appeared, or appeared too often.
         """
         self.count_late()
+        self._found.settle()
         if self._other is not None:
             raise self._other
         self._check_path()

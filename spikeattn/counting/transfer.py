@@ -41,7 +41,7 @@ class Sent:
         self._event: torch.cuda.Event | None = None
         parts = [part.reshape(-1) for group in groups for part in group]
         if groups[0][0].device.type != "cuda":  # they are there already
-            self._arrived = [part.detach().double().numpy() for part in parts]
+            self._arrived = [part.detach().numpy() for part in parts]
             return
         packed = _joined(parts, groups[0][0].device)
         self._host = torch.empty(packed.shape, dtype=packed.dtype, pin_memory=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 from weakref import ref
 
@@ -11,14 +11,15 @@ from torch import Tensor
 
 from spikeattn.tracing.taps import Fan, Plan, Tap
 
+Counts = Callable[[], tuple[Tensor, Tensor | None]]
 Place = tuple[int, torch.Size, tuple[int, ...]]  # where the parts [P, B, ...] of a tensor lie, and how
 
 
 class Weighed(NamedTuple):
-    """Counts [P, B] of a tensor, weighed with `weights`; good for as long as it is as it was.
+    """Counts of a tensor, weighed with `weights`; good for as long as it is as it was.
 
     Attributes:
-        total: of its values; None for 0/1 tensors.
+        counts: gives those of its non-zeros, [P, B], and those of its values, None for 0/1 tensors.
     """
 
     made: ref[Tensor]
@@ -26,8 +27,7 @@ class Weighed(NamedTuple):
     place: Place
     t: int | None
     weights: Tensor
-    nonzero: Tensor
-    total: Tensor | None
+    counts: Counts
 
     def holds_for(self, x: Tensor, place: Place, t: int | None, weights: Tensor) -> bool:
         """Whether these are the counts of another view of the same memory, in the same order, unchanged since."""
@@ -36,11 +36,9 @@ class Weighed(NamedTuple):
         return not x.is_inference() and x._version == self.version
 
 
-def weighed(
-    x: Tensor, place: Place, t: int | None, weights: Tensor, nonzero: Tensor, total: Tensor | None
-) -> Weighed | None:  # fmt: skip
+def weighed(x: Tensor, place: Place, t: int | None, weights: Tensor, counts: Counts) -> Weighed | None:
     """Counts to be kept; None where nobody could tell later whether the tensor has changed."""
-    return None if x.is_inference() else Weighed(ref(x), x._version, place, t, weights, nonzero, total)
+    return None if x.is_inference() else Weighed(ref(x), x._version, place, t, weights, counts)
 
 
 def fans_ahead(plan: Plan) -> Mapping[str, Fan]:

@@ -42,13 +42,6 @@ static inline float rounded_if_near(float multiple, float near, float relative) 
 
 /* Values of a block in units of `unit`. `out` may be `x`. */
 static void in_units(const float *x, float *out, i64 n, float unit, float near, float relative) {
-    int exponent;
-    if (frexpf(unit, &exponent) == 0.5f && exponent > -100 && exponent < 100) { /* then its inverse is exact, too */
-        const float inverse = 1.0f / unit;
-#pragma omp simd
-        for (i64 i = 0; i < n; i++) out[i] = rounded_if_near(x[i] * inverse, near, relative);
-        return;
-    }
 #pragma omp simd
     for (i64 i = 0; i < n; i++) out[i] = rounded_if_near(x[i] / unit, near, relative);
 }
@@ -142,6 +135,91 @@ static void weighted_values_of(const float *x, const int32_t *w, i64 n, int32_t 
     add_values(x, w, n, heaviest, to);
 }
 
+/* The lowest and the highest value of a tensor. */
+struct range {
+    float low, high;
+};
+
+/* What `add_values` adds for a block in units, and its range; 0, with nothing added, where a value is no integer (but for
+   rounding errors) or beyond LARGE: then the sums are to be taken in another way. */
+static inline __attribute__((always_inline)) int add_integers(const float *restrict x, const int32_t *restrict w, i64 n,
+                                                              int weighs, int divides, float unit, float near, float relative,
+                                                              int32_t heaviest, struct found *to, struct range *range) {
+    int32_t nonzero = 0, odd = 0, weighted = 0;
+    uint32_t weighed = 0; /* unsigned: it may overflow, and is not used then */
+    float total = 0, low = INFINITY, high = -INFINITY; /* float32 counts up to LARGE * BLOCK */
+#pragma omp simd reduction(+ : nonzero, total, weighted, weighed) reduction(| : odd) reduction(min : low)              \
+    reduction(max : high)
+    for (i64 i = 0; i < n; i++) {
+        const float multiple = divides ? x[i] / unit : x[i] * unit, rounded = rintf(multiple), size = fabsf(rounded);
+        const float slack = size * relative, allowed = slack > near ? slack : near;
+        const int32_t some = rounded != 0.0f;
+        odd |= !(fabsf(multiple - rounded) <= allowed); /* NaN and infinities too */
+        nonzero += some;
+        total += size;
+        low = rounded < low ? rounded : low;
+        high = rounded > high ? rounded : high;
+        if (weighs) {
+            weighted += -some & w[i];
+            weighed += (uint32_t)(int32_t)(size < LARGE ? size : LARGE) * (uint32_t)w[i];
+        }
+    }
+    const float largest = high > -low ? high : -low;
+    if (odd || largest > LARGE || (weighs && (double)largest * heaviest * (double)n >= 2147483648.0)) return 0;
+    to->nonzero += nonzero;
+    to->sum += total;
+    to->fan += weighted;
+    to->fan_sum += weighed;
+    to->flags |= (low < 0 ? NEGATIVE : 0) | (largest > 1 ? ABOVE : 0) | (low < 0 || largest > 1 ? NOT_BINARY : 0);
+    range->low = low < range->low ? low : range->low;
+    range->high = high > range->high ? high : range->high;
+    return 1;
+}
+
+/* One vector loop for each way of asking; `weighs` and `divides` are constants there. */
+#define INTEGERS(NAME, WEIGHS, DIVIDES)                                                                                \
+    static int NAME(const float *x, const int32_t *w, i64 n, float unit, float near, float relative, int32_t heaviest, \
+                    struct found *to, struct range *range) {                                                           \
+        return add_integers(x, w, n, WEIGHS, DIVIDES, unit, near, relative, heaviest, to, range);                      \
+    }
+INTEGERS(plain_multiples, 0, 0)
+INTEGERS(plain_quotients, 0, 1)
+INTEGERS(weighed_multiples, 1, 0)
+INTEGERS(weighed_quotients, 1, 1)
+
+/* 1 / unit where that is exact, and to multiply with it gives what to divide by the unit gives; else 0. */
+static float inverse_of(float unit) {
+    int exponent;
+    return frexpf(unit, &exponent) == 0.5f && exponent > -100 && exponent < 100 ? 1.0f / unit : 0.0f;
+}
+
+/* Count a block in units; `scratch` has room for it. */
+static void count_block(const float *block, const int32_t *w, i64 size, float unit, float near, float relative,
+                        int32_t heaviest, float *scratch, struct found *to, struct range *range) {
+    const float inverse = inverse_of(unit), around = unit == 1.0f ? 0.0f : near, by = unit == 1.0f ? 0.0f : relative;
+    const int done =
+        inverse != 0.0f
+            ? (w ? weighed_multiples : plain_multiples)(block, w, size, inverse, around, by, heaviest, to, range)
+            : (w ? weighed_quotients : plain_quotients)(block, w, size, unit, around, by, heaviest, to, range);
+    if (done) return;
+    if (unit != 1.0f) {
+        in_units(block, scratch, size, unit, near, relative);
+        block = scratch;
+    }
+    if (w)
+        weighted_values_of(block, w, size, heaviest, to);
+    else
+        values_of(block, size, to);
+    float least = INFINITY, most = -INFINITY;
+#pragma omp simd reduction(min : least) reduction(max : most)
+    for (i64 i = 0; i < size; i++) {
+        least = block[i] < least ? block[i] : least;
+        most = block[i] > most ? block[i] : most;
+    }
+    range->low = least < range->low ? least : range->low;
+    range->high = most > range->high ? most : range->high;
+}
+
 /* Count rows of n elements side by side, row r at x + at[r].
 
    unit: 0 where the tensor should hold 0 and 1 alone (its sums are left alone then); else what its values are multiples
@@ -172,6 +250,7 @@ i64 spikeattn_count(const float *x, const i64 *at, i64 rows, i64 n, float unit, 
         for (i64 r = 0; r < rows; r++)
             for (i64 task = 0; task < tasks; task++) {
                 struct found found = {0};
+                struct range range = {INFINITY, -INFINITY};
                 int32_t odd = 0;
                 const i64 last = (task + 1) * each < blocks ? (task + 1) * each : blocks;
                 for (i64 b = task * each; b < last; b++) {
@@ -188,25 +267,10 @@ i64 spikeattn_count(const float *x, const i64 *at, i64 rows, i64 n, float unit, 
                             weights ? weighted_ones_of(block, w, size, &odd, &found.fan) : ones_of(block, size, &odd);
                         continue;
                     }
-                    if (unit != 1.0f) {
-                        in_units(block, scratch, size, unit, near, relative);
-                        block = scratch;
-                    }
-                    if (weights)
-                        weighted_values_of(block, w, size, heaviest, &found);
-                    else
-                        values_of(block, size, &found);
-                    if (low_high) {
-                        float least = INFINITY, most = -INFINITY;
-#pragma omp simd reduction(min : least) reduction(max : most)
-                        for (i64 i = 0; i < size; i++) {
-                            least = block[i] < least ? block[i] : least;
-                            most = block[i] > most ? block[i] : most;
-                        }
-                        low = least < low ? least : low;
-                        high = most > high ? most : high;
-                    }
+                    count_block(block, w, size, unit, near, relative, heaviest, scratch, &found, &range);
                 }
+                low = range.low < low ? range.low : low;
+                high = range.high > high ? range.high : high;
                 flags |= found.flags | (odd ? NOT_BINARY : 0);
                 /* In double, which holds every count below 2^53, and says of those above that they are. */
 #pragma omp atomic

@@ -18,6 +18,7 @@ from spikeattn.fast import native
 from spikeattn.tracing.kinds import NEAR, ROUNDINGS, is_dense
 
 _SMALL = 1 << 17  # elements that one thread counts sooner than several have started, which takes some 10 us
+_CHUNK = 1 << 12  # numbers of float64 asked for at a time: those of some hundred tensors
 _HEAVIEST = 1 << 19  # a fan-out from which the sources' integers could overflow: 4096 of them make a block
 ROUNDING = ROUNDINGS * torch.finfo(torch.float32).eps
 FRACTION, _NEGATIVE, _ABOVE, NOT_BINARY, NOT_A_NUMBER, INEXACT = 1, 2, 4, 8, 16, 32  # the source's flags
@@ -67,6 +68,50 @@ class Counted(NamedTuple):
         return bool(self.flags & INEXACT)
 
 
+class Slots:
+    """Memory for the counts of a pass, taken piece by piece: asking for it tensor by tensor takes longer than counting.
+
+    Args:
+        size: numbers of float64 that will probably be taken.
+
+    Attributes:
+        taken: so many were.
+    """
+
+    def __init__(self, size: int = 0) -> None:
+        self.taken = 0
+        self._size = size
+        self._chunk, self._start, self._end, self._address = torch.empty(0), 0, 0, 0
+
+    def take(self, n: int) -> tuple[int, Tensor, int]:
+        """The address of the next n numbers, the tensor that they are part of, and the place where they begin."""
+        if self._start + n > self._end:
+            self._chunk = torch.empty(max(self._size - self.taken, n, _CHUNK), dtype=torch.float64)
+            self._start, self._end, self._address = 0, len(self._chunk), self._chunk.data_ptr()
+        start = self._start
+        self._start += n
+        self.taken += n
+        return self._address + 8 * start, self._chunk, start
+
+
+class Read(NamedTuple):
+    """What a reader has found, to be looked at when there is time."""
+
+    reader: Reader
+    memory: Tensor
+    start: int
+    flags: int
+
+    @property
+    def fraction(self) -> bool:
+        """Some value is no integer."""
+        return bool(self.flags & FRACTION)
+
+    def counted(self) -> Counted:
+        """The counts, taken apart."""
+        return self.reader.counted(self.memory, self.start, self.flags)
+
+
 class Reader:
     """Counts the tensors of one shape in one layout of memory; what that takes is worked out once.
 
@@ -81,7 +126,7 @@ class Reader:
         extremes: bool,
     ) -> None:  # fmt: skip
         self.shape, self.strides = x.shape, x.stride()
-        self._out, self._elements = (4, *x.shape[:2]), x.numel()
+        self._rows, self._elements = offsets.numel(), x.numel()
         self._valued, self._weighed, self._extremes = unit is not None, fan is not None, extremes and unit is not None
         self._held = offsets, fan  # whose memory the function is given
         self._function = _counter(native.library())
@@ -90,25 +135,27 @@ class Reader:
             offsets.data_ptr(), offsets.numel(), n, unit or 0.0, NEAR, ROUNDING, weights, space, laid,
         )  # fmt: skip
 
-    def __call__(self, x: Tensor) -> Counted | None:
+    def __call__(self, x: Tensor, slots: Slots) -> Read | None:
         """The counts of a tensor that is `readable`, and of that shape and layout; None where a value is NaN."""
-        out = torch.empty(self._out, dtype=torch.float64)
-        low_high = torch.empty(2) if self._extremes else None
-        flags = self._function(
-            x.data_ptr(), *self._before, out.data_ptr(), None if low_high is None else low_high.data_ptr(),
-            threads_for(self._elements),
-        )  # fmt: skip
-        if flags & NOT_A_NUMBER:
-            return None
-        nonzero, fan_nonzero, sums, fan_sums = out.unbind()
-        low_and_high = None if low_high is None else low_high.tolist()
+        rows = self._rows
+        address, memory, start = slots.take(4 * rows + 1)  # the last one holds the extremes, two of float32
+        low_high = address + 32 * rows if self._extremes else None
+        threads = threads_for(self._elements)
+        flags = self._function(x.data_ptr(), *self._before, address, low_high, threads)
+        return None if flags & NOT_A_NUMBER else Read(self, memory, start, flags)
+
+    def counted(self, memory: Tensor, start: int, flags: int) -> Counted:
+        """What stands in memory that a call has written."""
+        end = start + 4 * self._rows
+        nonzero, fan_nonzero, sums, fan_sums = memory[start:end].view(4, *self.shape[:2]).unbind()
+        low_high = memory[end : end + 1].view(torch.float32).tolist() if self._extremes else None
         return Counted(
             nonzero,
             sums if self._valued else None,
             fan_nonzero if self._weighed else None,
             fan_sums if self._valued and self._weighed else None,
             flags,
-            None if low_and_high is None else (low_and_high[0], low_and_high[1]),
+            None if low_high is None else (low_high[0], low_high[1]),
         )
 
 
@@ -143,7 +190,8 @@ def reader(x: Tensor, unit: float | None, fan: Tensor | None = None, extremes: b
 def count(x: Tensor, unit: float | None, fan: Tensor | None = None, extremes: bool = False) -> Counted | None:
     """Count [P, B, ...] as `reader` says; None where the kernels cannot, or where a value is NaN."""
     made = reader(x, unit, fan, extremes)
-    return None if made is None else made(x)
+    read = None if made is None else made(x, Slots())
+    return None if read is None else read.counted()
 
 
 def readable(x: Tensor) -> bool:

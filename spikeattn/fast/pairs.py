@@ -35,7 +35,7 @@ class PairReader:
     def __init__(self, a: Tensor, b: Tensor, units: tuple[float, float], by_value: bool) -> None:
         outer = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
         a, b = a.expand(*outer, *a.shape[-2:]), b.expand(*outer, *b.shape[-2:])
-        self._shape, self._by_value = (2, *outer[:2]), by_value
+        self._by_value, self._outer = by_value, (2, *outer[:2])
         self._threads = a.numel() + b.numel()
         self._held = [count.offsets_of(tuple(outer), x.stride()[:-2]) for x in (a, b)]
         self._function = _counter(native.library())
@@ -43,18 +43,33 @@ class PairReader:
         self._b = self._held[1].data_ptr(), b.stride(-2), b.shape[-1], b.stride(-1), units[1]
         self._sizes = prod(outer[:2]), prod(outer[2:]), a.shape[-1], NEAR, count.ROUNDING, by_value
 
-    def __call__(self, a: Tensor, b: Tensor) -> Pairs | None:
+    def __call__(self, a: Tensor, b: Tensor, slots: count.Slots) -> Read | None:
         """The pairs of operands that are `count.readable`, and of those shapes and layouts; None where values are no
         whole multiples of their units, or a count is too large for float64."""
-        out = torch.empty(self._shape, dtype=torch.float64)
-        flags = self._function(
-            a.data_ptr(), *self._a, b.data_ptr(), *self._b, *self._sizes, out.data_ptr(),
-            count.threads_for(self._threads),
-        )  # fmt: skip
+        address, memory, start = slots.take(2 * self._sizes[0])
+        threads = count.threads_for(self._threads)
+        flags = self._function(a.data_ptr(), *self._a, b.data_ptr(), *self._b, *self._sizes, address, threads)
         if flags & count.INEXACT or (self._by_value and flags & (count.FRACTION | count.NOT_A_NUMBER)):
             return None
-        pairs, by_value = out.unbind()
+        return Read(self, memory, start, flags)
+
+    def pairs(self, memory: Tensor, start: int, flags: int) -> Pairs:
+        """What stands in memory that a call has written."""
+        pairs, by_value = memory[start : start + 2 * self._sizes[0]].view(self._outer).unbind()
         return Pairs(pairs, by_value if self._by_value else None, bool(flags & count.NOT_BINARY))
+
+
+class Read(NamedTuple):
+    """What a reader has found, to be looked at when there is time."""
+
+    reader: PairReader
+    memory: Tensor
+    start: int
+    flags: int
+
+    def pairs(self) -> Pairs:
+        """The counts, taken apart."""
+        return self.reader.pairs(self.memory, self.start, self.flags)
 
 
 def reader(a: Tensor, b: Tensor, units: tuple[float, float], by_value: bool) -> PairReader | None:

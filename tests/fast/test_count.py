@@ -127,8 +127,9 @@ def test_pairs_of_a_product_equal_those_by_torch(kind: str, turned: str, by_valu
         a = spikes(kind, (2, 3, 50, 4, 7)).transpose(2, 3)
     reader = pairs.reader(a, b, (1.0, 1.0), by_value)
     assert reader is not None
-    found = reader(a, b)
-    assert found is not None
+    read = reader(a, b, count.Slots())
+    assert read is not None
+    found = read.pairs()
     assert torch.equal(found.pairs, sums.spike_pairs(a, b))
     assert found.by_value is None if not by_value else torch.equal(found.by_value, sums.spike_pairs(a, b, by_value))
     assert found.not_binary == (kind != "binary")
@@ -142,8 +143,9 @@ def test_pairs_of_short_and_long_rows(kept: int, others: int) -> None:
         for left, unit in ((a, 1.0), (a / 4, 0.25), (a * 0.3, 0.3)):
             reader = pairs.reader(left, each, (unit, 1.0), by_value=True)
             assert reader is not None
-            found = reader(left, each)
-            assert found is not None
+            read = reader(left, each, count.Slots())
+            assert read is not None
+            found = read.pairs()
             assert found.by_value is not None
             assert torch.equal(found.pairs, sums.spike_pairs(a, each))
             assert torch.equal(found.by_value, sums.spike_pairs(a, each, by_value=True))
@@ -162,8 +164,8 @@ def test_what_the_kernels_do_not_take_is_left_to_torch() -> None:
     for by_value in (False, True):
         reader = pairs.reader(reals, reals.transpose(-2, -1), (1.0, 1.0), by_value)
         assert reader is not None
-        assert (reader(reals, reals.transpose(-2, -1)) is None) == by_value
+        assert (reader(reals, reals.transpose(-2, -1), count.Slots()) is None) == by_value
     many = torch.full((1, 1, 1 << 13, 2), float(1 << 20))
     reader = pairs.reader(many, many.transpose(-2, -1), (1.0, 1.0), by_value=True)
     assert reader is not None
-    assert reader(many, many.transpose(-2, -1)) is None  # 2**67 pairs, more than float64 counts
+    assert reader(many, many.transpose(-2, -1), count.Slots()) is None  # 2**67 pairs, more than float64 counts
