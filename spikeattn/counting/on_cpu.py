@@ -132,7 +132,7 @@ def _note(
         more = (bool(varies),) if tap.name == "input" else ()
         into.add_flags(tap.name, _truths(first.fraction, first.negative, first.above, *more))
         if first.extremes is not None:
-            into.add_extremes(tap.name, torch.tensor(first.extremes))
+            into.add_extremes(tap.name, first.extremes)
         total = _exact(sums.VALUES, first, first.sum) if total is None else total
         into.add("abs", tap.name, t, total, tap.axes)
     for fan, counted in counts if not ahead else ():

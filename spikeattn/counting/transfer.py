@@ -39,10 +39,11 @@ class Sent:
         groups.append(list((extremes or {}).values()))
         self._sizes = [[part.numel() for part in group] for group in groups]
         self._event: torch.cuda.Event | None = None
-        parts = [part.reshape(-1) for group in groups for part in group]
+        parts = [part for group in groups for part in group]
         if groups[0][0].device.type != "cuda":  # they are there already
-            self._arrived = [part.detach().numpy() for part in parts]
+            self._arrived = [(part.detach() if part.requires_grad else part).numpy().reshape(-1) for part in parts]
             return
+        parts = [part.reshape(-1) for part in parts]
         packed = _joined(parts, groups[0][0].device)
         self._host = torch.empty(packed.shape, dtype=packed.dtype, pin_memory=True)
         self._host.copy_(packed, non_blocking=True)

@@ -32,7 +32,7 @@ class Counted(NamedTuple):
         sum: [P, B] float64 of |value|; of values that are no integers not to be used; None for 0/1 tensors.
         fan_nonzero, fan_sum: the same, weighed with a fan-out; None without one.
         flags: bits of the source.
-        extremes: the lowest and the highest value, or None where nobody asked.
+        extremes: [2] float32, the lowest and the highest value, or None where nobody asked.
     """
 
     nonzero: Tensor
@@ -40,7 +40,7 @@ class Counted(NamedTuple):
     fan_nonzero: Tensor | None
     fan_sum: Tensor | None
     flags: int
-    extremes: tuple[float, float] | None
+    extremes: Tensor | None
 
     @property
     def not_binary(self) -> bool:
@@ -148,14 +148,13 @@ class Reader:
         """What stands in memory that a call has written."""
         end = start + 4 * self._rows
         nonzero, fan_nonzero, sums, fan_sums = memory[start:end].view(4, *self.shape[:2]).unbind()
-        low_high = memory[end : end + 1].view(torch.float32).tolist() if self._extremes else None
         return Counted(
             nonzero,
             sums if self._valued else None,
             fan_nonzero if self._weighed else None,
             fan_sums if self._valued and self._weighed else None,
             flags,
-            None if low_high is None else (low_high[0], low_high[1]),
+            memory[end : end + 1].view(torch.float32) if self._extremes else None,
         )
 
 
