@@ -79,9 +79,9 @@ def count_tap(
         weights = None if fan is None else _in_kernel(fan.weights, kept.fans)
         if fan is not None and weights is None and fan is not ahead:
             return False
-        reader = count.reader(parted, unit, weights, extremes=extremes and not readers)
+        reader = count.reader(parted, unit, weights, extremes and not readers, number)
         if reader is None and fan is ahead:
-            reader = count.reader(parted, unit, None, extremes)
+            reader = count.reader(parted, unit, None, extremes, number)
         if reader is None:
             return False
         readers.append((fan, reader))
@@ -106,7 +106,7 @@ def _read(into: Findings, tap: Tap, x: Tensor, t: int | None, reading: Reading, 
         found.append((fan, read))
     fan, first = found[0]
     if reading.ahead and fan is not None and not first.fraction:
-        place = x.data_ptr(), first.reader.shape, first.reader.strides
+        place = x.data_ptr(), *first.reader.lies
         into.weighed[tap.name] = weighed(x, place, t, fan.weights, partial(_weighed, first))
     varies = total = None
     if first.fraction or tap.name == "input":
@@ -155,7 +155,7 @@ def _take_weighed(into: Findings, tap: Tap, x: Tensor, t: int | None, reading: R
     if made is None or len(reading.readers) > 1:
         return False
     fan, reader = reading.readers[0]
-    if fan is None or not made.holds_for(x, (x.data_ptr(), reader.shape, reader.strides), t, fan.weights):
+    if fan is None or not made.holds_for(x, (x.data_ptr(), *reader.lies), t, fan.weights):
         return False
     into.later(partial(_note_weighed, into, tap, t, fan, made.counts))
     return True

@@ -9,10 +9,10 @@ from weakref import ref
 import torch
 from torch import Tensor
 
-from spikeattn.tracing.taps import Fan, Plan, Tap
+from spikeattn.tracing.taps import Fan, Plan
 
 Counts = Callable[[], tuple[Tensor, Tensor | None]]
-Place = tuple[int, torch.Size, tuple[int, ...]]  # where the parts [P, B, ...] of a tensor lie, and how
+Place = tuple[int, torch.Size, tuple[int, ...]]  # where the parts [P, B, ...] of a tensor lie, shape and strides
 
 
 class Weighed(NamedTuple):
@@ -46,10 +46,9 @@ def fans_ahead(plan: Plan) -> Mapping[str, Fan]:
     ahead: dict[str, Fan] = {}
     own = {tap.name: tap for tap in plan.taps if tap.tensor and not tap.fans}
     for tap in plan.taps:
-        if not tap.tensor and len(tap.fans) == 1 and tap.name in own and _is_alike(tap, own[tap.name]):
-            ahead.setdefault(tap.name, tap.fans[0])
+        if not tap.tensor and len(tap.fans) == 1 and tap.name in own:
+            one, other = (each.axes for each in (tap, own[tap.name]))
+            alike = one.joined == other.joined and (one.steps == other.steps or plan.ledger.time_steps == 1)
+            if alike and tap.by_call == own[tap.name].by_call:
+                ahead.setdefault(tap.name, tap.fans[0])
     return ahead
-
-
-def _is_alike(tap: Tap, own: Tap) -> bool:
-    return tap.by_call == own.by_call and tap.axes.steps == own.axes.steps and tap.axes.joined == own.axes.joined

@@ -193,12 +193,13 @@ static float inverse_of(float unit) {
     return frexpf(unit, &exponent) == 0.5f && exponent > -100 && exponent < 100 ? 1.0f / unit : 0.0f;
 }
 
-/* Count a block in units; `scratch` has room for it. */
-static void count_block(const float *block, const int32_t *w, i64 size, float unit, float near, float relative,
+/* Count a block in units; `scratch` has room for it. `real`: its values are known to be no integers. */
+static void count_block(const float *block, const int32_t *w, i64 size, float unit, float near, float relative, int real,
                         int32_t heaviest, float *scratch, struct found *to, struct range *range) {
     const float inverse = inverse_of(unit), around = unit == 1.0f ? 0.0f : near, by = unit == 1.0f ? 0.0f : relative;
     const int done =
-        inverse != 0.0f
+        real ? 0
+        : inverse != 0.0f
             ? (w ? weighed_multiples : plain_multiples)(block, w, size, inverse, around, by, heaviest, to, range)
             : (w ? weighed_quotients : plain_quotients)(block, w, size, unit, around, by, heaviest, to, range);
     if (done) return;
@@ -220,15 +221,15 @@ static void count_block(const float *block, const int32_t *w, i64 size, float un
     range->high = most > range->high ? most : range->high;
 }
 
-/* Count rows of n elements side by side, row r at x + at[r].
+/* Count rows, each of `parts` pieces of n elements side by side; piece i of all, of row i / parts, lies at x + at[i].
 
    unit: 0 where the tensor should hold 0 and 1 alone (its sums are left alone then); else what its values are multiples
-   of, with `near` and `relative`.
+   of, with `near` and `relative`; they are no integers if `real`.
    weights: of an element i weights[(i / inner) % space], or NULL.
    out: [4][rows], the non-zeros, those weighed, the sums and those weighed; 0 where nobody asks. low_high [2] takes the
    extremes of values that hold no NaN, or is NULL. Returns the flags. */
-i64 spikeattn_count(const float *x, const i64 *at, i64 rows, i64 n, float unit, float near, float relative,
-                    const int32_t *weights, i64 space, i64 inner, double *out, float *low_high, int threads) {
+i64 spikeattn_count(const float *x, const i64 *at, i64 rows, i64 parts, i64 n, float unit, float near, float relative,
+                    int real, const int32_t *weights, i64 space, i64 inner, double *out, float *low_high, int threads) {
     /* A block lies within one run of weights: all of `space` at once where it is small, a piece of it else. */
     const i64 run = weights ? space * inner : n;
     const i64 piece = run < BLOCK ? run : BLOCK, pieces = run ? (run + piece - 1) / piece : 0;
@@ -247,8 +248,9 @@ i64 spikeattn_count(const float *x, const i64 *at, i64 rows, i64 n, float unit, 
         float *scratch = malloc(sizeof(float) * BLOCK);
         int32_t *spread = inner > 1 ? malloc(sizeof(int32_t) * BLOCK) : NULL;
 #pragma omp for collapse(2) schedule(static)
-        for (i64 r = 0; r < rows; r++)
+        for (i64 i = 0; i < rows * parts; i++)
             for (i64 task = 0; task < tasks; task++) {
+                const i64 r = i / parts;
                 struct found found = {0};
                 struct range range = {INFINITY, -INFINITY};
                 int32_t odd = 0;
@@ -256,7 +258,7 @@ i64 spikeattn_count(const float *x, const i64 *at, i64 rows, i64 n, float unit, 
                 for (i64 b = task * each; b < last; b++) {
                     const i64 start = (b % pieces) * piece; /* within the run */
                     const i64 size = start + piece < run ? piece : run - start;
-                    const float *block = x + at[r] + (b / pieces) * run + start;
+                    const float *block = x + at[i] + (b / pieces) * run + start;
                     const int32_t *w = weights ? weights + start : NULL;
                     if (weights && inner > 1) {
                         for (i64 i = 0; i < size; i++) spread[i] = weights[(start + i) / inner];
@@ -267,7 +269,7 @@ i64 spikeattn_count(const float *x, const i64 *at, i64 rows, i64 n, float unit, 
                             weights ? weighted_ones_of(block, w, size, &odd, &found.fan) : ones_of(block, size, &odd);
                         continue;
                     }
-                    count_block(block, w, size, unit, near, relative, heaviest, scratch, &found, &range);
+                    count_block(block, w, size, unit, near, relative, real, heaviest, scratch, &found, &range);
                 }
                 low = range.low < low ? range.low : low;
                 high = range.high > high ? range.high : high;

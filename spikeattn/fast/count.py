@@ -18,6 +18,7 @@ from spikeattn.fast import native
 from spikeattn.tracing.kinds import NEAR, ROUNDINGS, is_dense
 
 _SMALL = 1 << 17  # elements that one thread counts sooner than several have started, which takes some 10 us
+_LEAST = 64  # elements of a piece of memory: of smaller ones, torch makes a copy as fast as they are found
 _CHUNK = 1 << 12  # numbers of float64 asked for at a time: those of some hundred tensors
 _HEAVIEST = 1 << 19  # a fan-out from which the sources' integers could overflow: 4096 of them make a block
 ROUNDING = ROUNDINGS * torch.finfo(torch.float32).eps
@@ -119,20 +120,23 @@ class Reader:
 
     Attributes:
         shape, strides: of these tensors, [P, B, ...].
+        lies: the same, without the strides of axes of one element, which say nothing.
     """
 
     def __init__(
-        self, x: Tensor, laid: int, offsets: Tensor, n: int, unit: float | None, fan: Tensor | None,
-        extremes: bool,
+        self, x: Tensor, layout: _Layout, unit: float | None, fan: Tensor | None, extremes: bool, real: bool
     ) -> None:  # fmt: skip
         self.shape, self.strides = x.shape, x.stride()
-        self._rows, self._elements = offsets.numel(), x.numel()
+        alone = zip(x.shape, x.stride(), strict=True)
+        self.lies = x.shape, tuple(0 if size == 1 else stride for size, stride in alone)
+        self._rows, self._elements = prod(x.shape[:2]), x.numel()
         self._valued, self._weighed, self._extremes = unit is not None, fan is not None, extremes and unit is not None
-        self._held = offsets, fan  # whose memory the function is given
+        self._held = layout.offsets, fan  # whose memory the function is given
         self._function = _counter(native.library())
         weights, space = (None, 1) if fan is None else (fan.data_ptr(), fan.numel())
         self._before = (
-            offsets.data_ptr(), offsets.numel(), n, unit or 0.0, NEAR, ROUNDING, weights, space, laid,
+            layout.offsets.data_ptr(), self._rows, layout.parts, layout.n, unit or 0.0, NEAR, ROUNDING, real, weights,
+            space, layout.side,
         )  # fmt: skip
 
     def __call__(self, x: Tensor, slots: Slots) -> Read | None:
@@ -173,17 +177,20 @@ def fan_out(weights: Tensor) -> Tensor | None:
     return whole if fits and bool((whole == weights.cpu()).all()) else None
 
 
-def reader(x: Tensor, unit: float | None, fan: Tensor | None = None, extremes: bool = False) -> Reader | None:
+def reader(
+    x: Tensor, unit: float | None, fan: Tensor | None = None, extremes: bool = False, real: bool = False
+) -> Reader | None:
     """What counts tensors [P, B, ...] like this one; None where the kernels cannot.
 
     Args:
         unit: what the values are whole multiples of; None where they should be 0 and 1 alone.
         fan: of `fan_out`; its axes are the last ones of `x`.
+        real: they are known to be no integers.
     """
     if not readable(x) or x.dim() < 3:
         return None
-    found = _rows(x.shape, x.stride(), 0 if fan is None else fan.dim())
-    return None if found is None else Reader(x, *found, unit, fan, extremes)
+    layout = _layout(x.shape, x.stride(), 0 if fan is None else fan.dim())
+    return None if layout is None else Reader(x, layout, unit, fan, extremes, real)
 
 
 def count(x: Tensor, unit: float | None, fan: Tensor | None = None, extremes: bool = False) -> Counted | None:
@@ -206,19 +213,44 @@ def _counter(library: ctypes.CDLL) -> Callable[..., int]:
     address, whole, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
     function.restype = whole
     function.argtypes = (
-        address, address, whole, whole, number, number, number, address, whole, whole, address, address, ctypes.c_int,
+        address, address, whole, whole, whole, number, number, number, ctypes.c_int, address, whole, whole, address,
+        address, ctypes.c_int,
     )  # fmt: skip
     return cast("Callable[..., int]", function)
 
 
-def _rows(shape: Sequence[int], strides: Sequence[int], spatial: int) -> tuple[int, Tensor, int] | None:
-    """Of a tensor [P, B, *others, *space]: how many elements of a row share a position side by side, where each row
-    begins, and how many elements a row has; None where rows lie otherwise."""
-    laid = _laid_out(torch.empty_strided(tuple(shape[2:]), tuple(strides[2:]), device="meta"), spatial)
-    return None if laid is None else (laid, offsets_of(tuple(shape[:2]), tuple(strides[:2])), prod(shape[2:]))
+class _Layout(NamedTuple):
+    """How the rows of a tensor [P, B, *others, *space] lie in memory.
+
+    Attributes:
+        side: so many elements of a row that share a position lie side by side.
+        offsets: where each piece begins, in elements.
+        parts: pieces of a row.
+        n: elements of a piece.
+    """
+
+    side: int
+    offsets: Tensor
+    parts: int
+    n: int
 
 
-def _laid_out(row: Tensor, spatial: int) -> int | None:
+def _layout(shape: Sequence[int], strides: Sequence[int], spatial: int) -> _Layout | None:
+    """How rows lie; None where the kernels do not read them: in other orders, or in pieces of a few elements."""
+    row = torch.empty_strided(tuple(shape[2:]), tuple(strides[2:]), device="meta")
+    side = _side(row, spatial)
+    if side is not None:
+        return _Layout(side, offsets_of(tuple(shape[:2]), tuple(strides[:2])), 1, row.numel())
+    whole = _side_by_side(row, spatial)
+    n = prod(row.shape[axis] for axis in whole)
+    if n < _LEAST:
+        return None
+    outer = [0, 1, *(axis + 2 for axis in range(row.dim()) if axis not in whole)]
+    offsets = offsets_of(tuple(shape[axis] for axis in outer), tuple(strides[axis] for axis in outer))
+    return _Layout(1, offsets, row.numel() // n, n)
+
+
+def _side(row: Tensor, spatial: int) -> int | None:
     if row.is_contiguous():
         return 1
     if spatial == 0:
@@ -226,6 +258,19 @@ def _laid_out(row: Tensor, spatial: int) -> int | None:
     others = row.dim() - spatial
     turned = row.permute(*range(others, row.dim()), *range(others))
     return prod(row.shape[:others]) if turned.is_contiguous() else None
+
+
+def _side_by_side(row: Tensor, spatial: int) -> list[int]:
+    """Axes whose elements lie side by side without gaps: the last ones, among them all of space, or any without it."""
+    axes = list(range(row.dim()))
+    axes = axes[::-1] if spatial else sorted(axes, key=row.stride)
+    found, n = list[int](), 1
+    for axis in axes:
+        if row.shape[axis] != 1 and row.stride(axis) != n:
+            break
+        found.append(axis)
+        n *= row.shape[axis]
+    return found if len(found) >= spatial else []
 
 
 @lru_cache(maxsize=1024)  # shapes and strides of the tensors of a few networks; an entry holds P * B numbers
