@@ -111,8 +111,8 @@ def _read(into: Findings, tap: Tap, x: Tensor, t: int | None, reading: Reading, 
     varies = total = None
     if first.fraction or tap.name == "input":
         parted = x.detach().as_strided(first.reader.shape, first.reader.strides)
-        varies = len(parted) > 1 and bool((parted != parted[:1]).any())
-        # Numbers are added in torch's order, so that their sum is the same with kernels and without.
+        varies = tap.name == "input" and len(parted) > 1 and bool((parted != parted[:1]).any())
+        # Numbers are added in an order of their own, so that their sum is the same with kernels and without.
         total = sums.sum_abs(whole(parted, tap.unit)) if first.fraction else None
     into.later(partial(_note, into, tap, t, found, reading.ahead, dropout, varies, total))
     return True

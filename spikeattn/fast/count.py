@@ -200,6 +200,35 @@ def count(x: Tensor, unit: float | None, fan: Tensor | None = None, extremes: bo
     return None if read is None else read.counted()
 
 
+def sum_sizes(x: Tensor) -> Tensor | None:
+    """Sums of |value| in double of real numbers [P, B, ...] -> [P, B], in the order of `sums.pairwise`; None where the
+    kernels cannot."""
+    if not readable(x) or x.dim() < 3:
+        return None
+    sizes, strides = _axes_of_row(x.shape[2:], x.stride()[2:])
+    out = torch.empty(x.shape[:2], dtype=torch.float64)
+    native.ask(
+        "sum_sizes", x, offsets_of(tuple(x.shape[:2]), x.stride()[:2]), out.numel(), len(sizes), sizes, strides,
+        prod(x.shape[2:]), out, ctypes.c_int(threads_for(x.numel())),
+    )  # fmt: skip
+    return out
+
+
+@lru_cache(maxsize=1024)  # shapes and strides of the tensors of a few networks
+def _axes_of_row(shape: Sequence[int], strides: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Sizes and strides of a row, axes that lie within each other without gaps as one."""
+    sizes, steps = [1], [1]
+    for size, stride in zip(shape, strides, strict=True):
+        if sizes[-1] == 1:
+            sizes[-1], steps[-1] = size, stride
+        elif steps[-1] == stride * size:
+            sizes[-1], steps[-1] = sizes[-1] * size, stride
+        elif size != 1:
+            sizes.append(size)
+            steps.append(stride)
+    return torch.tensor(sizes), torch.tensor(steps)
+
+
 def readable(x: Tensor) -> bool:
     """Whether the kernels read tensors of this kind at all."""
     plain = x.device.type == "cpu" and x.dtype == torch.float32 and x.layout == torch.strided

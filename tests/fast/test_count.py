@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -170,3 +172,21 @@ def test_what_the_kernels_do_not_take_is_left_to_torch() -> None:
     reader = pairs.reader(many, many.transpose(-2, -1), (1.0, 1.0), by_value=True)
     assert reader is not None
     assert reader(many, many.transpose(-2, -1), count.Slots()) is None  # 2**67 pairs, more than float64 counts
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("n", [1, 5, 2048, 2049, 4096, 4097, 12288, 100_001])
+def test_numbers_are_added_in_one_order(n: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(count, "_SMALL", 0)
+    x = torch.randn(2, 3, n, generator=torch.Generator().manual_seed(n)) * 10.0 ** torch.arange(n).remainder(20)
+    found = count.sum_sizes(x)
+    assert found is not None
+    assert torch.equal(found, sums.pairwise(x.double().abs()))
+    assert torch.equal(sums.sum_abs(x.transpose(0, 1)), found.T)
+    for axes in ((0, 1, 2, 3), (0, 1, 3, 2), (2, 0, 1, 3), (3, 0, 2, 1)):  # whatever the order in memory
+        turned = x.unflatten(2, (-1, 1) if n % 3 else (3, -1)).permute(axes).contiguous()
+        back = turned.permute(tuple(axes.index(axis) for axis in range(4)))
+        assert torch.equal(sums.sum_abs(back), found)
+    exact = [[math.fsum(row.double().abs().tolist()) for row in rows] for rows in x]
+    assert np.allclose(found.numpy(), exact, rtol=1e-14, atol=0)
