@@ -17,13 +17,12 @@ from spikeattn.counting.counted_pass import CountedPass
 from spikeattn.counting.on_cpu import Kept
 from spikeattn.counting.tally import Tally
 from spikeattn.counting.watched_operations import Operations
-from spikeattn.counting.weighed_ahead import fans_ahead
 from spikeattn.errors import SpikeattnError
 from spikeattn.fast.count import Slots
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.nested_tensors import tensors_in
 from spikeattn.tracing.stack import Hook
-from spikeattn.tracing.taps import Plan, Tap
+from spikeattn.tracing.taps import Plan, Tap, fans_ahead
 
 _Taps = dict[int, list[tuple[Tap, int | None]]]  # by call: what to count there, and the time step that the call is
 

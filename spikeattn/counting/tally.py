@@ -12,7 +12,9 @@ from spikeattn.counting import on_cpu, sums
 from spikeattn.counting.findings import Findings
 from spikeattn.counting.gradients import CountGraph
 from spikeattn.counting.transfer import Sent
+from spikeattn.counting.weighed_ahead import weighed
 from spikeattn.errors import SpikeattnError
+from spikeattn.fast.count import lies
 from spikeattn.storage.columns import Key
 from spikeattn.storage.counts import BatchCounts
 from spikeattn.tracing import neurons as nodes
@@ -79,7 +81,7 @@ class Tally:
 
     @torch.no_grad()
     def _count(self, tap: Tap, x: Tensor, t: int | None, left: Mapping[str, Tensor]) -> None:
-        if self._other is not None or (left and self._take(tap, left)):
+        if self._other is not None or (left and self._take(tap, x, left)):
             return
         apart = tap.tensor and tap.name in self.apart
         if not apart and on_cpu.count_again(self._found, tap, x, t, self.memory, self.batch, self.dropout):
@@ -118,7 +120,7 @@ class Tally:
             )
         return seen == fan.weights.shape
 
-    def _take(self, tap: Tap, left: Mapping[str, Tensor]) -> bool:
+    def _take(self, tap: Tap, x: Tensor, left: Mapping[str, Tensor]) -> bool:
         """Take what a module has left of everything that is to be counted at `tap`; False where that is not all."""
         fans = [fan.synapse for fan in tap.fans]
         if (tap.tensor and "nnz" not in left) or (fans and "fan_nnz" not in left):
@@ -127,6 +129,10 @@ class Tally:
             self._found.add("nnz", tap.name, None, left["nnz"], tap.axes)
         for synapse in fans:
             self._found.add("fan_nnz", synapse, None, left["fan_nnz"], tap.axes)
+        if "weights" in left and not tap.fans:
+            counts = left["fan_nnz"], None
+            place = x.data_ptr(), *lies(x)
+            self._found.weighed[tap.name] = weighed(x, place, None, left["weights"], lambda: counts)
         if "nonfinite" in left:
             self._nonfinite[tap.name] = left["nonfinite"]
         return True

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 from weakref import ref
 
 import torch
 from torch import Tensor
-
-from spikeattn.tracing.taps import Fan, Plan
 
 Counts = Callable[[], tuple[Tensor, Tensor | None]]
 Place = tuple[int, torch.Size, tuple[int, ...]]  # where the parts [P, B, ...] of a tensor lie, shape and strides
@@ -39,16 +37,3 @@ class Weighed(NamedTuple):
 def weighed(x: Tensor, place: Place, t: int | None, weights: Tensor, counts: Counts) -> Weighed | None:
     """Counts to be kept; None where nobody could tell later whether the tensor has changed."""
     return None if x.is_inference() else Weighed(ref(x), x._version, place, t, weights, counts)
-
-
-def fans_ahead(plan: Plan) -> Mapping[str, Fan]:
-    """By tensor, the fan-out of the first layer that receives it at every position alike but for the weights."""
-    ahead: dict[str, Fan] = {}
-    own = {tap.name: tap for tap in plan.taps if tap.tensor and not tap.fans}
-    for tap in plan.taps:
-        if not tap.tensor and len(tap.fans) == 1 and tap.name in own:
-            one, other = (each.axes for each in (tap, own[tap.name]))
-            alike = one.joined == other.joined and (one.steps == other.steps or plan.ledger.time_steps == 1)
-            if alike and tap.by_call == own[tap.name].by_call:
-                ahead.setdefault(tap.name, tap.fans[0])
-    return ahead

@@ -69,6 +69,11 @@ class Counted(NamedTuple):
         return bool(self.flags & INEXACT)
 
 
+def lies(x: Tensor) -> tuple[torch.Size, tuple[int, ...]]:
+    """Shape and strides of a tensor; 0 for those of axes of one element, which say nothing."""
+    return x.shape, tuple(0 if size == 1 else stride for size, stride in zip(x.shape, x.stride(), strict=True))
+
+
 class Slots:
     """Memory for the counts of a pass, taken piece by piece: asking for it tensor by tensor takes longer than counting.
 
@@ -120,15 +125,14 @@ class Reader:
 
     Attributes:
         shape, strides: of these tensors, [P, B, ...].
-        lies: the same, without the strides of axes of one element, which say nothing.
+        lies: of these tensors, too.
     """
 
     def __init__(
         self, x: Tensor, layout: _Layout, unit: float | None, fan: Tensor | None, extremes: bool, real: bool
     ) -> None:  # fmt: skip
         self.shape, self.strides = x.shape, x.stride()
-        alone = zip(x.shape, x.stride(), strict=True)
-        self.lies = x.shape, tuple(0 if size == 1 else stride for size, stride in alone)
+        self.lies = lies(x)
         self._rows, self._elements = prod(x.shape[:2]), x.numel()
         self._valued, self._weighed, self._extremes = unit is not None, fan is not None, extremes and unit is not None
         self._held = layout.offsets, fan  # whose memory the function is given

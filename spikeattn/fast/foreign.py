@@ -28,7 +28,7 @@ from spikeattn.fast.repeated_input import noting_repeats, run_once
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.layout import Axes
 from spikeattn.tracing.nested_tensors import tensors_in
-from spikeattn.tracing.taps import Plan, Tap
+from spikeattn.tracing.taps import Fan, Plan, Tap, fans_ahead
 
 Forward = Callable[[nn.Module, Tensor], Any]
 
@@ -58,7 +58,8 @@ class Fusion:
         self._model, self._arena = model, Arena()
         self._dynamics: dict[nn.Module, Dynamics] = {}
         self._layers: dict[nn.Module, Layer] = {}
-        self._fan_outs = {path: fan for path in plan.neurons if (fan := _fan_out(plan, path)) is not None}
+        ahead = fans_ahead(plan)
+        self._fan_outs = {path: fan for path in plan.neurons if (fan := _fan_out(plan, path, ahead)) is not None}
         self._counted = {path for path in plan.neurons if _can_leave(plan, path)}
         self._left: dict[str, tuple[ref[Tensor], Mapping[str, Tensor]]] = {}
         self.neurons, self.layers, self.pairs = list[str](), list[str](), list(pairs)
@@ -137,13 +138,16 @@ class Fusion:
         self._left.pop(path, None)
         if kwargs or len(args) != 1 or not _takes(neuron, args[0], begun):
             return type(neuron).forward(neuron, *args, **kwargs)
+        weights, fan_out = self._fan_outs.get(path, (None, None))
+        if weights is not None and weights.shape != args[0].shape[args[0].dim() - weights.dim() :]:
+            weights = fan_out = None
         with using(self._arena), without_dispatch():
-            made = fused_neuron.run(dynamics, args[0], begun, self._fan_outs.get(path))
+            made = fused_neuron.run(dynamics, args[0], begun, fan_out)
         neuron._memories["v"] = made.v
         if path in self._counted and made.counts is not None:
             counts = {"nnz": made.counts, "nonfinite": torch.tensor(made.nonfinite)}
-            if made.fans is not None:
-                counts["fan_nnz"] = made.fans
+            if made.fans is not None and weights is not None:
+                counts |= {"fan_nnz": made.fans, "weights": weights}
             self._left[path] = (ref(made.spikes), counts)
         return made.spikes
 
@@ -183,15 +187,17 @@ def _can_leave(plan: Plan, path: str) -> bool:
     fans = [fan for tap in taps for fan in tap.fans]
     return all(
         tap.binary and not tap.by_call and tap.index == 0 and tap.columns is None and tap.axes == usual for tap in taps
-    ) and (not fans or _fan_out(plan, path) is not None)
+    ) and (not fans or _fan_out(plan, path, {}) is not None)
 
 
-def _fan_out(plan: Plan, path: str) -> Tensor | None:
-    """The fan-outs by position that every synapse behind a neuron has; None where there are none, or several."""
-    fans = [fan.weights for tap in _output_taps(plan, path) for fan in tap.fans]
-    alike = fans and all(torch.equal(each, fans[0]) for each in fans)
-    weights = count.fan_out(fans[0]) if alike else None
-    return None if weights is None else weights.flatten()
+def _fan_out(plan: Plan, path: str, ahead: Mapping[str, Fan]) -> tuple[Tensor, Tensor] | None:
+    """The fan-outs by position that every synapse behind a neuron has, or those that one has for which it is to be
+    weighed `ahead`: as the plan has them and as the kernels read them; None where there are none, or several."""
+    taps = _output_taps(plan, path)
+    fans = [fan for tap in taps for fan in tap.fans] or [ahead[tap.name] for tap in taps[:1] if tap.name in ahead]
+    alike = fans and all(torch.equal(each.weights, fans[0].weights) for each in fans)
+    weights = count.fan_out(fans[0].weights) if alike else None
+    return None if weights is None else (fans[0].weights, weights.flatten())
 
 
 def is_worth(plan: Plan) -> bool:

@@ -122,6 +122,19 @@ class Plan:
         return {"output": self.output_form, **input}
 
 
+def fans_ahead(plan: Plan) -> Mapping[str, Fan]:
+    """By tensor, the fan-out of the first layer that receives it at every position alike but for the weights."""
+    ahead: dict[str, Fan] = {}
+    own = {tap.name: tap for tap in plan.taps if tap.tensor and not tap.fans}
+    for tap in plan.taps:
+        if not tap.tensor and len(tap.fans) == 1 and tap.name in own:
+            one, other = (each.axes for each in (tap, own[tap.name]))
+            alike = one.joined == other.joined and (one.steps == other.steps or plan.ledger.time_steps == 1)
+            if alike and tap.by_call == own[tap.name].by_call:
+                ahead.setdefault(tap.name, tap.fans[0])
+    return ahead
+
+
 def logits_of(calls: Sequence[Tensor], axes: Axes | None, batch: int) -> Tensor | None:
     """The logits of each time step, [T, B, classes], from what a layer gave call by call; None where they are none."""
     if len(calls) == 1 and axes is not None and axes.timed:

@@ -103,7 +103,7 @@ def test_neurons_leave_their_counts_and_nobody_counts_again(net: nn.Module, monk
     from spikeattn.counting.tally import Tally
 
     taken, take = [], Tally._take
-    monkeypatch.setattr(Tally, "_take", lambda self, tap, left: taken.append(tap.name) or take(self, tap, left))
+    monkeypatch.setattr(Tally, "_take", lambda self, tap, *args: taken.append(tap.name) or take(self, tap, *args))
     sa.profile(net, [images()], plain=False)
     assert {"stem.2", "stem.6"} <= set(taken) and "levels" not in taken
 
