@@ -64,6 +64,34 @@ def test_every_count_equals_numpy(
             assert np.array_equal(found.fan_sum.numpy(), (np.abs(values) * made.numpy()).sum(axes))
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("kind", ["binary", "integer"])
+def test_rows_in_pieces(kind: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(count, "_SMALL", 0)
+    whole_one = spikes(kind, (2, 3, 12, 20, 30))
+    turned = whole_one.unflatten(2, (3, 4)).transpose(0, 1).contiguous().transpose(0, 1)  # images first in memory
+    parts = {
+        "some channels": (whole_one[:, :, 3:9], 2),
+        "heads of q, k and v": (
+            whole_one.unflatten(2, (3, 4)).transpose(0, 1).contiguous()[:, :, 1].transpose(0, 1),
+            2,
+        ),
+        "turned heads": (whole_one[:, :, ::2].transpose(-2, -1), 0),
+        "channels apart": (whole_one[:, :, ::2], 2),
+    }
+    for x, spatial in parts.values():
+        fan = torch.arange(x.shape[-2] * x.shape[-1]).view(x.shape[-2:]).int() if spatial else None
+        found = count.count(x, None if kind == "binary" else 1.0, None if fan is None else count.fan_out(fan))
+        assert found is not None
+        assert torch.equal(found.nonzero, (x != 0).flatten(2).sum(2).double())
+        if found.sum is not None:
+            assert torch.equal(found.sum, x.double().flatten(2).sum(2))
+        if fan is not None:
+            assert torch.equal(found.fan_nonzero, ((x != 0) * fan).flatten(2).sum(2).double())
+            assert found.fan_sum is None or torch.equal(found.fan_sum, (x.double() * fan).flatten(2).sum(2))
+
+
 @pytest.mark.parametrize("odd", [0.5, 0.999, 2.0, -1.0, float("inf"), float("nan"), 1e-40])
 def test_one_odd_value_among_millions_is_seen(odd: float) -> None:
     x = torch.ones(1, 2, 900_000)
