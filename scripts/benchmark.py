@@ -3,6 +3,7 @@
     python scripts/benchmark.py overhead --photos DIR       # everything `profile` stores, beside plain passes and peers
     python scripts/benchmark.py overhead --only fast,sj --rounds 3 --merge   # a piece; pieces add up
     python scripts/benchmark.py rates --photos DIR --threads 1   # the fast path at firing rates from .02 to .4
+    python scripts/benchmark.py rates --avx2 --threads 1    # the same without AVX-512, in a table of its own
     python scripts/benchmark.py kernels --before CHECKOUT   # additions per second of the convolution of spikes
     python scripts/benchmark.py memory --photos DIR         # peak memory recorded and not; over many batches
     python scripts/benchmark.py precision --photos DIR      # how far the fast path and bf16 move each rate
@@ -29,6 +30,7 @@ from pathlib import Path
 import torch
 from benchmarks import (
     attend,
+    avx2,
     foreign,
     gpu,
     kernels,
@@ -85,6 +87,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no further round after so long")
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--only", type=words, default=None, help="contestants (overhead), rates, parts (gpu), networks")
+    parser.add_argument("--avx2", action="store_true", help="without AVX-512: PyTorch, oneDNN and the kernels")
     parser.add_argument("--merge", action="store_true", help="add the rounds to those in the file")
     parser.add_argument("--batches", type=numbers, default=[16, 64, 256], help="gpu: batch sizes")
     parser.add_argument("--precisions", type=words, default=["fp32", "tf32", "bf16"], help="gpu")
@@ -101,6 +104,8 @@ def main() -> None:
     parser.add_argument("--scratch", default=None, help="rows: a folder on a large disk; the system's own unless given")
     parser.add_argument("--out", default=str(ROOT / "reports" / "benchmark"))
     args = parser.parse_args()
+    if args.avx2:
+        avx2.run_again()
     args.device = args.device or ("cuda" if args.benchmark in ("gpu", "parity-cuda") else "cpu")
     if args.device != "cpu" and not torch.cuda.is_available():
         sys.exit(f"error: --device {args.device}: torch sees no CUDA device here")

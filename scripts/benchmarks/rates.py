@@ -21,6 +21,7 @@ import spikeattn as sa
 from spikeattn.fast import prepare
 from spikeattn.tracing.examine import plan
 
+from . import avx2
 from .models import Run, convolutions, live_model, photos, plain, recorded, spikingjelly_twin
 from .timing import write
 
@@ -36,9 +37,10 @@ def run(args: argparse.Namespace) -> None:
     images, source = photos(sa.create_model(args.model), args.photos, args.batch_size)
     what = (
         f"{args.model}, {images.shape[-1]} px, one batch of {len(images)} {source}, fp32, random weights, batch norms "
-        "calibrated on the batch and then shifted so that neurons fire at the rates named"
+        "calibrated on the batch and then shifted so that neurons fire at the rates named; vectors of "
+        f"{torch.backends.cpu.get_cpu_capability()}"
     )
-    name = f"rates-{torch.get_num_threads()}"
+    name = f"rates{avx2.suffix()}-{torch.get_num_threads()}"
     file = Path(args.out) / f"{name}.json"
     settings: dict[str, Any] = {}
     if args.merge and file.is_file() and (earlier := json.loads(file.read_text()))["what"] == what:
