@@ -134,11 +134,11 @@ def _answers_to_noise(neuron: nn.Module, args: tuple[Any, ...]) -> Iterator[list
     if x is None or x is not args[0] or not x.is_floating_point():
         return
     usual = _strength(x)
+    drawn = torch.rand(x.shape, generator=generator) * 2 - 0.5  # once: to draw takes longer than a neuron does
     # From a threshold's usual size to the levels that large inputs reach, and around what the neuron has received.
     for strength in (1, 4, 16, 64, usual / 4, usual, 4 * usual):
-        noise = (torch.rand(x.shape, generator=generator) * 2 - 0.5) * strength
         reset(neuron)
-        yield _sizes(neuron(noise.to(x), *args[1:]))
+        yield _sizes(neuron((drawn * strength).to(x), *args[1:]))
     reset(neuron)
 
 
