@@ -71,21 +71,20 @@ def count_tap(
     """
     unit = None if tap.binary and tap.unit == 1.0 else tap.unit
     extremes = tap.tensor and not tap.binary and not number
-    ahead = kept.ahead.get(tap.name) if tap.tensor and not tap.fans else None
-    if ahead is not None and (number or ahead.weights.shape != parted.shape[parted.dim() - ahead.weights.dim() :]):
-        ahead = None
     readers: list[tuple[Fan | None, count.Reader]] = []
-    for fan in tap.fans or (ahead,):
+    ahead = kept.ahead.get(tap.name) if tap.tensor and not tap.fans and not number else None
+    if ahead is not None and ahead.weights.shape == parted.shape[parted.dim() - ahead.weights.dim() :]:
+        weights = _in_kernel(ahead.weights, kept.fans)
+        reader = None if weights is None else count.reader(parted, unit, weights, extremes)
+        readers += [] if reader is None else [(ahead, reader)]
+    reads_ahead = bool(readers)
+    for fan in () if reads_ahead else tap.fans or (None,):
         weights = None if fan is None else _in_kernel(fan.weights, kept.fans)
-        if fan is not None and weights is None and fan is not ahead:
-            return False
         reader = count.reader(parted, unit, weights, extremes and not readers, number)
-        if reader is None and fan is ahead:
-            reader = count.reader(parted, unit, None, extremes, number)
-        if reader is None:
+        if reader is None or (fan is not None and weights is None):
             return False
         readers.append((fan, reader))
-    reading = Reading(tuple(readers), ahead is not None)
+    reading = Reading(tuple(readers), reads_ahead)
     if parted.data_ptr() == x.data_ptr():  # and no copy
         kept.readings[id(tap), x.shape, x.stride(), parted.shape[1]] = reading
     else:
