@@ -22,7 +22,7 @@ from spikeattn.fast import count
 
 LARGEST = 1 << 53  # float64 holds every integer up to here: sums of whole numbers >= 0 that stay below it are exact
 _PIECE = 1 << 20  # elements, 4 MB of float32: larger pieces leave the cache and take 1.3 times as long
-_BLOCK = 1 << 12  # numbers that are added to each other first, as in `count.c`
+_BLOCK = 1 << 12  # numbers that are added to each other first, as in `real_sums.c`
 _EXACT = 1 << 24  # float32 holds every integer up to here
 # What a count is, in the error of one that is too large.
 PAIRS, WEIGHED, VALUES = "the number of spike pairs", "a fan-out-weighted count", "the sum of |value|"

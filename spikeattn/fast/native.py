@@ -24,8 +24,9 @@ from spikeattn.errors import SpikeattnError
 from spikeattn.fast import c_compiler, kernel_cache
 from spikeattn.fast.arena import empty
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "spike_conv.c", "foreign.c", "count.c"))
-HEADERS = tuple(Path(__file__).with_name(name) for name in ("charge.h", "spike_lists.h"))
+_NAMES = ("kernels.c", "spike_conv.c", "foreign.c", "count.c", "pairs.c", "real_sums.c")
+SOURCES = tuple(Path(__file__).with_name(name) for name in _NAMES)
+HEADERS = tuple(Path(__file__).with_name(name) for name in ("charge.h", "spike_lists.h", "blocks.h"))
 WIDTH = 64  # output channels that a convolution sums side by side; as in the sources, like the next two
 _BLOCK = 32  # output channels of a row of weights
 _SUPER = 2048  # channels behind a row of -0.0

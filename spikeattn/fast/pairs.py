@@ -1,4 +1,4 @@
-"""Spike pairs of matrix products on the CPU, by the C kernels of `count.c`: from the marginals, without a product."""
+"""Spike pairs of matrix products on the CPU, by the C kernels of `pairs.c`: from the marginals, without a product."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def reader(a: Tensor, b: Tensor, units: tuple[float, float], by_value: bool) -> 
 
 @cache
 def _counter(library: ctypes.CDLL) -> Callable[..., int]:
-    """The function of `count.c`, with the types of its arguments."""
+    """The function of `pairs.c`, with the types of its arguments."""
     function: Any = library.spikeattn_pairs
     address, whole, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
     operand = (address, address, whole, whole, whole, number)
