@@ -77,26 +77,36 @@ def sum_abs(x: Tensor) -> Tensor:
         total = magnitude(x).flatten(2).sum(dim=2)
     else:
         in_kernel = count.sum_sizes(x)
-        total = pairwise(magnitude(x).flatten(2)) if in_kernel is None else in_kernel
+        total = pairwise(x) if in_kernel is None else in_kernel
     if _too_large(total) and (not x.is_floating_point() or bool((x == x.round()).all())):
         raise _inexact(VALUES, total)
     return total
 
 
 def pairwise(x: Tensor) -> Tensor:
-    """Sums [P, B] of numbers [P, B, K]: in blocks, half to half, then the blocks likewise.
+    """Sums of |value| [P, B] of numbers [P, B, ...]: in blocks, half to half, then the blocks likewise.
 
-    The order is part of the result, as additions of numbers round; this one depends on no thread and no vector.
+    The order is part of the result, as additions of numbers round; this one depends on no thread and no vector. A piece
+    at a time is copied to float64.
     """
-    K = x.shape[2]
-    blocks = -(-K // _BLOCK)
-    wide = 1 << (blocks - 1).bit_length()
-    x = torch.nn.functional.pad(x, (0, wide * _BLOCK - K)).unflatten(2, (wide, _BLOCK))
-    for axis in (3, 2):
-        while x.shape[axis] > 1:
-            first, second = x.chunk(2, dim=axis)
-            x = first + second
-    return x.flatten(1)
+    flat = x.flatten(2)
+    piece = max(_PIECE // max(prod(x.shape[:2]), 1) // _BLOCK, 1) * _BLOCK
+    blocks = torch.cat([_halved(_in_blocks(magnitude(each))) for each in flat.split(piece, dim=2)], dim=2)
+    wide = 1 << (blocks.shape[2] - 1).bit_length()
+    return _halved(torch.nn.functional.pad(blocks, (0, wide - blocks.shape[2])))
+
+
+def _in_blocks(x: Tensor) -> Tensor:
+    """[P, B, K] -> [P, B, blocks, _BLOCK], filled up with zeros, which change no sum."""
+    return torch.nn.functional.pad(x, (0, -x.shape[2] % _BLOCK)).unflatten(2, (-1, _BLOCK))
+
+
+def _halved(x: Tensor) -> Tensor:
+    """The sum over the last axis, a power of two long: its halves are added to each other until one is left."""
+    while x.shape[-1] > 1:
+        first, second = x.chunk(2, dim=-1)
+        x = first + second
+    return x.squeeze(-1)
 
 
 def magnitude(x: Tensor) -> Tensor:
