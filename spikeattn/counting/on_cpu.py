@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -40,6 +41,7 @@ class Kept:
         ahead: see `fans_ahead`.
         slots: memory of the pass that is counted; new ones for each.
         pair_readers: what counts the pairs of a product, by its id, those of both operands and the batch.
+        muting: operations of torch inside are none of the model's.
     """
 
     fans: dict[tuple[int, str], Tensor] = field(default_factory=dict)
@@ -47,6 +49,7 @@ class Kept:
     ahead: Mapping[str, Fan] = field(default_factory=dict)
     slots: count.Slots = field(default_factory=count.Slots)
     pair_readers: dict[tuple[Any, ...], product.PairReader] = field(default_factory=dict)
+    muting: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 def count_again(into: Findings, tap: Tap, x: Tensor, t: int | None, kept: Kept, batch: int, dropout: bool) -> bool:
@@ -109,10 +112,11 @@ def _read(into: Findings, tap: Tap, x: Tensor, t: int | None, reading: Reading, 
         into.weighed[tap.name] = weighed(x, place, t, fan.weights, partial(_weighed, first))
     varies = total = None
     if first.fraction or tap.name == "input":
-        parted = x.detach().as_strided(first.reader.shape, first.reader.strides)
-        varies = tap.name == "input" and len(parted) > 1 and bool((parted != parted[:1]).any())
-        # Numbers are added in an order of their own, so that their sum is the same with kernels and without.
-        total = sums.sum_abs(whole(parted, tap.unit)) if first.fraction else None
+        with kept.muting(), torch.no_grad():
+            parted = x.detach().as_strided(first.reader.shape, first.reader.strides)
+            varies = tap.name == "input" and len(parted) > 1 and bool((parted != parted[:1]).any())
+            # Numbers are added in an order of their own, so that their sum is the same with kernels and without.
+            total = sums.sum_abs(whole(parted, tap.unit)) if first.fraction else None
     into.later(partial(_note, into, tap, t, found, reading.ahead, dropout, varies, total))
     return True
 

@@ -24,11 +24,16 @@ from spikeattn.tracing.nested_tensors import tensors_in
 from spikeattn.tracing.stack import Hook
 from spikeattn.tracing.taps import Plan, Tap, fans_ahead
 
+_NOTHING: Mapping[str, Tensor] = {}
 _Taps = dict[int, list[tuple[Tap, int | None]]]  # by call: what to count there, and the time step that the call is
 
 
 def _none_left(path: str, x: Tensor) -> Mapping[str, Tensor]:
-    return {}
+    return _NOTHING
+
+
+def _tensor_of(values: Any, index: int) -> Tensor:
+    return values if index == 0 and isinstance(values, Tensor) else list(tensors_in(values))[index]
 
 
 class Recorder(CountedPass):
@@ -56,7 +61,7 @@ class Recorder(CountedPass):
         self.left: Callable[[str, Tensor], Mapping[str, Tensor]] = _none_left
         self._unplanned = unplanned
         self._calls: dict[str, int] = defaultdict(int)
-        self._kept = Kept(ahead=fans_ahead(plan))
+        self._kept = Kept(ahead=fans_ahead(plan), muting=self.muting)
         self._watching = ExitStack()
         self._operations: Operations | None = None
 
@@ -150,10 +155,11 @@ class Recorder(CountedPass):
             if not due:
                 return
             left = getattr(module, "counts", {}) if self._leaves_counts else {}
+            if not left and len(due) == 1 and self._count_again(path, *due[0], values):
+                return
             with self.muting():
                 for tap, step in due:
-                    alone = tap.index == 0 and isinstance(values, Tensor)
-                    x = values if alone else list(tensors_in(values))[tap.index]
+                    x = _tensor_of(values, tap.index)
                     known = left or (self.left(path, x) if tap.where == "output" else {})
                     self.counting.count(tap, self.before_dropout(x), step, known)
 
@@ -170,6 +176,13 @@ class Recorder(CountedPass):
                 self._calls[path] += 1
 
         return before, after
+
+    def _count_again(self, path: str, tap: Tap, step: int | None, values: Any) -> bool:
+        """Count a tensor by what an earlier pass has worked out for it; False, with nothing done, where more is asked."""
+        x = _tensor_of(values, tap.index)
+        return x is self.before_dropout(x) and self.counting.count_again(
+            tap, x, step, self.left(path, x) if tap.where == "output" else _NOTHING
+        )
 
     def _note_call(self, path: str) -> Callable[..., None]:
         def note(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:

@@ -79,6 +79,15 @@ class Tally:
         if self.graph is not None and self._other is None:
             self.graph.tap(tap, x, t, self._latest)
 
+    def count_again(self, tap: Tap, x: Tensor, t: int | None, left: Mapping[str, Tensor]) -> bool:
+        """As `count`, for a tensor like one before; False, with nothing noted, where that is not enough. No operation of
+        torch runs, but in `memory.muting`."""
+        if self._other is not None or self.graph is not None or (tap.tensor and tap.name in self.apart):
+            return False
+        if left and self._take(tap, x, left):
+            return True
+        return on_cpu.count_again(self._found, tap, x, t, self.memory, self.batch, self.dropout)
+
     @torch.no_grad()
     def _count(self, tap: Tap, x: Tensor, t: int | None, left: Mapping[str, Tensor]) -> None:
         if self._other is not None or (left and self._take(tap, x, left)):

@@ -87,7 +87,13 @@ def _joined(parts: Sequence[Tensor], device: torch.device) -> Tensor:
     return torch.cat(ordered)
 
 
+def _any(flags: Sequence[np.ndarray]) -> bool:
+    return bool(flags) and bool(np.concatenate([flag.ravel() for flag in flags]).any())
+
+
 def _check_binary(names: Sequence[str], broken: Sequence[np.ndarray], dropout: bool) -> None:
+    if not _any(broken):
+        return
     for name, bad in zip(names, broken, strict=True):
         if bad.any() and dropout:
             raise SpikeattnError(
@@ -102,6 +108,9 @@ def _check_binary(names: Sequence[str], broken: Sequence[np.ndarray], dropout: b
 
 
 def _check_finite(names: Sequence[str], nonfinite: Sequence[np.ndarray], counts: Mapping[Key, np.ndarray]) -> None:
+    # At once first: a network has hundreds of columns, and asking numpy of each takes longer than looking at them.
+    if not _any(nonfinite) and np.isfinite(np.concatenate([column.ravel() for column in counts.values()])).all():
+        return
     found = [name for name, bad in zip(names, nonfinite, strict=True) if bad.any() and name != "the model's output"]
     found += [name for (_, name), column in counts.items() if not np.isfinite(column).all()]
     found += [name for name, bad in zip(names, nonfinite, strict=True) if bad.any() and name == "the model's output"]

@@ -139,10 +139,11 @@ struct range {
 };
 
 /* What `add_values` adds for a block in units, and its range; 0, with nothing added, where a value is no integer (but for
-   rounding errors) or beyond LARGE: then the sums are to be taken in another way. */
+   rounding errors, unless `exact`) or beyond LARGE: then the sums are to be taken in another way. */
 static inline __attribute__((always_inline)) int add_integers(const float *restrict x, const int32_t *restrict w, i64 n,
-                                                              int weighs, int divides, float unit, float near, float relative,
-                                                              int32_t heaviest, struct found *to, struct range *range) {
+                                                              int weighs, int divides, int exact, float unit, float near,
+                                                              float relative, int32_t heaviest, struct found *to,
+                                                              struct range *range) {
     int32_t nonzero = 0, odd = 0, weighted = 0;
     uint32_t weighed = 0; /* unsigned: it may overflow, and is not used then */
     float total = 0, low = INFINITY, high = -INFINITY; /* float32 counts up to LARGE * BLOCK */
@@ -152,7 +153,7 @@ static inline __attribute__((always_inline)) int add_integers(const float *restr
         const float multiple = divides ? x[i] / unit : x[i] * unit, rounded = rintf(multiple), size = fabsf(rounded);
         const float slack = size * relative, allowed = slack > near ? slack : near;
         const int32_t some = rounded != 0.0f;
-        odd |= !(fabsf(multiple - rounded) <= allowed); /* NaN and infinities too */
+        odd |= exact ? !(multiple == rounded) : !(fabsf(multiple - rounded) <= allowed); /* NaN and infinities too */
         nonzero += some;
         total += size;
         low = rounded < low ? rounded : low;
@@ -174,16 +175,18 @@ static inline __attribute__((always_inline)) int add_integers(const float *restr
     return 1;
 }
 
-/* One vector loop for each way of asking; `weighs` and `divides` are constants there. */
-#define INTEGERS(NAME, WEIGHS, DIVIDES)                                                                                \
+/* One vector loop for each way of asking; `weighs`, `divides` and `exact` are constants there. */
+#define INTEGERS(NAME, WEIGHS, DIVIDES, EXACT)                                                                         \
     static inline int NAME(const float *x, const int32_t *w, i64 n, float unit, float near, float relative, int32_t heaviest, \
                     struct found *to, struct range *range) {                                                           \
-        return add_integers(x, w, n, WEIGHS, DIVIDES, unit, near, relative, heaviest, to, range);                      \
+        return add_integers(x, w, n, WEIGHS, DIVIDES, EXACT, unit, near, relative, heaviest, to, range);               \
     }
-INTEGERS(plain_multiples, 0, 0)
-INTEGERS(plain_quotients, 0, 1)
-INTEGERS(weighed_multiples, 1, 0)
-INTEGERS(weighed_quotients, 1, 1)
+INTEGERS(plain_exact, 0, 0, 1)
+INTEGERS(weighed_exact, 1, 0, 1)
+INTEGERS(plain_multiples, 0, 0, 0)
+INTEGERS(plain_quotients, 0, 1, 0)
+INTEGERS(weighed_multiples, 1, 0, 0)
+INTEGERS(weighed_quotients, 1, 1, 0)
 
 /* 1 / unit where that is exact, and to multiply with it gives what to divide by the unit gives; else 0. */
 static inline float inverse_of(float unit) {
@@ -194,13 +197,14 @@ static inline float inverse_of(float unit) {
 /* Count a block in units; `scratch` has room for it. `real`: its values are known to be no integers. */
 static inline void count_block(const float *block, const int32_t *w, i64 size, float unit, float near, float relative, int real,
                         int32_t heaviest, float *scratch, struct found *to, struct range *range) {
-    const float inverse = inverse_of(unit), around = unit == 1.0f ? 0.0f : near, by = unit == 1.0f ? 0.0f : relative;
-    const int done =
-        real ? 0
-        : inverse != 0.0f
-            ? (w ? weighed_multiples : plain_multiples)(block, w, size, inverse, around, by, heaviest, to, range)
-            : (w ? weighed_quotients : plain_quotients)(block, w, size, unit, around, by, heaviest, to, range);
-    if (done) return;
+    const float inverse = inverse_of(unit);
+    /* Most blocks hold exact multiples, for which less is to be worked out. */
+    if (!real && inverse != 0.0f && (w ? weighed_exact : plain_exact)(block, w, size, inverse, 0, 0, heaviest, to, range))
+        return;
+    if (!real && unit != 1.0f &&
+        (inverse != 0.0f ? (w ? weighed_multiples : plain_multiples)(block, w, size, inverse, near, relative, heaviest, to, range)
+                         : (w ? weighed_quotients : plain_quotients)(block, w, size, unit, near, relative, heaviest, to, range)))
+        return;
     if (unit != 1.0f) {
         in_units(block, scratch, size, unit, near, relative);
         block = scratch;

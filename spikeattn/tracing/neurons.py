@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
+from types import FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -189,9 +190,11 @@ def reset(model: nn.Module) -> None:
         for name in kind.state if kind is not None else ():
             if isinstance(kept := module._buffers.get(name), torch.Tensor):
                 module._buffers[name] = kept.new_zeros(0)
-        method = getattr(module, "reset" if kind is None else kind.reset, None)
-        if callable(method) and not _needs_arguments(method):
-            method()
+        name = "reset" if kind is None else kind.reset
+        if name in vars(module) or _may_have(type(module), name):
+            method = getattr(module, name, None)
+            if callable(method) and not _needs_arguments(method):
+                method()
 
 
 @contextmanager
@@ -250,13 +253,32 @@ def membrane_sums(neurons: Mapping[str, nn.Module]) -> dict[str, torch.Tensor]:
     return sums
 
 
+@lru_cache(maxsize=1024)  # modules of a few networks, asked before and behind every pass
+def _may_have(cls: type[nn.Module], name: str) -> bool:
+    """Whether objects of a class may have an attribute that is not their own."""
+    return hasattr(cls, name) or getattr(cls, "__getattr__", None) is not nn.Module.__getattr__
+
+
 def _needs_arguments(method: Callable[..., Any]) -> bool:
+    function = getattr(method, "__func__", None)
+    if isinstance(function, FunctionType):
+        return len(_arguments_of(function)) > 1  # its own object is the first
+    return bool(_required(method))
+
+
+@lru_cache(maxsize=1024)
+def _arguments_of(function: FunctionType) -> list[str]:
+    return _required(function)
+
+
+def _required(function: Callable[..., Any]) -> list[str]:
+    """Names of the arguments without which a function cannot be called."""
     needed = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     try:
-        parameters = inspect.signature(method).parameters.values()
+        parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # built in, without a signature
-        return False
-    return any(p.default is p.empty and p.kind in needed for p in parameters)
+        return []
+    return [p.name for p in parameters if p.default is p.empty and p.kind in needed]
 
 
 @contextmanager
