@@ -126,7 +126,7 @@ class Recording:
                 stack.enter_context(self._fusion)
             self._recorder = stack.enter_context(Recorder(self._model, self._made))
             if self._fusion is not None:
-                self._recorder.left = self._fusion.left
+                self._recorder.take_from(self._fusion)
             self(self._first)
             yield
 

@@ -52,11 +52,24 @@ class Kept:
     muting: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
-def count_again(into: Findings, tap: Tap, x: Tensor, t: int | None, kept: Kept, batch: int, dropout: bool) -> bool:
+def count_again(
+    into: Findings, tap: Tap, x: Tensor, t: int | None, kept: Kept, batch: int, dropout: bool,
+    made: count.Read | None = None,
+) -> bool:  # fmt: skip
     """Count a tensor of a tap that has had one like it; False, with nothing noted, where there was none, or where the
-    kernels cannot."""
+    kernels cannot.
+
+    Args:
+        made: what its `only_reader` has found in it already.
+    """
     reading = kept.readings.get((id(tap), x.shape, x.stride(), batch)) if x.layout == torch.strided else None
-    return reading is not None and count.readable(x) and _read(into, tap, x, t, reading, kept, dropout)
+    return reading is not None and count.readable(x) and _read(into, tap, x, t, reading, kept, dropout, made)
+
+
+def only_reader(tap: Tap, x: Tensor, kept: Kept, batch: int) -> count.Reader | None:
+    """What alone counts a tensor like `x`, as is known since a tap has had one; None where that is not so."""
+    reading = kept.readings.get((id(tap), x.shape, x.stride(), batch)) if x.layout == torch.strided else None
+    return None if reading is None or len(reading.readers) > 1 else reading.readers[0][1]
 
 
 def count_tap(
@@ -95,13 +108,16 @@ def count_tap(
     return _read(into, tap, x, t, reading, kept, dropout)
 
 
-def _read(into: Findings, tap: Tap, x: Tensor, t: int | None, reading: Reading, kept: Kept, dropout: bool) -> bool:
+def _read(
+    into: Findings, tap: Tap, x: Tensor, t: int | None, reading: Reading, kept: Kept, dropout: bool,
+    made: count.Read | None = None,
+) -> bool:  # fmt: skip
     """Count a tensor whose parts lie as the readers expect."""
     if not tap.tensor and not dropout and _take_weighed(into, tap, x, t, reading):
         return True
     found: list[tuple[Fan | None, count.Read]] = []
     for fan, reader in reading.readers:
-        read = reader(x, kept.slots)
+        read = reader(x, kept.slots) if made is None else made
         unusable = tap.binary or (fan is not None and not reading.ahead)
         if read is None or (read.fraction and unusable):
             return False  # fractions have no exact sum, whatever is asked of them

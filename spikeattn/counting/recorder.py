@@ -18,7 +18,8 @@ from spikeattn.counting.on_cpu import Kept
 from spikeattn.counting.tally import Tally
 from spikeattn.counting.watched_operations import Operations
 from spikeattn.errors import SpikeattnError
-from spikeattn.fast.count import Slots
+from spikeattn.fast.count import Left, Reader, Slots
+from spikeattn.fast.foreign import Fusion
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.nested_tensors import tensors_in
 from spikeattn.tracing.stack import Hook
@@ -28,7 +29,7 @@ _NOTHING: Mapping[str, Tensor] = {}
 _Taps = dict[int, list[tuple[Tap, int | None]]]  # by call: what to count there, and the time step that the call is
 
 
-def _none_left(path: str, x: Tensor) -> Mapping[str, Tensor]:
+def _none_left(path: str, x: Tensor) -> Left:
     return _NOTHING
 
 
@@ -58,9 +59,10 @@ class Recorder(CountedPass):
         self._leaves_counts = getattr(model, "leaves_counts", False) is True
         self.model, self.plan = model, replace(plan, neurons={}) if self._leaves_counts else plan
         self.apart: Container[str] = ()
-        self.left: Callable[[str, Tensor], Mapping[str, Tensor]] = _none_left
+        self.left: Callable[[str, Tensor], Left] = _none_left
         self._unplanned = unplanned
         self._calls: dict[str, int] = defaultdict(int)
+        self._outputs: dict[str, _Taps] = {}
         self._kept = Kept(ahead=fans_ahead(plan), muting=self.muting)
         self._watching = ExitStack()
         self._operations: Operations | None = None
@@ -79,7 +81,7 @@ class Recorder(CountedPass):
         """Register the hooks; closing the stack removes them."""
         modules = dict(self.model.named_modules())
         arguments: dict[str, _Taps] = defaultdict(lambda: defaultdict(list))
-        outputs: dict[str, _Taps] = defaultdict(lambda: defaultdict(list))
+        outputs = self._outputs = defaultdict(lambda: defaultdict(list))
         operations = [tap for tap in self.plan.taps if tap.where == "operation"]
         for tap in self.plan.taps:
             if tap.where in ("output", "argument"):
@@ -140,6 +142,10 @@ class Recorder(CountedPass):
         finally:
             self._end()
 
+    def take_from(self, kernels: Fusion) -> None:
+        """Take the counts that kernels leave of what they make, in place of counting it again."""
+        self.left, kernels.reader_of = kernels.left, self.reader_of
+
     def show(self, images: Tensor) -> None:
         """Count the batch of a pass, where the network is called with no tensor that holds it (`Tap.where`)."""
         with self.muting():
@@ -177,8 +183,16 @@ class Recorder(CountedPass):
 
         return before, after
 
+    def reader_of(self, path: str, x: Tensor) -> tuple[Reader, Slots] | None:
+        """What counts the output of a module's present call, which has the shape and strides of `x`, and where to; None
+        where no earlier pass has worked it out, or more is asked."""
+        due = self._outputs[path].get(self._calls[path]) if self.counts and path in self._outputs else None
+        if due is None or len(due) > 1 or due[0][0].index:
+            return None
+        return self.counting.reader_of(due[0][0], x)
+
     def _count_again(self, path: str, tap: Tap, step: int | None, values: Any) -> bool:
-        """Count a tensor by what an earlier pass has worked out for it; False, with nothing done, where more is asked."""
+        """Count a tensor by what an earlier pass has worked out; False, with nothing done, where that is not enough."""
         x = _tensor_of(values, tap.index)
         return x is self.before_dropout(x) and self.counting.count_again(
             tap, x, step, self.left(path, x) if tap.where == "output" else _NOTHING

@@ -14,7 +14,7 @@ from spikeattn.counting.gradients import CountGraph
 from spikeattn.counting.transfer import Sent
 from spikeattn.counting.weighed_ahead import weighed
 from spikeattn.errors import SpikeattnError
-from spikeattn.fast.count import lies
+from spikeattn.fast.count import Left, Read, Reader, Slots, lies
 from spikeattn.storage.columns import Key
 from spikeattn.storage.counts import BatchCounts
 from spikeattn.tracing import neurons as nodes
@@ -24,7 +24,7 @@ from spikeattn.tracing.nested_tensors import logits_in, numbers_of
 from spikeattn.tracing.outputs import scores_in
 from spikeattn.tracing.taps import Fan, Pairs, Plan, Tap, logits_of
 
-_NOTHING: Mapping[str, Any] = {}
+_NOTHING: Mapping[str, Tensor] = {}
 _SAME = "every batch must have the same image size, channels and time steps"
 
 
@@ -69,7 +69,7 @@ class Tally:
         self._nonfinite: dict[str, Tensor] = {}
 
     # ---------------------------------------------------------------- while the pass runs
-    def count(self, tap: Tap, x: Tensor, t: int | None, left: Mapping[str, Tensor] = _NOTHING) -> None:
+    def count(self, tap: Tap, x: Tensor, t: int | None, left: Left = _NOTHING) -> None:
         """Count a tensor seen at `tap`; `t` is the time step where the calls are the steps.
 
         Args:
@@ -79,18 +79,27 @@ class Tally:
         if self.graph is not None and self._other is None:
             self.graph.tap(tap, x, t, self._latest)
 
-    def count_again(self, tap: Tap, x: Tensor, t: int | None, left: Mapping[str, Tensor]) -> bool:
-        """As `count`, for a tensor like one before; False, with nothing noted, where that is not enough. No operation of
-        torch runs, but in `memory.muting`."""
+    def reader_of(self, tap: Tap, x: Tensor) -> tuple[Reader, Slots] | None:
+        """What counts a tensor like `x` at `tap`, and where to; None where several do, or where it takes more."""
+        if self._other is not None or self.graph is not None or (tap.tensor and tap.name in self.apart):
+            return None
+        reader = on_cpu.only_reader(tap, x, self.memory, self.batch)
+        return None if reader is None else (reader, self.memory.slots)
+
+    def count_again(self, tap: Tap, x: Tensor, t: int | None, left: Left) -> bool:
+        """As `count`, for a tensor like one before; False, with nothing noted, where that is not enough.
+
+        No operation of torch runs, but in `memory.muting`.
+        """
         if self._other is not None or self.graph is not None or (tap.tensor and tap.name in self.apart):
             return False
-        if left and self._take(tap, x, left):
+        if left and self._take(tap, x, t, left):
             return True
         return on_cpu.count_again(self._found, tap, x, t, self.memory, self.batch, self.dropout)
 
     @torch.no_grad()
-    def _count(self, tap: Tap, x: Tensor, t: int | None, left: Mapping[str, Tensor]) -> None:
-        if self._other is not None or (left and self._take(tap, x, left)):
+    def _count(self, tap: Tap, x: Tensor, t: int | None, left: Left) -> None:
+        if self._other is not None or (left and self._take(tap, x, t, left)):
             return
         apart = tap.tensor and tap.name in self.apart
         if not apart and on_cpu.count_again(self._found, tap, x, t, self.memory, self.batch, self.dropout):
@@ -129,8 +138,10 @@ class Tally:
             )
         return seen == fan.weights.shape
 
-    def _take(self, tap: Tap, x: Tensor, left: Mapping[str, Tensor]) -> bool:
+    def _take(self, tap: Tap, x: Tensor, t: int | None, left: Left) -> bool:
         """Take what a module has left of everything that is to be counted at `tap`; False where that is not all."""
+        if isinstance(left, Read):
+            return on_cpu.count_again(self._found, tap, x, t, self.memory, self.batch, self.dropout, left)
         fans = [fan.synapse for fan in tap.fans]
         if (tap.tensor and "nnz" not in left) or (fans and "fan_nnz" not in left):
             return False

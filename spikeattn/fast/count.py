@@ -6,7 +6,7 @@ What the kernels do not take, in type or in memory, is counted by torch (`counti
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
 from math import prod
 from typing import Any, NamedTuple, cast
@@ -100,6 +100,18 @@ class Slots:
         return self._address + 8 * start, self._chunk, start
 
 
+class Maker(NamedTuple):
+    """What makes a tensor, block by block before they are counted.
+
+    Attributes:
+        currents: address of what it is made of, which lies as it does.
+        quantiser: address of a `struct quantiser` of the source.
+    """
+
+    currents: int
+    quantiser: int
+
+
 class Read(NamedTuple):
     """What a reader has found, to be looked at when there is time."""
 
@@ -116,6 +128,9 @@ class Read(NamedTuple):
     def counted(self) -> Counted:
         """The counts, taken apart."""
         return self.reader.counted(self.memory, self.start, self.flags)
+
+
+_READY = Maker(0, 0)
 
 
 class Reader:
@@ -143,13 +158,17 @@ class Reader:
             space, layout.side,
         )  # fmt: skip
 
-    def __call__(self, x: Tensor, slots: Slots) -> Read | None:
-        """The counts of a tensor that is `readable`, and of that shape and layout; None where a value is NaN."""
+    def __call__(self, x: Tensor, slots: Slots, maker: Maker = _READY) -> Read | None:
+        """The counts of a tensor that is `readable`, and of that shape and layout; None where a value is NaN.
+
+        Args:
+            maker: what makes it first; it is there as it is without.
+        """
         rows = self._rows
         address, memory, start = slots.take(4 * rows + 1)  # the last one holds the extremes, two of float32
         low_high = address + 32 * rows if self._extremes else None
         threads = threads_for(self._elements)
-        flags = self._function(x.data_ptr(), *self._before, address, low_high, threads)
+        flags = self._function(x.data_ptr(), *maker, *self._before, address, low_high, threads)
         return None if flags & NOT_A_NUMBER else Read(self, memory, start, flags)
 
     def counted(self, memory: Tensor, start: int, flags: int) -> Counted:
@@ -164,6 +183,10 @@ class Reader:
             flags,
             memory[end : end + 1].view(torch.float32) if self._extremes else None,
         )
+
+
+# Counts of a tensor that were taken when it was made: by measure, or what a reader has found.
+Left = Mapping[str, Tensor] | Read
 
 
 def usable() -> bool:
@@ -246,8 +269,8 @@ def _counter(library: ctypes.CDLL) -> Callable[..., int]:
     address, whole, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
     function.restype = whole
     function.argtypes = (
-        address, address, whole, whole, whole, number, number, number, ctypes.c_int, address, whole, whole, address,
-        address, ctypes.c_int,
+        address, address, address, address, whole, whole, whole, number, number, number, ctypes.c_int, address, whole,
+        whole, address, address, ctypes.c_int,
     )  # fmt: skip
     return cast("Callable[..., int]", function)
 

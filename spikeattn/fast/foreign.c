@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "charge.h"
+#include "quantiser.h"
 
 #define BLOCK 4096 /* membrane potentials at work: they stay in the first cache for all time steps */
 
@@ -125,26 +126,13 @@ void spikeattn_levels(const float *x, i64 step, float *v, float *spikes, i64 T, 
     }
 }
 
-/* A neuron of integers without state: round(clamp(x, low, high)), divided by `scale` or multiplied with it. Zeros keep
-   their sign, NaN stays NaN. */
-void spikeattn_quantise(const float *restrict x, float *restrict y, i64 N, float low, float high, float scale,
-                        int multiplies, int threads) {
+/* A neuron of integers without state; see `quantiser.h`. */
+void spikeattn_quantise(const float *x, float *y, i64 N, const struct quantiser *q, int threads) {
     const i64 blocks = (N + BLOCK - 1) / BLOCK;
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (i64 k = 0; k < blocks; k++) {
         const i64 first = k * BLOCK, size = N - first < BLOCK ? N - first : BLOCK;
-        const float *restrict in = x + first;
-        float *restrict out = y + first;
-        if (multiplies)
-            for (i64 i = 0; i < size; i++) {
-                const float s = in[i] < low ? low : in[i];
-                out[i] = rintf(s > high ? high : s) * scale;
-            }
-        else
-            for (i64 i = 0; i < size; i++) {
-                const float s = in[i] < low ? low : in[i];
-                out[i] = rintf(s > high ? high : s) / scale;
-            }
+        quantise(x + first, y + first, size, q);
     }
 }
 

@@ -20,14 +20,16 @@ from spikeattn.compat.torch_modes import without_dispatch
 from spikeattn.errors import SpikeattnError
 from spikeattn.fast import count, fused_neuron, native
 from spikeattn.fast.arena import Arena, using
+from spikeattn.fast.count import Left
 from spikeattn.fast.folding import Pair, layers_of, pairs_of
 from spikeattn.fast.fused_layers import Layer, layer_of
 from spikeattn.fast.fused_neuron import Dynamics, dynamics_of
-from spikeattn.fast.fused_quantiser import quantiser_of
+from spikeattn.fast.fused_quantiser import Quantiser, quantiser_of
 from spikeattn.fast.repeated_input import noting_repeats, run_once
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.layout import Axes
 from spikeattn.tracing.nested_tensors import tensors_in
+from spikeattn.tracing.spike_units import nature_of
 from spikeattn.tracing.taps import Fan, Plan, Tap, fans_ahead
 
 Forward = Callable[[nn.Module, Tensor], Any]
@@ -36,6 +38,7 @@ FOLDED = "folded"  # what runs, beside `prepare.PLAIN`
 WORTH = 1_000_000  # spikes and silences per image; below, a pass takes milliseconds, and trying the kernels 0.1 s
 _CHECKED = 2  # images that both ways must agree on, as many as the trace has seen
 _NOTHING: Mapping[str, Tensor] = {}
+ReaderOf = Callable[[str, Tensor], tuple[count.Reader, count.Slots] | None]
 
 
 class Fusion:
@@ -48,6 +51,8 @@ class Fusion:
     Attributes:
         neurons, layers: paths of those that give the same bits.
         pairs: those folded.
+        reader_of: says what counts the output of a neuron of integers, by its path and a tensor that lies as the output
+            will (`Recorder.reader_of`); None where nobody does.
         checked: images that were shown to the network as it is, too.
         flipped: spikes that were others there, and how many there are, by neuron.
     """
@@ -58,10 +63,12 @@ class Fusion:
         self._model, self._arena = model, Arena()
         self._dynamics: dict[nn.Module, Dynamics] = {}
         self._layers: dict[nn.Module, Layer] = {}
+        self._quantisers: dict[nn.Module, Quantiser] = {}
+        self.reader_of: ReaderOf = lambda path, x: None
         ahead = fans_ahead(plan)
         self._fan_outs = {path: fan for path in plan.neurons if (fan := _fan_out(plan, path, ahead)) is not None}
         self._counted = {path for path in plan.neurons if _can_leave(plan, path)}
-        self._left: dict[str, tuple[ref[Tensor], Mapping[str, Tensor]]] = {}
+        self._left: dict[str, tuple[ref[Tensor], Left]] = {}
         self.neurons, self.layers, self.pairs = list[str](), list[str](), list(pairs)
         self.checked = 0
         self.flipped: dict[str, tuple[int, int]] = {}
@@ -77,6 +84,7 @@ class Fusion:
 
     def _find(self, plan: Plan) -> None:
         known: dict[str, Dynamics | None] = {}
+        quantisers: dict[Any, Quantiser | None] = {}
         for path, module in self._model.named_modules():
             if path in plan.neurons:
                 key = _said(module)
@@ -85,8 +93,12 @@ class Fusion:
                 if (dynamics := known[key]) is not None:
                     self._dynamics[module] = dynamics
                     self.neurons.append(path)
-                elif (quantiser := quantiser_of(module)) is not None:
-                    self._layers[module] = quantiser
+                    continue
+                nature = nature_of(module) or path
+                if nature not in quantisers:
+                    quantisers[nature] = quantiser_of(module)
+                if (quantiser := quantisers[nature]) is not None:
+                    self._quantisers[module] = quantiser
                     self.neurons.append(path)
             elif not path.startswith(tuple(f"{neuron}." for neuron in plan.neurons)):
                 if (layer := layer_of(module)) is not None:
@@ -97,16 +109,18 @@ class Fusion:
         paths = {module: path for path, module in self._model.named_modules()}
         for module, dynamics in self._dynamics.items():
             module.__dict__["forward"] = partial(self._fire, module, paths[module], dynamics)
+        for module, quantiser in self._quantisers.items():
+            module.__dict__["forward"] = partial(self._quantise, module, paths[module], quantiser)
         for module, layer in self._layers.items():
             module.__dict__["forward"] = partial(self._apply, module, layer)
         return self
 
     def __exit__(self, *error: object) -> None:
-        for module in (*self._dynamics, *self._layers):
+        for module in (*self._dynamics, *self._quantisers, *self._layers):
             module.__dict__.pop("forward", None)
         self._left.clear()
 
-    def left(self, path: str, x: Tensor) -> Mapping[str, Tensor]:
+    def left(self, path: str, x: Tensor) -> Left:
         """The counts of a neuron's output, taken when it was made; none where a hook has put another in its place."""
         known, counts = self._left.get(path, (None, _NOTHING))
         return counts if known is not None and known() is x else _NOTHING
@@ -150,6 +164,20 @@ class Fusion:
                 counts |= {"fan_nnz": made.fans, "weights": weights}
             self._left[path] = (ref(made.spikes), counts)
         return made.spikes
+
+    def _quantise(self, neuron: nn.Module, path: str, quantiser: Quantiser, *args: Any, **kwargs: Any) -> Any:
+        self._left.pop(path, None)
+        made: Tensor | None = None
+        if len(args) == 1 and not kwargs and isinstance(args[0], Tensor):
+            with using(self._arena), without_dispatch():
+                counts = self.reader_of(path, args[0])
+                if counts is None:
+                    made = quantiser(args[0])
+                elif (counted := quantiser.counted(args[0], *counts)) is not None:
+                    made, read = counted
+                    if read is not None:
+                        self._left[path] = ref(made), read
+        return type(neuron).forward(neuron, *args, **kwargs) if made is None else made
 
     def _apply(self, module: nn.Module, layer: Layer, *args: Any, **kwargs: Any) -> Any:
         if len(args) == 1 and not kwargs:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import ctypes
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -17,24 +18,44 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikeattn.fast import native
 from spikeattn.fast.arena import empty
-from spikeattn.fast.fused_layers import Layer
+from spikeattn.fast.count import Maker, Read, Reader, Slots
 from spikeattn.fast.fused_neuron import is_identical, takes
 from spikeattn.tracing.kinds import is_dense
 
 _TRIED = (3, 5, 1371)  # a neuron is tried on so many elements: vectors and a rest
 
 
-@dataclass(frozen=True)
+class _InC(ctypes.Structure):
+    """A quantiser as `quantiser.h` has it."""
+
+    _fields_ = (
+        ("low", ctypes.c_float), ("high", ctypes.c_float), ("scale", ctypes.c_float), ("multiplies", ctypes.c_int32),
+    )  # fmt: skip
+
+
 class Quantiser:
-    """round(clamp(x, low, high)), divided by `scale` or multiplied with it."""
+    """round(clamp(x, low, high)), divided by `scale` or multiplied with it, in the order of memory of x, as an
+    operation of PyTorch gives it; None for tensors that the kernel does not take."""
 
-    low: float
-    high: float
-    scale: float
-    multiplies: bool
+    def __init__(self, low: float, high: float, scale: float, multiplies: bool) -> None:
+        self._in_c = _InC(low, high, scale, multiplies)
+
+    def __call__(self, x: Tensor) -> Tensor | None:
+        if not _takes(x):
+            return None
+        y = empty((x.numel(),)).as_strided(x.shape, x.stride())
+        native.call("quantise", x, y, x.numel(), ctypes.c_void_p(ctypes.addressof(self._in_c)))
+        return y
+
+    def counted(self, x: Tensor, reader: Reader, slots: Slots) -> tuple[Tensor, Read | None] | None:
+        """The same, and what a reader of its output finds in it, block by block as it is made."""
+        if not _takes(x):
+            return None
+        y = empty((x.numel(),)).as_strided(x.shape, x.stride())
+        return y, reader(y, slots, Maker(x.data_ptr(), ctypes.addressof(self._in_c)))
 
 
-def quantiser_of(neuron: nn.Module) -> Layer | None:
+def quantiser_of(neuron: nn.Module) -> Quantiser | None:
     """A kernel that does what a neuron does; None for a neuron that does anything else.
 
     Args:
@@ -45,19 +66,22 @@ def quantiser_of(neuron: nn.Module) -> Layer | None:
     drawn = torch.Generator().manual_seed(0)
     x = torch.randn(_TRIED, generator=drawn) * 10.0 ** torch.empty(_TRIED).uniform_(-3, 2, generator=drawn)
     x[:, :, :8] = torch.tensor([0.0, -0.0, float("inf"), float("-inf"), float("nan"), 0.5, 1.5, 1e-42])
+    halves = (torch.arange(-64, 4096).float() / 8).view(1, -1)  # what lies between two levels exactly, too
     ran = _Operations(x)
-    try:
-        own = copy.deepcopy(neuron)
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            own = copy.deepcopy(neuron)
             with ran:
                 expected = own(x)
-            quantiser = ran.quantiser(expected)
-            if quantiser is None or vars(own) != vars(neuron) or not is_identical(_run(quantiser, x), expected):
-                return None
-            halves = (torch.arange(-64, 4096).float() / 8).view(1, -1)  # what lies between two levels exactly, too
-            return _layer(quantiser) if is_identical(_run(quantiser, halves), own(halves)) else None
-    except Exception:  # of a neuron that takes other tensors, of whatever kind; it stays as it is
-        return None
+            between = own(halves)
+            changed = vars(own) != vars(neuron)
+        except Exception:  # of a neuron that takes other tensors, of whatever kind; it stays as it is
+            return None
+        quantiser = ran.quantiser(expected)
+        if quantiser is None or changed:
+            return None
+        pairs = ((quantiser(x), expected), (quantiser(halves), between))
+        return quantiser if all(made is not None and is_identical(made, its) for made, its in pairs) else None
 
 
 def _is_watched(neuron: Any) -> bool:
@@ -112,15 +136,10 @@ class _Operations(TorchDispatchMode):
         return Quantiser(low, high, scale, last.name == "mul")
 
 
-def _layer(quantiser: Quantiser) -> Layer:
-    return lambda x: _run(quantiser, x) if takes(x) and is_dense(x) else None
+def _takes(x: Any) -> bool:
+    return takes(x) and _is_dense(x.shape, x.stride())
 
 
-def _run(quantiser: Quantiser, x: Tensor) -> Tensor:
-    """The values in the order of memory of `x`, as an operation of PyTorch gives them."""
-    y = empty((x.numel(),)).as_strided(x.shape, x.stride())
-    native.call(
-        "quantise", x, y, x.numel(), quantiser.low, quantiser.high, quantiser.scale,
-        ctypes.c_int(quantiser.multiplies),
-    )  # fmt: skip
-    return y
+@lru_cache(maxsize=1024)  # shapes and strides of the tensors of a few networks
+def _is_dense(shape: torch.Size, strides: tuple[int, ...]) -> bool:
+    return is_dense(torch.empty_strided(shape, strides, device="meta"))

@@ -16,6 +16,7 @@ import threading
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ from spikeattn.fast.arena import empty
 
 _NAMES = ("kernels.c", "spike_conv.c", "foreign.c", "count.c", "pairs.c", "real_sums.c")
 SOURCES = tuple(Path(__file__).with_name(name) for name in _NAMES)
-HEADERS = tuple(Path(__file__).with_name(name) for name in ("charge.h", "spike_lists.h", "blocks.h"))
+HEADERS = tuple(Path(__file__).with_name(name) for name in ("charge.h", "spike_lists.h", "blocks.h", "quantiser.h"))
 WIDTH = 64  # output channels that a convolution sums side by side; as in the sources, like the next two
 _BLOCK = 32  # output channels of a row of weights
 _SUPER = 2048  # channels behind a row of -0.0
@@ -139,10 +140,6 @@ def library() -> ctypes.CDLL:
     return made.kernels
 
 
-def _pointer(x: Tensor | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(None if x is None else x.data_ptr())
-
-
 def call(name: str, *arguments: object) -> int:
     """Run a function of the library in as many threads as torch takes; what it returns is worth reading for some."""
     return ask(name, *arguments, ctypes.c_int(torch.get_num_threads()))
@@ -150,19 +147,27 @@ def call(name: str, *arguments: object) -> int:
 
 def ask(name: str, *arguments: object) -> int:
     """What a function of the library returns, which is nothing worth reading for some of them."""
-    function = getattr(library(), f"spikeattn_{name}")
-    function.restype = ctypes.c_int64
-    result: int = function(*map(_of_c, arguments))
+    function = _function(library(), name)
+    if function.argtypes is None:  # the first call says what it takes; to convert each argument takes its time
+        function.argtypes = tuple(map(_type_in_c, arguments))
+    result: int = function(*[each.data_ptr() if isinstance(each, Tensor) else each for each in arguments])
     return result
 
 
-def _of_c(value: object) -> object:
-    """An argument as the source takes it: a pointer, an int64 or a float; others are of C already."""
+@cache
+def _function(kernels: ctypes.CDLL, name: str) -> Any:
+    function = getattr(kernels, f"spikeattn_{name}")
+    function.restype = ctypes.c_int64
+    return function
+
+
+def _type_in_c(value: object) -> type:
+    """What the source takes: a pointer, an int64 or a float; others are of C already."""
     if value is None or isinstance(value, Tensor):
-        return _pointer(value)
+        return ctypes.c_void_p
     if isinstance(value, int) and not isinstance(value, bool):
-        return ctypes.c_int64(value)
-    return ctypes.c_float(value) if isinstance(value, float) else value
+        return ctypes.c_int64
+    return ctypes.c_float if isinstance(value, float) else type(value)
 
 
 def _rows(x: Tensor) -> Tensor:

@@ -214,7 +214,7 @@ class Run:
                     net = self.model if self.path in (prepare.PLAIN, foreign.FOLDED) else prepare.prepare(self.model)
                     recorder = hooks.enter_context(Recorder(net, made))
                     if self._fusion is not None:
-                        recorder.left = hooks.enter_context(self._fusion).left
+                        recorder.take_from(hooks.enter_context(self._fusion))
                 if not mine:
                     continue
                 sent.append((batch, skipped, self._count(recorder, images, made, forward)))

@@ -99,12 +99,12 @@ def _groups(neurons: Mapping[str, nn.Module], received: Mapping[str, tuple[Any, 
     class, without weights, buffers, parts or hooks of their own, with the same plain attributes, for one shape."""
     groups: dict[Any, list[str]] = defaultdict(list)
     for name in received:
-        nature, x = _nature(neurons[name]), next(tensors_in(received[name]), None)
+        nature, x = nature_of(neurons[name]), next(tensors_in(received[name]), None)
         groups[name if nature is None or x is None else (*nature, x.shape, x.dtype)].append(name)
     return list(groups.values())
 
 
-def _nature(neuron: nn.Module) -> tuple[Any, ...] | None:
+def nature_of(neuron: nn.Module) -> tuple[Any, ...] | None:
     """What a neuron does, hashable; None where its attributes may hold more than can be compared."""
     bare = vars(nn.Module())
     if any(neuron._parameters) or any(neuron._buffers) or any(neuron._modules):
