@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,20 +21,22 @@ from spikeattn.storage.columns import Key
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.examine import Forward, call_model, plan
 from spikeattn.tracing.nested_tensors import tensors_in
-from spikeattn.tracing.state import changed, state_of
+from spikeattn.tracing.state import State, changed, state_of
 from spikeattn.tracing.taps import Plan, Tap
 
 # Whole numbers, so that a sum is the same in every row of a batch; so many that other places seldom give the same.
 _WEIGHTS = 1 << 19
+_LIGHTER = 2  # bits by which they are less for integers, so that the kernels add a block of these in integers, too
 _OWN = (SpikeDrivenTransformer,)  # known by their type to keep images apart; a class of the user's own is probed
 
 
 @dataclass(frozen=True)
 class _Pass:
-    """What a pass gave, [T, B] by (measure, name) in the order of execution, and the state the model began with."""
+    """What a pass gave, [T, B] by (measure, name) in the order of execution, and the state the model began with, where
+    somebody asks for it."""
 
     counts: Mapping[Key, np.ndarray]
-    state: Mapping[str, tuple[Any, ...]]
+    state: State
 
     def first_difference(self, other: _Pass, rows: slice, theirs: slice | None = None) -> str | None:
         """The first tensor of which these images have other counts or spikes in the other pass, where they are `theirs`
@@ -96,7 +98,7 @@ def _probe_in_place(model: nn.Module, recorder: Recorder, images: Tensor, forwar
     alone = recorder.plan.one_image
     pair = a if alone else torch.cat([a, b])
     other_a, other_b = (None, None) if alone else (_another(a, images), _another(b, images))
-    usual, again = (_run(model, recorder, pair, forward) for _ in range(2))
+    usual, again = (_run(model, recorder, pair, forward, state_of) for _ in range(2))
     beside = usual if other_b is None else _run(model, recorder, torch.cat([a, other_b]), forward)
     behind = usual if other_a is None else _run(model, recorder, torch.cat([other_a, b]), forward)
     moved = usual.first_difference(again, slice(None))
@@ -128,9 +130,12 @@ def _another(image: Tensor, images: Tensor) -> Tensor | None:
     return None
 
 
-def _run(model: nn.Module, recorder: Recorder, batch: Tensor, forward: Forward) -> _Pass:
+def _run(
+    model: nn.Module, recorder: Recorder, batch: Tensor, forward: Forward,
+    state_before: Callable[[nn.Module], State] = lambda model: {},
+) -> _Pass:  # fmt: skip
     nodes.reset(model)
-    state = state_of(model)
+    state = state_before(model)
     marks: dict[str, list[Tensor]] = {}
     try:
         with torch.no_grad(), _marking(model, recorder, marks), recorder.watching(len(batch)) as tally:
@@ -165,10 +170,12 @@ def _marking(model: nn.Module, recorder: Recorder, marks: dict[str, list[Tensor]
         if x.shape[2] not in weights:
             generator = torch.Generator().manual_seed(0)
             weights[x.shape[2]] = torch.randint(_WEIGHTS, x.shape[2:], dtype=torch.int32, generator=generator)
-        counted = count.count(x, None, weights[x.shape[2]])
-        if counted is not None and not counted.not_binary:
-            assert counted.fan_nonzero is not None
-            return counted.fan_nonzero
+        unit = None if tap.binary and tap.unit == 1.0 else tap.unit
+        counted = count.count(x, unit, weights[x.shape[2]] if unit is None else weights[x.shape[2]] >> _LIGHTER)
+        if counted is not None and not (counted.fraction if unit else counted.not_binary):
+            sums = counted.fan_sum if unit else counted.fan_nonzero
+            assert sums is not None
+            return sums
         return (x.double() * weights[x.shape[2]].to(x.device)).sum(2)
 
     modules = dict(model.named_modules())

@@ -24,7 +24,7 @@ from spikeattn.fast.count import Left
 from spikeattn.fast.folding import Pair, layers_of, pairs_of
 from spikeattn.fast.fused_layers import Layer, layer_of
 from spikeattn.fast.fused_neuron import Dynamics, dynamics_of
-from spikeattn.fast.fused_quantiser import Quantiser, quantiser_of
+from spikeattn.fast.fused_quantiser import Kernel, kernel_of
 from spikeattn.fast.repeated_input import noting_repeats, run_once
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.layout import Axes
@@ -36,6 +36,7 @@ Forward = Callable[[nn.Module, Tensor], Any]
 
 FOLDED = "folded"  # what runs, beside `prepare.PLAIN`
 WORTH = 1_000_000  # spikes and silences per image; below, a pass takes milliseconds, and trying the kernels 0.1 s
+_FEW = 4096  # values
 _CHECKED = 2  # images that both ways must agree on, as many as the trace has seen
 _NOTHING: Mapping[str, Tensor] = {}
 ReaderOf = Callable[[str, Tensor], tuple[count.Reader, count.Slots] | None]
@@ -54,7 +55,7 @@ class Fusion:
         reader_of: says what counts the output of a neuron of integers, by its path and a tensor that lies as the output
             will (`Recorder.reader_of`); None where nobody does.
         checked: images that were shown to the network as it is, too.
-        flipped: spikes that were others there, and how many there are, by neuron.
+        flipped: where batch norms are folded, spikes that were others there, and how many there are, by neuron.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Fusion:
         self._model, self._arena = model, Arena()
         self._dynamics: dict[nn.Module, Dynamics] = {}
         self._layers: dict[nn.Module, Layer] = {}
-        self._quantisers: dict[nn.Module, Quantiser] = {}
+        self._quantisers: dict[nn.Module, Kernel] = {}
         self.reader_of: ReaderOf = lambda path, x: None
         ahead = fans_ahead(plan)
         self._fan_outs = {path: fan for path in plan.neurons if (fan := _fan_out(plan, path, ahead)) is not None}
@@ -84,7 +85,7 @@ class Fusion:
 
     def _find(self, plan: Plan) -> None:
         known: dict[str, Dynamics | None] = {}
-        quantisers: dict[Any, Quantiser | None] = {}
+        quantisers: dict[Any, Kernel | None] = {}
         for path, module in self._model.named_modules():
             if path in plan.neurons:
                 key = _said(module)
@@ -96,7 +97,7 @@ class Fusion:
                     continue
                 nature = nature_of(module) or path
                 if nature not in quantisers:
-                    quantisers[nature] = quantiser_of(module)
+                    quantisers[nature] = kernel_of(module)
                 if (quantiser := quantisers[nature]) is not None:
                     self._quantisers[module] = quantiser
                     self.neurons.append(path)
@@ -165,7 +166,7 @@ class Fusion:
             self._left[path] = (ref(made.spikes), counts)
         return made.spikes
 
-    def _quantise(self, neuron: nn.Module, path: str, quantiser: Quantiser, *args: Any, **kwargs: Any) -> Any:
+    def _quantise(self, neuron: nn.Module, path: str, quantiser: Kernel, *args: Any, **kwargs: Any) -> Any:
         self._left.pop(path, None)
         made: Tensor | None = None
         if len(args) == 1 and not kwargs and isinstance(args[0], Tensor):
@@ -257,9 +258,9 @@ def fuse(model: nn.Module, plan: Plan, images: Tensor, forward: Forward, fold: b
             made = _seen(model, plan, shown, forward)
     except Exception as error:  # of the network's code, which may rest on more than the numbers, as on strides
         return f"with kernels it fails ({type(error).__name__}: {error})"
-    fusion.flipped = _flips(made, expected)
-    differs = None if fusion.pairs else _first_difference(made, expected)
-    if differs is not None:
+    if fusion.pairs:
+        fusion.flipped = _flips(made, expected)
+    elif (differs := _first_difference(made, expected)) is not None:
         return f"with kernels its spikes are not the same bit by bit, first at {differs or 'its output'}"
     fusion.checked = len(shown)
     return fusion
@@ -271,8 +272,8 @@ def _seen(model: nn.Module, plan: Plan, images: Tensor, forward: Forward) -> lis
 
     def keep(path: str, module: nn.Module, args: Any, output: Any) -> None:
         for x in tensors_in(output):
-            bits = x.bool()
-            seen.append((path, bits if torch.equal(bits.to(x.dtype), x) else x.clone()))
+            bits = x.bool() if _may_be_binary(x) else None
+            seen.append((path, x.clone() if bits is None or not torch.equal(bits.to(x.dtype), x) else bits))
 
     with _hooked(plan.neurons, keep):
         nodes.reset(model)
@@ -282,6 +283,12 @@ def _seen(model: nn.Module, plan: Plan, images: Tensor, forward: Forward) -> lis
         finally:
             nodes.reset(model)
     return [*seen, *(("", x) for x in tensors_in(output))]
+
+
+def _may_be_binary(x: Tensor) -> bool:
+    """Whether a few values, which are quickly read, are 0 and 1 alone."""
+    few = x.as_strided((min(x.numel(), _FEW),), (1,)) if x.is_contiguous() else x
+    return bool(((few == 0) | (few == 1)).all())
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from spikeattn.fast import native
 from spikeattn.fast.arena import empty
+from spikeattn.tracing.kinds import is_identical
 
 _HOMES = ("spikingjelly.", "spikeattn.compat.")
 _INTEGRATE = ("IFNode", "MultiStepIFNode")
@@ -158,14 +159,6 @@ def _is_same(neuron: Any, dynamics: Dynamics) -> bool:
         if not all(is_identical(a, b) for a, b in pairs):
             return False
     return True
-
-
-def is_identical(a: Any, b: Any) -> bool:
-    """Whether two float32 tensors are the same bit by bit, whatever the bits of a NaN."""
-    if not (isinstance(b, Tensor) and a.shape == b.shape and a.dtype == b.dtype == torch.float32):
-        return False
-    same = a.contiguous().view(torch.int32) == b.contiguous().view(torch.int32)
-    return bool((same | (a.isnan() & b.isnan())).all())
 
 
 def takes(x: Any) -> bool:

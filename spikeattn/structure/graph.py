@@ -24,7 +24,6 @@ from spikeattn.tracing.nested_tensors import tensors_in
 from spikeattn.tracing.overloads import overload
 from spikeattn.tracing.stack import Frame, ModuleStack, in_parts
 
-_RUNNING = ("native_batch_norm", "_native_batch_norm_legit_no_training")  # three results, the last two empty
 _CHOOSES = ("argmax", "argmin", "argsort", "nonzero", "searchsorted", "bucketize")  # give places, not values
 _SPLITS = (
     "split", "split_with_sizes", "unbind", "chunk", "unsafe_split", "tensor_split", "unsafe_chunk",
@@ -100,7 +99,7 @@ class Graph(TorchDispatchMode):
         given = list(tensors_in((args, tuple(kwargs.values()))))
         found = [self.book.get(x) for x in given]
         written = overload(func).mutable
-        out = _norm(func, args, kwargs) or func(*args, **kwargs)
+        out = func(*args, **kwargs)
         name = overload(func).name
         made = list(tensors_in(out))
         if made and self._stack.frames:
@@ -190,13 +189,3 @@ class _GraphStack(ModuleStack):
         if self.in_neuron == 0:
             self._graph.left(path, tensors)
         return frame
-
-
-def _norm(func: Any, args: Any, kwargs: Any) -> tuple[Tensor, ...] | None:
-    """What a batch norm with running statistics gives without values, for which torch takes longer than with them."""
-    facts = overload(func)
-    if facts.name not in _RUNNING or facts.mutable or not args[0].is_meta:
-        return None
-    if facts.arguments(args, kwargs).get("training"):
-        return None
-    return torch.empty_like(args[0]), args[0].new_empty(0), args[0].new_empty(0)

@@ -10,6 +10,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from spikeattn.tracing.overloads import overload
+
+_RUNNING = ("native_batch_norm", "_native_batch_norm_legit_no_training")  # three results, the last two empty
+
+
+class _Shortcuts(TorchDispatchMode):
+    """Gives at once what torch takes longer for without values than with them."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        facts = overload(func)
+        if facts.mutable or not args or not isinstance(args[0], Tensor) or not args[0].is_meta:
+            return func(*args, **kwargs)
+        x = args[0]
+        if facts.name in _RUNNING and not facts.arguments(args, kwargs).get("training"):
+            return torch.empty_like(x), x.new_empty(0), x.new_empty(0)
+        numbers = not any(isinstance(each, Tensor) for each in (*args[1:], *kwargs.values()))
+        if facts.name == "clamp" and numbers and x.is_floating_point():
+            return torch.empty_like(x)
+        return func(*args, **kwargs)
 
 
 class _NoDevicePaths(TorchFunctionMode):
@@ -34,7 +56,7 @@ def without_values(model: nn.Module) -> Iterator[None]:
             for slot in ("_parameters", "_buffers"):
                 tensors = vars(module)[slot]
                 vars(module)[slot] = {key: _meta(x, memo) for key, x in tensors.items()}
-        with _NoDevicePaths():
+        with _NoDevicePaths(), _Shortcuts():
             yield
     finally:
         for module, attributes, states in kept:

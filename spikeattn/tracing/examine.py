@@ -8,7 +8,7 @@ how to count it).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -23,6 +23,7 @@ from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.labeller import steps_of_calls
 from spikeattn.tracing.layout import BATCH
 from spikeattn.tracing.network import paper_names_of
+from spikeattn.tracing.pass_events import NEURON
 from spikeattn.tracing.planner import Planner
 from spikeattn.tracing.spike_units import units_of
 from spikeattn.tracing.state import changed, state_of
@@ -73,8 +74,12 @@ def plan(
     nodes.reset(model)
     before = state_of(model)
     with nodes.unregistered_forbidden(model, neurons), _strangers_forbidden(model, neurons):
-        with _failing(model, BATCH, images):
-            units, spikes = units_of(model, found, lambda: forward(model, images[:BATCH].clone()), spike_output)
+
+        def levels_of(tried: Container[str] = ()) -> tuple[dict[str, float | None], dict[str, int]]:
+            with _failing(model, BATCH, images):
+                return units_of(model, found, lambda: forward(model, images[:BATCH].clone()), spike_output, tried)
+
+        units, spikes = levels_of()
 
         def trace(batch: int) -> Trace:
             made = Trace(model, found, batch, names, units, spikes, time_steps)
@@ -94,6 +99,9 @@ def plan(
             return made
 
         made = trace(BATCH)
+        if _off_their_levels(made, units):  # a neuron does other things with images than with what it was tried on
+            units, spikes = levels_of(tried=found)
+            made = trace(BATCH)
         mixed = made.mixing()
         if mixed is not None and len(images) > 1:
             raise _mixes(model, mixed)
@@ -125,6 +133,14 @@ def check_options(time_steps: Any, input: Any, spike_output: Any, levels: Any, l
     for name, value, least in (("time_steps", time_steps, 1), ("levels", levels, 1), ("spike_output", spike_output, 0)):
         if value is not None:
             whole_number(name, value, least, why=", or leave it out")
+
+
+def _off_their_levels(trace: Trace, units: Mapping[str, float | None]) -> bool:
+    """Whether a neuron gave what is no whole multiple of its unit."""
+    origins = [
+        event.origins[0] for event in trace.events if event.what == NEURON and units.get(event.module) is not None
+    ]
+    return any(origin.flags is not None and bool(origin.flags[0]) for origin in origins)
 
 
 def _numbered_wrongly(trace: Trace, neurons: Mapping[str, nn.Module]) -> bool:

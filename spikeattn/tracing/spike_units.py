@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,13 +14,18 @@ from spikeattn.errors import SpikeattnError
 from spikeattn.tracing.kinds import distinct, unit_of
 from spikeattn.tracing.nested_tensors import tensors_in
 from spikeattn.tracing.neurons import emits_binary, evaluating, is_spiking_neuron, reset, spike_place
+from spikeattn.tracing.quantisers import quantiser_of
 
 _PLAIN = (bool, int, float, str, type(None))
 _SIZES = 4096  # of one call; more than kinds.LEVELS are real numbers, whatever the others are
 
 
 def units_of(
-    model: nn.Module, neurons: Mapping[str, nn.Module], run: Callable[[], Any], spike_output: int | None = None
+    model: nn.Module,
+    neurons: Mapping[str, nn.Module],
+    run: Callable[[], Any],
+    spike_output: int | None = None,
+    tried: Container[str] = (),
 ) -> tuple[dict[str, float | None], dict[str, int]]:
     """What the spikes of a neuron are whole multiples of (None: of nothing), for neurons that do not just give 0 and 1.
 
@@ -29,6 +34,8 @@ def units_of(
     same levels, two are shown it for all: the one that received the weakest input, and the strongest.
 
     Args:
+        tried: neurons whose operations do not say their levels, as has been seen; all or none of the others are shown
+            noise.
         spike_output: which of the tensors that a neuron returns are its spikes; by default the first one that holds
             whole multiples of something (a membrane potential does not).
 
@@ -36,6 +43,8 @@ def units_of(
         The units, and the position of the spikes among what the neuron returns, where that is not the first.
     """
     levelled = {name: neuron for name, neuron in neurons.items() if not emits_binary(neuron)}
+    stated = {} if spike_output is not None else _stated(levelled, tried)
+    levelled = {name: neuron for name, neuron in levelled.items() if name not in stated}
     received: dict[str, tuple[Any, ...]] = {}
     levels: dict[str, list[list[torch.Tensor]]] = {name: [] for name in levelled}
 
@@ -44,7 +53,7 @@ def units_of(
         levels[name].append(_sizes(output))
 
     if not levelled:
-        return {}, {}
+        return stated, {}
     handles = [neuron.register_forward_hook(partial(note, name)) for name, neuron in levelled.items()]
     with evaluating(model), torch.no_grad():
         try:
@@ -60,7 +69,7 @@ def units_of(
             ]
             for name in alike:
                 levels[name] += answers
-    units: dict[str, float | None] = {}
+    units: dict[str, float | None] = {**stated}
     places: dict[str, int] = {}
     for name, found in levels.items():
         if not found:
@@ -83,6 +92,22 @@ def units_of(
         if place:
             places[name] = place
     return units, places
+
+
+def _stated(neurons: Mapping[str, nn.Module], tried: Container[str]) -> dict[str, float | None]:
+    """Units of the neurons whose levels are read off their operations, but of those that were `tried`."""
+    found: dict[Any, float | None] = {}
+    units = {}
+    for name, neuron in neurons.items():
+        if name in tried or (nature := nature_of(neuron)) is None:
+            continue
+        if nature not in found:
+            quantiser = quantiser_of(neuron)
+            levels = None if quantiser is None else quantiser.levels()
+            found[nature] = None if levels is None else _unit(neuron, distinct(levels.abs()))
+        if found[nature] is not None:
+            units[name] = found[nature]
+    return units
 
 
 def _unit(neuron: nn.Module, levels: torch.Tensor) -> float | None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import spikeattn as sa
 from spikeattn.fast import native
 from spikeattn.fast.fused_neuron import is_identical
-from spikeattn.fast.fused_quantiser import quantiser_of
+from spikeattn.fast.fused_quantiser import kernel_of
 
 pytestmark = pytest.mark.skipif(native.build().kernels is None, reason="no C compiler")
 
@@ -49,7 +49,7 @@ class Straight(torch.autograd.Function):
 @pytest.mark.parametrize("shape", [(1, 1), (4, 3, 5, 7), (2, 3, 70, 40)])
 def test_the_kernel_gives_the_neurons_own_bits(run: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> None:
     neuron = Neuron(run)
-    kernel = quantiser_of(neuron)
+    kernel = kernel_of(neuron)
     assert kernel is not None
     x = torch.randn(shape, generator=torch.Generator().manual_seed(1)) * 5
     x.flatten()[0] = float("nan")
@@ -76,7 +76,7 @@ def test_the_kernel_gives_the_neurons_own_bits(run: Callable[[Tensor], Tensor], 
     ],
 )
 def test_whatever_else_a_neuron_does_it_has_no_kernel(run: Callable[[Tensor], Any]) -> None:
-    assert quantiser_of(Neuron(run)) is None
+    assert kernel_of(Neuron(run)) is None
 
 
 def test_a_neuron_with_state_weights_or_hooks_has_no_kernel() -> None:
@@ -91,9 +91,9 @@ def test_a_neuron_with_state_weights_or_hooks_has_no_kernel() -> None:
     hooked, weighted = Neuron(plain), Neuron(plain)
     hooked.register_forward_hook(lambda *_: None)
     weighted.threshold = nn.Parameter(torch.ones(()))
-    assert quantiser_of(Neuron(plain)) is not None
+    assert kernel_of(Neuron(plain)) is not None
     stateful = Stateful(plain)
-    assert [quantiser_of(each) for each in (stateful, hooked, weighted)] == [None] * 3
+    assert [kernel_of(each) for each in (stateful, hooked, weighted)] == [None] * 3
     assert not hasattr(stateful, "v")  # it has not been called itself
 
 
@@ -101,7 +101,7 @@ def test_looking_at_a_neuron_draws_no_random_numbers() -> None:
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    assert quantiser_of(Neuron(lambda x: (x + torch.rand_like(x)).clamp(0, 4).round())) is None
+    assert kernel_of(Neuron(lambda x: (x + torch.rand_like(x)).clamp(0, 4).round())) is None
     assert torch.equal(torch.rand(2), expected)
 
 
