@@ -25,6 +25,7 @@ from benchmarks.timing import alternate, wait  # noqa: E402
 from spikeattn.counting.probe import probed_plan  # noqa: E402
 from spikeattn.counting.recorder import Recorder  # noqa: E402
 from spikeattn.fast import foreign  # noqa: E402
+from spikeattn.fast.seen_pass import SeenPass  # noqa: E402
 from spikeattn.models.calibrate import calibrate_batch_norm  # noqa: E402
 from spikeattn.models.neuron_names import neuron_predicate  # noqa: E402
 from spikeattn.storage.counts import batch_table  # noqa: E402
@@ -97,9 +98,10 @@ def examined(
 ) -> tuple[Plan, foreign.Fusion | str]:  # fmt: skip
     """What a run does with its first batch before it counts: trace, plan, probe, structure, kernels and their trial."""
     with torch.no_grad():
-        made = probed_plan(model, images, neurons=spiking)
+        seen = SeenPass()
+        made = probed_plan(model, images, seen=seen, neurons=spiking)
         with_structure(made.ledger, model, images, call_model, spiking, None)
-        return made, foreign.fuse(model, made, images, call_model)
+        return made, foreign.fuse(model, made, images, call_model, expected=seen)
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from spikeattn.counting.counted_pass import own_passes
 from spikeattn.counting.recorder import Recorder
 from spikeattn.errors import SpikeattnError, failing
 from spikeattn.fast import count
+from spikeattn.fast.seen_pass import SeenPass
 from spikeattn.models.spike_driven import SpikeDrivenTransformer
 from spikeattn.storage.columns import Key
 from spikeattn.tracing import neurons as nodes
@@ -47,16 +48,19 @@ class _Pass:
         return None
 
 
-def probed_plan(model: nn.Module, images: Tensor, forward: Forward = call_model, **options: Any) -> Plan:
+def probed_plan(
+    model: nn.Module, images: Tensor, forward: Forward = call_model, seen: SeenPass | None = None, **options: Any
+) -> Plan:
     """What to count in a network, and the certainty that its images are counted apart; see `plan` and `probe`.
 
     Args:
+        seen: takes what a pass of the probe gives, where there is one and it is wanted.
         options: of `plan`.
     """
     with own_passes():
         made = plan(model, images, forward=forward, **options)
         if type(model) not in _OWN:
-            probe(model, made, images, forward)
+            probe(model, made, images, forward, seen)
     return made
 
 
@@ -70,7 +74,7 @@ def refuse_uncounted(made: Plan) -> None:
         )
 
 
-def probe(model: nn.Module, plan: Plan, images: Tensor, forward: Forward) -> None:
+def probe(model: nn.Module, plan: Plan, images: Tensor, forward: Forward, seen: SeenPass | None = None) -> None:
     """Run an image before another one, and behind a third one: its counts must not move.
 
     What one pass hands on to the next, what an image hands on to the one behind it or takes from it, and what depends
@@ -85,7 +89,7 @@ def probe(model: nn.Module, plan: Plan, images: Tensor, forward: Forward) -> Non
     third = None if plan.one_image else _another(b, images)
     with Recorder(model, plan) as recorder:
         if third is not None:
-            before = _run(model, recorder, torch.cat([a, b]), forward)
+            before = _run(model, recorder, torch.cat([a, b]), forward, seen=seen)
             behind = _run(model, recorder, torch.cat([third, a]), forward)
             if before.first_difference(behind, slice(0, 1), slice(1, 2)) is None:
                 return
@@ -132,17 +136,24 @@ def _another(image: Tensor, images: Tensor) -> Tensor | None:
 
 def _run(
     model: nn.Module, recorder: Recorder, batch: Tensor, forward: Forward,
-    state_before: Callable[[nn.Module], State] = lambda model: {},
+    state_before: Callable[[nn.Module], State] = lambda model: {}, seen: SeenPass | None = None,
 ) -> _Pass:  # fmt: skip
     nodes.reset(model)
     state = state_before(model)
     marks: dict[str, list[Tensor]] = {}
     try:
-        with torch.no_grad(), _marking(model, recorder, marks), recorder.watching(len(batch)) as tally:
+        with ExitStack() as stack:
+            stack.enter_context(torch.no_grad())
+            stack.enter_context(_marking(model, recorder, marks))
+            if seen is not None and seen.wanted(recorder.plan):
+                stack.enter_context(seen.watching(model, recorder.plan, batch, recorder.muting))
+            tally = stack.enter_context(recorder.watching(len(batch)))
             recorder.show(batch)
             with failing(f"{type(model).__name__} fails when it is shown {len(batch)} images once more, to see that an "
                          "image's counts come from it alone"):  # fmt: skip
                 output = forward(model, batch.clone())
+            if seen is not None and seen.images is batch:
+                seen.end(output)
             counts = tally.collect(output).counts
     finally:
         nodes.reset(model)

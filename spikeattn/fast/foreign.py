@@ -6,10 +6,8 @@ Whatever is said of them meanwhile holds: hooks, state, reset, names. Afterwards
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import zip_longest
 from typing import Any
 from weakref import ref
 
@@ -25,18 +23,14 @@ from spikeattn.fast.folding import Pair, layers_of, pairs_of
 from spikeattn.fast.fused_layers import Layer, layer_of
 from spikeattn.fast.fused_neuron import Dynamics, dynamics_of
 from spikeattn.fast.fused_quantiser import Kernel, kernel_of
-from spikeattn.fast.repeated_input import noting_repeats, run_once
-from spikeattn.tracing import neurons as nodes
+from spikeattn.fast.repeated_input import run_once
+from spikeattn.fast.seen_pass import Forward, SeenPass, first_difference, flips, seen
 from spikeattn.tracing.layout import Axes
-from spikeattn.tracing.nested_tensors import tensors_in
 from spikeattn.tracing.spike_units import nature_of
 from spikeattn.tracing.taps import Fan, Plan, Tap, fans_ahead
 
-Forward = Callable[[nn.Module, Tensor], Any]
-
 FOLDED = "folded"  # what runs, beside `prepare.PLAIN`
 WORTH = 1_000_000  # spikes and silences per image; below, a pass takes milliseconds, and trying the kernels 0.1 s
-_FEW = 4096  # values
 _CHECKED = 2  # images that both ways must agree on, as many as the trace has seen
 _NOTHING: Mapping[str, Tensor] = {}
 ReaderOf = Callable[[str, Tensor], tuple[count.Reader, count.Slots] | None]
@@ -235,95 +229,39 @@ def is_worth(plan: Plan) -> bool:
     return plan.ledger.time_steps * sum(made) >= WORTH
 
 
-def fuse(model: nn.Module, plan: Plan, images: Tensor, forward: Forward, fold: bool = False) -> Fusion | str:
+def fuse(
+    model: nn.Module, plan: Plan, images: Tensor, forward: Forward, fold: bool = False, expected: SeenPass | None = None
+) -> Fusion | str:
     """Kernels for a network in eval mode, tried on its first images; or why it has none, in words.
 
     Args:
         images: a batch, [B, ...]; two of them are shown to the network as it is and with its kernels.
         fold: batch norms go into the convolutions before them too, which may flip spikes; they are counted.
+        expected: what the network as it is gave for some images, which are shown to its kernels then.
     """
     if any(each.device.type != "cpu" for each in (images, *model.parameters())):
         return "its kernels are for the CPU"
     if reason := native.build().reason:
         return reason
-    shown = images[: 1 if plan.one_image else _CHECKED]
+    if expected is None or expected.images is None:
+        expected = seen(model, plan, images[: 1 if plan.one_image else _CHECKED], forward)
+    assert expected.images is not None
+    shown = expected.images
     pairs = pairs_of(model, plan, shown, forward) if fold else ()
-    with noting_repeats(model, plan.ledger.time_steps) as repeated:
-        expected = _seen(model, plan, shown, forward)
-    fusion = Fusion(model, plan, pairs, repeated)
+    fusion = Fusion(model, plan, pairs, expected.repeated)
     if not (fusion.pairs or fusion.neurons or fusion.layers):
         return "none of its neurons, pools and batch norms has a kernel"
     try:
         with fusion:
-            made = _seen(model, plan, shown, forward)
+            made = seen(model, plan, shown, forward)
     except Exception as error:  # of the network's code, which may rest on more than the numbers, as on strides
         return f"with kernels it fails ({type(error).__name__}: {error})"
     if fusion.pairs:
-        fusion.flipped = _flips(made, expected)
-    elif (differs := _first_difference(made, expected)) is not None:
+        fusion.flipped = flips(made, expected)
+    elif (differs := first_difference(made, expected)) is not None:
         return f"with kernels its spikes are not the same bit by bit, first at {differs or 'its output'}"
     fusion.checked = len(shown)
     return fusion
-
-
-def _seen(model: nn.Module, plan: Plan, images: Tensor, forward: Forward) -> list[tuple[str, Tensor]]:
-    """Every spike of a pass, neuron by neuron, and at the end what the network gives; by path, "" for its output."""
-    seen: list[tuple[str, Tensor]] = []
-
-    def keep(path: str, module: nn.Module, args: Any, output: Any) -> None:
-        for x in tensors_in(output):
-            bits = x.bool() if _may_be_binary(x) else None
-            seen.append((path, x.clone() if bits is None or not torch.equal(bits.to(x.dtype), x) else bits))
-
-    with _hooked(plan.neurons, keep):
-        nodes.reset(model)
-        try:
-            with torch.no_grad():
-                output = forward(model, images.clone())
-        finally:
-            nodes.reset(model)
-    return [*seen, *(("", x) for x in tensors_in(output))]
-
-
-def _may_be_binary(x: Tensor) -> bool:
-    """Whether a few values, which are quickly read, are 0 and 1 alone."""
-    few = x.as_strided((min(x.numel(), _FEW),), (1,)) if x.is_contiguous() else x
-    return bool(((few == 0) | (few == 1)).all())
-
-
-@contextmanager
-def _hooked(neurons: Mapping[str, nn.Module], keep: Callable[..., None]) -> Iterator[None]:
-    handles = [module.register_forward_hook(partial(keep, path)) for path, module in neurons.items()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _first_difference(made: list[tuple[str, Tensor]], expected: list[tuple[str, Tensor]]) -> str | None:
-    """Where two passes differ first; None where they are the same bit by bit."""
-    for (path, x), (place, known) in zip_longest(made, expected, fillvalue=("", torch.zeros(0))):
-        if path != place or not _is_same(x, known):
-            return place
-    return None
-
-
-def _flips(made: list[tuple[str, Tensor]], expected: list[tuple[str, Tensor]]) -> dict[str, tuple[int, int]]:
-    """Values of neurons that differ between two passes, and how many there are, by path."""
-    flips: dict[str, tuple[int, int]] = {}
-    for (path, x), (_, known) in zip(made, expected, strict=False):
-        if path:
-            before = flips.get(path, (0, 0))
-            different = int((x != known).sum()) if x.shape == known.shape else known.numel()
-            flips[path] = (before[0] + different, before[1] + known.numel())
-    return flips
-
-
-def _is_same(a: Tensor, b: Tensor) -> bool:
-    if a.dtype == b.dtype == torch.float32:
-        return fused_neuron.is_identical(a, b)
-    return a.dtype == b.dtype and torch.equal(a, b)
 
 
 def refused(reason: str, fold: bool) -> SpikeattnError:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -16,14 +16,23 @@ from spikeattn.fast.fused_neuron import is_identical, takes
 
 
 @contextmanager
-def noting_repeats(model: nn.Module, time_steps: int) -> Iterator[list[str]]:
-    """A list, to which a pass inside adds the paths of the convolutions whose input is the same at every time step."""
+def noting_repeats(
+    model: nn.Module, time_steps: int, muting: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> Iterator[list[str]]:
+    """A list, to which a pass inside adds the paths of the convolutions whose input is the same at every time step.
+
+    Args:
+        muting: operations inside are none of the network's, where somebody counts these.
+    """
     found: list[str] = []
 
     def note(path: str, module: nn.Module, args: Any) -> None:
-        parts = _parts(module, args[0] if args else None, time_steps)
-        if parts is not None and path not in found and bool(parts.any()) and _are_equal(parts):  # silence tells nothing
-            found.append(path)
+        if path in found or time_steps < 2:
+            return
+        with muting():
+            parts = _parts(module, args[0] if args else None, time_steps)
+            if parts is not None and bool(parts.any()) and _are_equal(parts):  # silence tells nothing
+                found.append(path)
 
     modules = {path: module for path, module in model.named_modules() if _is_convolution(module)}
     handles = [module.register_forward_pre_hook(partial(note, path)) for path, module in modules.items()]

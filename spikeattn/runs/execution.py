@@ -23,6 +23,7 @@ from spikeattn.data.division import WHOLE, Shard, Take
 from spikeattn.data.loaders import batches_of, check_finite, n_samples, shuffles, single_images
 from spikeattn.errors import SpikeattnError, failing
 from spikeattn.fast import foreign, prepare
+from spikeattn.fast.seen_pass import SeenPass
 from spikeattn.provenance import describe, device_of, provenance_of
 from spikeattn.runs.assembly import check_origin, check_settings, finish, finish_empty, in_memory, nothing_to_profile
 from spikeattn.runs.axis_advice import check_time_first, order_advice
@@ -258,7 +259,8 @@ class Run:
         self, images: Tensor, batch: Batch, forward: Forward, loader: Iterable[Any], folder: RunFolder | None
     ) -> Plan:
         try:
-            made = probed_plan(self.model, images, forward, **self.options)
+            seen = SeenPass(lambda made: self.device.type == "cpu" and self._tries_kernels(made))
+            made = probed_plan(self.model, images, forward, seen, **self.options)
         except SpikeattnError as error:
             if (advice := order_advice(self.model, images, forward, batch, self.options, error)) is not None:
                 raise SpikeattnError(advice) from error
@@ -271,7 +273,7 @@ class Run:
             check_time_first(self.model, made, batch)
         provenance = provenance_of(self.model, loader, images, self.path) | dict(self.extra)
         provenance |= made.facts() | ({} if batch.targets is None else {"targets": batch.targets})
-        provenance |= self._fused(made, images, forward)
+        provenance |= self._fused(made, images, forward, seen)
         if self.shard != WHOLE:
             provenance["shard"] = str(self.shard)
         warnings = made.ledger.warnings
@@ -295,12 +297,17 @@ class Run:
                 )
         return replace(made, ledger=ledger)
 
-    def _fused(self, made: Plan, images: Tensor, forward: Forward) -> dict[str, Any]:
+    def _tries_kernels(self, made: Plan) -> bool:
+        """Whether kernels are looked for, for a network that runs as it is."""
+        asked = self.fuse or (self.fuse is None and foreign.is_worth(made))
+        return self.path == foreign.FOLDED or (self.path == prepare.PLAIN and asked)
+
+    def _fused(self, made: Plan, images: Tensor, forward: Forward, seen: SeenPass) -> dict[str, Any]:
         """Find kernels for a network that runs as it is; what became of it, as entries of the provenance."""
-        fold = self.path == foreign.FOLDED
-        if not (fold or (self.path == prepare.PLAIN and (self.fuse or (self.fuse is None and foreign.is_worth(made))))):
+        if not self._tries_kernels(made):
             return {}
-        found = foreign.fuse(self.model, made, images, forward, fold)
+        fold = self.path == foreign.FOLDED
+        found = foreign.fuse(self.model, made, images, forward, fold, seen)
         if isinstance(found, foreign.Fusion):
             self._fusion = found
             return found.facts()

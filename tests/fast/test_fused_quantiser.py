@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import spikeattn as sa
 from spikeattn.fast import native
 from spikeattn.fast.fused_neuron import is_identical
-from spikeattn.fast.fused_quantiser import kernel_of
+from spikeattn.fast.fused_quantiser import Kernel, kernel_of
 
 pytestmark = pytest.mark.skipif(native.build().kernels is None, reason="no C compiler")
 
@@ -105,9 +105,12 @@ def test_looking_at_a_neuron_draws_no_random_numbers() -> None:
     assert torch.equal(torch.rand(2), expected)
 
 
-def test_a_network_of_them_is_counted_to_the_same_numbers() -> None:
+@pytest.mark.parametrize("levels", [4, 3, 5000])
+def test_a_network_of_them_is_counted_to_the_same_numbers(levels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the recorder in the first batch, by the kernels that make them from the second one on."""
+
     def neuron() -> Neuron:
-        return Neuron(lambda x: Straight.apply(x, 0, 4) / 4)
+        return Neuron(lambda x: Straight.apply(x, 0, levels) / levels)
 
     torch.manual_seed(0)
     net = nn.Sequential(
@@ -118,11 +121,15 @@ def test_a_network_of_them_is_counted_to_the_same_numbers() -> None:
         nn.Flatten(),
         nn.Linear(512, 4),
     )
-    images = torch.rand(6, 3, 8, 8) * 4
+    batches = (torch.rand(7, 3, 8, 8) * levels).split(2)
+    counted, by_kernel = [], Kernel.counted
+    monkeypatch.setattr(Kernel, "counted", lambda *args: counted.append(by_kernel(*args)) or counted[-1])
 
     options = {"neurons": lambda module: isinstance(module, Neuron)}
-    plain = sa.profile(net.eval(), [images], plain=True, **options)
-    fused = sa.profile(net, [images], plain=False, **options)
+    plain = sa.profile(net.eval(), batches, plain=True, **options)
+    assert not counted
+    fused = sa.profile(net, batches, plain=False, **options)
+    assert len(counted) == 2 * 2  # both neurons, in the second batch and the third; the last one is of another size
     assert "fused" not in plain.provenance and fused.provenance["fused"]["neurons"] == 2
     assert list(plain.counts.keys) == list(fused.counts.keys) and plain.ledger.hash() == fused.ledger.hash()
     for key in plain.counts.keys:

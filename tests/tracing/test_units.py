@@ -17,6 +17,7 @@ from tests.counting.brute_force import amounts, assert_exact, exact, pictures
 from tests.counting.networks import Stages as Net
 
 NOISES = 7  # strengths of noise that a neuron is shown
+TRIALS = 2  # calls by which its operations are read off, once for those that are alike
 STEM = 3 * 64 * 4 * 27  # MACs of three time steps of the first convolution, on a still image charged once
 
 
@@ -126,13 +127,13 @@ def test_the_values_that_occur_are_those_of_torch(values: int) -> None:
 
 
 class Counted(Levels):
-    """Counts its calls, all of them together."""
+    """Counts its calls, all of them together; what it runs is no plain quantiser, though the same."""
 
     calls = 0
 
     def forward(self, x: Tensor) -> Tensor:
         Counted.calls += 1
-        return super().forward(x)
+        return super().forward(x) * 1
 
 
 def test_neurons_that_are_alike_are_shown_noise_together() -> None:
@@ -148,10 +149,46 @@ def test_neurons_that_are_alike_are_shown_noise_together() -> None:
         return list(found.values()), Counted.calls
 
     images = pictures(2, 6)
-    assert units(chain(*[4] * 12)) == ([0.25] * 12, 12 + 2 * NOISES)
-    assert units(chain(4, 4, 2)) == ([0.25, 0.25, 0.5], 3 + 3 * NOISES)
+    assert units(chain(*[4] * 12)) == ([0.25] * 12, 12 + 2 * NOISES + TRIALS)
+    assert units(chain(4, 4, 2)) == ([0.25, 0.25, 0.5], 3 + 3 * NOISES + 2 * TRIALS)
     hooked = chain(4, 4)
     hooked[1].register_forward_hook(lambda module, args, output: output / 2)
-    assert units(hooked) == ([0.125, 0.25], 2 + 2 * NOISES)
+    assert units(hooked) == ([0.125, 0.25], 2 + 2 * NOISES + TRIALS)
     wider = nn.Sequential(*chain(4), nn.Linear(6, 8), Counted(4))
-    assert units(wider) == ([0.25, 0.25], 2 + 2 * NOISES)
+    assert units(wider) == ([0.25, 0.25], 2 + 2 * NOISES + TRIALS)
+
+
+class ByShape(Levels):
+    """Gives half levels for whatever has four axes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.round(torch.clamp(x, 0, 4)) / (self.divisor * (2 if x.dim() == 4 else 1))
+
+
+class InTraining(Levels):
+    """Quantises in eval mode alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if self.training else super().forward(x)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("neuron", [Levels, InTraining])
+def test_a_quantiser_says_its_levels_without_a_pass(neuron: type[Levels], training: bool) -> None:
+    net = nn.Sequential(nn.Linear(6, 6), neuron(4), nn.Linear(6, 6), neuron(3)).train(training)
+
+    def refuse() -> None:
+        raise AssertionError("no pass is needed")
+
+    assert units_of(net, {"1": net[1], "3": net[3]}, refuse) == ({"1": 0.25, "3": 1 / 3}, {})
+    assert net.training == net[1].training == training
+
+
+def test_a_neuron_that_does_other_things_with_images_is_shown_noise() -> None:
+    """Its operations say quarters, and images are given eighths: they are seen when the network is traced."""
+    net = exact(nn.Sequential(nn.Conv2d(3, 4, 3), ByShape(4), nn.Flatten(), nn.Linear(144, 3)))
+    profile = assert_exact(
+        net, pictures(3, 3, 8, 8), is_neuron=lambda m: isinstance(m, ByShape),
+        unit=lambda w: 0.125 if w.shape == (3, 144) else 1.0,
+    )  # fmt: skip
+    assert [t.unit for t in profile.ledger.tensors] == [1, 0.125]
