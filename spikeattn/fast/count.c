@@ -12,10 +12,10 @@
    unit: 0 where the tensor should hold 0 and 1 alone (its sums are left alone then); else what its values are multiples
    of, with `near` and `relative`; they are no integers if `real`.
    weights: of an element i weights[(i / inner) % space], or NULL.
-   currents: NULL, or what `q` makes x of, block by block before they are counted; it lies as x does.
+   currents: NULL, or what `q` makes x of behind `norm`, block by block before they are counted; it lies as x does.
    out: [4][rows], the non-zeros, those weighed, the sums and those weighed; 0 where nobody asks. low_high [2] takes the
    extremes of values that hold no NaN, or is NULL. Returns the flags. */
-i64 spikeattn_count(float *x, const float *currents, const struct quantiser *q, const i64 *at, i64 rows, i64 parts, i64 n, float unit, float near, float relative,
+i64 spikeattn_count(float *x, const float *currents, const struct quantiser *q, const struct norm *norm, const i64 *at, i64 rows, i64 parts, i64 n, float unit, float near, float relative,
                     int real, const int32_t *weights, i64 space, i64 inner, double *out, float *low_high, int threads) {
     /* A block lies within one run of weights: all of `space` at once where it is small, a piece of it else. */
     const i64 run = weights ? space * inner : n;
@@ -46,8 +46,8 @@ i64 spikeattn_count(float *x, const float *currents, const struct quantiser *q, 
                     const i64 start = (b % pieces) * piece; /* within the run */
                     const i64 size = start + piece < run ? piece : run - start;
                     const i64 place = at[i] + (b / pieces) * run + start;
-                    float *block = x + place;
-                    if (currents) quantise(currents + place, block, size, q);
+                    const float *block = x + place;
+                    if (currents) quantise(currents, x, place, size, q, norm);
                     const int32_t *w = weights ? weights + start : NULL;
                     if (weights && inner > 1) {
                         for (i64 i = 0; i < size; i++) spread[i] = weights[(start + i) / inner];

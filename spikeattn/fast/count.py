@@ -105,11 +105,12 @@ class Maker(NamedTuple):
 
     Attributes:
         currents: address of what it is made of, which lies as it does.
-        quantiser: address of a `struct quantiser` of the source.
+        quantiser, norm: addresses of a `struct quantiser` and a `struct norm` of the source; 0 for no norm.
     """
 
     currents: int
     quantiser: int
+    norm: int
 
 
 class Read(NamedTuple):
@@ -130,7 +131,7 @@ class Read(NamedTuple):
         return self.reader.counted(self.memory, self.start, self.flags)
 
 
-_READY = Maker(0, 0)
+_READY = Maker(0, 0, 0)
 
 
 class Reader:
@@ -269,8 +270,8 @@ def _counter(library: ctypes.CDLL) -> Callable[..., int]:
     address, whole, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
     function.restype = whole
     function.argtypes = (
-        address, address, address, address, whole, whole, whole, number, number, number, ctypes.c_int, address, whole,
-        whole, address, address, ctypes.c_int,
+        address, address, address, address, address, whole, whole, whole, number, number, number, ctypes.c_int,
+        address, whole, whole, address, address, ctypes.c_int,
     )  # fmt: skip
     return cast("Callable[..., int]", function)
 

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "charge.h"
+#include "norm.h"
 #include "quantiser.h"
 
 #define BLOCK 4096 /* membrane potentials at work: they stay in the first cache for all time steps */
@@ -71,12 +72,13 @@ static i64 weigh(const float *out, i64 size, const int32_t *weights, i64 P, i64 
 
 /* A neuron over T time steps: x [T][B][K] (`step` floats from one to the next; 0 where all are the same) -> spikes.
 
+   norm: of the batch norm whose output x is still to become, or NULL.
    v [B][K] holds the potentials before the first step, and those after the last one at the end.
    counts [T][B] and fans [T][B] are added to; `weights` [P] are fan-outs, or NULL.
    Returns how many potentials are NaN or infinite at the end. */
 i64 spikeattn_neuron(const float *x, i64 step, float *v, float *spikes, i64 T, i64 B, i64 K, int charge, int soft,
                      float a, float r, float threshold, const int32_t *weights, i64 P, i64 *counts, i64 *fans,
-                     int threads) {
+                     const struct norm *norm, int threads) {
     const step_of run = STEPS[charge][soft];
     const i64 blocks = (K + BLOCK - 1) / BLOCK;
     i64 nonfinite = 0;
@@ -85,9 +87,12 @@ i64 spikeattn_neuron(const float *x, i64 step, float *v, float *spikes, i64 T, i
         for (i64 k = 0; k < blocks; k++) {
             const i64 first = k * BLOCK, size = K - first < BLOCK ? K - first : BLOCK;
             float *own = v + b * K + first;
+            float normed[BLOCK];
             for (i64 t = 0; t < T; t++) {
                 float *out = spikes + (t * B + b) * K + first;
-                const int32_t fired = run(x + t * step + b * K + first, own, out, size, a, r, threshold);
+                const i64 offset = t * step + b * K + first;
+                if (norm) normalise(x + offset, normed, size, offset, norm);
+                const int32_t fired = run(norm ? normed : x + offset, own, out, size, a, r, threshold);
 #pragma omp atomic
                 counts[t * B + b] += fired;
                 if (weights) {
@@ -127,12 +132,12 @@ void spikeattn_levels(const float *x, i64 step, float *v, float *spikes, i64 T, 
 }
 
 /* A neuron of integers without state; see `quantiser.h`. */
-void spikeattn_quantise(const float *x, float *y, i64 N, const struct quantiser *q, int threads) {
+void spikeattn_quantise(const float *x, float *y, i64 N, const struct quantiser *q, const struct norm *norm, int threads) {
     const i64 blocks = (N + BLOCK - 1) / BLOCK;
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (i64 k = 0; k < blocks; k++) {
         const i64 first = k * BLOCK, size = N - first < BLOCK ? N - first : BLOCK;
-        quantise(x + first, y + first, size, q);
+        quantise(x, y, first, size, q, norm);
     }
 }
 
@@ -140,10 +145,10 @@ static inline float larger(float most, float x) { return x > most || x != x ? x 
 
 /* Maximum of windows of `kernel` x `kernel`, of N maps [H][W] -> [R][Q]; beyond the border nothing is larger.
 
-   The windows of one row first, then those rows: of equal numbers the first one in raster order is kept, and a NaN is
+   norm: of the batch norm whose output x is still to become, or NULL. The windows of one row first, then those rows: of equal numbers the first one in raster order is kept, and a NaN is
    the maximum of its window, both as in PyTorch. */
 void spikeattn_max_pool(const float *x, float *y, i64 N, i64 H, i64 W, i64 R, i64 Q, i64 kernel, i64 stride, i64 padding,
-                        int threads) {
+                        const struct norm *norm, int threads) {
 #pragma omp parallel num_threads(threads)
     {
         const i64 wide = (Q - 1) * stride + kernel > W + padding ? (Q - 1) * stride + kernel : W + padding;
@@ -158,7 +163,11 @@ void spikeattn_max_pool(const float *x, float *y, i64 N, i64 H, i64 W, i64 R, i6
                 const i64 last = from + kernel - 1 < H - 1 ? from + kernel - 1 : H - 1;
                 for (i64 i = done + 1 > first ? done + 1 : first; i <= last; i++) {
                     float *restrict row = rows + i % kernel * Q;
-                    memcpy(line + padding, x + (n * H + i) * W, sizeof(float) * (size_t)W);
+                    const i64 start = (n * H + i) * W;
+                    if (norm)
+                        normalise(x + start, line + padding, W, start, norm);
+                    else
+                        memcpy(line + padding, x + start, sizeof(float) * (size_t)W);
                     if (kernel == 3 && stride == 2)
                         for (i64 q = 0; q < Q; q++)
                             row[q] = larger(larger(larger(-INFINITY, line[2 * q]), line[2 * q + 1]), line[2 * q + 2]);
@@ -190,13 +199,8 @@ void spikeattn_affine(const float *x, float *y, i64 N, i64 C, i64 P, const float
 #pragma omp parallel for collapse(2) schedule(static) num_threads(threads)
     for (i64 n = 0; n < N; n++)
         for (i64 c = 0; c < C; c++) {
-            const float a = scale[c], b = shift[c];
-            const float *restrict in = x + (n * C + c) * P;
-            float *restrict out = y + (n * C + c) * P;
-            if (fused)
-                for (i64 p = 0; p < P; p++) out[p] = fmaf(in[p], a, b);
-            else
-                for (i64 p = 0; p < P; p++) out[p] = in[p] * a + b;
+            const i64 first = (n * C + c) * P;
+            affine_row(x + first, y + first, P, scale[c], shift[c], fused);
         }
 }
 

@@ -20,9 +20,10 @@ from spikeattn.fast import count, fused_neuron, native
 from spikeattn.fast.arena import Arena, using
 from spikeattn.fast.count import Left
 from spikeattn.fast.folding import Pair, layers_of, pairs_of
-from spikeattn.fast.fused_layers import Layer, layer_of
+from spikeattn.fast.fused_layers import Layer, Pool, layer_of
 from spikeattn.fast.fused_neuron import Dynamics, dynamics_of
 from spikeattn.fast.fused_quantiser import Kernel, kernel_of
+from spikeattn.fast.pending_norm import put_off, ready
 from spikeattn.fast.repeated_input import run_once
 from spikeattn.fast.seen_pass import Forward, SeenPass, first_difference, flips, seen
 from spikeattn.tracing.layout import Axes
@@ -145,13 +146,15 @@ class Fusion:
         v = neuron._memories["v"]
         begun = v if isinstance(v, Tensor) else None
         self._left.pop(path, None)
-        if kwargs or len(args) != 1 or not _takes(neuron, args[0], begun):
-            return type(neuron).forward(neuron, *args, **kwargs)
+        x: Any = args[0] if len(args) == 1 and not kwargs else None
+        x, norm = (ready(x), 0) if dynamics.charge is None else put_off(x)  # the kernel of levels runs no batch norm
+        if not _takes(neuron, x, begun):
+            return type(neuron).forward(neuron, *map(ready, args), **kwargs)
         weights, fan_out = self._fan_outs.get(path, (None, None))
-        if weights is not None and weights.shape != args[0].shape[args[0].dim() - weights.dim() :]:
+        if weights is not None and weights.shape != x.shape[x.dim() - weights.dim() :]:
             weights = fan_out = None
         with using(self._arena), without_dispatch():
-            made = fused_neuron.run(dynamics, args[0], begun, fan_out)
+            made = fused_neuron.run(dynamics, x, begun, fan_out, norm)
         neuron._memories["v"] = made.v
         if path in self._counted and made.counts is not None:
             counts = {"nnz": made.counts, "nonfinite": torch.tensor(made.nonfinite)}
@@ -165,22 +168,21 @@ class Fusion:
         made: Tensor | None = None
         if len(args) == 1 and not kwargs and isinstance(args[0], Tensor):
             with using(self._arena), without_dispatch():
-                counts = self.reader_of(path, args[0])
+                x, norm = put_off(args[0])
+                counts = self.reader_of(path, x)
                 if counts is None:
-                    made = quantiser(args[0])
-                elif (counted := quantiser.counted(args[0], *counts)) is not None:
+                    made = quantiser(x, norm)
+                elif (counted := quantiser.counted(x, *counts, norm)) is not None:
                     made, read = counted
                     if read is not None:
                         self._left[path] = ref(made), read
-        return type(neuron).forward(neuron, *args, **kwargs) if made is None else made
+        return type(neuron).forward(neuron, *map(ready, args), **kwargs) if made is None else made
 
     def _apply(self, module: nn.Module, layer: Layer, *args: Any, **kwargs: Any) -> Any:
-        if len(args) == 1 and not kwargs:
-            with using(self._arena), without_dispatch():
-                made = layer(args[0])
-            if made is not None:
-                return made
-        return type(module).forward(module, *args, **kwargs)
+        with using(self._arena), without_dispatch():
+            given = args if isinstance(layer, Pool) else tuple(map(ready, args))
+            made = layer(given[0]) if len(args) == 1 and not kwargs else None
+        return type(module).forward(module, *map(ready, args), **kwargs) if made is None else made
 
 
 def _takes(neuron: Any, x: Any, v: Tensor | None) -> bool:

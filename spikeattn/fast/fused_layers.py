@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from spikeattn.fast import native
 from spikeattn.fast.arena import empty
 from spikeattn.fast.fused_neuron import is_identical, takes
+from spikeattn.fast.pending_norm import Norm, put_off
 
 Layer = Callable[[Tensor], Tensor | None]  # None for an input that the kernel does not take
 
@@ -41,18 +42,26 @@ def _pool(module: Any) -> Layer | None:
     kernel, stride, padding, dilation = (each.pop() for each in square)
     if dilation != 1 or padding > kernel // 2:
         return None
-    axes = (4, 3) if getattr(module, "step_mode", "s") == "s" else (5,)
+    return Pool(kernel, stride, padding, axes=(4, 3) if getattr(module, "step_mode", "s") == "s" else (5,))
 
-    def pool(x: Tensor) -> Tensor | None:
-        if not (takes(x) and x.is_contiguous() and x.dim() in axes) or min(x.shape[-2:]) + 2 * padding < kernel:
+
+class Pool:
+    """A max-pool of square windows, which runs a batch norm in front of it too."""
+
+    def __init__(self, kernel: int, stride: int, padding: int, axes: tuple[int, ...]) -> None:
+        self._form, self._axes = (kernel, stride, padding), axes
+
+    def __call__(self, given: Tensor) -> Tensor | None:
+        """What it gives for maps of so many `axes`, contiguous; perhaps those that a batch norm has put off."""
+        x, norm = put_off(given)
+        kernel, stride, padding = self._form
+        if not (takes(x) and x.is_contiguous() and x.dim() in self._axes) or min(x.shape[-2:]) + 2 * padding < kernel:
             return None
         *outer, H, W = x.shape
         rows, columns = ((size + 2 * padding - kernel) // stride + 1 for size in (H, W))
         y = empty((*outer, rows, columns))
-        native.call("max_pool", x, y, prod(outer), H, W, rows, columns, kernel, stride, padding)
+        native.call("max_pool", x, y, prod(outer), H, W, rows, columns, *self._form, ctypes.c_void_p(norm))
         return y
-
-    return pool
 
 
 def _norm(module: Any) -> Layer | None:
@@ -69,10 +78,12 @@ def _norm(module: Any) -> Layer | None:
     first = 1 if getattr(module, "step_mode", "s") == "s" else 2
     axes = first + (3 if type(module).__name__ == "BatchNorm2d" else 2)
 
+    run = Norm(scale, shift, fused)
+
     def norm(x: Tensor) -> Tensor | None:
         if not (takes(x) and x.is_contiguous() and x.dim() == axes and x.shape[first] == len(scale)):
             return None
-        return _affine(x, first, scale, shift, fused)
+        return run(x, first)
 
     return norm
 
@@ -93,11 +104,4 @@ def _is_same(module: Any, scale: Tensor, shift: Tensor, fused: bool) -> bool:
     x = torch.randn((_TRIED[0], module.num_features, _TRIED[1]), generator=drawn) * 3
     held = (module.running_mean, module.running_var, module.weight, module.bias)
     expected = nn.functional.batch_norm(x, *held, False, 0.0, module.eps)
-    return is_identical(_affine(x, 1, scale, shift, fused), expected)
-
-
-def _affine(x: Tensor, first: int, scale: Tensor, shift: Tensor, fused: bool) -> Tensor:
-    y = empty(x.shape)
-    sizes = (prod(x.shape[:first]), x.shape[first], prod(x.shape[first + 1 :]))
-    native.call("affine", x, y, *sizes, scale, shift, ctypes.c_int(fused))
-    return y
+    return is_identical(Norm(scale, shift, fused).apply(x, _TRIED[1]), expected)

@@ -167,11 +167,12 @@ def takes(x: Any) -> bool:
     return usual and type(x) in (Tensor, nn.Parameter) and x.numel() > 0 and not torch.is_grad_enabled()
 
 
-def run(dynamics: Dynamics, x: Tensor, v: Tensor | None, fan_out: Tensor | None = None) -> Spikes:
+def run(dynamics: Dynamics, x: Tensor, v: Tensor | None, fan_out: Tensor | None = None, norm: int = 0) -> Spikes:
     """Spikes of a neuron, [T, B, ...] of currents [T, B, ...] float32 on the CPU.
 
     Args:
         v: the potentials before the first step, [B, ...]; None for those of a neuron at rest. They stay as they are.
+        norm: address of the batch norm whose output x, contiguous, is still to become; 0 for none.
         fan_out: [P] int32, weights of the last positions of x, whose spikes are weighed with them; see `count.fan_out`.
     """
     T, B = x.shape[:2]
@@ -193,6 +194,6 @@ def run(dynamics: Dynamics, x: Tensor, v: Tensor | None, fan_out: Tensor | None 
     nonfinite = native.call(
         "neuron", x, step, potentials, spikes, T, B, each, ctypes.c_int(dynamics.charge),
         ctypes.c_int(dynamics.reset is None), dynamics.constant, dynamics.reset or 0.0, dynamics.threshold, fan_out,
-        1 if fan_out is None else fan_out.numel(), counts, fans,
+        1 if fan_out is None else fan_out.numel(), counts, fans, ctypes.c_void_p(norm),
     )  # fmt: skip
     return Spikes(spikes, potentials, counts, fans, nonfinite)

@@ -32,19 +32,23 @@ class Kernel:
     def __init__(self, quantiser: Quantiser) -> None:
         self._in_c = _InC(quantiser.low, quantiser.high, quantiser.scale, quantiser.multiplies)
 
-    def __call__(self, x: Tensor) -> Tensor | None:
+    def __call__(self, x: Tensor, norm: int = 0) -> Tensor | None:
+        """Args:
+        norm: address of the batch norm whose output x, contiguous, is still to become; 0 for none.
+        """
         if not _takes(x):
             return None
         y = empty((x.numel(),)).as_strided(x.shape, x.stride())
-        native.call("quantise", x, y, x.numel(), ctypes.c_void_p(ctypes.addressof(self._in_c)))
+        addresses = map(ctypes.c_void_p, (ctypes.addressof(self._in_c), norm))
+        native.call("quantise", x, y, x.numel(), *addresses)
         return y
 
-    def counted(self, x: Tensor, reader: Reader, slots: Slots) -> tuple[Tensor, Read | None] | None:
+    def counted(self, x: Tensor, reader: Reader, slots: Slots, norm: int = 0) -> tuple[Tensor, Read | None] | None:
         """The same, and what a reader of its output finds in it, block by block as it is made."""
         if not _takes(x):
             return None
         y = empty((x.numel(),)).as_strided(x.shape, x.stride())
-        return y, reader(y, slots, Maker(x.data_ptr(), ctypes.addressof(self._in_c)))
+        return y, reader(y, slots, Maker(x.data_ptr(), ctypes.addressof(self._in_c), norm))
 
 
 def kernel_of(neuron: nn.Module) -> Kernel | None:

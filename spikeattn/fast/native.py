@@ -27,7 +27,9 @@ from spikeattn.fast.arena import empty
 
 _NAMES = ("kernels.c", "spike_conv.c", "foreign.c", "count.c", "pairs.c", "real_sums.c")
 SOURCES = tuple(Path(__file__).with_name(name) for name in _NAMES)
-HEADERS = tuple(Path(__file__).with_name(name) for name in ("charge.h", "spike_lists.h", "blocks.h", "quantiser.h"))
+HEADERS = tuple(
+    Path(__file__).with_name(name) for name in ("charge.h", "spike_lists.h", "blocks.h", "quantiser.h", "norm.h")
+)
 WIDTH = 64  # output channels that a convolution sums side by side; as in the sources, like the next two
 _BLOCK = 32  # output channels of a row of weights
 _SUPER = 2048  # channels behind a row of -0.0

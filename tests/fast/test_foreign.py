@@ -188,8 +188,8 @@ def wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels that are right when they are tried alone, and wrong in a network."""
     run = fused_neuron.run
 
-    def other(dynamics: Any, x: Tensor, v: Any, fan_out: Any = None) -> Any:
-        made = run(dynamics, x, v, fan_out)
+    def other(dynamics: Any, x: Tensor, v: Any, *more: Any) -> Any:
+        made = run(dynamics, x, v, *more)
         if x.dim() == 5:
             made.spikes[0, 1, 0, 0, 0] = 1 - made.spikes[0, 1, 0, 0, 0]
         return made
