@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -17,7 +17,7 @@ from spikeattn.counting.weighed_ahead import Counts, weighed
 from spikeattn.fast import count
 from spikeattn.fast import pairs as product
 from spikeattn.tracing.kinds import whole
-from spikeattn.tracing.taps import Fan, Pairs, Tap
+from spikeattn.tracing.taps import Fan, Tap
 
 
 class Reading(NamedTuple):
@@ -144,12 +144,12 @@ def _note(
     counts = [(fan, read.counted()) for fan, read in found]
     first = counts[0][1]
     if tap.binary and (tap.tensor or dropout):
-        into.add_broken(tap.name, _truths(first.not_binary))
+        into.add_broken(tap.name, truths(first.not_binary))
     if tap.tensor:
         into.add("nnz", tap.name, t, first.nonzero, tap.axes)
     if tap.tensor and not tap.binary and first.sum is not None:
         more = (bool(varies),) if tap.name == "input" else ()
-        into.add_flags(tap.name, _truths(first.fraction, first.negative, first.above, *more))
+        into.add_flags(tap.name, truths(first.fraction, first.negative, first.above, *more))
         if first.extremes is not None:
             into.add_extremes(tap.name, first.extremes)
         total = _exact(sums.VALUES, first, first.sum) if total is None else total
@@ -191,51 +191,8 @@ def _exact(what: str, counted: count.Counted, total: Tensor) -> Tensor:
     return sums.exact(what, total) if counted.inexact else total
 
 
-def count_pairs_again(
-    into: Findings, pairs: Pairs, a: Tensor, b: Tensor, t: int | None, kept: Kept, batch: int, dropout: bool
-) -> bool:  # fmt: skip
-    """Count the pairs of a product that has been counted of operands like these; False as in `count_again`."""
-    reader = kept.pair_readers.get(_pairs_key(pairs, a, b, batch))
-    if reader is None or not count.readable(a) or not count.readable(b):
-        return False
-    return _take_pairs(into, pairs, reader(a, b, kept.slots), t, dropout)
-
-
-def count_pairs(
-    into: Findings, pairs: Pairs, operands: tuple[Tensor, Tensor], parted: Sequence[Tensor], t: int | None,
-    kept: Kept, dropout: bool,
-) -> bool:  # fmt: skip
-    """Count the pairs of two operands, in their parts [P, B, ...]; False, with nothing noted, where torch has to."""
-    left, right = parted
-    reader = product.reader(left, right, pairs.units, pairs.by_value)
-    if reader is None:
-        return False
-    if all(x.data_ptr() == each.data_ptr() for x, each in zip(operands, parted, strict=True)):  # and no copies
-        kept.pair_readers[_pairs_key(pairs, operands[0], operands[1], left.shape[1])] = reader
-    return _take_pairs(into, pairs, reader(left, right, kept.slots), t, dropout)
-
-
-def _pairs_key(pairs: Pairs, a: Tensor, b: Tensor, batch: int) -> tuple[Any, ...]:
-    return id(pairs), a.shape, a.stride(), b.shape, b.stride(), batch
-
-
-def _take_pairs(into: Findings, pairs: Pairs, read: product.Read | None, t: int | None, dropout: bool) -> bool:
-    if read is not None:
-        into.later(partial(_note_pairs, into, pairs, read, t, dropout))
-    return read is not None
-
-
-def _note_pairs(into: Findings, pairs: Pairs, read: product.Read, t: int | None, dropout: bool) -> None:
-    found, axes = read.pairs(), pairs.axes[0] if pairs.axes[0].timed else pairs.axes[1]
-    into.add("pairs", pairs.name, t, found.pairs, axes)
-    if found.by_value is not None:
-        into.add("pairs_abs", pairs.name, t, found.by_value, axes)
-    elif dropout:
-        into.add_broken(pairs.name, _truths(found.not_binary))
-
-
 @cache
-def _truths(*values: bool) -> Tensor:
+def truths(*values: bool) -> Tensor:
     """A tensor of them, or a scalar of one; nobody writes into it."""
     return torch.tensor(values if len(values) > 1 else values[0])
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikeattn.counting import on_cpu, sums
+from spikeattn.counting import on_cpu, pairs_on_cpu, sums
 from spikeattn.counting.findings import Findings
 from spikeattn.counting.gradients import CountGraph
 from spikeattn.counting.transfer import Sent
@@ -165,7 +165,7 @@ class Tally:
 
     @torch.no_grad()
     def _count_pairs(self, pairs: Pairs, a: Tensor, b: Tensor, t: int | None) -> None:
-        if on_cpu.count_pairs_again(self._found, pairs, a, b, t, self.memory, self.batch, self.dropout):
+        if pairs_on_cpu.count_pairs_again(self._found, pairs, a, b, t, self.memory, self.batch, self.dropout):
             return
         operands = a.detach(), b.detach()
         try:
@@ -176,7 +176,7 @@ class Tally:
                 f"unlike in the first; {_SAME}"
             )
             return
-        if on_cpu.count_pairs(self._found, pairs, operands, parted, t, self.memory, self.dropout):
+        if pairs_on_cpu.count_pairs(self._found, pairs, operands, parted, t, self.memory, self.dropout):
             return
         axes = pairs.axes[0] if pairs.axes[0].timed else pairs.axes[1]
         left, right = (whole(x, unit) for x, unit in zip(parted, pairs.units, strict=True))
