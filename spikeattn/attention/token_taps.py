@@ -135,6 +135,10 @@ class Watch:
     def count_late(self) -> None:
         self.tally.count_late()
 
+    def count_again(self, tap: Tap, x: Tensor, t: int | None, left: Any) -> bool:
+        """Never in short: the tokens of every tensor are looked at."""
+        return False
+
     def count(self, tap: Tap, x: Tensor, t: int | None, *left: Any) -> None:
         self.tally.count(tap, x, t, *left)
         tokens = self.layouts.tokens.get(tap.name)
