@@ -6,13 +6,15 @@ Whatever is said of them meanwhile holds: hooks, state, reset, names. Afterwards
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 from weakref import ref
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
 
 from spikeattn.compat.torch_modes import without_dispatch
 from spikeattn.errors import SpikeattnError
@@ -20,7 +22,7 @@ from spikeattn.fast import count, fused_neuron, native
 from spikeattn.fast.arena import Arena, using
 from spikeattn.fast.count import Left
 from spikeattn.fast.folding import Pair, layers_of, pairs_of
-from spikeattn.fast.fused_layers import Layer, Pool, layer_of
+from spikeattn.fast.fused_layers import Layer, NormLayer, Pool, layer_of
 from spikeattn.fast.fused_neuron import Dynamics, dynamics_of
 from spikeattn.fast.fused_quantiser import Kernel, kernel_of
 from spikeattn.fast.pending_norm import put_off, ready
@@ -33,6 +35,7 @@ from spikeattn.tracing.taps import Fan, Plan, Tap, fans_ahead
 FOLDED = "folded"  # what runs, beside `prepare.PLAIN`
 WORTH = 1_000_000  # spikes and silences per image; below, a pass takes milliseconds, and trying the kernels 0.1 s
 _CHECKED = 2  # images that both ways must agree on, as many as the trace has seen
+_GLOBAL_HOOKS = torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks
 _NOTHING: Mapping[str, Tensor] = {}
 ReaderOf = Callable[[str, Tensor], tuple[count.Reader, count.Slots] | None]
 
@@ -64,7 +67,7 @@ class Fusion:
         ahead = fans_ahead(plan)
         self._fan_outs = {path: fan for path in plan.neurons if (fan := _fan_out(plan, path, ahead)) is not None}
         self._counted = {path for path in plan.neurons if _can_leave(plan, path)}
-        self._left: dict[str, tuple[ref[Tensor], Left]] = {}
+        self._left: dict[str, tuple[ref[Tensor], int, Left]] = {}
         self.neurons, self.layers, self.pairs = list[str](), list[str](), list(pairs)
         self.checked = 0
         self.flipped: dict[str, tuple[int, int]] = {}
@@ -111,15 +114,39 @@ class Fusion:
             module.__dict__["forward"] = partial(self._apply, module, layer)
         return self
 
+    def may_put_off(self) -> bool:
+        """Whether batch norms may be put off: there are some, no hook of the user that might keep what they give, and
+        nothing that changes rounding, so that a trial tells."""
+        hooks = (*_GLOBAL_HOOKS, *(h for m in self._model.modules() for h in (m._forward_hooks, m._forward_pre_hooks)))
+        norms = any(isinstance(layer, NormLayer) for layer in self._layers.values())
+        return norms and not self.pairs and not any(hooks)
+
+    @contextmanager
+    def trying(self, puts_off: bool) -> Iterator[None]:
+        """Inside is the pass that says which batch norms are put off from then on: those that kernels alone read."""
+        norms = [layer.norm for layer in self._layers.values() if isinstance(layer, NormLayer)]
+        for norm in norms:
+            norm.begin_trial(puts_off)
+        with self:
+            yield
+        for norm in norms:
+            norm.end_trial()
+
     def __exit__(self, *error: object) -> None:
         for module in (*self._dynamics, *self._quantisers, *self._layers):
             module.__dict__.pop("forward", None)
         self._left.clear()
 
     def left(self, path: str, x: Tensor) -> Left:
-        """The counts of a neuron's output, taken when it was made; none where a hook has put another in its place."""
-        known, counts = self._left.get(path, (None, _NOTHING))
-        return counts if known is not None and known() is x else _NOTHING
+        """The counts of a neuron's output, taken when it was made; none where a hook has put another in its place, or
+        has written into it."""
+        known, version, counts = self._left.get(path, (None, 0, _NOTHING))
+        same = known is not None and known() is x and not x.is_inference() and x._version == version
+        return counts if same else _NOTHING
+
+    def _leave(self, path: str, made: Tensor, counts: Left) -> None:
+        if not made.is_inference():  # else nobody could tell that it is written into
+            self._left[path] = ref(made), made._version, counts
 
     def facts(self) -> dict[str, Any]:
         """What ran, as an entry of the provenance."""
@@ -160,7 +187,7 @@ class Fusion:
             counts = {"nnz": made.counts, "nonfinite": torch.tensor(made.nonfinite)}
             if made.fans is not None and weights is not None:
                 counts |= {"fan_nnz": made.fans, "weights": weights}
-            self._left[path] = (ref(made.spikes), counts)
+            self._leave(path, made.spikes, counts)
         return made.spikes
 
     def _quantise(self, neuron: nn.Module, path: str, quantiser: Kernel, *args: Any, **kwargs: Any) -> Any:
@@ -175,7 +202,7 @@ class Fusion:
                 elif (counted := quantiser.counted(x, *counts, norm)) is not None:
                     made, read = counted
                     if read is not None:
-                        self._left[path] = ref(made), read
+                        self._leave(path, made, read)
         return type(neuron).forward(neuron, *map(ready, args), **kwargs) if made is None else made
 
     def _apply(self, module: nn.Module, layer: Layer, *args: Any, **kwargs: Any) -> Any:
@@ -253,8 +280,21 @@ def fuse(
     fusion = Fusion(model, plan, pairs, expected.repeated)
     if not (fusion.pairs or fusion.neurons or fusion.layers):
         return "none of its neurons, pools and batch norms has a kernel"
+    reason = ""
+    for puts_off in (True, False) if fusion.may_put_off() else (False,):
+        reason = _tried(fusion, puts_off, model, plan, shown, forward, expected)
+        if not reason:
+            fusion.checked = len(shown)
+            return fusion
+    return reason
+
+
+def _tried(
+    fusion: Fusion, puts_off: bool, model: nn.Module, plan: Plan, shown: Tensor, forward: Forward, expected: SeenPass
+) -> str:
+    """Why the kernels cannot run a network, by a pass over its first images; empty where they can."""
     try:
-        with fusion:
+        with fusion.trying(puts_off):
             made = seen(model, plan, shown, forward)
     except Exception as error:  # of the network's code, which may rest on more than the numbers, as on strides
         return f"with kernels it fails ({type(error).__name__}: {error})"
@@ -262,8 +302,7 @@ def fuse(
         fusion.flipped = flips(made, expected)
     elif (differs := first_difference(made, expected)) is not None:
         return f"with kernels its spikes are not the same bit by bit, first at {differs or 'its output'}"
-    fusion.checked = len(shown)
-    return fusion
+    return ""
 
 
 def refused(reason: str, fold: bool) -> SpikeattnError:

@@ -78,14 +78,20 @@ def _norm(module: Any) -> Layer | None:
     first = 1 if getattr(module, "step_mode", "s") == "s" else 2
     axes = first + (3 if type(module).__name__ == "BatchNorm2d" else 2)
 
-    run = Norm(scale, shift, fused)
+    return NormLayer(Norm(scale, shift, fused), first, axes)
 
-    def norm(x: Tensor) -> Tensor | None:
-        if not (takes(x) and x.is_contiguous() and x.dim() == axes and x.shape[first] == len(scale)):
+
+class NormLayer:
+    """A batch norm of maps of so many `axes`, contiguous, with their channels on one of them."""
+
+    def __init__(self, norm: Norm, channels: int, axes: int) -> None:
+        self.norm, self._channels, self._axes = norm, channels, axes
+
+    def __call__(self, x: Tensor) -> Tensor | None:
+        """What it gives, perhaps put off; None for maps of another form."""
+        if not (takes(x) and x.is_contiguous() and x.dim() == self._axes):
             return None
-        return run(x, first)
-
-    return norm
+        return self.norm(x, self._channels) if x.shape[self._channels] == self.norm.channels else None
 
 
 def _coefficients(module: Any) -> tuple[Tensor, Tensor]:

@@ -50,16 +50,29 @@ class Norm:
         fused: with one rounding.
 
     Attributes:
-        read: somebody else than a kernel has read what it gave, so that to put it off gains nothing.
+        channels: so many.
+        taken, read: kernels, and somebody else, have read what it gave in the trial. What a network has not been seen
+            to leave to kernels alone is not put off.
     """
 
     def __init__(self, scale: Tensor, shift: Tensor, fused: bool) -> None:
         self._scale, self._shift, self._fused = scale, shift, fused
-        self.read = False
+        self.channels = len(scale)
+        self.taken = self.read = self._trying = self._puts_off = False
+
+    def begin_trial(self, puts_off: bool) -> None:
+        """In the pass that follows its output is put off, whatever its size, or never."""
+        self.taken = self.read = False
+        self._trying, self._puts_off = True, puts_off
+
+    def end_trial(self) -> None:
+        """The pass has ended."""
+        self._trying, self._puts_off = False, self._puts_off and self.taken and not self.read
 
     def __call__(self, x: Tensor, channels: int) -> Tensor:
         """What it gives for maps, contiguous, with their channels on that axis; perhaps put off."""
-        if self.read or x.numel() < _LEAST or x.is_inference():  # nobody could tell that it is written into
+        small = x.numel() < _LEAST and not self._trying
+        if small or not self._puts_off or x.is_inference():  # of which nobody could tell that it is written into
             return self.apply(x, prod(x.shape[channels + 1 :]))
         return PendingNorm.of(x, _Work(self, x, prod(x.shape[channels + 1 :])))
 
@@ -164,4 +177,5 @@ def put_off(x: Any) -> tuple[Any, int]:
         if x.work.made is not None:
             return _made(x), 0
         x.work.check()
+        x.work.norm.taken = True
         return x.source, ctypes.addressof(x.work.in_c)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spikeattn.fast.pending_norm import ready
 from spikeattn.fast.repeated_input import noting_repeats
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.kinds import is_identical
@@ -65,7 +66,7 @@ class SeenPass:
 
     def end(self, output: Any) -> None:
         """The pass has ended."""
-        self.values += [("", x) for x in tensors_in(output)]
+        self.values += [("", ready(x)) for x in tensors_in(output)]
 
 
 def seen(model: nn.Module, plan: Plan, images: Tensor, forward: Forward) -> SeenPass:

@@ -25,7 +25,7 @@ from spikeattn.tracing.layout import BATCH
 from spikeattn.tracing.network import paper_names_of
 from spikeattn.tracing.pass_events import NEURON
 from spikeattn.tracing.planner import Planner
-from spikeattn.tracing.spike_units import units_of
+from spikeattn.tracing.spike_units import doubting, units_of
 from spikeattn.tracing.state import changed, state_of
 from spikeattn.tracing.step_matching import time_steps_of
 from spikeattn.tracing.taps import Plan
@@ -80,10 +80,12 @@ def plan(
                 return units_of(model, found, lambda: forward(model, images[:BATCH].clone()), spike_output, tried)
 
         units, spikes = levels_of()
+        doubted: set[str] = set()
 
         def trace(batch: int) -> Trace:
             made = Trace(model, found, batch, names, units, spikes, time_steps)
-            _run(made, model, forward, images, batch, before)
+            with doubting({} if spike_output is not None else found, doubted):
+                _run(made, model, forward, images, batch, before)
             frames = made.labeller.frames
             shared = frames is not None and any(made.calls[name] > frames for name in found)
             if made.labeller.early or shared or _numbered_wrongly(made, found):
@@ -99,7 +101,7 @@ def plan(
             return made
 
         made = trace(BATCH)
-        if _off_their_levels(made, units):  # a neuron does other things with images than with what it was tried on
+        if doubted or _off_their_levels(made, units):  # a neuron does other things here than where it was tried
             units, spikes = levels_of(tried=found)
             made = trace(BATCH)
         mixed = made.mixing()

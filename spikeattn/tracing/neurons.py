@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache, partial
 from types import FunctionType
-from typing import Any, cast
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -190,8 +190,8 @@ def reset(model: nn.Module) -> None:
         for name in kind.state if kind is not None else ():
             if isinstance(kept := module._buffers.get(name), torch.Tensor):
                 module._buffers[name] = kept.new_zeros(0)
-        name, cls = "reset" if kind is None else kind.reset, cast(Hashable, type(module))
-        if name in vars(module) or _may_have(cls, name):
+        name = "reset" if kind is None else kind.reset
+        if name in vars(module) or name in module._modules or _may_have(type(module), name):
             method = getattr(module, name, None)
             if callable(method) and not _needs_arguments(method):
                 method()
@@ -253,10 +253,10 @@ def membrane_sums(neurons: Mapping[str, nn.Module]) -> dict[str, torch.Tensor]:
     return sums
 
 
-@lru_cache(maxsize=1024)  # modules of a few networks, asked before and behind every pass
-def _may_have(cls: Hashable, name: str) -> bool:
-    """Whether objects of a class may have an attribute that is not their own."""
-    return hasattr(cls, name) or getattr(cls, "__getattr__", None) is not nn.Module.__getattr__
+def _may_have(cls: Any, name: str) -> bool:
+    """Whether objects of a class may have an attribute that is not their own; to ask one that has none takes longer."""
+    usual = cls.__getattr__ is nn.Module.__getattr__ and cls.__getattribute__ is nn.Module.__getattribute__
+    return not usual or hasattr(cls, name)
 
 
 def _needs_arguments(method: Callable[..., Any]) -> bool:

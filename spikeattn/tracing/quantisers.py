@@ -35,8 +35,26 @@ class Quantiser:
 
     def levels(self) -> Tensor | None:
         """The values that it can give, from the lowest; None where they are too many to be listed."""
+        if not 0 <= self.high - self.low < _MOST:  # nor infinite, or no number
+            return None
         low, high = round(self.low), round(self.high)
-        return self._scaled(torch.arange(low, high + 1).float()) if 0 <= high - low < _MOST else None
+        return self._scaled(torch.arange(low, high + 1).float())
+
+    def is_what(self, neuron: nn.Module, x: Tensor, *args: Any) -> bool:
+        """Whether a neuron does this with tensors like one that it is given, and with what it is given beside it.
+
+        Args:
+            neuron: stays as it is, its plain attributes that is; it is called.
+        """
+        drawn = torch.rand(x.shape, generator=torch.Generator().manual_seed(0))
+        noise = (drawn * (self.high - self.low + 2) + self.low - 1).to(x)
+        with torch.no_grad():
+            try:
+                own: Any = copy.copy(neuron)
+                made = own.forward(noise, *args)
+            except Exception:  # of whatever kind; the network will meet it, or does not call it so
+                return False
+        return isinstance(made, Tensor) and made.dtype == x.dtype and torch.equal(made, self(noise))
 
     def _scaled(self, x: Tensor) -> Tensor:
         return x * self.scale if self.multiplies else x / self.scale

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
+from spikeattn.compat.torch_modes import without_dispatch
 from spikeattn.errors import SpikeattnError
 from spikeattn.tracing.kinds import distinct, unit_of
 from spikeattn.tracing.nested_tensors import tensors_in
 from spikeattn.tracing.neurons import emits_binary, evaluating, is_spiking_neuron, reset, spike_place
-from spikeattn.tracing.quantisers import quantiser_of
+from spikeattn.tracing.quantisers import Quantiser, quantiser_of
 
 _PLAIN = (bool, int, float, str, type(None))
 _SIZES = 4096  # of one call; more than kinds.LEVELS are real numbers, whatever the others are
@@ -108,6 +110,42 @@ def _stated(neurons: Mapping[str, nn.Module], tried: Container[str]) -> dict[str
         if found[nature] is not None:
             units[name] = found[nature]
     return units
+
+
+@contextmanager
+def doubting(neurons: Mapping[str, nn.Module], doubted: set[str]) -> Iterator[None]:
+    """Names of neurons that do other things in the pass inside than where their levels were read off their operations.
+
+    Each is tried once more for every shape and type that it is given, and for what it is given beside the tensor.
+    """
+    quantisers: dict[Any, Quantiser | None] = {}
+    seen: dict[Any, bool] = {}
+
+    def try_again(name: str, nature: Any, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        quantiser = quantisers[nature]
+        x = args[0] if args else None
+        plain = isinstance(x, torch.Tensor) and all(isinstance(each, _PLAIN) for each in args[1:]) and not kwargs
+        if quantiser is None or not isinstance(x, torch.Tensor) or not plain:
+            doubted.add(name)
+            return
+        key = nature, x.shape, x.dtype, repr(args[1:])
+        if key not in seen:
+            with without_dispatch():  # none of the network's operations
+                seen[key] = quantiser.is_what(module, x, *args[1:])
+        if not seen[key]:
+            doubted.add(name)
+
+    with ExitStack() as stack:
+        for name, neuron in neurons.items():
+            nature = None if emits_binary(neuron) else nature_of(neuron)
+            if nature is None:
+                continue
+            if nature not in quantisers:
+                quantisers[nature] = quantiser_of(neuron)
+            if quantisers[nature] is not None:
+                hook = partial(try_again, name, nature)
+                stack.callback(neuron.register_forward_hook(hook, with_kwargs=True).remove)
+        yield
 
 
 def _unit(neuron: nn.Module, levels: torch.Tensor) -> float | None:

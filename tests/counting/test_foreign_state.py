@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
 import spikeattn as sa
+from spikeattn.errors import SpikeattnError
 from tests.counting.brute_force import assert_exact, exact, pictures
 from tests.counting.networks import Stages as Net
 
@@ -179,3 +181,24 @@ def test_a_path_that_depends_on_the_input_is_an_error() -> None:
 def test_neurons_that_are_never_called_are_named() -> None:
     profile = sa.profile(exact(Net()), [pictures(2, 3, 8, 8)])
     assert "idle: 1 neuron is never called in the forward pass, the first is gate" in profile.warnings
+
+
+def test_a_reset_that_a_class_is_given_later_is_called() -> None:
+    """As in a notebook: the first run says what is missing."""
+
+    class Leaky(nn.Module):
+        v = 0.0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.v = self.v * 0.5 + x
+            return (self.v > 1).float()
+
+    def forget(neuron: Leaky) -> None:
+        neuron.v = 0.0
+
+    net, images = nn.Sequential(nn.Linear(6, 8), Leaky(), nn.Linear(8, 3)).eval(), torch.rand(4, 6) * 4
+    options: Any = {"neurons": lambda module: isinstance(module, Leaky)}
+    with pytest.raises(SpikeattnError, match="keeps state"):
+        sa.profile(net, [images], **options)
+    Leaky.reset = forget  # type: ignore[attr-defined]
+    assert sa.profile(net, [images], **options).rates().filter(like="rate").max().max() > 0

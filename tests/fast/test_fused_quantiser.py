@@ -134,3 +134,23 @@ def test_a_network_of_them_is_counted_to_the_same_numbers(levels: int, monkeypat
     assert list(plain.counts.keys) == list(fused.counts.keys) and plain.ledger.hash() == fused.ledger.hash()
     for key in plain.counts.keys:
         assert (plain.counts.column(*key) == fused.counts.column(*key)).all()
+
+
+def test_a_hook_of_all_modules_that_writes_into_the_output_is_counted() -> None:
+    torch.manual_seed(0)
+    spike = Neuron(lambda x: x.clamp(0, 4).round() / 4)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), spike, nn.Flatten(), nn.Linear(512, 4)).eval()
+    batches = (torch.rand(6, 3, 8, 8) * 4).split(2)
+    options: Any = {"neurons": lambda module: isinstance(module, Neuron)}
+
+    def halve(module: nn.Module, args: Any, output: Any) -> None:
+        if module is spike:
+            output.mul_(output > 0.5)
+
+    handle = nn.modules.module.register_module_forward_hook(halve)
+    try:
+        plain, fused = (sa.profile(net, batches, plain=each, **options) for each in (True, False))
+    finally:
+        handle.remove()
+    assert plain.rates().equals(fused.rates())
+    assert not plain.rates().equals(sa.profile(net, batches, plain=True, **options).rates())

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import spikeattn as sa
 from spikeattn.errors import SpikeattnError
 from spikeattn.fast import native
-from spikeattn.fast.fused_layers import layer_of
+from spikeattn.fast.fused_layers import NormLayer, layer_of
 from spikeattn.fast.pending_norm import PendingNorm, put_off, ready
 from spikeattn.models.calibrate import calibrate_batch_norm
 
@@ -39,12 +39,25 @@ def norms(shape: tuple[int, ...] = SHAPE) -> tuple[nn.Module, Callable[[Tensor],
     norm.weight.data.normal_()
     norm.bias.data.normal_()
     kernel = layer_of(norm)
-    assert kernel is not None
+    assert isinstance(kernel, NormLayer)
+    assert type(kernel(torch.randn(shape))) is Tensor  # nothing is put off before a trial
+    kernel.norm.begin_trial(puts_off=True)
     return norm, kernel, torch.randn(shape)
 
 
-def test_small_maps_are_not_put_off() -> None:
+def test_small_maps_are_put_off_in_the_trial_alone() -> None:
     norm, kernel, x = norms((1, 8, 5, 5))
+    assert put_off(kernel(x))[1]
+    kernel.norm.end_trial()
+    assert type(kernel(x)) is Tensor and torch.equal(kernel(x), norm(x))
+    assert put_off(kernel(torch.randn(SHAPE)))[1]
+
+
+@pytest.mark.parametrize("use", [lambda y: None, lambda y: y.sum(), lambda y: (put_off(y), y.sum())])
+def test_what_kernels_alone_have_not_read_in_the_trial_is_not_put_off(use: Callable[[Tensor], Any]) -> None:
+    norm, kernel, x = norms()
+    use(kernel(x))
+    kernel.norm.end_trial()
     assert type(kernel(x)) is Tensor and torch.equal(kernel(x), norm(x))
 
 
@@ -121,32 +134,75 @@ def test_a_write_is_seen_by_every_view_and_by_the_neuron() -> None:
     view = made.view(2, 2, 8, 60, 60)
     made.mul_(0)
     assert not view.any() and not put_off(view)[0].any() and put_off(view)[1] == 0
-    assert not kernel(x).eq(0).all()  # the next call is another one, and not put off: somebody has read the last
-    assert type(kernel(x)) is Tensor and torch.equal(kernel(x), norm(x))
+    assert torch.equal(kernel(x) + 0, norm(x))  # the next call is another one
 
 
-@pytest.mark.parametrize("step_mode", ["s", "m"])
-def test_what_is_written_into_the_norms_input_is_no_part_of_its_output(step_mode: str) -> None:
-    """The kernels would read it, so they say that they cannot; the network runs as it is."""
+class Odd(nn.Module):
+    """A network that does something with what its batch norm gives, or was given, before a neuron reads it."""
 
-    class Hasty(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv, self.norm = nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16)
-            self.spike = neuron.IFNode(step_mode=step_mode)
+    def __init__(self, use: Callable[[Tensor, Tensor], Any]) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16)
+        self.spike, self.use = neuron.IFNode(step_mode="m"), use
 
-        def forward(self, x: Tensor) -> Tensor:
-            x = self.conv(x)
-            y = self.norm(x)
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        y = self.norm(x)
+        made = self.use(x, y)
+        y = self.spike((y if made is None else made).unsqueeze(0))[0]
+        return y.mean((2, 3)) + x.mean((2, 3))
+
+
+def scale_data(x: Tensor, y: Tensor) -> None:
+    y.data = y.data * 0.1
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda x, y: (x.zero_(), None)[1],
+        lambda x, y: (x.data.zero_(), None)[1],
+        lambda x, y: (x.relu_(), None)[1],
+        scale_data,
+        lambda x, y: y.view(torch.int32).bitwise_and(-16).view(torch.float32),
+        lambda x, y: y if type(y) is Tensor else y * 0,
+        lambda x, y: y.unsqueeze_(0)[0],
+        lambda x, y: nn.Parameter(y, requires_grad=False),
+    ],
+)
+@pytest.mark.parametrize("size", [32, 64])
+def test_whatever_a_network_does_it_is_counted_as_it_is(use: Callable[[Tensor, Tensor], Any], size: int) -> None:
+    """Two images of the smaller size are below what is put off, a batch of them is not."""
+    torch.manual_seed(0)
+    net, batches = Odd(use).eval(), torch.randn(12, 3, size, size).split(6)
+    plain, fused = (sa.profile(net, batches, plain=each) for each in (True, False))
+    assert plain.rates().equals(fused.rates()) and fused.provenance["fused"]["neurons"] == 1
+
+
+def test_hooks_keep_what_a_batch_norm_gave() -> None:
+    torch.manual_seed(0)
+    net, batches = Odd(lambda x, y: None).eval(), torch.randn(8, 3, 64, 64).split(4)
+    kept: list[Tensor] = []
+    net.norm.register_forward_hook(lambda module, args, output: kept.append(output))
+    expected = sa.profile(net, batches, plain=True).rates()
+    known, kept[:] = list(kept), []
+    assert sa.profile(net, batches, plain=False).rates().equals(expected)
+    assert all(type(each) is Tensor for each in kept) and torch.equal(kept[-1], known[-1])
+
+
+def test_what_is_written_into_later_than_in_the_trial_is_said() -> None:
+    """A path that the trial has not seen: no number is made of what is not there any more."""
+    calls: list[int] = []
+
+    def late(x: Tensor, y: Tensor) -> None:
+        calls.append(len(x))
+        if len(x) > 2:
             x.zero_()
-            y = self.spike(y) if step_mode == "s" else self.spike(y.unsqueeze(0))[0]
-            return y.mean((2, 3)) + x.mean((2, 3))
 
-    net, images = Hasty().eval(), torch.randn(4, 3, 64, 64)
-    plain = sa.profile(net, [images], plain=True)
+    net, batches = Odd(late).eval(), torch.randn(8, 3, 64, 64).split(4)
     with pytest.raises(SpikeattnError, match="writes into what it has given a batch norm"):
-        sa.profile(net, [images], plain=False)
-    assert plain.rates().equals(sa.profile(net, [images]).rates())
+        sa.profile(net, batches, plain=False)
+    assert 2 in calls and 4 in calls
 
 
 def test_nothing_is_kept_behind_it() -> None:
@@ -189,7 +245,6 @@ def test_a_network_is_counted_to_the_same_numbers_and_hooks_see_the_output() -> 
     for key in plain.counts.keys:
         assert (plain.counts.column(*key) == fused.counts.column(*key)).all(), key
     seen: list[float] = []
-    net.first.register_forward_hook(lambda module, args, output: None)
     net.both.register_forward_hook(lambda module, args, output: seen.append(output.mean().item()))
     sa.profile(net, batches, plain=True)
     known, seen[:] = list(seen), []

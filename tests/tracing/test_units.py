@@ -172,6 +172,48 @@ class InTraining(Levels):
         return x if self.training else super().forward(x)
 
 
+class Coarser(Levels):
+    """Gives halves where it is told so, or where it is given rows: multiples of quarters all the same."""
+
+    def forward(self, x: Tensor, levels: int = 4) -> Tensor:
+        levels = 2 if x.dim() == 2 else levels
+        return torch.round(torch.clamp(x, 0, levels)) / levels
+
+
+@pytest.mark.parametrize("args", [(), (2,)])
+def test_what_a_neuron_is_given_beside_the_tensor_and_its_shape_say_the_levels_too(args: tuple[int, ...]) -> None:
+    class Called(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.spike, self.head = nn.Linear(6, 8), Coarser(), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.fc(x)
+            x = self.spike(x.view(len(x), 1, -1), *args).flatten(1) if args else self.spike(x)
+            return self.head(x)
+
+    profile = sa.profile(Called().eval(), [pictures(4, 6)], neurons=lambda m: isinstance(m, Coarser))
+    assert [t.unit for t in profile.ledger.tensors] == [1, 0.5]
+
+
+@pytest.mark.parametrize("high", [float("inf"), 1e9])
+def test_levels_without_end_are_seen_in_noise(high: float) -> None:
+    net = nn.Sequential(nn.Linear(6, 8), Endless(high), nn.Linear(8, 3)).eval()
+    profile = sa.profile(net, [pictures(4, 6)], neurons=lambda m: isinstance(m, Endless))
+    assert profile.ledger.tensor("1").unit == 1
+
+
+class Endless(nn.Module):
+    """Integers up to a number that may be infinite."""
+
+    def __init__(self, high: float) -> None:
+        super().__init__()
+        self.high = high
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clamp(0, self.high).round()
+
+
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("neuron", [Levels, InTraining])
 def test_a_quantiser_says_its_levels_without_a_pass(neuron: type[Levels], training: bool) -> None:
