@@ -36,7 +36,7 @@ def units_of(
     same levels, two are shown it for all: the one that received the weakest input, and the strongest.
 
     Args:
-        tried: neurons that are shown noise even where their operations say the levels, since these were seen to be others.
+        tried: neurons that are shown noise even where their operations say the levels: these were seen to be others.
         spike_output: which of the tensors that a neuron returns are its spikes; by default the first one that holds
             whole multiples of something (a membrane potential does not).
 
