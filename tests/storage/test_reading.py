@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
+import pyarrow as pa
 import pytest
 
 import spikeattn as sa
+from spikeattn.storage import counts as counts_module
+from spikeattn.storage.parquet import read_parquet
 from tests.counting.networks import batches, tiny_sdt
 from tests.models.sdt_oracle import exact_input
 
@@ -62,3 +67,28 @@ def test_reading_a_run_starts_no_thread_of_arrow(tmp_path) -> None:
     assert done.returncode in (0, -6), done.stderr  # the second number's read may be the one that aborts
     ours, threaded = map(int, done.stdout.split())
     assert ours == 0 < threaded
+
+
+def test_a_column_is_read_once_as_long_as_there_is_room(tmp_path, monkeypatch) -> None:
+    sa.profile(tiny_sdt(), batches(exact_input(4, 3, 16, 16), 2), out=tmp_path / "run")
+    asked = list[int]()
+
+    def noting(file: BinaryIO, columns: Sequence[str] | None = None) -> pa.Table:
+        asked.append(len(columns or ()))
+        return read_parquet(file, columns)
+
+    monkeypatch.setattr(counts_module, "read_parquet", noting)
+    counts = sa.Profile.load(tmp_path / "run").counts
+    measure, name = counts.keys[0]
+    first = counts.column(measure, name)
+    expected = first.copy()
+    first[:] = -1  # a column belongs to whoever asks for it
+    again = counts.column(measure, name)
+    assert (again == expected).all() and again.dtype == expected.dtype
+    assert (counts.beside(counts.ledger).column(measure, name) == expected).all() and len(asked) == 1
+    assert counts.rows.equals(sa.Profile.load(tmp_path / "run").counts.rows)
+
+    monkeypatch.setattr(counts_module, "_KEPT", 0)
+    small = sa.Profile.load(tmp_path / "run").counts
+    asked.clear()
+    assert (small.column(measure, name) == small.column(measure, name)).all() and len(asked) == 2
