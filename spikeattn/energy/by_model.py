@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -26,6 +26,7 @@ from spikeattn.energy.models.record import ANN, SNN, Charge, ModelRecord, NamedM
 from spikeattn.energy.profile_argument import counted, labels_to_cluster, of_profile
 from spikeattn.errors import SpikeattnError
 from spikeattn.stats import intervals
+from spikeattn.stats.column_blocks import columns_at_once, joined
 from spikeattn.stats.intervals import Floats, Intervals
 from spikeattn.stats.ratios import ratio_intervals
 
@@ -78,7 +79,8 @@ class _Side:
     """What one model says of one side: rows are (part, component), the last column is the total.
 
     Attributes:
-        values, floor, ceiling: [N, rows + 1], [rows + 1], [rows + 1] in the unit of the model.
+        values, floor, ceiling: [N, rows + 1], [rows + 1], [rows + 1] in the unit of the model; of values the last
+            column alone once the rows have their intervals.
         unpriced: items per image, by what they are.
     """
 
@@ -89,6 +91,41 @@ class _Side:
     floor: Floats
     ceiling: Floats
     unpriced: dict[str, float]
+
+
+class _Blocks:
+    """Sides on their way to intervals: as many at a time as `stats.column_blocks` has room for; of those that have
+    theirs only the totals are kept."""
+
+    def __init__(
+        self, n_images: int, sampling: tuple[int, int, float], labels: NDArray[np.integer] | None
+    ) -> None:  # fmt: skip
+        self._at_once, self._sampling, self._labels = columns_at_once(n_images), sampling, labels
+        self._waiting, self._done, self._limits = list[_Side](), list[_Side](), list[Intervals]()
+
+    def add(self, sides: Sequence[_Side]) -> None:
+        """Sides of one model."""
+        for side in sides:
+            if self._waiting and sum(len(each.floor) for each in (*self._waiting, side)) > self._at_once:
+                self._settle()
+            self._waiting.append(side)
+
+    def finish(self) -> tuple[list[_Side], Intervals | None]:
+        """All of them, with totals alone, and the limits of all their columns; None where there are no sides."""
+        if self._waiting:
+            self._settle()
+        return self._done, joined(self._limits) if self._limits else None
+
+    def _settle(self) -> None:
+        values, ceiling, floor = (
+            np.concatenate([getattr(side, key) for side in self._waiting], axis=-1)
+            for key in ("values", "ceiling", "floor")
+        )
+        self._done += [replace(side, values=side.values[:, -1:].copy()) for side in self._waiting]
+        self._waiting.clear()
+        self._limits.append(
+            intervals.mean_intervals(values, *self._sampling, ceiling=ceiling, floor=floor, labels=self._labels)
+        )
 
 
 @of_profile
@@ -120,22 +157,19 @@ def by_model(
     activity, labels = counted(profile), labels_to_cluster(profile, cluster)
     remembering = Remembering(activity)
     network = NetworkEvents(activity.ledger, get_convention("exact", first_conv=first_conv), costs)
-    sides: list[_Side] = []
+    blocks = _Blocks(activity.n_images, (replicates, seed, confidence), labels)
     missing: dict[str, str] = {}
     for model in chosen:
         try:
-            sides += _sides_of(model, network, remembering, missing)
+            blocks.add(_sides_of(model, network, remembering, missing))
         except SpikeattnError as error:
             if not (isinstance(models, str) and models == ALL):
                 raise
             missing[model.name] = str(error)
-    if not sides:
+    sides, limits = blocks.finish()
+    if limits is None:
         raise SpikeattnError("no energy model can price this run: " + "; ".join(missing.values()))
-    values, ceiling, floor = (
-        np.concatenate([getattr(side, key) for side in sides], axis=-1) for key in ("values", "ceiling", "floor")
-    )
-    limits = intervals.mean_intervals(values, replicates, seed, confidence, ceiling=ceiling, floor=floor, labels=labels)
-    ends = np.cumsum([side.values.shape[1] for side in sides]) - 1
+    ends = np.cumsum([len(side.floor) for side in sides]) - 1
     table = ModelTable(_rows(sides, ends, limits))
     ratios = _over_compute(sides, network, remembering, (replicates, seed, confidence), labels)
     for column, key in (("over_compute", "value"), ("over_compute_low", "low"), ("over_compute_high", "high")):
@@ -144,7 +178,7 @@ def by_model(
     table.missing = missing
     table.records = tuple({side.model.name: side.model.record for side in sides}.values())
     names = pd.MultiIndex.from_tuples([(side.model.name, side.side) for side in sides], names=["model", "side"])
-    table.per_image = pd.DataFrame(values[:, ends], columns=names)
+    table.per_image = pd.DataFrame(np.stack([side.values[:, -1] for side in sides], axis=1), columns=names)
     table.notes = _notes(table, costs)
     table.provenance = {
         "models": [model.name for model in chosen],

@@ -11,7 +11,7 @@ from spikeattn.energy import amounts, get_convention, get_costs
 from spikeattn.energy.amounts import amounts_by_part
 from spikeattn.energy.by_part import amounts_by_part_and_block, energies_of, scopes_of
 from spikeattn.energy.profile_argument import counted
-from spikeattn.stats import column_blocks
+from spikeattn.stats import column_blocks, intervals
 from spikeattn.stats.intervals import Intervals
 from tests.counting.networks import batches, tiny_sdt
 from tests.models.sdt_oracle import exact_input
@@ -53,6 +53,22 @@ def test_columns_in_blocks_give_the_same_limits(profile, monkeypatch) -> None:
     for name, table in _tables(profile).items():
         pd.testing.assert_frame_equal(pd.DataFrame(table), pd.DataFrame(whole[name]), rtol=1e-12, obj=name)
     assert len(taken) > 2 and max(columns for _, columns in taken) == 11
+
+
+def test_energy_models_in_blocks_give_the_same_tables(profile, monkeypatch) -> None:
+    whole, taken, inside = profile.energy_models(), [], intervals.mean_intervals
+
+    def taking(table: np.ndarray, *rest: object, **more: object) -> Intervals:
+        taken.append(table.shape)
+        return inside(table, *rest, **more)
+
+    monkeypatch.setattr(column_blocks, "_BYTES", 8 * IMAGES * 60)  # two or three models at a time
+    monkeypatch.setattr(intervals, "mean_intervals", taking)
+    made = profile.energy_models()
+    for each, expected in ((made, whole), (made.parts, whole.parts), (made.per_image, whole.per_image)):
+        pd.testing.assert_frame_equal(pd.DataFrame(each), pd.DataFrame(expected), rtol=1e-12)
+    assert made.missing == whole.missing and made.notes == whole.notes
+    assert len(taken) > 2 and max(columns for _, columns in taken) <= 60
 
 
 def test_the_mean_is_that_of_the_whole_table_to_the_last_digit(monkeypatch) -> None:
