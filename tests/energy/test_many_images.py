@@ -37,6 +37,7 @@ def _tables(profile: sa.Profile) -> dict[str, pd.DataFrame]:
 def test_rows_in_blocks_give_the_same_tables(profile, monkeypatch) -> None:
     whole = _tables(profile)
     monkeypatch.setattr(amounts, "_ROWS", 7)  # 24 images in blocks of 7, 7, 7 and 3
+    monkeypatch.setattr(intervals, "_ROWS", 7)
     for name, table in _tables(profile).items():
         pd.testing.assert_frame_equal(pd.DataFrame(table), pd.DataFrame(whole[name]), rtol=1e-15, obj=name)
 
