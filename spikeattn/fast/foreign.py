@@ -84,6 +84,7 @@ class Fusion:
     def _find(self, plan: Plan) -> None:
         known: dict[str, Dynamics | None] = {}
         quantisers: dict[Any, Kernel | None] = {}
+        inside = tuple(f"{neuron}." for neuron in plan.neurons)
         for path, module in self._model.named_modules():
             if path in plan.neurons:
                 key = _said(module)
@@ -99,7 +100,7 @@ class Fusion:
                 if (quantiser := quantisers[nature]) is not None:
                     self._quantisers[module] = quantiser
                     self.neurons.append(path)
-            elif not path.startswith(tuple(f"{neuron}." for neuron in plan.neurons)):
+            elif not path.startswith(inside):
                 if (layer := layer_of(module)) is not None:
                     self._layers[module] = layer
                     self.layers.append(path)
