@@ -15,6 +15,7 @@ from spikeattn.boundary.number_format import amount, energy_unit, percent
 from spikeattn.cli import main
 from spikeattn.reporting import Report, rate_table, write_report
 from spikeattn.reporting.latex.environments import escape_latex
+from spikeattn.reporting.page import report_page
 
 from .conftest import HOSTILE
 
@@ -75,6 +76,16 @@ def test_every_image_has_its_energy_on_the_page_and_in_a_csv(report, html, profi
     assert found["energy_mj"].mean() == pytest.approx(report.summary["energy_mj"])
     assert 'id="images"' in html and 'data-download="images.csv"' in html and 'id="plot-images"' in html
     assert 'id="plot-accuracy_energy"' in html and "Two rates are printed" in html
+
+
+def test_a_table_of_very_many_images_lies_beside_the_page(profile, report, tmp_path, monkeypatch):
+    monkeypatch.setattr(report_page, "_EMBEDDED", 100)
+    made = write_report(profile, tmp_path)
+    page = made.page.read_text(encoding="utf-8")
+    assert 'data-download="images.csv"' not in page and '<a href="images.csv">' in page
+    assert 'data-download="rates.csv"' in page
+    assert made.files["images.csv"].read_bytes() == report.files["images.csv"].read_bytes()
+    assert len(made.page.read_bytes()) < len(report.page.read_bytes())
 
 
 def test_every_file_is_there_and_whole(report):

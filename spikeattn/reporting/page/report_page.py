@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from spikeattn.runs.result import Profile
 
 PAGE = "report.html"
+IMAGES = "images.csv"
+_EMBEDDED = 16 << 20  # characters of IMAGES, of some 130,000 images; with more the page takes seconds to open
 SCREEN = 80  # columns of a terminal that nobody has made wider
 
 
@@ -133,7 +135,7 @@ def write_report(
         "operations.csv": operations,
         "energy.csv": pd.DataFrame(energy).assign(costs=energy.costs.name, convention=energy.convention.name),
         "over_time.csv": steps,
-        "images.csv": (images := image_table(profile, energy)).assign(
+        IMAGES: (images := image_table(profile, energy)).assign(
             costs=energy.costs.name, convention=energy.convention.name
         ),
     }
@@ -175,7 +177,8 @@ def write_report(
 
     page = facts.page(profile, summary, shown, analyses, rates, gallery, command)
     page |= {"blocks": bars.architecture(blocks), "stages": stages.stages(structure), "classes": classes_said(images)}
-    downloads = {name: written[name] for name in tables} | {f"{name}.tex": text for name, text in latex.items()}
+    downloads = {name: written[name] for name in tables if name != IMAGES or len(written[name]) <= _EMBEDDED}
+    downloads |= {f"{name}.tex": text for name, text in latex.items()}
     page |= {"figures": _inline(vectors), "downloads": downloads, "captions": said}
     written[PAGE] = render(page | {"sections": sections(page)})
 
