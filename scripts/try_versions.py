@@ -29,6 +29,7 @@ TESTS = (
     "tests/compat",
     "tests/counting",
     "tests/energy",
+    "tests/fast",
     "tests/models/test_nir_network.py",
     "tests/reporting",
     "tests/data",

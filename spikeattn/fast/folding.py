@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikeattn.fast import native
 from spikeattn.fast.arena import empty
-from spikeattn.fast.fused_layers import HOMES, Layer
+from spikeattn.fast.fused_layers import Layer, is_layer
 from spikeattn.fast.fused_neuron import takes
 from spikeattn.tracing import neurons as nodes
 from spikeattn.tracing.nested_tensors import tensors_in
@@ -52,8 +52,10 @@ class Pair:
 def pairs_of(model: nn.Module, plan: Plan, images: Tensor, forward: Callable[[nn.Module, Tensor], Any]) -> list[Pair]:
     """The pairs of a network in eval mode, proven by a pass: nothing else reads, or counts, what lies between."""
     modules = dict(model.named_modules())
-    made = {path: m for path, m in modules.items() if _is(m, tuple(_CONVOLUTIONS)) and _is_free(plan, path, m)}
-    norms = {path: m for path, m in modules.items() if _is(m, _NORMS) and _is_free(plan, path, m) and _is_fixed(m)}
+    made = {path: m for path, m in modules.items() if is_layer(m, *_CONVOLUTIONS) and _is_free(plan, path, m)}
+    norms = {
+        path: m for path, m in modules.items() if is_layer(m, *_NORMS) and _is_free(plan, path, m) and _is_fixed(m)
+    }
     readers = _Readers()
     with ExitStack() as hooks:
         for path, module in made.items():
@@ -122,10 +124,6 @@ class _Readers(TorchDispatchMode):
 
 def _storage(x: Tensor) -> int:
     return x.untyped_storage()._cdata
-
-
-def _is(module: nn.Module, names: tuple[str, ...]) -> bool:
-    return type(module).__name__ in names and type(module).__module__.startswith(HOMES)
 
 
 def _is_free(plan: Plan, path: str, module: Any) -> bool:

@@ -21,17 +21,23 @@ from spikeattn.fast.pending_norm import Norm, put_off
 
 Layer = Callable[[Tensor], Tensor | None]  # None for an input that the kernel does not take
 
-HOMES = ("torch.nn.modules.", "spikingjelly.activation_based.layer.")
+_HOMES = ("torch.nn.modules.", "spikingjelly.activation_based.layer.")
 _TRIED = (2, 37)  # images and positions that a batch norm is tried on: vectors and a rest
+
+
+def is_layer(module: nn.Module, *names: str) -> bool:
+    """Whether a module is a layer of torch's or SpikingJelly's of one of these classes, and no class made of one."""
+    home = f"{type(module).__module__}."  # up to SpikingJelly 0.0.0.0.14 all layers stand in one file
+    return type(module).__name__ in names and home.startswith(_HOMES)
 
 
 def layer_of(module: nn.Module) -> Layer | None:
     """A kernel that does what a layer does; None for a layer that has none."""
-    if not type(module).__module__.startswith(HOMES) or "forward" in vars(module):
+    if "forward" in vars(module):
         return None
-    if type(module).__name__ == "MaxPool2d":
+    if is_layer(module, "MaxPool2d"):
         return _pool(module)
-    return _norm(module) if type(module).__name__ in ("BatchNorm1d", "BatchNorm2d") else None
+    return _norm(module) if is_layer(module, "BatchNorm1d", "BatchNorm2d") else None
 
 
 def _pool(module: Any) -> Layer | None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeattn.fast.arena import empty
-from spikeattn.fast.fused_layers import HOMES, Layer
+from spikeattn.fast.fused_layers import Layer, is_layer
 from spikeattn.fast.fused_neuron import is_identical, takes
 
 
@@ -65,8 +65,7 @@ def run_once(convolution: Any, time_steps: int) -> Layer:
 
 
 def _is_convolution(module: nn.Module) -> bool:
-    cls = type(module)
-    return cls.__name__ == "Conv2d" and cls.__module__.startswith(HOMES) and "forward" not in vars(module)
+    return is_layer(module, "Conv2d") and "forward" not in vars(module)
 
 
 def _parts(convolution: nn.Module, x: Any, time_steps: int) -> Tensor | None:

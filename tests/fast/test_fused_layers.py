@@ -8,7 +8,7 @@ from spikingjelly.activation_based import layer
 from torch import Tensor, nn
 
 from spikeattn.fast import native
-from spikeattn.fast.fused_layers import layer_of
+from spikeattn.fast.fused_layers import is_layer, layer_of
 from spikeattn.fast.fused_neuron import is_identical
 
 pytestmark = pytest.mark.skipif(not native.compiler(), reason="no C compiler")
@@ -104,3 +104,18 @@ def test_batch_norms_that_stay_as_they_are() -> None:
 def test_layers_with_gradients_stay_as_they_are() -> None:
     kernel = layer_of(nn.MaxPool2d(2))
     assert kernel is not None and kernel(torch.zeros(1, 1, 4, 4)) is None
+
+
+@pytest.mark.parametrize(
+    ("home", "known"),
+    [
+        ("spikingjelly.activation_based.layer", True),  # one file, up to 0.0.0.0.14
+        ("spikingjelly.activation_based.layer.stateless", True),
+        ("spikingjelly.activation_based.layers", False),
+        ("my.layer", False),
+    ],
+)
+def test_layers_are_known_wherever_spikingjelly_keeps_them(home: str, known: bool) -> None:
+    cls = type("MaxPool2d", (layer.MaxPool2d,), {"__module__": home})
+    assert (layer_of(cls(2, 2)) is not None) == is_layer(cls(2, 2), "MaxPool2d") == known
+    assert not is_layer(cls(2, 2), "BatchNorm2d")

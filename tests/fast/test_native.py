@@ -151,7 +151,9 @@ def test_counts_that_could_be_wrong_are_refused() -> None:
 
 
 def test_large_fan_outs_on_a_gpu_in_tritons_interpreter() -> None:
-    pytest.importorskip("triton")
+    triton = pytest.importorskip("triton")
+    if triton.__version__.startswith("3.0."):
+        pytest.skip("Triton 3.0's interpreter hands a kernel's constants over as numbers")
     code = """
 import pytest, torch
 from spikeattn.errors import SpikeattnError
