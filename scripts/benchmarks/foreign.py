@@ -28,11 +28,11 @@ def run(args: argparse.Namespace) -> None:
     threads = torch.get_num_threads()
     what = (
         f"Networks of other people, ImageNet size (224 px), {threads} thread(s), fp32, noise, random weights with "
-        f"calibrated batch norms; {args.rounds} alternating rounds on {args.batch_size} image(s). Recorded: everything "
-        "`profile` stores of a batch after its first, with plain=True; by kernels: as `profile` does by itself, every "
-        "spike the same bit by bit; folded: with fold=True, batch norms taken into the convolutions, which may flip "
-        "spikes (see the notes). Start-up: what a run does with its first batch of 8 before it counts, in plain passes "
-        "over that batch. Memory: peak of a recorded pass over 8 images over that of a plain one, resident."
+        f"calibrated batch norms; {args.rounds} alternating rounds or more on {args.batch_size} image(s). Recorded: "
+        "all that `profile` stores of a batch after its first, with plain=True; by kernels: as `profile` does itself, "
+        "every spike the same bit by bit; folded: with fold=True, batch norms taken into the convolutions, which may "
+        "flip spikes (see the notes). Start-up: what a run does with its first batch of 8 before it counts, in plain "
+        "passes over that batch. Memory: peak of a recorded pass over 8 images over that of a plain one, resident."
     )
     rows = [("network", "T", "parameters", "plain s/image", "recorded / plain", "bar", "by kernels / plain",
              "folded / plain", "bar", "start-up", "memory", "by kernels", "folded")]  # fmt: skip

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,8 @@ from spikeattn.tracing.modes import in_eval  # noqa: E402
 from spikeattn.tracing.taps import Plan  # noqa: E402
 
 _FIRST = 8  # images of the batch that start-up and memory are quoted for
+_LEAST = 3.0  # seconds of plain passes: a median of a few of a small network's is noise
+_STARTS = 3  # rounds of start-up, at least
 
 
 def main() -> None:
@@ -70,9 +74,10 @@ def measured(
         if isinstance(kernels, foreign.Fusion) and (name == "fused" or kernels.pairs):
             ways[name] = Recording(model, made, batch, kernels)
     contestants = {"plain": lambda: plain(model, batch)} | {name: partial(way, batch) for name, way in ways.items()}
+    rounds = max(rounds, ceil(_LEAST / _seconds(lambda: plain(model, batch))))
     passes = alternate(contestants, rounds, "cpu", limit=seconds, around={name: way.open for name, way in ways.items()})
     begin = {"plain": lambda: plain(model, first), "examined": lambda: examined(model, spiking, first)}
-    starts = alternate(begin, max(1, rounds // 4), "cpu", limit=seconds)
+    starts = alternate(begin, max(_STARTS, rounds // 4), "cpu", limit=seconds)
     peaks = {"plain": peak(lambda: plain(model, first))}
     for name, way in ways.items():
         with way.open():
@@ -140,6 +145,12 @@ class Recording:
             sent = tally.send(self._model(batch))
         batch_table(sent.result(), range(len(batch)), ["x"] * len(batch), [0] * len(batch))
         neurons.reset(self._model)
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
 
 
 def flips(folded: foreign.Fusion) -> tuple[int, int]:
