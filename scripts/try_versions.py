@@ -30,6 +30,7 @@ TESTS = (
     "tests/counting",
     "tests/energy",
     "tests/fast",
+    "tests/tracing",
     "tests/models/test_nir_network.py",
     "tests/reporting",
     "tests/data",

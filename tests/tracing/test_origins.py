@@ -204,7 +204,8 @@ def test_spikes_that_meet_a_tensor_of_unknown_origin(how: str) -> None:
 
 
 # ----------------------------------------------------------------------------------------- operators of other kinds
-@torch.library.custom_op("spikeattn_tests::linear", mutates_args=())
+# The schema is given: torch 2.4 cannot read one from annotations that are strings.
+@torch.library.custom_op("spikeattn_tests::linear", mutates_args=(), schema="(Tensor x, Tensor w) -> Tensor")
 def custom_linear(x: Tensor, w: Tensor) -> Tensor:
     return x @ w.t()
 

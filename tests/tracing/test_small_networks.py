@@ -143,7 +143,8 @@ def test_token_ids_stay_token_ids_while_the_network_is_probed() -> None:
     assert sa.profile(Net(), [ids]).n_images == 4
 
 
-@torch.library.custom_op("spikeattn_tests::fc", mutates_args=())
+# The schema is given: torch 2.4 cannot read one from annotations that are strings.
+@torch.library.custom_op("spikeattn_tests::fc", mutates_args=(), schema="(Tensor x, Tensor w) -> Tensor")
 def custom_fc(x: Tensor, w: Tensor) -> Tensor:
     return x @ w.t()
 
