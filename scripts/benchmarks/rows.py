@@ -54,9 +54,16 @@ def run(args: argparse.Namespace) -> None:
     """Every command in a process of its own; the table goes to rows.md."""
     chosen = args.only or list(COMMANDS)
     found: dict[str, dict[str, list[dict[str, float]]]] = {}
+    try:
+        _measure(args, chosen, found)
+    finally:  # a million rows take half an hour: whoever stops it keeps what was measured
+        if found:
+            _write(args, found)
+
+
+def _measure(args: argparse.Namespace, chosen: list[str], found: dict[str, dict[str, list[dict[str, float]]]]) -> None:
     with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
         small = _small_run(args, Path(scratch) / "small")
-        columns = len(small.counts.columns)
         for rows in args.rows:
             folder = Path(scratch) / str(rows)
             _make_run(small, rows, folder / "run")
@@ -64,17 +71,23 @@ def run(args: argparse.Namespace) -> None:
                 _make_shards(small, rows, folder)
             for _ in range(args.rounds):
                 for name in chosen:
-                    done = _measured(COMMANDS[name], folder)
+                    done = _measured(COMMANDS[name], folder) | {"columns": len(small.counts.columns)}
                     found.setdefault(name, {}).setdefault(str(rows), []).append(done)
                     print(rows, name, done, file=sys.stderr, flush=True)
             shutil.rmtree(folder)
+
+
+def _write(args: argparse.Namespace, found: dict[str, dict[str, list[dict[str, float]]]]) -> None:
+    columns = next(each["columns"] for by_rows in found.values() for many in by_rows.values() for each in many)
     what = f"A run of {args.model} with {columns} columns; counts made from {_REAL} real images, see scripts/benchmarks"
     unit = [(f"{rows:,}", field) for rows in args.rows for field in ("seconds", "memory")]
     table = [("command", *(f"{rows} images: {'s' if field == 'seconds' else 'MB'}" for rows, field in unit))]
     for name, by_rows in found.items():
         cells = []
-        for measured in by_rows.values():
-            cells += [f"{median(m['seconds'] for m in measured):.1f}", f"{median(m['memory'] for m in measured):.0f}"]
+        for rows in args.rows:
+            measured = by_rows.get(str(rows), [])
+            for field, digits in (("seconds", 1), ("memory", 0)):
+                cells.append(f"{median(m[field] for m in measured):.{digits}f}" if measured else "not measured")
         table.append((name, *cells))
     notes = [
         "Seconds are of the whole command, medians over "
