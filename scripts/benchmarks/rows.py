@@ -64,6 +64,7 @@ def run(args: argparse.Namespace) -> None:
 def _measure(args: argparse.Namespace, chosen: list[str], found: dict[str, dict[str, list[dict[str, float]]]]) -> None:
     with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
         small = _small_run(args, Path(scratch) / "small")
+        columns = len(small.counts.columns)
         for rows in args.rows:
             folder = Path(scratch) / str(rows)
             _make_run(small, rows, folder / "run")
@@ -71,7 +72,7 @@ def _measure(args: argparse.Namespace, chosen: list[str], found: dict[str, dict[
                 _make_shards(small, rows, folder)
             for _ in range(args.rounds):
                 for name in chosen:
-                    done = _measured(COMMANDS[name], folder) | {"columns": len(small.counts.columns)}
+                    done = _measured(COMMANDS[name], folder) | {"columns": columns}
                     found.setdefault(name, {}).setdefault(str(rows), []).append(done)
                     print(rows, name, done, file=sys.stderr, flush=True)
             shutil.rmtree(folder)

@@ -31,8 +31,8 @@ class Everything(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.lif(x.transpose(0, 1).contiguous())  # [T, B, 4, 8, 8]
         x = self.inf(self.up(self.own(self.conv(x))))
-        x = self.plif(self.fc(x.flatten(3).transpose(2, 3)))
-        spikes = self.plif(x).mean(2)  # the same neurons once more
+        x = self.plif(self.fc(x.flatten(3).transpose(2, 3)).mean(2))
+        spikes = self.plif(x)  # the same neurons once more, on the same shape: SpikingJelly 0.0.0.0.14 keeps it
         return F.linear(spikes.flatten(0, 1), self.weight, self.bias).view(*x.shape[:2], 2)
 
 
